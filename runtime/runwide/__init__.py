@@ -1,0 +1,64 @@
+"""Write a function once; run it on the real cores of one component, then on many, then on many pipelines.
+
+The names below are the whole public surface of the runtime. They are loaded on first use, so that
+``import runwide`` costs next to nothing in a component that only needs one of them.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from runwide.errors import RunwideError
+    from runwide.host import Cores, cores
+    from runwide.job import gather, load, scatter, shard
+    from runwide.pool import Executor, Pool, imap, imap_unordered, map  # noqa: A004 - the public name
+    from runwide.records import Failure
+
+_HOME = {
+    "Cores": "runwide.host",
+    "Executor": "runwide.pool",
+    "Failure": "runwide.records",
+    "Pool": "runwide.pool",
+    "RunwideError": "runwide.errors",
+    "cores": "runwide.host",
+    "gather": "runwide.job",
+    "imap": "runwide.pool",
+    "imap_unordered": "runwide.pool",
+    "load": "runwide.job",
+    "map": "runwide.pool",
+    "scatter": "runwide.job",
+    "shard": "runwide.job",
+}
+
+__all__ = [
+    "Cores",
+    "Executor",
+    "Failure",
+    "Pool",
+    "RunwideError",
+    "cores",
+    "gather",
+    "imap",
+    "imap_unordered",
+    "load",
+    "map",
+    "scatter",
+    "shard",
+]
+
+
+def __getattr__(name: str) -> Any:
+    home = _HOME.get(name)
+    if home is None:
+        raise AttributeError(f"module 'runwide' has no attribute {name!r}")
+    value = getattr(import_module(home), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

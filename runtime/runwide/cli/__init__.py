@@ -1,0 +1,59 @@
+"""The ``runwide`` command: each command in its own module, loaded when it is called."""
+
+from __future__ import annotations
+
+import sys
+from importlib import import_module
+from typing import Any
+
+import click
+
+from runwide import __version__
+from runwide.errors import InputError, RunwideError
+
+# command name -> module that defines it, under a function of the same name
+_COMMANDS = {
+    "clean": "runwide.cli.jobs",
+    "cores": "runwide.cli.cores",
+    "gather": "runwide.cli.jobs",
+    "map": "runwide.cli.jobs",
+    "scatter": "runwide.cli.jobs",
+    "shard": "runwide.cli.jobs",
+    "status": "runwide.cli.jobs",
+}
+
+
+class _Lazy(click.Group):
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
+        return sorted(_COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
+        home = _COMMANDS.get(cmd_name)
+        if home is None:
+            return None
+        command: click.Command = getattr(import_module(home), f"{cmd_name}_command")
+        return command
+
+
+@click.group(cls=_Lazy, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="runwide")
+def cli() -> None:
+    """Run a function on the real cores of this container, or as a shard of a larger job.
+
+    \b
+    Example:
+        runwide cores
+        runwide map mymodule:score items.jsonl
+    """
+
+
+def main(args: list[str] | None = None) -> Any:
+    """Run the command line; errors of ours are one line on standard error and a non-zero exit.
+
+    Exit codes: 0 done, 1 failed, 2 the call was wrong, 130 interrupted.
+    """
+    try:
+        return cli.main(args=args, prog_name="runwide", standalone_mode=True)
+    except RunwideError as error:
+        click.echo(f"runwide: {type(error).__name__}: {error}", err=True)
+        sys.exit(2 if isinstance(error, InputError) else 1)

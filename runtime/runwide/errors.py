@@ -1,0 +1,268 @@
+"""The exceptions of runwide, in one tree.
+
+::
+
+    RunwideError                     what went wrong, where (item or URI), what to do next
+    ├── InputError                   ValueError: the call cannot be right
+    │   ├── NoItems                  there is nothing to map over
+    │   ├── FunctionNotPicklable     PicklingError
+    │   ├── ItemNotPicklable         PicklingError
+    │   ├── BadReference             a job, shard or store URI is malformed
+    │   └── ShardOutOfRange          IndexError
+    ├── TaskError                    one task failed for a reason that is not its own exception
+    │   ├── WorkerDied               BrokenProcessPool: the process that ran it is gone
+    │   │   └── WorkerOutOfMemory    MemoryError: the kernel's OOM killer took it
+    │   ├── TaskTimeout              TimeoutError
+    │   ├── ItemNotLoadable          UnpicklingError, in the worker
+    │   ├── ResultNotPicklable       PicklingError, in the worker
+    │   ├── ResultNotLoadable        UnpicklingError, in the caller
+    │   └── ExceptionNotPortable     the task's own exception could not cross processes
+    ├── RemoteTraceback              the cause of a task's exception: index, worker, remote traceback
+    ├── TasksFailed                  the summary of all failed tasks of one map, with what finished
+    ├── PoolClosed                   RuntimeError: the pool was closed or broken by its caller
+    ├── StoreError                   OSError
+    │   ├── StoreNotFound            FileNotFoundError
+    │   ├── StoreNotWritable         PermissionError
+    │   ├── StoreUnavailable         ConnectionError: gave up after retries
+    │   ├── ObjectNotFound           FileNotFoundError
+    │   └── ObjectExists             FileExistsError: somebody else's bytes are there
+    ├── IntegrityError               ValueError: bytes are not those that were promised
+    │   ├── DigestMismatch
+    │   └── FrameCorrupt
+    ├── JobError                     RuntimeError
+    │   ├── FormatTooNew
+    │   ├── EnvironmentMismatch
+    │   └── JobIncomplete            shards are missing
+    └── EngineError                  RuntimeError: what runs the pipelines refused or failed
+
+Every one inherits the builtin that a caller would expect, pickles, and reads as one line.
+"""
+
+from __future__ import annotations
+
+import pickle
+from concurrent.futures.process import BrokenProcessPool
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from runwide.records import Failure
+
+
+class RunwideError(Exception):
+    """Base of all errors of runwide.
+
+    Args:
+        message: What went wrong, without full stop.
+        item: Index of the item concerned, counted from 0 in the input of the whole map.
+        uri: URI or path of the object concerned.
+        hint: What to do next, as an imperative sentence.
+
+    Example:
+        >>> str(RunwideError("the store cannot be written", uri="file:///x", hint="choose another store"))
+        'the store cannot be written [file:///x]; choose another store'
+    """
+
+    def __init__(
+        self, message: str, *, item: int | None = None, uri: str | None = None, hint: str | None = None
+    ) -> None:
+        super().__init__(message)
+        self.item = item
+        self.uri = uri
+        self.hint = hint
+
+    @property
+    def message(self) -> str:
+        """What went wrong, alone."""
+        return str(self.args[0])
+
+    def __str__(self) -> str:
+        where = f"item {self.item}: " if self.item is not None else ""
+        uri = f" [{self.uri}]" if self.uri else ""
+        hint = f"; {self.hint}" if self.hint else ""
+        return f"{where}{self.message}{uri}{hint}"
+
+
+class InputError(RunwideError, ValueError):
+    """The call cannot be right, whatever the machine does."""
+
+
+class NoItems(InputError):
+    """There is nothing to map over."""
+
+
+class FunctionNotPicklable(InputError, pickle.PicklingError):
+    """The function, or something that it closes over, cannot be sent to another process."""
+
+
+class ItemNotPicklable(InputError, pickle.PicklingError):
+    """An item cannot be sent to another process; ``item`` is its index."""
+
+
+class BadReference(InputError):
+    """A job, shard or store reference is malformed."""
+
+
+class ShardOutOfRange(InputError, IndexError):
+    """The job has no shard of that index."""
+
+
+class TaskError(RunwideError):
+    """A task failed for a reason that is not an exception of its own."""
+
+
+class WorkerDied(TaskError, BrokenProcessPool):
+    """The process that ran the task is gone; the pool, and every other task, goes on.
+
+    Args:
+        exitcode: Exit status of the process, negative for a signal, as in ``subprocess``.
+        attempts: How often the task was started.
+        peak_rss: Peak resident memory of the dead process, in bytes, where it could be read.
+        stderr: Last lines that the process wrote to its standard error.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        item: int | None = None,
+        uri: str | None = None,
+        hint: str | None = None,
+        exitcode: int | None = None,
+        attempts: int = 1,
+        peak_rss: int | None = None,
+        stderr: str = "",
+    ) -> None:
+        super().__init__(message, item=item, uri=uri, hint=hint)
+        self.exitcode = exitcode
+        self.attempts = attempts
+        self.peak_rss = peak_rss
+        self.stderr = stderr
+
+
+class WorkerOutOfMemory(WorkerDied, MemoryError):
+    """The kernel's OOM killer took the process that ran the task."""
+
+
+class TaskTimeout(TaskError, TimeoutError):
+    """The task ran longer than ``timeout=`` and its worker was stopped."""
+
+
+class ItemNotLoadable(TaskError, pickle.UnpicklingError):
+    """The item arrived in the worker but could not be unpickled there."""
+
+
+class ResultNotPicklable(TaskError, pickle.PicklingError):
+    """The task returned something that cannot be sent back."""
+
+
+class ResultNotLoadable(TaskError, pickle.UnpicklingError):
+    """The result came back but could not be unpickled in the caller."""
+
+
+class ExceptionNotPortable(TaskError):
+    """The task raised an exception that could not cross processes; its text and traceback did."""
+
+
+class RemoteTraceback(RunwideError):
+    """The ``__cause__`` of a task's exception: where it was raised.
+
+    Args:
+        traceback: The traceback as text, formatted in the worker.
+    """
+
+    def __init__(self, message: str, *, item: int | None = None, traceback: str = "", **where: Any) -> None:
+        super().__init__(message, item=item, **where)
+        self.traceback = traceback
+
+    def __str__(self) -> str:
+        return f'{super().__str__()}\n"""\n{self.traceback.rstrip()}\n"""'
+
+
+class TasksFailed(RunwideError):
+    """The summary of a map in which tasks failed: every failure, and every result that there is.
+
+    Args:
+        failures: One record per failed item, by index.
+        results: The results in input order, with the `Failure` itself in the place of a failed item.
+
+    Example:
+        >>> try:
+        ...     runwide.map(lambda x: 1 / x, [1, 0, 2])
+        ... except ZeroDivisionError as error:
+        ...     [failure.index for failure in error.__cause__.failures]
+        [1]
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        failures: Sequence[Failure] = (),
+        results: Sequence[Any] = (),
+        **where: Any,
+    ) -> None:
+        super().__init__(message, **where)
+        self.failures = tuple(failures)
+        self.results = list(results)
+
+
+class PoolClosed(RunwideError, RuntimeError):
+    """The pool was closed before this call."""
+
+
+class StoreError(RunwideError, OSError):
+    """A store did not do what was asked."""
+
+
+class StoreNotFound(StoreError, FileNotFoundError):
+    """The bucket or directory does not exist."""
+
+
+class StoreNotWritable(StoreError, PermissionError):
+    """The store exists but this process may not write there."""
+
+
+class StoreUnavailable(StoreError, ConnectionError):
+    """The store did not answer within the retry deadline."""
+
+
+class ObjectNotFound(StoreError, FileNotFoundError):
+    """There is no object of that name."""
+
+
+class ObjectExists(StoreError, FileExistsError):
+    """An object of that name is there already, with other bytes."""
+
+
+class IntegrityError(RunwideError, ValueError):
+    """Bytes are not those that were promised; they were not unpickled."""
+
+
+class DigestMismatch(IntegrityError):
+    """The SHA-256 digest of what was read is not the one in the manifest or the reference."""
+
+
+class FrameCorrupt(IntegrityError):
+    """The bytes are not a frame of runwide, or a damaged one."""
+
+
+class JobError(RunwideError, RuntimeError):
+    """A job cannot go on as it stands."""
+
+
+class FormatTooNew(JobError):
+    """The job was written by a newer runwide."""
+
+
+class EnvironmentMismatch(JobError):
+    """This process differs from the one that made the job in a way that breaks pickles."""
+
+
+class JobIncomplete(JobError):
+    """Results are missing: some shard has not finished."""
+
+
+class EngineError(RunwideError, RuntimeError):
+    """The engine that runs the pipelines refused or failed."""
