@@ -1,0 +1,266 @@
+"""How many workers this machine can really feed, and every step that leads to the number."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+from runwide import settings
+from runwide.errors import InputError
+from runwide.host import cgroup, hypervisor, topology
+from runwide.host.topology import Core, format_cpulist
+from runwide.host.tree import Problem, Tree
+
+if TYPE_CHECKING:
+    import os
+
+    from runwide.host.hypervisor import Hypervisor
+
+FORMAT = 1  # of the JSON form; changed when a reader of the old one would be misled
+
+# A quota of 7.0 written as 700001/100000 is no reason for an eighth worker.
+_TOLERANCE = 0.1
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One step of the count.
+
+    Args:
+        name: ``online``, ``affinity``, ``cpuset``, ``topology``, ``quota`` or ``override``.
+        source: The file or call that was believed.
+        value: What it said, shortened.
+        left: What is left after the step.
+        unit: What is counted from here on: ``CPUs``, ``cores`` or ``workers``.
+        cut: How many the step took away; negative where an override adds some.
+    """
+
+    name: str
+    source: str
+    value: str
+    left: int
+    unit: str
+    cut: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Cores:
+    """What this machine gives to CPU-bound work, and why.
+
+    Args:
+        count: Workers to use: ``usable``, unless the caller or ``RUNWIDE_WORKERS`` says otherwise.
+        usable: Cores that can be kept busy: ``physical``, or fewer where a quota allows no more.
+        physical: Physical cores that this process may run on.
+        logical: CPUs (hardware threads, vCPUs) that this process may run on.
+        quota: The tightest CPU limit of this cgroup and its ancestors, in CPUs; None for no limit.
+        decided_by: ``cores``, ``quota``, ``RUNWIDE_WORKERS`` or ``workers=``.
+        hidden: Whether the hypervisor may hide that CPUs share a core.
+        hypervisor: Who runs this virtual machine.
+        cores: Each physical core.
+        steps: Each step of the count, in order.
+        problems: What could not be read, and what was believed instead.
+        advice: One line for the reader.
+    """
+
+    count: int
+    usable: int
+    physical: int
+    logical: int
+    quota: float | None
+    decided_by: str
+    hidden: bool
+    hypervisor: Hypervisor
+    cores: tuple[Core, ...]
+    steps: tuple[Step, ...]
+    problems: tuple[Problem, ...]
+    advice: str
+
+    @property
+    def kinds(self) -> dict[str, int]:
+        """How many cores of each kind a hybrid machine gives; empty on any other."""
+        names = [core.kind for core in self.cores if core.kind]
+        return {kind: names.count(kind) for kind in dict.fromkeys(names)}
+
+    def explain(self) -> str:
+        """Every step as text, one a line, then the advice.
+
+        Example:
+            >>> print(cores(workers=3).explain().splitlines()[-1])
+            3 workers, because workers= says so.
+        """
+        lines = [
+            f"{step.left:>4} {step.unit:<8}{step.name:<10}{step.value}  ({step.source})"
+            for step in self.steps
+        ]
+        lines += [f"     note: {problem}" for problem in self.problems]
+        return "\n".join([*lines, self.advice])
+
+    def as_dict(self) -> dict[str, Any]:
+        """The same for programs: plain values only, with the ``format`` number of this form.
+
+        Example:
+            >>> cores(workers=3).as_dict()["count"]
+            3
+        """
+        return {"format": FORMAT, **asdict(self), "kinds": self.kinds}
+
+
+def cores(*, workers: int | None = None, root: str | os.PathLike[str] = "/") -> Cores:
+    """Count the physical cores that this process may use, capped by its CPU quota.
+
+    online CPUs ∩ affinity ∩ cpuset, grouped into cores by what the kernel says of each CPU's siblings;
+    workers = min(cores, max(1, ceil(tightest quota - 0.1))). The last part, because independent tasks get
+    the whole of a quota of 1.5 CPUs only from two workers.
+
+    Args:
+        workers: A number of workers that overrides the count; ``RUNWIDE_WORKERS`` does, where this is None.
+        root: ``/`` for this machine, or the directory of a recorded tree (see `runwide.host.recording`).
+
+    Raises:
+        InputError: ``workers`` or ``RUNWIDE_WORKERS`` is not a positive whole number. What cannot be read
+            of the machine is never raised: it is in ``problems``, with what was believed instead.
+
+    Example:
+        >>> machine = cores()
+        >>> 1 <= machine.count <= machine.physical <= machine.logical or machine.decided_by != "cores"
+        True
+    """
+    override = _override(workers)
+    return count(Tree(root), override)
+
+
+def count(tree: Tree, override: tuple[int, str] | None = None) -> Cores:
+    """Count the cores of a tree; ``override`` is a number of workers and who asks for it."""
+    steps: list[Step] = []
+    allowed = _allowed(tree, steps)
+    grouped = topology.read(tree, allowed)
+    physical = len(grouped.cores)
+    shape = _shape(grouped)
+    steps.append(Step("topology", grouped.source, shape, physical, "cores", len(allowed) - physical))
+    quotas = cgroup.quotas(tree)
+    usable = capped(physical, quotas[0].cpus if quotas else None)
+    steps.append(_quota_step(quotas, physical, usable))
+    workers = override[0] if override else usable
+    if override:
+        steps.append(Step("override", override[1], str(workers), workers, "workers", usable - workers))
+    host = hypervisor.read(tree)
+    threaded = any(core.threads > 1 for core in grouped.cores)
+    return _with_advice(
+        Cores(
+            count=workers,
+            usable=usable,
+            physical=physical,
+            logical=len(allowed),
+            quota=quotas[0].cpus if quotas else None,
+            decided_by=override[1] if override else "quota" if usable < physical else "cores",
+            hidden=host.may_hide_siblings and not threaded,
+            hypervisor=host,
+            cores=grouped.cores,
+            steps=tuple(steps),
+            problems=tuple(tree.problems),
+            advice="",
+        )
+    )
+
+
+def capped(physical: int, quota: float | None) -> int:
+    """The number of workers that a quota can feed, of so many cores.
+
+    Example:
+        >>> [capped(4, quota) for quota in (None, 7.5, 2.5, 2.0, 1.05, 0.2)]
+        [4, 4, 3, 2, 1, 1]
+    """
+    return physical if quota is None else min(physical, max(1, math.ceil(quota - _TOLERANCE)))
+
+
+def _override(workers: int | None) -> tuple[int, str] | None:
+    if workers is not None:
+        if isinstance(workers, bool) or not isinstance(workers, int) or workers < 1:
+            raise InputError(
+                f"workers={workers!r} is not a positive whole number", hint="leave it out for the real cores"
+            )
+        return workers, "workers="
+    wanted = settings.read().workers
+    return (wanted, "RUNWIDE_WORKERS") if wanted is not None else None
+
+
+def _allowed(tree: Tree, steps: list[Step]) -> frozenset[int]:
+    """The CPUs that this process may use; a source that would leave none is noted, not believed."""
+    cpus, source = topology.online(tree)
+    steps.append(Step("online", source, format_cpulist(cpus), len(cpus), "CPUs"))
+    for name, (found, where) in (("affinity", topology.affinity(tree)), ("cpuset", cgroup.cpuset(tree))):
+        if not found:
+            continue
+        # The list of online CPUs may be one that lxcfs has renumbered; the kernel's directories are not.
+        known = found - cpus if name == "affinity" else frozenset()
+        narrowed = (cpus & found) | {cpu for cpu in known if topology.present(tree, cpu)}
+        if name == "affinity" and not cpus:
+            narrowed = found
+        if not narrowed:
+            tree.note(
+                where, f"{format_cpulist(found)} leaves no CPU of {format_cpulist(cpus)}", "left it out"
+            )
+            continue
+        if narrowed - cpus and cpus:
+            tree.note(source, "leaves out CPUs that this process runs on", f"believed {where}")
+        steps.append(
+            Step(name, where, format_cpulist(found), len(narrowed), "CPUs", max(0, len(cpus) - len(narrowed)))
+        )
+        cpus = narrowed
+    if not cpus:
+        tree.note("every source", "says nothing", "took it for one CPU")
+    return cpus or frozenset({0})
+
+
+def _shape(grouped: topology.Topology) -> str:
+    threads = max((core.threads for core in grouped.cores), default=1)
+    packages = len({core.package for core in grouped.cores})
+    kinds = [core.kind for core in grouped.cores if core.kind]
+    mixed = [f"{kinds.count(kind)} {kind}" for kind in dict.fromkeys(kinds)]
+    parts = [
+        "+".join(mixed),
+        f"{threads} threads a core" if threads > 1 else "one thread a core",
+        f"{packages} sockets" if packages > 1 else "",
+    ]
+    return ", ".join(filter(None, parts)) if grouped.known else "nobody says which CPUs share a core"
+
+
+def _quota_step(quotas: tuple[cgroup.Quota, ...], physical: int, usable: int) -> Step:
+    if not quotas:
+        return Step("quota", "cgroup", "no limit", usable, "workers")
+    others = f", tightest of {len(quotas)}" if len(quotas) > 1 else ""
+    return Step(
+        "quota", quotas[0].source, f"{quotas[0].cpus:g} CPUs{others}", usable, "workers", physical - usable
+    )
+
+
+def _with_advice(found: Cores) -> Cores:
+    from dataclasses import replace
+
+    return replace(found, advice=_advice(found))
+
+
+def _advice(found: Cores) -> str:
+    if found.decided_by in {"workers=", "RUNWIDE_WORKERS"}:
+        return _advice_overridden(found)
+    workers = f"{found.count} worker{'s' if found.count > 1 else ''}"
+    if found.decided_by == "quota":
+        return f"{workers}: the CPU limit of {found.quota:g} is what holds back {found.physical} cores; raise it to use more."
+    if found.logical > found.physical:
+        return (
+            f"{workers}: these {found.logical} CPUs are threads of {found.physical} physical "
+            f"core{'s' if found.physical > 1 else ''}; more workers than cores gain little."
+        )
+    if found.hidden:
+        return f"{workers}, but the hypervisor may hide that CPUs share a core: `runwide cores --measure` shows what more workers gain."
+    return f"{workers}: each of these CPUs is a core of its own, as far as the kernel says."
+
+
+def _advice_overridden(found: Cores) -> str:
+    more = (
+        f", on {found.usable} usable cores: expect little from the rest"
+        if found.count > found.usable > 0
+        else ""
+    )
+    return f"{found.count} workers, because {found.decided_by} says so{more}."

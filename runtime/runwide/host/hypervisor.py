@@ -1,0 +1,90 @@
+"""Who runs this virtual machine, and whether its word on shared cores can be believed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from runwide.host.tree import Tree
+
+_DMI = "/sys/class/dmi/id"
+
+# What the firmware calls itself -> who that is; the first that occurs in vendor and product counts.
+_NAMES = {
+    "Google Compute Engine": "Google Compute Engine",
+    "Amazon EC2": "Amazon EC2",
+    "Microsoft Corporation Virtual Machine": "Microsoft Hyper-V",
+    "VMware": "VMware",
+    "innotek GmbH": "VirtualBox",
+    "Parallels": "Parallels",
+    "OpenStack": "OpenStack",
+    "DigitalOcean": "DigitalOcean",
+    "Alibaba Cloud": "Alibaba Cloud",
+    "Xen": "Xen",
+    "QEMU": "QEMU",
+    "KVM": "KVM",
+    "Apple Virtualization": "Apple Virtualization",
+}
+
+# "CPU platforms" in the documentation of Google Compute Engine: vCPUs that are reported as different cores
+# never share one.
+_TRUTHFUL = frozenset({"Google Compute Engine"})
+
+
+@dataclass(frozen=True, slots=True)
+class Hypervisor:
+    """Who runs this virtual machine.
+
+    Args:
+        name: Its name, ``unknown`` where there is one without a name, or empty on bare metal.
+        source: The file that says so.
+        truthful: Whether the topology that it shows is guaranteed; on bare metal the kernel reads it itself.
+        may_hide_siblings: Whether CPUs that look like cores may be threads of one.
+    """
+
+    name: str
+    source: str
+    truthful: bool
+    may_hide_siblings: bool
+
+
+def read(tree: Tree) -> Hypervisor:
+    """Recognise the hypervisor by the firmware's names and the CPU's flags.
+
+    Example:
+        >>> from runwide.host.tree import Tree
+        >>> isinstance(read(Tree("/")).name, str)
+        True
+    """
+    name, source = _name(tree)
+    truthful = not name or name in _TRUTHFUL
+    return Hypervisor(name, source, truthful, may_hide_siblings=not truthful and _is_x86(tree))
+
+
+def _name(tree: Tree) -> tuple[str, str]:
+    said = " ".join(filter(None, (tree.text(f"{_DMI}/{name}") for name in ("sys_vendor", "product_name"))))
+    for sign, name in _NAMES.items():
+        if sign in said:
+            return name, f"{_DMI}/product_name"
+    if tree.text("/sys/hypervisor/type") == "xen":
+        return "Xen", "/sys/hypervisor/type"
+    table = "/sys/firmware/acpi/tables/DSDT"
+    if (tree.text(table) or "")[10:16] == "FIRECK":  # bytes 10 to 15 name the table's maker (ACPI 6.5, 5.2.6)
+        return "Firecracker", table
+    if "Sun Jan 10 15:06:54 PST 2016" in (tree.text("/proc/version") or ""):  # gVisor says so of every build
+        return "gVisor", "/proc/version"
+    if "hypervisor" in _flags(tree):
+        return "unknown", "/proc/cpuinfo"
+    return "", ""
+
+
+def _flags(tree: Tree) -> list[str]:
+    for line in (tree.text("/proc/cpuinfo") or "").splitlines():
+        if line.startswith("flags"):
+            return line.partition(":")[2].split()
+    return []
+
+
+def _is_x86(tree: Tree) -> bool:
+    return bool(_flags(tree))

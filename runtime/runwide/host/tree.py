@@ -1,0 +1,99 @@
+"""Reads the files in which Linux describes a machine, below a root, and remembers what it could not read.
+
+Everything in this room reads through a `Tree`, so that a recorded ``/proc`` and ``/sys`` is as good
+as the machine itself.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+_LIMIT = 4 << 20  # no file of /proc or /sys that is read here comes near
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """Something that could not be read, and what was done instead.
+
+    Args:
+        source: The file or the call.
+        reason: Why it was of no use.
+        instead: What was believed in its place.
+    """
+
+    source: str
+    reason: str
+    instead: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.source}: {self.reason}" + (f"; {self.instead}" if self.instead else "")
+
+
+class Tree:
+    """The machine's files below a root.
+
+    Args:
+        root: ``/`` for this machine, or the directory of a recorded tree.
+
+    Example:
+        >>> Tree("/").text("/proc/self/no_such_file") is None
+        True
+    """
+
+    def __init__(self, root: str | os.PathLike[str] = "/") -> None:
+        self.root = Path(root)
+        self.live = self.root == Path("/")
+        self.problems: list[Problem] = []
+        self.seen: dict[str, str] = {}
+
+    def text(self, path: str) -> str | None:
+        """The content of a file, stripped; None where it is missing, empty or cannot be read."""
+        try:
+            with self._below(path).open("rb") as file:
+                raw = file.read(_LIMIT)
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        except OSError as error:
+            self.note(path, error.strerror or type(error).__name__)
+            return None
+        text = raw.decode("utf-8", "replace").strip().strip("\0")
+        self.seen[path] = text
+        return text or None
+
+    def number(self, path: str) -> int | None:
+        """The whole number that a file holds, or None; anything else in it is noted."""
+        text = self.text(path)
+        if text is None:
+            return None
+        try:
+            return int(text)
+        except ValueError:
+            self.note(path, f"{text[:40]!r} is not a number")
+            return None
+
+    def pairs(self, path: str) -> dict[str, int]:
+        """The ``key value`` lines of a file such as ``cpu.stat``; lines of another form are left out."""
+        found = {}
+        for line in (self.text(path) or "").splitlines():
+            key, _, value = line.partition(" ")
+            if value.strip().isdigit():
+                found[key] = int(value)
+        return found
+
+    def names(self, path: str) -> list[str]:
+        """The sorted names in a directory, empty where there is none."""
+        try:
+            return sorted(os.listdir(self._below(path)))  # noqa: PTH208 - names are wanted, not paths
+        except OSError:
+            return []
+
+    def note(self, source: str, reason: str, instead: str = "") -> None:
+        """Remember that a source was of no use."""
+        problem = Problem(source, reason, instead)
+        if problem not in self.problems:
+            self.problems.append(problem)
+
+    def _below(self, path: str) -> Path:
+        return Path(path) if self.live else self.root / path.lstrip("/")
