@@ -20,9 +20,11 @@
     ├── RemoteTraceback              the cause of a task's exception: index, worker, remote traceback
     ├── TasksFailed                  the summary of all failed tasks of one map, with what finished
     ├── PoolClosed                   RuntimeError: the pool was closed or broken by its caller
+    ├── ScratchFull                  OSError: no room for a payload between two processes
     ├── StoreError                   OSError
     │   ├── StoreNotFound            FileNotFoundError
     │   ├── StoreNotWritable         PermissionError
+    │   ├── StoreNotReadable         PermissionError
     │   ├── StoreUnavailable         ConnectionError: gave up after retries
     │   ├── ObjectNotFound           FileNotFoundError
     │   └── ObjectExists             FileExistsError: somebody else's bytes are there
@@ -212,6 +214,10 @@ class PoolClosed(RunwideError, RuntimeError):
     """The pool was closed before this call."""
 
 
+class ScratchFull(RunwideError, OSError):
+    """There is no room, in shared memory or on disk, for a payload between two processes."""
+
+
 class StoreError(RunwideError, OSError):
     """A store did not do what was asked."""
 
@@ -222,6 +228,10 @@ class StoreNotFound(StoreError, FileNotFoundError):
 
 class StoreNotWritable(StoreError, PermissionError):
     """The store exists but this process may not write there."""
+
+
+class StoreNotReadable(StoreError, PermissionError):
+    """The store is there but this process may not read it, or has no credentials at all."""
 
 
 class StoreUnavailable(StoreError, ConnectionError):

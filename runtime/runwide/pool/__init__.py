@@ -1,0 +1,43 @@
+"""Run tasks on the cores of this container, each worker its own failure domain.
+
+Names are loaded on first use: a worker process imports this package too, and starts faster so.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from runwide.pool.compat import Pool
+    from runwide.pool.executor import Executor
+    from runwide.pool.mapping import function_bytes, imap, imap_unordered, map, outcomes, raise_or_return  # noqa: A004
+
+_HOME = {
+    "Executor": "runwide.pool.executor",
+    "Pool": "runwide.pool.compat",
+    "function_bytes": "runwide.pool.mapping",
+    "imap": "runwide.pool.mapping",
+    "imap_unordered": "runwide.pool.mapping",
+    "map": "runwide.pool.mapping",
+    "outcomes": "runwide.pool.mapping",
+    "raise_or_return": "runwide.pool.mapping",
+}
+
+__all__ = [
+    "Executor",
+    "Pool",
+    "function_bytes",
+    "imap",
+    "imap_unordered",
+    "map",
+    "outcomes",
+    "raise_or_return",
+]
+
+
+def __getattr__(name: str) -> Any:
+    home = _HOME.get(name)
+    if home is None:
+        raise AttributeError(f"module 'runwide.pool' has no attribute {name!r}")
+    return getattr(import_module(home), name)

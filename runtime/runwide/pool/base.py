@@ -1,0 +1,128 @@
+"""The lifetime of a pool: opened with the cores that are there, closed with its block, never left behind."""
+
+from __future__ import annotations
+
+import atexit
+import warnings
+import weakref
+from typing import TYPE_CHECKING, Any
+
+from runwide import host, settings
+from runwide.errors import FunctionNotPicklable, InputError
+from runwide.host import threads
+from runwide.pool import transfer
+from runwide.pool.scheduler import Scheduler
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from types import TracebackType
+
+    from typing_extensions import Self
+
+    from runwide.records import TaskEvent
+
+
+class Base:
+    """A pool of workers on the cores of this container; a context manager.
+
+    Args:
+        workers: Number of workers; None for `runwide.cores`.
+        initializer: Called once in each worker before its first task.
+        initargs: Arguments of ``initializer``.
+        max_tasks: Tasks after which a worker is replaced by a fresh one.
+        on_event: Called with each `runwide.records.TaskEvent`.
+    """
+
+    _wait_at_exit = False
+
+    def __init__(
+        self,
+        workers: int | None = None,
+        *,
+        initializer: Callable[..., object] | None = None,
+        initargs: tuple[Any, ...] = (),
+        max_tasks: int | None = None,
+        on_event: Callable[[TaskEvent], None] | None = None,
+    ) -> None:
+        if workers is not None and workers < 1:
+            raise InputError(
+                f"a pool needs at least one worker, not {workers}", hint="leave workers out for all cores"
+            )
+        if max_tasks is not None and max_tasks < 1:
+            raise InputError(f"a worker must run at least one task, not {max_tasks}")
+        if initializer is not None and not callable(initializer):
+            raise TypeError("initializer must be a callable")
+        found = host.cores(workers=workers)
+        prepared = None if initializer is None else dump_function(_Initializer(initializer, initargs))
+        self.workers = found.count
+        self._scheduler = Scheduler(
+            found.count,
+            env=threads.environment(found.count, found),
+            scratch=transfer.Scratch.create(settings.read().scratch),
+            initializer=prepared,
+            max_tasks=max_tasks,
+            on_event=on_event,
+        )
+        self._finalizer = weakref.finalize(self, _leaked, self._scheduler, type(self).__name__)
+        self._finalizer.atexit = False
+        _open.add(self)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._end(kill=True)
+
+    def _end(self, *, kill: bool, wait: bool = True) -> None:
+        self._finalizer.detach()
+        self._scheduler.close(kill=kill)
+        if wait:
+            self._scheduler.thread.join()
+            _open.discard(self)
+
+
+class _Initializer:
+    """What a worker does first."""
+
+    def __init__(self, function: Callable[..., object], arguments: tuple[Any, ...]) -> None:
+        self._function = function
+        self._arguments = arguments
+
+    def __call__(self) -> None:
+        self._function(*self._arguments)
+
+
+def dump_function(function: Any, *, out_of_band: bool = True) -> transfer.Dumped:
+    """Pickle a function, for the workers or, with all its buffers in the pickle, for another program.
+
+    Raises:
+        FunctionNotPicklable: It, or something that it closes over, cannot be pickled.
+    """
+    try:
+        return transfer.dump_by_value(function, out_of_band=out_of_band)
+    except Exception as error:
+        raise FunctionNotPicklable(
+            f"the function {name_of(function)} cannot be pickled: {type(error).__name__}: {error}",
+            hint="build what cannot be pickled (clients, locks, files) inside the function",
+        ) from error
+
+
+def name_of(function: Any) -> str:
+    """A name for messages."""
+    return getattr(function, "__qualname__", None) or repr(function)
+
+
+_open: weakref.WeakSet[Base] = weakref.WeakSet()
+
+
+def _leaked(scheduler: Scheduler, name: str) -> None:
+    scheduler.close(kill=True)
+    warnings.warn(f"a runwide.{name} was not closed; use it in a with block", ResourceWarning, stacklevel=2)
+
+
+@atexit.register
+def _close_all() -> None:
+    for pool in list(_open):
+        pool._end(kill=not pool._wait_at_exit)  # noqa: SLF001 - of this module's own class

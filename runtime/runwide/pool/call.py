@@ -1,0 +1,121 @@
+"""One function over one input: where its items come from, what was measured, where its results go."""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass, field
+from itertools import count
+from typing import TYPE_CHECKING, Any, Protocol
+
+from runwide.pool.policy import NO_CHARGES, Budget, Charges, Pace
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from runwide.records import Failure
+
+_numbers = count(1)
+
+
+class Sink(Protocol):
+    """Takes what a call brings, from the scheduler's thread; must be quick and must not raise."""
+
+    claims: bool  # whether items have to be claimed before they are sent
+
+    def values(self, first: int, values: list[Any]) -> None:
+        """Results of consecutive items."""
+
+    def failure(self, failure: Failure) -> None:
+        """One item has failed for good."""
+
+    def finished(self) -> None:
+        """Every item has ended."""
+
+    def broken(self, error: BaseException) -> None:
+        """The call cannot go on: the pool was closed, or no worker starts."""
+
+    def claim(self, index: int) -> bool:
+        """Whether an item is still wanted, asked when it is about to be sent."""
+
+
+@dataclass(slots=True)
+class Tasks:
+    """Consecutive items that were taken, or one that is tried again."""
+
+    first: int
+    items: Sequence[Any]
+    charges: Charges = NO_CHARGES
+    alone: bool = False  # to be run while no other worker is busy
+
+    def part(self, start: int, stop: int | None = None) -> Tasks:
+        """A slice, by position."""
+        return Tasks(self.first + start, self.items[start:stop], self.charges, self.alone)
+
+
+class Source:
+    """Items in order; filled ahead of time or by another thread."""
+
+    def __init__(self, items: Iterable[Any] = (), *, closed: bool = True) -> None:
+        self._sequence: Sequence[Any] | None = (
+            items if isinstance(items, (list, tuple, range)) and closed else None
+        )
+        self._queue: deque[Any] = deque() if self._sequence is not None else deque(items)
+        self._next = 0
+        self.closed = closed
+
+    def put(self, item: Any) -> None:
+        """Add an item at the end; any thread may."""
+        self._queue.append(item)
+
+    def close(self) -> None:
+        """No more will come."""
+        self.closed = True
+
+    def available(self) -> int:
+        """How many items can be taken now."""
+        return len(self._queue) if self._sequence is None else len(self._sequence) - self._next
+
+    @property
+    def exhausted(self) -> bool:
+        """Whether every item was taken and none will come."""
+        return self.closed and not self.available()  # `closed` is read first: the feeder puts, then closes
+
+    def take(self, number: int) -> Tasks:
+        """Take up to so many items."""
+        first = self._next
+        if self._sequence is None:
+            items: Sequence[Any] = [self._queue.popleft() for _ in range(min(number, len(self._queue)))]
+        else:
+            items = self._sequence[first : first + number]
+        self._next += len(items)
+        return Tasks(first, items)
+
+
+@dataclass(slots=True, eq=False)
+class Call:
+    """The state of one call in the scheduler.
+
+    Args:
+        function: Path of a payload file and entry, as sent to each worker once.
+        source: Its items.
+        sink: Its results.
+        budget: What each task may use.
+        chunksize: Fixed number of items per chunk; None adapts it.
+    """
+
+    function: tuple[str | None, Any]
+    source: Source
+    sink: Sink
+    budget: Budget = field(default_factory=Budget)
+    chunksize: int | None = None
+    number: int = field(default_factory=lambda: next(_numbers))
+    pace: Pace = field(default_factory=Pace)
+    again: deque[Tasks] = field(default_factory=deque)
+    running: int = 0
+    over: bool = False
+    hungry: bool = False  # set by the scheduler when it waits for items, cleared by whoever puts some
+
+    @property
+    def done(self) -> bool:
+        """Whether every item has ended."""
+        return self.source.exhausted and not self.again and not self.running

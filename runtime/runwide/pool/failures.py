@@ -1,0 +1,137 @@
+"""From what came back of a task to the record and the exception that its caller sees."""
+
+from __future__ import annotations
+
+import pickle
+import signal
+from typing import TYPE_CHECKING, Any
+
+from runwide.errors import (
+    ExceptionNotPortable,
+    ItemNotLoadable,
+    RemoteTraceback,
+    ResultNotLoadable,
+    ResultNotPicklable,
+    TaskTimeout,
+    WorkerDied,
+    WorkerOutOfMemory,
+)
+from runwide.pool.policy import Cause, Charges
+from runwide.records import Failure, FailureKind
+
+if TYPE_CHECKING:
+    from runwide.errors import TaskError
+
+_KINDS = {
+    Cause.EXIT: FailureKind.CRASH,
+    Cause.SIGNAL: FailureKind.CRASH,
+    Cause.OUT_OF_MEMORY: FailureKind.OUT_OF_MEMORY,
+    Cause.TIMEOUT: FailureKind.TIMEOUT,
+}
+
+
+def of_entry(entry: tuple[Any, ...], index: int, charges: Charges) -> Failure:
+    """The failure that a worker reported."""
+    _, kind, what, name, message, text, pickled, exitcode = entry
+    if what:
+        raised: BaseException = _pickling(what, f"{name}: {message}", index)
+    elif name == "SystemExit":
+        raised = WorkerDied(
+            f"the task called sys.exit({message})",
+            item=index,
+            exitcode=exitcode,
+            attempts=charges.starts,
+            hint="return a value or raise an exception instead",
+        )
+    else:
+        raised = _portable(pickled, name, message, index)
+    return _failure(raised, FailureKind(kind), index, charges, text)
+
+
+def of_result(error: BaseException, index: int, charges: Charges) -> Failure:
+    """The failure of a result that arrived but could not be loaded here."""
+    raised = ResultNotLoadable(
+        f"the result cannot be unpickled here: {type(error).__name__}: {error}",
+        item=index,
+        hint="return something that this program can unpickle",
+    )
+    raised.__cause__ = error
+    return _failure(raised, FailureKind.PICKLING, index, charges, "")
+
+
+def of_death(
+    cause: Cause, index: int, charges: Charges, *, exitcode: int, timeout: float | None, peak_rss: int | None
+) -> Failure:
+    """The failure of a task whose worker died once too often."""
+    raised: TaskError
+    if cause is Cause.TIMEOUT:
+        raised = TaskTimeout(
+            f"the task ran longer than {timeout} s and was stopped", item=index, hint="raise timeout="
+        )
+    else:
+        kind = WorkerOutOfMemory if cause is Cause.OUT_OF_MEMORY else WorkerDied
+        raised = kind(
+            f"the worker {describe(exitcode)} while it ran this task ({charges.starts} attempts)"
+            if cause is not Cause.OUT_OF_MEMORY
+            else f"the worker was killed by the kernel for lack of memory ({charges.starts} attempts)",
+            item=index,
+            exitcode=exitcode,
+            attempts=charges.starts,
+            peak_rss=peak_rss,
+            hint="use fewer workers or more memory"
+            if cause is Cause.OUT_OF_MEMORY
+            else "run this item alone to see why",
+        )
+    return _failure(raised, _KINDS[cause], index, charges, "")
+
+
+def describe(exitcode: int) -> str:
+    """What an exit status says, in words.
+
+    Example:
+        >>> describe(-11), describe(3)
+        ('was killed by SIGSEGV', 'exited with status 3')
+    """
+    if exitcode >= 0:
+        return f"exited with status {exitcode}"
+    try:
+        return f"was killed by {signal.Signals(-exitcode).name}"
+    except ValueError:
+        return f"was killed by signal {-exitcode}"
+
+
+def _failure(raised: BaseException, kind: FailureKind, index: int, charges: Charges, text: str) -> Failure:
+    if text and raised.__cause__ is None:
+        raised.__cause__ = RemoteTraceback("raised in a worker", item=index, traceback=text)
+    name = type(raised).__qualname__
+    message = getattr(raised, "message", None) or str(raised)
+    return Failure(index, kind, name, message, text, charges.starts, raised)
+
+
+def _pickling(what: str, message: str, index: int) -> BaseException:
+    if what == "item":
+        return ItemNotLoadable(
+            f"the item cannot be unpickled in the worker: {message}",
+            item=index,
+            hint="make it importable there, or pass plain data",
+        )
+    return ResultNotPicklable(
+        f"the result cannot be pickled: {message}",
+        item=index,
+        hint="return plain data, arrays or importable types",
+    )
+
+
+def _portable(pickled: bytes | None, name: str, message: str, index: int) -> BaseException:
+    if pickled is not None:
+        try:
+            raised = pickle.loads(pickled)
+        except Exception:
+            raised = None
+        if isinstance(raised, BaseException):
+            return raised
+    return ExceptionNotPortable(
+        f"{name}: {message}",
+        item=index,
+        hint="its type cannot be pickled; give it a __reduce__ to receive it as it is",
+    )

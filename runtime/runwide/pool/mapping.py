@@ -1,0 +1,326 @@
+"""A function over items on the cores of this container, as a list or as a stream."""
+
+from __future__ import annotations
+
+from itertools import chain
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+
+from runwide.errors import InputError, NoItems, TasksFailed
+from runwide.pool import policy, worker
+from runwide.pool.base import Base, dump_function
+from runwide.pool.call import Call, Source
+from runwide.pool.inplace import run_in_place
+from runwide.pool.policy import Budget
+from runwide.pool.sinks import Stream
+from runwide.records import Failure, Outcome
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Sequence
+
+    from runwide.records import TaskEvent
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+_LISTED = 40  # failures spelled out in a summary; the record has them all
+
+
+class Place(Protocol):
+    """Where a map can run instead of here: what ``on=`` takes."""
+
+    def map(self, function: Callable[[Any], Any], items: Iterable[Any], **options: Any) -> list[Any]:
+        """As `runwide.map`."""
+
+
+def map(  # noqa: A001 - the field's name
+    function: Callable[[T], R],
+    items: Iterable[T],
+    *,
+    on: Place | None = None,
+    workers: int | None = None,
+    timeout: float | None = None,
+    retries: int = 0,
+    on_error: str = "raise",
+    **options: Any,
+) -> list[R]:
+    """Apply a function to every item, on the physical cores of this container or on many components.
+
+    The function may be a closure, a lambda or nested; results come back in the order of the items. A task that raises, or
+    whose worker dies, fails alone: the others are finished first.
+
+    Args:
+        function: Takes one item.
+        items: At least one item.
+        on: Where to run instead of on this container's cores, such as ``runwide_components.Components``.
+        workers: Number of worker processes (with ``on``: in each component); None for one per physical core.
+        timeout: Seconds that one attempt at one item may take.
+        retries: Further attempts after an exception; a worker's death is retried once in any case.
+        on_error: ``"raise"`` the first failed item's own exception, its ``__cause__`` a `TasksFailed` with every failure
+            and every result; or ``"return"`` a `Failure` in the place of each failed result.
+        **options: Further options of ``on``.
+
+    Raises:
+        NoItems: There are no items.
+        FunctionNotPicklable: The function cannot be sent to a worker.
+        Exception: Whatever the function raised, by ``on_error``.
+
+    Example:
+        >>> runwide.map(lambda x: x * x, [1, 2, 3])
+        [1, 4, 9]
+    """
+    _check(on_error)
+    common = {"workers": workers, "timeout": timeout, "retries": retries}
+    if on is not None:
+        return on.map(function, items, on_error=on_error, **common, **options)
+    if options:
+        raise TypeError(f"map() got an unexpected keyword argument {next(iter(options))!r} (without on=)")
+    return raise_or_return(list(outcomes(function, items, **common)), on_error)  # type: ignore[arg-type]  # as declared
+
+
+def imap(
+    function: Callable[[T], R],
+    items: Iterable[T],
+    *,
+    workers: int | None = None,
+    timeout: float | None = None,
+    retries: int = 0,
+    on_error: str = "raise",
+) -> Iterator[R]:
+    """As `map`, but yields each result as soon as those before it are there.
+
+    Items are taken as results are consumed, with a bounded look-ahead, so both may be endless.
+
+    Example:
+        >>> for square in runwide.imap(lambda x: x * x, range(3)):
+        ...     print(square)
+        0
+        1
+        4
+    """
+    _check(on_error)
+    stream = outcomes(function, items, workers=workers, timeout=timeout, retries=retries)
+    return _values(in_order(stream), on_error)
+
+
+def imap_unordered(
+    function: Callable[[T], R],
+    items: Iterable[T],
+    *,
+    workers: int | None = None,
+    timeout: float | None = None,
+    retries: int = 0,
+    on_error: str = "raise",
+) -> Iterator[R]:
+    """As `imap`, but yields results in the order in which they finish.
+
+    Example:
+        >>> sorted(runwide.imap_unordered(lambda x: x * x, range(3)))
+        [0, 1, 4]
+    """
+    _check(on_error)
+    return _values(outcomes(function, items, workers=workers, timeout=timeout, retries=retries), on_error)
+
+
+def outcomes(
+    function: Callable[[T], R],
+    items: Iterable[T],
+    *,
+    workers: int | None = None,
+    timeout: float | None = None,
+    retries: int = 0,
+    max_crashes: int = 2,
+    on_event: Callable[[TaskEvent], None] | None = None,
+) -> Iterator[Outcome]:
+    """The outcome of every item, in the order in which they end; never raises for a task's failure.
+
+    Args:
+        function: Takes one item.
+        items: At least one item.
+        workers: Number of worker processes; None for one per physical core.
+        timeout: Seconds that one attempt at one item may take.
+        retries: Further attempts after an exception.
+        max_crashes: Deaths of its worker after which an item is given up.
+        on_event: Called with each `runwide.records.TaskEvent`, on another thread.
+
+    Raises:
+        NoItems: There are no items.
+        FunctionNotPicklable: The function cannot be sent to a worker.
+
+    Example:
+        >>> sorted(outcome.value for outcome in outcomes(abs, [-1, -2]))
+        [1, 2]
+    """
+    budget = Budget(retries=retries, max_crashes=max_crashes, timeout=timeout)
+    items = _some(items)
+    if worker.inside:
+        return run_in_place(function, items)
+    dumped = dump_function(function)
+    return _own_pool(dumped, items, budget, workers, on_event)
+
+
+def _own_pool(
+    dumped: Any,
+    items: Iterable[Any],
+    budget: Budget,
+    workers: int | None,
+    on_event: Callable[[TaskEvent], None] | None,
+) -> Iterator[Outcome]:
+    with Base(workers, on_event=on_event) as pool:
+        yield from stream(pool, dumped, items, budget)
+
+
+def stream(
+    pool: Base, dumped: Any, items: Iterable[Any], budget: Budget, *, chunksize: int | None = None
+) -> Iterator[Outcome]:
+    """Run a pickled function over items in a pool; leaving the iterator early cancels the rest."""
+    scheduler = pool._scheduler  # noqa: SLF001 - the rooms of one house
+    source, sink = Source(closed=False), Stream()
+    call = Call(scheduler.function_payload(dumped), source, sink, budget, chunksize)
+    feeder = Feeder(call, iter(items), pool.workers, scheduler.ring)
+    feeder.feed()
+    scheduler.start(call)
+    try:
+        while batch := sink.fetch():
+            for outcome in batch:
+                feeder.consumed += 1
+                feeder.feed()
+                yield outcome
+    finally:
+        scheduler.cancel(call)
+
+
+class Feeder:
+    """Moves items from a lazy iterable to a call, a bounded number ahead of what the consumer has fetched."""
+
+    def __init__(self, call: Call, items: Iterator[Any], workers: int, ring: Callable[[], None]) -> None:
+        self._call = call
+        self._items = items
+        self._workers = workers
+        self._ring = ring
+        self._fed = 0
+        self.consumed = 0
+
+    def feed(self) -> None:
+        """Put as many items as may be ahead now."""
+        source = self._call.source
+        ahead = policy.lookahead(self._call.pace, workers=self._workers)
+        if self._call.chunksize is not None:
+            ahead = max(ahead, 2 * self._workers * self._call.chunksize)
+        while not source.closed and self._fed - self.consumed < ahead:
+            try:
+                source.put(next(self._items))
+                self._fed += 1
+            except StopIteration:
+                source.close()
+                self._ring()
+        # The scheduler sets `hungry`, then looks once more; so an item is never put unseen.
+        if self._call.hungry and source.available():
+            self._call.hungry = False
+            self._ring()
+
+
+def in_order(arriving: Iterator[Outcome]) -> Iterator[Outcome]:
+    """Outcomes by index, each as soon as those before it are there.
+
+    Example:
+        >>> [outcome.index for outcome in in_order(iter([Outcome(1), Outcome(0), Outcome(2)]))]
+        [0, 1, 2]
+    """
+    early: dict[int, Outcome] = {}
+    turn = 0
+    for outcome in arriving:
+        early[outcome.index] = outcome
+        while turn in early:
+            yield early.pop(turn)
+            turn += 1
+
+
+def raise_or_return(ended: Sequence[Outcome], on_error: str) -> list[Any]:
+    """Results by index; failures are raised or stand in their place.
+
+    Args:
+        ended: One outcome per item, in any order.
+        on_error: ``"raise"`` or ``"return"``.
+
+    Raises:
+        Exception: The exception of the first failed item, caused by a `TasksFailed` that has all of them.
+
+    Example:
+        >>> raise_or_return([Outcome(1, "b"), Outcome(0, "a")], "raise")
+        ['a', 'b']
+    """
+    _check(on_error)
+    results: list[Any] = [None] * len(ended)
+    failures = []
+    for outcome in ended:
+        results[outcome.index] = outcome.value if outcome.failure is None else outcome.failure
+        if outcome.failure is not None:
+            failures.append(outcome.failure)
+    if failures and on_error == "raise":
+        raise_first(failures, results)
+    return results
+
+
+def raise_first(failures: list[Failure], results: list[Any]) -> None:
+    """Raise the exception of the first failed item, caused by the summary of all."""
+    failures.sort(key=lambda failure: failure.index)
+    lines = [str(failure) for failure in failures[:_LISTED]]
+    if len(failures) > _LISTED:
+        lines.append(f"and {len(failures) - _LISTED} more")
+    summary = TasksFailed(
+        f"{len(failures)} of {len(results)} tasks failed:\n  " + "\n  ".join(lines) + "\n",
+        failures=failures,
+        results=results,
+        hint="the others are finished: see .results and .failures of this error, or use on_error='return'",
+    )
+    raised = exception_of(failures[0])
+    summary.__cause__ = raised.__cause__
+    raise raised from summary
+
+
+def exception_of(failure: Failure) -> BaseException:
+    """The exception of a failure, or its text as one where the exception itself did not come across."""
+    return (
+        failure.exception
+        if failure.exception is not None
+        else RuntimeError(f"{failure.type}: {failure.message}")
+    )
+
+
+def _values(arriving: Iterator[Outcome], on_error: str) -> Iterator[Any]:
+    for outcome in arriving:
+        if outcome.failure is None:
+            yield outcome.value
+        elif on_error == "return":
+            yield outcome.failure
+        else:
+            raise exception_of(outcome.failure)
+
+
+def function_bytes(function: Callable[..., Any]) -> bytes:
+    """A function as cloudpickle bytes, for another program.
+
+    Raises:
+        FunctionNotPicklable: It, or something that it closes over, cannot be pickled.
+
+    Example:
+        >>> import pickle
+        >>> pickle.loads(function_bytes(lambda x: x + 1))(1)
+        2
+    """
+    return dump_function(function, out_of_band=False)[0]
+
+
+def _some(items: Iterable[T]) -> Iterator[T]:
+    """The items, of which there is at least one."""
+    iterator = iter(items)
+    try:
+        first = next(iterator)
+    except StopIteration:
+        raise NoItems("there are no items to map over", hint="pass at least one") from None
+    return chain([first], iterator)
+
+
+def _check(on_error: str) -> None:
+    if on_error not in ("raise", "return"):
+        raise InputError(f"on_error must be 'raise' or 'return', not {on_error!r}")

@@ -1,0 +1,180 @@
+"""What the pool decides, as pure functions of counts and times."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from enum import Enum
+
+TARGET_SECONDS = 0.1
+"""Work in one chunk: long against a round trip (0.1 ms), short against what anybody waits for."""
+
+CHUNK_BYTES = 4 << 20
+"""Payload in one chunk, so that look-ahead stays bounded in memory."""
+
+CHUNK_ITEMS = 20_000
+GROWTH = 16
+SHARES = 3
+"""Each chunk takes at most a third of one worker's fair share of what is left (guided self-scheduling)."""
+
+PREFETCH_SECONDS = 0.02
+"""Chunks shorter than this leave a worker waiting for the round trip, so it is given the next one in advance."""
+
+_MEMORY = 0.5  # weight of a new measurement: task times drift, and a first task pays for imports
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """What has been measured of one call's tasks.
+
+    Args:
+        seconds: Mean wall time of a task, None before the first measurement.
+        bytes: Mean payload of a task, the larger of item and result.
+        largest: The largest chunk that was measured.
+    """
+
+    seconds: float | None = None
+    bytes: float = 0.0
+    largest: int = 1
+
+    def after(self, *, tasks: int, seconds: float, payload: int) -> Pace:
+        """The pace with one more measurement.
+
+        Example:
+            >>> Pace().after(tasks=10, seconds=1.0, payload=0).seconds
+            0.1
+        """
+        mean, size = seconds / tasks, payload / tasks
+        if self.seconds is None:
+            return Pace(mean, size, tasks)
+        keep = 1 - _MEMORY
+        return Pace(
+            keep * self.seconds + _MEMORY * mean, keep * self.bytes + _MEMORY * size, max(self.largest, tasks)
+        )
+
+
+def chunk_size(pace: Pace, *, available: int, final: bool, workers: int) -> int:
+    """How many tasks to send together.
+
+    Args:
+        pace: What is known of the tasks.
+        available: Items that can be taken now.
+        final: Whether no more will come than these.
+        workers: Number of workers.
+
+    Example:
+        >>> chunk_size(Pace(), available=1000, final=True, workers=2)
+        1
+        >>> chunk_size(Pace(0.001, 0, 50), available=1000, final=True, workers=2)
+        100
+        >>> chunk_size(Pace(0.001, 0, 50), available=10, final=True, workers=2)
+        1
+    """
+    if pace.seconds is None:
+        return 1
+    by_time = TARGET_SECONDS / max(pace.seconds, 1e-7)
+    by_share = available / (workers * (SHARES if final else 1))
+    by_bytes = CHUNK_BYTES / max(pace.bytes, 1.0)
+    return max(1, int(min(by_time, by_share, by_bytes, pace.largest * GROWTH, CHUNK_ITEMS)))
+
+
+def lookahead(pace: Pace, *, workers: int) -> int:
+    """How many items of a lazy iterable may be in the pool, unfinished or not yet fetched by the consumer.
+
+    Example:
+        >>> lookahead(Pace(), workers=2)
+        8
+    """
+    if pace.seconds is None:
+        return 4 * workers
+    return 4 * workers * chunk_size(pace, available=CHUNK_ITEMS * workers, final=False, workers=workers)
+
+
+def may_prefetch(pace: Pace, *, tasks: int, available: int, workers: int) -> bool:
+    """Whether a busy worker may be given its next chunk of so many tasks already."""
+    return (
+        pace.seconds is not None and pace.seconds * tasks < PREFETCH_SECONDS and available > tasks * workers
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Charges:
+    """What one task has used of its budgets.
+
+    Args:
+        starts: How often it was started.
+        errors: How often it raised.
+        crashes: How often it killed its worker.
+    """
+
+    starts: int = 0
+    errors: int = 0
+    crashes: int = 0
+
+    def started(self) -> Charges:
+        """Charged with one more start."""
+        return replace(self, starts=self.starts + 1)
+
+    def crashed(self) -> Charges:
+        """Charged with one more death of its worker."""
+        return replace(self, crashes=self.crashes + 1)
+
+    def raised(self) -> Charges:
+        """Charged with one more exception."""
+        return replace(self, errors=self.errors + 1)
+
+
+NO_CHARGES = Charges()
+
+
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """What a task may use before it is given up.
+
+    Args:
+        retries: Further attempts after an exception.
+        max_crashes: Deaths of its worker after which it is given up: one death may be bad luck, two are not.
+        timeout: Seconds that one attempt may take, None for no limit.
+    """
+
+    retries: int = 0
+    max_crashes: int = 2
+    timeout: float | None = None
+
+    def allows(self, charges: Charges) -> bool:
+        """Whether a task with these charges is tried again.
+
+        Example:
+            >>> Budget().allows(Charges(crashes=1)), Budget().allows(Charges(crashes=2)), Budget().allows(Charges(errors=1))
+            (True, False, False)
+        """
+        return charges.errors <= self.retries and charges.crashes < self.max_crashes
+
+
+class Cause(Enum):
+    """Why a worker died."""
+
+    EXIT = "exited"
+    SIGNAL = "was killed by a signal"
+    OUT_OF_MEMORY = "was killed by the kernel for lack of memory"
+    TIMEOUT = "was stopped after the timeout"
+
+
+def cause_of_death(exitcode: int, *, timed_out: bool, oom_credits: int) -> Cause:
+    """Tell an OOM kill and our own time-out from other deaths.
+
+    Args:
+        exitcode: Exit status, negative for a signal.
+        timed_out: Whether the pool itself killed it for its timeout.
+        oom_credits: OOM kills that the cgroup has counted and that no earlier death has used up.
+
+    Example:
+        >>> cause_of_death(-9, timed_out=False, oom_credits=1).name
+        'OUT_OF_MEMORY'
+        >>> cause_of_death(-11, timed_out=False, oom_credits=1).name
+        'SIGNAL'
+    """
+    if timed_out:
+        return Cause.TIMEOUT
+    if exitcode == -9 and oom_credits > 0:
+        return Cause.OUT_OF_MEMORY
+    return Cause.SIGNAL if exitcode < 0 else Cause.EXIT

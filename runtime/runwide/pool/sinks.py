@@ -1,0 +1,159 @@
+"""Where results go: a list to wait for, a stream to iterate, or futures."""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from typing import TYPE_CHECKING, Any
+
+from runwide.records import Outcome
+
+if TYPE_CHECKING:
+    from concurrent.futures import Future
+
+    from runwide.records import Failure
+
+
+class Everything:
+    """All outcomes, waited for as a whole.
+
+    Args:
+        size: Number of items.
+    """
+
+    claims = False
+
+    def __init__(self, size: int) -> None:
+        self.results: list[Any] = [None] * size
+        self.failures: list[Failure] = []
+        self._ended = threading.Event()
+        self._error: BaseException | None = None
+
+    def values(self, first: int, values: list[Any]) -> None:
+        """Results of consecutive items."""
+        self.results[first : first + len(values)] = values
+
+    def failure(self, failure: Failure) -> None:
+        """One item has failed for good."""
+        self.results[failure.index] = failure
+        self.failures.append(failure)
+
+    def finished(self) -> None:
+        """Every item has ended."""
+        self._ended.set()
+
+    def broken(self, error: BaseException) -> None:
+        """The call cannot go on."""
+        self._error = error
+        self._ended.set()
+
+    def claim(self, index: int) -> bool:  # noqa: ARG002 - every item is wanted
+        """Whether an item is still wanted."""
+        return True
+
+    def wait(self) -> None:
+        """Wait for the end; raises what broke the call."""
+        self._ended.wait()
+        if self._error is not None:
+            raise self._error
+
+
+class Stream:
+    """Outcomes in order of arrival, fetched in batches by one consumer."""
+
+    claims = False
+
+    def __init__(self) -> None:
+        self._arrived: deque[Outcome] = deque()
+        self._change = threading.Condition()
+        self._over = False
+        self._error: BaseException | None = None
+
+    def values(self, first: int, values: list[Any]) -> None:
+        """Results of consecutive items."""
+        self._add([Outcome(index, value) for index, value in enumerate(values, first)])
+
+    def failure(self, failure: Failure) -> None:
+        """One item has failed for good."""
+        self._add([Outcome(failure.index, failure=failure)])
+
+    def finished(self) -> None:
+        """Every item has ended."""
+        with self._change:
+            self._over = True
+            self._change.notify()
+
+    def broken(self, error: BaseException) -> None:
+        """The call cannot go on."""
+        self._error = error
+        self.finished()
+
+    def claim(self, index: int) -> bool:  # noqa: ARG002 - every item is wanted
+        """Whether an item is still wanted."""
+        return True
+
+    def fetch(self, seconds: float | None = None) -> list[Outcome]:
+        """Wait for outcomes and return those that are there; none when all have been fetched.
+
+        Raises:
+            TimeoutError: Nothing came for so many seconds.
+        """
+        with self._change:
+            if not self._change.wait_for(lambda: self._arrived or self._over, seconds):
+                raise TimeoutError(f"no result for {seconds} s")
+            batch = list(self._arrived)
+            self._arrived.clear()
+        if not batch and self._error is not None:
+            raise self._error
+        return batch
+
+    def _add(self, outcomes: list[Outcome]) -> None:
+        with self._change:
+            self._arrived.extend(outcomes)
+            self._change.notify()
+
+
+class Futures:
+    """One future per item, in the order in which the items were put."""
+
+    claims = True
+
+    def __init__(self) -> None:
+        self._waiting: dict[int, Future[Any]] = {}
+        self._error: BaseException | None = None
+
+    def expect(self, index: int, future: Future[Any]) -> None:
+        """Have the outcome of an item set on a future."""
+        self._waiting[index] = future
+
+    def values(self, first: int, values: list[Any]) -> None:
+        """Results of consecutive items."""
+        for index, value in enumerate(values, first):
+            self._waiting.pop(index).set_result(value)
+
+    def failure(self, failure: Failure) -> None:
+        """One item has failed for good."""
+        future = self._waiting.pop(failure.index)
+        if not future.running():  # it could not even be sent
+            future.set_running_or_notify_cancel()
+        future.set_exception(failure.exception)
+
+    def finished(self) -> None:
+        """Every item has ended."""
+
+    def broken(self, error: BaseException) -> None:
+        """No pending future will ever be done."""
+        while self._waiting:
+            _, future = self._waiting.popitem()
+            if future.running() or future.set_running_or_notify_cancel():
+                future.set_exception(error)
+
+    def claim(self, index: int) -> bool:
+        """Whether an item is still wanted: its future is not cancelled, and is running from now."""
+        future = self._waiting[index]
+        if future.running():  # it is tried again
+            return True
+        wanted = future.set_running_or_notify_cancel()
+        if not wanted:
+            del self._waiting[index]
+        return wanted

@@ -1,0 +1,67 @@
+"""A few words of shared memory in which a worker says, at no cost, what it is doing.
+
+When a worker dies nobody can ask it which task it ran; these words still stand. They are written by the worker
+alone and read by the pool alone; each is one aligned 8-byte store.
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+import time
+from dataclasses import dataclass
+
+_CHUNK, _POSITION, _STARTED = range(3)
+_BYTES = 64  # one cache line
+
+
+@dataclass(frozen=True, slots=True)
+class Doing:
+    """What a worker was doing when the words were read.
+
+    Args:
+        chunk: Number of the chunk.
+        position: Position of the task in it, from 0; None between tasks.
+        started: ``time.monotonic()`` of the task's start, in seconds.
+    """
+
+    chunk: int
+    position: int | None
+    started: float
+
+
+class StatusWords:
+    """The words of one worker, mapped from a small file by both sides."""
+
+    def __init__(self, path: str) -> None:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+        try:
+            os.ftruncate(descriptor, _BYTES)
+            self._map = mmap.mmap(descriptor, _BYTES)
+        finally:
+            os.close(descriptor)
+        self.words = memoryview(self._map).cast("Q")
+
+    def begin(self, chunk: int) -> None:
+        """The worker takes up a chunk."""
+        self.words[_POSITION] = 0
+        self.words[_CHUNK] = chunk
+
+    def enter(self, position: int) -> None:
+        """The worker starts a task."""
+        self.words[_STARTED] = time.monotonic_ns()
+        self.words[_POSITION] = position + 1
+
+    def leave(self) -> None:
+        """The worker is between tasks."""
+        self.words[_POSITION] = 0
+
+    def read(self) -> Doing:
+        """What the worker is, or was last, doing."""
+        position = self.words[_POSITION]
+        return Doing(self.words[_CHUNK], position - 1 if position else None, self.words[_STARTED] / 1e9)
+
+    def close(self) -> None:
+        """Unmap; the file belongs to the pool's scratch directory."""
+        self.words.release()
+        self._map.close()

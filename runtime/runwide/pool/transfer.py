@@ -1,0 +1,255 @@
+"""Values between processes: small ones inside a message, large ones through a mapped file.
+
+A value becomes an *entry*, which any process can read without running anybody's code:
+
+- a scalar is its own entry;
+- ``(FRAME, pickle, buffers)`` is a pickle with its out-of-band buffers;
+- ``(MAPPED, spans)`` is the same with the bytes in a file beside the message: ``spans`` are ``(offset, length)``
+  of the pickle and of each buffer.
+
+So a value that cannot be loaded fails alone, where it is loaded, and never the message that carried it.
+The file is written whole before the message is sent, and unlinked by the receiver as soon as it is mapped; arrays
+then live on the private, writable pages of the mapping, without another copy.
+"""
+
+from __future__ import annotations
+
+import errno
+import mmap
+import os
+import pickle
+import shutil
+import tempfile
+from dataclasses import dataclass, field
+from itertools import count
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from runwide.errors import ScratchFull
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+FRAME, MAPPED, FAILED = "frame", "mapped", "failed"
+
+INLINE_BYTES = 32 * 1024
+"""A message carries at most this much payload, so that several fit a socket's buffer (about 200 KiB on Linux)."""
+
+OUT_OF_BAND_BYTES = 16 * 1024
+"""Buffers below this size are cheaper inside the pickle than apart."""
+
+_ALIGN = 64  # of buffers in a file: a cache line, and what numpy's vector loops like
+_SHM = Path("/dev/shm")  # noqa: S108 - not a predictable name: a private directory is made below it
+_SHM_SPARE = 8 << 20  # left free in /dev/shm, since other programs of the container use it too
+_SCALARS = frozenset({type(None), bool, int, float, complex})
+_TEXTS = frozenset({str, bytes})
+_TEXT_LIMIT = 1024
+
+Entry = Any
+Dumped = tuple[bytes, list[memoryview]]
+
+
+def is_scalar(value: object) -> bool:
+    """Whether a value is its own entry.
+
+    Example:
+        >>> is_scalar(3), is_scalar("a" * 5000), is_scalar([3])
+        (True, False, False)
+    """
+    kind = type(value)
+    return kind in _SCALARS or (kind in _TEXTS and len(value) <= _TEXT_LIMIT)  # type: ignore[arg-type]  # str or bytes
+
+
+def dump_by_value(value: object, *, out_of_band: bool = True) -> Dumped:
+    """Pickle for another program: what it could not import (``__main__``, closures) goes along by value."""
+    import cloudpickle
+
+    buffers: list[memoryview] = []
+    callback = _collector(buffers) if out_of_band else None
+    return cloudpickle.dumps(value, protocol=5, buffer_callback=callback), buffers
+
+
+def dump_by_reference_first(value: object) -> Dumped:
+    """Pickle for the program that started this one: plain pickle, which is fast, else by value."""
+    buffers: list[memoryview] = []
+    try:
+        return pickle.dumps(value, protocol=5, buffer_callback=_collector(buffers)), buffers
+    except Exception:
+        return dump_by_value(value)
+
+
+def _collector(buffers: list[memoryview]) -> Callable[[pickle.PickleBuffer], bool]:
+    def in_band(buffer: pickle.PickleBuffer) -> bool:
+        try:
+            raw = buffer.raw()
+        except BufferError:  # not contiguous
+            return True
+        if raw.nbytes < OUT_OF_BAND_BYTES:
+            return True
+        buffers.append(raw)
+        return False
+
+    return in_band
+
+
+def entry_size(entry: Entry) -> int:
+    """Payload bytes of an entry, scalars counting as nothing."""
+    if type(entry) is tuple and entry[0] == FRAME:
+        return len(entry[1]) + sum(buffer.nbytes for buffer in entry[2])
+    return 0
+
+
+@dataclass(slots=True)
+class Scratch:
+    """Directories for large payloads, private to one pool: in shared memory while it has room, else on disk.
+
+    Args:
+        directories: Candidates in order of preference.
+        tag: Start of the names of files made here, so that what a dead worker left can be found.
+    """
+
+    directories: tuple[str, ...]
+    tag: str = "pool"
+    _serial: count[int] = field(default_factory=count)
+
+    @classmethod
+    def create(cls, preferred: str | None = None) -> Scratch:
+        """Make the directories of a new pool, and sweep those of pools whose process is gone."""
+        roots = [Path(preferred)] if preferred else [_SHM, Path(tempfile.gettempdir())]
+        made = []
+        for root in roots:
+            if os.access(root, os.W_OK):
+                _sweep(root)
+                made.append(tempfile.mkdtemp(prefix=f"runwide-{os.getpid()}-", dir=root))
+        if not made:
+            raise ScratchFull(
+                "no directory for large payloads is writable", uri=str(roots[-1]), hint="set RUNWIDE_SCRATCH"
+            )
+        return cls(tuple(made))
+
+    def tagged(self, tag: str) -> Scratch:
+        """The same directories with another start of names."""
+        return Scratch(self.directories, tag)
+
+    def write(self, parts: Sequence[bytes | memoryview]) -> tuple[str, list[tuple[int, int]]]:
+        """Write buffers to a new file; returns its path and the ``(offset, length)`` of each.
+
+        Raises:
+            ScratchFull: None of the directories has room.
+        """
+        spans, total = _layout([memoryview(part).nbytes for part in parts])
+        for directory in self.directories:
+            if directory.startswith(str(_SHM)) and _free(directory) < total + _SHM_SPARE:
+                continue
+            path = f"{directory}/{self.tag}-{next(self._serial)}"
+            try:
+                _write_at(path, parts, spans)
+            except OSError as error:
+                Path(path).unlink(missing_ok=True)
+                if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+                    raise
+            else:
+                return path, spans
+        raise ScratchFull(
+            f"no room for a payload of {total:,} bytes",
+            uri=self.directories[-1],
+            hint="set RUNWIDE_SCRATCH to a larger disk, or pass references instead of data",
+        )
+
+    def forget(self, tag: str) -> None:
+        """Remove what a dead worker left, and what it had not fetched."""
+        for directory in self.directories:
+            for path in Path(directory).glob(f"{tag}-*"):
+                path.unlink(missing_ok=True)
+
+    def remove(self) -> None:
+        """Remove the directories with all that is in them."""
+        for directory in self.directories:
+            shutil.rmtree(directory, ignore_errors=True)
+
+
+def seal(entries: list[Entry], scratch: Scratch) -> tuple[str | None, list[Entry]]:
+    """Move the bytes of entries to a file if they are too many for a message.
+
+    Returns:
+        The path of the file, or None, and the entries to send.
+    """
+    if sum(map(entry_size, entries)) <= INLINE_BYTES:
+        return None, [_inline(entry) for entry in entries]
+    parts: list[bytes | memoryview] = []
+    for entry in entries:
+        if type(entry) is tuple and entry[0] == FRAME:
+            parts += [entry[1], *entry[2]]
+    path, spans = scratch.write(parts)
+    taken = iter(spans)
+    return path, [
+        (MAPPED, [next(taken) for _ in range(1 + len(entry[2]))])
+        if type(entry) is tuple and entry[0] == FRAME
+        else entry
+        for entry in entries
+    ]
+
+
+def _inline(entry: Entry) -> Entry:
+    if type(entry) is tuple and entry[0] == FRAME and entry[2]:
+        return (FRAME, entry[1], [bytearray(buffer) for buffer in entry[2]])
+    return entry
+
+
+def open_mapping(path: str | None, *, keep: bool = False) -> memoryview | None:
+    """Map a payload file privately and writably, and remove its name unless told to keep it."""
+    if path is None:
+        return None
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        mapping = mmap.mmap(descriptor, 0, access=mmap.ACCESS_COPY)
+    finally:
+        os.close(descriptor)
+        if not keep:
+            os.unlink(path)
+    return memoryview(mapping)
+
+
+def load(entry: Entry, mapping: memoryview | None) -> Any:
+    """The value of an entry; raises whatever unpickling raises."""
+    if type(entry) is not tuple:
+        return entry
+    if entry[0] == FRAME:
+        return pickle.loads(entry[1], buffers=entry[2])
+    if mapping is None:
+        raise pickle.UnpicklingError("the payload file is missing")
+    body, *buffers = (mapping[start : start + length] for start, length in entry[1])
+    return pickle.loads(body, buffers=buffers)
+
+
+def _layout(sizes: list[int]) -> tuple[list[tuple[int, int]], int]:
+    spans, offset = [], 0
+    for size in sizes:
+        spans.append((offset, size))
+        offset = -(-(offset + size) // _ALIGN) * _ALIGN
+    return spans, max(offset, 1)
+
+
+def _write_at(path: str, parts: Sequence[bytes | memoryview], spans: list[tuple[int, int]]) -> None:
+    # write() and not a shared mapping: a full disk is then an error, not a SIGBUS.
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    try:
+        for part, (offset, _) in zip(parts, spans, strict=True):
+            view = memoryview(part).cast("B")
+            while view:
+                written = os.pwrite(descriptor, view, offset)
+                view, offset = view[written:], offset + written
+    finally:
+        os.close(descriptor)
+
+
+def _free(directory: str) -> int:
+    status = os.statvfs(directory)
+    return status.f_bavail * status.f_frsize
+
+
+def _sweep(root: Path) -> None:
+    for path in root.glob("runwide-*-*"):
+        owner = path.name.split("-")[1]
+        if owner.isdigit() and not Path(f"/proc/{owner}").exists():
+            shutil.rmtree(path, ignore_errors=True)
