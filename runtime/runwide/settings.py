@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from runwide.errors import InputError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,6 +21,8 @@ class Settings:
         store: ``RUNWIDE_STORE``: default store of jobs.
         scratch: ``RUNWIDE_SCRATCH``: directory for large payloads between processes.
         image: ``RUNWIDE_IMAGE``: image of the components.
+        store_deadline: ``RUNWIDE_STORE_DEADLINE``: how long a store that answered before may be away, in seconds.
+        storage_emulator: ``STORAGE_EMULATOR_HOST``: a Cloud Storage emulator, instead of Google's.
         log_format: ``RUNWIDE_LOG``: ``json``, ``text``, or empty for what suits the output.
         log_level: ``RUNWIDE_LOG_LEVEL``: ``debug``, ``info``, ``warning`` or ``error``.
     """
@@ -25,6 +31,8 @@ class Settings:
     store: str | None = None
     scratch: str | None = None
     image: str | None = None
+    store_deadline: int = 900
+    storage_emulator: str | None = None
     log_format: str = ""
     log_level: str = "info"
 
@@ -45,6 +53,8 @@ def read() -> Settings:
         store=env.get("RUNWIDE_STORE") or None,
         scratch=env.get("RUNWIDE_SCRATCH") or None,
         image=env.get("RUNWIDE_IMAGE") or None,
+        store_deadline=_positive("RUNWIDE_STORE_DEADLINE") or 900,
+        storage_emulator=env.get("STORAGE_EMULATOR_HOST") or None,
         log_format=_one_of("RUNWIDE_LOG", ("", "json", "text")),
         log_level=_one_of("RUNWIDE_LOG_LEVEL", ("info", "debug", "warning", "error")),
     )
@@ -55,12 +65,39 @@ def is_set(name: str) -> bool:
     return name in os.environ
 
 
+def value(name: str) -> str | None:
+    """The user's own setting of another program's variable, None where there is none.
+
+    Example:
+        >>> value("NO_SUCH_VARIABLE") is None
+        True
+    """
+    return os.environ.get(name)
+
+
+def set_default(name: str, value: str) -> None:
+    """Set a variable for a library that reads it, unless the user has."""
+    os.environ.setdefault(name, value)
+
+
+def with_variables(variables: Mapping[str, str]) -> dict[str, str]:
+    """The environment for a child process: this one's, with some variables set.
+
+    Example:
+        >>> with_variables({"RUNWIDE_LOG": "json"})["RUNWIDE_LOG"]
+        'json'
+    """
+    return {**os.environ, **variables}
+
+
 def _positive(name: str) -> int | None:
     text = os.environ.get(name)
     if not text:
         return None
     if not text.strip().isdigit() or int(text) < 1:
-        raise InputError(f"{name}={text!r} is not a positive whole number", hint=f"set {name} to 1 or more, or unset it")
+        raise InputError(
+            f"{name}={text!r} is not a positive whole number", hint=f"set {name} to 1 or more, or unset it"
+        )
     return int(text)
 
 
@@ -68,5 +105,7 @@ def _one_of(name: str, allowed: tuple[str, ...]) -> str:
     text = os.environ.get(name, "").lower() or allowed[0]
     if text not in allowed:
         names = ", ".join(value for value in allowed if value)
-        raise InputError(f"{name}={text!r} is not one of {names}", hint=f"set {name} to one of them, or unset it")
+        raise InputError(
+            f"{name}={text!r} is not one of {names}", hint=f"set {name} to one of them, or unset it"
+        )
     return text

@@ -1,4 +1,4 @@
-"""Where this process stands in the cgroup hierarchies, v1, v2 or both, and the CPU limits on its way to the root."""
+"""Where this process stands in the cgroup hierarchies, v1 and v2, with the CPU limits on its way up."""
 
 from __future__ import annotations
 
@@ -123,9 +123,10 @@ def _quota_v2(tree: Tree, directory: str) -> Quota | None:
     if text is None or text.split()[0] == "max":
         return None
     found = re.fullmatch(r"(\d+)(?:\s+(\d+))?", text, re.ASCII)
-    return (
-        _quota(tree, path, int(found[1]), int(found[2] or 100_000)) if found else _garbage(tree, path, text)
-    )
+    if not found:
+        _note_garbage(tree, path, text)
+        return None
+    return _quota(tree, path, int(found[1]), int(found[2] or 100_000))
 
 
 def _quota_v1(tree: Tree, directory: str) -> Quota | None:
@@ -139,11 +140,12 @@ def _quota_v1(tree: Tree, directory: str) -> Quota | None:
 
 def _quota(tree: Tree, path: str, quota: int, period: int) -> Quota | None:
     if quota <= 0 or period <= 0:
-        return _garbage(tree, path, f"{quota} {period}")
+        _note_garbage(tree, path, f"{quota} {period}")
+        return None
     return Quota(quota / period, path)
 
 
-def _garbage(tree: Tree, path: str, text: str) -> None:
+def _note_garbage(tree: Tree, path: str, text: str) -> None:
     tree.note(path, f"{text[:40]!r} is not a CPU limit", "took it for no limit")
 
 
@@ -159,7 +161,7 @@ def _mounts(tree: Tree, controller: str) -> list[Mount]:
 
 
 def _parse_mounts(mountinfo: str) -> Iterator[Mount]:
-    """The cgroup mounts of /proc/self/mountinfo (``man 5 proc``): fields 4 and 5, and what follows `` - ``."""
+    """The cgroup mounts of /proc/self/mountinfo (``man 5 proc``): fields 4 and 5, and what follows a dash."""
     for line in mountinfo.splitlines():
         before, _, after = line.partition(" - ")
         fields, kind = before.split(), after.split()

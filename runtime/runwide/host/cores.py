@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from runwide import settings
@@ -86,8 +86,8 @@ class Cores:
         """Every step as text, one a line, then the advice.
 
         Example:
-            >>> print(cores(workers=3).explain().splitlines()[-1])
-            3 workers, because workers= says so.
+            >>> print(cores(workers=1).explain().splitlines()[-1])
+            1 worker, because workers= says so.
         """
         lines = [
             f"{step.left:>4} {step.unit:<8}{step.name:<10}{step.value}  ({step.source})"
@@ -236,24 +236,24 @@ def _quota_step(quotas: tuple[cgroup.Quota, ...], physical: int, usable: int) ->
 
 
 def _with_advice(found: Cores) -> Cores:
-    from dataclasses import replace
-
     return replace(found, advice=_advice(found))
 
 
 def _advice(found: Cores) -> str:
     if found.decided_by in {"workers=", "RUNWIDE_WORKERS"}:
         return _advice_overridden(found)
-    workers = f"{found.count} worker{'s' if found.count > 1 else ''}"
+    workers = _workers(found.count)
     if found.decided_by == "quota":
-        return f"{workers}: the CPU limit of {found.quota:g} is what holds back {found.physical} cores; raise it to use more."
+        held = f"the CPU limit of {found.quota:g} holds back {found.physical} physical cores"
+        return f"{workers}: {held}; raise the limit to use more."
     if found.logical > found.physical:
         return (
             f"{workers}: these {found.logical} CPUs are threads of {found.physical} physical "
             f"core{'s' if found.physical > 1 else ''}; more workers than cores gain little."
         )
     if found.hidden:
-        return f"{workers}, but the hypervisor may hide that CPUs share a core: `runwide cores --measure` shows what more workers gain."
+        measure = "`runwide cores --measure` shows what each worker gains"
+        return f"{workers}, but the hypervisor may hide that CPUs share a core: {measure}."
     return f"{workers}: each of these CPUs is a core of its own, as far as the kernel says."
 
 
@@ -263,4 +263,8 @@ def _advice_overridden(found: Cores) -> str:
         if found.count > found.usable > 0
         else ""
     )
-    return f"{found.count} workers, because {found.decided_by} says so{more}."
+    return f"{_workers(found.count)}, because {found.decided_by} says so{more}."
+
+
+def _workers(count: int) -> str:
+    return "1 worker" if count == 1 else f"{count} workers"

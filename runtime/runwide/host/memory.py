@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -11,6 +10,7 @@ from runwide.host import cgroup
 from runwide.host.tree import Tree
 
 if TYPE_CHECKING:
+    import os
     from collections.abc import Iterator
 
 _UNLIMITED = 1 << 60  # v1 writes "no limit" as the largest multiple of a page that fits a signed word
@@ -44,7 +44,7 @@ class Memory:
         used: Bytes in use in the cgroup of the tightest limit, else in the machine.
         total: Bytes that the machine has.
         available: Bytes that can still be used before a limit or the machine's end is met.
-        oom_kills: Processes of this container that the kernel has killed for want of memory; None if not counted.
+        oom_kills: Processes of this container killed by the kernel for want of memory; None if not counted.
         kills_all: Whether one such kill takes every process of the container (``memory.oom.group``).
     """
 
@@ -64,14 +64,14 @@ class Memory:
         return min(known, default=None)
 
 
-def read(root: str | os.PathLike[str] = "/") -> Memory:
+def read(root: Tree | str | os.PathLike[str] = "/") -> Memory:
     """Read the limits and the use of this container's memory.
 
     Example:
         >>> read().available > 0
         True
     """
-    tree = Tree(root)
+    tree = Tree.at(root)
     levels = list(_levels(tree))
     limited = sorted(
         (level.limit, level) for level in levels if level.limit is not None and level.limit < _UNLIMITED
@@ -90,7 +90,7 @@ def read(root: str | os.PathLike[str] = "/") -> Memory:
     )
 
 
-def limit(root: str | os.PathLike[str] = "/") -> int | None:
+def limit(root: Tree | str | os.PathLike[str] = "/") -> int | None:
     """The tightest memory limit of this cgroup and its visible ancestors, in bytes; None for no limit.
 
     Example:
@@ -98,22 +98,22 @@ def limit(root: str | os.PathLike[str] = "/") -> int | None:
         >>> found is None or found > 0
         True
     """
-    limits = [level.limit for level in _levels(Tree(root)) if level.limit is not None]
+    limits = [level.limit for level in _levels(Tree.at(root)) if level.limit is not None]
     return min(limits, default=None)
 
 
-def available(root: str | os.PathLike[str] = "/") -> int | None:
+def available(root: Tree | str | os.PathLike[str] = "/") -> int | None:
     """Bytes that can still be used before the nearest limit, or the machine's end; None where nothing says.
 
     Example:
         >>> available() > 0
         True
     """
-    tree = Tree(root)
+    tree = Tree.at(root)
     return _available(list(_levels(tree)), _meminfo(tree).get("MemAvailable"))
 
 
-def oom_kills(root: str | os.PathLike[str] = "/") -> int | None:
+def oom_kills(root: Tree | str | os.PathLike[str] = "/") -> int | None:
     """How many processes of this container the kernel has killed for want of memory; None where not counted.
 
     The machine's own counter stands in where the process is in no cgroup that counts.
@@ -122,10 +122,10 @@ def oom_kills(root: str | os.PathLike[str] = "/") -> int | None:
         >>> oom_kills() is None or oom_kills() >= 0
         True
     """
-    return _oom_kills(Tree(root))
+    return _oom_kills(Tree.at(root))
 
 
-def rss(pid: int, root: str | os.PathLike[str] = "/") -> int | None:
+def rss(pid: int, root: Tree | str | os.PathLike[str] = "/") -> int | None:
     """Resident memory of a process in bytes, shared pages included; None once it is gone.
 
     Example:
@@ -133,10 +133,10 @@ def rss(pid: int, root: str | os.PathLike[str] = "/") -> int | None:
         >>> rss(os.getpid()) > 1_000_000
         True
     """
-    return _kilobytes(Tree(root), f"/proc/{pid}/status", "VmRSS")
+    return _kilobytes(Tree.at(root), f"/proc/{pid}/status", "VmRSS")
 
 
-def peak_rss(pid: int, root: str | os.PathLike[str] = "/") -> int | None:
+def peak_rss(pid: int, root: Tree | str | os.PathLike[str] = "/") -> int | None:
     """The highest resident memory that a process has had, in bytes; None once it is gone.
 
     Example:
@@ -144,10 +144,10 @@ def peak_rss(pid: int, root: str | os.PathLike[str] = "/") -> int | None:
         >>> peak_rss(os.getpid()) >= rss(os.getpid())
         True
     """
-    return _kilobytes(Tree(root), f"/proc/{pid}/status", "VmHWM")
+    return _kilobytes(Tree.at(root), f"/proc/{pid}/status", "VmHWM")
 
 
-def pss(pid: int, root: str | os.PathLike[str] = "/") -> int | None:
+def pss(pid: int, root: Tree | str | os.PathLike[str] = "/") -> int | None:
     """A process's fair share of the resident memory in bytes: shared pages divided by their users.
 
     The kernel walks the page tables for it, which takes milliseconds for a large process.
@@ -157,7 +157,7 @@ def pss(pid: int, root: str | os.PathLike[str] = "/") -> int | None:
         >>> pss(os.getpid()) <= rss(os.getpid()) * 1.1
         True
     """
-    return _kilobytes(Tree(root), f"/proc/{pid}/smaps_rollup", "Pss")
+    return _kilobytes(Tree.at(root), f"/proc/{pid}/smaps_rollup", "Pss")
 
 
 def _levels(tree: Tree) -> Iterator[Level]:

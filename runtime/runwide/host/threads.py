@@ -1,4 +1,4 @@
-"""How many threads the libraries in a worker may start, so that workers × threads = cores."""
+"""How many threads the libraries in a worker may start, so that all of them together fill the cores."""
 
 from __future__ import annotations
 
@@ -37,8 +37,8 @@ def per_worker(workers: int, cores: Cores | int) -> int:
 def environment(workers: int, cores: Cores | int) -> dict[str, str]:
     """Variables that set the thread counts of numerical libraries in a worker, for its start.
 
-    What the user has set is left out, so that theirs wins; and where they have set ``OMP_NUM_THREADS``, so are
-    the variables of libraries that would follow it.
+    Workers times threads is the number of cores. What the user has set is left out, so that theirs wins; and
+    where they have set ``OMP_NUM_THREADS``, so are the variables of libraries that would follow it.
 
     Args:
         workers: Number of workers.

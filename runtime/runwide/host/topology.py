@@ -143,6 +143,8 @@ def affinity(tree: Tree) -> tuple[frozenset[int], str]:
             return cpus, "sched_getaffinity"
     path = "/proc/self/status"
     found = re.search(r"^Cpus_allowed_list:\s*(\S+)$", tree.text(path) or "", re.MULTILINE)
+    if not found:
+        tree.note(path, "names no CPUs", "took every CPU that is online")
     try:
         return (parse_cpulist(found[1]) if found else frozenset()), path
     except ValueError as error:

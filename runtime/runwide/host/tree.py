@@ -48,6 +48,11 @@ class Tree:
         self.problems: list[Problem] = []
         self.seen: dict[str, str] = {}
 
+    @staticmethod
+    def at(where: Tree | str | os.PathLike[str]) -> Tree:
+        """The tree itself, or the tree below a root."""
+        return where if isinstance(where, Tree) else Tree(where)
+
     def text(self, path: str) -> str | None:
         """The content of a file, stripped; None where it is missing, empty or cannot be read."""
         try:

@@ -1,0 +1,201 @@
+"""The command that shows what this machine gives to CPU-bound work: ``runwide cores``."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from runwide.errors import InputError
+from runwide.host import Cores, cgroup, cores, load, measure, recording, team
+from runwide.host.tree import Tree
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table
+
+    from runwide.host.cgroup import Throttling
+    from runwide.host.load import Steal
+    from runwide.host.measure import Verdict
+
+
+@click.command("cores")
+@click.option("--json", "as_json", is_flag=True, help="The same for programs.")
+@click.option("--workers", type=click.IntRange(min=1), help="Overrides the count, as workers= does.")
+@click.option(
+    "--measure",
+    "measured",
+    is_flag=True,
+    help="Run a CPU-bound function on 1, 2, … workers (≤ 20 s on 8 CPUs).",
+)
+@click.option(
+    "--function", metavar="MODULE:NAME", default="", help="Measure this function, not the built-in loop."
+)
+@click.option(
+    "--item",
+    "items",
+    multiple=True,
+    metavar="JSON",
+    help="What the function is called with; may be repeated.",
+)
+@click.option(
+    "--record", type=click.Path(dir_okay=False, path_type=Path), help="Write what was read to this file."
+)
+@click.option(
+    "--from",
+    "recorded",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="Count a recorded machine.",
+)
+def cores_command(
+    *,
+    as_json: bool,
+    workers: int | None,
+    measured: bool,
+    function: str,
+    items: tuple[str, ...],
+    record: Path | None,
+    recorded: Path | None,
+) -> None:
+    """Show the physical cores that may be used here, and how they are counted.
+
+    \b
+    Example:
+        runwide cores
+        runwide cores --measure --function mymodule:score --item '{"route": "JFK-LAX"}'
+    """  # noqa: D301 - \b is click's mark for a paragraph that keeps its lines
+    _check(measured=measured, function=function, items=items, recorded=recorded)
+    if recorded is not None:
+        with tempfile.TemporaryDirectory(prefix="runwide-") as scratch:
+            root = recording.unpack(recorded.read_text(encoding="utf-8"), scratch)
+            _show(cores(workers=workers, root=root), Tree(root), as_json=as_json)
+        return
+    if record is not None:
+        record.write_text(recording.record(source="recorded by `runwide cores --record`"), encoding="utf-8")
+    counted = cores(workers=workers)
+    verdict = _measure(counted, function, items, quiet=as_json) if measured else None
+    _show(counted, Tree("/"), as_json=as_json, verdict=verdict)
+
+
+def _check(*, measured: bool, function: str, items: tuple[str, ...], recorded: Path | None) -> None:
+    if (function or items) and not measured:
+        raise InputError("--function and --item say what to measure", hint="add --measure")
+    if items and not function:
+        raise InputError("--item needs a function to be given to", hint="add --function module:name")
+    if function and not all(function.partition(":")):
+        raise InputError(
+            f"{function!r} is not of the form module:name", hint="write the module, a colon, the name"
+        )
+    if measured and recorded is not None:
+        raise InputError("a recorded machine cannot be measured", hint="leave out --measure or --from")
+    for item in items:
+        try:
+            json.loads(item)
+        except ValueError:
+            raise InputError(
+                f"--item {item!r} is not JSON", hint="quote text twice: --item '\"text\"'"
+            ) from None
+
+
+def _measure(counted: Cores, function: str, items: tuple[str, ...], *, quiet: bool) -> Verdict:
+    from rich.console import Console
+    from rich.progress import Progress
+
+    todo = measure.plan(counted.logical, min(counted.usable, counted.logical))
+    with Progress(console=Console(stderr=True), transient=True, disable=quiet) as bar:
+        task = bar.add_task("measuring")
+        with team.Team(max(todo.counts), function=function, items=items) as members:
+            samples = team.run(
+                members, todo, progress=lambda done, total: bar.update(task, completed=done, total=total)
+            )
+    return measure.judge(samples, logical=counted.logical, quota=counted.quota, cpu_bound=not function)
+
+
+def _show(counted: Cores, tree: Tree, *, as_json: bool, verdict: Verdict | None = None) -> None:
+    throttled, stolen = cgroup.throttling(tree), load.steal(tree)
+    if as_json:
+        click.echo(json.dumps(_plain(counted, throttled, stolen, verdict), indent=2))
+        return
+    from rich.console import Console
+
+    console = Console(highlight=False)
+    console.print(_steps(counted))
+    _show_pressure(console, counted, throttled, stolen)
+    for problem in counted.problems:
+        console.print(f"note: {problem}", style="yellow", markup=False, soft_wrap=True)
+    if verdict:
+        console.print(_readings(verdict))
+        console.print(_measured(verdict, counted), markup=False, soft_wrap=True)
+    console.print(counted.advice, style="bold", markup=False, soft_wrap=True)
+
+
+def _plain(
+    counted: Cores, throttled: Throttling | None, stolen: Steal | None, verdict: Verdict | None
+) -> dict[str, Any]:
+    return {
+        **counted.as_dict(),
+        "throttling": asdict(throttled) if throttled else None,
+        "steal": {**asdict(stolen), "share": stolen.share} if stolen else None,
+        "measured": asdict(verdict) if verdict else None,
+    }
+
+
+def _steps(counted: Cores) -> Table:
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    for name in ("step", "says", "cut", "left", "source"):
+        table.add_column(name, justify="right" if name == "cut" else "left", overflow="fold")
+    for step in counted.steps:
+        cut = str(-step.cut) if step.cut > 0 else f"+{-step.cut}" if step.cut else ""
+        table.add_row(step.name, step.value, cut, f"{step.left} {step.unit}", step.source)
+    return table
+
+
+def _show_pressure(
+    console: Console, counted: Cores, throttled: Throttling | None, stolen: Steal | None
+) -> None:
+    host = counted.hypervisor
+    trust = (
+        "its word on shared cores is guaranteed" if host.truthful else "its word on shared cores is its own"
+    )
+    console.print(
+        f"virtual machine: {host.name}, {trust}" if host.name else "no hypervisor is seen", markup=False
+    )
+    if throttled and throttled.throttled:
+        times = f"{throttled.throttled} of {throttled.periods} periods, {throttled.seconds:.1f} CPU-seconds"
+        console.print(
+            f"held back by its CPU limit in {times} since it started ({throttled.source})", markup=False
+        )
+    if stolen:
+        console.print(
+            f"stolen by the hypervisor since boot: {stolen.share:.1%} of CPU time (/proc/stat)", markup=False
+        )
+
+
+def _readings(verdict: Verdict) -> Table:
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    for name in ("workers", "calls/s", "spread", "speed-up"):
+        table.add_column(name, justify="right")
+    for reading in verdict.readings:
+        rate = f"{reading.median:,.0f}" if reading.median >= 100 else f"{reading.median:.3g}"  # noqa: PLR2004 - digits
+        table.add_row(str(reading.workers), rate, f"{reading.spread:.0%}", f"{reading.speedup:.2f}")
+    return table
+
+
+def _measured(verdict: Verdict, counted: Cores) -> str:
+    if verdict.recommended is None:
+        return f"Measured: {verdict.reason}; the count below stands."
+    word = "as counted" if verdict.recommended == counted.count else f"where {counted.count} are counted"
+    override = (
+        ""
+        if verdict.recommended == counted.count
+        else f"; set RUNWIDE_WORKERS={verdict.recommended} to use it"
+    )
+    return f"Measured: {verdict.recommended} workers, {word}: {verdict.reason}{override}."

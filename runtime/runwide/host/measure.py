@@ -1,0 +1,173 @@
+"""Decides from measured throughputs how many workers are worth having."""
+
+from __future__ import annotations
+
+import statistics
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+BUDGET = 14.0  # seconds of measuring; with the start of eight workers it stays under 20
+_FEW = 8  # up to so many CPUs, every number of workers is tried
+_SLICE = (0.2, 0.6)  # seconds of one reading: several periods of a CPU quota, which are 0.1 s
+_ROUNDS = 3
+_MORE_ROUNDS = 5  # where there are only a few numbers to try
+
+_WORTH = 0.05  # a gain that nobody would notice is none
+_TAKEN = 0.15  # CPU time that went elsewhere
+_NOISY = 0.20  # readings of the same thing that differ by more than this cannot tell one worker from two
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What to measure.
+
+    Args:
+        counts: Numbers of workers, ascending.
+        rounds: How often each is measured, in turns, so that a slow drift of the machine falls on all alike.
+        seconds: Length of one reading.
+    """
+
+    counts: tuple[int, ...]
+    rounds: int
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One reading of one number of workers.
+
+    Args:
+        throughput: Calls a second, of all of them together.
+        share: CPU time over wall time of the average worker: 1 for a CPU of its own.
+    """
+
+    throughput: float
+    share: float
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """The throughput of one number of workers.
+
+    Args:
+        workers: How many worked at once.
+        median: Calls a second, of all of them together.
+        low: The slowest round.
+        high: The fastest round.
+        speedup: ``median`` over the median of one worker.
+        share: The part of a CPU that the average worker got, median of the rounds.
+    """
+
+    workers: int
+    median: float
+    low: float
+    high: float
+    speedup: float
+    share: float
+
+    @property
+    def spread(self) -> float:
+        """How far the rounds are apart, as a part of the median."""
+        return (self.high - self.low) / self.median if self.median else 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What the readings say.
+
+    Args:
+        readings: One for each number of workers, ascending.
+        recommended: The fewest workers beyond which nothing is gained; None where the machine is too noisy.
+        noise: The typical spread of the readings.
+        reason: One line for the reader.
+    """
+
+    readings: tuple[Reading, ...]
+    recommended: int | None
+    noise: float
+    reason: str
+
+
+def plan(logical: int, usable: int, *, budget: float = BUDGET) -> Plan:
+    """Choose what to measure within a budget of seconds.
+
+    Args:
+        logical: CPUs that may be used.
+        usable: Workers that `runwide.cores` would use, always tried.
+        budget: Seconds for all readings together.
+
+    Example:
+        >>> plan(8, 4).counts
+        (1, 2, 3, 4, 5, 6, 7, 8)
+        >>> plan(96, 48).counts
+        (1, 2, 4, 8, 16, 32, 48, 64, 96)
+    """
+    every = range(1, logical + 1) if logical <= _FEW else (1 << bit for bit in range(logical.bit_length()))
+    counts = tuple(sorted({*every, usable, logical}))
+    rounds = _MORE_ROUNDS if len(counts) <= _FEW // 2 else _ROUNDS
+    shortest, longest = _SLICE
+    return Plan(counts, rounds, min(longest, max(shortest, budget / (len(counts) * rounds))))
+
+
+def judge(
+    samples: Mapping[int, Sequence[Sample]],
+    *,
+    logical: int,
+    quota: float | None = None,
+    cpu_bound: bool = True,
+) -> Verdict:
+    """Say how many workers are worth having.
+
+    Args:
+        samples: Number of workers -> one sample a round.
+        logical: CPUs that may be used.
+        quota: The CPU limit, in CPUs: what lies above it, nobody else has taken.
+        cpu_bound: Whether the function never waits; otherwise, one worker alone shows how much it waits.
+
+    Example:
+        >>> rates = {1: [10.0, 10.1, 9.9], 2: [19.8, 20.0, 20.2], 3: [20.0, 20.3, 19.9]}
+        >>> samples = {workers: [Sample(rate, 1.0) for rate in rounds] for workers, rounds in rates.items()}
+        >>> judge(samples, logical=4).recommended
+        2
+    """
+    readings = _readings(samples)
+    noise = statistics.median(reading.spread for reading in readings)
+    if noise > _NOISY:
+        reason = f"too noisy to tell: readings of the same thing lie {noise:.0%} apart"
+        return Verdict(readings, None, noise, reason)
+    appetite = 1.0 if cpu_bound else readings[0].share
+    taken = max(_taken(reading, appetite, min(logical, quota or logical)) for reading in readings)
+    if taken > _TAKEN:
+        reason = (
+            f"too busy to tell: something else takes up to {taken:.0%} of the CPUs that the workers ask for"
+        )
+        return Verdict(readings, None, noise, reason)
+    margin = max(_WORTH, noise)
+    best = max(reading.median for reading in readings)
+    chosen = next(reading for reading in readings if reading.median >= best * (1 - margin))
+    reason = f"beyond {chosen.workers}, nothing is gained that stands out from {margin:.0%}"
+    if chosen.workers == readings[-1].workers:
+        reason = f"throughput still grows at {chosen.workers}, the most that was tried"
+    return Verdict(readings, chosen.workers, noise, reason)
+
+
+def _taken(reading: Reading, appetite: float, cpus: float) -> float:
+    """The part of the CPU time due to these workers that they did not get."""
+    due = min(appetite, cpus / reading.workers)
+    return 1 - reading.share / due if due else 0.0
+
+
+def _readings(samples: Mapping[int, Sequence[Sample]]) -> tuple[Reading, ...]:
+    found: list[Reading] = []
+    for workers, rounds in sorted(samples.items()):
+        rates = [sample.throughput for sample in rounds]
+        median = statistics.median(rates)
+        share = statistics.median(sample.share for sample in rounds)
+        alone = found[0].median if found else median
+        found.append(
+            Reading(workers, median, min(rates), max(rates), median / alone if alone else 0.0, share)
+        )
+    return tuple(found)

@@ -1,0 +1,79 @@
+"""The program of one process of a `runwide.host.team.Team`: runs a function for as long as it is told."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from importlib import import_module
+from itertools import cycle
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+    from typing import TextIO
+
+
+def arithmetic(_: Any = None) -> float:
+    """A few milliseconds of plain Python arithmetic, which fits any cache and calls nothing.
+
+    Example:
+        >>> arithmetic() > 0
+        True
+    """
+    total = 0.0
+    for number in range(1, 20_000):
+        total += number % 7 / number
+    return total
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Load the function, say so, then run it for each number of seconds that comes in.
+
+    Args:
+        arguments: ``module:name`` or an empty text, then any number of items as JSON.
+    """
+    answers = _take_output()
+    try:
+        function = _function(arguments[0])
+        items = cycle([json.loads(text) for text in arguments[1:]] or [None])
+        function(next(items))  # whatever it does once, such as importing, it does now
+        print("ready", file=answers, flush=True)
+        for line in sys.stdin:
+            print("done", *_busy(function, items, float(line)), file=answers, flush=True)
+    except Exception as error:
+        text = " ".join(f"{type(error).__name__}: {error}".split())
+        print(f"failed {text}", file=answers, flush=True)
+        return 1
+    return 0
+
+
+def _take_output() -> TextIO:
+    """The standard output for our answers alone; what the function prints goes to standard error."""
+    answers = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)
+    return answers
+
+
+def _function(name: str) -> Callable[[Any], Any]:
+    if not name:
+        return arithmetic
+    module, _, attribute = name.partition(":")
+    found: Callable[[Any], Any] = getattr(import_module(module), attribute)
+    return found
+
+
+def _busy(function: Callable[[Any], Any], items: Iterator[Any], seconds: float) -> tuple[int, float, float]:
+    start, used = time.perf_counter(), time.process_time()
+    calls = 0
+    elapsed = 0.0
+    while elapsed < seconds:
+        function(next(items))
+        calls += 1
+        elapsed = time.perf_counter() - start
+    return calls, elapsed, time.process_time() - used
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
