@@ -1,6 +1,7 @@
 # What the scripts of this folder share: which client, whether an engine answers, how to say things.
 
 # Root of the checkout, wherever the script was called from.
+# shellcheck disable=SC2034  # for those who source this
 ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 
 say() { printf '%s: %s\n' "$(basename "$0")" "$*" >&2; }

@@ -1,0 +1,60 @@
+# Every target does all of its own set-up, and may be called again.
+# `make` lists them; the variables are PYTHON (default python3) and RUNWIDE_REQUIRE_DOCKER (1: no engine is a failure).
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+# Locks are refreshed with this version of uv.
+UV := uv==0.13.9
+UPGRADE ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test test-slow lint format lock image image-test wheel-test clean
+
+help: ## list the targets
+	@awk -F ':[^#]*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+demo: $(READY) ## the same job on one core, on all cores, on parallel components, on 336,776 flights
+	@.ci/image-where-possible
+	@$(BIN)/python components/examples/flights.py
+
+test: $(READY) ## lint, types, arrows, all tests but the slow ones, and the wheel's own install
+	@.ci/image-where-possible
+	@.ci/check all
+
+test-slow: $(READY) ## soak and fuzz
+	@.ci/image-where-possible
+	@$(BIN)/python -m pytest -m slow
+
+lint: $(READY) ## ruff, mypy, import-linter
+	@.ci/check lint
+
+format: $(READY) ## format the code, and repair what ruff can
+	@$(BIN)/ruff check --fix-only --quiet .
+	@$(BIN)/ruff format .
+
+lock: .venv-lock/bin/uv ## bring the locks in line with pyproject.toml (UPGRADE=--upgrade: to the newest versions)
+	@UV=$< .ci/lock $(UPGRADE)
+
+image: ## build the image runwide:dev
+	@docker/build
+
+image-test: $(READY) image ## build the image and test it
+	@RUNWIDE_REQUIRE_DOCKER=1 $(BIN)/python -m pytest tests/docker
+
+wheel-test: $(READY) ## build the wheel, and use it in an environment of its own
+	@.ci/check wheel
+
+clean: ## remove what make made here; images and the engine stay
+	@rm -rf .venv .venv-lock dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache local_outputs
+	@find . -name __pycache__ -not -path './.git/*' -prune -exec rm -rf {} +
+
+$(READY): requirements-build.lock requirements-dev.lock pyproject.toml .ci/venv
+	@PYTHON=$(PYTHON) .ci/venv $(VENV)
+	@touch $@
+
+.venv-lock/bin/uv: Makefile
+	@$(PYTHON) -m venv --clear .venv-lock
+	@.venv-lock/bin/python -m pip install --quiet $(UV)
+	@touch $@
