@@ -19,7 +19,7 @@
     │   └── ExceptionNotPortable     the task's own exception could not cross processes
     ├── RemoteTraceback              the cause of a task's exception: index, worker, remote traceback
     ├── TasksFailed                  the summary of all failed tasks of one map, with what finished
-    ├── PoolClosed                   RuntimeError: the pool was closed or broken by its caller
+    ├── PoolClosed                   RuntimeError and ValueError, as the two standard pools raise
     ├── ScratchFull                  OSError: no room for a payload between two processes
     ├── StoreError                   OSError
     │   ├── StoreNotFound            FileNotFoundError
@@ -36,6 +36,7 @@
     │   ├── EnvironmentMismatch
     │   └── JobIncomplete            shards are missing
     └── EngineError                  RuntimeError: what runs the pipelines refused or failed
+        └── StepFailed               one step of a run ended with an error; has the end of its log
 
 Every one inherits the builtin that a caller would expect, pickles, and reads as one line.
 """
@@ -210,7 +211,7 @@ class TasksFailed(RunwideError):
         self.results = list(results)
 
 
-class PoolClosed(RunwideError, RuntimeError):
+class PoolClosed(RunwideError, RuntimeError, ValueError):
     """The pool was closed before this call."""
 
 
@@ -276,3 +277,19 @@ class JobIncomplete(JobError):
 
 class EngineError(RunwideError, RuntimeError):
     """The engine that runs the pipelines refused or failed."""
+
+
+class StepFailed(EngineError):
+    """One step of a pipeline run ended with an error.
+
+    Args:
+        step: Name of the step, such as ``shard 3``.
+        exitcode: Exit status of its process or container.
+        log: Last lines of its log.
+    """
+
+    def __init__(self, message: str, *, step: str = "", exitcode: int | None = None, log: str = "", **where: Any) -> None:
+        super().__init__(message, **where)
+        self.step = step
+        self.exitcode = exitcode
+        self.log = log
