@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from runwide.errors import RunwideError
     from runwide.host import Cores, cores
     from runwide.job import gather, load, scatter, shard
-    from runwide.pool import Executor, Pool, imap, imap_unordered, map  # noqa: A004 - the public name
+    from runwide.pool import Executor, Pool, imap, imap_unordered, map
     from runwide.records import Failure
 
 _HOME = {

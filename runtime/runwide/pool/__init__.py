@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from runwide.pool.compat import Pool
     from runwide.pool.executor import Executor
-    from runwide.pool.mapping import function_bytes, imap, imap_unordered, map, outcomes, raise_or_return  # noqa: A004
+    from runwide.pool.mapping import function_bytes, imap, imap_unordered, map, outcomes, raise_or_return
 
 _HOME = {
     "Executor": "runwide.pool.executor",

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from typing_extensions import Self
 
+    from runwide.pool.streams import Feeder
     from runwide.records import TaskEvent
 
 
@@ -63,6 +64,7 @@ class Base:
             max_tasks=max_tasks,
             on_event=on_event,
         )
+        self._feeders: weakref.WeakSet[Feeder] = weakref.WeakSet()
         self._finalizer = weakref.finalize(self, _leaked, self._scheduler, type(self).__name__)
         self._finalizer.atexit = False
         _open.add(self)
@@ -77,6 +79,9 @@ class Base:
 
     def _end(self, *, kill: bool, wait: bool = True) -> None:
         self._finalizer.detach()
+        if not kill:
+            for feeder in list(self._feeders):  # what was asked for is done, whether or not it is consumed
+                feeder.feed_all()
         self._scheduler.close(kill=kill)
         if wait:
             self._scheduler.thread.join()

@@ -7,9 +7,11 @@ must not hold up its neighbours. Large payloads do not travel here but through `
 from __future__ import annotations
 
 import pickle
-import socket
 from collections import deque
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import socket
 
 _HEADER = 4
 _READ = 1 << 18

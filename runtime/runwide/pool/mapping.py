@@ -6,18 +6,16 @@ from itertools import chain
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from runwide.errors import InputError, NoItems, TasksFailed
-from runwide.pool import policy, worker
+from runwide.pool import worker
 from runwide.pool.base import Base, dump_function
-from runwide.pool.call import Call, Source
 from runwide.pool.inplace import run_in_place
 from runwide.pool.policy import Budget
-from runwide.pool.sinks import Stream
-from runwide.records import Failure, Outcome
+from runwide.pool.streams import exception_of, in_order, stream, values
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
-    from runwide.records import TaskEvent
+    from runwide.records import Failure, Outcome, TaskEvent
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -98,8 +96,8 @@ def imap(
         4
     """
     _check(on_error)
-    stream = outcomes(function, items, workers=workers, timeout=timeout, retries=retries)
-    return _values(in_order(stream), on_error)
+    arriving = outcomes(function, items, workers=workers, timeout=timeout, retries=retries)
+    return values(in_order(arriving), on_error)
 
 
 def imap_unordered(
@@ -118,7 +116,7 @@ def imap_unordered(
         [0, 1, 4]
     """
     _check(on_error)
-    return _values(outcomes(function, items, workers=workers, timeout=timeout, retries=retries), on_error)
+    return values(outcomes(function, items, workers=workers, timeout=timeout, retries=retries), on_error)
 
 
 def outcomes(
@@ -169,72 +167,6 @@ def _own_pool(
         yield from stream(pool, dumped, items, budget)
 
 
-def stream(
-    pool: Base, dumped: Any, items: Iterable[Any], budget: Budget, *, chunksize: int | None = None
-) -> Iterator[Outcome]:
-    """Run a pickled function over items in a pool; leaving the iterator early cancels the rest."""
-    scheduler = pool._scheduler  # noqa: SLF001 - the rooms of one house
-    source, sink = Source(closed=False), Stream()
-    call = Call(scheduler.function_payload(dumped), source, sink, budget, chunksize)
-    feeder = Feeder(call, iter(items), pool.workers, scheduler.ring)
-    feeder.feed()
-    scheduler.start(call)
-    try:
-        while batch := sink.fetch():
-            for outcome in batch:
-                feeder.consumed += 1
-                feeder.feed()
-                yield outcome
-    finally:
-        scheduler.cancel(call)
-
-
-class Feeder:
-    """Moves items from a lazy iterable to a call, a bounded number ahead of what the consumer has fetched."""
-
-    def __init__(self, call: Call, items: Iterator[Any], workers: int, ring: Callable[[], None]) -> None:
-        self._call = call
-        self._items = items
-        self._workers = workers
-        self._ring = ring
-        self._fed = 0
-        self.consumed = 0
-
-    def feed(self) -> None:
-        """Put as many items as may be ahead now."""
-        source = self._call.source
-        ahead = policy.lookahead(self._call.pace, workers=self._workers)
-        if self._call.chunksize is not None:
-            ahead = max(ahead, 2 * self._workers * self._call.chunksize)
-        while not source.closed and self._fed - self.consumed < ahead:
-            try:
-                source.put(next(self._items))
-                self._fed += 1
-            except StopIteration:
-                source.close()
-                self._ring()
-        # The scheduler sets `hungry`, then looks once more; so an item is never put unseen.
-        if self._call.hungry and source.available():
-            self._call.hungry = False
-            self._ring()
-
-
-def in_order(arriving: Iterator[Outcome]) -> Iterator[Outcome]:
-    """Outcomes by index, each as soon as those before it are there.
-
-    Example:
-        >>> [outcome.index for outcome in in_order(iter([Outcome(1), Outcome(0), Outcome(2)]))]
-        [0, 1, 2]
-    """
-    early: dict[int, Outcome] = {}
-    turn = 0
-    for outcome in arriving:
-        early[outcome.index] = outcome
-        while turn in early:
-            yield early.pop(turn)
-            turn += 1
-
-
 def raise_or_return(ended: Sequence[Outcome], on_error: str) -> list[Any]:
     """Results by index; failures are raised or stand in their place.
 
@@ -257,12 +189,12 @@ def raise_or_return(ended: Sequence[Outcome], on_error: str) -> list[Any]:
         if outcome.failure is not None:
             failures.append(outcome.failure)
     if failures and on_error == "raise":
-        raise_first(failures, results)
+        raise first_error(failures, results)
     return results
 
 
-def raise_first(failures: list[Failure], results: list[Any]) -> None:
-    """Raise the exception of the first failed item, caused by the summary of all."""
+def first_error(failures: list[Failure], results: list[Any]) -> BaseException:
+    """The exception of the first failed item, caused by the summary of all."""
     failures.sort(key=lambda failure: failure.index)
     lines = [str(failure) for failure in failures[:_LISTED]]
     if len(failures) > _LISTED:
@@ -275,26 +207,8 @@ def raise_first(failures: list[Failure], results: list[Any]) -> None:
     )
     raised = exception_of(failures[0])
     summary.__cause__ = raised.__cause__
-    raise raised from summary
-
-
-def exception_of(failure: Failure) -> BaseException:
-    """The exception of a failure, or its text as one where the exception itself did not come across."""
-    return (
-        failure.exception
-        if failure.exception is not None
-        else RuntimeError(f"{failure.type}: {failure.message}")
-    )
-
-
-def _values(arriving: Iterator[Outcome], on_error: str) -> Iterator[Any]:
-    for outcome in arriving:
-        if outcome.failure is None:
-            yield outcome.value
-        elif on_error == "return":
-            yield outcome.failure
-        else:
-            raise exception_of(outcome.failure)
+    raised.__cause__ = summary
+    return raised
 
 
 def function_bytes(function: Callable[..., Any]) -> bytes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from dataclasses import dataclass, replace
 from enum import Enum
 
@@ -175,6 +176,6 @@ def cause_of_death(exitcode: int, *, timed_out: bool, oom_credits: int) -> Cause
     """
     if timed_out:
         return Cause.TIMEOUT
-    if exitcode == -9 and oom_credits > 0:
+    if exitcode == -signal.SIGKILL and oom_credits > 0:
         return Cause.OUT_OF_MEMORY
     return Cause.SIGNAL if exitcode < 0 else Cause.EXIT

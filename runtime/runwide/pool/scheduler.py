@@ -17,13 +17,14 @@ from runwide.errors import ItemNotPicklable, PoolClosed, ScratchFull, WorkerDied
 from runwide.host import memory
 from runwide.log import Log
 from runwide.pool import failures, policy, transfer, worker
-from runwide.pool.call import Call, Tasks
 from runwide.pool.policy import Cause
 from runwide.pool.slot import Chunk, Slot, SlotOptions
 from runwide.records import Failure, FailureKind, TaskEvent
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+
+    from runwide.pool.call import Call, Tasks
 
 _log = Log("pool")
 
@@ -100,6 +101,15 @@ class Scheduler:
         )
         return path, entries[0]
 
+    def check_open(self) -> None:
+        """Make sure that calls are still taken.
+
+        Raises:
+            PoolClosed: The pool was closed.
+        """
+        if self._closing:
+            raise PoolClosed("the pool is closed", hint="make a new one")
+
     def start(self, call: Call) -> None:
         """Take up a call.
 
@@ -107,8 +117,7 @@ class Scheduler:
             PoolClosed: The pool takes no more.
         """
         with self._lock:
-            if self._closing:
-                raise PoolClosed("the pool is closed", hint="make a new one")
+            self.check_open()
             self._requests.append(lambda: self._calls.append(call))
         self.ring()
 
@@ -205,9 +214,7 @@ class Scheduler:
             error.__cause__ = failure.exception
             self._fail_all(error)
 
-    def _on_results(
-        self, slot: Slot, number: int, path: str | None, entries: list[Any], times: list[Any]
-    ) -> None:
+    def _on_results(self, slot: Slot, path: str | None, entries: list[Any], times: list[Any]) -> None:
         chunk = slot.chunks[0]
         first = chunk.ended
         chunk.ended += len(entries)
@@ -245,14 +252,14 @@ class Scheduler:
         else:
             chunk.call.sink.failure(failure)
 
-    def _on_done(self, slot: Slot, number: int, seconds: float, peak_rss: int) -> None:
+    def _on_done(self, slot: Slot, seconds: float) -> None:
         chunk = slot.chunks.popleft()
         chunk.call.running -= 1
         chunk.call.pace = chunk.call.pace.after(tasks=len(chunk), seconds=seconds, payload=chunk.payload)
         if self._max_tasks is not None and slot.tasks_run >= self._max_tasks:
             self._retire(slot)
 
-    def _on_broken(self, slot: Slot, number: int, entry: tuple[Any, ...]) -> None:
+    def _on_broken(self, slot: Slot, entry: tuple[Any, ...]) -> None:
         """The worker could not load the function or the payload: no task of the chunk can run."""
         chunk = slot.chunks.popleft()
         chunk.call.running -= 1
@@ -401,7 +408,7 @@ class Scheduler:
         if not available:
             return None
         size = call.chunksize or policy.chunk_size(
-            call.pace, available=available, final=call.source.closed, workers=self.workers
+            call.pace, available=available, final=call.source.closed or call.sink.claims, workers=self.workers
         )
         if self._max_tasks is not None:
             size = min(size, self._max_tasks - slot.tasks_run)

@@ -126,6 +126,11 @@ class Futures:
         """Have the outcome of an item set on a future."""
         self._waiting[index] = future
 
+    def cancel_pending(self) -> None:
+        """Cancel what is not running."""
+        for future in list(self._waiting.values()):
+            future.cancel()
+
     def values(self, first: int, values: list[Any]) -> None:
         """Results of consecutive items."""
         for index, value in enumerate(values, first):
@@ -134,8 +139,6 @@ class Futures:
     def failure(self, failure: Failure) -> None:
         """One item has failed for good."""
         future = self._waiting.pop(failure.index)
-        if not future.running():  # it could not even be sent
-            future.set_running_or_notify_cancel()
         future.set_exception(failure.exception)
 
     def finished(self) -> None:

@@ -95,7 +95,8 @@ def _collector(buffers: list[memoryview]) -> Callable[[pickle.PickleBuffer], boo
 def entry_size(entry: Entry) -> int:
     """Payload bytes of an entry, scalars counting as nothing."""
     if type(entry) is tuple and entry[0] == FRAME:
-        return len(entry[1]) + sum(buffer.nbytes for buffer in entry[2])
+        size: int = len(entry[1]) + sum(buffer.nbytes for buffer in entry[2])
+        return size
     return 0
 
 
@@ -206,7 +207,7 @@ def open_mapping(path: str | None, *, keep: bool = False) -> memoryview | None:
     finally:
         os.close(descriptor)
         if not keep:
-            os.unlink(path)
+            Path(path).unlink()
     return memoryview(mapping)
 
 
@@ -234,11 +235,11 @@ def _write_at(path: str, parts: Sequence[bytes | memoryview], spans: list[tuple[
     # write() and not a shared mapping: a full disk is then an error, not a SIGBUS.
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     try:
-        for part, (offset, _) in zip(parts, spans, strict=True):
+        for part, (offset, length) in zip(parts, spans, strict=True):
             view = memoryview(part).cast("B")
-            while view:
-                written = os.pwrite(descriptor, view, offset)
-                view, offset = view[written:], offset + written
+            written = 0
+            while written < length:
+                written += os.pwrite(descriptor, view[written:], offset + written)
     finally:
         os.close(descriptor)
 

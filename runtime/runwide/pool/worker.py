@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import signal
 import socket
-import sys
 import threading
 import time
 import traceback
@@ -76,14 +75,9 @@ class Outbox:
         self._entries: list[Any] = []
         self._times: list[tuple[float, float]] = []
         self._bytes = 0
-        self._chunk = -1
         self._since = 0.0
         self._pid = os.getpid()
         threading.Thread(target=self._stream, name="runwide-stream", daemon=True).start()
-
-    def begin(self, chunk: int) -> None:
-        """Results that follow belong to this chunk."""
-        self._chunk = chunk
 
     def add(self, entry: Any, started: float, ended: float) -> None:
         """Keep one result for sending."""
@@ -115,7 +109,7 @@ class Outbox:
             path, sealed = transfer.seal(entries, self._scratch)
         except OSError as error:
             path, sealed = None, [failed(FailureKind.PICKLING, error) for _ in entries]
-        self._channel.send((RESULTS, self._chunk, path, sealed, times))
+        self._channel.send((RESULTS, path, sealed, times))
 
     def _stream(self) -> None:
         while True:
@@ -168,13 +162,12 @@ class Worker:
     def _run(self, call: int, chunk: int, path: str | None, entries: list[Any]) -> None:
         status, outbox = self._status, self._outbox
         status.begin(chunk)
-        outbox.begin(chunk)
         status.enter(0)  # loading the function or the payload may kill us as well
         try:
             function = self._function(call)
             mapping = transfer.open_mapping(path)
         except BaseException as error:
-            self._channel.send((BROKEN, chunk, failed(FailureKind.PICKLING, error)))
+            self._channel.send((BROKEN, failed(FailureKind.PICKLING, error)))
             return
         began = time.monotonic()
         for position, entry in enumerate(entries):
@@ -184,7 +177,7 @@ class Worker:
             outbox.add(result, started, time.monotonic())
         status.leave()
         outbox.flush()
-        self._channel.send((DONE, chunk, time.monotonic() - began, peak_rss()))
+        self._channel.send((DONE, time.monotonic() - began))
 
     def _function(self, call: int) -> Callable[[Any], Any]:
         function = self._loaded.get(call)
@@ -235,11 +228,3 @@ def _beyond_ours(error: BaseException) -> Any:
     while trace is not None and trace.tb_next is not None and trace.tb_frame.f_code.co_filename == __file__:
         trace = trace.tb_next
     return trace
-
-
-def peak_rss() -> int:
-    """Peak resident memory of this process, in bytes."""
-    import resource
-
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024

@@ -1,0 +1,114 @@
+"""`Executor`: a ``concurrent.futures.Executor`` on the physical cores, in which a death costs one task."""
+
+from __future__ import annotations
+
+import concurrent.futures
+import time
+from typing import TYPE_CHECKING, Any
+
+from runwide.pool import streams
+from runwide.pool.applied import Starred
+from runwide.pool.base import Base, dump_function
+from runwide.pool.policy import Budget
+from runwide.pool.submit import Submitter
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+    from concurrent.futures import Future
+    from types import TracebackType
+
+
+class Executor(Base, concurrent.futures.Executor):
+    """Runs calls in worker processes, one per physical core.
+
+    Whatever takes a ``concurrent.futures.Executor`` takes it. Functions may be closures, lambdas or nested. A worker that
+    dies fails the future of the task that it ran, with `runwide.errors.WorkerDied` (a ``BrokenProcessPool``), after one
+    more try; every other future is served, and so are later ones.
+
+    Args:
+        max_workers: Number of workers; None for one per physical core.
+        initializer: Called once in each worker before its first task.
+        initargs: Arguments of ``initializer``.
+        max_tasks_per_child: Tasks after which a worker is replaced by a fresh one.
+        timeout: Seconds that one attempt at one call may take before its worker is stopped.
+        retries: Further attempts after an exception.
+
+    Example:
+        >>> with runwide.Executor(max_workers=2) as executor:
+        ...     executor.submit(pow, 2, 10).result()
+        1024
+    """
+
+    _wait_at_exit = True
+
+    def __init__(
+        self,
+        max_workers: int | None = None,
+        *,
+        initializer: Callable[..., object] | None = None,
+        initargs: tuple[Any, ...] = (),
+        max_tasks_per_child: int | None = None,
+        timeout: float | None = None,
+        retries: int = 0,
+    ) -> None:
+        super().__init__(
+            max_workers, initializer=initializer, initargs=initargs, max_tasks=max_tasks_per_child
+        )
+        self._budget = Budget(retries=retries, timeout=timeout)
+        self._submitter = Submitter(self._scheduler, self._budget)
+
+    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
+        """Schedule ``fn(*args, **kwargs)``; returns its future.
+
+        Raises:
+            PoolClosed: The executor is shut down.
+        """
+        return self._submitter.submit(fn, args, kwargs)
+
+    def map(
+        self,
+        fn: Callable[..., Any],
+        *iterables: Iterable[Any],
+        timeout: float | None = None,
+        chunksize: int | None = None,
+        buffersize: int | None = None,
+    ) -> Iterator[Any]:
+        """Results of ``fn`` over the zipped iterables, in order, computed at once.
+
+        Args:
+            fn: Takes one item of each iterable.
+            *iterables: Taken whole now, unless ``buffersize`` is given.
+            timeout: Seconds from this call within which the next result must be there, else ``TimeoutError``.
+            chunksize: Fixed number of items that travel together; None adapts it to the measured task time.
+            buffersize: Take no more than so many items ahead of the results that were consumed.
+        """
+        items: Iterable[Any] = zip(*iterables)  # noqa: B905 - the shortest ends it, as in the standard library
+        deadline = None if timeout is None else time.monotonic() + timeout
+        outcomes = streams.stream(
+            self,
+            dump_function(Starred(fn)),
+            items,
+            self._budget,
+            chunksize=chunksize,
+            ahead=buffersize or streams.ALL,
+            deadline=deadline,
+        )
+        return streams.values(streams.in_order(outcomes), "raise")
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:  # noqa: FBT001, FBT002 - the standard's
+        """Take no more calls; free the workers when those submitted are done.
+
+        Args:
+            wait: Return only when that has happened.
+            cancel_futures: Cancel what has not started.
+        """
+        self._submitter.close(cancel=cancel_futures)
+        self._end(kill=False, wait=wait)
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if kind is not None and not issubclass(kind, Exception):  # Ctrl-C: nobody wants to wait for the rest
+            self._end(kill=True)
+        else:
+            self.shutdown()

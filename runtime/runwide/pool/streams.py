@@ -1,0 +1,151 @@
+"""Outcomes as they come: items taken lazily, a bounded number ahead of what is consumed."""
+
+from __future__ import annotations
+
+import sys
+import time
+from typing import TYPE_CHECKING, Any
+
+from runwide.pool import policy
+from runwide.pool.call import Call, Source
+from runwide.pool.sinks import Stream
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+
+    from runwide.pool.base import Base
+    from runwide.pool.policy import Budget
+    from runwide.pool.scheduler import Scheduler
+    from runwide.records import Failure, Outcome
+
+ALL = sys.maxsize
+"""As a number of items ahead: take all of them now."""
+
+
+def stream(
+    pool: Base,
+    dumped: Any,
+    items: Iterable[Any],
+    budget: Budget,
+    *,
+    chunksize: int | None = None,
+    ahead: int | None = None,
+    deadline: float | None = None,
+) -> Iterator[Outcome]:
+    """Run a pickled function over items in a pool; the first tasks start now, leaving the iterator cancels the rest.
+
+    Args:
+        pool: Where they run.
+        dumped: The function.
+        items: Taken lazily, a bounded number ahead of what was consumed.
+        budget: What each task may use.
+        chunksize: Fixed number of items that travel together; None adapts it.
+        ahead: Fixed number of items to be ahead; None adapts it, `ALL` takes all of them now.
+        deadline: Time on the monotonic clock after which waiting for the next outcome is a ``TimeoutError``.
+    """
+    scheduler = pool._scheduler  # noqa: SLF001 - the rooms of one house
+    sink = Stream()
+    call = Call(scheduler.function_payload(dumped), Source(closed=False), sink, budget, chunksize)
+    feeder = Feeder(call, iter(items), pool.workers, scheduler.ring, ahead)
+    feeder.feed()
+    pool._feeders.add(feeder)  # noqa: SLF001 - likewise
+    scheduler.start(call)
+    return _consume(scheduler, call, sink, feeder, deadline)
+
+
+def _consume(
+    scheduler: Scheduler, call: Call, sink: Stream, feeder: Feeder, deadline: float | None
+) -> Iterator[Outcome]:
+    try:
+        while batch := sink.fetch(None if deadline is None else max(0.0, deadline - time.monotonic())):
+            for outcome in batch:
+                feeder.consumed += 1
+                feeder.feed()
+                yield outcome
+    finally:
+        scheduler.cancel(call)
+
+
+class Feeder:
+    """Moves items from a lazy iterable to a call, a bounded number ahead of what the consumer has fetched.
+
+    Args:
+        call: Where they go.
+        items: Where they come from.
+        workers: Number of workers.
+        ring: Wakes the scheduler.
+        ahead: Fixed number of items to be ahead; None adapts it.
+    """
+
+    def __init__(
+        self, call: Call, items: Iterator[Any], workers: int, ring: Callable[[], None], ahead: int | None
+    ) -> None:
+        self._call = call
+        self._items = items
+        self._workers = workers
+        self._ring = ring
+        self._ahead = ahead
+        self._fed = 0
+        self.consumed = 0
+
+    def feed(self) -> None:
+        """Put as many items as may be ahead now."""
+        source = self._call.source
+        limit = self._ahead or self._adapted()
+        while not source.closed and self._fed - self.consumed < limit:
+            try:
+                source.put(next(self._items))
+                self._fed += 1
+            except StopIteration:
+                source.close()
+                self._ring()
+        # The scheduler sets `hungry`, then looks once more; so an item is never put unseen.
+        if self._call.hungry and source.available():
+            self._call.hungry = False
+            self._ring()
+
+    def feed_all(self) -> None:
+        """Put all that there is; nobody may be consuming any more."""
+        self._ahead = ALL
+        self.feed()
+
+    def _adapted(self) -> int:
+        adapted = policy.lookahead(self._call.pace, workers=self._workers)
+        return max(adapted, 2 * self._workers * (self._call.chunksize or 1))
+
+
+def in_order(arriving: Iterator[Outcome]) -> Iterator[Outcome]:
+    """Outcomes by index, each as soon as those before it are there.
+
+    Example:
+        >>> from runwide.records import Outcome
+        >>> [outcome.index for outcome in in_order(iter([Outcome(1), Outcome(0), Outcome(2)]))]
+        [0, 1, 2]
+    """
+    early: dict[int, Outcome] = {}
+    turn = 0
+    for outcome in arriving:
+        early[outcome.index] = outcome
+        while turn in early:
+            yield early.pop(turn)
+            turn += 1
+
+
+def values(arriving: Iterator[Outcome], on_error: str) -> Iterator[Any]:
+    """The values of outcomes; a failure is raised or stands in their place."""
+    for outcome in arriving:
+        if outcome.failure is None:
+            yield outcome.value
+        elif on_error == "return":
+            yield outcome.failure
+        else:
+            raise exception_of(outcome.failure)
+
+
+def exception_of(failure: Failure) -> BaseException:
+    """The exception of a failure, or its text as one where the exception itself did not come across."""
+    return (
+        failure.exception
+        if failure.exception is not None
+        else RuntimeError(f"{failure.type}: {failure.message}")
+    )

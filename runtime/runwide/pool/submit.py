@@ -1,0 +1,70 @@
+"""Single calls as futures: one standing call of the scheduler whose items are the calls."""
+
+from __future__ import annotations
+
+import threading
+from concurrent.futures import Future
+from typing import TYPE_CHECKING, Any
+
+from runwide.pool import applied
+from runwide.pool.base import dump_function
+from runwide.pool.call import Call, Source
+from runwide.pool.policy import Budget
+from runwide.pool.sinks import Futures
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from runwide.pool.scheduler import Scheduler
+
+
+class Submitter:
+    """Gives functions with their arguments to a scheduler, one by one.
+
+    Args:
+        scheduler: Where they run.
+        budget: What each call may use.
+    """
+
+    def __init__(self, scheduler: Scheduler, budget: Budget | None = None) -> None:
+        self._scheduler = scheduler
+        self._budget = budget or Budget()
+        self._sink = Futures()
+        self._call: Call | None = None
+        self._submitted = 0
+        self._lock = threading.Lock()
+
+    def submit(
+        self, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Future[Any]:
+        """Schedule one call.
+
+        Raises:
+            PoolClosed: The pool takes no more.
+        """
+        future: Future[Any] = Future()
+        with self._lock:
+            call = self._call or self._open()
+            self._scheduler.check_open()
+            self._sink.expect(self._submitted, future)
+            self._submitted += 1
+            call.source.put((function, args, kwargs))
+        if call.hungry:
+            call.hungry = False
+            self._scheduler.ring()
+        return future
+
+    def close(self, *, cancel: bool = False) -> None:
+        """No more will come; with ``cancel``, what has not started is cancelled."""
+        with self._lock:
+            if cancel:
+                self._sink.cancel_pending()
+            if self._call is not None:
+                self._call.source.close()
+        self._scheduler.ring()
+
+    def _open(self) -> Call:
+        payload = self._scheduler.function_payload(dump_function(applied.apply))
+        self._call = Call(payload, Source(closed=False), self._sink, self._budget, hungry=True)
+        self._scheduler.start(self._call)
+        return self._call
