@@ -189,7 +189,7 @@ def _places(tree: Tree) -> dict[str, str]:
 def _way_up(tree: Tree, mount: Mount, place: str) -> Iterable[str]:
     inside = _relative(place, mount.root)
     if inside is None:
-        if place.strip("/"):
+        if place.strip("/") or ".." in mount.root:
             tree.note(
                 mount.point,
                 f"shows {mount.root}, not {place}",

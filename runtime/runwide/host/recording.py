@@ -65,7 +65,7 @@ def pack(files: dict[str, str], *, source: str) -> str:
         if len(kept) == 1:
             lines.append(f"{path}: {kept[0]}")
         elif kept:
-            lines += [f"{path}:", *(_INDENT + line for line in kept)]
+            lines += [f"{path}:", *(_INDENT + line if line else "" for line in kept)]
     return "\n".join(lines) + "\n"
 
 
@@ -88,11 +88,11 @@ def parse(text: str) -> dict[str, str]:
                 raise InputError(f"line {number} names a file without a colon", hint="write `/path: value`")
             lines = files.setdefault(path, [])
             lines += [value.strip()] if value.strip() else []
-        elif line.startswith(_INDENT) and lines is not None:
+        elif lines is not None and (line.startswith(_INDENT) or not line):
             lines.append(line[len(_INDENT) :])
-        elif line.strip() and not line.startswith("#"):
+        elif line and not line.startswith("#"):
             raise InputError(f"line {number} belongs to no file", hint="indent it by four spaces")
-    return {path: "\n".join(content) for path, content in files.items()}
+    return {path: "\n".join(content).strip("\n") for path, content in files.items()}
 
 
 def unpack(text: str, directory: str | os.PathLike[str]) -> Path:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING
 
 from runwide import settings
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from runwide.host.cores import Cores
 
 _GENERAL = "OMP_NUM_THREADS"
@@ -17,6 +20,21 @@ _LIKE_OPENMP = ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "BLIS_NUM_THREADS", "
 
 # These know their own variable only.
 _ALONE = ("NUMBA_NUM_THREADS", "POLARS_MAX_THREADS", "RAYON_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
+
+# Variable -> the libraries, by the names that threadpoolctl has for them, that should have obeyed it.
+_NATIVE = {
+    "OMP_NUM_THREADS": ("libgomp", "libomp", "libiomp", "vcomp"),
+    "OPENBLAS_NUM_THREADS": ("libopenblas",),
+    "MKL_NUM_THREADS": ("libmkl_rt", "mkl_rt"),
+    "BLIS_NUM_THREADS": ("libblis",),
+}
+
+# Variable -> the modules that should have obeyed it, and their functions that set the number of threads.
+_MODULES = {
+    "OMP_NUM_THREADS": (("pyarrow", "set_cpu_count"), ("torch", "set_num_threads")),
+    "NUMEXPR_NUM_THREADS": (("numexpr", "set_num_threads"),),
+    "NUMBA_NUM_THREADS": (("numba", "set_num_threads"),),
+}
 
 
 def per_worker(workers: int, cores: Cores | int) -> int:
@@ -51,3 +69,44 @@ def environment(workers: int, cores: Cores | int) -> dict[str, str]:
     followers = () if settings.is_set(_GENERAL) else (_GENERAL, *_LIKE_OPENMP)
     count = str(per_worker(workers, cores))
     return {name: count for name in (*followers, *_ALONE) if not settings.is_set(name)}
+
+
+def apply(variables: Mapping[str, str]) -> tuple[str, ...]:
+    """Set the thread counts of libraries that this process has loaded before it got its variables.
+
+    Polars cannot be changed once it is loaded; the others can. Costs nothing where none is loaded.
+
+    Args:
+        variables: What `environment` gave, so that the user's own settings are respected here too.
+
+    Returns:
+        The names of the libraries and modules that were set.
+
+    Example:
+        >>> apply({})
+        ()
+    """
+    return (*_apply_to_modules(variables), *_apply_to_native(variables))
+
+
+def _apply_to_modules(variables: Mapping[str, str]) -> list[str]:
+    found = []
+    for variable, modules in _MODULES.items():
+        for name, setter in modules:
+            set_threads = getattr(sys.modules.get(name), setter, None)
+            if variable in variables and set_threads is not None:
+                set_threads(int(variables[variable]))
+                found.append(name)
+    return found
+
+
+def _apply_to_native(variables: Mapping[str, str]) -> list[str]:
+    prefixes = {
+        name: int(variables[key]) for key, names in _NATIVE.items() if key in variables for name in names
+    }
+    if not prefixes or "numpy" not in sys.modules:  # nothing else brings such a library without numpy
+        return []
+    import threadpoolctl
+
+    threadpoolctl.threadpool_limits(limits=prefixes)
+    return [library["prefix"] for library in threadpoolctl.threadpool_info() if library["prefix"] in prefixes]
