@@ -1,0 +1,119 @@
+"""What all tests share: the engine and the image, and the proof that no process outlives its test."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from pathlib import Path
+
+import pytest
+
+# Inherited by whatever a test starts, so that also those are found whose parent is gone.
+MARK = "RUNWIDE_TESTS_PID"
+os.environ[MARK] = str(os.getpid())
+
+# They serve the whole interpreter, and end with it.
+INTERPRETERS_OWN = (b"resource_tracker", b"multiprocessing.forkserver")
+SECONDS_TO_LEAVE = 5.0
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items):
+    """Tests that kill, starve or start containers run one after another, each kind on one xdist worker."""
+    for item in items:
+        for kind in ("docker", "faults"):
+            if item.get_closest_marker(kind) and not item.get_closest_marker("xdist_group"):
+                item.add_marker(pytest.mark.xdist_group(kind))
+
+
+@pytest.fixture(autouse=True)
+def no_process_left_behind():
+    """Whatever a test starts has ended when it ends; what wider fixtures started before it may stay."""
+    before = _ours()
+    yield
+    deadline = time.monotonic() + SECONDS_TO_LEAVE
+    while (left := _left(before)) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    for pid in left:
+        # Named first, then removed, so that only the guilty test fails.
+        left[pid] = _read(pid, "cmdline").replace(b"\0", b" ").decode(errors="replace").strip()
+        _kill(pid)
+    assert not left, f"processes left behind: {left}"
+
+
+@pytest.fixture(scope="session")
+def engine():
+    """A docker-py client of the engine that answers here."""
+    import docker
+
+    try:
+        client = docker.from_env(timeout=60)
+        client.ping()
+    except docker.errors.DockerException as error:
+        _missing(f"no Docker engine answers ({error}); docker/ensure-engine starts one")
+    yield client
+    client.close()
+
+
+@pytest.fixture(scope="session")
+def image(engine) -> str:
+    """The tag of the image under test: ``RUNWIDE_IMAGE``, or what ``make image`` builds."""
+    import docker
+
+    tag = os.environ.get("RUNWIDE_IMAGE") or "runwide:dev"
+    try:
+        engine.images.get(tag)
+    except docker.errors.ImageNotFound:
+        _missing(f"there is no image {tag}; `make image` builds it")
+    return tag
+
+
+def _missing(reason: str) -> None:
+    if os.environ.get("RUNWIDE_REQUIRE_DOCKER") == "1":
+        pytest.fail(reason, pytrace=False)
+    pytest.skip(reason)
+
+
+def _left(before: set[tuple[int, str]]) -> dict[int, str]:
+    started = {pid for pid, _ in _ours() - before}
+    return {pid: "" for pid in started if not any(name in _read(pid, "cmdline") for name in INTERPRETERS_OWN)}
+
+
+def _ours() -> set[tuple[int, str]]:
+    """Pid and start time of every living process that stems from this one."""
+    parents, born, marked = {}, {}, set()
+    mark = f"{MARK}={os.getpid()}\0".encode()
+    for entry in os.scandir("/proc"):
+        if not entry.name.isdigit() or not (stat := _read(entry.name, "stat")):
+            continue
+        state, parent, *rest = stat.rpartition(b")")[2].decode().split()
+        if state in "ZX":
+            continue
+        pid = int(entry.name)
+        parents[pid], born[pid] = int(parent), rest[17]
+        if mark in _read(pid, "environ") + b"\0":
+            marked.add(pid)
+    me = os.getpid()
+    return {(pid, born[pid]) for pid in parents if pid != me and (pid in marked or _stems_from(me, pid, parents))}
+
+
+def _stems_from(ancestor: int, pid: int, parents: dict[int, int]) -> bool:
+    while (pid := parents.get(pid, 0)) > 1:
+        if pid == ancestor:
+            return True
+    return False
+
+
+def _read(pid: int | str, name: str) -> bytes:
+    try:
+        return Path(f"/proc/{pid}/{name}").read_bytes()
+    except OSError:  # it has ended meanwhile, or is not ours to read
+        return b""
+
+
+def _kill(pid: int) -> None:
+    try:
+        os.kill(pid, signal.SIGKILL)
+    except ProcessLookupError:
+        return

@@ -1,0 +1,61 @@
+"""The fixture that watches for processes left behind does see them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+pytest_plugins = ["pytester"]
+
+SHARED = Path(__file__).parents[1] / "conftest.py"
+
+ORPHAN = """
+    import subprocess, sys
+    def test_it():
+        # The shell ends at once; what it started goes on without a parent.
+        subprocess.run("sleep 60 >/dev/null 2>&1 &", shell=True, check=True)
+"""
+FORKED = """
+    import os, time
+    def test_it():
+        if os.fork() == 0:
+            time.sleep(60)
+            os._exit(0)
+"""
+CLEAN = """
+    import subprocess, sys
+    def test_it():
+        subprocess.run([sys.executable, "-c", "pass"], check=True)
+"""
+OF_A_WIDER_FIXTURE = """
+    import subprocess, pytest
+    @pytest.fixture(scope="module")
+    def server():
+        with subprocess.Popen(["sleep", "60"]) as process:
+            yield process
+            process.kill()
+    def test_it(server):
+        assert server.poll() is None
+"""
+
+
+@pytest.fixture
+def verdicts(pytester, monkeypatch):
+    def run(program: str) -> dict[str, int]:
+        text = SHARED.read_text().replace("SECONDS_TO_LEAVE = 5.0", "SECONDS_TO_LEAVE = 0.2")
+        pytester.makeconftest(text)
+        pytester.makepyfile(program)
+        return pytester.runpytest_subprocess("-p", "no:randomly", "-p", "no:xdist").parseoutcomes()
+
+    return run
+
+
+@pytest.mark.parametrize("program", [ORPHAN, FORKED], ids=["orphan", "forked"])
+def test_a_process_left_behind_is_an_error(verdicts, program):
+    assert verdicts(program) == {"passed": 1, "errors": 1}
+
+
+@pytest.mark.parametrize("program", [CLEAN, OF_A_WIDER_FIXTURE], ids=["clean", "of-a-wider-fixture"])
+def test_what_ended_or_was_there_before_is_none(verdicts, program):
+    assert verdicts(program) == {"passed": 1}
