@@ -1,0 +1,133 @@
+"""What is shipped: the names, the version, the locks, and how little an import loads."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from importlib.metadata import metadata
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+from packaging.version import Version
+
+import runwide
+
+ROOT = Path(__file__).parents[2]
+LOCKS = ("requirements-build.lock", "requirements.lock", "requirements-dev.lock")
+PYTHONS = ("3.10", "3.11", "3.12", "3.13")
+ENTRY = re.compile(r"^([A-Za-z0-9._-]+)==(\S+)(?: ; (.+?))? \\$", re.MULTILINE)
+
+
+def loaded_by(statement: str) -> set[str]:
+    program = (
+        "import sys, json; before = set(sys.modules)\n"
+        f"{statement}\n"
+        "json.dump(sorted(set(sys.modules) - before), sys.stdout)"
+    )
+    ran = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True)
+    return set(json.loads(ran.stdout))
+
+
+def pins(lock: str, python: str) -> dict[str, Version]:
+    """Name and version of all that a lock installs on a Linux machine with that Python."""
+    here = {
+        "python_version": python,
+        "python_full_version": f"{python}.9",
+        "implementation_name": "cpython",
+        "platform_python_implementation": "CPython",
+        "sys_platform": "linux",
+    }
+    return {
+        canonicalize_name(name): Version(version)
+        for name, version, marker in ENTRY.findall((ROOT / lock).read_text())
+        if not marker or Requirement(f"x ; {marker}").marker.evaluate(here)
+    }
+
+
+def requirements(extra: str = "") -> list[Requirement]:
+    declared = [Requirement(text) for text in metadata("runwide").get_all("Requires-Dist")]
+    return [
+        requirement
+        for requirement in declared
+        if canonicalize_name(requirement.name) != "runwide"
+        and (not requirement.marker or requirement.marker.evaluate({"extra": extra}))
+    ]
+
+
+def test_importing_runwide_loads_one_module_of_ours_and_little_of_the_standard_library():
+    loaded = loaded_by("import runwide")
+    assert {name for name in loaded if name.partition(".")[0] not in sys.stdlib_module_names} == {"runwide"}
+    assert len(loaded) <= 30, loaded
+
+
+@pytest.mark.parametrize("name", ["google", "kfp", "structlog", "loky", "cloudpickle", "runwide_components"])
+def test_counting_cores_and_reading_settings_loads_no(name):
+    assert name not in loaded_by("import runwide, runwide.settings; runwide.cores()")
+
+
+@pytest.mark.parametrize("name", runwide.__all__)
+def test_every_public_name_is_there_and_says_what_it_is_for(name):
+    value = getattr(runwide, name)
+    assert value.__doc__
+    assert name in dir(runwide)
+
+
+def test_public_names_are_sorted_and_each_has_its_home():
+    assert runwide.__all__ == sorted(runwide.__all__)
+    assert set(runwide.__all__) == set(runwide._HOME)
+
+
+def test_a_name_that_is_not_there_is_an_attribute_error():
+    with pytest.raises(AttributeError, match="has no attribute 'fork_bomb'"):
+        runwide.fork_bomb  # noqa: B018 - the access is the test
+
+
+def test_the_version_stands_in_one_place():
+    literal = f'"{runwide.__version__}"'
+    rooms = ["pyproject.toml", "Makefile", "cloudbuild.yaml", "docker", ".ci", "runtime", "components"]
+    files = [path for room in rooms for path in [ROOT / room, *(ROOT / room).rglob("*")] if path.is_file()]
+    texts = {path: path.read_text() for path in files if path.suffix not in {".pyc", ".pkl"}}
+    assert [path.relative_to(ROOT).as_posix() for path, text in texts.items() if literal in text] == [
+        "runtime/runwide/__init__.py"
+    ]
+    built = subprocess.run(
+        [sys.executable, "-m", "hatchling", "version"], check=True, capture_output=True, text=True, cwd=ROOT
+    )
+    assert built.stdout.strip() == runwide.__version__
+
+
+@pytest.mark.parametrize("lock", LOCKS)
+def test_a_lock_names_no_index_no_link_and_no_path(lock):
+    text = (ROOT / lock).read_text()
+    assert not re.search(r"://|^-|^\s+--(?!hash=sha256:[0-9a-f]{64})| @ |\s/[a-z]", text, re.MULTILINE)
+
+
+@pytest.mark.parametrize("lock", LOCKS)
+def test_every_line_of_a_lock_is_a_pin_with_hashes(lock):
+    lines = [
+        line for line in (ROOT / lock).read_text().splitlines() if line and not line.lstrip().startswith("#")
+    ]
+    pinned = [line for line in lines if not line.startswith("    --hash=")]
+    followed = [after for line, after in pairwise(lines) if not line.startswith("    --hash=")]
+    assert pinned
+    assert all(ENTRY.match(f"{line}\n") for line in pinned)
+    assert all(after.startswith("    --hash=sha256:") for after in followed)
+
+
+@pytest.mark.parametrize("python", PYTHONS)
+@pytest.mark.parametrize(("lock", "extra"), [("requirements.lock", ""), ("requirements-dev.lock", "dev")])
+def test_a_lock_holds_what_pyproject_asks_for(lock, extra, python):
+    locked = pins(lock, python)
+    for requirement in requirements(extra):
+        assert requirement.specifier.contains(locked[canonicalize_name(requirement.name)]), requirement
+
+
+@pytest.mark.parametrize("python", PYTHONS)
+def test_tests_run_on_the_versions_that_are_shipped(python):
+    shipped, tested = pins("requirements.lock", python), pins("requirements-dev.lock", python)
+    assert shipped.items() <= tested.items()

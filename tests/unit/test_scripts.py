@@ -1,0 +1,72 @@
+"""The scripts that set up and build say in one line what they lack."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+
+def run(*command: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        command,
+        cwd=ROOT,
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+
+
+@pytest.fixture
+def old_python(tmp_path) -> str:
+    """This Python, saying that it is 3.9."""
+    program = tmp_path / "python3.9"
+    (tmp_path / "sitecustomize.py").write_text("import sys\nsys.version_info = (3, 9, 1, 'final', 0)\n")
+    program.write_text(f'#!/bin/sh\nPYTHONPATH={tmp_path} exec {sys.executable} "$@"\n')
+    program.chmod(0o755)
+    return str(program)
+
+
+def test_a_python_that_is_too_old_is_refused_in_one_line(tmp_path, old_python):
+    ran = run(".ci/venv", str(tmp_path / "venv"), PYTHON=old_python)
+    assert ran.returncode == 1
+    assert (
+        ran.stderr
+        == f"{old_python} is Python 3.9: runwide needs 3.10 or newer; name one: make PYTHON=python3.11\n"
+    )
+    assert not (tmp_path / "venv").exists()
+
+
+def test_no_python_at_all_is_said_in_one_line(tmp_path):
+    ran = run(".ci/venv", str(tmp_path / "venv"), PYTHON="python-of-nobody")
+    assert ran.returncode == 1
+    assert ran.stderr.startswith("there is no python-of-nobody here")
+    assert ran.stderr.count("\n") == 1
+
+
+def test_a_build_without_a_client_says_what_to_do():
+    ran = run("docker/build", DOCKER="docker-of-nobody")
+    assert ran.returncode == 1
+    assert "docker/ensure-engine" in ran.stderr
+    assert ran.stderr.count("\n") == 1
+
+
+def test_make_lists_its_targets():
+    ran = run("make")
+    for target in ("demo", "test", "lint", "image"):
+        assert f"  make {target} " in ran.stdout
+
+
+def test_no_engine_is_said_and_is_a_failure_where_one_is_required(tmp_path):
+    nowhere = f"unix://{tmp_path}/none.sock"
+    assert run(".ci/image-where-possible", DOCKER_HOST=nowhere, RUNWIDE_REQUIRE_DOCKER="0").returncode == 0
+    required = run(".ci/image-where-possible", DOCKER_HOST=nowhere, RUNWIDE_REQUIRE_DOCKER="1")
+    assert required.returncode == 1
+    assert required.stderr.count("\n") == 1
