@@ -12,7 +12,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-
 README = Path(__file__).parents[2] / "README.md"
 BLOCK = re.compile(
     r"(?:^<!-- not run: (?P<reason>.+?) -->\n+)?^```(?P<language>\w+)\n(?P<text>.*?)^```$",
