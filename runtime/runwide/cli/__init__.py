@@ -15,6 +15,7 @@ from runwide.errors import InputError, RunwideError
 _COMMANDS = {
     "clean": "runwide.cli.jobs",
     "cores": "runwide.cli.cores",
+    "doctor": "runwide.cli.doctor",
     "gather": "runwide.cli.jobs",
     "map": "runwide.cli.jobs",
     "scatter": "runwide.cli.jobs",

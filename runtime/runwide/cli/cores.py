@@ -101,6 +101,13 @@ def _check(*, measured: bool, function: str, items: tuple[str, ...], recorded: P
             ) from None
 
 
+def _check_item(item: str) -> None:
+    try:
+        json.loads(item)
+    except ValueError:
+        raise InputError(f"--item {item!r} is not JSON", hint="quote text twice: --item '\"text\"'") from None
+
+
 def _measure(counted: Cores, function: str, items: tuple[str, ...], *, quiet: bool) -> Verdict:
     from rich.console import Console
     from rich.progress import Progress
@@ -120,17 +127,17 @@ def _show(counted: Cores, tree: Tree, *, as_json: bool, verdict: Verdict | None 
     if as_json:
         click.echo(json.dumps(_plain(counted, throttled, stolen, verdict), indent=2))
         return
-    from rich.console import Console
+    from runwide.cli.tables import console
 
-    console = Console(highlight=False)
-    console.print(_steps(counted))
-    _show_pressure(console, counted, throttled, stolen)
+    screen = console()
+    screen.print(_steps(counted))
+    _show_pressure(screen, counted, throttled, stolen)
     for problem in counted.problems:
-        console.print(f"note: {problem}", style="yellow", markup=False, soft_wrap=True)
+        screen.print(f"note: {problem}", style="yellow", markup=False, soft_wrap=True)
     if verdict:
-        console.print(_readings(verdict))
-        console.print(_measured(verdict, counted), markup=False, soft_wrap=True)
-    console.print(counted.advice, style="bold", markup=False, soft_wrap=True)
+        screen.print(_readings(verdict))
+        screen.print(_measured(verdict, counted), markup=False, soft_wrap=True)
+    screen.print(counted.advice, style="bold", markup=False, soft_wrap=True)
 
 
 def _plain(
@@ -145,11 +152,9 @@ def _plain(
 
 
 def _steps(counted: Cores) -> Table:
-    from rich.table import Table
+    from runwide.cli.tables import plain_table
 
-    table = Table(box=None, pad_edge=False, header_style="dim")
-    for name in ("step", "says", "cut", "left", "source"):
-        table.add_column(name, justify="right" if name == "cut" else "left", overflow="fold")
+    table = plain_table("step", "says", "cut", "left", "source")
     for step in counted.steps:
         cut = str(-step.cut) if step.cut > 0 else f"+{-step.cut}" if step.cut else ""
         table.add_row(step.name, step.value, cut, f"{step.left} {step.unit}", step.source)
@@ -157,7 +162,7 @@ def _steps(counted: Cores) -> Table:
 
 
 def _show_pressure(
-    console: Console, counted: Cores, throttled: Throttling | None, stolen: Steal | None
+    screen: Console, counted: Cores, throttled: Throttling | None, stolen: Steal | None
 ) -> None:
     host = counted.hypervisor
     trust = (
@@ -178,11 +183,9 @@ def _show_pressure(
 
 
 def _readings(verdict: Verdict) -> Table:
-    from rich.table import Table
+    from runwide.cli.tables import plain_table
 
-    table = Table(box=None, pad_edge=False, header_style="dim")
-    for name in ("workers", "calls/s", "spread", "speed-up"):
-        table.add_column(name, justify="right")
+    table = plain_table("workers", "calls/s", "spread", "speed-up")
     for reading in verdict.readings:
         rate = f"{reading.median:,.0f}" if reading.median >= 100 else f"{reading.median:.3g}"  # noqa: PLR2004 - digits
         table.add_row(str(reading.workers), rate, f"{reading.spread:.0%}", f"{reading.speedup:.2f}")

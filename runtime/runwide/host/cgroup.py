@@ -21,6 +21,7 @@ _USUAL = {
     "cpu": ("/sys/fs/cgroup/cpu", "/sys/fs/cgroup/cpu,cpuacct", "/sys/fs/cgroup/cpuacct,cpu"),
     "cpuset": ("/sys/fs/cgroup/cpuset",),
     "memory": ("/sys/fs/cgroup/memory",),
+    "pids": ("/sys/fs/cgroup/pids",),
 }
 
 
@@ -69,6 +70,21 @@ class Throttling:
     source: str
 
 
+@dataclass(frozen=True, slots=True)
+class Room:
+    """A limit on the number of something.
+
+    Args:
+        limit: How many there may be.
+        used: How many there are.
+        source: The file that sets the limit.
+    """
+
+    limit: int
+    used: int
+    source: str
+
+
 def directories(tree: Tree, controller: str) -> list[str]:
     """The directories of this process's cgroup and its visible ancestors, nearest first.
 
@@ -78,7 +94,7 @@ def directories(tree: Tree, controller: str) -> list[str]:
 
     Args:
         tree: The machine.
-        controller: ``cpu``, ``cpuset`` or ``memory``.
+        controller: ``cpu``, ``cpuset``, ``memory`` or ``pids``.
     """
     places = _places(tree)
     found: list[str] = []
@@ -115,6 +131,17 @@ def throttling(tree: Tree) -> Throttling | None:
             micro = stat.get("throttled_usec", stat.get("throttled_time", 0) // 1000)  # v2 in µs, v1 in ns
             return Throttling(stat["nr_periods"], stat.get("nr_throttled", 0), micro / 1e6, path)
     return None
+
+
+def pids(tree: Tree) -> Room | None:
+    """The tightest limit on processes and threads on the way to the root; None for no limit."""
+    found = []
+    for directory in directories(tree, "pids"):
+        path = f"{directory}/pids.max"
+        limit = None if tree.text(path) == "max" else tree.number(path)
+        if limit is not None:
+            found.append(Room(limit, tree.number(f"{directory}/pids.current") or 0, path))
+    return min(found, key=lambda room: room.limit - room.used, default=None)
 
 
 def _quota_v2(tree: Tree, directory: str) -> Quota | None:

@@ -42,6 +42,7 @@ def record(root: Tree | str | os.PathLike[str] = "/", *, source: str) -> str:
     tree = Tree.at(root)
     count(tree)
     cgroup.throttling(tree)
+    cgroup.pids(tree)
     memory.read(tree)
     load.steal(tree)
     gpu.devices(tree)

@@ -21,12 +21,12 @@ _LIKE_OPENMP = ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "BLIS_NUM_THREADS", "
 # These know their own variable only.
 _ALONE = ("NUMBA_NUM_THREADS", "POLARS_MAX_THREADS", "RAYON_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
 
-# Variable -> the libraries, by the names that threadpoolctl has for them, that should have obeyed it.
+# The kind of a native library, as threadpoolctl names it -> the variable that it should have obeyed.
 _NATIVE = {
-    "OMP_NUM_THREADS": ("libgomp", "libomp", "libiomp", "vcomp"),
-    "OPENBLAS_NUM_THREADS": ("libopenblas",),
-    "MKL_NUM_THREADS": ("libmkl_rt", "mkl_rt"),
-    "BLIS_NUM_THREADS": ("libblis",),
+    "openmp": "OMP_NUM_THREADS",
+    "openblas": "OPENBLAS_NUM_THREADS",
+    "mkl": "MKL_NUM_THREADS",
+    "blis": "BLIS_NUM_THREADS",
 }
 
 # Variable -> the modules that should have obeyed it, and their functions that set the number of threads.
@@ -101,12 +101,14 @@ def _apply_to_modules(variables: Mapping[str, str]) -> list[str]:
 
 
 def _apply_to_native(variables: Mapping[str, str]) -> list[str]:
-    prefixes = {
-        name: int(variables[key]) for key, names in _NATIVE.items() if key in variables for name in names
-    }
-    if not prefixes or "numpy" not in sys.modules:  # nothing else brings such a library without numpy
+    if not variables or "numpy" not in sys.modules:  # nothing brings such a library without numpy
         return []
-    import threadpoolctl
+    from threadpoolctl import ThreadpoolController
 
-    threadpoolctl.threadpool_limits(limits=prefixes)
-    return [library["prefix"] for library in threadpoolctl.threadpool_info() if library["prefix"] in prefixes]
+    found = []
+    for library in ThreadpoolController().lib_controllers:
+        count = variables.get(_NATIVE.get(library.internal_api, ""))
+        if count is not None:
+            library.set_num_threads(int(count))
+            found.append(library.prefix)
+    return found

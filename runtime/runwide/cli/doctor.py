@@ -1,0 +1,190 @@
+"""The command that says whether a job can run here: ``runwide doctor``."""
+
+from __future__ import annotations
+
+import json
+import platform
+import sys
+import uuid
+from dataclasses import asdict, dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from runwide import settings
+from runwide.errors import InputError, RunwideError
+from runwide.host import cgroup, checks, cores, gpu, load, memory, space
+from runwide.host.checks import Check, State
+from runwide.host.cores import count
+from runwide.host.tree import Tree
+
+if TYPE_CHECKING:
+    from runwide.host import Cores
+    from runwide.host.memory import Memory
+
+FORMAT = 1  # of the JSON form
+_OLDEST = (3, 10)
+_IMAGE = Path("/opt/runwide/image.json")  # written when the image is built
+_NEEDED = (
+    "runwide",
+    "click",
+    "cloudpickle",
+    "google-cloud-storage",
+    "loky",
+    "rich",
+    "structlog",
+    "threadpoolctl",
+)
+_WELCOME = ("kfp", "numpy", "pandas", "pyarrow", "scikit-learn", "torch")
+_STYLES = {State.OK: "green", State.WARNING: "yellow", State.FAILURE: "bold red"}
+
+
+@dataclass(frozen=True, slots=True)
+class _Machine:
+    cores: Cores
+    memory: Memory
+
+
+@click.command("doctor")
+@click.option("--store", "uri", metavar="URI", help="Also write, read back and delete a probe object there.")
+@click.option("--json", "as_json", is_flag=True, help="The same for programs.")
+def doctor_command(*, uri: str | None, as_json: bool) -> None:
+    """Say whether a job can run here, and why not.
+
+    Exits with 1 when something would make a job fail.
+
+    \b
+    Example:
+        runwide doctor --store gs://bucket/runs
+    """  # noqa: D301 - \b is click's mark for a paragraph that keeps its lines
+    found, machine = _examine(uri)
+    failures = [check for check in found if check.state is State.FAILURE]
+    if as_json:
+        click.echo(json.dumps(_plain(found, machine), indent=2))
+    else:
+        _show(found)
+    if failures:
+        reasons = "; ".join(f"{check.name}: {check.says}" for check in failures)
+        click.echo(f"runwide: a job would fail here: {reasons}", err=True)
+        sys.exit(1)
+
+
+def _examine(uri: str | None) -> tuple[list[Check], _Machine]:
+    tree = Tree("/")
+    asked = _settings()
+    machine = _Machine(cores() if asked.state is State.OK else count(tree), memory.read())
+    uri = uri or (settings.value("RUNWIDE_STORE") or None)
+    found = [
+        _python(),
+        *_packages(),
+        _image(),
+        asked,
+        checks.cores(machine.cores),
+        checks.pressure(cgroup.throttling(tree), load.steal(tree)),
+        checks.memory(machine.memory, machine.cores.count),
+        checks.killed(machine.memory),
+        checks.pids(cgroup.pids(tree), machine.cores.count),
+        checks.shared(space.read(space.SHARED)),
+        *([checks.scratch(space.read(space.scratch()))] if asked.state is State.OK else []),
+        checks.gpus(gpu.devices(tree)),
+        *([store(uri)] if uri else []),
+    ]
+    return found, machine
+
+
+def _settings() -> Check:
+    try:
+        settings.read()
+    except InputError as error:
+        return Check("settings", State.FAILURE, error.message, error.hint or "")
+    return Check("settings", State.OK, "every RUNWIDE_ variable can be read")
+
+
+def _python() -> Check:
+    says = f"{platform.python_implementation()} {platform.python_version()} at {sys.executable}"
+    if sys.version_info < _OLDEST:
+        return Check("python", State.FAILURE, says, "use Python 3.10 or newer")
+    return Check("python", State.OK, says)
+
+
+def _packages() -> list[Check]:
+    versions = {name: _version(name) for name in (*_NEEDED, *_WELCOME)}
+    there = ", ".join(f"{name} {version}" for name, version in versions.items() if version)
+    missing = [name for name in _NEEDED if not versions[name]]
+    if missing:
+        hint = "install runwide with its dependencies"
+        return [Check("packages", State.FAILURE, f"without {', '.join(missing)}; with {there}", hint)]
+    return [Check("packages", State.OK, there)]
+
+
+def _version(name: str) -> str:
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return ""
+
+
+def _image() -> Check:
+    named = settings.value("RUNWIDE_IMAGE")
+    try:
+        identity = json.loads(_IMAGE.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return Check("image", State.OK, named or "not the runwide image")
+    except (OSError, ValueError) as error:
+        return Check("image", State.WARNING, f"{_IMAGE} cannot be read: {error}")
+    return Check("image", State.OK, ", ".join(f"{key} {value}" for key, value in sorted(identity.items())))
+
+
+def store(uri: str) -> Check:
+    """Write an object to a store, read it back, and delete it.
+
+    Example:
+        >>> store("memory://doctor").state.value
+        'ok'
+    """
+    from runwide.spill import open_store
+
+    name, probe = f"runwide-doctor-{uuid.uuid4().hex}", uuid.uuid4().bytes
+    doing = "opened"
+    try:
+        with open_store(uri) as opened:
+            doing = "written to"
+            opened.create(name, probe)
+            doing = "read from"
+            same = bytes(opened.read(name)) == probe
+            doing = "deleted from"
+            opened.delete(name)
+    except RunwideError as error:
+        says = f"cannot be {doing}: {type(error).__name__}: {error.message}"
+        return Check("store", State.FAILURE, f"{uri} {says}", error.hint or "")
+    if not same:
+        return Check(
+            "store", State.FAILURE, f"{uri} gave other bytes back than were written", "use another store"
+        )
+    return Check("store", State.OK, f"{uri}: written, read back and deleted")
+
+
+def _plain(found: list[Check], machine: _Machine) -> dict[str, Any]:
+    return {
+        "format": FORMAT,
+        "ok": all(check.state is not State.FAILURE for check in found),
+        "checks": [asdict(check) for check in found],
+        "cores": machine.cores.as_dict(),
+        "memory": {**asdict(machine.memory), "size": machine.memory.size},
+    }
+
+
+def _show(found: list[Check]) -> None:
+    from rich.text import Text
+
+    from runwide.cli.tables import console, plain_table
+
+    table = plain_table("check", "state", "says", header=False)
+    for check in found:
+        hint = f" -> {check.hint}" if check.hint else ""
+        table.add_row(
+            Text(check.name), Text(check.state.value, _STYLES[check.state]), Text(check.says + hint)
+        )
+    console().print(table)

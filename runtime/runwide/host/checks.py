@@ -1,0 +1,141 @@
+"""Judges what was read of a machine: fit for a job, fit with a warning, or not."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from runwide.host.cgroup import Room, Throttling
+    from runwide.host.cores import Cores
+    from runwide.host.gpu import Gpu
+    from runwide.host.load import Steal
+    from runwide.host.memory import Memory
+    from runwide.host.space import Space
+
+_MIB = 1 << 20
+_GIB = 1 << 30
+_WORKER = 64 * _MIB  # a worker with the interpreter and little else
+_COMFORT = 512 * _MIB  # one with pandas and some data
+_PIDS = 8  # processes and threads for a worker: its own, its watchers', its transport's
+_THROTTLED = 0.25  # of all periods
+_STOLEN = 0.05  # of all CPU time
+
+
+class State(str, Enum):
+    """What a check has found."""
+
+    OK = "ok"
+    WARNING = "warning"
+    FAILURE = "failure"
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One thing that was looked at.
+
+    Args:
+        name: What.
+        state: What it means for a job.
+        says: What was found, one line.
+        hint: What to do about it, empty where nothing is to be done.
+    """
+
+    name: str
+    state: State
+    says: str
+    hint: str = ""
+
+
+def size(count: int | None) -> str:
+    """Bytes for reading.
+
+    Example:
+        >>> size(1536 * 1024 * 1024), size(3 << 20), size(None)
+        ('1.5 GiB', '3 MiB', 'unknown')
+    """
+    if count is None:
+        return "unknown"
+    return f"{count / _GIB:.1f} GiB" if count >= _GIB else f"{count // _MIB} MiB"
+
+
+def cores(found: Cores) -> Check:
+    """The count, with what could not be read."""
+    if found.problems:
+        says = f"{found.advice} ({len(found.problems)} notes)"
+        return Check("cores", State.WARNING, says, "`runwide cores` shows what could not be read")
+    return Check("cores", State.OK, found.advice)
+
+
+def pressure(throttled: Throttling | None, stolen: Steal | None) -> Check:
+    """Whether the CPU limit or the machine's neighbours hold this container back."""
+    share = throttled.throttled / throttled.periods if throttled and throttled.periods else 0.0
+    taken = stolen.share if stolen else 0.0
+    says = f"held back by the CPU limit in {share:.0%} of its periods, {taken:.1%} of CPU time stolen"
+    if share > _THROTTLED:
+        return Check("cpu pressure", State.WARNING, says, "raise the CPU limit, or use fewer threads")
+    if taken > _STOLEN:
+        return Check("cpu pressure", State.WARNING, says, "the machine is shared: expect uneven times")
+    return Check("cpu pressure", State.OK, says)
+
+
+def memory(found: Memory, workers: int) -> Check:
+    """Whether so many workers have room."""
+    limit = f"limit {size(found.limit)}" if found.limit is not None else "no limit"
+    says = f"{limit}, {size(found.used)} in use, {size(found.available)} available for {workers} workers"
+    if found.available is None:
+        return Check("memory", State.WARNING, "nothing says how much there is")
+    if found.available < workers * _WORKER:
+        return Check("memory", State.FAILURE, says, "raise the memory limit, or use fewer workers")
+    if found.available < workers * _COMFORT:
+        return Check("memory", State.WARNING, says, "raise the memory limit, or use fewer workers")
+    return Check("memory", State.OK, says)
+
+
+def killed(found: Memory) -> Check:
+    """What the kernel has done, and would do, for want of memory."""
+    if found.oom_kills is None:
+        return Check("OOM kills", State.WARNING, "not counted here: such a death is reported as SIGKILL")
+    says = f"{found.oom_kills} so far"
+    if found.kills_all:
+        says += "; one takes the whole container (memory.oom.group)"
+        return Check("OOM kills", State.WARNING, says, "leave a margin in the memory limit")
+    return Check("OOM kills", State.WARNING if found.oom_kills else State.OK, says)
+
+
+def pids(room: Room | None, workers: int) -> Check:
+    """Whether so many workers may be started."""
+    if room is None:
+        return Check("processes", State.OK, "no limit")
+    left = room.limit - room.used
+    says = f"{left} more processes and threads allowed ({room.source})"
+    state = State.FAILURE if left < workers * _PIDS else State.OK
+    return Check("processes", state, says, "raise the limit of processes" if state is State.FAILURE else "")
+
+
+def shared(found: Space) -> Check:
+    """The kernel's shared memory, which the scratch space stands in for."""
+    if not found.writable:
+        return Check(
+            "shared memory", State.WARNING, f"{found.path}: {found.reason}", "large values go by disk"
+        )
+    says = f"{found.path}: {size(found.free)} of {size(found.total)} free"
+    return Check("shared memory", State.OK, says, "" if found.free >= _GIB else "larger values go by disk")
+
+
+def scratch(found: Space) -> Check:
+    """The directory for large values between processes."""
+    if not found.writable:
+        return Check("scratch", State.FAILURE, f"{found.path}: {found.reason}", "set RUNWIDE_SCRATCH")
+    state = State.WARNING if found.free < _GIB else State.OK
+    says = f"{found.path}: {size(found.free)} of {size(found.total)} free"
+    return Check("scratch", state, says, "set RUNWIDE_SCRATCH" if state is State.WARNING else "")
+
+
+def gpus(found: Sequence[Gpu]) -> Check:
+    """The devices, if any."""
+    names = ", ".join(f"{device.name or 'GPU'} ({device.device})" for device in found)
+    return Check("GPUs", State.OK, names or "none")
