@@ -1,0 +1,200 @@
+"""Functions and items as they are given on a command line."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import importlib
+import json
+import pickle
+import site
+import sys
+import sysconfig
+import zlib
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from runwide.errors import InputError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+_COMPRESSED = "z:"
+_HINT_FUNCTION = "give MODULE:FUNCTION, both importable from here"
+
+
+def function_of(text: str) -> Callable[..., Any]:
+    """The function that ``MODULE:FUNCTION`` names, with the working directory on the path.
+
+    Raises:
+        InputError: There is none.
+
+    Example:
+        >>> function_of("math:sqrt")(9)
+        3.0
+    """
+    module, found, name = text.partition(":")
+    if not found or not module or not name:
+        raise InputError(f"{text!r} names no function", hint=_HINT_FUNCTION)
+    if "" not in sys.path and str(Path.cwd()) not in sys.path:
+        sys.path.insert(0, str(Path.cwd()))
+    try:
+        value: Any = importlib.import_module(module)
+        for part in name.split("."):
+            value = getattr(value, part)
+    except Exception as error:  # importing runs the user's code
+        raise InputError(
+            f"{text} cannot be imported: {type(error).__name__}: {error}", hint=_HINT_FUNCTION
+        ) from error
+    if not callable(value):
+        raise InputError(f"{text} is a {type(value).__name__}, not a function", hint=_HINT_FUNCTION)
+    function: Callable[..., Any] = value
+    return function
+
+
+def pickled_function(
+    *, function: str | None, file: Path | None, text: str | None, constants: str | None
+) -> tuple[bytes, str]:
+    """The pickle of the function that was given in one of three ways, and its name.
+
+    Args:
+        function: ``MODULE:FUNCTION``.
+        file: A file with the bytes or their base64.
+        text: Base64 of the bytes.
+        constants: JSON object of keyword arguments to bind.
+
+    Raises:
+        InputError: None of them was given, more than one, or one that makes no sense.
+    """
+    given = {"--function": function, "--function-file": file, "--function-base64": text}
+    names = [name for name, value in given.items() if value is not None]
+    if len(names) != 1:
+        raise InputError(f"give one of {', '.join(given)}, not {' and '.join(names) or 'none'}")
+    if function is not None:
+        found = function_of(function)
+        _send_by_value(found)
+        return _pickled(found, constants), function
+    pickled = unpacked(_read(file).strip() if file is not None else (text or "").encode(), names[0])
+    return _bound(pickled, constants), names[0]
+
+
+def unpacked(data: bytes, option: str) -> bytes:
+    """The pickle in what was given: as it is, as base64, or as ``z:`` and base64 of zlib.
+
+    Raises:
+        InputError: It is none of these.
+    """
+    if data[:1] == pickle.PROTO:
+        return data
+    compressed = data.startswith(_COMPRESSED.encode())
+    try:
+        raw = base64.b64decode(data.removeprefix(_COMPRESSED.encode()), validate=True)
+        raw = zlib.decompress(raw) if compressed else raw
+    except (binascii.Error, zlib.error) as error:
+        raise InputError(
+            f"{option} is not base64 of a pickle ({error})", hint="pass it whole and unchanged"
+        ) from error
+    if raw[:1] != pickle.PROTO:
+        raise InputError(
+            f"{option} is not base64 of a pickle", hint="pass base64 of cloudpickle.dumps(function)"
+        )
+    return raw
+
+
+def items(*, text: str | None, file: Path | None) -> list[Any]:
+    """The items, from JSON text or a file.
+
+    Raises:
+        InputError: Neither was given, both, or no list.
+    """
+    if (text is None) == (file is None):
+        raise InputError("give one of --items-json and --items-file")
+    return items_of_file(file) if file is not None else _list(text or "", "--items-json")
+
+
+def items_of_file(path: Path) -> list[Any]:
+    """The items in a ``.jsonl`` file, one a line, or in a JSON list.
+
+    Raises:
+        InputError: The file cannot be read, or is not JSON.
+    """
+    data = _read(path).decode("utf-8", errors="replace")
+    if path.suffix != ".jsonl":
+        return _list(data, str(path))
+    lines = enumerate(data.splitlines(), 1)
+    return [_json(line, f"{path}, line {number}") for number, line in lines if line.strip()]
+
+
+def strings(text: str, option: str) -> list[str]:
+    """A JSON list of strings.
+
+    Raises:
+        InputError: It is none.
+    """
+    found = _list(text, option)
+    if not all(isinstance(one, str) for one in found):
+        raise InputError(f"{option} is not a list of strings", hint="pass what the shards printed")
+    return found
+
+
+def _pickled(function: Callable[..., Any], constants: str | None) -> bytes:
+    from runwide.pool import function_bytes
+
+    if constants is None:
+        return function_bytes(function)
+    bound = _json(constants, "--constants-json")
+    if not isinstance(bound, dict):
+        raise InputError("--constants-json is not a JSON object", hint='pass something like {"factor": 2}')
+    return function_bytes(partial(function, **bound) if bound else function)
+
+
+def _bound(pickled: bytes, constants: str | None) -> bytes:
+    """The pickle with keyword arguments bound; without any it is passed on unopened."""
+    if constants is None or constants.strip() == "{}":
+        return pickled
+    try:
+        function = pickle.loads(pickled)  # it came with the command line, as this command did
+    except Exception as error:
+        raise InputError(
+            f"the function cannot be loaded here: {type(error).__name__}: {error}",
+            hint="install in this image what the function's module imports",
+        ) from error
+    return _pickled(function, constants)
+
+
+def _send_by_value(function: Callable[..., Any]) -> None:
+    """Have a function of the user's own files pickled with its code: the shards' image does not have the file."""
+    import cloudpickle
+
+    module = sys.modules.get(getattr(function, "__module__", "") or "")
+    path = getattr(module, "__file__", None)
+    if module is not None and path and not _installed(Path(path).resolve()):
+        cloudpickle.register_pickle_by_value(module)
+
+
+def _installed(path: Path) -> bool:
+    roots = {*sysconfig.get_paths().values(), *site.getsitepackages(), site.getusersitepackages()}
+    skipped = {sysconfig.get_path("scripts"), sysconfig.get_path("data")}
+    return any(path.is_relative_to(Path(root).resolve()) for root in roots - skipped)
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise InputError(f"the file cannot be read ({error.strerror})", uri=str(path)) from error
+
+
+def _list(text: str, what: str) -> list[Any]:
+    found = _json(text, what)
+    if not isinstance(found, list):
+        raise InputError(f"{what} is not a JSON list", hint='pass something like ["a", "b"]')
+    return found
+
+
+def _json(text: str, what: str) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError as error:
+        raise InputError(f"{what} is not JSON ({error})") from error

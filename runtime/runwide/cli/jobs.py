@@ -1,0 +1,258 @@
+"""The commands of a job: ``map``, ``scatter``, ``shard``, ``gather``, ``status`` and ``clean``."""
+
+from __future__ import annotations
+
+import json
+import signal
+import sys
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from runwide import job as jobs
+from runwide.cli import inputs
+from runwide.errors import InputError, TasksFailed
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from types import FrameType
+
+    from runwide.records import Failure
+
+_LISTED = 5  # failures named in one line
+
+_workers = click.option(
+    "--workers", type=click.IntRange(1), help="Worker processes; one per physical core when not given."
+)
+_timeout = click.option("--timeout", type=float, help="Seconds that one attempt at one item may take.")
+_retries = click.option(
+    "--retries", type=click.IntRange(0), default=0, help="Further attempts after an exception."
+)
+
+
+@click.command("map")
+@click.argument("function", metavar="MODULE:FUNCTION")
+@click.argument("items", metavar="ITEMS_FILE", type=click.Path(path_type=Path))
+@_workers
+@_timeout
+@_retries
+def map_command(
+    function: str, items: Path, *, workers: int | None, timeout: float | None, retries: int
+) -> None:
+    """Run a function over items on the cores of this machine; print one line of JSON per result, in order.
+
+    ITEMS_FILE is a .json file with a list, or a .jsonl file with one item per line.
+    """
+    from runwide.pool import imap
+
+    found = inputs.function_of(function)
+    values = inputs.items_of_file(items)
+    failed: list[Failure] = []
+    with _terminable():
+        for result in imap(
+            found, values, workers=workers, timeout=timeout, retries=retries, on_error="return"
+        ):
+            _print_result(result, failed)
+    _complain(
+        len(values), failed, hint="the results of the others were printed, null stands for a failed one"
+    )
+
+
+@click.command("scatter")
+@click.option("--function", metavar="MODULE:FUNCTION", help="A function that can be imported here.")
+@click.option(
+    "--function-file",
+    type=click.Path(path_type=Path),
+    help="A file with cloudpickle's bytes of it, or their base64.",
+)
+@click.option("--function-base64", metavar="TEXT", help="The same as base64, or as 'z:' and base64 of zlib.")
+@click.option("--items-json", metavar="TEXT", help="A JSON list.")
+@click.option(
+    "--items-file",
+    type=click.Path(path_type=Path),
+    help="A .json file with a list, or .jsonl with one item per line.",
+)
+@click.option(
+    "--store",
+    required=True,
+    metavar="URI",
+    help="gs://bucket/prefix, or a directory that all components see.",
+)
+@click.option("--shards", required=True, type=int, help="Number of components that share the work.")
+@click.option(
+    "--constants-json", metavar="TEXT", help="A JSON object of further keyword arguments of the function."
+)
+@click.option("--job-out", type=click.Path(path_type=Path), help="Write the job's reference there as well.")
+@click.option(
+    "--shards-out",
+    type=click.Path(path_type=Path),
+    help="Write the shards' indices there, as a JSON list of strings.",
+)
+def scatter_command(
+    *,
+    function: str | None,
+    function_file: Path | None,
+    function_base64: str | None,
+    items_json: str | None,
+    items_file: Path | None,
+    store: str,
+    shards: int,
+    constants_json: str | None,
+    job_out: Path | None,
+    shards_out: Path | None,
+) -> None:
+    """Spill a function and its items to a store; print the job's reference."""
+    pickled, name = inputs.pickled_function(
+        function=function, file=function_file, text=function_base64, constants=constants_json
+    )
+    items = inputs.items(text=items_json, file=items_file)
+    reference = jobs.scatter_pickled(pickled, items, store=store, shards=shards, name=name)
+    count = min(shards, len(items))
+    _write(job_out, reference)
+    _write(shards_out, json.dumps([str(index) for index in range(count)]))
+    click.echo(reference)
+
+
+@click.command("shard")
+@click.argument("job")
+@click.argument("index", type=int)
+@_workers
+@_timeout
+@_retries
+@click.option(
+    "--manifest-out",
+    type=click.Path(path_type=Path),
+    help="Write the shard's reference there, in its short form.",
+)
+def shard_command(
+    job: str,
+    index: int,
+    *,
+    workers: int | None,
+    timeout: float | None,
+    retries: int,
+    manifest_out: Path | None,
+) -> None:
+    """Run shard INDEX of a job on the cores of this machine; print its reference.
+
+    Run again, it computes only what is not stored yet. Items that fail are recorded, and reported by gather.
+    """
+    with _terminable():
+        reference = jobs.shard(job, index, workers=workers, timeout=timeout, retries=retries)
+    _write(manifest_out, jobs.short_reference(index, reference))
+    click.echo(reference)
+
+
+@click.command("gather")
+@click.argument("job")
+@click.option(
+    "--shards-json", metavar="TEXT", help="A JSON list of what the shards printed or wrote, in any order."
+)
+@click.option(
+    "--result-out", type=click.Path(path_type=Path), help="Write the result's reference there as well."
+)
+@click.option(
+    "--on-error",
+    type=click.Choice(["raise", "return"]),
+    default="raise",
+    help="Whether failed items fail this command.",
+)
+def gather_command(job: str, *, shards_json: str | None, result_out: Path | None, on_error: str) -> None:
+    """Check that every item has ended exactly once, write the result's manifest, print its reference.
+
+    `runwide.load` of it gives the results.
+    """
+    shards = None if shards_json is None else inputs.strings(shards_json, "--shards-json")
+    reference = jobs.finish(job, shards)
+    count, failed = jobs.failures(reference)
+    if on_error == "raise":
+        _complain(
+            count,
+            failed,
+            uri=reference,
+            hint="the others are finished: runwide gather --on-error return, then runwide.load(…, on_error='return')",
+        )
+    _write(result_out, reference)
+    click.echo(reference)
+
+
+@click.command("status")
+@click.argument("job")
+@click.option("--json", "as_json", is_flag=True, help="Print it as JSON.")
+def status_command(job: str, *, as_json: bool) -> None:
+    """Show how far a job is."""
+    from dataclasses import asdict
+
+    found = jobs.status(job)
+    if as_json:
+        click.echo(json.dumps(asdict(found)))
+        return
+    click.echo(f"{found.uri}\n{found.function} over {found.items} items, made {found.created}")
+    state = "gathered" if found.gathered else "not gathered"
+    click.echo(
+        f"{found.finished} of {len(found.shards)} shards finished, {found.failed} items failed, "
+        f"{state}, {found.bytes / 2**20:.1f} MiB stored"
+    )
+    for shard in found.shards:
+        if not shard.finished:
+            click.echo(f"  shard {shard.index}: {shard.items} items, {shard.chunks} chunks stored")
+
+
+@click.command("clean")
+@click.argument("job")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+def clean_command(job: str, *, yes: bool) -> None:
+    """Delete everything of a job from its store: its items, its results, its manifests."""
+    uri = job.partition("#")[0].removesuffix("/job.json")
+    if not yes and not click.confirm(f"Delete everything below {uri} ?", err=True):
+        raise click.Abort
+    click.echo(f"deleted {jobs.clean(job)} objects")
+
+
+def _write(path: Path | None, text: str) -> None:
+    if path is None:
+        return
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise InputError(f"the output cannot be written ({error.strerror})", uri=str(path)) from error
+
+
+def _print_result(result: Any, failed: list[Failure]) -> None:
+    from runwide.records import Failure
+
+    if isinstance(result, Failure):
+        failed.append(result)
+        click.echo("null")
+        return
+    try:
+        click.echo(json.dumps(result))
+    except (TypeError, ValueError) as error:
+        raise InputError(
+            f"a {type(result).__name__} is not JSON: {error}", hint="return plain data from the function"
+        ) from error
+
+
+def _complain(count: int, failed: list[Failure], *, uri: str | None = None, hint: str) -> None:
+    if failed:
+        named = "; ".join(map(str, failed[:_LISTED])) + ("; …" if len(failed) > _LISTED else "")
+        raise TasksFailed(
+            f"{len(failed)} of {count} items failed: {named}", failures=failed, uri=uri, hint=hint
+        )
+
+
+@contextmanager
+def _terminable() -> Iterator[None]:
+    """Leave in order on SIGTERM, so that finished results are stored: preemption gives half a minute."""
+
+    def leave(number: int, _frame: FrameType | None) -> None:
+        sys.exit(128 + number)
+
+    before = signal.signal(signal.SIGTERM, leave)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

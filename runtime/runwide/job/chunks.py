@@ -1,0 +1,268 @@
+"""A shard's results as a log of chunks that several writers may append to at once."""
+
+from __future__ import annotations
+
+import re
+import threading
+import time
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from runwide.errors import FormatTooNew, IntegrityError, ObjectExists
+from runwide.job import manifest, plan
+from runwide.job.environment import current
+from runwide.log import Log
+from runwide.spill import pack
+from runwide.spill.codec import verify
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from types import TracebackType
+
+    from typing_extensions import Self
+
+    from runwide.job.manifest import Job
+    from runwide.records import Failure
+    from runwide.spill.store import Store
+
+log = Log("job")
+
+_NAME = re.compile(r"chunks/(\d{6})\.pack")
+_WAITING_BYTES = 2 * plan.CHUNK_BYTES  # above this, whoever has a result waits until some are written
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """The end of one item, on its way into a chunk.
+
+    Args:
+        member: Its result's frame, or that of the exception.
+        failure: Set when it failed for good.
+    """
+
+    member: pack.Member
+    failure: Failure | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """A chunk that is in the store and whose bytes were checked.
+
+    Args:
+        number: Its place in the log.
+        chunk: What the manifest says of it.
+        failures: The failed items in it.
+    """
+
+    number: int
+    chunk: manifest.Chunk
+    failures: tuple[Failure, ...]
+
+    @property
+    def items(self) -> set[int]:
+        """The items whose ends are in it."""
+        return set(plan.members(self.chunk.items))
+
+
+class ChunkLog:
+    """The chunks of one shard.
+
+    Each writer writes the next number, once; where somebody was faster it takes over what they wrote and goes on with
+    the rest under the next number. So the chunks of a shard have every item at most once, and two copies of a shard,
+    or a dead one and its successor, agree on them without talking. A chunk that fails its checks stays where it is,
+    counts as absent, and its items are computed again.
+
+    Args:
+        store: The job's folder.
+        job: The job.
+        index: The shard.
+    """
+
+    def __init__(self, store: Store, job: Job, index: int) -> None:
+        self._store = store
+        self._job = job
+        self._index = index
+        self._range = job.items_of(index)
+        self._next = 0
+        self._taken: set[int] = set()
+        self.stored: list[Stored] = []
+        self.finished: set[int] = set()
+
+    def resume(self, names: Iterable[str]) -> None:
+        """Take over the chunks that are there.
+
+        Args:
+            names: Names of objects in the shard's folder.
+        """
+        for name in names:
+            found = _NAME.fullmatch(name)
+            if found:
+                self._adopt(int(found[1]))
+
+    def append(self, ends: list[Ended]) -> None:
+        """Write ends as chunks; those that another writer has stored in the meantime are dropped."""
+        while ends := [end for end in ends if end.member.item not in self.finished]:
+            number = self._free_number()
+            packed = self._packed(number, ends)
+            try:
+                self._store.create(self._name(number), packed.parts)
+            except ObjectExists:
+                log.info("chunk.adopted", job=self._job.id, shard=self._index, chunk=number)
+                self._adopt(number)
+            else:
+                self._record(number, packed.head, packed.size, [end.failure for end in ends if end.failure])
+
+    def _free_number(self) -> int:
+        while self._next in self._taken:
+            self._next += 1
+        return self._next
+
+    def _name(self, number: int) -> str:
+        return f"{manifest.shard_folder(self._index)}/chunks/{number:06d}.pack"
+
+    def _packed(self, number: int, ends: list[Ended]) -> pack.Packed:
+        failures = [manifest.failure_to_json(end.failure) for end in ends if end.failure]
+        note = {"environment": current(), "failures": failures, "time": round(time.time(), 3)}
+        members = [end.member for end in ends]
+        return pack.build(members, job=self._job.digest, slot=self._name(number), note=note)
+
+    def _record(self, number: int, head: pack.Head, size: int, failures: list[Failure]) -> None:
+        items = [entry.item for entry in head.entries]
+        spans = tuple((start, stop) for start, stop in plan.spans(items))
+        chunk = manifest.Chunk(self._name(number), size, head.digest, spans)
+        self._taken.add(number)
+        self.finished.update(items)
+        self.stored.append(Stored(number, chunk, tuple(failures)))
+
+    def _adopt(self, number: int) -> None:
+        """Take over a chunk that is there, if it is whole and what it claims to be."""
+        self._taken.add(number)
+        name = self._name(number)
+        uri = self._store.child_uri(name)
+        try:
+            data = self._store.read(name)
+            head = check_chunk(data, job=self._job, name=name, uri=uri)
+            failures = self._failures(head)
+        except FormatTooNew:
+            raise
+        except (IntegrityError, KeyError, TypeError, ValueError) as error:
+            log.warning("chunk.ignored", uri=uri, cause=str(error))
+            return
+        self._record(number, head, len(data), failures)
+
+    def _failures(self, head: pack.Head) -> list[Failure]:
+        """The failures that a chunk notes, once its items are ones of this shard that no other chunk has."""
+        items = [entry.item for entry in head.entries]
+        if (
+            len(set(items)) != len(items)
+            or not self.finished.isdisjoint(items)
+            or not set(items) <= set(self._range)
+        ):
+            raise ValueError("it has items that are not its own")
+        failures = [manifest.failure_from_json(row) for row in head.note["failures"]]
+        if sorted(failure.index for failure in failures) != sorted(
+            row.item for row in head.entries if row.failed
+        ):
+            raise ValueError("its failures do not match its values")
+        return failures
+
+
+def check_chunk(data: bytearray, *, job: Job, name: str, digest: str | None = None, uri: str) -> pack.Head:
+    """Check a whole chunk, head and values, before anything of it is used.
+
+    Raises:
+        IntegrityError: It is damaged, or belongs to another job or place.
+    """
+    head = pack.read_head(data, job=job.digest, slot=name, digest=digest, uri=uri)
+    view = memoryview(data)
+    if head.stop != len(data):
+        raise pack.wrong_size(uri, len(data), head.stop)
+    for entry in head.entries:
+        verify(view[entry.offset : entry.stop], digest=entry.digest, uri=uri)
+    return head
+
+
+class Writer:
+    """Writes finished results behind the workers' backs, in chunks, by size and by age.
+
+    Leaving it writes what is waiting, also when the shard is interrupted: what was finished is not lost.
+
+    Args:
+        chunks: Where to.
+    """
+
+    def __init__(self, chunks: ChunkLog) -> None:
+        self._chunks = chunks
+        self._waiting: list[Ended] = []
+        self._bytes = 0
+        self._oldest = 0.0
+        self._started = time.monotonic()
+        self._closing = False
+        self._error: BaseException | None = None
+        self._changed = threading.Condition()
+        self._thread = threading.Thread(target=self._run, name="runwide-writer", daemon=True)
+        self._thread.start()
+
+    def put(self, end: Ended) -> None:
+        """Hand over the end of an item; waits while too much is waiting, and raises what writing has raised."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._bytes < _WAITING_BYTES or self._error is not None)
+            self._raise()
+            if not self._waiting:
+                self._oldest = time.monotonic()
+            self._waiting.append(end)
+            self._bytes += end.member.value.size
+            self._changed.notify_all()
+
+    def _run(self) -> None:
+        try:
+            while batch := self._batch():
+                self._chunks.append(batch)
+        except BaseException as error:
+            with self._changed:
+                self._error = error
+                self._changed.notify_all()
+
+    def _batch(self) -> list[Ended]:
+        """What should be written now, as soon as something should; nothing at the end."""
+        with self._changed:
+            while not self._closing and self._bytes < plan.CHUNK_BYTES:
+                patience = self._patience()
+                if patience is not None and patience <= 0:
+                    break
+                self._changed.wait(patience)
+            batch, self._waiting, self._bytes = self._waiting, [], 0
+            self._changed.notify_all()
+            return batch
+
+    def _patience(self) -> float | None:
+        if not self._waiting:
+            return None
+        now = time.monotonic()
+        return self._oldest + plan.flush_after(now - self._started) - now
+
+    def _raise(self) -> None:
+        if self._error is not None:
+            raise self._error
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        with self._changed:
+            self._closing = True
+            self._changed.notify_all()
+        self._thread.join()
+        if error is None:
+            self._raise()
+        elif self._error is not None:
+            log.error("results.lost", cause=str(self._error), items=len(self._waiting))
+
+
+def located(failure: Failure, index: int) -> Failure:
+    """A failure whose index is that of the item in the whole map, in the record and in its exception."""
+    if failure.exception is not None and hasattr(failure.exception, "item"):
+        failure.exception.item = index
+    return replace(failure, index=index)

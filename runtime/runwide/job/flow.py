@@ -1,0 +1,78 @@
+"""Reading ahead and writing behind, with a bounded amount on the way."""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any, TypeVar
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+    from types import TracebackType
+
+    from typing_extensions import Self
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+
+def ahead(function: Callable[[T], R], inputs: Iterable[T], *, threads: int) -> Iterator[R]:
+    """The results in input order, with up to ``threads`` calls under way or waiting to be taken.
+
+    Example:
+        >>> list(ahead(abs, [-1, -2, -3], threads=2))
+        [1, 2, 3]
+    """
+    with ThreadPoolExecutor(threads, "runwide-ahead") as pool:
+        under_way: deque[Future[R]] = deque()
+        try:
+            for value in inputs:
+                under_way.append(pool.submit(function, value))
+                if len(under_way) >= threads:
+                    yield under_way.popleft().result()
+            while under_way:
+                yield under_way.popleft().result()
+        finally:
+            for future in under_way:
+                future.cancel()
+
+
+class Behind:
+    """Calls made in the background, at most ``threads`` at once; leaving waits for all and raises the first error.
+
+    Example:
+        >>> done = []
+        >>> with Behind(threads=2) as behind:
+        ...     behind.submit(done.append, 1)
+        >>> done
+        [1]
+    """
+
+    def __init__(self, *, threads: int) -> None:
+        self._pool = ThreadPoolExecutor(threads, "runwide-behind")
+        self._free = threading.Semaphore(threads)
+        self._failed: Future[Any] | None = None
+
+    def submit(self, function: Callable[..., object], *args: object) -> None:
+        """Make a call once a thread is free; raises what an earlier one has raised."""
+        self._free.acquire()
+        if self._failed is not None:
+            self._free.release()
+            self._failed.result()
+        self._pool.submit(function, *args).add_done_callback(self._done)
+
+    def _done(self, future: Future[Any]) -> None:
+        if future.exception() is not None and self._failed is None:
+            self._failed = future
+        self._free.release()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._pool.shutdown(wait=True)
+        if error is None and self._failed is not None:
+            self._failed.result()

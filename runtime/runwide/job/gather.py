@@ -1,0 +1,211 @@
+"""Read a job's results back, in input order, each exactly once."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from runwide.errors import (
+    JobIncomplete,
+    ObjectExists,
+    ObjectNotFound,
+    RemoteTraceback,
+    ResultNotLoadable,
+)
+from runwide.job import environment, manifest
+from runwide.job.chunks import check_chunk
+from runwide.job.flow import ahead
+from runwide.job.reference import Reference, parse, parse_shard
+from runwide.log import Log
+from runwide.records import Failure, FailureKind, Outcome
+from runwide.spill.buffers import sha256
+from runwide.spill.codec import decode
+from runwide.spill.store import open_store
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from runwide.job.manifest import Chunk, Job, Result, Shard
+    from runwide.spill.pack import Entry
+    from runwide.spill.store import Store
+
+log = Log("job")
+
+_THREADS = 8  # manifests and chunks on the way at once
+
+
+def gather(job: str, shards: Sequence[str] | None = None, *, on_error: str = "raise") -> list[Any]:
+    """The results of a job whose shards have all finished.
+
+    Args:
+        job: The reference that `scatter` returned.
+        shards: What the shards returned, in any order, short or full; their digests make the results safe from changes
+            in the store. None to look for the shards' manifests in the store.
+        on_error: ``"raise"`` the exception of the first failed item, or ``"return"`` a `runwide.Failure` in its place.
+
+    Returns:
+        One result per item, in input order.
+
+    Raises:
+        JobIncomplete: Shards are missing; the message names them.
+        DigestMismatch: An object was changed; nothing of it was unpickled.
+        Exception: The first failed item's, with ``on_error="raise"``, caused by a `TasksFailed` that has all of them.
+
+    Example:
+        >>> job = runwide.scatter(abs, [-1, -2], store="memory://doc-gather", shards=1)
+        >>> gather(job, [runwide.shard(job, 0, workers=1)])
+        [1, 2]
+    """
+    about, found, _ = _finished(job, shards)
+    return _loaded(about, found, on_error)
+
+
+def finish(job: str, shards: Sequence[str] | None = None) -> str:
+    """Check that every item has ended exactly once, write ``result.json`` and return its reference.
+
+    Args:
+        job: As for `gather`.
+        shards: As for `gather`.
+
+    Raises:
+        JobIncomplete: Shards are missing.
+        DigestMismatch: A shard's manifest was changed.
+    """
+    return _finished(job, shards)[2]
+
+
+def load(result: str, *, on_error: str = "raise") -> list[Any]:
+    """The results that a reference to a finished job stands for.
+
+    Args:
+        result: What the gather component returned, or `finish`.
+        on_error: As for `gather`.
+
+    Example:
+        >>> job = runwide.scatter(abs, [-1, -2], store="memory://doc-load", shards=1)
+        >>> load(finish(job, [runwide.shard(job, 0, workers=1)]))
+        [1, 2]
+    """
+    job, found = _read(result)
+    return _loaded(job, _shards(job, dict(enumerate(found.shards))), on_error)
+
+
+def failures(result: str) -> tuple[int, list[Failure]]:
+    """Number of items and the failed ones, from the manifests alone: nothing is unpickled."""
+    job, found = _read(result)
+    shards = _shards(job, dict(enumerate(found.shards))) if found.failed else []
+    return job.count, [failure for shard, _ in shards for failure in shard.failures]
+
+
+def _finished(job: str, shards: Sequence[str] | None) -> tuple[Job, list[tuple[Shard, str]], str]:
+    about = manifest.read_job(job)
+    found = _shards(about, _digests(about, shards))
+    failed = sum(len(one.failures) for one, _ in found)
+    data = manifest.result_bytes(manifest.Result(about.digest, tuple(digest for _, digest in found), failed))
+    name = _written(about, data)
+    log.info("job.gathered", job=about.id, items=about.count, failed=failed)
+    return about, found, str(Reference(f"{about.uri}/{name}", sha256(data)))
+
+
+def _read(result: str) -> tuple[Job, Result]:
+    reference = parse(result)
+    found = manifest.read_result(reference)
+    return manifest.read_job(str(Reference(f"{reference.folder}/{manifest.JOB}", found.job))), found
+
+
+def _loaded(job: Job, shards: Sequence[tuple[Shard, str]], on_error: str) -> list[Any]:
+    from runwide.pool import raise_or_return
+
+    environment.warn(job.environment, uri=job.uri)
+    with open_store(job.uri) as store:
+        ended = list(_outcomes(store, job, [shard for shard, _ in shards]))
+    return raise_or_return(ended, on_error)
+
+
+def _digests(job: Job, shards: Sequence[str] | None) -> dict[int, str | None]:
+    if shards is None:
+        return dict.fromkeys(range(job.shards))
+    given: dict[int, str | None] = {}
+    for index, digest in map(parse_shard, shards):
+        job.items_of(index)  # raises for an index that the job does not have
+        given.setdefault(index, digest)
+    _complain(job, [index for index in range(job.shards) if index not in given], "were not given to gather")
+    return given
+
+
+def _shards(job: Job, digests: dict[int, str | None]) -> list[tuple[Shard, str]]:
+    def read(index: int) -> tuple[Shard, str] | None:
+        try:
+            return manifest.read_shard(store, job, index, digests[index])
+        except ObjectNotFound:
+            return None
+
+    with open_store(job.uri) as store:
+        found = list(ahead(read, range(job.shards), threads=_THREADS))
+    _complain(job, [index for index, one in enumerate(found) if one is None], "have not finished")
+    return [one for one in found if one is not None]
+
+
+def _complain(job: Job, missing: list[int], what: str) -> None:
+    if missing:
+        names = ", ".join(map(str, missing[:10])) + (", …" if len(missing) > 10 else "")  # noqa: PLR2004 - a line's worth
+        raise JobIncomplete(
+            f"{len(missing)} of {job.shards} shards {what}: {names}",
+            uri=job.uri,
+            hint=f"run them (runwide shard {job.uri}/{manifest.JOB}#sha256={job.digest} {missing[0]}), then gather again; "
+            "finished chunks are kept",
+        )
+
+
+def _written(job: Job, data: bytes) -> str:
+    """Name of the result's manifest: one that differs, after a shard was repaired, gets a name of its own."""
+    with open_store(job.uri) as store:
+        try:
+            store.create(manifest.RESULT, data)
+        except ObjectExists:
+            name = f"result-{sha256(data)[:12]}.json"
+            store.create(name, data)
+            return name
+    return manifest.RESULT
+
+
+def _outcomes(store: Store, job: Job, shards: Sequence[Shard]) -> Iterator[Outcome]:
+    chunks = [(shard, chunk) for shard in shards for chunk in shard.chunks]
+    noted = {failure.index: failure for shard in shards for failure in shard.failures}
+    read = ahead(lambda one: manifest.fetch(store, one[1].name, digest=None), chunks, threads=_THREADS)
+    for (_, chunk), data in zip(chunks, read, strict=True):
+        yield from _of_chunk(store, job, chunk, data, noted)
+
+
+def _of_chunk(
+    store: Store, job: Job, chunk: Chunk, data: bytearray, noted: dict[int, Failure]
+) -> Iterator[Outcome]:
+    uri = store.child_uri(chunk.name)
+    head = check_chunk(data, job=job, name=chunk.name, digest=chunk.digest, uri=uri)
+    view = memoryview(data)
+    for entry in head.entries:
+        yield _outcome(view[entry.offset : entry.stop], entry, job, noted.get(entry.item), uri)
+
+
+def _outcome(frame: memoryview, entry: Entry, job: Job, failure: Failure | None, uri: str) -> Outcome:
+    context = manifest.result_context(job.digest, entry.item)
+    try:
+        value = decode(frame, digest=entry.digest, context=context, uri=uri)
+    except Exception as error:
+        return Outcome(entry.item, failure=failure or _not_loadable(error, entry.item, uri))
+    if failure is None:
+        return Outcome(entry.item, value)
+    if isinstance(value, BaseException) and failure.traceback:
+        value.__cause__ = RemoteTraceback("raised in a worker", item=entry.item, traceback=failure.traceback)
+    return Outcome(entry.item, failure=replace(failure, exception=value))
+
+
+def _not_loadable(error: Exception, item: int, uri: str) -> Failure:
+    raised = ResultNotLoadable(
+        f"the result cannot be unpickled here: {type(error).__name__}: {error}",
+        item=item,
+        uri=uri,
+        hint="install here what the function's image has, or return plain data",
+    )
+    raised.__cause__ = error
+    return Failure(item, FailureKind.PICKLING, type(raised).__name__, raised.message, exception=raised)

@@ -1,0 +1,141 @@
+"""What became of a job, and its removal."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from runwide.errors import BadReference
+from runwide.job import manifest
+from runwide.job.flow import Behind
+from runwide.job.reference import parse
+from runwide.spill.store import open_store
+
+if TYPE_CHECKING:
+    from runwide.job.manifest import Job
+    from runwide.spill.store import Store
+
+_JOB_ID = re.compile(r"[0-9a-f]-\d{8}t\d{6}-[0-9a-f]{16}")
+_CHUNK = re.compile(r"shards/(\d+)/chunks/\d{6}\.pack")
+_DELETERS = 16
+
+
+@dataclass(frozen=True, slots=True)
+class ShardStatus:
+    """How far one shard is.
+
+    Args:
+        index: Its index.
+        items: Number of its items.
+        finished: Whether its manifest is written.
+        chunks: Number of results packs in the store.
+        failed: Number of failed items, once it has finished.
+    """
+
+    index: int
+    items: int
+    finished: bool
+    chunks: int
+    failed: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """How far a job is.
+
+    Args:
+        id: The job.
+        uri: Where it lies.
+        function: Name of its function.
+        created: When, ISO 8601 in UTC.
+        items: Number of its items.
+        shards: Its shards.
+        bytes: What it takes in the store.
+        gathered: Whether a result was written.
+    """
+
+    id: str
+    uri: str
+    function: str
+    created: str
+    items: int
+    shards: tuple[ShardStatus, ...]
+    bytes: int
+    gathered: bool
+
+    @property
+    def finished(self) -> int:
+        """Number of finished shards."""
+        return sum(shard.finished for shard in self.shards)
+
+    @property
+    def failed(self) -> int:
+        """Number of failed items in finished shards."""
+        return sum(shard.failed for shard in self.shards)
+
+
+def status(job: str) -> Status:
+    """How far a job is, with one listing and one read per finished shard.
+
+    Args:
+        job: The reference that `runwide.scatter` returned.
+
+    Example:
+        >>> job = runwide.scatter(abs, [-1, -2], store="memory://doc-status", shards=2)
+        >>> status(job).finished
+        0
+    """
+    about = manifest.read_job(job)
+    with open_store(about.uri) as store:
+        sizes = {info.name: info.size for info in store.list()}
+        chunks = Counter(int(found[1]) for name in sizes if (found := _CHUNK.fullmatch(name)))
+        shards = tuple(
+            _shard(store, about, index, chunks[index], finished=manifest.shard_name(index) in sizes)
+            for index in range(about.shards)
+        )
+    gathered = manifest.RESULT in sizes
+    size = sum(sizes.values())
+    return Status(
+        about.id, about.uri, about.function_name, about.created, about.count, shards, size, gathered
+    )
+
+
+def _shard(store: Store, job: Job, index: int, chunks: int, *, finished: bool) -> ShardStatus:
+    failed = len(manifest.read_shard(store, job, index)[0].failures) if finished else 0
+    return ShardStatus(index, len(job.items_of(index)), finished, chunks, failed)
+
+
+def clean(job: str) -> int:
+    """Delete everything of a job; other jobs in the store stay.
+
+    Args:
+        job: The job's reference, or the URI of its folder.
+
+    Returns:
+        Number of objects deleted.
+
+    Raises:
+        BadReference: This is no job's folder.
+
+    Example:
+        >>> job = runwide.scatter(abs, [-1, -2], store="memory://doc-clean", shards=1)
+        >>> clean(job)
+        3
+    """
+    uri = parse(job).folder if "#" in job else job.rstrip("/")
+    parent, _, job_id = uri.rpartition("/")
+    if not _JOB_ID.fullmatch(job_id):
+        raise BadReference(
+            "this is not the folder of a job", uri=uri, hint="pass a job's reference, as scatter printed it"
+        )
+    with open_store(parent) as store:
+        names = [info.name for info in store.list(f"{job_id}/")]
+        marker = f"{job_id}/{manifest.JOB}"
+        with Behind(threads=_DELETERS) as behind:
+            for name in names:
+                if name != marker:
+                    behind.submit(store.delete, name)
+        store.delete(marker)  # last, so that a job that is half deleted can still be seen to be one
+    return len(names)

@@ -1,0 +1,77 @@
+"""The frames of a shard's items, by byte range, ahead of the workers that take them."""
+
+from __future__ import annotations
+
+import pickle
+from typing import TYPE_CHECKING
+
+from runwide.errors import FrameCorrupt
+from runwide.job import manifest
+from runwide.job.flow import ahead
+from runwide.spill import pack
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from runwide.job.manifest import Job, Pack
+    from runwide.job.task import Packet
+    from runwide.spill.pack import Entry
+    from runwide.spill.store import Store
+
+_RANGE = 16 << 20  # bytes read at once
+_THREADS = 2  # one range is being used while another one is on its way
+
+
+def frames(store: Store, job: Job, pending: Sequence[int]) -> Iterator[Packet]:
+    """The items as they lie in the store, in the given order, which is ascending.
+
+    Nothing is verified here but the index: a frame is checked where it is unpickled.
+    """
+    wanted = set(pending)
+    for one in job.packs:
+        mine = wanted.intersection(one.items)
+        if mine:
+            yield from _of_pack(store, job, one, mine)
+
+
+def _of_pack(store: Store, job: Job, one: Pack, wanted: set[int]) -> Iterator[Packet]:
+    if len(wanted) == one.count and one.size <= _RANGE:  # index and values in one request
+        data = manifest.fetch(store, one.name, digest=None)
+        entries = _entries(store, job, one, data)
+        yield from _packets(entries, memoryview(data), 0)
+        return
+    head = store.read(one.name, length=one.head)
+    entries = [entry for entry in _entries(store, job, one, head) if entry.item in wanted]
+    groups = list(ranges(entries))
+
+    def read(group: list[Entry]) -> bytearray:
+        return store.read(one.name, start=group[0].offset, length=group[-1].stop - group[0].offset)
+
+    for group, data in zip(groups, ahead(read, groups, threads=_THREADS), strict=True):
+        yield from _packets(group, memoryview(data), group[0].offset)
+
+
+def _entries(store: Store, job: Job, one: Pack, data: bytearray) -> Sequence[Entry]:
+    uri = store.child_uri(one.name)
+    head = pack.read_head(data, job=job.id, slot=one.name, digest=one.digest, uri=uri)
+    if [entry.item for entry in head.entries] != list(one.items):
+        raise FrameCorrupt("the pack has other items than the job says", uri=uri)
+    return head.entries
+
+
+def ranges(entries: Sequence[Entry]) -> Iterator[list[Entry]]:
+    """Neighbours that are read with one request, up to a bounded number of bytes."""
+    group: list[Entry] = []
+    for entry in entries:
+        if group and (entry.offset != group[-1].stop or entry.stop - group[0].offset > _RANGE):
+            yield group
+            group = []
+        group.append(entry)
+    if group:
+        yield group
+
+
+def _packets(entries: Sequence[Entry], view: memoryview, base: int) -> Iterator[Packet]:
+    for entry in entries:
+        frame = view[entry.offset - base : entry.stop - base]
+        yield entry.item, entry.digest, pickle.PickleBuffer(frame)

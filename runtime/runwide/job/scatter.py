@@ -1,0 +1,144 @@
+"""Spill a function and its items, so that other components can run them."""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+import time
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from runwide.errors import ItemNotPicklable
+from runwide.job import environment, manifest, plan
+from runwide.job.flow import Behind
+from runwide.job.reference import Reference
+from runwide.log import Log
+from runwide.spill import pack
+from runwide.spill.buffers import sha256
+from runwide.spill.codec import encode
+from runwide.spill.store import open_store
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+
+    from runwide.spill.codec import Encoded
+    from runwide.spill.store import Store
+
+log = Log("job")
+
+_WRITERS = 4  # packs on the way at once; with their size this bounds the memory
+
+
+def scatter(function: Callable[[Any], Any], items: Iterable[Any], *, store: str, shards: int) -> str:
+    """Spill a map, to be run by `shard` in other processes and read back by `gather`.
+
+    Args:
+        function: Takes one item. Closures, lambdas and nested functions are fine.
+        items: The input; each item travels on its own.
+        store: Where: ``gs://bucket/prefix`` or a directory that all components see.
+        shards: Number of components that share the work; with fewer items, one each.
+
+    Returns:
+        The job's reference: where it lies and the digest to which everything is bound.
+
+    Raises:
+        NoItems: There are none.
+        FunctionNotPicklable: The function, or something that it closes over, cannot be sent.
+        ItemNotPicklable: An item cannot; ``error.item`` is its index.
+        StoreNotFound: The bucket does not exist.
+        StoreNotWritable: This process may not write there.
+
+    Example:
+        >>> job = scatter(lambda x: x * x, [1, 2, 3], store="memory://doc-scatter", shards=2)
+        >>> job.startswith("memory://doc-scatter/")
+        True
+    """
+    from runwide.pool import function_bytes
+
+    name = f"{getattr(function, '__module__', '?')}:{getattr(function, '__qualname__', type(function).__qualname__)}"
+    return scatter_pickled(function_bytes(function), items, store=store, shards=shards, name=name)
+
+
+def scatter_pickled(
+    function: bytes, items: Iterable[Any], *, store: str, shards: int, name: str = "?"
+) -> str:
+    """As `scatter`, for a function that is pickled already.
+
+    Args:
+        function: cloudpickle's bytes of it.
+        items: As for `scatter`.
+        store: As for `scatter`.
+        shards: As for `scatter`.
+        name: The function's name, for people.
+    """
+    inputs = items if isinstance(items, Sequence) else list(items)
+    starts = plan.bounds(len(inputs), shards)
+    if len(starts) - 1 < shards:
+        log.info("shards.reduced", wanted=shards, shards=len(starts) - 1, items=len(inputs))
+    job_id = new_job_id()
+    with open_store(store) as root, root.sub(job_id) as folder:
+        with Behind(threads=_WRITERS) as behind:
+            behind.submit(folder.create, manifest.FUNCTION, function)
+            packs = tuple(_spilled(inputs, starts, job_id, folder, behind))
+        job = manifest.Job(
+            uri=folder.uri,
+            digest="",
+            id=job_id,
+            created=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+            count=len(inputs),
+            starts=tuple(starts),
+            packs=packs,
+            function=sha256(function),
+            function_name=name,
+            environment=environment.current(),
+        )
+        data = manifest.job_bytes(job)
+        folder.create(manifest.JOB, data)
+    size = sum(one.size for one in packs)
+    log.info("job.scattered", job=job_id, items=job.count, shards=job.shards, bytes=size, uri=folder.uri)
+    return str(Reference(f"{folder.uri}/{manifest.JOB}", sha256(data)))
+
+
+def new_job_id() -> str:
+    """A unique name that sorts by time after its first character.
+
+    The first character is a hash's: names that all begin with the time would land on one of the bucket's servers.
+    """
+    rest = f"{time.strftime('%Y%m%dt%H%M%S', time.gmtime())}-{secrets.token_hex(8)}"
+    return f"{hashlib.sha256(rest.encode()).hexdigest()[0]}-{rest}"
+
+
+def _spilled(
+    items: Sequence[Any], starts: Sequence[int], job_id: str, folder: Store, behind: Behind
+) -> Iterator[manifest.Pack]:
+    """Write the items in packs, none of which reaches from one shard into the next."""
+    for number, members in enumerate(_filled(items, starts, job_id)):
+        name = f"items/{number:04d}.pack"
+        packed = pack.build(members, job=job_id, slot=name)
+        behind.submit(folder.create, name, packed.parts)
+        head = packed.head
+        yield manifest.Pack(name, members[0].item, len(members), packed.size, head.size, head.digest)
+
+
+def _filled(items: Sequence[Any], starts: Sequence[int], job_id: str) -> Iterator[list[pack.Member]]:
+    borders = set(starts[1:])
+    members: list[pack.Member] = []
+    size = 0
+    for index, item in enumerate(items):
+        value = _encoded(item, index, job_id)
+        members.append(pack.Member(index, value))
+        size += value.size
+        if index + 1 in borders or plan.pack_is_full(size, len(members)):
+            yield members
+            members, size = [], 0
+
+
+def _encoded(item: Any, index: int, job_id: str) -> Encoded:
+    try:
+        return encode(item, context=manifest.item_context(job_id, index))
+    except Exception as error:
+        raise ItemNotPicklable(
+            f"a {type(item).__name__} cannot be pickled: {type(error).__name__}: {error}",
+            item=index,
+            hint="pass plain data or arrays, and open files and connections inside the function",
+        ) from error

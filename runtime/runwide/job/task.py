@@ -1,0 +1,79 @@
+"""What a worker runs for each item of a shard: bytes in, bytes out, so that the parent unpickles nothing."""
+
+from __future__ import annotations
+
+import pickle
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from runwide.errors import ItemNotLoadable, ResultNotPicklable
+from runwide.job.manifest import item_context, result_context
+from runwide.spill.codec import Encoded, decode, encode
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from runwide.spill.buffers import Buffer
+
+Packet: TypeAlias = "tuple[int, str, Any]"  # index of the item, digest of its frame, the frame
+
+_JOINED = 1 << 20  # smaller results cross to the parent in one piece
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """The user's function between two frames.
+
+    Args:
+        function: The verified pickle of it.
+        job_id: Binds the items.
+        job_digest: Binds the results.
+    """
+
+    function: bytes
+    job_id: str
+    job_digest: str
+
+    def __call__(self, packet: Packet) -> Encoded:
+        """Run one item."""
+        index, digest, frame = packet
+        item = self._item(memoryview(frame), digest, index)
+        result = loaded(self.function)(item)
+        return self._frame(result, index)
+
+    def _item(self, frame: Buffer, digest: str, index: int) -> Any:
+        try:
+            return decode(frame, digest=digest, context=item_context(self.job_id, index))
+        except Exception as error:
+            raise ItemNotLoadable(
+                f"the item cannot be unpickled in the worker: {type(error).__name__}: {error}",
+                item=index,
+                hint="make its type importable in the image, or pass plain data",
+            ) from error
+
+    def _frame(self, result: Any, index: int) -> Encoded:
+        try:
+            value = encode(result, context=result_context(self.job_digest, index))
+        except Exception as error:
+            raise ResultNotPicklable(
+                f"the result cannot be pickled: {type(error).__name__}: {error}",
+                item=index,
+                hint="return plain data, arrays or importable types",
+            ) from error
+        return portable(value)
+
+
+def portable(value: Encoded) -> Encoded:
+    """A frame that can be sent to another process, its large parts without a copy."""
+    if value.size < _JOINED:
+        return Encoded((b"".join(value.parts),), value.size, value.digest)
+    parts: tuple[Any, ...] = tuple(pickle.PickleBuffer(part) for part in value.parts)
+    return Encoded(parts, value.size, value.digest)
+
+
+@lru_cache(maxsize=1)
+def loaded(function: bytes) -> Callable[[Any], Any]:
+    """The function, unpickled once in each process."""
+    found: Callable[[Any], Any] = pickle.loads(function)
+    return found

@@ -1,0 +1,51 @@
+"""Views on bytes that are passed along without being copied."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import TYPE_CHECKING, TypeAlias
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+
+Buffer: TypeAlias = "bytes | bytearray | memoryview"
+
+ALIGNMENT = 64  # a cache line, and more than any numpy type needs
+_PADDING = bytes(ALIGNMENT)
+
+
+def views(data: Buffer | Sequence[Buffer]) -> list[memoryview]:
+    """The given bytes as flat views, without empty ones.
+
+    Example:
+        >>> [bytes(view) for view in views([b"ab", b"", bytearray(b"c")])]
+        [b'ab', b'c']
+    """
+    parts = [data] if isinstance(data, (bytes, bytearray, memoryview)) else data
+    flat = (memoryview(part).cast("B") for part in parts)
+    return [view for view in flat if view.nbytes]
+
+
+def size_of(parts: Iterable[Buffer]) -> int:
+    """Total size in bytes."""
+    return sum(memoryview(part).nbytes for part in parts)
+
+
+def padding(size: int) -> bytes:
+    """What brings ``size`` up to the next multiple of the alignment."""
+    return _PADDING[: -size % ALIGNMENT]
+
+
+def sha256(*parts: Buffer) -> str:
+    """SHA-256 of the parts one after another, as 64 hex characters."""
+    digest = hashlib.sha256()
+    for part in parts:
+        digest.update(part)
+    return digest.hexdigest()
+
+
+def pieces(parts: Iterable[memoryview], size: int) -> Iterator[memoryview]:
+    """The parts cut into pieces of at most ``size`` bytes, so that nothing large is ever in hand at once."""
+    for part in parts:
+        for start in range(0, part.nbytes, size):
+            yield part[start : start + size]

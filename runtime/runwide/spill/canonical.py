@@ -1,0 +1,21 @@
+"""JSON with one spelling for each value, so that its digest is stable."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+
+def dumps(value: Any) -> bytes:
+    r"""Canonical JSON: sorted keys, no spaces, ASCII, one line feed at the end.
+
+    Example:
+        >>> dumps({"b": 1, "a": [True, None]})
+        b'{"a":[true,null],"b":1}\n'
+    """
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False).encode() + b"\n"
+
+
+def loads(data: bytes | bytearray | memoryview) -> Any:
+    """The value of JSON text."""
+    return json.loads(bytes(data))

@@ -1,0 +1,181 @@
+"""A value as a frame of bytes, back again only after its digest has been checked.
+
+A frame, little-endian; every section but the lengths starts at a multiple of 64 bytes::
+
+    magic     8 bytes   89 52 57 46 0d 0a 1a 0a: a text-mode copy or a truncated one shows at once
+    version   u16       1; a reader refuses a newer one
+    flags     u16       0; kept for compression
+    context   u32       length of the context in bytes
+    buffers   u32       number of buffers out of band
+    reserved  u32       0
+    pickle    u64       length of the pickle in bytes
+    lengths   u64 each  lengths of the buffers
+    context             UTF-8: the job and the slot that this value belongs to
+    pickle              pickle protocol 5
+    buffers             as they were in memory
+
+The digest that names a frame covers all of it, header and padding included, so a valid frame of another
+job or another slot cannot take its place.
+"""
+
+from __future__ import annotations
+
+import pickle
+import struct
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from runwide.errors import DigestMismatch, FormatTooNew, FrameCorrupt
+from runwide.spill.buffers import Buffer, padding, sha256, size_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+MAGIC = b"\x89RWF\r\n\x1a\n"
+VERSION = 1
+_HEADER = struct.Struct("<8sHHIIIQ")
+_IN_BAND = 4096  # a smaller buffer costs more as a section of its own than it does copied into the pickle
+
+
+@dataclass(frozen=True, slots=True)
+class Encoded:
+    """A value as a frame, not yet joined: large arrays are views on the caller's memory.
+
+    Args:
+        parts: The frame's bytes, in order.
+        size: Their total in bytes.
+        digest: SHA-256 over them, in hex.
+    """
+
+    parts: tuple[Buffer, ...]
+    size: int
+    digest: str
+
+
+def encode(value: Any, *, context: str) -> Encoded:
+    """Turn a value into a frame without copying its large buffers.
+
+    Args:
+        value: Anything that cloudpickle can pickle.
+        context: The job and slot that the value belongs to; `decode` must be given the same.
+
+    Returns:
+        The frame. Its parts stay valid while the value is neither changed nor dropped.
+
+    Raises:
+        Exception: Whatever pickling the value raises, unchanged.
+
+    Example:
+        >>> frame = encode([1, 2, 3], context="job/item/0")
+        >>> decode(b"".join(frame.parts), digest=frame.digest, context="job/item/0")
+        [1, 2, 3]
+    """
+    stream, buffers = _dumps(value)
+    name = context.encode()
+    head = _HEADER.pack(MAGIC, VERSION, 0, len(name), len(buffers), 0, len(stream))
+    lengths = struct.pack(f"<{len(buffers)}Q", *(buffer.nbytes for buffer in buffers))
+    parts = tuple(_padded([head + lengths + name, stream, *buffers]))
+    return Encoded(parts, size_of(parts), sha256(*parts))
+
+
+def decode(buffer: Buffer, *, digest: str, context: str, uri: str | None = None) -> Any:
+    """Turn a frame back into its value, once its digest and context are the promised ones.
+
+    Args:
+        buffer: The frame, exactly. Arrays of the value are views on it, writable where it is.
+        digest: SHA-256 that a trusted manifest promises, in hex.
+        context: What `encode` was given.
+        uri: Where the bytes come from, for errors.
+
+    Raises:
+        DigestMismatch: The bytes are others; they were not unpickled.
+        FrameCorrupt: The bytes are no frame, or one of another job or slot; they were not unpickled.
+        FormatTooNew: The frame was written by a newer runwide.
+        Exception: Whatever unpickling raises, unchanged.
+    """
+    verify(buffer, digest=digest, uri=uri)
+    found, stream, buffers = _sections(memoryview(buffer).cast("B"), uri)
+    if found != context:
+        raise FrameCorrupt(f"the value belongs to {found!r}, not to {context!r}", uri=uri)
+    return pickle.loads(stream, buffers=buffers)
+
+
+def verify(buffer: Buffer, *, digest: str, uri: str | None = None) -> None:
+    """Check bytes against the SHA-256 that names them.
+
+    Raises:
+        DigestMismatch: They are others.
+    """
+    found = sha256(buffer)
+    if found != digest:
+        raise DigestMismatch(
+            f"the bytes have SHA-256 {found[:12]}…, not the promised {digest[:12]}…",
+            uri=uri,
+            hint="nothing of them was unpickled; the object was changed or damaged after it was written",
+        )
+
+
+def _dumps(value: Any) -> tuple[bytes, list[memoryview]]:
+    """Pickle with the C pickler where it gives what cloudpickle would, else with cloudpickle.
+
+    cloudpickle differs in what it sends by value: lambdas, nested functions and whatever lives in ``__main__`` or a
+    registered module. The C pickler, ten times as fast, refuses the first two and writes ``__main__`` in clear.
+    """
+    import cloudpickle
+
+    if not cloudpickle.list_registry_pickle_by_value():
+        with suppress(Exception):  # cloudpickle has the last word, and the better message
+            stream, buffers = _with(pickle.dumps, value)
+            if b"__main__" not in stream:
+                return stream, buffers
+    return _with(cloudpickle.dumps, value)
+
+
+def _with(dumps: Any, value: Any) -> tuple[bytes, list[memoryview]]:
+    buffers: list[memoryview] = []
+
+    def in_band(buffer: pickle.PickleBuffer) -> bool:
+        view = buffer.raw()
+        if view.nbytes < _IN_BAND:
+            return True
+        buffers.append(view)
+        return False
+
+    return dumps(value, protocol=5, buffer_callback=in_band), buffers
+
+
+def _padded(sections: list[Any]) -> Iterator[Buffer]:
+    for section in sections:
+        size = memoryview(section).nbytes
+        yield section
+        if size % 64:
+            yield padding(size)
+
+
+def _sections(view: memoryview, uri: str | None) -> tuple[str, memoryview, list[memoryview]]:
+    """Take a frame apart: context, pickle and buffers, each inside the frame and all of it used."""
+    if view.nbytes < _HEADER.size or view[:8] != MAGIC:
+        raise FrameCorrupt("these bytes are not a value written by runwide", uri=uri)
+    _, version, _, context, count, _, stream = _HEADER.unpack_from(view)
+    if version > VERSION:
+        raise FormatTooNew(
+            f"the value has format {version}, this runwide reads up to {VERSION}",
+            uri=uri,
+            hint="upgrade runwide",
+        )
+    start = _HEADER.size + 8 * count
+    if start + context > view.nbytes:
+        raise FrameCorrupt("the value's header is longer than the value", uri=uri)
+    lengths = struct.unpack_from(f"<{count}Q", view, _HEADER.size)
+    sections = list(_cut(view, start + context, [stream, *lengths], uri))
+    return str(view[start : start + context], "utf-8"), sections[0], sections[1:]
+
+
+def _cut(view: memoryview, offset: int, lengths: list[int], uri: str | None) -> Iterator[memoryview]:
+    for length in lengths:
+        offset += -offset % 64
+        yield view[offset : offset + length]
+        offset += length
+    if offset + (-offset % 64) != view.nbytes:
+        raise FrameCorrupt("the value's lengths do not add up", uri=uri)

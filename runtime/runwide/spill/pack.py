@@ -1,0 +1,244 @@
+"""Values packed back to back behind an index, in one object.
+
+A pack, little-endian; the head is what comes before the values::
+
+    magic     8 bytes   89 52 57 50 0d 0a 1a 0a
+    version   u16       1; a reader refuses a newer one
+    flags     u16       0
+    meta      u32       length of the meta section in bytes
+    count     u32       number of entries
+    reserved  u32       0
+    digest    32 bytes  SHA-256 over the head without this field and the next
+    mac       32 bytes  HMAC-SHA-256 of the digest under the job's signing key; zeros where there is none
+    meta                canonical JSON: {"job": …, "slot": …, "note": …}
+    entries   64 each   item u64, offset u64 (from the end of the head), length u64, flags u64, SHA-256 of the value
+    padding             to a multiple of 64
+    values              frames (see `runwide.spill.codec`), each at a multiple of 64
+
+The head's digest names the pack in a manifest, and covers every value through the entries. It stands in the pack too,
+so that a damaged one shows even where no manifest names it yet (a chunk found when a shard is resumed).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import struct
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from runwide.errors import DigestMismatch, FormatTooNew, FrameCorrupt
+from runwide.spill.buffers import Buffer, padding
+from runwide.spill.canonical import dumps, loads
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from runwide.spill.codec import Encoded
+
+MAGIC = b"\x89RWP\r\n\x1a\n"
+VERSION = 1
+FAILED = 1  # entry flag: the value is a failure's exception, not a result
+_FIXED = struct.Struct("<8sHHIII")
+_SEAL = 64  # digest and mac
+_ENTRY = struct.Struct("<QQQQ32s")
+SMALLEST = _FIXED.size + _SEAL
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """Where one value lies in a pack.
+
+    Args:
+        item: Index of the item in the input of the whole map.
+        offset: Offset of the value in the object, in bytes.
+        length: Length in bytes.
+        digest: SHA-256 of the value's frame, in hex.
+        failed: The value is the exception of a failed task.
+    """
+
+    item: int
+    offset: int
+    length: int
+    digest: str
+    failed: bool = False
+
+    @property
+    def stop(self) -> int:
+        """Offset of the byte after the value."""
+        return self.offset + self.length
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """The verified index of a pack.
+
+    Args:
+        job: What binds the pack to its job.
+        slot: The pack's own name in the job.
+        entries: One per value, in the order of the values.
+        size: Size of the head in bytes.
+        digest: SHA-256 that names the pack, in hex.
+        note: What the writer noted.
+    """
+
+    job: str
+    slot: str
+    entries: tuple[Entry, ...]
+    size: int
+    digest: str
+    note: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def stop(self) -> int:
+        """Size of the whole pack in bytes."""
+        return self.entries[-1].stop if self.entries else self.size
+
+
+@dataclass(frozen=True, slots=True)
+class Packed:
+    """A pack ready to be written.
+
+    Args:
+        head: Its index.
+        parts: Its bytes, in order.
+        size: Their total in bytes.
+    """
+
+    head: Head
+    parts: tuple[Buffer, ...]
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """One value on its way into a pack.
+
+    Args:
+        item: Index of the item.
+        value: The value's frame.
+        failed: The value is the exception of a failed task.
+    """
+
+    item: int
+    value: Encoded
+    failed: bool = False
+
+
+def build(members: Sequence[Member], *, job: str, slot: str, note: dict[str, Any] | None = None) -> Packed:
+    """Pack frames behind an index.
+
+    Example:
+        >>> from runwide.spill.codec import encode
+        >>> packed = build([Member(4, encode("x", context="c"))], job="j", slot="items/0.pack")
+        >>> read_head(b"".join(packed.parts)).entries[0].item
+        4
+    """
+    meta = dumps({"job": job, "note": note or {}, "slot": slot})
+    fixed = _FIXED.pack(MAGIC, VERSION, 0, len(meta), len(members), 0)
+    table = b"".join(
+        _entry(member, offset) for member, offset in zip(members, _offsets(members), strict=True)
+    )
+    tail = meta + table
+    tail += padding(len(fixed) + _SEAL + len(tail))
+    digest = hashlib.sha256(fixed + tail).digest()
+    bytes_of_head = fixed + digest + bytes(32) + tail
+    head = read_head(bytes_of_head)
+    values = tuple(part for member in members for part in member.value.parts)
+    return Packed(head, (bytes_of_head, *values), head.stop)
+
+
+def read_head(
+    buffer: Buffer,
+    *,
+    job: str | None = None,
+    slot: str | None = None,
+    digest: str | None = None,
+    uri: str | None = None,
+) -> Head:
+    """Read and check the index at the start of ``buffer``.
+
+    Args:
+        buffer: The pack, or at least its head.
+        job: The job that the pack must be bound to.
+        slot: The name that the pack must have.
+        digest: The SHA-256 that a manifest promises, in hex; without it the head is held against its own.
+        uri: Where the bytes come from, for errors.
+
+    Raises:
+        DigestMismatch: The head is not the promised one.
+        FrameCorrupt: The bytes are no pack, a damaged one, or one of another job or slot.
+        FormatTooNew: The pack was written by a newer runwide.
+    """
+    view = memoryview(buffer).cast("B")
+    meta, count = _fixed(view, uri)
+    end = SMALLEST + meta + count * _ENTRY.size
+    end += -end % 64
+    if end > view.nbytes:
+        raise FrameCorrupt(f"the pack ends after {view.nbytes} bytes, its head alone has {end}", uri=uri)
+    found = hashlib.sha256(view[: _FIXED.size])
+    found.update(view[SMALLEST:end])
+    _check(found.digest(), bytes(view[_FIXED.size : _FIXED.size + 32]), digest, uri)
+    try:
+        head = _parsed(view[SMALLEST:end], meta, count, end, found.hexdigest())
+    except (ValueError, TypeError, KeyError) as error:
+        raise FrameCorrupt(f"the pack's head makes no sense ({error})", uri=uri) from error
+    return _bound(head, job, slot, uri)
+
+
+def wrong_size(uri: str | None, found: int, wanted: int) -> FrameCorrupt:
+    """The error of a pack that is shorter or longer than its index says."""
+    return FrameCorrupt(f"the pack has {found} bytes, its index accounts for {wanted}", uri=uri)
+
+
+def _offsets(members: Sequence[Member]) -> list[int]:
+    offsets, offset = [], 0
+    for member in members:
+        offsets.append(offset)
+        offset += member.value.size
+    return offsets
+
+
+def _entry(member: Member, offset: int) -> bytes:
+    value, flags = member.value, FAILED if member.failed else 0
+    return _ENTRY.pack(member.item, offset, value.size, flags, bytes.fromhex(value.digest))
+
+
+def _fixed(view: memoryview, uri: str | None) -> tuple[int, int]:
+    if view.nbytes < SMALLEST or view[:8] != MAGIC:
+        raise FrameCorrupt("these bytes are not a pack written by runwide", uri=uri)
+    _, version, _, meta, count, _ = _FIXED.unpack_from(view)
+    if version > VERSION:
+        raise FormatTooNew(
+            f"the pack has format {version}, this runwide reads up to {VERSION}",
+            uri=uri,
+            hint="upgrade runwide",
+        )
+    return meta, count
+
+
+def _check(found: bytes, inside: bytes, promised: str | None, uri: str | None) -> None:
+    if promised is not None and found.hex() != promised:
+        raise DigestMismatch(
+            f"the pack has SHA-256 {found.hex()[:12]}…, not the promised {promised[:12]}…",
+            uri=uri,
+            hint="nothing of it was unpickled; the object was changed or damaged after it was written",
+        )
+    if found != inside:
+        raise FrameCorrupt("the pack's head does not match its own digest", uri=uri)
+
+
+def _parsed(tail: memoryview, meta: int, count: int, size: int, digest: str) -> Head:
+    about = loads(bytes(tail[:meta]))
+    rows = _ENTRY.iter_unpack(tail[meta : meta + count * _ENTRY.size])
+    entries = tuple(
+        Entry(item, size + offset, length, value.hex(), bool(flags & FAILED))
+        for item, offset, length, flags, value in rows
+    )
+    return Head(about["job"], about["slot"], entries, size, digest, about["note"])
+
+
+def _bound(head: Head, job: str | None, slot: str | None, uri: str | None) -> Head:
+    for what, found, wanted in (("job", head.job, job), ("place", head.slot, slot)):
+        if wanted is not None and found != wanted:
+            raise FrameCorrupt(f"the pack belongs to {what} {found!r}, not to {wanted!r}", uri=uri)
+    return head

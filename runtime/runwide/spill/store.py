@@ -1,0 +1,214 @@
+"""A store: a place for objects that are written once, whatever it is made of."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+from urllib.parse import unquote
+
+from runwide.errors import BadReference, FrameCorrupt
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from types import TracebackType
+
+    from typing_extensions import Self
+
+    from runwide.spill.buffers import Buffer
+
+PARTIAL = ".partial-"  # what a local store calls files that are not yet objects
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectInfo:
+    """One object of a listing.
+
+    Args:
+        name: Its name in the store.
+        size: Its size in bytes.
+    """
+
+    name: str
+    size: int
+
+
+class Store(ABC):
+    """A place for objects, each written once and atomically.
+
+    Names are relative POSIX paths. All methods may be called from several threads. A store holds no lock and no
+    state of its own: what one process writes, another one reads.
+
+    Args:
+        uri: Where it is, in one spelling, without a slash at the end.
+
+    Example:
+        >>> with open_store("memory://doc") as store:
+        ...     store.create("greeting", b"hello")
+        ...     bytes(store.read("greeting", start=1, length=3))
+        b'ell'
+    """
+
+    def __init__(self, uri: str) -> None:
+        self.uri = uri
+
+    @abstractmethod
+    def create(self, name: str, data: Buffer | Sequence[Buffer]) -> None:
+        """Write an object that is not there yet, whole or not at all.
+
+        An object with the same bytes counts as written: it may be our own, whose acknowledgement was lost.
+
+        Args:
+            name: Its name.
+            data: Its bytes, or parts of them in order, which are not joined.
+
+        Raises:
+            ObjectExists: Other bytes are there; they stay.
+            StoreNotFound: The bucket does not exist.
+            StoreNotWritable: This process may not write there.
+            StoreUnavailable: No answer within the retry deadline.
+        """
+
+    @abstractmethod
+    def read(self, name: str, *, start: int = 0, length: int | None = None) -> bytearray:
+        """Read an object or a range of it.
+
+        Args:
+            name: Its name.
+            start: First byte.
+            length: Number of bytes; up to the end when not given.
+
+        Returns:
+            Exactly those bytes, in memory that may be written to.
+
+        Raises:
+            ObjectNotFound: There is none of that name.
+            FrameCorrupt: The object ends before the range does.
+            StoreNotReadable: This process may not read there.
+            StoreUnavailable: No answer within the retry deadline.
+        """
+
+    @abstractmethod
+    def list(self, prefix: str = "") -> Iterator[ObjectInfo]:
+        """The objects whose names start with ``prefix``, in the order of their names."""
+
+    @abstractmethod
+    def delete(self, name: str) -> None:
+        """Delete an object; that it is not there is fine."""
+
+    def sub(self, prefix: str) -> Store:
+        """The same store, seen from below ``prefix``."""
+        return open_store(self.child_uri(prefix))
+
+    def child_uri(self, name: str) -> str:
+        """URI of the object of that name."""
+        return f"{self.uri}/{checked(name, self.uri)}"
+
+    def close(self) -> None:  # noqa: B027 - most stores hold nothing open
+        """Let go of what the store holds open."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.uri}>"
+
+
+def open_store(uri: str) -> Store:
+    """Open a store by its URI; nothing is read or written yet.
+
+    Args:
+        uri: ``gs://bucket/prefix``, ``file:///directory``, a plain path, or ``memory://name`` for tests in one process.
+
+    Raises:
+        BadReference: The URI is none of these.
+
+    Example:
+        >>> open_store("memory://doc/").uri
+        'memory://doc'
+    """
+    scheme, found, rest = uri.partition("://")
+    if not uri or "\0" in uri:
+        raise BadReference(
+            f"{uri!r} is not the URI of a store", hint="give gs://bucket/prefix or a directory"
+        )
+    if not found or scheme == "file":
+        from runwide.spill.local import LocalStore
+
+        return LocalStore(uri if not found else _path_of(rest, uri))
+    if scheme == "gs":
+        from runwide.spill.gcs import GcsStore
+
+        return GcsStore(rest)
+    if scheme == "memory":
+        from runwide.spill.memory import MemoryStore
+
+        return MemoryStore(rest)
+    raise BadReference(
+        f"runwide has no store for {scheme}://",
+        uri=uri,
+        hint="use gs://bucket/prefix, file:///directory or a plain path",
+    )
+
+
+def _path_of(rest: str, uri: str) -> str:
+    if not rest.startswith("/"):
+        raise BadReference(
+            "a file URI names an absolute path", uri=uri, hint="give file:///directory, with three slashes"
+        )
+    return unquote(rest)
+
+
+def checked(name: str, uri: str | None = None) -> str:
+    """The name, once it is sure that it cannot lead out of the store.
+
+    Raises:
+        BadReference: It is absolute, empty, or has empty, ``.`` or ``..`` segments.
+
+    Example:
+        >>> checked("items/000.pack")
+        'items/000.pack'
+    """
+    segments = name.split("/")
+    if (
+        any(part in ("", ".", "..") or part.startswith(PARTIAL) for part in segments)
+        or not name.isprintable()
+    ):
+        raise BadReference(
+            f"{name!r} is not the name of an object", uri=uri, hint="use a relative path, without '..'"
+        )
+    return name
+
+
+def checked_prefix(prefix: str, uri: str | None = None) -> str:
+    """The prefix, once it is sure that it cannot lead out of the store; the last segment may be any start of a name."""
+    folder, slash, _ = prefix.rpartition("/")
+    if slash:
+        checked(folder, uri)
+    return prefix
+
+
+def stop_of(size: int, start: int, length: int | None, uri: str) -> int:
+    """Where a read of an object of ``size`` bytes ends.
+
+    Raises:
+        FrameCorrupt: The object ends before.
+    """
+    stop = size if length is None else start + length
+    if stop > size or (start and start >= size):
+        raise too_short(uri, size, max(stop, start + 1))
+    return stop
+
+
+def too_short(uri: str, size: int, wanted: int) -> FrameCorrupt:
+    """The error of a read past the end."""
+    return FrameCorrupt(
+        f"the object ends after {size} bytes, {wanted} were expected",
+        uri=uri,
+        hint="it was cut off or changed after it was written",
+    )
