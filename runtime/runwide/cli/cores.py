@@ -168,16 +168,16 @@ def _show_pressure(
     trust = (
         "its word on shared cores is guaranteed" if host.truthful else "its word on shared cores is its own"
     )
-    console.print(
+    screen.print(
         f"virtual machine: {host.name}, {trust}" if host.name else "no hypervisor is seen", markup=False
     )
     if throttled and throttled.throttled:
         times = f"{throttled.throttled} of {throttled.periods} periods, {throttled.seconds:.1f} CPU-seconds"
-        console.print(
+        screen.print(
             f"held back by its CPU limit in {times} since it started ({throttled.source})", markup=False
         )
     if stolen:
-        console.print(
+        screen.print(
             f"stolen by the hypervisor since boot: {stolen.share:.1%} of CPU time (/proc/stat)", markup=False
         )
 

@@ -219,8 +219,8 @@ def _shape(grouped: topology.Topology) -> str:
     kinds = [core.kind for core in grouped.cores if core.kind]
     mixed = [f"{kinds.count(kind)} {kind}" for kind in dict.fromkeys(kinds)]
     parts = [
-        "+".join(mixed),
-        f"{threads} threads a core" if threads > 1 else "one thread a core",
+        " + ".join(mixed),
+        f"{'up to ' if mixed else ''}{threads} threads a core" if threads > 1 else "one thread a core",
         f"{packages} sockets" if packages > 1 else "",
     ]
     return ", ".join(filter(None, parts)) if grouped.known else "nobody says which CPUs share a core"
