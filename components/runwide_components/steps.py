@@ -1,0 +1,233 @@
+"""The container components scatter, shard and gather, which start the ``runwide`` command themselves.
+
+They need no kfp in the container, and no pip step at its start. Every value between them is a string,
+because kfp.local turns the integers inside of lists into floats. ``python -m runwide_components.steps
+FOLDER`` writes them as YAML, for those who load components by URL.
+"""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass, field
+from functools import cache
+from inspect import Parameter, Signature
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from kfp import compiler, dsl
+
+from runwide import __version__, settings
+from runwide.errors import InputError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+Strings = list[str]  # kfp knows a list only by its runtime type
+
+
+@dataclass(frozen=True, slots=True)
+class Input:
+    """An input parameter of a step and the options that carry it on the command line.
+
+    Args:
+        name: Name of the parameter.
+        type: Its kfp type: ``str``, ``int``, ``float``, ``bool``, ``list`` or ``dict``.
+        options: What stands before the value on the command line; nothing for a positional argument.
+        default: Default value of the parameter, None where it must be given.
+    """
+
+    name: str
+    type: Any
+    options: tuple[str, ...] = ()
+    default: Any = None
+
+
+@dataclass(frozen=True, slots=True)
+class Output:
+    """An output parameter of a step and the option that names the file to write it to."""
+
+    name: str
+    type: Any
+    options: tuple[str, ...] = field(kw_only=True)
+
+
+@dataclass(frozen=True, slots=True)
+class JobOptions:
+    """How the items are run; the meanings are those of `runwide.map`.
+
+    Args:
+        workers: Worker processes in each component; None for one per physical core.
+        timeout: Seconds that one attempt at one item may take.
+        retries: Further attempts after an exception.
+        on_error: Whether failed items fail the gather: ``"raise"`` or ``"return"``.
+    """
+
+    workers: int | None = None
+    timeout: float | None = None
+    retries: int = 0
+    on_error: str = "raise"
+
+    def __post_init__(self) -> None:
+        if self.on_error not in ("raise", "return"):
+            raise InputError(f"on_error={self.on_error!r} cannot be meant", hint='say "raise" or "return"')
+
+    def of_shard(self) -> tuple[str, ...]:
+        """The words that ``runwide shard`` is given.
+
+        Example:
+            >>> JobOptions(workers=2).of_shard()
+            ('--workers', '2')
+        """
+        given = {"--workers": self.workers, "--timeout": self.timeout, "--retries": self.retries}
+        return tuple(word for option, value in given.items() if value for word in (option, str(value)))
+
+    def of_gather(self) -> tuple[str, ...]:
+        """The words that ``runwide gather`` is given."""
+        return () if self.on_error == "raise" else ("--on-error", self.on_error)
+
+
+DEFAULT = JobOptions()
+
+
+@dataclass(frozen=True, slots=True)
+class Steps:
+    """The three steps of a job, in one image."""
+
+    scatter: Any
+    shard: Any
+    gather: Any
+
+
+STORE_AND_SHARDS = (Input("store", str, ("--store",)), Input("components", int, ("--shards",)))
+_BY_NAME = (
+    Input("function", str, ("--function",)),
+    Input("items", list, ("--items-parameter",)),
+    Input("constants", dict, ("--constants-json",), default={}),
+    *STORE_AND_SHARDS,
+)
+
+
+def base_image() -> str:
+    """The image of the steps where none is named: ``RUNWIDE_IMAGE``, or the one of this release.
+
+    It is also what to give a lightweight component as its ``base_image``.
+
+    Example:
+        >>> base_image().partition(":")[0] != ""
+        True
+    """
+    return settings.read().image or f"runwide:{__version__}"
+
+
+@cache
+def steps_of(image: str, options: JobOptions = DEFAULT) -> Steps:
+    """The steps in an image; scatter takes its function by name, ``"package.module:function"``.
+
+    Args:
+        image: URI of an image with ``runwide`` in it and on its PATH.
+
+    Example:
+        >>> sorted(steps_of("runwide:1").shard.component_spec.inputs)
+        ['index', 'job']
+    """
+    return Steps(
+        scatter=scatter(image, _BY_NAME), shard=_shard(image, options), gather=_gather(image, options)
+    )
+
+
+def scatter(image: str, inputs: Sequence[Input]) -> Any:
+    """The step that spills a function and its items, with the inputs that one call needs.
+
+    Args:
+        image: URI of the image.
+        inputs: The parameters of this scatter and their options.
+    """
+    outputs = (
+        Output("job", str, options=("--job-out",)),
+        Output("shards", Strings, options=("--shards-out",)),
+    )
+    return _step("scatter", image, inputs, outputs)
+
+
+def _shard(image: str, options: JobOptions) -> Any:
+    inputs = (Input("job", str), Input("index", str))
+    outputs = (Output("manifest", str, options=("--manifest-out",)),)
+    return _step("shard", image, inputs, outputs, fixed=options.of_shard())
+
+
+def _gather(image: str, options: JobOptions) -> Any:
+    inputs = (Input("job", str), Input("shards", Strings, ("--shards-json",)))
+    outputs = (Output("result", str, options=("--result-out",)),)
+    return _step("gather", image, inputs, outputs, fixed=options.of_gather())
+
+
+def _step(
+    verb: str, image: str, inputs: Sequence[Input], outputs: Sequence[Output], fixed: Sequence[str] = ()
+) -> Any:
+    """A container component from its table: kfp reads the interface from a function's signature."""
+    # Python wants parameters with a default last, outputs among the others
+    ports: list[Input | Output] = [*inputs, *outputs]
+    ports.sort(key=lambda port: isinstance(port, Input) and port.default is not None)
+
+    def step(*values: Any) -> dsl.ContainerSpec:
+        args = [word for port, value in zip(ports, values, strict=True) for word in (*port.options, value)]
+        return dsl.ContainerSpec(image=image, command=["runwide", verb], args=[*args, *fixed])
+
+    types = {
+        port.name: dsl.OutputPath(port.type) if isinstance(port, Output) else port.type for port in ports
+    }
+    defaults = {port.name: port.default for port in inputs if port.default is not None}
+    return dsl.container_component(with_signature(step, verb, types, defaults=defaults))
+
+
+def with_signature(
+    function: Any,
+    name: str,
+    types: dict[str, Any],
+    *,
+    defaults: dict[str, Any] | None = None,
+    returns: Any = Signature.empty,
+) -> Any:
+    """Give a function of ``*values`` the name, parameters and types that kfp is to see.
+
+    Args:
+        function: The function; changed in place and returned.
+        name: The name that it is to have.
+        types: Parameter names and their annotations, in order, those with a default last.
+        defaults: Default values by parameter name.
+        returns: Annotation of the return value.
+    """
+    function.__name__ = function.__qualname__ = name
+    function.__signature__ = Signature(
+        [
+            Parameter(
+                name,
+                Parameter.POSITIONAL_OR_KEYWORD,
+                annotation=kind,
+                default=(defaults or {}).get(name, Parameter.empty),
+            )
+            for name, kind in types.items()
+        ],
+        return_annotation=returns,
+    )
+    function.__annotations__ = types | ({} if returns is Signature.empty else {"return": returns})
+    return function
+
+
+def write_yaml(folder: Path, image: str) -> list[Path]:
+    """Compile the three steps into ``scatter.yaml``, ``shard.yaml`` and ``gather.yaml``.
+
+    Args:
+        folder: Where to; made if it is missing.
+        image: URI of the image that they name.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    made = steps_of(image)
+    files = {"scatter": made.scatter, "shard": made.shard, "gather": made.gather}
+    for name, component in files.items():
+        compiler.Compiler().compile(component, str(folder / f"{name}.yaml"))
+    return [folder / f"{name}.yaml" for name in files]
+
+
+if __name__ == "__main__":
+    write_yaml(Path(sys.argv[1] if len(sys.argv) > 1 else "components/yaml"), f"runwide:{__version__}")
