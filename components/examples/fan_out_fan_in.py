@@ -14,7 +14,7 @@ from kfp.dsl import component
 from runwide_components import Local, base_image
 
 
-@component(base_image=base_image(), install_kfp_package=False)
+@component(base_image=base_image())
 def dummy_task():
     pass
 

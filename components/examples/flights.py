@@ -96,9 +96,13 @@ def ways(store: str) -> list[Way]:
         Way("plain Python loop", "1", lambda routes: [interval(route) for route in routes]),
         Way("runwide.map on the cores", str(cores), lambda routes: runwide.map(interval, routes)),
         Way(
-            "components in subprocesses", share, lambda routes: runwide.map(interval, routes, on=subprocesses)
+            "4 components in subprocesses",
+            share,
+            lambda routes: runwide.map(interval, routes, on=subprocesses),
         ),
-        Way("components in containers", share, lambda routes: in_containers(containers, routes)),
+        Way(
+            f"{COMPONENTS} components in containers", share, lambda routes: in_containers(containers, routes)
+        ),
     ]
 
 
@@ -134,17 +138,19 @@ def measured(way: Way, routes: list[Route]) -> Outcome:
 
 def show(console: Console, outcomes: list[Outcome]) -> None:
     """The table of the ways, and the ten worst routes."""
-    table = Table(
-        "way", "workers", "seconds", "speed-up", "SHA-256 of the results", title="One function, four ways"
-    )
+    table = Table("way", "workers", "seconds", "speed-up", "SHA-256", title="One function, four ways")
     first = outcomes[0]
     for outcome in outcomes:
         if outcome.results is None:
-            table.add_row(outcome.way.name, "-", "-", "-", "did not run, see below")
+            table.add_row(outcome.way.name, "-", "-", "-", "not run")
             continue
         speed_up = f"{first.seconds / outcome.seconds:.2f} x"
         table.add_row(
-            outcome.way.name, outcome.way.workers, f"{outcome.seconds:.1f}", speed_up, outcome.digest[:32]
+            outcome.way.name,
+            outcome.way.workers,
+            f"{outcome.seconds:.1f}",
+            speed_up,
+            outcome.digest[:12] + "…",
         )
     console.print(table)
     for outcome in outcomes:

@@ -23,7 +23,7 @@ def execute_task(arg1, arg2):
     return result
 
 
-@component(base_image=base_image(), install_kfp_package=False)
+@component(base_image=base_image())
 def as_component() -> list:
     from random import randint
     from time import sleep

@@ -93,8 +93,9 @@ class Components:
         arguments = {"job": job, "shards": [str(index) for index in range(shards)]}
         _log.info("job.submitted", job=job, shards=shards, engine=repr(self.engine))
         try:
+            folder = job.rpartition("/")[0]  # all that a shard reads and writes
             with self.engine.submit(
-                pipeline, arguments, store=self.store, parallelism=self.parallelism or shards
+                pipeline, arguments, store=folder, parallelism=self.parallelism or shards
             ) as run:
                 manifests: list[str] = run.wait()["Output"]
         except EngineError as error:

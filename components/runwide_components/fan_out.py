@@ -3,6 +3,7 @@
 # No `from __future__ import annotations` here: kfp takes the annotations of a pipeline as objects.
 import base64
 import json
+import platform
 import re
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -145,7 +146,9 @@ def _shards_and_gather(image: str, parallelism: int | None, options: JobOptions)
 def _box(name: str, image: str, wires: Sequence[tuple[Input, Any]], rest: Any) -> Any:
     open_ports = {port.name: port.type for port, value in wires if _is_channel(value)}
     fixed = {port.name: value for port, value in wires if not _is_channel(value)}
-    first = scatter(image, [port for port, _ in wires])
+    by_name = any(port.options == ("--function",) for port, _ in wires)
+    made_by = () if by_name else ("--pickled-by", platform.python_version())
+    first = scatter(image, [port for port, _ in wires], fixed=made_by)
 
     def box(*values: Any) -> Any:
         job = first(**dict(zip(open_ports, values, strict=True)), **fixed)

@@ -135,18 +135,19 @@ def steps_of(image: str, options: JobOptions = DEFAULT) -> Steps:
     )
 
 
-def scatter(image: str, inputs: Sequence[Input]) -> Any:
+def scatter(image: str, inputs: Sequence[Input], *, fixed: Sequence[str] = ()) -> Any:
     """The step that spills a function and its items, with the inputs that one call needs.
 
     Args:
         image: URI of the image.
         inputs: The parameters of this scatter and their options.
+        fixed: Further words of the command.
     """
     outputs = (
         Output("job", str, options=("--job-out",)),
         Output("shards", Strings, options=("--shards-out",)),
     )
-    return _step("scatter", image, inputs, outputs)
+    return _step("scatter", image, inputs, outputs, fixed=fixed)
 
 
 def _shard(image: str, options: JobOptions) -> Any:

@@ -29,7 +29,7 @@ from runwide.host import cores
 from runwide_components.engines.base import RunState
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
     from types import TracebackType
 
     from typing_extensions import Self
@@ -174,6 +174,7 @@ class Local:
         parallelism: int | None,
     ) -> LocalRun:
         spec = _compiled(pipeline, folder)
+        stores = _stores(components.load_component_from_file(str(spec)).pipeline_spec, arguments)
         request = Request(
             spec=str(spec),
             arguments=dict(arguments),
@@ -183,7 +184,7 @@ class Local:
             run=folder.name,
             environment={name: text for name in _PASSED_ON if (text := settings.value(name)) is not None},
             options=self._docker_options(),
-            mounts=[*self.mounts, *_store_folders(spec, [store, arguments.get("store")])],
+            mounts=[*self.mounts, *_store_folders([store, *stores])],
         )
         (folder / "request.json").write_text(json.dumps(asdict(request)))
         return LocalRun(folder)
@@ -295,11 +296,11 @@ def _compiled(pipeline: Any, folder: Path) -> Path:
     return path
 
 
-def _store_folders(spec: Path, given: list[Any]) -> list[str]:
+def _store_folders(uris: Iterable[str | None]) -> list[str]:
     """The folders of local stores, made so that a container can mount them as this user."""
     folders = set()
-    for uri in [*given, *_fixed_stores(components.load_component_from_file(str(spec)).pipeline_spec)]:
-        parts = urlsplit(str(uri or ""))
+    for uri in uris:
+        parts = urlsplit(uri or "")
         if parts.scheme in ("", "file") and parts.path.startswith("/"):
             folder = Path(unquote(parts.path))
             folder.mkdir(parents=True, exist_ok=True)
@@ -307,12 +308,19 @@ def _store_folders(spec: Path, given: list[Any]) -> list[str]:
     return sorted(folders)
 
 
-def _fixed_stores(spec: Any) -> Iterator[str]:
-    """The values of all inputs named ``store`` that the pipeline itself fixes."""
+def _stores(spec: Any, arguments: Mapping[str, Any]) -> Iterator[str]:
+    """The values of all inputs named ``store``, which the pipeline itself fixes or takes from its arguments."""
+    given = {
+        name: one.default_value.string_value for name, one in spec.root.input_definitions.parameters.items()
+    }
+    given |= arguments
     for component in (spec.root, *spec.components.values()):
         for task in component.dag.tasks.values():
-            if "store" in task.inputs.parameters:
-                yield task.inputs.parameters["store"].runtime_value.constant.string_value
+            store = task.inputs.parameters.get("store")
+            if store is not None:
+                # inside of a condition or loop, an argument of the pipeline goes by a longer name
+                name = store.component_input_parameter.removeprefix("pipelinechannel--")
+                yield str(given.get(name, "")) or store.runtime_value.constant.string_value
 
 
 def docker_package() -> Any:

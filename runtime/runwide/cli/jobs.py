@@ -69,6 +69,9 @@ def map_command(
 )
 @click.option("--function-base64", metavar="TEXT", help="The same as base64, or as 'z:' and base64 of zlib.")
 @click.option("--function-reference", metavar="REF", help="An object with the text of --function-base64.")
+@click.option(
+    "--pickled-by", metavar="VERSION", help="The Python that pickled the function, when not this one."
+)
 @click.option("--items-json", metavar="TEXT", help="A JSON list.")
 @click.option(
     "--items-file",
@@ -109,6 +112,7 @@ def scatter_command(
     function_file: Path | None,
     function_base64: str | None,
     function_reference: str | None,
+    pickled_by: str | None,
     items_json: str | None,
     items_file: Path | None,
     items_parameter: str | None,
@@ -123,6 +127,7 @@ def scatter_command(
     """Spill a function and its items to a store; print the job's reference."""
     from runwide.cli import wire
 
+    wire.check_python(pickled_by)
     if function_reference is not None:
         function_base64 = wire.text_of(function_reference)
     if items_reference is not None:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import platform
 from typing import Any
 
-from runwide.errors import InputError
+from runwide.errors import EnvironmentMismatch, InputError
 from runwide.job import manifest
+from runwide.job.environment import minor
 from runwide.job.reference import parse
 from runwide.spill import open_store
 
@@ -83,3 +85,20 @@ def constants(text: str | None, typed: tuple[tuple[str, str, str], ...]) -> str 
         return text
     value_of("dict", text or "{}")  # complains of what is none; the numbers in it stay as they are
     return json.dumps(json.loads(text or "{}") | {name: value_of(kind, value) for name, kind, value in typed})
+
+
+def check_python(version: str | None) -> None:
+    """Refuse a function that another minor version of Python pickled: it is bytecode, and could crash this one.
+
+    Raises:
+        EnvironmentMismatch: It is another one.
+
+    Example:
+        >>> check_python(None)
+    """
+    ours = minor(platform.python_version())
+    if version is not None and minor(version) != ours:
+        raise EnvironmentMismatch(
+            f"the function was pickled by Python {version}, this is Python {ours}",
+            hint=f'compile the pipeline with Python {ours}, or name the function as "package.module:function"',
+        )
