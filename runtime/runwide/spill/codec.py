@@ -169,7 +169,7 @@ def _sections(view: memoryview, uri: str | None) -> tuple[str, memoryview, list[
         raise FrameCorrupt("the value's header is longer than the value", uri=uri)
     lengths = struct.unpack_from(f"<{count}Q", view, _HEADER.size)
     sections = list(_cut(view, start + context, [stream, *lengths], uri))
-    return str(view[start : start + context], "utf-8"), sections[0], sections[1:]
+    return str(view[start : start + context], "utf-8", "replace"), sections[0], sections[1:]
 
 
 def _cut(view: memoryview, offset: int, lengths: list[int], uri: str | None) -> Iterator[memoryview]:

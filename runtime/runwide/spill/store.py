@@ -10,7 +10,7 @@ from urllib.parse import unquote
 from runwide.errors import BadReference, FrameCorrupt
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
     from types import TracebackType
 
     from typing_extensions import Self
@@ -137,23 +137,49 @@ def open_store(uri: str) -> Store:
         raise BadReference(
             f"{uri!r} is not the URI of a store", hint="give gs://bucket/prefix or a directory"
         )
-    if not found or scheme == "file":
-        from runwide.spill.local import LocalStore
+    if not found:
+        scheme, rest = "file", uri
+    elif scheme == "file":
+        rest = _path_of(rest, uri)
+    opener = _openers.get(scheme)
+    if opener is None:
+        raise BadReference(
+            f"runwide has no store for {scheme}://",
+            uri=uri,
+            hint="use gs://bucket/prefix, file:///directory or a plain path",
+        )
+    return opener(rest)
 
-        return LocalStore(uri if not found else _path_of(rest, uri))
-    if scheme == "gs":
-        from runwide.spill.gcs import GcsStore
 
-        return GcsStore(rest)
-    if scheme == "memory":
-        from runwide.spill.memory import MemoryStore
+def register(scheme: str, opener: Callable[[str], Store]) -> None:
+    """Have `open_store` use ``opener`` for URIs of a scheme.
 
-        return MemoryStore(rest)
-    raise BadReference(
-        f"runwide has no store for {scheme}://",
-        uri=uri,
-        hint="use gs://bucket/prefix, file:///directory or a plain path",
-    )
+    Args:
+        scheme: What stands before ``://``.
+        opener: Takes what stands after it.
+    """
+    _openers[scheme] = opener
+
+
+def _local(path: str) -> Store:
+    from runwide.spill.local import LocalStore
+
+    return LocalStore(path)
+
+
+def _gcs(path: str) -> Store:
+    from runwide.spill.gcs import GcsStore
+
+    return GcsStore(path)
+
+
+def _memory(path: str) -> Store:
+    from runwide.spill.memory import MemoryStore
+
+    return MemoryStore(path)
+
+
+_openers: dict[str, Callable[[str], Store]] = {"file": _local, "gs": _gcs, "memory": _memory}
 
 
 def _path_of(rest: str, uri: str) -> str:

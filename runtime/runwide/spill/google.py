@@ -1,0 +1,276 @@
+"""The one door to Google's client library: credentials, the session, retries, and its errors as ours."""
+
+from __future__ import annotations
+
+import os
+import threading
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from runwide import settings
+from runwide.errors import (
+    IntegrityError,
+    ObjectExists,
+    ObjectNotFound,
+    StoreError,
+    StoreNotFound,
+    StoreNotReadable,
+    StoreNotWritable,
+    StoreUnavailable,
+)
+from runwide.log import Log
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+T = TypeVar("T")
+
+log = Log("spill")
+
+CONNECTIONS = 64  # as many as threads may ask at once: urllib3 throws away connections above its pool's size
+_TIMEOUT = (10, 60)  # seconds to connect, and between two pieces of an answer
+_FIRST_DEADLINE = 60.0  # seconds for a store that has never answered: more likely a wrong name than an outage
+_TRANSIENT_CODES = frozenset({408, 429, 500, 502, 503, 504})
+
+
+@dataclass(slots=True)
+class _Connection:
+    """The client of this process, its session, and whether it ever got an answer."""
+
+    client: Any
+    session: Any
+    endpoint: str
+    reached: bool = False
+
+
+connections: dict[tuple[int, str | None], _Connection] = {}
+_lock = threading.Lock()
+
+
+@contextmanager
+def mapped(uri: str, *, writing: bool) -> Iterator[None]:
+    """Turn whatever google, requests or urllib3 raise into an error of ours that names the object.
+
+    Args:
+        uri: The object.
+        writing: Whether a refusal is one to write.
+    """
+    try:
+        yield
+    except (StoreError, IntegrityError):
+        raise
+    except Exception as error:
+        ours = _ours(error, uri, writing=writing)
+        if ours is None:
+            raise
+        raise ours from error
+
+
+# What each exception of google.api_core.exceptions means; a test holds the table against the library.
+MEANING = {
+    "Absent": ("NotFound",),
+    "Refused": ("Forbidden", "PermissionDenied", "Unauthorized", "Unauthenticated"),
+    "Exists": ("AlreadyExists", "Conflict", "PreconditionFailed", "FailedPrecondition"),
+    "Unavailable": (
+        "BadGateway",
+        "DeadlineExceeded",
+        "GatewayTimeout",
+        "InternalServerError",
+        "ResourceExhausted",
+        "RetryError",
+        "ServerError",
+        "ServiceUnavailable",
+        "TooManyRequests",
+        "TransferStalledError",
+        "Unknown",
+    ),
+    "Other": (
+        "Aborted",
+        "AsyncRestUnsupportedParameterError",
+        "BadRequest",
+        "Cancelled",
+        "ClientError",
+        "DataLoss",
+        "DuplicateCredentialArgs",
+        "GoogleAPICallError",
+        "GoogleAPIError",
+        "InvalidArgument",
+        "LengthRequired",
+        "MethodNotAllowed",
+        "MethodNotImplemented",
+        "MissingStatusHeaderError",
+        "MovedPermanently",
+        "NotModified",
+        "OutOfRange",
+        "Redirection",
+        "RequestRangeNotSatisfiable",
+        "ResumableTransferError",
+        "ResumeIncomplete",
+        "TemporaryRedirect",
+        "UnseekableStreamError",
+        "UploadCancelledError",
+    ),
+}
+_MEANING = {name: meaning for meaning, names in MEANING.items() for name in names}
+
+
+def _ours(error: Exception, uri: str, *, writing: bool) -> StoreError | None:
+    meaning = _meaning(error)
+    if meaning == "Absent":
+        return _absent(error, uri, writing=writing)
+    if meaning == "Refused":
+        return _refused(error, uri, writing=writing)
+    if meaning == "Exists":
+        return ObjectExists("other bytes are there already", uri=uri)
+    if meaning == "Unavailable":
+        return StoreUnavailable(
+            f"no good answer within the retry deadline; the last one: {_line(getattr(error, 'cause', None) or error)}",
+            uri=uri,
+            hint="check network and endpoint, then run it again: it goes on from what is stored",
+        )
+    return StoreError(_line(error), uri=uri) if meaning == "Other" else None
+
+
+def _meaning(error: Exception) -> str | None:
+    import requests
+    import urllib3
+    from google.auth import exceptions as auth
+
+    names = [kind.__name__ for kind in type(error).__mro__ if kind.__module__ == "google.api_core.exceptions"]
+    if names:
+        return next((_MEANING[name] for name in names if name in _MEANING), "Other")
+    if _is_transient(error):
+        return "Unavailable"
+    if isinstance(error, auth.GoogleAuthError):
+        return "Refused"
+    return "Other" if isinstance(error, (requests.RequestException, urllib3.exceptions.HTTPError)) else None
+
+
+def _absent(error: Exception, uri: str, *, writing: bool) -> StoreError:
+    if writing or "bucket does not exist" in str(error):
+        return StoreNotFound(
+            "there is no such bucket",
+            uri=uri,
+            hint="create it first: gcloud storage buckets create gs://NAME",
+        )
+    return ObjectNotFound("there is no such object", uri=uri)
+
+
+def _refused(error: Exception, uri: str, *, writing: bool) -> StoreError:
+    kind, what = (StoreNotWritable, "write") if writing else (StoreNotReadable, "read")
+    return kind(
+        f"this process may not {what} there: {_line(error)}",
+        uri=uri,
+        hint="give the component's service account roles/storage.objectUser on the bucket; "
+        "on a workstation, log in with: gcloud auth application-default login",
+    )
+
+
+def _line(error: object) -> str:
+    return " ".join(str(error).split())[:300]
+
+
+def exceptions() -> Any:
+    """The exceptions of Google's API clients."""
+    return module("google.api_core.exceptions")
+
+
+class Damaged(Exception):
+    """What came over the network is not what the server has."""
+
+
+def _is_transient(error: BaseException) -> bool:
+    import requests
+    import urllib3
+    from google.auth import exceptions as auth
+
+    if isinstance(error, exceptions().GoogleAPICallError):
+        return error.code in _TRANSIENT_CODES
+    kinds = (
+        Damaged,
+        ConnectionError,
+        auth.TransportError,
+        requests.ConnectionError,
+        requests.Timeout,
+        requests.exceptions.ChunkedEncodingError,
+        urllib3.exceptions.PoolError,
+        urllib3.exceptions.ProtocolError,
+        urllib3.exceptions.SSLError,
+        urllib3.exceptions.TimeoutError,
+    )
+    return isinstance(error, kinds)
+
+
+def attempt(call: Callable[[], T], *, uri: str) -> T:
+    """Make a request until it gets an answer that is not a transient fault, within the deadline."""
+    from google.api_core.retry import Retry
+
+    connection = _connection()
+    deadline = float(settings.read().store_deadline)
+    retry = Retry(
+        predicate=_is_transient,
+        initial=0.5,
+        maximum=30.0,
+        multiplier=2.0,
+        timeout=deadline if connection.reached else min(deadline, _FIRST_DEADLINE),
+        on_error=lambda error: log.warning("request.retried", uri=uri, cause=_line(error)),
+    )
+    answer: T = retry(call)()
+    connection.reached = True
+    return answer
+
+
+def _connection() -> _Connection:
+    emulator = settings.read().storage_emulator
+    key = (os.getpid(), emulator)
+    with _lock:
+        found = connections.get(key)
+        if found is None:
+            found = connections[key] = _connect(emulator)
+        return found
+
+
+def _connect(emulator: str | None) -> _Connection:
+    # The client would otherwise ask for the bucket's metadata in a background thread (google-cloud-python #17650).
+    settings.set_default("DISABLE_GCS_PYTHON_CLIENT_OTEL_BUCKET_METADATA", "true")
+    credentials, project = _credentials(emulator)
+    session = module("google.auth.transport.requests").AuthorizedSession(credentials)
+    for scheme in ("http://", "https://"):
+        session.mount(scheme, module("requests.adapters").HTTPAdapter(pool_maxsize=CONNECTIONS))
+    client = module("google.cloud.storage").Client(project=project, credentials=credentials, _http=session)
+    return _Connection(client, session, client.api_endpoint.rstrip("/"))
+
+
+def _credentials(emulator: str | None) -> tuple[Any, str]:
+    if emulator:
+        return module("google.auth.credentials").AnonymousCredentials(), "emulated"
+    scopes = module("google.cloud.storage").Client.SCOPE
+    credentials, project = module("google.auth").default(scopes=scopes)
+    return credentials, project or "none"
+
+
+def module(name: str) -> Any:
+    """A module of the client's, imported on first use: together they take half a second and 60 MiB."""
+    return import_module(name)
+
+
+def _forget() -> None:
+    """Start anew in a forked child: the parent's lock may be held, and its sockets are not ours."""
+    global _lock  # noqa: PLW0603 - a lock that was held in the parent stays held for ever
+    _lock = threading.Lock()
+    connections.clear()
+
+
+os.register_at_fork(after_in_child=_forget)
+
+
+def request(method: str, path: str, **options: Any) -> Any:
+    """One request to the service; an answer that is no success is raised as the client library would."""
+    connection = _connection()
+    response = connection.session.request(method, connection.endpoint + path, timeout=_TIMEOUT, **options)
+    if response.status_code >= 300:  # noqa: PLR2004 - everything above is no success
+        with response:
+            raise exceptions().from_http_response(response)
+    return response

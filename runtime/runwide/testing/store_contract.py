@@ -1,0 +1,207 @@
+"""What every store keeps: inherit `StoreContract`, say how to open the store, and run it with pytest."""
+
+from __future__ import annotations
+
+import threading
+from abc import ABC, abstractmethod
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from runwide.errors import BadReference, FrameCorrupt, ObjectExists, ObjectNotFound
+from runwide.spill.store import ObjectInfo, Store, open_store
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+BAD_NAMES = ("", "/absolute", "../up", "a/../../up", "a//b", ".", "a/.", "trailing/", "a\0b", "a/.partial-1")
+
+
+class StoreContract(ABC):
+    """The contract as tests. Each test gets an empty store from the fixture ``store``, which a subclass defines.
+
+    What the raw methods do must not go through the store under test.
+    """
+
+    @abstractmethod
+    def raw_write(self, store: Store, name: str, data: bytes) -> None:
+        """Write an object behind the store's back, over whatever is there."""
+
+    @abstractmethod
+    def raw_read(self, store: Store, name: str) -> bytes:
+        """Read an object behind the store's back."""
+
+    def test_what_was_written_is_what_others_see(self, store: Store) -> None:
+        """Bytes arrive unchanged, and under the name that was given."""
+        store.create("folder/object", b"\x00\xff" * 1000)
+        assert self.raw_read(store, "folder/object") == b"\x00\xff" * 1000
+
+    def test_what_others_wrote_is_what_is_read(self, store: Store) -> None:
+        """Nothing is expected of an object but that it is there."""
+        self.raw_write(store, "object", b"theirs")
+        assert store.read("object") == b"theirs"
+
+    def test_parts_are_joined_in_order(self, store: Store) -> None:
+        """Bytes, bytearrays and views of any item size are one object."""
+        words = memoryview(bytearray(range(16))).cast("I")
+        store.create("object", [b"head", bytearray(b""), words, memoryview(b"tail")])
+        assert store.read("object") == b"head" + bytes(range(16)) + b"tail"
+
+    def test_an_empty_object_is_an_object(self, store: Store) -> None:
+        """Zero bytes are bytes."""
+        store.create("empty", b"")
+        assert store.read("empty") == b""
+        assert list(store.list()) == [ObjectInfo("empty", 0)]
+
+    def test_names_may_have_any_printable_character(self, store: Store) -> None:
+        """What URLs and shells treat as special is plain here."""
+        for name in ("a b", "a%20b", "a+b", "ä/ö", "a?b=c&d", "a#b", "'\"", "~"):
+            store.create(name, name.encode())
+            assert store.read(name) == name.encode()
+
+    def test_read_gives_memory_that_may_be_written_to(self, store: Store) -> None:
+        """Arrays that are views on it come back writable."""
+        store.create("object", b"abc")
+        found = store.read("object")
+        found[0] = ord("x")
+        assert store.read("object") == b"abc"
+
+    @pytest.mark.parametrize(("start", "length"), [(0, 10), (0, 1), (3, 4), (9, 1), (5, None), (4, 0)])
+    def test_a_range_is_exactly_that_range(self, store: Store, start: int, length: int | None) -> None:
+        """Ranges are counted in bytes from 0."""
+        store.create("object", b"0123456789")
+        stop = 10 if length is None else start + length
+        assert store.read("object", start=start, length=length) == b"0123456789"[start:stop]
+
+    @pytest.mark.parametrize(("start", "length"), [(0, 11), (5, 6), (10, 1), (12, None), (12, 1)])
+    def test_a_range_past_the_end_is_an_error_not_a_shorter_answer(
+        self, store: Store, start: int, length: int | None
+    ) -> None:
+        """Whoever asks for bytes counts on them."""
+        store.create("object", b"0123456789")
+        with pytest.raises(FrameCorrupt, match="object ends"):
+            store.read("object", start=start, length=length)
+
+    def test_a_missing_object_is_named(self, store: Store) -> None:
+        """The error is a FileNotFoundError with the object's URI."""
+        store.create("other", b"")
+        with pytest.raises(ObjectNotFound) as caught:
+            store.read("missing")
+        assert isinstance(caught.value, FileNotFoundError)
+        assert caught.value.uri == store.child_uri("missing")
+
+    def test_the_same_bytes_again_are_success(self, store: Store) -> None:
+        """So a create whose acknowledgement was lost can be repeated."""
+        store.create("object", b"abc")
+        store.create("object", [b"a", b"bc"])
+
+    @pytest.mark.parametrize("other", [b"abd", b"ab", b"abcd", b""])
+    def test_other_bytes_are_refused_and_the_first_stay(self, store: Store, other: bytes) -> None:
+        """The error is a FileExistsError with the object's URI."""
+        store.create("object", b"abc")
+        with pytest.raises(ObjectExists) as caught:
+            store.create("object", other)
+        assert isinstance(caught.value, FileExistsError)
+        assert caught.value.uri == store.child_uri("object")
+        assert store.read("object") == b"abc"
+
+    def test_of_many_writers_one_wins_and_the_others_are_told(self, store: Store) -> None:
+        """However many create the same name at once, one set of bytes is there and stays."""
+
+        def write(number: int) -> bool:
+            try:
+                store.create("object", bytes([number]) * 100_000)
+            except ObjectExists:
+                return False
+            return True
+
+        won = _at_once(write, 8)
+        assert sum(won) == 1
+        assert store.read("object") == bytes([won.index(True)]) * 100_000
+
+    def test_of_many_writers_of_the_same_bytes_all_succeed(self, store: Store) -> None:
+        """Two copies of one shard do not disturb each other."""
+        assert _at_once(lambda _: store.create("object", b"same" * 10_000) is None, 8) == [True] * 8
+
+    def test_a_list_is_sorted_and_has_sizes(self, store: Store) -> None:
+        """Names are compared as text, folders and all."""
+        for name in ("b", "a/2", "a/10", "a-", "c/d/e"):
+            store.create(name, name.encode())
+        assert list(store.list()) == [
+            ObjectInfo(name, len(name)) for name in ("a-", "a/10", "a/2", "b", "c/d/e")
+        ]
+
+    def test_a_prefix_is_a_start_of_names(self, store: Store) -> None:
+        """It need not end at a folder."""
+        for name in ("shards/0001/a", "shards/0010/b", "shards/0011/c", "other"):
+            store.create(name, b"")
+        names = [
+            [info.name for info in store.list(prefix)]
+            for prefix in ("shards/001", "shards/0001/", "shards", "x/y")
+        ]
+        assert names == [
+            ["shards/0010/b", "shards/0011/c"],
+            ["shards/0001/a"],
+            ["shards/0001/a", "shards/0010/b", "shards/0011/c"],
+            [],
+        ]
+
+    def test_a_long_list_is_complete(self, store: Store) -> None:
+        """Services answer in pages of a thousand."""
+        names = [f"object-{number:04d}" for number in range(1203)]
+        for name in names:
+            self.raw_write(store, name, b"")
+        assert [info.name for info in store.list("object-")] == names
+
+    def test_what_was_deleted_is_gone_and_may_be_written_anew(self, store: Store) -> None:
+        """Deleting twice is fine."""
+        store.create("a/object", b"old")
+        store.delete("a/object")
+        store.delete("a/object")
+        assert list(store.list()) == []
+        store.create("a/object", b"new")
+        assert store.read("a/object") == b"new"
+
+    def test_a_sub_store_is_the_same_store_below_a_prefix(self, store: Store) -> None:
+        """Names are shorter there, URIs are whole."""
+        sub = store.sub("a/b")
+        sub.create("c", b"abc")
+        assert store.read("a/b/c") == b"abc"
+        assert list(sub.list()) == [ObjectInfo("c", 3)]
+        assert sub.child_uri("c") == store.child_uri("a/b/c")
+
+    def test_its_uri_opens_the_same_store(self, store: Store) -> None:
+        """A URI is all that travels to another component."""
+        store.create("object", b"abc")
+        assert open_store(store.uri).read("object") == b"abc"
+        assert open_store(store.uri + "/").uri == store.uri
+
+    @pytest.mark.parametrize("name", BAD_NAMES)
+    def test_no_name_leads_out_of_the_store(self, store: Store, name: str) -> None:
+        """Every method refuses what is not a plain relative path."""
+        calls: list[Callable[[], Any]] = [
+            lambda: store.create(name, b""),
+            lambda: store.read(name),
+            lambda: store.delete(name),
+            lambda: store.sub(name),
+        ]
+        for call in calls:
+            with pytest.raises(BadReference):
+                call()
+
+
+def _at_once(function: Callable[[int], bool], number: int) -> list[bool]:
+    """Call a function in so many threads that all start together."""
+    barrier = threading.Barrier(number)
+    results = [False] * number
+
+    def run(index: int) -> None:
+        barrier.wait()
+        results[index] = function(index)
+
+    threads = [threading.Thread(target=run, args=(index,)) for index in range(number)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return results

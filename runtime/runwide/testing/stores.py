@@ -1,0 +1,121 @@
+"""Stores that are slow or fail on purpose, around ones that do not."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import Counter
+from typing import TYPE_CHECKING
+
+from runwide.spill.store import Store, open_store, register
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from runwide.spill.buffers import Buffer
+    from runwide.spill.store import ObjectInfo
+
+
+class HookedStore(Store):
+    """A store that calls a hook before each operation; what the hook raises is what the caller gets.
+
+    Args:
+        inner: The store that does the work.
+        uri: URI under which this one goes.
+        hook: Called with the method, the full name, and how often that method was called before on this name.
+        counts: Shared by all stores below one mount.
+    """
+
+    def __init__(
+        self, inner: Store, uri: str, hook: Callable[[str, str, int], None], counts: Counter[tuple[str, str]]
+    ) -> None:
+        super().__init__(uri)
+        self._inner = inner
+        self._hook = hook
+        self._counts = counts
+
+    def create(self, name: str, data: Buffer | Sequence[Buffer]) -> None:  # noqa: D102 - see Store
+        self._before("create", name)
+        self._inner.create(name, data)
+
+    def read(self, name: str, *, start: int = 0, length: int | None = None) -> bytearray:  # noqa: D102 - see Store
+        self._before("read", name)
+        return self._inner.read(name, start=start, length=length)
+
+    def list(self, prefix: str = "") -> Iterator[ObjectInfo]:  # noqa: D102 - see Store
+        self._before("list", prefix)
+        yield from self._inner.list(prefix)
+
+    def delete(self, name: str) -> None:  # noqa: D102 - see Store
+        self._before("delete", name)
+        self._inner.delete(name)
+
+    def _before(self, method: str, name: str) -> None:
+        full = self._inner.child_uri(name) if name else self._inner.uri
+        self._counts[method, full] += 1
+        self._hook(method, full, self._counts[method, full] - 1)
+
+
+def mount(name: str, inner: str, hook: Callable[[str, str, int], None]) -> str:
+    """Make ``hooked-NAME://`` a store over another one.
+
+    Args:
+        name: Any word.
+        inner: URI of the store that does the work.
+        hook: As for `HookedStore`.
+
+    Returns:
+        The URI of the new store, in this process.
+
+    Example:
+        >>> def refuse(method, name, before):
+        ...     if method == "read" and before == 0:
+        ...         raise ConnectionError("first read of everything fails")
+        >>> store = open_store(mount("doc", "memory://doc-hooked", refuse))
+        >>> store.create("a", b"1")
+        >>> store.read("a")
+        Traceback (most recent call last):
+        ConnectionError: first read of everything fails
+        >>> bytes(store.read("a"))
+        b'1'
+    """
+    scheme = f"hooked-{name}"
+    counts: Counter[tuple[str, str]] = Counter()
+
+    def opened(path: str) -> Store:
+        prefix = path.strip("/").removeprefix("root").strip("/")
+        below = open_store(f"{inner}/{prefix}" if prefix else inner)
+        return HookedStore(below, f"{scheme}://root/{prefix}".rstrip("/"), hook, counts)
+
+    register(scheme, opened)
+    return f"{scheme}://root"
+
+
+def slowed(seconds: float) -> Callable[[str, str, int], None]:
+    """A hook that makes every operation take longer, as a far bucket does.
+
+    Args:
+        seconds: How much.
+    """
+
+    def hook(_method: str, _name: str, _before: int) -> None:
+        time.sleep(seconds)
+
+    return hook
+
+
+class Recorder:
+    """A hook that notes every operation.
+
+    Args:
+        calls: (method, name) in order.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self.calls: list[tuple[str, str]] = []
+
+    def __call__(self, method: str, name: str, _before: int) -> None:
+        """Note one."""
+        with self._lock:
+            self.calls.append((method, name))

@@ -1,0 +1,195 @@
+"""What is special about Google Cloud Storage: its errors, its clients, its requests."""
+
+from __future__ import annotations
+
+import inspect
+import os
+import subprocess
+import sys
+import threading
+
+import pytest
+import requests
+import urllib3
+from google.api_core import exceptions as google
+from google.auth import exceptions as auth
+
+from runwide.errors import (
+    ObjectExists,
+    ObjectNotFound,
+    RunwideError,
+    StoreError,
+    StoreNotFound,
+    StoreNotReadable,
+    StoreNotWritable,
+    StoreUnavailable,
+)
+from runwide.spill import gcs as store_module
+from runwide.spill import google as door
+from runwide.spill.store import open_store
+
+
+def test_every_exception_of_the_client_library_has_a_meaning():
+    known = {name for names in door.MEANING.values() for name in names}
+    theirs = {
+        name
+        for name, value in inspect.getmembers(google, inspect.isclass)
+        if issubclass(value, Exception) and value.__module__ == google.__name__
+    }
+    assert theirs - known == set(), "google.api_core has gained exceptions: say in MEANING what they mean"
+
+
+@pytest.mark.parametrize(
+    ("raised", "writing", "ours"),
+    [
+        (google.NotFound("No such object: b/o"), False, ObjectNotFound),
+        (google.NotFound("The specified bucket does not exist."), False, StoreNotFound),
+        (google.NotFound("Not Found"), True, StoreNotFound),
+        (google.Forbidden("no storage.objects.get access"), False, StoreNotReadable),
+        (google.Forbidden("no storage.objects.create access"), True, StoreNotWritable),
+        (google.Unauthorized("Anonymous caller"), True, StoreNotWritable),
+        (google.PreconditionFailed("conditionNotMet"), True, ObjectExists),
+        (google.TooManyRequests("slow down"), True, StoreUnavailable),
+        (
+            google.RetryError("Timeout of 60.0s exceeded", cause=google.ServiceUnavailable("503")),
+            True,
+            StoreUnavailable,
+        ),
+        (google.BadRequest("Invalid bucket name"), True, StoreError),
+        (auth.DefaultCredentialsError("no credentials"), False, StoreNotReadable),
+        (auth.RefreshError("expired"), True, StoreNotWritable),
+        (auth.TransportError("metadata server"), True, StoreUnavailable),
+        (requests.ConnectionError("refused"), False, StoreUnavailable),
+        (requests.exceptions.InvalidURL("what"), False, StoreError),
+        (urllib3.exceptions.ProtocolError("reset"), False, StoreUnavailable),
+    ],
+)
+def test_errors_of_the_client_come_out_as_ours_with_the_uri(raised, writing, ours):
+    with pytest.raises(ours) as caught, door.mapped("gs://b/o", writing=writing):
+        raise raised
+    assert type(caught.value) is ours
+    assert caught.value.uri == "gs://b/o"
+    assert caught.value.__cause__ is raised
+    assert "\n" not in str(caught.value)
+
+
+def test_errors_of_others_pass_unchanged():
+    with pytest.raises(ZeroDivisionError), door.mapped("gs://b/o", writing=True):
+        raise ZeroDivisionError
+
+
+@pytest.mark.gcs
+def test_a_bucket_that_does_not_exist_is_named(gcs):
+    with pytest.raises(StoreNotFound, match="no such bucket") as caught:
+        open_store("gs://nowhere/x").create("object", b"abc")
+    assert caught.value.uri == "gs://nowhere/x/object"
+
+
+@pytest.mark.gcs
+def test_each_operation_is_one_request(gcs, gcs_server):
+    store = open_store(gcs)
+    before = len(gcs_server.requests())
+    store.create("small", b"abc")
+    store.create("large", [b"x" * (9 << 20)])
+    store.read("large")
+    store.read("small", start=1)
+    list(store.list())
+    store.delete("small")
+    made = gcs_server.requests()[before:]
+    assert [request.method for request in made] == ["POST", "POST", "GET", "GET", "GET", "DELETE"]
+
+
+@pytest.mark.gcs
+def test_what_was_written_has_the_checksum_that_was_sent(gcs, gcs_server):
+    # The emulator computes it anew, so this holds our CRC32C against an independent one.
+    open_store(gcs).create("object", [b"abc" * 1000, b"d"])
+    name = requests.utils.quote(f"{gcs.removeprefix('gs://bucket/')}/object", safe="")
+    about = requests.get(f"{gcs_server.url}/storage/v1/b/bucket/o/{name}", timeout=10).json()
+    assert about["crc32c"] == store_module._crc32c([memoryview(b"abc" * 1000), memoryview(b"d")])
+
+
+@pytest.mark.gcs
+def test_one_client_serves_all_threads_of_a_process(gcs):
+    store = open_store(gcs)
+    store.create("object", b"abc")
+    found = []
+    threads = [threading.Thread(target=lambda: found.append(bytes(store.read("object")))) for _ in range(32)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert found == [b"abc"] * 32
+    assert (
+        sum(
+            pid == os.getpid() and host == os.environ["STORAGE_EMULATOR_HOST"]
+            for pid, host in door.connections
+        )
+        == 1
+    )
+
+
+@pytest.mark.gcs
+def test_a_forked_child_makes_its_own_client(gcs):
+    # The child of a process with a client reads what it asked for, over a connection of its own.
+    program = """
+import os, sys
+from runwide.spill import google
+from runwide.spill.store import open_store
+store = open_store(sys.argv[1])
+for name in "ab":
+    store.create(name, name.encode() * 100_000)
+pid = os.fork()
+if not pid:
+    right = all(store.read(name) == name.encode() * 100_000 for name in "abab" * 20)
+    os._exit(0 if right and list(google.connections)[0][0] == os.getpid() else 1)
+assert all(store.read(name) == name.encode() * 100_000 for name in "baba" * 20)
+sys.exit(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
+"""
+    subprocess.run([sys.executable, "-c", program, gcs], check=True, timeout=60)
+
+
+def test_a_store_loads_no_client_before_it_is_used():
+    program = """
+import sys
+import runwide, runwide.job, runwide.spill.gcs
+from runwide.spill.store import open_store
+open_store("gs://bucket/prefix").sub("a").child_uri("b")
+print([name for name in sys.modules if name.startswith("google.") or name == "requests"])
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program], check=True, capture_output=True, text=True, timeout=60
+    )
+    assert done.stdout.strip() == "[]"
+
+
+def test_without_credentials_the_error_says_how_to_get_some(tmp_path):
+    program = """
+from runwide.errors import StoreNotReadable
+from runwide.spill.store import open_store
+try:
+    open_store("gs://bucket").read("object")
+except StoreNotReadable as error:
+    print(error)
+"""
+    # A machine without a metadata server, a home without a login.
+    environment = {"HOME": str(tmp_path), "PATH": os.environ["PATH"], "NO_GCE_CHECK": "true"}
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        check=True,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        env=environment,
+    )
+    assert "gcloud auth application-default login" in done.stdout
+
+
+@pytest.mark.gcs
+def test_errors_cross_processes(gcs):
+    import pickle
+
+    with pytest.raises(ObjectNotFound) as caught:
+        open_store(gcs).read("missing")
+    again = pickle.loads(pickle.dumps(caught.value))
+    assert isinstance(again, RunwideError)
+    assert (str(again), again.uri) == (str(caught.value), f"{gcs}/missing")

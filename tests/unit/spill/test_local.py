@@ -1,0 +1,144 @@
+"""A directory as a store: whole objects or none, whoever is killed when."""
+
+from __future__ import annotations
+
+import errno
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from runwide.errors import (
+    BadReference,
+    ObjectNotFound,
+    StoreError,
+    StoreNotFound,
+    StoreNotReadable,
+    StoreNotWritable,
+)
+from runwide.spill import local
+from runwide.spill.store import open_store
+
+WRITER = """
+import sys
+from runwide.spill.store import open_store
+store = open_store(sys.argv[1])
+print("ready", flush=True)
+for number in range(100000):
+    store.create(f"objects/{number}", [bytes([number % 256]) * 1000] * 3000)
+"""
+
+
+@pytest.mark.faults
+def test_a_writer_that_is_killed_leaves_whole_objects_or_none(tmp_path):
+    moments = random.Random(20261124)
+    for attempt in range(12):
+        folder = tmp_path / str(attempt)
+        with subprocess.Popen([sys.executable, "-c", WRITER, str(folder)], stdout=subprocess.PIPE) as process:
+            process.stdout.readline()
+            time.sleep(moments.uniform(0, 0.05))
+            process.send_signal(signal.SIGKILL)
+        store = open_store(str(folder))
+        for info in list(store.list()):
+            assert info.size == 3_000_000
+            number = int(info.name.removeprefix("objects/"))
+            assert store.read(info.name) == bytes([number % 256]) * 3_000_000
+            store.create(info.name, bytes([number % 256]) * 3_000_000)  # and whoever comes next agrees
+
+
+def test_partial_files_are_not_objects(tmp_path):
+    store = open_store(str(tmp_path))
+    store.create("a/object", b"abc")
+    Path(tmp_path, "a", ".partial-1-2").write_bytes(b"half")
+    assert [info.name for info in store.list()] == ["a/object"]
+
+
+def test_nothing_but_the_object_is_left_after_a_create(tmp_path):
+    store = open_store(str(tmp_path))
+    store.create("object", b"abc")
+    with pytest.raises(StoreError):
+        store.create("object", b"other")
+    assert [path.name for path in tmp_path.iterdir()] == ["object"]
+
+
+def test_the_directory_is_made_when_the_first_object_is_written(tmp_path):
+    store = open_store(f"{tmp_path}/a/b")
+    assert not Path(tmp_path, "a").exists()
+    store.create("object", b"")
+    assert Path(tmp_path, "a/b/object").exists()
+
+
+def test_deleting_the_last_object_of_a_folder_deletes_the_folder_but_not_the_store(tmp_path):
+    store = open_store(str(tmp_path))
+    store.create("a/b/object", b"")
+    store.delete("a/b/object")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_directory_that_does_not_exist_is_told_from_an_object_that_does_not(tmp_path):
+    with pytest.raises(StoreNotFound, match="mounted here"):
+        open_store(f"{tmp_path}/nowhere").read("object")
+    with pytest.raises(ObjectNotFound):
+        open_store(str(tmp_path)).read("object")
+
+
+def test_a_path_below_a_file_cannot_be_written(tmp_path):
+    Path(tmp_path, "file").write_bytes(b"")
+    with pytest.raises(StoreNotWritable, match="choose another store"):
+        open_store(f"{tmp_path}/file/store").create("object", b"")
+
+
+@pytest.mark.parametrize(
+    ("number", "kind"),
+    [
+        (errno.EACCES, StoreNotWritable),
+        (errno.EROFS, StoreNotWritable),
+        (errno.EPERM, StoreNotWritable),
+        (errno.ENOSPC, StoreError),
+        (errno.EIO, StoreError),
+    ],
+)
+def test_what_the_system_refuses_is_named_with_the_object(number, kind):
+    # As root, and without a full disk, the system refuses nothing: the mapping is a function of the error.
+    error = local._not_writable(OSError(number, os.strerror(number)), "/store/object")
+    assert type(error) is kind
+    assert error.uri == "/store/object"
+    assert error.hint
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read and write everything")
+def test_permissions_are_told(tmp_path):
+    store = open_store(str(tmp_path))
+    store.create("object", b"abc")
+    Path(tmp_path, "object").chmod(0)
+    with pytest.raises(StoreNotReadable):
+        store.read("object")
+    tmp_path.chmod(0o500)
+    with pytest.raises(StoreNotWritable):
+        store.create("other", b"abc")
+
+
+def test_a_folder_is_not_an_object(tmp_path):
+    store = open_store(str(tmp_path))
+    store.create("a/b", b"")
+    with pytest.raises(ObjectNotFound):
+        store.read("a")
+
+
+@pytest.mark.parametrize("uri", ["", "file://relative", "s3://bucket/x", "gs://", "memory://", "a\0b"])
+def test_what_is_no_store_is_refused(uri):
+    with pytest.raises(BadReference):
+        open_store(uri)
+
+
+def test_a_path_a_relative_path_and_a_file_uri_are_one_store(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("a b").mkdir()
+    assert {open_store(uri).uri for uri in (f"{tmp_path}/a b", "a b", f"file://{tmp_path}/a%20b/")} == {
+        f"{tmp_path}/a b"
+    }
