@@ -1,17 +1,14 @@
 """The container components scatter, shard and gather, which start the ``runwide`` command themselves.
 
 They need no kfp in the container, and no pip step at its start. Every value between them is a string,
-because kfp.local turns the integers inside of lists into floats. ``python -m runwide_components.steps
-FOLDER`` writes them as YAML, for those who load components by URL.
+because kfp.local turns the integers inside of lists into floats.
 """
 
 from __future__ import annotations
 
-import sys
 from dataclasses import dataclass, field
 from functools import cache
 from inspect import Parameter, Signature
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kfp import compiler, dsl
@@ -21,6 +18,7 @@ from runwide.errors import InputError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
 
 Strings = list[str]  # kfp knows a list only by its runtime type
 
@@ -228,7 +226,3 @@ def write_yaml(folder: Path, image: str) -> list[Path]:
     for name, component in files.items():
         compiler.Compiler().compile(component, str(folder / f"{name}.yaml"))
     return [folder / f"{name}.yaml" for name in files]
-
-
-if __name__ == "__main__":
-    write_yaml(Path(sys.argv[1] if len(sys.argv) > 1 else "components/yaml"), f"runwide:{__version__}")

@@ -1,0 +1,210 @@
+"""What `fan_out` compiles to, and what it refuses. No annotations as strings: kfp takes them as objects."""
+
+import hashlib
+import os
+import platform
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+from google.protobuf import json_format
+from kfp import compiler, components, dsl
+
+from runwide.errors import FunctionNotPicklable, InputError, NoItems
+from runwide_components import fan_out
+
+STORE = "gs://bucket/runs"
+
+
+def compiled(tmp_path, pipeline) -> tuple[dict, int]:
+    """The spec as kfp's own loader reads it back, and the size of the file."""
+    path = tmp_path / "pipeline.yaml"
+    compiler.Compiler().compile(pipeline, str(path))
+    loaded = components.load_component_from_file(str(path))
+    return json_format.MessageToDict(loaded.pipeline_spec), path.stat().st_size
+
+
+def pipeline_of(*args, **kwargs):
+    def one(items: list) -> str:
+        return fan_out(*[items if arg == "items" else arg for arg in args], **kwargs).output
+
+    return dsl.pipeline(name="one")(one)
+
+
+def scatter_inputs(spec: dict) -> dict:
+    (inputs,) = [
+        tasks["scatter"]["inputs"]["parameters"]
+        for component in spec["components"].values()
+        if "scatter" in (tasks := component.get("dag", {}).get("tasks", {}))
+    ]
+    return inputs
+
+
+def constant(spec: dict, name: str):
+    return scatter_inputs(spec)[name]["runtimeValue"]["constant"]
+
+
+def test_a_spec_does_not_grow_with_the_number_of_components(tmp_path):
+    sizes = {}
+    for count in (1, 1000):
+        pipeline = pipeline_of(lambda x: x, "items", components=count, store=STORE)
+        sizes[count] = compiled(tmp_path, pipeline)[1]
+    assert sizes[1000] - sizes[1] < 10
+    assert sizes[1000] < 20_000
+
+
+def test_a_fan_out_is_one_task_of_its_pipeline(tmp_path):
+    spec, _ = compiled(tmp_path, pipeline_of(lambda x: x, "items", components=2, store=STORE))
+    assert list(spec["root"]["dag"]["tasks"]) == ["fan-out-lambda"]
+    assert list(spec["root"]["outputDefinitions"]["parameters"]) == ["Output"]
+
+
+def test_a_fan_out_is_named_after_its_function(tmp_path):
+    spec, _ = compiled(tmp_path, pipeline_of("shop.scores:Score_One", "items", components=2, store=STORE))
+    assert list(spec["root"]["dag"]["tasks"]) == ["fan-out-score-one"]
+
+
+def test_scatter_is_not_cached_since_its_objects_may_be_gone(tmp_path):
+    spec, _ = compiled(tmp_path, pipeline_of(lambda x: x, "items", components=2, store=STORE))
+    options = {
+        name: task.get("cachingOptions", {}).get("enableCache", False)
+        for component in spec["components"].values()
+        for name, task in component.get("dag", {}).get("tasks", {}).items()
+    }
+    assert not options["scatter"]
+
+
+def test_parallelism_limits_the_loop(tmp_path):
+    spec, _ = compiled(tmp_path, pipeline_of(lambda x: x, "items", components=9, store=STORE, parallelism=3))
+    limits = [
+        task["iteratorPolicy"]["parallelismLimit"]
+        for component in spec["components"].values()
+        for task in component.get("dag", {}).get("tasks", {}).values()
+        if "iteratorPolicy" in task
+    ]
+    assert limits == [3]
+
+
+def test_only_references_and_small_values_are_in_a_spec(tmp_path):
+    table = os.urandom(200_000)
+    items = ["x" * 1000] * 100
+    pipeline = pipeline_of(lambda x: table, items, components=2, store=str(tmp_path / "store"))
+    spec, size = compiled(tmp_path, pipeline)
+    assert size < 20_000
+    for name in ("function", "items"):
+        uri, _, digest = constant(spec, name).partition("#sha256=")
+        assert hashlib.sha256(Path(uri.removeprefix("file://")).read_bytes()).hexdigest() == digest
+
+
+def test_compiling_twice_spills_a_large_function_once(tmp_path):
+    table = os.urandom(200_000)
+
+    def large(x):
+        return table
+
+    for _ in range(2):
+        compiled(tmp_path, pipeline_of(large, "items", components=2, store=str(tmp_path / "store")))
+    assert len(list((tmp_path / "store" / "function").iterdir())) == 1
+
+
+def test_a_large_function_needs_a_store_that_is_known_when_compiling():
+    table = os.urandom(200_000)
+
+    with pytest.raises(InputError, match="only known at run time"):
+
+        @dsl.pipeline(name="late")
+        def late(store: str):
+            fan_out(lambda x: table, [1], components=2, store=store)
+
+
+def test_numbers_of_a_fixed_list_stay_what_they_are(tmp_path):
+    spec, _ = compiled(tmp_path, pipeline_of(lambda x: x, [1, 2.0, {"a": None}], components=2, store=STORE))
+    assert constant(spec, "items") == '[1, 2.0, {"a": null}]'
+
+
+def test_a_local_store_is_written_out_in_full(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    spec, _ = compiled(tmp_path, pipeline_of(lambda x: x, "items", components=2, store="runs"))
+    assert constant(spec, "store") == (tmp_path / "runs").as_uri()
+
+
+def test_a_pickled_function_says_which_python_pickled_it(tmp_path):
+    spec, _ = compiled(tmp_path, pipeline_of(lambda x: x, "items", components=2, store=STORE))
+    args = spec["deploymentSpec"]["executors"]["exec-scatter"]["container"]["args"]
+    assert args[-2:] == ["--pickled-by", platform.python_version()]
+    spec, _ = compiled(tmp_path, pipeline_of("json:dumps", "items", components=2, store=STORE))
+    assert "--pickled-by" not in spec["deploymentSpec"]["executors"]["exec-scatter"]["container"]["args"]
+
+
+def test_a_pipeline_can_still_be_defined_after_a_fan_out_failed():
+    with pytest.raises(NoItems):
+        pipeline_of(lambda x: x, [], components=2, store=STORE)
+    assert pipeline_of(lambda x: x, [1], components=2, store=STORE).pipeline_spec
+
+
+@pytest.mark.parametrize(
+    ("args", "options", "error", "message"),
+    [
+        (("score", "items"), {}, InputError, "'score' does not name a function"),
+        (("a b:c", "items"), {}, InputError, "does not name a function"),
+        ((threading.Lock().acquire, "items"), {}, FunctionNotPicklable, "pickle"),
+        ((abs, []), {}, NoItems, "nothing to fan out over"),
+        ((abs, {"a": 1}), {}, InputError, "items is a dict, not a list"),
+        ((abs, b"xx"), {}, InputError, "items is a bytes, not a list"),
+        ((abs, [1, object()]), {}, InputError, "item 1 cannot travel in a pipeline"),
+        ((abs, [float("nan")]), {}, InputError, "item 0 cannot travel in a pipeline"),
+        ((abs, "items"), {"components": 0}, InputError, "components=0 cannot be meant"),
+        ((abs, "items"), {"components": "4"}, InputError, "components='4' cannot be meant"),
+        ((abs, "items"), {"store": ""}, InputError, "store='' cannot be meant"),
+        ((abs, "items"), {"constants": {"k": object()}}, InputError, "constant 'k' cannot travel"),
+        ((abs, "items"), {"on_error": "skip"}, InputError, "on_error='skip'"),
+    ],
+)
+def test_what_cannot_be_meant_is_refused_when_compiling(args, options, error, message):
+    with pytest.raises(error, match=message):
+        pipeline_of(*args, **{"components": 2, "store": STORE, **options})
+
+
+def test_a_parameter_of_another_type_is_refused():
+    with pytest.raises(
+        InputError, match="items is a String of the pipeline, not a list; annotate it as list"
+    ):
+
+        @dsl.pipeline(name="wrong")
+        def wrong(items: str):
+            fan_out(abs, items, components=2, store=STORE)
+
+
+def test_an_artifact_is_no_constant():
+    @dsl.component(base_image="python:3.11")
+    def make(out: dsl.Output[dsl.Dataset]):
+        pass
+
+    with pytest.raises(InputError, match="constant 'data' is an artifact"):
+
+        @dsl.pipeline(name="wrong")
+        def wrong():
+            fan_out(abs, [1], components=2, store=STORE, constants={"data": make().outputs["out"]})
+
+
+def test_a_task_in_the_place_of_its_output_is_explained():
+    @dsl.component(base_image="python:3.11")
+    def rows() -> list:
+        return [1]
+
+    with pytest.raises(InputError, match=r"items is a task, not what it puts out; pass its \.output"):
+
+        @dsl.pipeline(name="wrong")
+        def wrong():
+            fan_out(abs, rows(), components=2, store=STORE)
+
+
+def test_compiling_needs_no_client_of_google():
+    code = (
+        "import sys\nfrom kfp import dsl\nfrom runwide_components import fan_out\n"
+        "@dsl.pipeline(name='p')\ndef p(items: list):\n    fan_out(abs, items, components=2, store='gs://b/runs')\n"
+        "sys.exit('google.cloud.storage' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

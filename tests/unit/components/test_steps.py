@@ -1,0 +1,99 @@
+"""The container components: their commands are ours, and their YAML is what is shipped.
+
+No annotations as strings here: kfp takes those of a pipeline as objects.
+"""
+
+from pathlib import Path
+
+import pytest
+from google.protobuf import json_format
+from kfp import components
+
+from runwide import __version__
+from runwide.cli import jobs
+from runwide.errors import InputError
+from runwide_components.fan_out import fan_out
+from runwide_components.steps import JobOptions, base_image, steps_of, write_yaml
+
+SHIPPED = Path(__file__).parents[3] / "components" / "yaml"
+COMMANDS = {"scatter": jobs.scatter_command, "shard": jobs.shard_command, "gather": jobs.gather_command}
+
+
+def spec(path: Path) -> dict:
+    """A compiled component as kfp's own loader reads it."""
+    return json_format.MessageToDict(components.load_component_from_file(str(path)).pipeline_spec)
+
+
+def containers(component) -> list[dict]:
+    """The containers of a component or pipeline, as the spec has them."""
+    executors = json_format.MessageToDict(component.pipeline_spec)["deploymentSpec"]["executors"]
+    return [executor["container"] for executor in executors.values()]
+
+
+def options(container: dict) -> set[str]:
+    return {word for word in container["args"] if word.startswith("--")}
+
+
+def known(command) -> set[str]:
+    return {name for parameter in command.params for name in parameter.opts}
+
+
+@pytest.mark.parametrize("verb", COMMANDS)
+def test_a_step_starts_our_command_with_options_that_it_has(verb):
+    step = getattr(
+        steps_of("image:1", JobOptions(workers=2, timeout=9.5, retries=1, on_error="return")), verb
+    )
+    (container,) = containers(step)
+    assert container["command"] == ["runwide", verb]
+    assert container["image"] == "image:1"
+    assert options(container) <= known(COMMANDS[verb])
+
+
+def test_options_of_a_job_reach_the_step_that_they_concern():
+    made = steps_of("image:1", JobOptions(workers=2, timeout=9.5, retries=1, on_error="return"))
+    (shard,), (gather,) = containers(made.shard), containers(made.gather)
+    assert shard["args"][-6:] == ["--workers", "2", "--timeout", "9.5", "--retries", "1"]
+    assert gather["args"][-2:] == ["--on-error", "return"]
+
+
+def test_an_option_that_cannot_be_meant_is_refused():
+    with pytest.raises(InputError, match="on_error='ignore'"):
+        JobOptions(on_error="ignore")
+
+
+@pytest.mark.parametrize("verb", COMMANDS)
+def test_the_shipped_yaml_is_what_the_steps_compile_to(verb, tmp_path):
+    write_yaml(tmp_path, f"runwide:{__version__}")
+    made, shipped = (spec(folder / f"{verb}.yaml") for folder in (tmp_path, SHIPPED))
+    del made["sdkVersion"], shipped["sdkVersion"]  # the kfp that compiled it
+    assert made == shipped, "run: python -m runwide_components"
+
+
+@pytest.mark.parametrize("verb", COMMANDS)
+def test_the_shipped_yaml_loads_as_a_component(verb):
+    loaded = components.load_component_from_file(str(SHIPPED / f"{verb}.yaml"))
+    assert set(loaded.component_spec.inputs) == set(getattr(steps_of("image:1"), verb).component_spec.inputs)
+
+
+def test_all_options_of_a_fan_out_are_known_to_scatter(tmp_path):
+    from kfp import dsl
+
+    @dsl.pipeline(name="every-kind")
+    def every_kind(items: list, store: str, s: str, i: int, f: float, b: bool, many: list, table: dict):  # noqa: PLR0917 - how kfp takes them
+        constants = {"s": s, "i": i, "f": f, "b": b, "many": many, "table": table, "fixed": 1}
+        fan_out(lambda x, **_: x, items, components=2, store=store, constants=constants)
+        fan_out("json:dumps", ["x"], components=2, store=str(tmp_path))
+        long = "x" * 100_000
+        fan_out(lambda x: x, [long], components=2, store=str(tmp_path))
+
+    every_kind.pipeline_spec  # noqa: B018 - it compiles
+    scatters = [one for one in containers(every_kind) if one["command"][1] == "scatter"]
+    assert len(scatters) == 3
+    assert set().union(*map(options, scatters)) <= known(jobs.scatter_command)
+
+
+def test_the_image_is_that_of_this_release_or_of_the_environment(monkeypatch):
+    monkeypatch.delenv("RUNWIDE_IMAGE", raising=False)
+    assert base_image() == f"runwide:{__version__}"
+    monkeypatch.setenv("RUNWIDE_IMAGE", "registry/runwide@sha256:00")
+    assert base_image() == "registry/runwide@sha256:00"
