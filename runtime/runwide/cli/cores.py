@@ -112,7 +112,7 @@ def _measure(counted: Cores, function: str, items: tuple[str, ...], *, quiet: bo
     from rich.console import Console
     from rich.progress import Progress
 
-    todo = measure.plan(counted.logical, min(counted.usable, counted.logical))
+    todo = measure.plan(counted.logical, min(counted.usable, counted.logical), budget=measure.BUDGET)
     with Progress(console=Console(stderr=True), transient=True, disable=quiet) as bar:
         task = bar.add_task("measuring")
         with team.Team(max(todo.counts), function=function, items=items) as members:

@@ -246,6 +246,10 @@ def _advice(found: Cores) -> str:
     if found.decided_by == "quota":
         held = f"the CPU limit of {found.quota:g} holds back {found.physical} physical cores"
         return f"{workers}: {held}; raise the limit to use more."
+    if found.quota is not None and found.quota < found.physical:
+        return (
+            f"{workers}: they share a CPU limit of {found.quota:g}, so expect {found.quota:g} times one core."
+        )
     if found.logical > found.physical:
         return (
             f"{workers}: these {found.logical} CPUs are threads of {found.physical} physical "

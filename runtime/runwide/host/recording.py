@@ -23,6 +23,7 @@ _KEPT = {
     "/proc/cpuinfo": re.compile(r"(processor|physical id|core id|flags)\s*:.*|"),
     "/proc/stat": re.compile(r"cpu .*"),
     "/proc/meminfo": re.compile(r"Mem(Total|Available):.*"),
+    "/proc/version": re.compile(r".*Sun Jan 10 15:06:54 PST 2016.*"),
     "/proc/vmstat": re.compile(r"oom_kill .*"),
     "memory.stat": re.compile(r"((total_)?inactive_file|hierarchical_memory_limit) .*"),
 }

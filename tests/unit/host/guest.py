@@ -1,0 +1,160 @@
+"""Boots a virtual machine with a chosen CPU topology and runs a Python program in it."""
+
+from __future__ import annotations
+
+import gzip
+import os
+import re
+import shutil
+import subprocess
+import sys
+import sysconfig
+from pathlib import Path
+
+ROOT = Path(__file__).parents[3]
+CACHE = ROOT / ".cache" / "guest"
+BEGIN, END = "<<<answer", "answer>>>"
+SECONDS = 240  # software emulation on a busy machine; an idle one takes about 10
+
+INIT = f"""#!/bin/busybox sh
+/bin/busybox mkdir -p /proc /sys /tmp /dev
+/bin/busybox mount -t proc proc /proc
+/bin/busybox mount -t sysfs sysfs /sys
+/bin/busybox mount -t devtmpfs dev /dev
+/bin/busybox mount -t cgroup2 cgroup2 /sys/fs/cgroup
+export PATH=/bin PYTHONHOME=/python PYTHONPATH=/app LD_LIBRARY_PATH=/lib
+echo '{BEGIN}'
+/bin/python /app/program.py 2>&1
+echo '{END}'
+/bin/busybox poweroff -f
+"""
+
+# Of the standard library, what no program here wants.
+HEAVY = (
+    "test",
+    "idlelib",
+    "lib2to3",
+    "ensurepip",
+    "site-packages",
+    "__pycache__",
+    "tkinter",
+    "turtledemo",
+    "config-*",
+)
+
+
+class Unavailable(Exception):
+    """The tools are not here and cannot be installed."""
+
+
+def run(program: str, *, smp: str, cpu: str = "Haswell-noTSX", more: tuple[str, ...] = ()) -> str:
+    """What a program prints in a guest.
+
+    Args:
+        program: Python source; ``runwide`` can be imported.
+        smp: QEMU's ``-smp``, such as ``4,sockets=1,cores=2,threads=2``.
+        cpu: QEMU's ``-cpu``; in software emulation only Intel models show threads.
+        more: Further arguments of QEMU.
+    """
+    kernel = _kernel()
+    initramfs = _initramfs(program)
+    command = [
+        "qemu-system-x86_64",
+        *("-accel", "tcg,thread=multi", "-cpu", cpu, "-smp", smp, "-m", "1024"),
+        *("-kernel", str(kernel), "-initrd", str(initramfs)),
+        *("-append", "console=ttyS0 quiet panic=-1", "-display", "none", "-serial", "stdio", "-no-reboot"),
+        *("-nic", "none", "-monitor", "none", *more),
+    ]
+    try:
+        ended = subprocess.run(
+            command, capture_output=True, text=True, timeout=SECONDS, stdin=subprocess.DEVNULL, check=False
+        )
+    finally:
+        initramfs.unlink()
+    found = re.search(f"{BEGIN}\r?\n(.*){END}", ended.stdout, re.DOTALL)
+    assert found, f"the guest gave no answer: {ended.stdout[-2000:]}{ended.stderr[-2000:]}"
+    return found[1].replace("\r\n", "\n")
+
+
+def _kernel() -> Path:
+    """Debian's kernel for virtual machines, unpacked without being installed."""
+    missing = [tool for tool in ("qemu-system-x86_64", "busybox", "cpio") if not shutil.which(tool)]
+    if missing or not list(CACHE.glob("boot/vmlinuz-*")):
+        if os.geteuid() != 0 or not shutil.which("apt-get"):
+            raise Unavailable(f"needs {', '.join(missing) or 'a kernel'}, and only root can install packages")
+        _install(missing)
+    return next(CACHE.glob("boot/vmlinuz-*"))
+
+
+def _install(missing: list[str]) -> None:
+    apt = ["apt-get", "-qq", "-y", "-o", "Dpkg::Use-Pty=0"]
+    subprocess.run([*apt, "update"], check=True, capture_output=True)
+    if missing:
+        wanted = ["qemu-system-x86", "seabios", "busybox-static", "cpio"]
+        subprocess.run([*apt, "install", "--no-install-recommends", *wanted], check=True, capture_output=True)
+    shown = subprocess.run(
+        ["apt-cache", "depends", "--important", "linux-image-cloud-amd64"],
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    name = re.search(r"Depends: (linux-image-\S+)", shown.stdout)[1]
+    CACHE.mkdir(parents=True, exist_ok=True)
+    # The sandbox user of apt cannot write here, and root needs none to fetch one file.
+    subprocess.run(
+        [*apt, "-o", "APT::Sandbox::User=root", "download", name], check=True, cwd=CACHE, capture_output=True
+    )
+    package = next(CACHE.glob("*.deb"))
+    subprocess.run(["dpkg-deb", "-x", str(package), str(CACHE)], check=True)
+    package.unlink()
+    shutil.rmtree(CACHE / "lib", ignore_errors=True)  # modules: the guest needs none
+
+
+def _initramfs(program: str) -> Path:
+    tree = CACHE / f"root-{os.getpid()}"
+    shutil.rmtree(tree, ignore_errors=True)
+    (tree / "bin").mkdir(parents=True)
+    shutil.copy(shutil.which("busybox"), tree / "bin/busybox")
+    (tree / "init").write_text(INIT)
+    (tree / "init").chmod(0o755)
+    _copy_python(tree)
+    package = ROOT / "runtime" / "runwide"
+    shutil.copytree(package, tree / "app/runwide", ignore=shutil.ignore_patterns("__pycache__"))
+    (tree / "app/program.py").write_text(program)
+    names = "\n".join(str(path.relative_to(tree)) for path in sorted(tree.rglob("*")))
+    packed = subprocess.run(
+        ["cpio", "-o", "-H", "newc", "--quiet"],
+        input=names.encode(),
+        cwd=tree,
+        check=True,
+        capture_output=True,
+    )
+    shutil.rmtree(tree)
+    target = CACHE / f"initramfs-{os.getpid()}"
+    target.write_bytes(gzip.compress(packed.stdout, 1))
+    return target
+
+
+def _copy_python(tree: Path) -> None:
+    """This interpreter, its standard library, and the shared libraries of both."""
+    interpreter = Path(sys.executable).resolve()
+    shutil.copy(interpreter, tree / "bin/python")
+    library = Path(
+        sysconfig.get_path("stdlib", vars={"base": sys.base_prefix, "installed_base": sys.base_prefix})
+    )
+    home = tree / "python/lib" / library.name
+    shutil.copytree(library, home, ignore=shutil.ignore_patterns(*HEAVY), symlinks=False)
+    loader = None
+    (tree / "lib").mkdir(exist_ok=True)
+    for binary in (interpreter, *home.rglob("*.so")):
+        shown = subprocess.run(["ldd", str(binary)], capture_output=True, text=True, check=False)
+        for path in re.findall(r"(?:=>\s*)?(/\S+) \(0x", shown.stdout):
+            target = tree / "lib" / Path(path).name
+            if not target.exists():
+                shutil.copy(path, target)
+            loader = path if "ld-linux" in path else loader
+    if loader:
+        where = tree / loader.lstrip("/")
+        where.parent.mkdir(parents=True, exist_ok=True)
+        if not where.exists():
+            shutil.copy(loader, where)

@@ -1,0 +1,104 @@
+"""The command `runwide doctor`."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import pytest
+from click.testing import CliRunner
+
+from runwide import settings
+from runwide.cli import cli
+
+
+@pytest.fixture(autouse=True)
+def _nothing_set(monkeypatch):
+    for name in ("RUNWIDE_WORKERS", "RUNWIDE_STORE", "RUNWIDE_SCRATCH", "RUNWIDE_IMAGE"):
+        monkeypatch.delenv(name, raising=False)
+
+
+def doctor(*arguments: str):
+    return CliRunner().invoke(cli, ["doctor", *arguments], catch_exceptions=False)
+
+
+def checks(result) -> dict[str, dict]:
+    return {check["name"]: check for check in json.loads(result.stdout)["checks"]}
+
+
+def test_a_sound_machine_passes_with_everything_shown():
+    result = doctor()
+    assert result.exit_code == 0, result.output
+    shown = {line.split("  ")[0].strip() for line in result.output.splitlines()}
+    assert {
+        "python",
+        "packages",
+        "image",
+        "cores",
+        "memory",
+        "OOM kills",
+        "shared memory",
+        "scratch",
+        "GPUs",
+    } <= shown
+
+
+def test_the_json_form_keeps_its_schema():
+    plain = json.loads(doctor("--json").stdout)
+    assert set(plain) == {"format", "ok", "checks", "cores", "memory"}
+    assert plain["ok"] is True
+    assert {frozenset(check) for check in plain["checks"]} == {frozenset({"name", "state", "says", "hint"})}
+    assert plain["memory"]["size"] > 0
+
+
+def test_a_store_is_written_read_and_left_as_it_was(tmp_path):
+    result = doctor("--json", "--store", f"file://{tmp_path}")
+    assert checks(result)["store"]["says"].endswith("written, read back and deleted")
+    assert result.exit_code == 0
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
+
+
+def test_a_store_that_cannot_be_used_is_a_failure_with_the_reason():
+    result = doctor("--store", "file:///proc/no/such/store")
+    assert result.exit_code == 1
+    assert "a job would fail here: store: file:///proc/no/such/store cannot be" in result.stderr
+
+
+def test_a_reference_that_is_no_store_is_a_failure():
+    found = doctor("--json", "--store", "ftp://somewhere")
+    assert found.exit_code == 1
+    assert checks(found)["store"]["state"] == "failure"
+
+
+def test_the_default_store_is_tried_unasked(tmp_path, monkeypatch):
+    monkeypatch.setenv("RUNWIDE_STORE", str(tmp_path))
+    assert checks(doctor("--json"))["store"]["state"] == "ok"
+
+
+def test_a_setting_that_cannot_be_meant_is_a_failure_and_the_rest_is_still_shown(monkeypatch):
+    monkeypatch.setenv("RUNWIDE_WORKERS", "-2")
+    result = doctor("--json")
+    assert result.exit_code == 1
+    found = checks(result)
+    assert found["settings"]["state"] == "failure"
+    assert found["memory"]["state"] != "failure"
+
+
+def test_a_scratch_directory_that_is_not_there_is_a_failure(monkeypatch, tmp_path):
+    monkeypatch.setenv("RUNWIDE_SCRATCH", str(tmp_path / "none"))
+    result = doctor("--json")
+    assert result.exit_code == 1
+    assert checks(result)["scratch"]["hint"] == "set RUNWIDE_SCRATCH"
+
+
+def test_the_exit_code_reaches_the_shell(tmp_path):
+    ran = subprocess.run(
+        [sys.executable, "-c", "from runwide.cli import main; main(['doctor'])"],
+        env=settings.with_variables({"RUNWIDE_SCRATCH": str(tmp_path / "none")}),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert ran.returncode == 1
+    assert ran.stderr.strip().splitlines()[-1].startswith("runwide: a job would fail here: scratch: ")
