@@ -95,7 +95,9 @@ def _ours() -> set[tuple[int, str]]:
         if mark in _read(pid, "environ") + b"\0":
             marked.add(pid)
     me = os.getpid()
-    return {(pid, born[pid]) for pid in parents if pid != me and (pid in marked or _stems_from(me, pid, parents))}
+    return {
+        (pid, born[pid]) for pid in parents if pid != me and (pid in marked or _stems_from(me, pid, parents))
+    }
 
 
 def _stems_from(ancestor: int, pid: int, parents: dict[int, int]) -> bool:
