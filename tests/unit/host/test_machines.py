@@ -55,6 +55,7 @@ EXPECTED = {
     "host-namespace-quota-3": (3, 4, 8, 3.0, "quota", False, "unknown"),
     "v1-cpu-cpuacct-quota-3": (3, 4, 8, 3.0, "quota", False, "unknown"),
     "lxcfs": (2, 2, 4, None, "cores", False, ""),
+    "lxcfs-sysfs": (2, 2, 4, None, "cores", False, ""),
 }
 
 
@@ -98,7 +99,7 @@ def test_the_documented_trees_are_what_the_generator_writes():
     assert all(name in written or name.startswith("recorded-") for name in committed)
 
 
-@pytest.mark.parametrize("name", ["recorded-firecracker", "gke-pod-7.5-of-8", "lxcfs", "hybrid-laptop"])
+@pytest.mark.parametrize("name", ["recorded-firecracker", "gke-pod-7.5-of-8", "lxcfs-sysfs", "hybrid-laptop"])
 def test_a_recording_of_a_recorded_machine_counts_the_same(name, machine, tmp_path):
     root = machine(name)
     again = recording.unpack(recording.record(root, source="again"), tmp_path / "again")
