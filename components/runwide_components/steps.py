@@ -58,6 +58,9 @@ class JobOptions:
         timeout: Seconds that one attempt at one item may take.
         retries: Further attempts after an exception.
         on_error: Whether failed items fail the gather: ``"raise"`` or ``"return"``.
+
+    Raises:
+        InputError: A value cannot be meant.
     """
 
     workers: int | None = None
@@ -66,6 +69,10 @@ class JobOptions:
     on_error: str = "raise"
 
     def __post_init__(self) -> None:
+        for name, least in (("workers", 1), ("timeout", 0), ("retries", 0)):
+            value = getattr(self, name)
+            if value is not None and (value < least or (name == "timeout" and not value)):
+                raise InputError(f"{name}={value} cannot be meant", hint="leave it out, or give more")
         if self.on_error not in ("raise", "return"):
             raise InputError(f"on_error={self.on_error!r} cannot be meant", hint='say "raise" or "return"')
 

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 
 from kfp import compiler, components
+from kfp.local import DockerRunner
 
 from runwide import settings
 from runwide.errors import EngineError, InputError, StepFailed
@@ -35,6 +36,9 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
 _AT_ONCE = 8  # iterations of a loop where the caller says nothing
+_DOCKER_OPTIONS = frozenset(
+    DockerRunner.DOCKER_CONTAINER_RUN_ARGS - {"image", "command", "volumes", "detach"}
+)
 LOG_LINES = 20  # of a log in an error
 _CANCEL_SECONDS = 10.0  # from asking a run to stop to killing it; removing a container takes about one
 # what a step must know of this machine's environment to find its store and to log like its caller
@@ -87,7 +91,7 @@ class Local:
         docker: Further options of docker-py's ``containers.run``, such as ``{"mem_limit": "1g"}``.
 
     Raises:
-        InputError: There is no such runner.
+        InputError: There is no such runner, or some option cannot be meant.
 
     Example:
         >>> from kfp import dsl
@@ -115,6 +119,10 @@ class Local:
             raise InputError(f"there is no runner {runner!r}", hint='say "docker" or "subprocess"')
         if parallelism is not None and parallelism < 1:
             raise InputError(f"parallelism={parallelism} cannot be meant", hint="give 1 or more")
+        if unknown := set(docker or {}) - _DOCKER_OPTIONS:
+            raise InputError(
+                f"containers.run has no option {', '.join(sorted(unknown))}, or we set it ourselves"
+            )
         self.runner = runner
         self.parallelism = parallelism
         self.mounts = tuple(str(Path(folder).resolve()) for folder in mounts)
@@ -174,7 +182,7 @@ class Local:
         parallelism: int | None,
     ) -> LocalRun:
         spec = _compiled(pipeline, folder)
-        stores = _stores(components.load_component_from_file(str(spec)).pipeline_spec, arguments)
+        stores = _stores(_loaded(spec), arguments)
         request = Request(
             spec=str(spec),
             arguments=dict(arguments),
@@ -294,6 +302,14 @@ def _compiled(pipeline: Any, folder: Path) -> Path:
     path = folder / "pipeline.yaml"
     compiler.Compiler().compile(pipeline, str(path))
     return path
+
+
+def _loaded(path: Path) -> Any:
+    try:
+        return components.load_component_from_file(str(path)).pipeline_spec
+    except Exception as error:  # kfp raises whatever the YAML leads it to
+        reason = f"{type(error).__name__}: {error}"
+        raise InputError(f"this cannot be read as a pipeline ({reason})", uri=str(path)) from error
 
 
 def _store_folders(uris: Iterable[str | None]) -> list[str]:

@@ -56,9 +56,13 @@ def test_options_of_a_job_reach_the_step_that_they_concern():
     assert gather["args"][-2:] == ["--on-error", "return"]
 
 
-def test_an_option_that_cannot_be_meant_is_refused():
-    with pytest.raises(InputError, match="on_error='ignore'"):
-        JobOptions(on_error="ignore")
+@pytest.mark.parametrize(
+    "option", [{"on_error": "skip"}, {"workers": 0}, {"timeout": 0}, {"timeout": -1}, {"retries": -1}]
+)
+def test_an_option_that_cannot_be_meant_is_refused(option):
+    (name,) = option
+    with pytest.raises(InputError, match=f"{name}="):
+        JobOptions(**option)
 
 
 @pytest.mark.parametrize("verb", COMMANDS)

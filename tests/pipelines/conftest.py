@@ -1,0 +1,62 @@
+"""What the tests of pipelines share: the local engine, once in subprocesses and once in containers of the image."""
+
+from __future__ import annotations
+
+import sys
+
+import pytest
+
+from runwide.testing.plugin import gcs, gcs_server
+from runwide_components import Local
+
+__all__ = ["gcs", "gcs_server"]
+
+
+@pytest.fixture(scope="session")
+def image_of_this_python(engine, image) -> str:
+    """The image, if functions of this Python can run in it: they travel as bytecode."""
+    ask = ["python3", "-c", "import sys; print('%d.%d' % sys.version_info[:2])"]
+    theirs = engine.containers.run(image, ask, remove=True).decode().strip()
+    ours = f"{sys.version_info[0]}.{sys.version_info[1]}"
+    if theirs != ours:
+        pytest.skip(f"functions of Python {ours} do not run in the image, which has {theirs}")
+    return image
+
+
+@pytest.fixture(params=["subprocess", pytest.param("docker", marks=pytest.mark.docker)])
+def local(request, monkeypatch):
+    """Make a local engine of each kind, with steps in the image under test."""
+    if request.param == "docker":
+        monkeypatch.setenv("RUNWIDE_IMAGE", request.getfixturevalue("image_of_this_python"))
+
+    def make(**options) -> Local:
+        return Local(request.param, **options)
+
+    return make
+
+
+@pytest.fixture
+def meet(tmp_path):
+    """A function that ends only when as many of it as were asked for run at the same time, and its folder."""
+    folder = tmp_path / "meeting"
+    folder.mkdir()
+
+    def make(expected: int):
+        place = str(folder)
+
+        def meet_others(item):
+            import time
+            from pathlib import Path
+
+            (Path(place) / str(item)).touch()
+            deadline = time.monotonic() + 60
+            while len(list(Path(place).iterdir())) < expected:
+                if time.monotonic() > deadline:
+                    raise TimeoutError(f"{item} waited for others that never came")
+                time.sleep(0.02)
+            return item
+
+        return meet_others
+
+    make.folder = folder
+    return make

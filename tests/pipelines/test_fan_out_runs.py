@@ -1,0 +1,180 @@
+"""`fan_out` inside of pipelines that run. No annotations as strings: kfp takes them as objects."""
+
+import os
+from math import sqrt
+
+import pytest
+from kfp import dsl
+
+import runwide
+from runwide.errors import StepFailed
+from runwide.records import Failure
+from runwide_components import base_image, fan_out
+
+
+def lightweight(function):
+    """A lightweight component in the image under test, which has kfp already."""
+    return dsl.component(base_image=base_image(), install_kfp_package=False)(function)
+
+
+def test_a_list_parameter_is_fanned_out_and_gathered_in_order(local, tmp_path):
+    @dsl.pipeline(name="squares")
+    def squares(numbers: list, store: str) -> str:
+        return fan_out(lambda x: x * x, numbers, components=3, store=store).output
+
+    outputs = local().run(squares, numbers=list(range(10)), store=str(tmp_path / "store"))
+    assert runwide.load(outputs["Output"]) == [x * x for x in range(10)]
+
+
+def test_the_list_of_an_upstream_component_is_fanned_out(local, tmp_path):
+    def rows(n: int) -> list:
+        return [{"x": x, "half": x / 2} for x in range(n)]
+
+    rows = lightweight(rows)
+
+    @dsl.pipeline(name="upstream")
+    def upstream(n: int) -> str:
+        made = rows(n=n)
+        return fan_out(
+            lambda row: (row["x"], row["half"]), made.output, components=2, store=str(tmp_path / "store")
+        ).output
+
+    results = runwide.load(local().run(upstream, n=5)["Output"])
+    assert results == [(0, 0), (1, 0.5), (2, 1), (3, 1.5), (4, 2)]
+    assert all(type(x) is int for x, _ in results)
+
+
+def test_a_result_is_loaded_by_a_component_that_feeds_the_next_fan_out(local, tmp_path):
+    def unpack(reference: str) -> list:
+        import runwide
+
+        return runwide.load(reference)
+
+    unpack = lightweight(unpack)
+
+    @dsl.pipeline(name="twice")
+    def twice(store: str) -> str:
+        first = fan_out(lambda x: x + 1, [1, 2, 3], components=2, store=store)
+        middle = unpack(reference=first.output)
+        return fan_out(lambda x: x * 10, middle.output, components=3, store=store).output
+
+    assert runwide.load(local().run(twice, store=str(tmp_path / "store"))["Output"]) == [20, 30, 40]
+
+
+@pytest.mark.parametrize(("go", "found"), [(True, 1), (False, 0)])
+def test_a_fan_out_inside_of_a_condition_runs_only_if_it_holds(local, tmp_path, go, found):
+    def always() -> str:
+        return "done"
+
+    always = lightweight(always)
+
+    @dsl.pipeline(name="conditional")
+    def conditional(go: bool, store: str) -> str:
+        with dsl.If(go == True):  # noqa: E712 - how kfp writes conditions
+            fan_out(lambda x: -x, [1, 2], components=2, store=store)
+        return always().output
+
+    store = tmp_path / "store"
+    assert local().run(conditional, go=go, store=str(store)) == {"Output": "done"}
+    assert len(list(store.glob("*/job.json"))) == found
+
+
+def test_a_fan_out_works_in_a_pipeline_inside_of_a_pipeline(local, tmp_path):
+    @dsl.pipeline(name="inner")
+    def inner(numbers: list, store: str) -> str:
+        return fan_out(lambda x: x - 1, numbers, components=2, store=store).output
+
+    @dsl.pipeline(name="outer")
+    def outer(store: str) -> str:
+        return inner(numbers=[5, 6, 7], store=store).output
+
+    assert runwide.load(local().run(outer, store=str(tmp_path / "store"))["Output"]) == [4, 5, 6]
+
+
+def test_constants_come_from_the_pipeline_as_what_they_are(local, tmp_path):
+    @dsl.pipeline(name="constants")
+    def constants(day: str, k: int, f: float, flag: bool, many: list, store: str) -> str:  # noqa: PLR0917 - how kfp takes them
+        given = {"day": day, "k": k, "f": f, "flag": flag, "many": many, "fixed": {"one": 1.0}}
+        return fan_out(lambda x, **rest: (x, rest), [7], components=1, store=store, constants=given).output
+
+    values = {"day": 'a "quoted" \\ day', "k": -3, "f": 2.0, "flag": False, "many": [1, "x"]}
+    ((item, rest),) = runwide.load(local().run(constants, store=str(tmp_path / "store"), **values)["Output"])
+    assert item == 7
+    assert rest == {**values, "fixed": {"one": 1.0}}
+    assert [type(rest[name]) for name in ("k", "f", "flag")] == [int, float, bool]
+    assert type(rest["fixed"]["one"]) is float
+
+
+def test_a_function_by_name_and_a_number_of_components_from_the_pipeline(local, tmp_path):
+    @dsl.pipeline(name="named")
+    def named(n: int, store: str) -> str:
+        return fan_out("math:sqrt", [1, 4, 9], components=n, store=store).output
+
+    assert runwide.load(local().run(named, n=2, store=str(tmp_path / "store"))["Output"]) == [
+        sqrt(x) for x in (1, 4, 9)
+    ]
+
+
+def test_a_function_and_items_that_were_spilled_when_compiling_arrive(local, tmp_path):
+    table = os.urandom(200_000)
+    items = [f"{x:05d}" * 100 for x in range(200)]
+
+    @dsl.pipeline(name="spilled")
+    def spilled() -> str:
+        return fan_out(
+            lambda item: (len(table), item[:5]), items, components=2, store=str(tmp_path / "store")
+        ).output
+
+    results = runwide.load(local().run(spilled)["Output"])
+    assert results == [(200_000, f"{x:05d}") for x in range(200)]
+
+
+def test_all_components_of_a_loop_run_at_the_same_time(local, tmp_path, meet):
+    together = meet(4)
+
+    @dsl.pipeline(name="together")
+    def pipeline(store: str) -> str:
+        return fan_out(together, list(range(4)), components=4, store=store).output
+
+    outputs = local(mounts=(meet.folder,)).run(pipeline, store=str(tmp_path / "store"))
+    assert runwide.load(outputs["Output"]) == [0, 1, 2, 3]
+
+
+def test_more_components_than_items_are_not_started(local, tmp_path):
+    @dsl.pipeline(name="few")
+    def few(store: str) -> str:
+        return fan_out(lambda x: x, ["a", "b"], components=40, store=store).output
+
+    assert runwide.load(local().run(few, store=str(tmp_path / "store"))["Output"]) == ["a", "b"]
+
+
+def test_an_item_that_fails_fails_the_pipeline_and_names_itself(local, tmp_path):
+    @dsl.pipeline(name="failing")
+    def failing(store: str) -> str:
+        return fan_out(lambda x: 1 // x, [1, 0, 2, 4], components=2, store=store).output
+
+    with pytest.raises(StepFailed, match="item 1: ZeroDivisionError") as caught:
+        local().run(failing, store=str(tmp_path / "store"))
+    assert caught.value.step == "gather"
+    assert caught.value.exitcode == 1
+
+
+def test_failed_items_can_be_results(local, tmp_path):
+    @dsl.pipeline(name="tolerant")
+    def tolerant(store: str) -> str:
+        return fan_out(lambda x: 1 // x, [1, 0, 2], components=2, store=store, on_error="return").output
+
+    outputs = local().run(tolerant, store=str(tmp_path / "store"))
+    first, gap, last = runwide.load(outputs["Output"], on_error="return")
+    assert (first, last) == (1, 0)
+    assert isinstance(gap, Failure)
+    assert gap.index == 1
+
+
+def test_an_empty_list_from_upstream_is_a_named_error(local, tmp_path):
+    @dsl.pipeline(name="empty")
+    def empty(numbers: list, store: str) -> str:
+        return fan_out(lambda x: x, numbers, components=2, store=store).output
+
+    with pytest.raises(StepFailed, match="scatter failed with exit code 2: runwide: NoItems"):
+        local().run(empty, numbers=[], store=str(tmp_path / "store"))

@@ -1,0 +1,248 @@
+"""The local engine: what it puts in the place of kfp.local's parts, and how its runs end.
+
+No annotations as strings here: kfp takes those of a pipeline as objects.
+"""
+
+import gc
+import inspect
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from kfp import compiler, dsl
+from kfp.local import docker_task_handler, logging_utils, subprocess_task_handler, task_dispatcher
+from kfp.local.orchestrator import enhanced_dag_orchestrator
+
+import runwide
+from runwide.errors import EngineError, InputError, StepFailed
+from runwide_components import Local, RunState, base_image, fan_out
+from runwide_components.engines.local_run import Step
+
+
+def pipeline_of(function):
+    """A pipeline of one lightweight component, whose inputs and output it has."""
+    return dsl.component(base_image=base_image(), install_kfp_package=False)(function)
+
+
+def wait_for(path: Path) -> None:
+    deadline = time.monotonic() + 60
+    while not path.exists():
+        assert time.monotonic() < deadline, f"{path} never came"
+        time.sleep(0.02)
+
+
+def test_kfp_local_still_has_the_parts_that_are_replaced():
+    ours = list(inspect.signature(Step).parameters)[1:]
+    for theirs in (subprocess_task_handler.SubprocessTaskHandler, docker_task_handler.DockerTaskHandler):
+        assert list(inspect.signature(theirs).parameters) == ours
+    assert task_dispatcher.docker_task_handler is docker_task_handler
+    source = inspect.getsource(task_dispatcher)
+    assert "subprocess_task_handler.SubprocessTaskHandler" in source
+    assert "docker_task_handler.DockerTaskHandler" in source
+    assert "logging_utils.indented_print()" in source
+    assert "logging_utils.local_logger_context()" in source
+    assert callable(logging_utils.indented_print)
+    loop = inspect.getsource(enhanced_dag_orchestrator.ParallelExecutor.execute_parallel_tasks)
+    assert "self.conservative_max" in loop
+    assert "ParallelExecutor()" in inspect.getsource(enhanced_dag_orchestrator.run_enhanced_dag)
+
+
+def test_nothing_of_kfp_local_is_changed_in_this_process(local):
+    def one() -> int:
+        return 1
+
+    before = (
+        subprocess_task_handler.SubprocessTaskHandler,
+        enhanced_dag_orchestrator.ParallelExecutor,
+        print,
+    )
+    assert local().run(pipeline_of(one)) == {"Output": 1}
+    after = (subprocess_task_handler.SubprocessTaskHandler, enhanced_dag_orchestrator.ParallelExecutor, print)
+    assert before == after
+
+
+def test_a_compiled_pipeline_runs_from_its_file(local, tmp_path):
+    def double(x: int) -> int:
+        return 2 * x
+
+    compiler.Compiler().compile(pipeline_of(double), str(tmp_path / "double.yaml"))
+    assert local().run(tmp_path / "double.yaml", x=21) == {"Output": 42}
+
+
+def test_parallelism_of_the_engine_limits_a_loop(local, tmp_path):
+    folder = tmp_path / "seen"
+    folder.mkdir()
+    place = str(folder)
+
+    def crowd(item):
+        import time
+        from pathlib import Path
+
+        mine = Path(place) / str(item)
+        mine.touch()
+        time.sleep(0.3)
+        present = len(list(Path(place).iterdir()))
+        mine.unlink()
+        return present
+
+    @dsl.pipeline(name="crowd")
+    def pipeline(store: str) -> str:
+        return fan_out(crowd, list(range(4)), components=4, store=store).output
+
+    outputs = local(parallelism=1, mounts=(folder,)).run(pipeline, store=str(tmp_path / "store"))
+    assert runwide.load(outputs["Output"]) == [1, 1, 1, 1]
+
+
+def test_a_run_leaves_neither_files_nor_containers(local, tmp_path, monkeypatch):
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+
+    def one() -> int:
+        return 1
+
+    engine = local()
+    engine.run(pipeline_of(one))
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_step_that_fails_is_named_with_its_log(local):
+    def fail():
+        print("about to fail")
+        raise RuntimeError("on purpose")
+
+    with pytest.raises(StepFailed, match="fail failed with exit code 1: RuntimeError: on purpose") as caught:
+        local().run(pipeline_of(fail))
+    assert "about to fail" in caught.value.log
+
+
+def test_a_command_that_is_not_there_is_named(local):
+    @dsl.container_component
+    def missing():
+        return dsl.ContainerSpec(image=base_image(), command=["no-such-command"])
+
+    with pytest.raises(StepFailed, match="no-such-command") as caught:
+        local().run(missing)
+    assert caught.value.exitcode == 127
+
+
+def test_a_run_tells_its_state_and_can_be_cancelled(local, tmp_path):
+    def be_busy(mark: str):
+        import time
+        from pathlib import Path
+
+        Path(mark).touch()
+        time.sleep(120)
+
+    with local(mounts=(tmp_path,)).submit(pipeline_of(be_busy), {"mark": str(tmp_path / "busy")}) as run:
+        wait_for(tmp_path / "busy")
+        assert run.state() is RunState.RUNNING
+        with pytest.raises(TimeoutError):
+            run.wait(0.1)
+        run.cancel()
+        assert run.state() is RunState.CANCELLED
+        with pytest.raises(EngineError, match="cancelled"):
+            run.wait()
+
+
+def test_a_finished_run_tells_how_it_ended():
+    def fail():
+        raise RuntimeError
+
+    def one() -> int:
+        return 1
+
+    engine = Local("subprocess")
+    with engine.submit(pipeline_of(one)) as run:
+        assert run.wait() == {"Output": 1}
+        assert run.state() is RunState.SUCCEEDED
+        assert [path.name for path in Path(run.logs).iterdir()] == ["0001-one.log"]
+        run.cancel()  # too late, and no error
+        assert run.state() is RunState.SUCCEEDED
+    with engine.submit(pipeline_of(fail)) as run:
+        with pytest.raises(StepFailed):
+            run.wait()
+        assert run.state() is RunState.FAILED
+
+
+def test_a_run_that_nobody_waits_for_warns_and_ends():
+    def be_busy():
+        import time
+
+        time.sleep(120)
+
+    run = Local("subprocess").submit(pipeline_of(be_busy))
+    with pytest.warns(ResourceWarning, match="was not waited for"):
+        run.__del__()
+
+
+@pytest.mark.faults
+def test_a_run_ends_when_the_process_that_started_it_is_killed(tmp_path):
+    code = f"""
+from kfp import dsl
+from runwide_components import Local
+@dsl.component(base_image="python", install_kfp_package=False)
+def be_busy():
+    import time
+    open({str(tmp_path / "busy")!r}, "w").close()
+    time.sleep(120)
+Local("subprocess").run(be_busy)
+"""
+    (tmp_path / "program.py").write_text(code)
+    program = subprocess.Popen([sys.executable, str(tmp_path / "program.py")], start_new_session=True)
+    wait_for(tmp_path / "busy")
+    os.kill(program.pid, signal.SIGKILL)
+    program.wait()
+    # the fixture of all tests asserts that no process is left
+
+
+@pytest.mark.parametrize("text", ["a: 1", "", "{", None], ids=["no-pipeline", "empty", "no-yaml", "missing"])
+def test_what_is_no_pipeline_is_refused(tmp_path, text):
+    if text is not None:
+        (tmp_path / "not.yaml").write_text(text)
+    with pytest.raises(InputError, match="cannot be read as a pipeline"):
+        Local("subprocess").run(tmp_path / "not.yaml")
+
+
+def test_an_argument_that_the_pipeline_does_not_have_is_named():
+    def one() -> int:
+        return 1
+
+    with pytest.raises(EngineError, match="no_such"):
+        Local("subprocess").run(pipeline_of(one), no_such=1)
+
+
+def test_what_cannot_be_meant_is_refused():
+    with pytest.raises(InputError, match="there is no runner 'vm'"):
+        Local("vm")
+    with pytest.raises(InputError, match="parallelism=0"):
+        Local(parallelism=0)
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # docker-py leaks the socket
+def test_where_no_docker_engine_answers_the_error_says_what_else_there_is(monkeypatch, tmp_path):
+    monkeypatch.setenv("DOCKER_HOST", f"unix://{tmp_path}/no.sock")
+    with pytest.raises(EngineError, match="no Docker engine answers") as caught:
+        Local("docker").check()
+    assert 'Local("subprocess")' in caught.value.hint
+    del caught
+    gc.collect()  # here, where its warning is expected
+
+
+@pytest.mark.docker
+def test_options_of_docker_reach_the_containers(image_of_this_python, monkeypatch):
+    monkeypatch.setenv("RUNWIDE_IMAGE", image_of_this_python)
+
+    def limit() -> int:
+        from pathlib import Path
+
+        for path in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
+            if Path(path).exists():
+                return int(Path(path).read_text())
+        raise FileNotFoundError
+
+    assert Local("docker", docker={"mem_limit": "300m"}).run(pipeline_of(limit)) == {"Output": 300 * 2**20}
+    with pytest.raises(InputError, match="no_such_option"):
+        Local("docker", docker={"no_such_option": 1})
