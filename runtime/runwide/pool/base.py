@@ -64,7 +64,7 @@ class Base:
             max_tasks=max_tasks,
             on_event=on_event,
         )
-        self._feeders: weakref.WeakSet[Feeder] = weakref.WeakSet()
+        self._feeders: set[Feeder] = set()
         self._finalizer = weakref.finalize(self, _leaked, self._scheduler, type(self).__name__)
         self._finalizer.atexit = False
         _open.add(self)

@@ -144,7 +144,7 @@ class Scheduler:
         # Workers start with Ctrl-C blocked, so that it cannot strike before they ignore it.
         signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
         try:
-            while not (self._killing or (self._closing and not self._calls and not self._requests)):
+            while self._has_work():
                 self._turn()
             if not self._killing:
                 self._wait_for_exits()
@@ -155,10 +155,14 @@ class Scheduler:
         finally:
             self._end()
 
-    def _turn(self) -> None:
+    def _has_work(self) -> bool:
+        closing = self._closing  # read first: whatever was started before it was set is in the requests
         while self._requests:
             self._requests.popleft()()
         self._finish_calls()
+        return not self._killing and (bool(self._calls) or not closing)
+
+    def _turn(self) -> None:
         self._dispatch()
         for key, mask in self._selector.select(0 if self._look_again() else self._patience()):
             slot = key.data
@@ -178,8 +182,10 @@ class Scheduler:
                 pass
 
     def _look_again(self) -> bool:
-        """Tell the feeders that their calls wait for items; whether one has come in that moment."""
+        """Tell the feeders that their calls wait for items; whether there is something to do before waiting."""
         for call in self._calls:
+            if call.done:  # its last items were dropped when they were about to be sent
+                return True
             if not call.source.closed and not call.source.available():
                 call.hungry = True
                 if call.source.available() or call.source.closed:

@@ -80,16 +80,10 @@ class Slot:
         try:
             handed = Connection(theirs.detach())
             with handed:  # our copy of the worker's end is closed, so that its death is an end of file
+                directories, tag = options.scratch.directories, f"{self.tag}-out"
                 self.process = process.start(
                     worker.main,
-                    (
-                        handed,
-                        self._status_path,
-                        number,
-                        options.scratch.directories,
-                        f"{self.tag}-out",
-                        os.getpid(),
-                    ),
+                    (handed, worker.Station(self._status_path, directories, tag, os.getpid())),
                     name=f"runwide-worker-{number}",
                     env=options.env,
                 )

@@ -15,7 +15,6 @@ if TYPE_CHECKING:
 
     from runwide.pool.base import Base
     from runwide.pool.policy import Budget
-    from runwide.pool.scheduler import Scheduler
     from runwide.records import Failure, Outcome
 
 ALL = sys.maxsize
@@ -50,11 +49,11 @@ def stream(
     feeder.feed()
     pool._feeders.add(feeder)  # noqa: SLF001 - likewise
     scheduler.start(call)
-    return _consume(scheduler, call, sink, feeder, deadline)
+    return _consume(pool, call, sink, feeder, deadline)
 
 
 def _consume(
-    scheduler: Scheduler, call: Call, sink: Stream, feeder: Feeder, deadline: float | None
+    pool: Base, call: Call, sink: Stream, feeder: Feeder, deadline: float | None
 ) -> Iterator[Outcome]:
     try:
         while batch := sink.fetch(None if deadline is None else max(0.0, deadline - time.monotonic())):
@@ -63,7 +62,8 @@ def _consume(
                 feeder.feed()
                 yield outcome
     finally:
-        scheduler.cancel(call)
+        pool._feeders.discard(feeder)  # noqa: SLF001 - likewise
+        pool._scheduler.cancel(call)  # noqa: SLF001 - likewise
 
 
 class Feeder:

@@ -62,11 +62,11 @@ def is_scalar(value: object) -> bool:
 
 def dump_by_value(value: object, *, out_of_band: bool = True) -> Dumped:
     """Pickle for another program: what it could not import (``__main__``, closures) goes along by value."""
-    import cloudpickle
+    from runwide.pool import pickling  # imports cloudpickle, which a worker may not need
 
     buffers: list[memoryview] = []
     callback = _collector(buffers) if out_of_band else None
-    return cloudpickle.dumps(value, protocol=5, buffer_callback=callback), buffers
+    return pickling.dumps(value, buffer_callback=callback), buffers
 
 
 def dump_by_reference_first(value: object) -> Dumped:

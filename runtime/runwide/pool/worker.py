@@ -9,6 +9,7 @@ import threading
 import time
 import traceback
 from contextlib import suppress
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from runwide.pool import transfer
@@ -36,19 +37,36 @@ inside = False
 """Whether this process is a worker."""
 
 
-def main(
-    connection: Connection, status_path: str, number: int, directories: tuple[str, ...], tag: str, parent: int
-) -> None:
+@dataclass(frozen=True, slots=True)
+class Station:
+    """Where a worker finds what it shares with the pool.
+
+    Args:
+        status_path: File of its status words.
+        directories: Scratch directories of the pool.
+        tag: Start of the names of the payload files that it writes.
+        parent: Process id of the pool.
+    """
+
+    status_path: str
+    directories: tuple[str, ...]
+    tag: str
+    parent: int
+
+
+def main(connection: Connection, station: Station) -> None:
     """Serve one pool until it says so or is gone."""
     global inside  # noqa: PLW0603 - a fact about this process
     inside = True
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
     signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGINT])
-    scratch = transfer.Scratch(directories, tag)
-    threading.Thread(target=_leave_with, args=(parent, scratch), name="runwide-watch", daemon=True).start()
+    scratch = transfer.Scratch(station.directories, station.tag)
+    threading.Thread(
+        target=_leave_with, args=(station.parent, scratch), name="runwide-watch", daemon=True
+    ).start()
     channel = WorkerChannel(socket.socket(fileno=os.dup(connection.fileno())))
     connection.close()
-    worker = Worker(channel, StatusWords(status_path), scratch, number)
+    worker = Worker(channel, StatusWords(station.status_path), scratch)
     with suppress(EOFError, ConnectionError):
         worker.serve()
 
@@ -123,13 +141,10 @@ class Outbox:
 class Worker:
     """The loop over messages, and over the tasks of a chunk."""
 
-    def __init__(
-        self, channel: WorkerChannel, status: StatusWords, scratch: transfer.Scratch, number: int
-    ) -> None:
+    def __init__(self, channel: WorkerChannel, status: StatusWords, scratch: transfer.Scratch) -> None:
         self._channel = channel
         self._status = status
         self._outbox = Outbox(channel, scratch)
-        self._number = number
         self._functions: dict[int, tuple[str | None, Any]] = {}
         self._loaded: dict[int, Callable[[Any], Any]] = {}
 

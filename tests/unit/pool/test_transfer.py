@@ -1,0 +1,110 @@
+"""Values cross between processes whole, and large arrays without a second copy."""
+
+from __future__ import annotations
+
+import array
+import pickle
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from runwide.errors import ScratchFull
+from runwide.pool import transfer
+from runwide.pool.channel import Unframer, framed
+
+plain = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text() | st.binary(),
+    lambda inner: st.lists(inner) | st.tuples(inner, inner) | st.dictionaries(st.text(), inner),
+    max_leaves=20,
+)
+
+
+@pytest.fixture
+def scratch(tmp_path):
+    made = transfer.Scratch.create(str(tmp_path))
+    yield made
+    made.remove()
+    assert list(tmp_path.iterdir()) == []
+
+
+def through(values, scratch):
+    entries = [
+        value if transfer.is_scalar(value) else (transfer.FRAME, *transfer.dump_by_value(value))
+        for value in values
+    ]
+    path, sealed = transfer.seal(entries, scratch)
+    (arrived,) = Unframer().feed(framed((path, sealed)))
+    mapping = transfer.open_mapping(arrived[0])
+    return [transfer.load(entry, mapping) for entry in arrived[1]]
+
+
+@given(st.lists(plain, min_size=1))
+def test_plain_values_come_back_equal(tmp_path_factory, values):
+    scratch = transfer.Scratch.create(str(tmp_path_factory.getbasetemp()))
+    try:
+        assert through(values, scratch) == values
+    finally:
+        scratch.remove()
+
+
+@pytest.mark.parametrize("size", [10, 10_000, 1_000_000])
+def test_arrays_come_back_equal_and_writable(scratch, size):
+    first, second = np.arange(size, dtype="float64"), np.arange(size, dtype="int8")
+    back = through([first, "between", second, {"deep": [first]}], scratch)
+    np.testing.assert_array_equal(back[0], first)
+    np.testing.assert_array_equal(back[2], second)
+    np.testing.assert_array_equal(back[3]["deep"][0], first)
+    assert back[1] == "between"
+    back[0][0] = -1
+    assert first[0] == 0
+
+
+def test_a_payload_file_is_gone_once_it_is_mapped(scratch):
+    (back,) = through([np.zeros(1_000_000)], scratch)
+    assert back.shape == (1_000_000,)
+    assert [path for directory in scratch.directories for path in Path(directory).iterdir()] == []
+
+
+def test_a_non_contiguous_array_crosses(scratch):
+    strided = np.arange(2_000_000)[::2]
+    (back,) = through([strided], scratch)
+    np.testing.assert_array_equal(back, strided)
+
+
+def test_a_buffer_of_the_standard_library_crosses(scratch):
+    (back,) = through([array.array("d", range(100_000))], scratch)
+    assert back == array.array("d", range(100_000))
+
+
+def test_a_full_scratch_directory_is_a_named_error(monkeypatch, tmp_path):
+    def full(*_args):
+        raise OSError(28, "No space left on device")
+
+    scratch = transfer.Scratch.create(str(tmp_path))
+    monkeypatch.setattr(transfer.os, "pwrite", full)
+    with pytest.raises(ScratchFull, match="RUNWIDE_SCRATCH"):
+        transfer.seal([(transfer.FRAME, pickle.dumps(0), [memoryview(bytes(100_000))])], scratch)
+    monkeypatch.undo()
+    assert list(Path(scratch.directories[0]).iterdir()) == []
+    scratch.remove()
+
+
+def test_scratch_of_a_process_that_is_gone_is_swept(tmp_path):
+    stale = tmp_path / "runwide-999999999-abc"
+    stale.mkdir()
+    (stale / "w0-1-in-0").write_bytes(b"x")
+    transfer.Scratch.create(str(tmp_path)).remove()
+    assert list(tmp_path.iterdir()) == []
+
+
+@given(st.lists(st.binary(max_size=300), min_size=1), st.integers(1, 7))
+def test_messages_survive_any_fragmentation(messages, step):
+    stream = b"".join(framed(message) for message in messages)
+    unframer = Unframer()
+    received = []
+    for start in range(0, len(stream), step):
+        received += unframer.feed(stream[start : start + step])
+    assert received == messages
