@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import tempfile
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -77,8 +77,8 @@ def cores_command(
     if record is not None:
         record.write_text(recording.record(source="recorded by `runwide cores --record`"), encoding="utf-8")
     counted = cores(workers=workers)
-    verdict = _measure(counted, function, items, quiet=as_json) if measured else None
-    _show(counted, Tree("/"), as_json=as_json, verdict=verdict)
+    result = _measure(counted, function, items, quiet=as_json) if measured else None
+    _show(counted, Tree("/"), as_json=as_json, measured=result)
 
 
 def _check(*, measured: bool, function: str, items: tuple[str, ...], recorded: Path | None) -> None:
@@ -108,24 +108,37 @@ def _check_item(item: str) -> None:
         raise InputError(f"--item {item!r} is not JSON", hint="quote text twice: --item '\"text\"'") from None
 
 
-def _measure(counted: Cores, function: str, items: tuple[str, ...], *, quiet: bool) -> Verdict:
+@dataclass(frozen=True, slots=True)
+class _Measured:
+    verdict: Verdict
+    stolen: float | None
+
+
+def _measure(counted: Cores, function: str, items: tuple[str, ...], *, quiet: bool) -> _Measured:
     from rich.console import Console
     from rich.progress import Progress
 
-    todo = measure.plan(counted.logical, min(counted.usable, counted.logical), budget=measure.BUDGET)
-    with Progress(console=Console(stderr=True), transient=True, disable=quiet) as bar:
-        task = bar.add_task("measuring")
-        with team.Team(max(todo.counts), function=function, items=items) as members:
+    usable = min(counted.usable, counted.logical)
+    screen = Console(stderr=True)
+    with team.Team(counted.logical, function=function, items=items) as members:
+        todo = measure.plan(counted.logical, usable, budget=measure.BUDGET, call=members.call)
+        if todo.duration > measure.BUDGET and not quiet:
+            screen.print(f"one call takes {members.call:.1f} s: measuring takes about {todo.duration:.0f} s")
+        before = load.steal()
+        with Progress(console=screen, transient=True, disable=quiet) as bar:
+            task = bar.add_task("measuring")
             samples = team.run(
                 members, todo, progress=lambda done, total: bar.update(task, completed=done, total=total)
             )
-    return measure.judge(samples, logical=counted.logical, quota=counted.quota, cpu_bound=not function)
+        after = load.steal()
+    verdict = measure.judge(samples, logical=counted.logical, quota=counted.quota, cpu_bound=not function)
+    return _Measured(verdict, after.since(before).share if after and before else None)
 
 
-def _show(counted: Cores, tree: Tree, *, as_json: bool, verdict: Verdict | None = None) -> None:
+def _show(counted: Cores, tree: Tree, *, as_json: bool, measured: _Measured | None = None) -> None:
     throttled, stolen = cgroup.throttling(tree), load.steal(tree)
     if as_json:
-        click.echo(json.dumps(_plain(counted, throttled, stolen, verdict), indent=2))
+        click.echo(json.dumps(_plain(counted, throttled, stolen, measured), indent=2))
         return
     from runwide.cli.tables import console
 
@@ -134,20 +147,22 @@ def _show(counted: Cores, tree: Tree, *, as_json: bool, verdict: Verdict | None 
     _show_pressure(screen, counted, throttled, stolen)
     for problem in counted.problems:
         screen.print(f"note: {problem}", style="yellow", markup=False, soft_wrap=True)
-    if verdict:
-        screen.print(_readings(verdict))
-        screen.print(_measured(verdict, counted), markup=False, soft_wrap=True)
+    if measured:
+        screen.print(_readings(measured.verdict))
+        if measured.stolen is not None:
+            screen.print(f"stolen while measuring: {measured.stolen:.1%} of CPU time", markup=False)
+        screen.print(_measured(measured.verdict, counted), markup=False, soft_wrap=True)
     screen.print(counted.advice, style="bold", markup=False, soft_wrap=True)
 
 
 def _plain(
-    counted: Cores, throttled: Throttling | None, stolen: Steal | None, verdict: Verdict | None
+    counted: Cores, throttled: Throttling | None, stolen: Steal | None, measured: _Measured | None
 ) -> dict[str, Any]:
     return {
         **counted.as_dict(),
         "throttling": asdict(throttled) if throttled else None,
         "steal": {**asdict(stolen), "share": stolen.share} if stolen else None,
-        "measured": asdict(verdict) if verdict else None,
+        "measured": {**asdict(measured.verdict), "stolen": measured.stolen} if measured else None,
     }
 
 

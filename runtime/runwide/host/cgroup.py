@@ -55,7 +55,7 @@ class Quota:
 
 @dataclass(frozen=True, slots=True)
 class Throttling:
-    """How often this cgroup was held back by its CPU limit, since it was made.
+    """How often a cgroup was held back by its CPU limit, since it was made.
 
     Args:
         periods: Scheduling periods in which it wanted to run.
@@ -123,14 +123,18 @@ def cpuset(tree: Tree) -> tuple[frozenset[int], str]:
 
 
 def throttling(tree: Tree) -> Throttling | None:
-    """How often this cgroup was held back; None where it is not counted."""
+    """How often the cgroup, of this process's and its ancestors, was held back that was so most; None if uncounted.
+
+    The limit that holds back may be an ancestor's, whose periods only it counts.
+    """
+    found = []
     for directory in directories(tree, "cpu"):
         path = f"{directory}/cpu.stat"
         stat = tree.pairs(path)
         if "nr_periods" in stat:
             micro = stat.get("throttled_usec", stat.get("throttled_time", 0) // 1000)  # v2 in µs, v1 in ns
-            return Throttling(stat["nr_periods"], stat.get("nr_throttled", 0), micro / 1e6, path)
-    return None
+            found.append(Throttling(stat["nr_periods"], stat.get("nr_throttled", 0), micro / 1e6, path))
+    return max(found, key=lambda level: level.throttled, default=None)
 
 
 def pids(tree: Tree) -> Room | None:

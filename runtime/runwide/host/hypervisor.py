@@ -10,6 +10,7 @@ if TYPE_CHECKING:
 
 _DMI = "/sys/class/dmi/id"
 _ACPI = "/sys/firmware/acpi/tables/DSDT"
+_FIRECRACKER = "FIRECK"
 
 # What the firmware calls itself -> who that is; the first that occurs in vendor and product counts.
 _NAMES = {
@@ -70,7 +71,7 @@ def _name(tree: Tree) -> tuple[str, str]:
             return name, f"{_DMI}/product_name"
     if tree.text("/sys/hypervisor/type") == "xen":
         return "Xen", "/sys/hypervisor/type"
-    if _acpi_maker(tree) == "FIRECK":
+    if _is_firecracker(tree):
         return "Firecracker", _ACPI
     if "Sun Jan 10 15:06:54 PST 2016" in (tree.text("/proc/version") or ""):  # gVisor says so of every build
         return "gVisor", "/proc/version"
@@ -79,14 +80,15 @@ def _name(tree: Tree) -> tuple[str, str]:
     return "", ""
 
 
-def _acpi_maker(tree: Tree) -> str:
-    """Who wrote the table: bytes 10 to 15 of its header (ACPI 6.5, 5.2.6); readable by root only."""
+def _is_firecracker(tree: Tree) -> bool:
+    """Whether bytes 10 to 15 of the table, its maker (ACPI 6.5, 5.2.6), say so; only root may read it."""
     problems = len(tree.problems)
-    maker = (tree.text(_ACPI) or "")[10:16]
+    made = _FIRECRACKER in (tree.text(_ACPI) or "")[:20]  # what is not text may be a character fewer or more
     del tree.problems[problems:]  # that it is closed to others is how it should be
-    if maker:
-        tree.seen[_ACPI] = f"DSDT......{maker}"
-    return maker
+    tree.seen.pop(_ACPI, None)
+    if made:
+        tree.seen[_ACPI] = f"DSDT......{_FIRECRACKER}"
+    return made
 
 
 def _flags(tree: Tree) -> list[str]:

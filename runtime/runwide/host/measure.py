@@ -34,6 +34,11 @@ class Plan:
     rounds: int
     seconds: float
 
+    @property
+    def duration(self) -> float:
+        """Seconds of all readings together."""
+        return len(self.counts) * self.rounds * self.seconds
+
 
 @dataclass(frozen=True, slots=True)
 class Sample:
@@ -91,25 +96,34 @@ class Verdict:
     reason: str
 
 
-def plan(logical: int, usable: int, *, budget: float = BUDGET) -> Plan:
+def plan(logical: int, usable: int, *, budget: float = BUDGET, call: float = 0.0) -> Plan:
     """Choose what to measure within a budget of seconds.
 
     Args:
         logical: CPUs that may be used.
         usable: Workers that `runwide.cores` would use, always tried.
         budget: Seconds for all readings together.
+        call: Seconds of one call; where the budget has no room for every number, only some are tried. A call is
+            never cut short, so that a slow function may exceed the budget all the same.
 
     Example:
         >>> plan(8, 4).counts
         (1, 2, 3, 4, 5, 6, 7, 8)
         >>> plan(96, 48).counts
         (1, 2, 4, 8, 16, 32, 48, 64, 96)
+        >>> plan(8, 4, call=2.0).counts
+        (1, 4, 8)
     """
-    every = range(1, logical + 1) if logical <= _FEW else (1 << bit for bit in range(logical.bit_length()))
-    counts = tuple(sorted({*every, usable, logical}))
-    rounds = _MORE_ROUNDS if len(counts) <= _FEW // 2 else _ROUNDS
+    doubling = (1 << bit for bit in range(logical.bit_length()))
+    every = {*(range(1, logical + 1) if logical <= _FEW else doubling), usable, logical}
+    if call * len(every) * _ROUNDS > budget:
+        every = {1, usable, logical}
+    counts = tuple(sorted(every))
+    roomy = len(counts) <= _FEW // 2 and call * len(counts) * _MORE_ROUNDS <= budget
+    rounds = _MORE_ROUNDS if roomy else _ROUNDS
     shortest, longest = _SLICE
-    return Plan(counts, rounds, min(longest, max(shortest, budget / (len(counts) * rounds))))
+    slice_ = min(longest, max(shortest, budget / (len(counts) * rounds)))
+    return Plan(counts, rounds, max(slice_, call))
 
 
 def judge(

@@ -31,6 +31,9 @@ class Team:
         function: ``module:name``, or empty for a built-in loop of arithmetic.
         items: Arguments, each as JSON; each process takes them in turn, one a call.
 
+    Attributes:
+        call: Seconds of one call, of the slowest process.
+
     Raises:
         TaskError: The function cannot be imported or fails.
 
@@ -46,8 +49,7 @@ class Team:
         try:
             for _ in range(size):
                 self._members.append(_start(command, size))
-            for member in self._members:
-                _answer(member)
+            self.call = max(float(_answer(member)) for member in self._members)
         except BaseException:
             self.close()
             raise

@@ -50,6 +50,17 @@ def test_a_container_that_is_held_back_is_warned(machine):
     assert checks.pressure(None, None).state is State.OK
 
 
+def test_the_throttling_of_an_ancestor_is_seen(tree):
+    files = {
+        "/proc/self/mountinfo": "30 24 0:26 / /sys/fs/cgroup rw - cgroup2 cgroup2 rw",
+        "/proc/self/cgroup": "0::/pod/leaf",
+        "/sys/fs/cgroup/pod/leaf/cpu.stat": "nr_periods 0\nnr_throttled 0\nthrottled_usec 0",
+        "/sys/fs/cgroup/pod/cpu.stat": "nr_periods 10\nnr_throttled 5\nthrottled_usec 1000000",
+    }
+    held = cgroup.throttling(Tree(tree(files)))
+    assert (held.throttled, held.seconds, held.source) == (5, 1.0, "/sys/fs/cgroup/pod/cpu.stat")
+
+
 def test_stolen_time_is_warned_of():
     assert checks.pressure(None, load.Steal(6, 100)).state is State.WARNING
     assert checks.pressure(None, load.Steal(4, 100)).state is State.OK

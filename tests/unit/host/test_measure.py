@@ -27,6 +27,13 @@ def test_up_to_eight_cpus_every_number_is_tried():
     assert plan(2, 2).rounds == 5
 
 
+def test_a_slow_function_is_tried_with_few_numbers_of_workers():
+    slow = plan(8, 4, call=1.5)
+    assert slow.counts == (1, 4, 8)
+    assert slow.duration < 20
+    assert plan(8, 4, call=0.1).counts == plan(8, 4).counts
+
+
 def test_the_fewest_workers_beyond_which_nothing_is_gained_are_recommended():
     verdict = judge(
         {1: rounds(10, 10.1, 9.9), 2: rounds(20, 20.1, 19.9), 3: rounds(20.2, 20.3, 20.1, share=0.67)},
