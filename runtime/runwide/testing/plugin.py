@@ -27,4 +27,5 @@ def gcs_server() -> Iterator[Emulator]:
 def gcs(gcs_server: Emulator, monkeypatch: pytest.MonkeyPatch) -> str:
     """The URI of an empty prefix on the emulator, to which Google's client is directed."""
     monkeypatch.setenv("STORAGE_EMULATOR_HOST", gcs_server.url)
+    monkeypatch.setenv("RUNWIDE_STORE_DEADLINE", "20")  # a test that needs longer has found a fault
     return f"gs://{gcs_server.bucket}/test-{os.getpid()}-{next(_numbers)}"

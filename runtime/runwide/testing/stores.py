@@ -51,7 +51,7 @@ class HookedStore(Store):
         self._inner.delete(name)
 
     def _before(self, method: str, name: str) -> None:
-        full = self._inner.child_uri(name) if name else self._inner.uri
+        full = f"{self._inner.uri}/{name}"
         self._counts[method, full] += 1
         self._hook(method, full, self._counts[method, full] - 1)
 
