@@ -84,7 +84,8 @@ class Local:
 
     Args:
         runner: ``"docker"``: each step is a container of its image. ``"subprocess"``: each step's command runs as a
-            process of this machine, by this Python and with its packages, whatever its image.
+            process of this machine, by this Python and with its packages, whatever its image; a step that starts
+            with pip installs into this environment.
         parallelism: How many iterations of a loop run at the same time; where None, as many as the caller of
             `submit` expects, at most 8 where it says nothing.
         mounts: Folders that containers see at the same path, beside the store of a run.
