@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from runwide import settings
 from runwide.errors import InputError
-from runwide.host import cgroup, hypervisor, topology
+from runwide.host import advice, cgroup, hypervisor, topology
 from runwide.host.topology import Core, format_cpulist
 from runwide.host.tree import Problem, Tree
 
@@ -146,22 +146,21 @@ def count(tree: Tree, override: tuple[int, str] | None = None) -> Cores:
         steps.append(Step("override", override[1], str(workers), workers, "workers", usable - workers))
     host = hypervisor.read(tree)
     threaded = any(core.threads > 1 for core in grouped.cores)
-    return _with_advice(
-        Cores(
-            count=workers,
-            usable=usable,
-            physical=physical,
-            logical=len(allowed),
-            quota=quotas[0].cpus if quotas else None,
-            decided_by=override[1] if override else "quota" if usable < physical else "cores",
-            hidden=host.may_hide_siblings and not threaded,
-            hypervisor=host,
-            cores=grouped.cores,
-            steps=tuple(steps),
-            problems=tuple(tree.problems),
-            advice="",
-        )
+    found = Cores(
+        count=workers,
+        usable=usable,
+        physical=physical,
+        logical=len(allowed),
+        quota=quotas[0].cpus if quotas else None,
+        decided_by=override[1] if override else "quota" if usable < physical else "cores",
+        hidden=host.may_hide_siblings and not threaded,
+        hypervisor=host,
+        cores=grouped.cores,
+        steps=tuple(steps),
+        problems=tuple(tree.problems),
+        advice="",
     )
+    return replace(found, advice=advice.line(found, known=grouped.known))
 
 
 def capped(physical: int, quota: float | None) -> int:
@@ -186,31 +185,43 @@ def _override(workers: int | None) -> tuple[int, str] | None:
 
 
 def _allowed(tree: Tree, steps: list[Step]) -> frozenset[int]:
-    """The CPUs that this process may use; a source that would leave none is noted, not believed."""
+    """The CPUs that this process may use, from all of them down."""
     cpus, source = topology.online(tree)
     steps.append(Step("online", source, format_cpulist(cpus), len(cpus), "CPUs"))
-    for name, (found, where) in (("affinity", topology.affinity(tree)), ("cpuset", cgroup.cpuset(tree))):
-        if not found:
-            continue
-        # The list of online CPUs may be one that lxcfs has renumbered; the kernel's directories are not.
-        known = found - cpus if name == "affinity" else frozenset()
-        narrowed = (cpus & found) | {cpu for cpu in known if topology.present(tree, cpu)}
-        if name == "affinity" and not cpus:
-            narrowed = found
-        if not narrowed:
-            tree.note(
-                where, f"{format_cpulist(found)} leaves no CPU of {format_cpulist(cpus)}", "left it out"
-            )
-            continue
-        if narrowed - cpus and cpus:
-            tree.note(source, "leaves out CPUs that this process runs on", f"believed {where}")
-        steps.append(
-            Step(name, where, format_cpulist(found), len(narrowed), "CPUs", max(0, len(cpus) - len(narrowed)))
-        )
-        cpus = narrowed
+    affinity = topology.affinity(tree)
+    cpus = _with_renumbered(tree, source, cpus, affinity[0])
+    cpus = _narrowed(tree, steps, cpus, name="affinity", said=affinity)
+    cpus = _narrowed(tree, steps, cpus, name="cpuset", said=cgroup.cpuset(tree))
     if not cpus:
         tree.note("every source", "says nothing", "took it for one CPU")
     return cpus or frozenset({0})
+
+
+def _with_renumbered(
+    tree: Tree, source: str, online: frozenset[int], affinity: frozenset[int]
+) -> frozenset[int]:
+    """Add CPUs that this process runs on though they are not listed, as behind lxcfs, which renumbers the list."""
+    if not online:
+        return affinity
+    unlisted = {cpu for cpu in affinity - online if topology.present(tree, cpu)}
+    if unlisted:
+        tree.note(source, "leaves out CPUs that this process runs on", "believed the affinity")
+    return online | unlisted
+
+
+def _narrowed(
+    tree: Tree, steps: list[Step], cpus: frozenset[int], *, name: str, said: tuple[frozenset[int], str]
+) -> frozenset[int]:
+    """The CPUs that a source leaves; one that would leave none is noted, not believed."""
+    found, source = said
+    left = cpus & found
+    if found and not left:
+        tree.note(source, f"{format_cpulist(found)} leaves no CPU of {format_cpulist(cpus)}", "left it out")
+    if not left:
+        return cpus
+    cut = max(0, steps[-1].left - len(left))
+    steps.append(Step(name, source, format_cpulist(found), len(left), "CPUs", cut))
+    return left
 
 
 def _shape(grouped: topology.Topology) -> str:
@@ -233,42 +244,3 @@ def _quota_step(quotas: tuple[cgroup.Quota, ...], physical: int, usable: int) ->
     return Step(
         "quota", quotas[0].source, f"{quotas[0].cpus:g} CPUs{others}", usable, "workers", physical - usable
     )
-
-
-def _with_advice(found: Cores) -> Cores:
-    return replace(found, advice=_advice(found))
-
-
-def _advice(found: Cores) -> str:
-    if found.decided_by in {"workers=", "RUNWIDE_WORKERS"}:
-        return _advice_overridden(found)
-    workers = _workers(found.count)
-    if found.decided_by == "quota":
-        held = f"the CPU limit of {found.quota:g} holds back {found.physical} physical cores"
-        return f"{workers}: {held}; raise the limit to use more."
-    if found.quota is not None and found.quota < found.physical:
-        return (
-            f"{workers}: they share a CPU limit of {found.quota:g}, so expect {found.quota:g} times one core."
-        )
-    if found.logical > found.physical:
-        return (
-            f"{workers}: these {found.logical} CPUs are threads of {found.physical} physical "
-            f"core{'s' if found.physical > 1 else ''}; more workers than cores gain little."
-        )
-    if found.hidden:
-        measure = "`runwide cores --measure` shows what each worker gains"
-        return f"{workers}, but the hypervisor may hide that CPUs share a core: {measure}."
-    return f"{workers}: each of these CPUs is a core of its own, as far as the kernel says."
-
-
-def _advice_overridden(found: Cores) -> str:
-    more = (
-        f", on {found.usable} usable cores: expect little from the rest"
-        if found.count > found.usable > 0
-        else ""
-    )
-    return f"{_workers(found.count)}, because {found.decided_by} says so{more}."
-
-
-def _workers(count: int) -> str:
-    return "1 worker" if count == 1 else f"{count} workers"

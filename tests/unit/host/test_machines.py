@@ -132,6 +132,30 @@ def test_the_hypervisor_of_compute_engine_is_believed_and_others_are_not(machine
     assert "may hide" in hidden.advice
 
 
+@pytest.mark.parametrize(
+    ("name", "advice"),
+    [
+        ("gce-n2-standard-8", "4 workers: these 8 CPUs are threads of 4 physical cores; more"),
+        ("affinity-one-core", "1 worker: these 2 CPUs are threads of 1 physical core; more"),
+        ("gce-t2d-standard-8", "8 workers: each of these CPUs is a core of its own."),
+        ("docker-cpus-1.5", "2 workers: the CPU limit of 1.5 holds back 4 physical cores; raise"),
+        (
+            "recorded-docker-cpus-1.5",
+            "2 workers: they share a CPU limit of 1.5, so expect 1.5 times one core.",
+        ),
+        (
+            "azure-hidden",
+            "4 workers, but the hypervisor may hide that CPUs share a core: `runwide cores --measure`",
+        ),
+        ("gvisor-no-sysfs", "4 workers, but nobody says which CPUs share a core: `runwide cores --measure`"),
+    ],
+)
+def test_one_line_of_advice_says_what_to_make_of_it(name, advice, machine):
+    said = cores(root=machine(name)).advice
+    assert said.startswith(advice)
+    assert "\n" not in said
+
+
 def test_what_cannot_be_read_is_reported_with_what_was_believed_instead(machine):
     found = cores(root=machine("gvisor-no-sysfs"))
     assert [problem.instead for problem in found.problems] == [
