@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from runwide.errors import InputError
@@ -23,6 +23,11 @@ class Settings:
         image: ``RUNWIDE_IMAGE``: image of the components.
         store_deadline: ``RUNWIDE_STORE_DEADLINE``: how long a store that answered before may be away, in seconds.
         storage_emulator: ``STORAGE_EMULATOR_HOST``: a Cloud Storage emulator, instead of Google's.
+        signing_key: ``RUNWIDE_SIGNING_KEY``: vouches for what is found in a store.
+        signing_key_file: ``RUNWIDE_SIGNING_KEY_FILE``: a file with it.
+        signing_key_secret: ``RUNWIDE_SIGNING_KEY_SECRET``: its name in Secret Manager,
+            ``projects/P/secrets/S/versions/V``.
+        secret_endpoint: ``CLOUDSDK_API_ENDPOINT_OVERRIDES_SECRETMANAGER``: as gcloud understands it.
         log_format: ``RUNWIDE_LOG``: ``json``, ``text``, or empty for what suits the output.
         log_level: ``RUNWIDE_LOG_LEVEL``: ``debug``, ``info``, ``warning`` or ``error``.
     """
@@ -33,6 +38,10 @@ class Settings:
     image: str | None = None
     store_deadline: int = 900
     storage_emulator: str | None = None
+    signing_key: str | None = field(default=None, repr=False)
+    signing_key_file: str | None = None
+    signing_key_secret: str | None = None
+    secret_endpoint: str | None = None
     log_format: str = ""
     log_level: str = "info"
 
@@ -55,6 +64,10 @@ def read() -> Settings:
         image=env.get("RUNWIDE_IMAGE") or None,
         store_deadline=_positive("RUNWIDE_STORE_DEADLINE") or 900,
         storage_emulator=env.get("STORAGE_EMULATOR_HOST") or None,
+        signing_key=env.get("RUNWIDE_SIGNING_KEY") or None,
+        signing_key_file=env.get("RUNWIDE_SIGNING_KEY_FILE") or None,
+        signing_key_secret=env.get("RUNWIDE_SIGNING_KEY_SECRET") or None,
+        secret_endpoint=env.get("CLOUDSDK_API_ENDPOINT_OVERRIDES_SECRETMANAGER") or None,
         log_format=_one_of("RUNWIDE_LOG", ("", "json", "text")),
         log_level=_one_of("RUNWIDE_LOG_LEVEL", ("info", "debug", "warning", "error")),
     )

@@ -12,7 +12,7 @@ from runwide.errors import FormatTooNew, IntegrityError, ObjectExists
 from runwide.job import manifest, plan
 from runwide.job.environment import current
 from runwide.log import Log
-from runwide.spill import pack
+from runwide.spill import pack, signing
 from runwide.spill.codec import verify
 
 if TYPE_CHECKING:
@@ -170,10 +170,19 @@ class ChunkLog:
 def check_chunk(data: bytearray, *, job: Job, name: str, digest: str | None = None, uri: str) -> pack.Head:
     """Check a whole chunk, head and values, before anything of it is used.
 
+    Args:
+        data: The chunk.
+        job: The job.
+        name: Its name in the job.
+        digest: What a manifest promises; without it a signature is demanded, where a key is set.
+        uri: Where it comes from, for errors.
+
     Raises:
-        IntegrityError: It is damaged, or belongs to another job or place.
+        IntegrityError: It is damaged, belongs to another job or place, or is not signed.
     """
     head = pack.read_head(data, job=job.digest, slot=name, digest=digest, uri=uri)
+    if digest is None:  # nobody vouches for it but the store, or who has the key
+        signing.check(head.mac, head.digest, "pack", uri=uri)
     view = memoryview(data)
     if head.stop != len(data):
         raise pack.wrong_size(uri, len(data), head.stop)

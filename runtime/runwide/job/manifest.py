@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-from runwide.errors import FormatTooNew, FrameCorrupt, ObjectNotFound, StoreNotFound
+from runwide.errors import FormatTooNew, FrameCorrupt, IntegrityError, ObjectNotFound, StoreNotFound
 from runwide.job import plan
 from runwide.job.reference import Reference, parse
 from runwide.log import Log
 from runwide.records import Failure, FailureKind
-from runwide.spill import canonical
+from runwide.spill import canonical, signing
 from runwide.spill.buffers import sha256
 from runwide.spill.codec import verify
 from runwide.spill.store import open_store
@@ -214,7 +214,8 @@ def shard_bytes(shard: Shard, job: Job) -> bytes:
         "index": shard.index,
         "job": {"digest": job.digest, "id": job.id},
     }
-    return _dumps("shard", about)
+    mac = signing.sign(sha256(_dumps("shard", about)), "manifest")
+    return _dumps("shard", {**about, "mac": mac.hex()})
 
 
 def read_shard(store: Store, job: Job, index: int, digest: str | None = None) -> tuple[Shard, str]:
@@ -236,7 +237,12 @@ def read_shard(store: Store, job: Job, index: int, digest: str | None = None) ->
     uri = store.child_uri(name)
     about = _parsed(data, "shard", uri)
     try:
+        mac = bytes.fromhex(about.pop("mac"))
+        if digest is None:  # nobody vouches for it but the store, or who has the key
+            signing.check(mac, sha256(_dumps("shard", about)), "manifest", uri=uri)
         return _checked_shard(about, job, index, uri), digest or sha256(data)
+    except IntegrityError:
+        raise
     except (KeyError, TypeError, ValueError) as error:
         raise FrameCorrupt(f"the shard's manifest makes no sense ({error})", uri=uri) from error
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import os
 import threading
 from contextlib import contextmanager
@@ -205,20 +206,25 @@ def _is_transient(error: BaseException) -> bool:
 
 def attempt(call: Callable[[], T], *, uri: str) -> T:
     """Make a request until it gets an answer that is not a transient fault, within the deadline."""
-    from google.api_core.retry import Retry
-
     connection = _connection()
     deadline = float(settings.read().store_deadline)
-    retry = Retry(
+    answer = _retried(
+        call, uri=uri, deadline=deadline if connection.reached else min(deadline, _FIRST_DEADLINE)
+    )
+    connection.reached = True
+    return answer
+
+
+def _retried(call: Callable[[], T], *, uri: str, deadline: float) -> T:
+    retry = module("google.api_core.retry").Retry(
         predicate=_is_transient,
         initial=0.5,
         maximum=30.0,
         multiplier=2.0,
-        timeout=deadline if connection.reached else min(deadline, _FIRST_DEADLINE),
+        timeout=deadline,
         on_error=lambda error: log.warning("request.retried", uri=uri, cause=_line(error)),
     )
     answer: T = retry(call)()
-    connection.reached = True
     return answer
 
 
@@ -274,3 +280,32 @@ def request(method: str, path: str, **options: Any) -> Any:
         with response:
             raise exceptions().from_http_response(response)
     return response
+
+
+def secret_value(name: str) -> bytes:
+    """What Secret Manager keeps under a name.
+
+    Args:
+        name: ``projects/P/secrets/S/versions/V``.
+
+    Raises:
+        StoreNotReadable: This process may not read it.
+        ObjectNotFound: There is no such secret.
+    """
+    override = settings.read().secret_endpoint
+    endpoint = (override or "https://secretmanager.googleapis.com").rstrip("/")
+    if override:
+        credentials = module("google.auth.credentials").AnonymousCredentials()
+    else:
+        scopes = ["https://www.googleapis.com/auth/cloud-platform"]
+        credentials, _ = module("google.auth").default(scopes=scopes)
+
+    def access() -> bytes:
+        with module("google.auth.transport.requests").AuthorizedSession(credentials) as session:
+            response = session.get(f"{endpoint}/v1/{name}:access", timeout=_TIMEOUT)
+            if response.status_code >= 300:  # noqa: PLR2004 - everything above is no success
+                raise exceptions().from_http_response(response)
+            return base64.b64decode(response.json()["payload"]["data"])
+
+    with mapped(name, writing=False):
+        return _retried(access, uri=name, deadline=_FIRST_DEADLINE)

@@ -9,7 +9,7 @@ A pack, little-endian; the head is what comes before the values::
     count     u32       number of entries
     reserved  u32       0
     digest    32 bytes  SHA-256 over the head without this field and the next
-    mac       32 bytes  HMAC-SHA-256 of the digest under the job's signing key; zeros where there is none
+    mac       32 bytes  HMAC-SHA-256 of the digest under the signing key; zeros where there is none
     meta                canonical JSON: {"job": …, "slot": …, "note": …}
     entries   64 each   item u64, offset u64 (from the end of the head), length u64, flags u64, SHA-256 of the value
     padding             to a multiple of 64
@@ -27,6 +27,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from runwide.errors import DigestMismatch, FormatTooNew, FrameCorrupt
+from runwide.spill import signing
 from runwide.spill.buffers import Buffer, padding
 from runwide.spill.canonical import dumps, loads
 
@@ -78,6 +79,7 @@ class Head:
         entries: One per value, in the order of the values.
         size: Size of the head in bytes.
         digest: SHA-256 that names the pack, in hex.
+        mac: The writer's signature.
         note: What the writer noted.
     """
 
@@ -86,6 +88,7 @@ class Head:
     entries: tuple[Entry, ...]
     size: int
     digest: str
+    mac: bytes
     note: dict[str, Any] = field(default_factory=dict)
 
     @property
@@ -140,8 +143,8 @@ def build(members: Sequence[Member], *, job: str, slot: str, note: dict[str, Any
     )
     tail = meta + table
     tail += padding(len(fixed) + _SEAL + len(tail))
-    digest = hashlib.sha256(fixed + tail).digest()
-    bytes_of_head = fixed + digest + bytes(32) + tail
+    digest = hashlib.sha256(fixed + tail)
+    bytes_of_head = fixed + digest.digest() + signing.sign(digest.hexdigest(), "pack") + tail
     head = read_head(bytes_of_head)
     values = tuple(part for member in members for part in member.value.parts)
     return Packed(head, (bytes_of_head, *values), head.stop)
@@ -179,7 +182,7 @@ def read_head(
     found.update(view[SMALLEST:end])
     _check(found.digest(), bytes(view[_FIXED.size : _FIXED.size + 32]), digest, uri)
     try:
-        head = _parsed(view[SMALLEST:end], meta, count, end, found.hexdigest())
+        head = _parsed(view[:end], meta, count, found.hexdigest())
     except (ValueError, TypeError, KeyError) as error:
         raise FrameCorrupt(f"the pack's head makes no sense ({error})", uri=uri) from error
     return _bound(head, job, slot, uri)
@@ -227,14 +230,17 @@ def _check(found: bytes, inside: bytes, promised: str | None, uri: str | None) -
         raise FrameCorrupt("the pack's head does not match its own digest", uri=uri)
 
 
-def _parsed(tail: memoryview, meta: int, count: int, size: int, digest: str) -> Head:
-    about = loads(bytes(tail[:meta]))
-    rows = _ENTRY.iter_unpack(tail[meta : meta + count * _ENTRY.size])
+def _parsed(view: memoryview, meta: int, count: int, digest: str) -> Head:
+    table = SMALLEST + meta
+    about = loads(view[SMALLEST:table])
     entries = tuple(
-        Entry(item, size + offset, length, value.hex(), bool(flags & FAILED))
-        for item, offset, length, flags, value in rows
+        Entry(item, view.nbytes + offset, length, value.hex(), bool(flags & FAILED))
+        for item, offset, length, flags, value in _ENTRY.iter_unpack(
+            view[table : table + count * _ENTRY.size]
+        )
     )
-    return Head(about["job"], about["slot"], entries, size, digest, about["note"])
+    mac = bytes(view[SMALLEST - 32 : SMALLEST])
+    return Head(about["job"], about["slot"], entries, view.nbytes, digest, mac, about["note"])
 
 
 def _bound(head: Head, job: str | None, slot: str | None, uri: str | None) -> Head:
