@@ -13,12 +13,14 @@
     │   ├── WorkerDied               BrokenProcessPool: the process that ran it is gone
     │   │   └── WorkerOutOfMemory    MemoryError: the kernel's OOM killer took it
     │   ├── TaskTimeout              TimeoutError
+    │   ├── FunctionNotLoadable      UnpicklingError, in the worker
     │   ├── ItemNotLoadable          UnpicklingError, in the worker
     │   ├── ResultNotPicklable       PicklingError, in the worker
     │   ├── ResultNotLoadable        UnpicklingError, in the caller
     │   └── ExceptionNotPortable     the task's own exception could not cross processes
     ├── RemoteTraceback              the cause of a task's exception: index, worker, remote traceback
     ├── TasksFailed                  the summary of all failed tasks of one map, with what finished
+    ├── Preempted                    SystemExit: SIGTERM came; the exit status is 143
     ├── PoolClosed                   RuntimeError and ValueError, as the two standard pools raise
     ├── ScratchFull                  OSError: no room for a payload between two processes
     ├── StoreError                   OSError
@@ -152,6 +154,10 @@ class TaskTimeout(TaskError, TimeoutError):
     """The task ran longer than ``timeout=`` and its worker was stopped."""
 
 
+class FunctionNotLoadable(TaskError, pickle.UnpicklingError):
+    """The function arrived in the worker but could not be unpickled there."""
+
+
 class ItemNotLoadable(TaskError, pickle.UnpicklingError):
     """The item arrived in the worker but could not be unpickled there."""
 
@@ -209,6 +215,12 @@ class TasksFailed(RunwideError):
         super().__init__(message, **where)
         self.failures = tuple(failures)
         self.results = list(results)
+
+
+class Preempted(RunwideError, SystemExit):
+    """The process was asked to leave by SIGTERM; what had finished is kept. Uncaught, it exits with status 143."""
+
+    code = 143  # 128 + SIGTERM, as a shell has it
 
 
 class PoolClosed(RunwideError, RuntimeError, ValueError):

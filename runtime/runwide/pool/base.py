@@ -31,6 +31,7 @@ class Base:
         initializer: Called once in each worker before its first task.
         initargs: Arguments of ``initializer``.
         max_tasks: Tasks after which a worker is replaced by a fresh one.
+        max_memory: Resident bytes above which a worker is replaced by a fresh one, once it is free.
         on_event: Called with each `runwide.records.TaskEvent`.
     """
 
@@ -43,6 +44,7 @@ class Base:
         initializer: Callable[..., object] | None = None,
         initargs: tuple[Any, ...] = (),
         max_tasks: int | None = None,
+        max_memory: int | None = None,
         on_event: Callable[[TaskEvent], None] | None = None,
     ) -> None:
         if workers is not None and workers < 1:
@@ -62,6 +64,7 @@ class Base:
             scratch=transfer.Scratch.create(settings.read().scratch),
             initializer=prepared,
             max_tasks=max_tasks,
+            max_memory=max_memory,
             on_event=on_event,
         )
         self._feeders: set[Feeder] = set()

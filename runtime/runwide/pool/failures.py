@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import pickle
 import signal
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from runwide.errors import (
     ExceptionNotPortable,
+    FunctionNotLoadable,
     ItemNotLoadable,
     RemoteTraceback,
     ResultNotLoadable,
@@ -59,30 +61,57 @@ def of_result(error: BaseException, index: int, charges: Charges) -> Failure:
     return _failure(raised, FailureKind.PICKLING, index, charges, "")
 
 
-def of_death(
-    cause: Cause, index: int, charges: Charges, *, exitcode: int, timeout: float | None, peak_rss: int | None
-) -> Failure:
+@dataclass(frozen=True, slots=True)
+class Death:
+    """What is known of a worker's death.
+
+    Args:
+        cause: Why.
+        exitcode: Exit status, negative for a signal.
+        peak_rss: Highest resident memory that was seen, in bytes; 0 if none was.
+        last_words: Last lines that it wrote to standard error.
+    """
+
+    cause: Cause
+    exitcode: int
+    peak_rss: int = 0
+    last_words: str = ""
+
+
+def of_death(death: Death, index: int, charges: Charges, *, timeout: float | None) -> Failure:
     """The failure of a task whose worker died once too often."""
     raised: TaskError
-    if cause is Cause.TIMEOUT:
-        raised = TaskTimeout(
-            f"the task ran longer than {timeout} s and was stopped", item=index, hint="raise timeout="
+    if death.cause is Cause.TIMEOUT:
+        message = f"the task ran longer than {timeout} s and was stopped"
+        raised = TaskTimeout(message, item=index, hint="raise timeout=")
+    elif death.cause is Cause.OUT_OF_MEMORY:
+        message = f"the worker was killed for lack of memory{_peak(death)} ({_times(charges)})"
+        raised = WorkerOutOfMemory(
+            message, item=index, hint="use fewer workers or more memory", **_facts(death, charges)
         )
     else:
-        kind = WorkerOutOfMemory if cause is Cause.OUT_OF_MEMORY else WorkerDied
-        raised = kind(
-            f"the worker {describe(exitcode)} while it ran this task ({charges.starts} attempts)"
-            if cause is not Cause.OUT_OF_MEMORY
-            else f"the worker was killed by the kernel for lack of memory ({charges.starts} attempts)",
-            item=index,
-            exitcode=exitcode,
-            attempts=charges.starts,
-            peak_rss=peak_rss,
-            hint="use fewer workers or more memory"
-            if cause is Cause.OUT_OF_MEMORY
-            else "run this item alone to see why",
+        message = f"the worker {describe(death.exitcode)} while it ran this task ({_times(charges)})"
+        raised = WorkerDied(
+            message, item=index, hint="run this item alone to see why", **_facts(death, charges)
         )
-    return _failure(raised, _KINDS[cause], index, charges, "")
+    return _failure(raised, _KINDS[death.cause], index, charges, death.last_words)
+
+
+def _facts(death: Death, charges: Charges) -> dict[str, Any]:
+    return {
+        "exitcode": death.exitcode,
+        "attempts": charges.starts,
+        "peak_rss": death.peak_rss or None,
+        "stderr": death.last_words,
+    }
+
+
+def _times(charges: Charges) -> str:
+    return "1 attempt" if charges.starts == 1 else f"{charges.starts} attempts"
+
+
+def _peak(death: Death) -> str:
+    return f" at {death.peak_rss / 1e6:,.0f} MB" if death.peak_rss else ""
 
 
 def describe(exitcode: int) -> str:
@@ -102,13 +131,19 @@ def describe(exitcode: int) -> str:
 
 def _failure(raised: BaseException, kind: FailureKind, index: int, charges: Charges, text: str) -> Failure:
     if text and raised.__cause__ is None:
-        raised.__cause__ = RemoteTraceback("raised in a worker", item=index, traceback=text)
+        raised.__cause__ = RemoteTraceback("in a worker", item=index, traceback=text)
     name = type(raised).__qualname__
     message = getattr(raised, "message", None) or str(raised)
     return Failure(index, kind, name, message, text, charges.starts, raised)
 
 
 def _pickling(what: str, message: str, index: int) -> BaseException:
+    if what == "function":
+        return FunctionNotLoadable(
+            f"the function cannot be unpickled in the worker: {message}",
+            item=index,
+            hint="make what it needs importable there",
+        )
     if what == "item":
         return ItemNotLoadable(
             f"the item cannot be unpickled in the worker: {message}",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import selectors
 import signal
 import socket
@@ -13,38 +14,33 @@ from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from runwide.errors import ItemNotPicklable, PoolClosed, ScratchFull, WorkerDied
-from runwide.host import memory
+from runwide.errors import PoolClosed, Preempted, WorkerDied
 from runwide.log import Log
-from runwide.pool import failures, policy, transfer, worker
+from runwide.pool import failures, outbox, policy, transfer, worker
+from runwide.pool.crew import Crew, Timing
+from runwide.pool.dispatch import Dispatcher
+from runwide.pool.memory_watch import MemoryWatch
+from runwide.pool.output import Output
 from runwide.pool.policy import Cause
-from runwide.pool.slot import Chunk, Slot, SlotOptions
+from runwide.pool.slot import SlotOptions, split
 from runwide.records import Failure, FailureKind, TaskEvent
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from runwide.pool.call import Call, Tasks
+    from runwide.pool.slot import Chunk, Slot
 
 _log = Log("pool")
 
-START_SECONDS = 60.0
-"""A worker that has not said hello by then is replaced: imports of a cold disk take seconds, not minutes."""
-
-START_FAILURES = 3
-"""Deaths in a row before the first hello after which the environment, not a task, is to blame."""
-
-EXIT_SECONDS = 5.0
-"""How long a worker that was asked to leave may take before it is killed."""
-
 
 class Scheduler:
-    """The pool's only thread; everything that is not thread-safe happens on it.
+    """The pool's thread; everything that is not thread-safe happens on it.
 
     Invariants:
         - A task is in exactly one place: its source, ``call.again``, or one chunk of one slot.
         - Every task that was taken ends in exactly one ``values`` or ``failure`` of its sink.
-        - Nothing on this thread waits for a worker: sockets do not block, dead processes are waited for by pidfd.
+        - Nothing on this thread waits for a worker: sockets do not block, and a process is reaped when it has ended.
 
     Args:
         workers: Number of workers; they are started when there is something to do.
@@ -53,6 +49,8 @@ class Scheduler:
         initializer: A pickled callable that each worker calls before its first task.
         on_event: Called with each `TaskEvent`, on the scheduler's thread.
         max_tasks: Tasks after which a worker is replaced.
+        max_memory: Resident bytes above which a worker is replaced once it is free.
+        timing: How long things may take.
     """
 
     def __init__(
@@ -64,30 +62,33 @@ class Scheduler:
         initializer: transfer.Dumped | None = None,
         on_event: Callable[[TaskEvent], None] | None = None,
         max_tasks: int | None = None,
+        max_memory: int | None = None,
+        timing: Timing | None = None,
     ) -> None:
-        self.workers = workers
-        self.scratch = scratch
+        self._scratch = scratch
         self._on_event = on_event
         self._max_tasks = max_tasks
-        self._wanted = workers
-        self._slots: dict[int, Slot] = {}
-        self._retired: list[Slot] = []
+        self._timing = timing or Timing()
         self._calls: deque[Call] = deque()
         self._requests: deque[Callable[[], None]] = deque()
         self._start_failures = 0
-        self._oom_seen = memory.oom_kills() or 0
+        self._drained_at: float | None = None
         self._closing = False
         self._killing = False
         self._functions = count()
-        self._options = SlotOptions(
-            scratch, env, None if initializer is None else self.function_payload(initializer)
-        )
+        self._output = Output()
+        # Its writing end is open in this process only: workers see its end when the process ends, however it does.
+        self._alive, self._lifeline = os.pipe()
+        prepared = None if initializer is None else self.function_payload(initializer)
         self._selector = selectors.DefaultSelector()
-        self._bell, bell = socket.socketpair()
-        bell.setblocking(False)
+        options = SlotOptions(scratch, self._output, self._alive, env, prepared)
+        self._crew = Crew(options, self._timing, self._selector)
+        self._dispatcher = Dispatcher(self._crew, self._calls, scratch, workers, max_tasks)
+        self._memory = MemoryWatch(self._timing.memory_seconds, max_memory)
+        self._bell, self._bell_end = socket.socketpair()
         self._bell.setblocking(False)
-        self._selector.register(bell, selectors.EVENT_READ, None)
-        self._bell_end = bell
+        self._bell_end.setblocking(False)
+        self._selector.register(self._bell_end, selectors.EVENT_READ, None)
         self._lock = threading.Lock()
         self.thread = threading.Thread(target=self._main, name="runwide-pool", daemon=True)
         self.thread.start()
@@ -96,9 +97,8 @@ class Scheduler:
 
     def function_payload(self, dumped: transfer.Dumped) -> tuple[str | None, Any]:
         """Where workers find a pickled function: in the message, or in a file that all of them map."""
-        path, entries = transfer.seal(
-            [(transfer.FRAME, *dumped)], self.scratch.tagged(f"function-{next(self._functions)}")
-        )
+        scratch = self._scratch.tagged(f"function-{next(self._functions)}")
+        path, entries = transfer.seal([(transfer.FRAME, *dumped)], scratch)
         return path, entries[0]
 
     def check_open(self) -> None:
@@ -126,6 +126,11 @@ class Scheduler:
         self._requests.append(lambda: self._cancel(call))
         self.ring()
 
+    def drain(self, grace: float) -> None:
+        """Start nothing more; what runs may go on for so many seconds, then all calls end with `Preempted`."""
+        self._drained_at = time.monotonic() + grace
+        self.ring()
+
     def ring(self) -> None:
         """Make the scheduler look: items, a call or a request have come."""
         with suppress(OSError):  # full: it will look anyway; closed: there is nobody to look
@@ -138,7 +143,7 @@ class Scheduler:
             self._killing = self._killing or kill
         self.ring()
 
-    # On the scheduler's thread
+    # The loop
 
     def _main(self) -> None:
         # Workers start with Ctrl-C blocked, so that it cannot strike before they ignore it.
@@ -146,10 +151,9 @@ class Scheduler:
         try:
             while self._has_work():
                 self._turn()
-            if not self._killing:
-                self._wait_for_exits()
         except BaseException as error:
             _log.error("pool.broken", error=repr(error))
+            self._killing = True
             self._fail_all(error)
             raise
         finally:
@@ -163,7 +167,10 @@ class Scheduler:
         return not self._killing and (bool(self._calls) or not closing)
 
     def _turn(self) -> None:
-        self._dispatch()
+        if self._drained_at is None:
+            self._dispatcher.dispatch()
+        else:
+            self._finish_draining(self._drained_at)
         for key, mask in self._selector.select(0 if self._look_again() else self._patience()):
             slot = key.data
             if slot is None:
@@ -176,10 +183,13 @@ class Scheduler:
                 self._on_death(slot)
         self._stop_overdue()
 
-    def _hear_bell(self) -> None:
-        with suppress(BlockingIOError):
-            while self._bell_end.recv(4096):
-                pass
+    def _patience(self) -> float | None:
+        waits = [self._crew.patience()]
+        if self._crew.busy:
+            waits.append(self._memory.seconds)
+        if self._drained_at is not None and self._calls:
+            waits.append(max(0.0, self._drained_at - time.monotonic()))
+        return min((wait for wait in waits if wait is not None), default=None)
 
     def _look_again(self) -> bool:
         """Tell the feeders that their calls wait for items; whether there is something to do before waiting."""
@@ -192,33 +202,44 @@ class Scheduler:
                     return True
         return False
 
+    def _hear_bell(self) -> None:
+        with suppress(BlockingIOError):
+            while self._bell_end.recv(4096):
+                pass
+
+    def _stop_overdue(self) -> None:
+        for slot in self._crew.overdue():
+            slot.timed_out = bool(slot.chunks)
+            self._on_death(slot)
+        victim = self._memory.look(self._crew)
+        if victim is not None:
+            victim.too_large = True
+            self._on_death(victim)
+
+    # What workers say
+
     def _attend(self, slot: Slot, mask: int) -> None:
         if mask & selectors.EVENT_WRITE:
             slot.channel.flush()
-            self._watch(slot)
-        for message in slot.channel.receive():
-            self._on_message(slot, message)
+            self._crew.watch(slot)
+        self._hear(slot)
         if slot.channel.closed and not slot.gone:
             self._on_death(slot)
 
-    def _on_message(self, slot: Slot, message: Any) -> None:
-        kind, *content = message
-        if kind == worker.RESULTS:
-            self._on_results(slot, *content)
-        elif kind == worker.DONE:
-            self._on_done(slot, *content)
-        elif kind == worker.BROKEN:
-            self._on_broken(slot, *content)
-        elif kind == worker.READY:
-            slot.ready = True
-            self._start_failures = 0
-        elif kind == worker.UNFIT:
-            failure = failures.of_entry(content[0], 0, policy.NO_CHARGES)
-            error = WorkerDied(
-                f"the initializer failed: {failure.type}: {failure.message}", hint="mend the initializer"
-            )
-            error.__cause__ = failure.exception
-            self._fail_all(error)
+    def _hear(self, slot: Slot) -> None:
+        for kind, *content in slot.channel.receive():
+            self._hears[kind](self, slot, *content)
+
+    def _on_ready(self, slot: Slot) -> None:
+        slot.ready = True
+        self._start_failures = 0
+
+    def _on_unfit(self, slot: Slot, entry: tuple[Any, ...]) -> None:  # noqa: ARG002 - as all of these
+        failure = failures.of_entry(entry, 0, policy.NO_CHARGES)
+        message = f"the initializer failed: {failure.type}: {failure.message}"
+        error = WorkerDied(message, hint="mend the initializer")
+        error.__cause__ = failure.exception
+        self._fail_all(error)
 
     def _on_results(self, slot: Slot, path: str | None, entries: list[Any], times: list[Any]) -> None:
         chunk = slot.chunks[0]
@@ -227,7 +248,7 @@ class Scheduler:
         slot.tasks_run += len(entries)
         chunk.payload += sum(map(transfer.entry_size, entries))
         mapping = transfer.open_mapping(path)
-        self._report("task.ended", slot, chunk, first, times)
+        self._report(slot, chunk, first, times)
         if chunk.call.over:
             return
         if tuple not in set(map(type, entries)):
@@ -260,10 +281,13 @@ class Scheduler:
 
     def _on_done(self, slot: Slot, seconds: float) -> None:
         chunk = slot.chunks.popleft()
-        chunk.call.running -= 1
-        chunk.call.pace = chunk.call.pace.after(tasks=len(chunk), seconds=seconds, payload=chunk.payload)
-        if self._max_tasks is not None and slot.tasks_run >= self._max_tasks:
-            self._retire(slot)
+        call = chunk.call
+        call.running -= 1
+        call.pace = call.pace.after(tasks=len(chunk), seconds=seconds, payload=chunk.payload)
+        if not slot.chunks and (
+            slot.worn or (self._max_tasks is not None and slot.tasks_run >= self._max_tasks)
+        ):
+            self._crew.retire(slot)
 
     def _on_broken(self, slot: Slot, entry: tuple[Any, ...]) -> None:
         """The worker could not load the function or the payload: no task of the chunk can run."""
@@ -272,256 +296,79 @@ class Scheduler:
         for index in range(chunk.tasks.first, chunk.tasks.first + len(chunk)):
             chunk.call.sink.failure(failures.of_entry(entry, index, chunk.tasks.charges.started()))
 
+    _hears: Mapping[str, Callable[..., None]] = {
+        worker.READY: _on_ready,
+        worker.UNFIT: _on_unfit,
+        outbox.RESULTS: _on_results,
+        worker.DONE: _on_done,
+        worker.BROKEN: _on_broken,
+    }
+
     # Death
 
     def _on_death(self, slot: Slot) -> None:
+        """Bury a worker, or kill it first; what it had sent is kept, what it held is tried again or given up."""
+        slot.process.kill_tree()
         doing = slot.status.read()
-        exitcode = self._bury(slot)
+        self._hear(slot)
+        exitcode = self._crew.bury(slot)
         if (slot.leaving or slot.stopped) and not slot.chunks:
             return
-        if not slot.ready:
-            self._on_failed_start(exitcode)
         cause = self._cause(slot, exitcode)
-        _log.warning(
-            "worker.died", worker=slot.number, pid=slot.process.pid, exitcode=exitcode, cause=cause.value
-        )
-        guilty = next(
-            (chunk for chunk in slot.chunks if chunk.number == doing.chunk and not slot.stopped), None
-        )
+        if not slot.stopped:
+            _log.warning(
+                "worker.died", worker=slot.number, pid=slot.process.pid, exitcode=exitcode, cause=cause.value
+            )
         for chunk in reversed(slot.chunks):
             chunk.call.running -= 1
-            self._salvage(chunk, doing.position if chunk is guilty else None, cause, exitcode, slot)
+            if not chunk.call.over:
+                guilty = doing.position if chunk.number == doing.chunk and not slot.stopped else None
+                self._salvage(chunk, guilty, cause, exitcode, slot)
         if cause is Cause.OUT_OF_MEMORY:
-            self._wanted = max(1, self._wanted - 1)
-            _log.warning("pool.narrowed", workers=self._wanted, reason="out of memory")
-
-    def _bury(self, slot: Slot) -> int:
-        """Take a dead worker out of the pool; what it had sent before is not lost."""
-        slot.process.kill_tree()
-        for message in slot.channel.receive():
-            self._on_message(slot, message)
-        exitcode = slot.process.exitcode()
-        self._drop(slot)
-        return -9 if exitcode is None else exitcode
+            self._dispatcher.narrow()
+            _log.warning("pool.narrowed", workers=self._dispatcher.wanted, reason="out of memory")
+        if not slot.ready:
+            self._on_failed_start(slot, exitcode)
 
     def _cause(self, slot: Slot, exitcode: int) -> Cause:
-        counted = memory.oom_kills() or 0
+        if slot.too_large:
+            return Cause.OUT_OF_MEMORY
         cause = policy.cause_of_death(
-            exitcode, timed_out=slot.timed_out, oom_credits=counted - self._oom_seen
+            exitcode, timed_out=slot.timed_out, oom_credits=self._memory.new_kills()
         )
         if cause is Cause.OUT_OF_MEMORY:
-            self._oom_seen += 1  # one credit a death: two workers may have been killed in one turn
+            self._memory.use_up_kill()
         return cause
 
     def _salvage(self, chunk: Chunk, guilty: int | None, cause: Cause, exitcode: int, slot: Slot) -> None:
-        call = chunk.call
-        if call.over:
-            return
-        start = chunk.ended
-        if guilty is None or guilty < start:
-            if start < len(chunk):
-                call.again.appendleft(chunk.tasks.part(start))
-            return
-        if guilty + 1 < len(chunk):
-            call.again.appendleft(chunk.tasks.part(guilty + 1))
-        self._charge(call, chunk.tasks.part(guilty, guilty + 1), cause, exitcode, slot)
-        if start < guilty:
-            call.again.appendleft(chunk.tasks.part(start, guilty))
+        before, task, after = split(chunk, guilty)
+        again = chunk.call.again
+        if after is not None:
+            again.appendleft(after)
+        if task is not None:
+            self._charge(chunk.call, task, cause, exitcode, slot)
+        if before is not None:
+            again.appendleft(before)
 
     def _charge(self, call: Call, task: Tasks, cause: Cause, exitcode: int, slot: Slot) -> None:
         charges = task.charges.started().crashed()
-        if cause is not Cause.TIMEOUT and call.budget.allows(charges):
+        tried_again = cause is not Cause.TIMEOUT and call.budget.allows(charges)
+        self._emit("task.retried" if tried_again else "task.failed", slot, task.first, charges, cause.value)
+        if tried_again:
             task.charges = charges
             task.alone = cause is Cause.OUT_OF_MEMORY
             call.again.append(task)
-            self._emit("task.retried", slot, task.first, charges, describe=cause.value)
             return
-        failure = failures.of_death(
-            cause, task.first, charges, exitcode=exitcode, timeout=call.budget.timeout, peak_rss=None
-        )
-        self._emit("task.failed", slot, task.first, charges, describe=cause.value)
-        call.sink.failure(failure)
+        death = failures.Death(cause, exitcode, slot.peak_rss, slot.last_words())
+        call.sink.failure(failures.of_death(death, task.first, charges, timeout=call.budget.timeout))
 
-    def _on_failed_start(self, exitcode: int) -> None:
+    def _on_failed_start(self, slot: Slot, exitcode: int) -> None:
         self._start_failures += 1
-        if self._start_failures >= START_FAILURES:
-            self._fail_all(
-                WorkerDied(
-                    f"no worker starts: the last one {failures.describe(exitcode)}",
-                    exitcode=exitcode,
-                    hint="see what it wrote to standard error",
-                )
-            )
-
-    # Work
-
-    def _dispatch(self) -> None:
-        if not self._calls:
-            return
-        alone = next(((call, task) for call in self._calls for task in call.again if task.alone), None)
-        if alone is not None:
-            self._dispatch_alone(*alone)
-            return
-        self._start_workers()
-        for slot in list(self._slots.values()):
-            while self._takes_work(slot):
-                if not self._feed(slot):
-                    break
-            self._watch(slot)
-
-    def _dispatch_alone(self, call: Call, task: Tasks) -> None:
-        if any(slot.chunks for slot in self._slots.values()):
-            return
-        if not self._slots:
-            self._open_slot()
-        slot = next((slot for slot in self._slots.values() if slot.idle), None)
-        if slot is not None:
-            call.again.remove(task)
-            task.alone = False
-            self._send(slot, call, task)
-            self._watch(slot)
-
-    def _takes_work(self, slot: Slot) -> bool:
-        if not slot.ready or slot.leaving:
-            return False
-        if not slot.chunks:
-            return True
-        if len(slot.chunks) > 1 or self._max_tasks is not None:
-            return False
-        chunk = slot.chunks[0]
-        return policy.may_prefetch(
-            chunk.call.pace,
-            tasks=len(chunk),
-            available=chunk.call.source.available(),
-            workers=self.workers,
-        )
-
-    def _feed(self, slot: Slot) -> bool:
-        """Send one chunk of the next call that has work; the calls take turns."""
-        for _ in range(len(self._calls)):
-            call = self._calls[0]
-            self._calls.rotate(-1)
-            tasks = self._take(call, slot)
-            if tasks is not None:
-                self._send(slot, call, tasks)
-                return True
-        return False
-
-    def _take(self, call: Call, slot: Slot) -> Tasks | None:
-        if call.again:
-            return call.again.popleft()
-        available = call.source.available()
-        if not available:
-            return None
-        size = call.chunksize or policy.chunk_size(
-            call.pace, available=available, final=call.source.closed or call.sink.claims, workers=self.workers
-        )
-        if self._max_tasks is not None:
-            size = min(size, self._max_tasks - slot.tasks_run)
-        return call.source.take(size)
-
-    def _send(self, slot: Slot, call: Call, tasks: Tasks) -> None:
-        entries, tasks = self._entries(call, tasks)
-        if not entries:
-            return
-        payload = sum(map(transfer.entry_size, entries))
-        chunk = Chunk(call, tasks, payload)
-        try:
-            path, sealed = transfer.seal(entries, self.scratch.tagged(f"{slot.tag}-in"))
-        except ScratchFull as error:
-            for index in range(tasks.first, tasks.first + len(entries)):
-                call.sink.failure(
-                    Failure(index, FailureKind.PICKLING, "ScratchFull", error.message, exception=error)
-                )
-            return
-        slot.send_function(call)
-        slot.chunks.append(chunk)
-        call.running += 1
-        slot.channel.send((worker.RUN, call.number, chunk.number, path, sealed))
-
-    def _entries(self, call: Call, tasks: Tasks) -> tuple[list[Any], Tasks]:
-        """Pickle items up to the first that cannot be, or is not wanted any more; the rest goes back."""
-        if not call.sink.claims and all(map(transfer.is_scalar, tasks.items)):
-            return list(tasks.items), tasks
-        entries: list[Any] = []
-        for position, item in enumerate(tasks.items):
-            if call.sink.claim(tasks.first + position):
-                if transfer.is_scalar(item):
-                    entries.append(item)
-                    continue
-                try:
-                    entries.append((transfer.FRAME, *transfer.dump_by_value(item)))
-                    continue
-                except Exception as error:
-                    call.sink.failure(_not_picklable(error, tasks.first + position))
-            if position + 1 < len(tasks.items):
-                call.again.appendleft(tasks.part(position + 1))
-            return entries, tasks.part(0, position)
-        return entries, tasks
-
-    # Workers come and go
-
-    def _start_workers(self) -> None:
-        waiting = sum(len(call.again) + call.source.available() for call in self._calls)
-        free = sum(1 for slot in self._slots.values() if not slot.chunks)
-        for _ in range(min(self._wanted - len(self._slots), waiting - free)):
-            self._open_slot()
-
-    def _open_slot(self) -> None:
-        number = next(number for number in count() if number not in self._slots)
-        slot = self._slots[number] = Slot(number, self._options)
-        self._selector.register(slot.channel, selectors.EVENT_READ, slot)
-        self._selector.register(slot.process.sentinel, selectors.EVENT_READ, slot)
-
-    def _watch(self, slot: Slot) -> None:
-        """Ask the selector for room to write only while something waits to be written."""
-        wanted = selectors.EVENT_READ | (selectors.EVENT_WRITE if slot.channel.wants_to_write else 0)
-        if self._selector.get_key(slot.channel).events != wanted:
-            self._selector.modify(slot.channel, wanted, slot)
-
-    def _retire(self, slot: Slot) -> None:
-        """Let a worker leave and its place be taken; it is attended until it has."""
-        slot.leave()
-        del self._slots[slot.number]
-        self._retired.append(slot)
-
-    def _drop(self, slot: Slot) -> None:
-        self._selector.unregister(slot.channel)
-        self._selector.unregister(slot.process.sentinel)
-        slot.gone = True
-        slot.close()
-        if self._slots.get(slot.number) is slot:
-            del self._slots[slot.number]
-        else:
-            self._retired.remove(slot)
-
-    # Time
-
-    def _patience(self) -> float | None:
-        deadlines = [self._deadline(slot) for slot in (*self._slots.values(), *self._retired)]
-        nearest = min((deadline for deadline in deadlines if deadline is not None), default=None)
-        return None if nearest is None else max(0.0, nearest - time.monotonic())
-
-    def _deadline(self, slot: Slot) -> float | None:
-        """When something must have happened in this slot, on the monotonic clock."""
-        if not slot.ready:
-            return slot.started_at + START_SECONDS
-        if not slot.chunks:
-            return None
-        timeout = slot.chunks[0].call.budget.timeout
-        if timeout is None:
-            return None
-        doing = slot.status.read()
-        if doing.position is None or doing.chunk != slot.chunks[0].number:
-            return time.monotonic() + timeout
-        return doing.started + timeout
-
-    def _stop_overdue(self) -> None:
-        for slot in (*self._slots.values(), *self._retired):
-            deadline = self._deadline(slot)
-            if deadline is not None and time.monotonic() >= deadline:
-                slot.timed_out = slot.ready
-                self._on_death(slot)
+        if self._start_failures >= self._timing.start_failures:
+            self._start_failures = 0
+            message = f"no worker starts: the last one {failures.describe(exitcode)}"
+            error = WorkerDied(message, exitcode=exitcode, stderr=slot.last_words(), hint="see its .stderr")
+            self._fail_all(error)
 
     # Ends
 
@@ -530,10 +377,16 @@ class Scheduler:
             self._release(call)
             call.sink.finished()
 
+    def _finish_draining(self, deadline: float) -> None:
+        if not self._crew.busy or time.monotonic() >= deadline:
+            self._fail_all(
+                Preempted("stopped by SIGTERM; what had finished is kept", hint="run it again to go on")
+            )
+
     def _release(self, call: Call) -> None:
         call.over = True
         self._calls.remove(call)
-        for slot in self._slots.values():
+        for slot in self._crew:
             slot.forget(call)
         if call.function[0] is not None:
             Path(call.function[0]).unlink(missing_ok=True)
@@ -542,7 +395,7 @@ class Scheduler:
         if call.over:
             return
         self._release(call)
-        for slot in list(self._slots.values()):
+        for slot in list(self._crew):
             if slot.chunks and slot.chunks[0].call is call:
                 slot.stopped = True
                 self._on_death(slot)
@@ -552,66 +405,44 @@ class Scheduler:
             self._release(call)
             call.sink.broken(error)
 
-    def _wait_for_exits(self) -> None:
-        for slot in self._slots.values():
-            slot.leave()
-        deadline = time.monotonic() + EXIT_SECONDS
-        for slot in (*self._slots.values(), *self._retired):
-            while slot.channel.wants_to_write and time.monotonic() < deadline:
-                slot.channel.flush()
-                time.sleep(0.001)
-            slot.process.wait(max(0.0, deadline - time.monotonic()))
-
     def _end(self) -> None:
         self._fail_all(
-            PoolClosed(
-                "the pool was closed before the work was done", hint="leave its block after the results"
-            )
+            PoolClosed("the pool was closed before the work was done", hint="close it after the results")
         )
-        for slot in (*self._slots.values(), *self._retired):
-            with suppress(Exception):
-                slot.close()
+        self._crew.close(kill=self._killing)
         self._selector.close()
+        self._output.close()
+        for descriptor in (self._alive, self._lifeline):
+            os.close(descriptor)
         self._bell.close()
         self._bell_end.close()
-        self.scratch.remove()
+        self._scratch.remove()
 
     # Events
 
-    def _report(
-        self, name: str, slot: Slot, chunk: Chunk, first: int, times: list[tuple[float, float]]
-    ) -> None:
+    def _report(self, slot: Slot, chunk: Chunk, first: int, times: list[tuple[float, float]]) -> None:
         if self._on_event is None:
             return
         offset = time.time() - time.monotonic()
         attempt = chunk.tasks.charges.starts + 1
+        pid, number = slot.process.pid, slot.number
         for index, (started, ended) in enumerate(times, chunk.tasks.first + first):
+            seconds = ended - started
             self._on_event(
-                TaskEvent(
-                    name,
-                    ended + offset,
-                    index,
-                    slot.number,
-                    slot.process.pid,
-                    attempt,
-                    seconds=ended - started,
-                )
+                TaskEvent("task.ended", ended + offset, index, number, pid, attempt, seconds, slot.peak_rss)
             )
 
-    def _emit(self, name: str, slot: Slot, index: int, charges: policy.Charges, *, describe: str) -> None:
+    def _emit(self, name: str, slot: Slot, index: int, charges: policy.Charges, detail: str) -> None:
         if self._on_event is not None:
-            self._on_event(
-                TaskEvent(
-                    name, time.time(), index, slot.number, slot.process.pid, charges.starts, detail=describe
-                )
+            pid = slot.process.pid
+            event = TaskEvent(
+                name,
+                time.time(),
+                index,
+                slot.number,
+                pid,
+                charges.starts,
+                peak_rss=slot.peak_rss,
+                detail=detail,
             )
-
-
-def _not_picklable(error: Exception, index: int) -> Failure:
-    raised = ItemNotPicklable(
-        f"the item cannot be pickled: {type(error).__name__}: {error}",
-        item=index,
-        hint="pass plain data, or build it in the function",
-    )
-    raised.__cause__ = error
-    return Failure(index, FailureKind.PICKLING, "ItemNotPicklable", raised.message, exception=raised)
+            self._on_event(event)

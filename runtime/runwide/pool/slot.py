@@ -6,6 +6,7 @@ import os
 import socket
 import time
 from collections import deque
+from contextlib import ExitStack
 from dataclasses import dataclass
 from itertools import count
 from multiprocessing.connection import Connection
@@ -14,12 +15,15 @@ from typing import TYPE_CHECKING, Any
 
 from runwide.pool import process, worker
 from runwide.pool.channel import Channel
+from runwide.pool.output import STDERR, STDOUT
+from runwide.pool.station import Lines, Station
 from runwide.pool.status import StatusWords
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from runwide.pool.call import Call, Tasks
+    from runwide.pool.output import Output
     from runwide.pool.transfer import Scratch
 
 _chunks = count(1)
@@ -42,17 +46,36 @@ class Chunk:
         return len(self.tasks.items)
 
 
+def split(chunk: Chunk, guilty: int | None) -> tuple[Tasks | None, Tasks | None, Tasks | None]:
+    """What a dead worker's chunk leaves: tasks that had ended but not arrived, the guilty one, those not begun.
+
+    Args:
+        chunk: Its first ``ended`` results have arrived.
+        guilty: Position of the task that ran when the worker died; None if it ran none of them.
+    """
+    tasks, ended, size = chunk.tasks, chunk.ended, len(chunk)
+    if guilty is None or guilty < ended:
+        return (tasks.part(ended) if ended < size else None), None, None
+    before = tasks.part(ended, guilty) if ended < guilty else None
+    after = tasks.part(guilty + 1) if guilty + 1 < size else None
+    return before, tasks.part(guilty, guilty + 1), after
+
+
 @dataclass(frozen=True, slots=True)
 class SlotOptions:
     """How workers are started.
 
     Args:
         scratch: The pool's payload directories.
+        output: What passes on what they print.
+        alive: Reading end of a pipe that is open for writing in this process only.
         env: Variables of the worker processes.
         initializer: Payload of what a worker calls first.
     """
 
     scratch: Scratch
+    output: Output
+    alive: int
     env: Mapping[str, str]
     initializer: tuple[str | None, Any] | None = None
 
@@ -63,13 +86,18 @@ class Slot:
     def __init__(self, number: int, options: SlotOptions) -> None:
         self.number = number
         self.tag = f"w{number}-{next(_generations)}"
-        self._scratch = options.scratch
+        self._options = options
+        self.rss = 0
+        self.peak_rss = 0
         self.chunks: deque[Chunk] = deque()
         self.functions: set[int] = set()
         self.ready = False
         self.leaving = False
-        self.timed_out = False
-        self.stopped = False
+        self.exit_deadline: float | None = None
+        self.timed_out = False  # past its task's timeout
+        self.too_large = False  # stopped before the kernel stops everybody
+        self.stopped = False  # its call was cancelled
+        self.worn = False  # to be replaced once it is free
         self.gone = False
         self.tasks_run = 0
         self.started_at = time.monotonic()
@@ -77,26 +105,41 @@ class Slot:
         self.status = StatusWords(self._status_path)
         ours, theirs = socket.socketpair()
         self.channel = Channel(ours)
+        self.stdout, stdout = options.output.pipe()
+        self.stderr, stderr = options.output.pipe()
+        directories, tag = options.scratch.directories, f"{self.tag}-out"
+        station = Station(f"runwide-w{number}", self._status_path, directories, tag, os.getpid())
         try:
-            handed = Connection(theirs.detach())
-            with handed:  # our copy of the worker's end is closed, so that its death is an end of file
-                directories, tag = options.scratch.directories, f"{self.tag}-out"
+            # Our copies of the worker's ends are closed, so that its death is an end of file.
+            with ExitStack() as handed:
+                ends = [
+                    handed.enter_context(Connection(end))
+                    for end in (theirs.detach(), os.dup(options.alive), stdout, stderr)
+                ]
                 self.process = process.start(
-                    worker.main,
-                    (handed, worker.Station(self._status_path, directories, tag, os.getpid())),
-                    name=f"runwide-worker-{number}",
-                    env=options.env,
+                    worker.main, (Lines(*ends), station), name=f"runwide-worker-{number}", env=options.env
                 )
         except BaseException:
-            self.channel.close()
-            self.status.close()
+            self._release()
             raise
+        options.output.watch(self.stdout, STDOUT)
+        options.output.watch(self.stderr, STDERR)
         self.channel.send((worker.PREPARE, *(options.initializer or (None, None))))
 
     @property
     def idle(self) -> bool:
         """Whether it could start a task at once."""
         return self.ready and not self.chunks and not self.leaving
+
+    def task_deadline(self) -> float | None:
+        """When the running task must have ended, on the monotonic clock; None for no limit."""
+        timeout = self.chunks[0].call.budget.timeout
+        if timeout is None:
+            return None
+        doing = self.status.read()
+        if doing.position is None or doing.chunk != self.chunks[0].number:
+            return time.monotonic() + timeout
+        return doing.started + timeout
 
     def send_function(self, call: Call) -> None:
         """Give the worker the function of a call, once."""
@@ -110,17 +153,27 @@ class Slot:
             self.functions.discard(call.number)
             self.channel.send((worker.FORGET, call.number))
 
-    def leave(self) -> None:
-        """Ask the worker to leave when it has done what it was sent."""
+    def leave(self, deadline: float) -> None:
+        """Ask the worker to leave when it has done what it was sent, and by when."""
         if not self.leaving:
             self.leaving = True
+            self.exit_deadline = deadline
             self.channel.send((worker.EXIT,))
 
     def close(self) -> None:
         """Kill the process if it still runs, and release everything of this slot."""
         self.process.kill_tree()
         self.process.close()
+        self._release()
+
+    def last_words(self) -> str:
+        """The last lines that the worker wrote to standard error."""
+        return "\n".join(self.stderr.last)
+
+    def _release(self) -> None:
+        self._options.output.finish(self.stdout)
+        self._options.output.finish(self.stderr)
         self.channel.close()
         self.status.close()
         Path(self._status_path).unlink(missing_ok=True)
-        self._scratch.forget(self.tag)
+        self._options.scratch.forget(self.tag)

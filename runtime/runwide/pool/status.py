@@ -11,7 +11,7 @@ import os
 import time
 from dataclasses import dataclass
 
-_CHUNK, _POSITION, _STARTED = range(3)
+_CHUNK, _POSITION, _STARTED, _FIRST = range(4)
 _BYTES = 64  # one cache line
 
 
@@ -42,9 +42,10 @@ class StatusWords:
             os.close(descriptor)
         self.words = memoryview(self._map).cast("Q")
 
-    def begin(self, chunk: int) -> None:
-        """The worker takes up a chunk."""
+    def begin(self, chunk: int, first: int) -> None:
+        """The worker takes up a chunk, whose first item has this index."""
         self.words[_POSITION] = 0
+        self.words[_FIRST] = first
         self.words[_CHUNK] = chunk
 
     def enter(self, position: int) -> None:
@@ -55,6 +56,11 @@ class StatusWords:
     def leave(self) -> None:
         """The worker is between tasks."""
         self.words[_POSITION] = 0
+
+    def item(self) -> int | None:
+        """Index of the item that runs now."""
+        position = self.words[_POSITION]
+        return self.words[_FIRST] + position - 1 if position else None
 
     def read(self) -> Doing:
         """What the worker is, or was last, doing."""

@@ -1,0 +1,173 @@
+"""Which tasks go to which worker next, pickled and sent."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from runwide.errors import ItemNotPicklable, ScratchFull
+from runwide.pool import policy, transfer, worker
+from runwide.pool.slot import Chunk
+from runwide.records import Failure, FailureKind
+
+if TYPE_CHECKING:
+    from collections import deque
+
+    from runwide.pool.call import Call, Tasks
+    from runwide.pool.crew import Crew
+    from runwide.pool.slot import Slot
+
+
+class Dispatcher:
+    """Keeps each worker supplied, the calls taking turns.
+
+    Args:
+        crew: The workers.
+        calls: What there is to do.
+        scratch: Where large payloads go.
+        workers: Number of workers at most.
+        max_tasks: Tasks that one worker may run.
+    """
+
+    def __init__(
+        self, crew: Crew, calls: deque[Call], scratch: transfer.Scratch, workers: int, max_tasks: int | None
+    ) -> None:
+        self._crew = crew
+        self._calls = calls
+        self._scratch = scratch
+        self._workers = workers
+        self._max_tasks = max_tasks
+        self.wanted = workers
+
+    def narrow(self) -> None:
+        """Use one worker less from now on: together they need more memory than there is."""
+        self.wanted = max(1, self.wanted - 1)
+
+    def dispatch(self) -> None:
+        """Start workers and send chunks, as far as there is work and room."""
+        if not self._calls:
+            return
+        alone = next(((call, task) for call in self._calls for task in call.again if task.alone), None)
+        if alone is not None:
+            self._dispatch_alone(*alone)
+            return
+        self._adjust_crew()
+        for slot in list(self._crew.slots.values()):
+            while self._takes_work(slot) and self._feed(slot):
+                pass
+            self._crew.watch(slot)
+
+    def _dispatch_alone(self, call: Call, task: Tasks) -> None:
+        if self._crew.busy:
+            return
+        if not self._crew.slots:
+            self._crew.open()
+        slot = self._crew.idle()
+        if slot is not None:
+            call.again.remove(task)
+            task.alone = False
+            self._send(slot, call, task)
+            self._crew.watch(slot)
+
+    def _adjust_crew(self) -> None:
+        waiting = sum(len(call.again) + call.source.available() for call in self._calls)
+        for _ in range(min(self.wanted - len(self._crew.slots), waiting - self._crew.free())):
+            self._crew.open()
+        while len(self._crew.slots) > self.wanted and (spare := self._crew.idle()) is not None:
+            self._crew.retire(spare)
+
+    def _takes_work(self, slot: Slot) -> bool:
+        if not slot.ready or slot.leaving:
+            return False
+        if not slot.chunks:
+            return True
+        if len(slot.chunks) > 1 or self._max_tasks is not None or slot.worn:
+            return False
+        chunk = slot.chunks[0]
+        return policy.may_prefetch(
+            chunk.call.pace,
+            tasks=len(chunk),
+            available=chunk.call.source.available(),
+            workers=self._workers,
+        )
+
+    def _feed(self, slot: Slot) -> bool:
+        """Send one chunk of the next call that has work."""
+        for _ in range(len(self._calls)):
+            call = self._calls[0]
+            self._calls.rotate(-1)
+            tasks = self._take(call, slot)
+            if tasks is not None:
+                self._send(slot, call, tasks)
+                return True
+        return False
+
+    def _take(self, call: Call, slot: Slot) -> Tasks | None:
+        if call.again:
+            return call.again.popleft()
+        available = call.source.available()
+        if not available:
+            return None
+        size = call.chunksize or policy.chunk_size(
+            call.pace,
+            available=available,
+            final=call.source.closed or call.sink.claims,
+            workers=self._workers,
+        )
+        if self._max_tasks is not None:
+            size = min(size, self._max_tasks - slot.tasks_run)
+        return call.source.take(size)
+
+    def _send(self, slot: Slot, call: Call, tasks: Tasks) -> None:
+        entries, tasks = self._entries(call, tasks)
+        if not entries:
+            return
+        chunk = Chunk(call, tasks, sum(map(transfer.entry_size, entries)))
+        try:
+            path, sealed = transfer.seal(entries, self._scratch.tagged(f"{slot.tag}-in"))
+        except ScratchFull as error:
+            for index in range(tasks.first, tasks.first + len(entries)):
+                failure = Failure(index, FailureKind.PICKLING, "ScratchFull", error.message, exception=error)
+                call.sink.failure(failure)
+            return
+        slot.send_function(call)
+        slot.chunks.append(chunk)
+        call.running += 1
+        slot.channel.send((worker.RUN, call.number, chunk.number, tasks.first, path, sealed))
+
+    def _entries(self, call: Call, tasks: Tasks) -> tuple[list[Any], Tasks]:
+        """Pickle items up to the first that cannot be, or is not wanted any more; the rest goes back."""
+        if not call.sink.claims and all(map(transfer.is_scalar, tasks.items)):
+            return list(tasks.items), tasks
+        entries: list[Any] = []
+        for position, item in enumerate(tasks.items):
+            entry = self._entry(call, tasks.first + position, item)
+            if entry is _DROPPED:
+                if position + 1 < len(tasks.items):
+                    call.again.appendleft(tasks.part(position + 1))
+                return entries, tasks.part(0, position)
+            entries.append(entry)
+        return entries, tasks
+
+    def _entry(self, call: Call, index: int, item: Any) -> Any:
+        if not call.sink.claim(index):
+            return _DROPPED
+        if transfer.is_scalar(item):
+            return item
+        try:
+            return (transfer.FRAME, *transfer.dump_by_value(item))
+        except Exception as error:
+            call.sink.failure(_not_picklable(error, index))
+            return _DROPPED
+
+
+_DROPPED = object()
+
+
+def _not_picklable(error: Exception, index: int) -> Failure:
+    raised = ItemNotPicklable(
+        f"the item cannot be pickled: {type(error).__name__}: {error}",
+        item=index,
+        hint="pass plain data, or build it in the function",
+    )
+    raised.__cause__ = error
+    return Failure(index, FailureKind.PICKLING, "ItemNotPicklable", raised.message, exception=raised)

@@ -1,0 +1,43 @@
+"""A failure as an entry: text that always arrives, and the exception itself if it can be pickled."""
+
+from __future__ import annotations
+
+import traceback
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from runwide.pool import transfer
+
+if TYPE_CHECKING:
+    from runwide.records import FailureKind
+
+_OURS = str(Path(__file__).parent)
+
+
+def failed(kind: FailureKind, error: BaseException, what: str = "") -> tuple[Any, ...]:
+    """An entry for a failure: text that always arrives, and the exception itself if it can be pickled."""
+    text = "".join(traceback.format_exception(type(error), error, _beyond_ours(error)))
+    pickled: bytes | None = None
+    if isinstance(error, Exception):
+        with suppress(Exception):
+            body, buffers = transfer.dump_by_reference_first(error)
+            pickled = body if not buffers else None
+    name = type(error).__qualname__
+    module = type(error).__module__
+    qualified = name if module in ("builtins", "__main__") else f"{module}.{name}"
+    exited = error.code if isinstance(error, SystemExit) else None
+    exitcode = exited if isinstance(exited, int) else None
+    return (transfer.FAILED, kind.value, what, qualified, str(error), text, pickled, exitcode)
+
+
+def _beyond_ours(error: BaseException) -> Any:
+    """The traceback without our own first frames, which tell the user nothing."""
+    trace = error.__traceback__
+    while (
+        trace is not None
+        and trace.tb_next is not None
+        and trace.tb_frame.f_code.co_filename.startswith(_OURS)
+    ):
+        trace = trace.tb_next
+    return trace

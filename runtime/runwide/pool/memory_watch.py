@@ -1,0 +1,79 @@
+"""What the workers' memory says: who is to be replaced, and who is to go before the kernel takes everybody."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+from runwide import settings
+from runwide.host import memory
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from runwide.pool.slot import Slot
+
+GUARDED_SHARE = 0.03
+"""The guard acts when less than this share of the limit is left."""
+
+GUARDED_BYTES = 32 << 20
+"""The guard acts when less than this is left, whatever the limit."""
+
+
+def too_little(available: int, size: int) -> bool:
+    """Whether so little memory is left that the largest worker must go.
+
+    Example:
+        >>> too_little(20 << 20, 512 << 20), too_little(100 << 20, 512 << 20), too_little(1 << 30, 64 << 30)
+        (True, False, True)
+    """
+    return available < max(GUARDED_BYTES, int(size * GUARDED_SHARE))
+
+
+class MemoryWatch:
+    """Samples the memory of busy workers, and counts the kernel's OOM kills.
+
+    Where one OOM kill takes the whole container (``memory.oom.group``, as Kubernetes sets it since 1.28), the watch acts
+    first: near the limit it names the largest worker. ``RUNWIDE_MEMORY_GUARD`` may say ``always`` or ``never`` instead.
+
+    Args:
+        seconds: Interval of the samples.
+        max_memory: Resident bytes above which a worker is replaced once it is free.
+    """
+
+    def __init__(self, seconds: float, max_memory: int | None) -> None:
+        self.seconds = seconds
+        self._max_memory = max_memory
+        self._next = 0.0
+        self._kills_seen = memory.oom_kills() or 0
+        found = memory.read()
+        self._size = found.size
+        wanted = settings.read().memory_guard
+        self._guards = wanted == "always" or (wanted == "auto" and found.kills_all)
+
+    def new_kills(self) -> int:
+        """OOM kills that no death has used up yet."""
+        return (memory.oom_kills() or 0) - self._kills_seen
+
+    def use_up_kill(self) -> None:
+        """One death was this OOM kill: of two in one turn, each has its own."""
+        self._kills_seen += 1
+
+    def look(self, slots: Iterable[Slot]) -> Slot | None:
+        """Sample if it is time; returns the worker that must go now, if one must."""
+        now = time.monotonic()
+        if now < self._next:
+            return None
+        self._next = now + self.seconds
+        busy = [slot for slot in slots if slot.chunks]
+        for slot in busy:
+            slot.rss = memory.rss(slot.process.pid) or slot.rss
+            slot.peak_rss = max(slot.peak_rss, slot.rss)
+            slot.worn = slot.worn or (self._max_memory is not None and slot.rss > self._max_memory)
+        if self._guards and busy and self._must_act():
+            return max(busy, key=lambda slot: slot.rss)
+        return None
+
+    def _must_act(self) -> bool:
+        available = memory.available()
+        return available is not None and self._size is not None and too_little(available, self._size)
