@@ -129,10 +129,10 @@ def _version(name: str) -> str:
 def _image() -> Check:
     named = settings.value("RUNWIDE_IMAGE")
     try:
-        identity = json.loads(_IMAGE.read_text(encoding="utf-8"))
+        identity = dict(json.loads(_IMAGE.read_text(encoding="utf-8")))
     except FileNotFoundError:
         return Check("image", State.OK, named or "not the runwide image")
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, TypeError) as error:
         return Check("image", State.WARNING, f"{_IMAGE} cannot be read: {error}")
     return Check("image", State.OK, ", ".join(f"{key} {value}" for key, value in sorted(identity.items())))
 

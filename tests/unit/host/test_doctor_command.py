@@ -102,3 +102,21 @@ def test_the_exit_code_reaches_the_shell(tmp_path):
     )
     assert ran.returncode == 1
     assert ran.stderr.strip().splitlines()[-1].startswith("runwide: a job would fail here: scratch: ")
+
+
+def test_the_image_is_named_by_what_it_was_built_with(tmp_path, monkeypatch):
+    identity = tmp_path / "image.json"
+    monkeypatch.setattr("runwide.cli.doctor._IMAGE", identity)
+    assert checks(doctor("--json"))["image"]["says"] == "not the runwide image"
+    identity.write_text('{"version": "0.1.0", "revision": "4f1c9d0"}')
+    assert checks(doctor("--json"))["image"]["says"] == "revision 4f1c9d0, version 0.1.0"
+    identity.write_text("{")
+    assert checks(doctor("--json"))["image"]["state"] == "warning"
+
+
+@pytest.mark.parametrize("text", ["[1]", '"text"', "null"])
+def test_an_image_that_is_named_otherwise_is_a_warning(text, tmp_path, monkeypatch):
+    identity = tmp_path / "image.json"
+    identity.write_text(text)
+    monkeypatch.setattr("runwide.cli.doctor._IMAGE", identity)
+    assert checks(doctor("--json"))["image"]["state"] == "warning"
