@@ -78,7 +78,7 @@ def chunk_of(job, number, values, *, shard=0, failures=(), signed_as=None):
 
 def test_a_swapped_function_is_refused(job, folder, bomb):
     put(folder / "function.pkl", b"".join(encode(bomb, context="x").parts))
-    with pytest.raises(DigestMismatch, match="function.pkl"):
+    with pytest.raises(DigestMismatch, match=r"function\.pkl"):
         run(job)
 
 
@@ -184,7 +184,7 @@ def test_a_chunk_of_another_slot_or_job_cannot_be_replayed(job, folder, tmp_path
     run(other)
     theirs = Path(parse(other).folder, "shards/0000/chunks/000000.pack").read_bytes()
     put(folder / "shards/0000/chunks/000000.pack", theirs)
-    slot, parts = chunk_of(job, 3, {6: 0}, shard=1)
+    _, parts = chunk_of(job, 3, {6: 0}, shard=1)
     put(folder / "shards/0000/chunks/000001.pack", parts)
     put(folder / "shards/0001/chunks/000007.pack", parts)
     assert runwide.gather(job, run(job)) == RIGHT

@@ -140,8 +140,7 @@ class ChunkLog:
         name = self._name(number)
         uri = self._store.child_uri(name)
         try:
-            data = self._store.read(name)
-            head = check_chunk(data, job=self._job, name=name, uri=uri)
+            data, head = read_chunk(self._store, self._job, name)
             failures = self._failures(head)
         except FormatTooNew:
             raise
@@ -165,6 +164,15 @@ class ChunkLog:
         ):
             raise ValueError("its failures do not match its values")
         return failures
+
+
+def read_chunk(store: Store, job: Job, name: str, digest: str | None = None) -> tuple[bytearray, pack.Head]:
+    """Read a whole chunk and check it, as `check_chunk` does."""
+
+    def check(data: bytearray) -> tuple[bytearray, pack.Head]:
+        return data, check_chunk(data, job=job, name=name, digest=digest, uri=store.child_uri(name))
+
+    return manifest.checked_read(store, name, check)
 
 
 def check_chunk(data: bytearray, *, job: Job, name: str, digest: str | None = None, uri: str) -> pack.Head:

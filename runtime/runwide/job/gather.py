@@ -13,7 +13,7 @@ from runwide.errors import (
     ResultNotLoadable,
 )
 from runwide.job import environment, manifest
-from runwide.job.chunks import check_chunk
+from runwide.job.chunks import read_chunk
 from runwide.job.flow import ahead
 from runwide.job.reference import Reference, parse, parse_shard
 from runwide.log import Log
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from runwide.job.manifest import Chunk, Job, Result, Shard
-    from runwide.spill.pack import Entry
+    from runwide.spill.pack import Entry, Head
     from runwide.spill.store import Store
 
 log = Log("job")
@@ -170,21 +170,17 @@ def _written(job: Job, data: bytes) -> str:
 
 
 def _outcomes(store: Store, job: Job, shards: Sequence[Shard]) -> Iterator[Outcome]:
-    chunks = [(shard, chunk) for shard in shards for chunk in shard.chunks]
+    chunks = [chunk for shard in shards for chunk in shard.chunks]
     noted = {failure.index: failure for shard in shards for failure in shard.failures}
-    read = ahead(lambda one: manifest.fetch(store, one[1].name, digest=None), chunks, threads=_THREADS)
-    for (_, chunk), data in zip(chunks, read, strict=True):
-        yield from _of_chunk(store, job, chunk, data, noted)
 
+    def read(chunk: Chunk) -> tuple[bytearray, Head]:
+        return read_chunk(store, job, chunk.name, chunk.digest)
 
-def _of_chunk(
-    store: Store, job: Job, chunk: Chunk, data: bytearray, noted: dict[int, Failure]
-) -> Iterator[Outcome]:
-    uri = store.child_uri(chunk.name)
-    head = check_chunk(data, job=job, name=chunk.name, digest=chunk.digest, uri=uri)
-    view = memoryview(data)
-    for entry in head.entries:
-        yield _outcome(view[entry.offset : entry.stop], entry, job, noted.get(entry.item), uri)
+    for chunk, (data, head) in zip(chunks, ahead(read, chunks, threads=_THREADS), strict=True):
+        view = memoryview(data)
+        for entry in head.entries:
+            frame = view[entry.offset : entry.stop]
+            yield _outcome(frame, entry, job, noted.get(entry.item), store.child_uri(chunk.name))
 
 
 def _outcome(frame: memoryview, entry: Entry, job: Job, failure: Failure | None, uri: str) -> Outcome:

@@ -35,13 +35,15 @@ def frames(store: Store, job: Job, pending: Sequence[int]) -> Iterator[Packet]:
 
 
 def _of_pack(store: Store, job: Job, one: Pack, wanted: set[int]) -> Iterator[Packet]:
+    def check(data: bytearray) -> tuple[bytearray, Sequence[Entry]]:
+        return data, _entries(store, job, one, data)
+
     if len(wanted) == one.count and one.size <= _RANGE:  # index and values in one request
-        data = manifest.fetch(store, one.name, digest=None)
-        entries = _entries(store, job, one, data)
+        data, entries = manifest.checked_read(store, one.name, check)
         yield from _packets(entries, memoryview(data), 0)
         return
-    head = store.read(one.name, length=one.head)
-    entries = [entry for entry in _entries(store, job, one, head) if entry.item in wanted]
+    _, all_entries = manifest.checked_read(store, one.name, check, length=one.head)
+    entries = [entry for entry in all_entries if entry.item in wanted]
     groups = list(ranges(entries))
 
     def read(group: list[Entry]) -> bytearray:

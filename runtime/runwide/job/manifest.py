@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from runwide.errors import FormatTooNew, FrameCorrupt, IntegrityError, ObjectNotFound, StoreNotFound
 from runwide.job import plan
@@ -16,9 +16,11 @@ from runwide.spill.codec import verify
 from runwide.spill.store import open_store
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from runwide.spill.store import Store
+
+T = TypeVar("T")
 
 FORMAT = 1
 JOB = "job.json"
@@ -280,19 +282,38 @@ def fetch(
 ) -> bytearray:
     """Read bytes and hold them against a digest; if they differ once, they are read again.
 
-    A flipped bit on the way is rare, but a byte range comes with no checksum of the server's; a second read tells
-    it from a changed object.
-
     Raises:
         DigestMismatch: They differ twice.
     """
-    data = store.read(name, start=start, length=length)
-    if digest is None or sha256(data) == digest:
+
+    def check(data: bytearray) -> bytearray:
+        if digest is not None:
+            verify(data, digest=digest, uri=store.child_uri(name))
         return data
-    log.warning("object.reread", uri=store.child_uri(name), start=start, length=length)
-    data = store.read(name, start=start, length=length)
-    verify(data, digest=digest, uri=store.child_uri(name))
-    return data
+
+    return checked_read(store, name, check, start=start, length=length)
+
+
+def checked_read(
+    store: Store, name: str, check: Callable[[bytearray], T], *, start: int = 0, length: int | None = None
+) -> T:
+    """Read bytes and check them; what fails is read once more.
+
+    A flipped bit on the way is rare, but a byte range comes without a checksum of the server's; a second read tells it
+    from an object that was changed.
+
+    Args:
+        store: The job's folder.
+        name: The object.
+        check: Raises `IntegrityError`, or returns what the bytes are.
+        start: First byte.
+        length: Number of bytes, up to the end when not given.
+    """
+    try:
+        return check(store.read(name, start=start, length=length))
+    except IntegrityError as error:
+        log.warning("object.reread", uri=store.child_uri(name), cause=str(error))
+        return check(store.read(name, start=start, length=length))
 
 
 def _dumps(kind: str, about: dict[str, Any]) -> bytes:

@@ -16,7 +16,7 @@ from runwide.job import environment, manifest
 from runwide.job.chunks import ChunkLog, Ended, Writer, located
 from runwide.job.items import frames
 from runwide.job.reference import Reference
-from runwide.job.task import Task, loaded
+from runwide.job.task import ItemDamaged, Task, loaded
 from runwide.log import Log
 from runwide.records import FailureKind
 from runwide.spill import pack
@@ -75,6 +75,7 @@ def shard(
     items = about.items_of(index)
     environment.check(about.environment, uri=about.uri)
     with open_store(about.uri) as store:
+        store.share(about.shards)
         chunks = ChunkLog(store, about, index)
         folder = f"{manifest.shard_folder(index)}/"
         chunks.resume(info.name.removeprefix(folder) for info in list(store.list(folder)))
@@ -101,8 +102,23 @@ def _run(store: Store, job: Job, chunks: ChunkLog, pending: list[int], **options
 
     task = Task(_function(store, job), job.id, job.digest)
     with Writer(chunks) as writer:
-        for outcome in outcomes(task, frames(store, job, pending), **options):
-            writer.put(_end(outcome, pending[outcome.index], job))
+        for again in (False, True):
+            damaged = []
+            for outcome in outcomes(task, frames(store, job, pending), **options):
+                item = pending[outcome.index]
+                if not again and _is_damaged(outcome):
+                    damaged.append(item)
+                else:
+                    writer.put(_end(outcome, item, job))
+            if not damaged:
+                return
+            # A byte range comes without a checksum: damage on the way shows in the worker, and is gone when read anew.
+            log.warning("items.reread", job=job.id, items=len(damaged))
+            pending = sorted(damaged)
+
+
+def _is_damaged(outcome: Outcome) -> bool:
+    return outcome.failure is not None and isinstance(outcome.failure.exception, ItemDamaged)
 
 
 def _function(store: Store, job: Job) -> bytes:

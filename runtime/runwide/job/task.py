@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from runwide.errors import ItemNotLoadable, ResultNotPicklable
+from runwide.errors import IntegrityError, ItemNotLoadable, ResultNotPicklable
 from runwide.job.manifest import item_context, result_context
 from runwide.spill.codec import Encoded, decode, encode
 
@@ -19,6 +19,10 @@ if TYPE_CHECKING:
 Packet: TypeAlias = "tuple[int, str, Any]"  # index of the item, digest of its frame, the frame
 
 _JOINED = 1 << 20  # smaller results cross to the parent in one piece
+
+
+class ItemDamaged(ItemNotLoadable, IntegrityError):
+    """The bytes of the item are not those that were spilled; they were not unpickled."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +49,8 @@ class Task:
     def _item(self, frame: Buffer, digest: str, index: int) -> Any:
         try:
             return decode(frame, digest=digest, context=item_context(self.job_id, index))
+        except IntegrityError as error:
+            raise ItemDamaged(error.message, item=index, hint=error.hint) from error
         except Exception as error:
             raise ItemNotLoadable(
                 f"the item cannot be unpickled in the worker: {type(error).__name__}: {error}",

@@ -10,6 +10,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import re
 import secrets
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
@@ -17,13 +18,14 @@ from urllib.parse import quote
 
 from runwide.errors import BadReference, ObjectExists
 from runwide.spill.buffers import Buffer, pieces, size_of, views
-from runwide.spill.google import Damaged, attempt, exceptions, mapped, module, request
+from runwide.spill.google import Damaged, attempt, exceptions, mapped, module, request, share
 from runwide.spill.store import ObjectInfo, Store, checked, checked_prefix, stop_of, too_short
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
 _PIECE = 1 << 20
+_RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+)")
 _JOINED = 1 << 18  # a smaller body is sent in one piece: one system call instead of one per part
 
 
@@ -83,6 +85,9 @@ class GcsStore(Store):
         with mapped(self.child_uri(name), writing=True):
             attempt(lambda: _delete(self._bucket, key), uri=self.child_uri(name))
 
+    def share(self, parts: int) -> None:  # noqa: D102 - see Store
+        share(parts)
+
     def _key(self, name: str) -> str:
         return self._prefix + checked(name, self.uri)
 
@@ -127,18 +132,29 @@ def _download(bucket: str, key: str, start: int, length: int | None, uri: str) -
     except exceptions().RequestRangeNotSatisfiable as error:
         raise too_short(uri, start, start + (length or 1)) from error
     with response:
-        size = int(response.headers["content-length"])
-        if ranged and response.status_code != 206:  # noqa: PLR2004 - partial content
-            raise Damaged(f"status {response.status_code} instead of a byte range")
-        if length is not None and size < length:
-            raise too_short(uri, start + size, start + length)
+        size = int(response.headers.get("content-length", -1))
+        if ranged:
+            _check_range(response, start, length, size, uri)
         content = _body(response, size)
     if not ranged:
         _check_crc32c(response.headers.get("x-goog-hash", ""), content)
     return content
 
 
+def _check_range(response: Any, start: int, length: int | None, size: int, uri: str) -> None:
+    """Tell an object that ends too early from an answer that does."""
+    found = _RANGE.fullmatch(response.headers.get("content-range", ""))
+    if response.status_code != 206 or not found:  # noqa: PLR2004 - partial content
+        raise Damaged(f"status {response.status_code} instead of a byte range")
+    whole = int(found[3])
+    stop = stop_of(whole, start, length, uri)
+    if (int(found[1]), int(found[2]) + 1, size) != (start, stop, stop - start):
+        raise Damaged(f"{size} bytes from {found[1]} instead of {stop - start} from {start}")
+
+
 def _body(response: Any, size: int) -> bytearray:
+    if size < 0:
+        raise Damaged("the answer does not say how long it is")
     content = bytearray(size)
     done = 0
     while done < size:
@@ -167,9 +183,8 @@ def _stat(bucket: str, key: str) -> dict[str, Any]:
 def _same(found: dict[str, Any], parts: Sequence[memoryview]) -> bool:
     if int(found["size"]) != size_of(parts):
         return False
-    digest = hashlib.md5(
-        usedforsecurity=False
-    )  # what the server keeps; a forged object fails its SHA-256 when read
+    # MD5 is what the server keeps; a forged object fails its SHA-256 when it is read.
+    digest = hashlib.md5(usedforsecurity=False)
     for part in parts:
         digest.update(part)
     return bool(found["md5Hash"] == base64.b64encode(digest.digest()).decode())

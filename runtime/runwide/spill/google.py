@@ -22,6 +22,7 @@ from runwide.errors import (
     StoreUnavailable,
 )
 from runwide.log import Log
+from runwide.spill import rate
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -31,7 +32,8 @@ T = TypeVar("T")
 log = Log("spill")
 
 CONNECTIONS = 64  # as many as threads may ask at once: urllib3 throws away connections above its pool's size
-_TIMEOUT = (10, 60)  # seconds to connect, and between two pieces of an answer
+_CONNECT = 10  # seconds to connect
+_SLOW_DOWN = frozenset({429, 503})
 _FIRST_DEADLINE = 60.0  # seconds for a store that has never answered: more likely a wrong name than an outage
 _TRANSIENT_CODES = frozenset({408, 429, 500, 502, 503, 504})
 
@@ -43,6 +45,8 @@ class _Connection:
     client: Any
     session: Any
     endpoint: str
+    reads: rate.Limiter
+    writes: rate.Limiter
     reached: bool = False
 
 
@@ -218,7 +222,7 @@ def attempt(call: Callable[[], T], *, uri: str) -> T:
 def _retried(call: Callable[[], T], *, uri: str, deadline: float) -> T:
     retry = module("google.api_core.retry").Retry(
         predicate=_is_transient,
-        initial=0.5,
+        initial=0.25,
         maximum=30.0,
         multiplier=2.0,
         timeout=deadline,
@@ -246,7 +250,8 @@ def _connect(emulator: str | None) -> _Connection:
     for scheme in ("http://", "https://"):
         session.mount(scheme, module("requests.adapters").HTTPAdapter(pool_maxsize=CONNECTIONS))
     client = module("google.cloud.storage").Client(project=project, credentials=credentials, _http=session)
-    return _Connection(client, session, client.api_endpoint.rstrip("/"))
+    limiters = rate.Limiter(rate.READS), rate.Limiter(rate.WRITES)
+    return _Connection(client, session, client.api_endpoint.rstrip("/"), *limiters)
 
 
 def _credentials(emulator: str | None) -> tuple[Any, str]:
@@ -273,13 +278,25 @@ os.register_at_fork(after_in_child=_forget)
 
 
 def request(method: str, path: str, **options: Any) -> Any:
-    """One request to the service; an answer that is no success is raised as the client library would."""
+    """One request to the service, in its turn; an answer that is no success is raised as the client library would."""
     connection = _connection()
-    response = connection.session.request(method, connection.endpoint + path, timeout=_TIMEOUT, **options)
+    limiter = connection.reads if method == "GET" else connection.writes
+    limiter.wait()
+    timeout = (_CONNECT, settings.read().store_timeout)
+    response = connection.session.request(method, connection.endpoint + path, timeout=timeout, **options)
+    if response.status_code in _SLOW_DOWN:
+        limiter.refused()
     if response.status_code >= 300:  # noqa: PLR2004 - everything above is no success
         with response:
             raise exceptions().from_http_response(response)
     return response
+
+
+def share(parts: int) -> None:
+    """Take only a part of a bucket's request rate, since so many processes use it at once."""
+    connection = _connection()
+    connection.reads.share(parts, rate.READS)
+    connection.writes.share(parts, rate.WRITES)
 
 
 def secret_value(name: str) -> bytes:
@@ -302,7 +319,7 @@ def secret_value(name: str) -> bytes:
 
     def access() -> bytes:
         with module("google.auth.transport.requests").AuthorizedSession(credentials) as session:
-            response = session.get(f"{endpoint}/v1/{name}:access", timeout=_TIMEOUT)
+            response = session.get(f"{endpoint}/v1/{name}:access", timeout=_CONNECT)
             if response.status_code >= 300:  # noqa: PLR2004 - everything above is no success
                 raise exceptions().from_http_response(response)
             return base64.b64decode(response.json()["payload"]["data"])

@@ -104,6 +104,9 @@ class Store(ABC):
         """URI of the object of that name."""
         return f"{self.uri}/{checked(name, self.uri)}"
 
+    def share(self, parts: int) -> None:  # noqa: B027 - most stores have no rate to share
+        """Say that so many processes use the store at once, so that together they stay below its request rate."""
+
     def close(self) -> None:  # noqa: B027 - most stores hold nothing open
         """Let go of what the store holds open."""
 

@@ -200,7 +200,7 @@ def test_two_copies_of_a_shard_at_once_agree(tmp_path):
 def test_missing_shards_are_named_and_what_to_do(memory):
     job = runwide.scatter(square, range(9), store=memory, shards=3)
     done = runwide.shard(job, 1, workers=1)
-    with pytest.raises(JobIncomplete, match="2 of 3 shards have not finished: 0, 2.*runwide shard"):
+    with pytest.raises(JobIncomplete, match=r"2 of 3 shards have not finished: 0, 2.*runwide shard"):
         runwide.gather(job)
     with pytest.raises(JobIncomplete, match="2 of 3 shards were not given to gather: 0, 2"):
         runwide.gather(job, [done])
@@ -315,7 +315,7 @@ def test_another_version_of_cloudpickle_is_only_a_warning(memory, capfd):
 def test_a_newer_format_is_an_error_that_says_to_upgrade(memory, version):
     job = runwide.scatter(square, [1], store=memory, shards=1)
     job = edited(job, lambda about: about.update(format=version))
-    with pytest.raises(FormatTooNew, match=f"format {version}, this runwide reads up to 1.*upgrade runwide"):
+    with pytest.raises(FormatTooNew, match=rf"format {version}, this runwide reads up to 1.*upgrade runwide"):
         runwide.shard(job, 0, workers=1)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -23,7 +25,7 @@ def test_every_item_is_in_exactly_one_shard_and_shards_differ_by_one_item_at_mos
 def test_spans_hold_what_they_were_made_of(items):
     spans = plan.spans(items)
     assert list(plan.members(spans)) == sorted(items)
-    assert all(left[1] < right[0] for left, right in zip(spans, spans[1:], strict=False))
+    assert all(left[1] < right[0] for left, right in pairwise(spans))
 
 
 @pytest.mark.parametrize(

@@ -41,7 +41,7 @@ def test_a_file_may_hold_it(monkeypatch, tmp_path):
 
 def test_a_file_that_cannot_be_read_is_named(monkeypatch, tmp_path):
     monkeypatch.setenv("RUNWIDE_SIGNING_KEY_FILE", str(tmp_path / "nowhere"))
-    with pytest.raises(InputError, match="signing key cannot be read.*nowhere"):
+    with pytest.raises(InputError, match=r"signing key cannot be read.*nowhere"):
         signing.key()
 
 

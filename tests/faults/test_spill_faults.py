@@ -1,0 +1,227 @@
+"""Whatever a network does to a bucket's requests, the bytes are right in the end, or a named error has the URI."""
+
+from __future__ import annotations
+
+import threading
+import time
+
+import pytest
+import requests
+
+import runwide
+from runwide.errors import FrameCorrupt, ObjectExists, StoreError, StoreUnavailable
+from runwide.job import manifest
+from runwide.job.reference import parse
+from runwide.spill.store import open_store
+from runwide.testing.proxy import Fault, Kind, Proxy
+
+pytestmark = [pytest.mark.faults, pytest.mark.gcs]
+
+DATA = bytes(range(256)) * 4096  # 1 MiB
+LARGE = DATA * 12
+KINDS = [
+    Fault(Kind.STATUS, status=429),
+    Fault(Kind.STATUS, status=500),
+    Fault(Kind.STATUS, status=503),
+    Fault(Kind.STATUS, status=408),
+    Fault(Kind.RESET_BEFORE),
+    Fault(Kind.RESET_UPLOAD),
+    Fault(Kind.RESET_DOWNLOAD),
+    Fault(Kind.LOST_ANSWER),
+    Fault(Kind.SHORT),
+    Fault(Kind.CUT),
+    Fault(Kind.FLIP),
+    Fault(Kind.STALL),
+]
+RESETS = (Kind.RESET_BEFORE, Kind.RESET_UPLOAD, Kind.RESET_DOWNLOAD, Kind.LOST_ANSWER, Kind.CUT)
+
+
+def name_of(fault):
+    return f"{fault.kind.name}-{fault.status}" if fault.kind is Kind.STATUS else fault.kind.name
+
+
+def copy_of(fault, **changes):
+    names = ("kind", "method", "contains", "skip", "times", "status", "seconds")
+    return Fault(**{name: getattr(fault, name) for name in names} | changes)
+
+
+@pytest.fixture
+def proxy(gcs, gcs_server, monkeypatch):
+    with Proxy(gcs_server.url) as proxy:
+        monkeypatch.setenv("STORAGE_EMULATOR_HOST", proxy.url)
+        monkeypatch.setenv("RUNWIDE_STORE_TIMEOUT", "1")
+        yield proxy
+
+
+@pytest.fixture
+def store(gcs, proxy):
+    return open_store(gcs)
+
+
+@pytest.fixture
+def raw(gcs, gcs_server):
+    """Reads the object behind the store's back."""
+    return lambda: gcs_server.get(f"{gcs.removeprefix('gs://bucket/')}/object")
+
+
+@pytest.mark.parametrize("fault", KINDS, ids=name_of)
+@pytest.mark.parametrize("data", [b"small", LARGE], ids=["small", "large"])
+def test_a_create_that_meets_a_fault_is_done_once_and_right(store, proxy, raw, fault, data):
+    proxy.add(copy_of(fault, method="POST"))
+    store.create("object", data)
+    assert len(proxy.spoiled) == 1
+    assert raw() == data
+    with pytest.raises(ObjectExists):
+        store.create("object", b"other")
+
+
+@pytest.mark.parametrize("fault", KINDS, ids=name_of)
+@pytest.mark.parametrize("ranged", [False, True], ids=["whole", "range"])
+def test_a_read_that_meets_a_fault_gives_the_right_bytes(store, proxy, fault, ranged):
+    store.create("object", LARGE)
+    proxy.add(copy_of(fault, method="GET"))
+    if ranged and fault.kind is Kind.FLIP:
+        # A byte range comes without a checksum: what reads ranges holds them against a digest (see below).
+        damaged = store.read("object", start=10, length=1000)
+        assert len(damaged) == 1000
+        assert damaged != LARGE[10:1010]
+        return
+    start, length = (10, len(LARGE) - 20) if ranged else (0, None)
+    assert (
+        store.read("object", start=start, length=length) == LARGE[start : start + length if length else None]
+    )
+    assert len(proxy.spoiled) == 1
+
+
+@pytest.mark.parametrize(
+    "fault", [fault for fault in KINDS if fault.kind not in (Kind.FLIP, Kind.SHORT)], ids=name_of
+)
+def test_a_list_or_delete_that_meets_a_fault_is_right(store, proxy, fault):
+    store.create("object", b"data")
+    proxy.add(copy_of(fault, method="GET"))
+    assert [info.name for info in store.list()] == ["object"]
+    proxy.add(copy_of(fault, method="DELETE"))
+    store.delete("object")
+    assert list(store.list()) == []
+
+
+@pytest.mark.parametrize(
+    ("status", "kind"), [(503, StoreUnavailable), (429, StoreUnavailable), (400, StoreError)]
+)
+def test_a_fault_that_stays_ends_in_a_named_error_with_the_uri(store, proxy, monkeypatch, status, kind):
+    monkeypatch.setenv("RUNWIDE_STORE_DEADLINE", "2")
+    proxy.add(Fault(Kind.STATUS, status=status, times=1000))
+    for call in (
+        lambda: store.create("object", b"x"),
+        lambda: store.read("object"),
+        lambda: store.delete("object"),
+    ):
+        with pytest.raises(kind) as caught:
+            call()
+        assert caught.value.uri == store.child_uri("object")
+        assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("kind", RESETS, ids=lambda kind: kind.name)
+def test_a_connection_that_always_breaks_ends_in_a_named_error(store, proxy, monkeypatch, kind):
+    monkeypatch.setenv("RUNWIDE_STORE_DEADLINE", "2")
+    proxy.add(Fault(kind, times=1000))
+    with pytest.raises(StoreUnavailable) as caught:
+        store.read("object")
+    assert caught.value.uri == store.child_uri("object")
+
+
+def test_nobody_there_ends_in_a_named_error(gcs, monkeypatch):
+    monkeypatch.setenv("STORAGE_EMULATOR_HOST", "http://127.0.0.1:9")
+    monkeypatch.setenv("RUNWIDE_STORE_DEADLINE", "2")
+    with pytest.raises(StoreUnavailable, match="no good answer within the retry deadline"):
+        open_store(gcs).create("object", b"x")
+
+
+def test_a_lost_answer_followed_by_somebody_elses_object_is_told_apart(store, proxy, gcs, gcs_server):
+    # Ours never arrived; theirs did, between our two attempts.
+    proxy.add(Fault(Kind.RESET_BEFORE, method="POST"))
+    gcs_server.put(f"{gcs.removeprefix('gs://bucket/')}/object", b"their")
+    with pytest.raises(ObjectExists):
+        store.create("object", b"mine!")
+
+
+def test_an_outage_is_waited_out(store, proxy):
+    store.create("object", DATA)
+    found = []
+    with proxy.away():
+        reader = threading.Thread(target=lambda: found.append(store.read("object")))
+        reader.start()
+        time.sleep(2.5)
+        assert not found
+    reader.join(timeout=20)
+    assert found == [DATA]
+
+
+def run(job):
+    return [runwide.shard(job, index, workers=1) for index in range(manifest.read_job(job).shards)]
+
+
+def test_a_job_whose_every_third_request_fails_gives_the_right_results(gcs, proxy):
+    proxy.add(
+        *(
+            copy_of(fault, skip=3 * number)
+            for number, fault in enumerate(KINDS)
+            if fault.kind is not Kind.FLIP
+        )
+    )
+    job = runwide.scatter(lambda x: (x, "x" * 5000), range(60), store=gcs, shards=3)
+    assert runwide.gather(job, run(job)) == [(x, "x" * 5000) for x in range(60)]
+    assert len(proxy.spoiled) >= 8
+
+
+@pytest.mark.parametrize("kind", [Kind.FLIP, Kind.SHORT], ids=lambda kind: kind.name)
+def test_damage_on_the_way_never_reaches_an_item_or_a_result(gcs, proxy, monkeypatch, kind):
+    monkeypatch.setattr("runwide.job.items._RANGE", 20_000)  # so that items are read by range
+    job = runwide.scatter(lambda x: x + x, [str(n) * 5000 for n in range(9)], store=gcs, shards=1)
+    for contains in ("job.json", "function.pkl", ".pack", "shard.json"):
+        proxy.add(Fault(kind, "GET", contains))
+    proxy.add(Fault(kind, "GET", "items", skip=2))
+    assert runwide.gather(job, run(job)) == [str(n) * 10_000 for n in range(9)]
+    assert len(proxy.spoiled) >= 4
+
+
+def test_a_store_that_goes_away_ends_the_shard_and_what_was_stored_is_kept(gcs, proxy, monkeypatch, tmp_path):
+    monkeypatch.setattr("runwide.job.plan._FLUSH_SECONDS", (0.2, 0.2))
+    monkeypatch.setenv("RUNWIDE_STORE_DEADLINE", "2")
+
+    def noted(x):
+        time.sleep(0.15)
+        with (tmp_path / "calls").open("a") as file:
+            file.write(f"{x} ")
+        return x
+
+    job = runwide.scatter(noted, range(20), store=gcs, shards=1)
+    proxy.add(Fault(Kind.STATUS, "POST", skip=2, times=1000))
+    with pytest.raises(StoreUnavailable):
+        runwide.shard(job, 0, workers=1)
+    proxy.clear()
+    stored = list(open_store(parse(job).folder).list("shards/0000/chunks/"))
+    assert len(stored) == 2
+    before = len((tmp_path / "calls").read_text().split())
+    assert runwide.gather(job, run(job)) == list(range(20))
+    again = len((tmp_path / "calls").read_text().split()) - before
+    assert again < 20
+
+
+def test_a_truncated_object_is_told_from_a_truncated_answer(store, gcs, gcs_server):
+    gcs_server.put(f"{gcs.removeprefix('gs://bucket/')}/object", DATA[:1000])
+    with pytest.raises(FrameCorrupt, match="object ends after 1000 bytes"):
+        store.read("object", start=500, length=501)
+
+
+def test_a_429_slows_the_process_down(store, proxy):
+    from runwide.spill import google
+
+    store.create("object", b"x")
+    writes = google._connection().writes
+    before = writes._pace.rate(time.monotonic())
+    proxy.add(Fault(Kind.STATUS, method="POST", status=429))
+    store.create("other", b"x")
+    assert writes._pace.rate(time.monotonic()) < before * 0.6
+    assert requests.get(proxy.url, timeout=5).status_code == 404

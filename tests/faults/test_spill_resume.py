@@ -1,0 +1,158 @@
+"""A shard that is killed at any moment computes only the rest when it is run again, and the results are the same."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+import runwide
+from runwide.job import manifest
+from runwide.job.reference import parse
+from runwide.spill.store import open_store
+
+pytestmark = pytest.mark.faults
+
+ITEMS = 40
+SHARD = """
+import sys
+from runwide.job import plan
+plan._FLUSH_SECONDS = (0.02, 0.02)  # many small chunks, so that there are many moments to be killed in
+import runwide
+print("started", flush=True)
+runwide.shard(sys.argv[1], 0, workers=2)
+"""
+
+
+def task(folder):
+    def run(x):
+        descriptor = os.open(f"{folder}/calls", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+        os.write(descriptor, f"{x}\n".encode())
+        os.close(descriptor)
+        time.sleep(0.004)
+        if x == 13:
+            raise ValueError(x)
+        return f"{x}" * 500
+
+    return run
+
+
+def right(found):
+    failed = found.pop(13)
+    assert (failed.index, failed.type) == (13, "ValueError")
+    assert found == [f"{x}" * 500 for x in range(ITEMS) if x != 13]
+
+
+def kill_tree(process):
+    """End a shard and its workers as a machine that goes away does."""
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+
+
+def killed_and_run_again(folder, store, seed):
+    """Kill one run of a shard after a random time, run it again; returns how many items were finished by then."""
+    job = runwide.scatter(task(folder), range(ITEMS), store=store, shards=1)
+    moment = random.Random(seed).uniform(0, 0.6)
+    command = [sys.executable, "-c", SHARD, job]
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, start_new_session=True
+    ) as process:
+        process.stdout.readline()
+        time.sleep(moment)
+        kill_tree(process)
+    about = manifest.read_job(job)
+    stored = finished_in(about)
+    Path(folder, "calls").write_text("")
+    reference = runwide.shard(job, 0, workers=2)
+    called = [int(line) for line in Path(folder, "calls").read_text().split()]
+    assert sorted(called) == sorted(set(range(ITEMS)) - stored), f"seed {seed}"
+    right(runwide.gather(job, [reference], on_error="return"))
+    return len(stored)
+
+
+def finished_in(about):
+    from runwide.job.chunks import ChunkLog
+
+    store = open_store(about.uri)
+    log = ChunkLog(store, about, 0)
+    log.resume(info.name.removeprefix("shards/0000/") for info in list(store.list("shards/0000/")))
+    return log.finished
+
+
+def run_many(tmp_path, seeds, store=None):
+    stored = []
+    for seed in seeds:
+        folder = tmp_path / str(seed)
+        folder.mkdir()
+        stored.append(killed_and_run_again(folder, store or str(folder / "store"), seed))
+    return stored
+
+
+def test_a_killed_shard_computes_only_the_rest(tmp_path):
+    run_many(tmp_path, range(8))
+
+
+@pytest.mark.slow
+def test_a_shard_killed_at_any_of_200_moments_computes_only_the_rest(tmp_path):
+    stored = run_many(tmp_path, range(100, 300))
+    assert len(set(stored)) > 10, "the moments were not spread over the run"
+
+
+@pytest.mark.gcs
+def test_a_shard_killed_while_it_writes_to_a_bucket_computes_only_the_rest(gcs, tmp_path):
+    run_many(tmp_path, range(3), store=gcs)
+
+
+def test_two_copies_of_which_one_is_killed_agree_with_the_next(tmp_path):
+    job = runwide.scatter(task(tmp_path), range(ITEMS), store=str(tmp_path / "store"), shards=1)
+    command = [sys.executable, "-c", SHARD, job]
+    options = {"stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL, "start_new_session": True}
+    with subprocess.Popen(command, **options) as first, subprocess.Popen(command, **options) as second:
+        second.stdout.readline()
+        time.sleep(0.15)
+        kill_tree(first)
+        assert second.wait(timeout=60) == 0
+    right(runwide.gather(job, [runwide.shard(job, 0, workers=1)], on_error="return"))
+
+
+def test_writers_that_append_at_once_have_every_item_exactly_once(tmp_path):
+    from runwide.job.chunks import ChunkLog, Ended
+    from runwide.spill import pack
+    from runwide.spill.codec import encode
+
+    job = runwide.scatter(abs, range(200), store=str(tmp_path), shards=1)
+    about = manifest.read_job(job)
+
+    def write(seed):
+        log = ChunkLog(open_store(about.uri), about, 0)
+        order = list(range(200))
+        rng = random.Random(seed)
+        rng.shuffle(order)
+        while order:
+            part = [order.pop() for _ in range(min(len(order), rng.randint(1, 9)))]
+            log.append(
+                [
+                    Ended(
+                        pack.Member(item, encode(seed, context=manifest.result_context(about.digest, item)))
+                    )
+                    for item in part
+                ]
+            )
+
+    threads = [threading.Thread(target=write, args=(seed,)) for seed in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    log = ChunkLog(open_store(about.uri), about, 0)
+    folder = Path(parse(job).folder, "shards/0000")
+    log.resume(sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*.pack")))
+    assert log.finished == set(range(200))
+    assert sum(stop - start for one in log.stored for start, stop in one.chunk.items) == 200
