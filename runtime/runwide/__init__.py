@@ -15,12 +15,14 @@ if TYPE_CHECKING:
     from runwide.errors import RunwideError
     from runwide.host import Cores, cores
     from runwide.job import gather, load, scatter, shard
-    from runwide.pool import Executor, Pool, imap, imap_unordered, map
+    from runwide.pool import Executor, Pool, amap, imap, imap_unordered, map, register_joblib
     from runwide.records import Failure
 
 _HOME = {
     "Cores": "runwide.host",
     "Executor": "runwide.pool",
+    "amap": "runwide.pool",
+    "register_joblib": "runwide.pool",
     "Failure": "runwide.records",
     "Pool": "runwide.pool",
     "RunwideError": "runwide.errors",
@@ -40,12 +42,14 @@ __all__ = [
     "Failure",
     "Pool",
     "RunwideError",
+    "amap",
     "cores",
     "gather",
     "imap",
     "imap_unordered",
     "load",
     "map",
+    "register_joblib",
     "scatter",
     "shard",
 ]

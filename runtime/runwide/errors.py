@@ -20,6 +20,7 @@
     │   └── ExceptionNotPortable     the task's own exception could not cross processes
     ├── RemoteTraceback              the cause of a task's exception: index, worker, remote traceback
     ├── TasksFailed                  the summary of all failed tasks of one map, with what finished
+    │   └── TooManyFailures          max_failures= was passed; the rest was not run
     ├── Preempted                    SystemExit: SIGTERM came; the exit status is 143
     ├── PoolClosed                   RuntimeError and ValueError, as the two standard pools raise
     ├── ScratchFull                  OSError: no room for a payload between two processes
@@ -215,6 +216,10 @@ class TasksFailed(RunwideError):
         super().__init__(message, **where)
         self.failures = tuple(failures)
         self.results = list(results)
+
+
+class TooManyFailures(TasksFailed):
+    """More items failed than ``max_failures`` allows; ``results`` has None for those that had not ended."""
 
 
 class Preempted(RunwideError, SystemExit):

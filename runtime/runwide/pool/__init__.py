@@ -11,28 +11,41 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from runwide.pool.compat import Pool
     from runwide.pool.executor import Executor
-    from runwide.pool.mapping import function_bytes, imap, imap_unordered, map, outcomes, raise_or_return
+    from runwide.pool.joblib import register_joblib
+    from runwide.pool.mapping import (
+        amap,
+        function_bytes,
+        imap,
+        imap_unordered,
+        map,
+        outcomes,
+        raise_or_return,
+    )
 
 _HOME = {
     "Executor": "runwide.pool.executor",
     "Pool": "runwide.pool.compat",
+    "amap": "runwide.pool.mapping",
     "function_bytes": "runwide.pool.mapping",
     "imap": "runwide.pool.mapping",
     "imap_unordered": "runwide.pool.mapping",
     "map": "runwide.pool.mapping",
     "outcomes": "runwide.pool.mapping",
     "raise_or_return": "runwide.pool.mapping",
+    "register_joblib": "runwide.pool.joblib",
 }
 
 __all__ = [
     "Executor",
     "Pool",
+    "amap",
     "function_bytes",
     "imap",
     "imap_unordered",
     "map",
     "outcomes",
     "raise_or_return",
+    "register_joblib",
 ]
 
 

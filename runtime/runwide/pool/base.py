@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 from runwide import host, settings
 from runwide.errors import FunctionNotPicklable, InputError
 from runwide.host import threads
-from runwide.pool import transfer
+from runwide.pool import transfer, worker
+from runwide.pool.inplace import InPlaceScheduler
 from runwide.pool.scheduler import Scheduler
 
 if TYPE_CHECKING:
@@ -58,15 +59,19 @@ class Base:
         found = host.cores(workers=workers)
         prepared = None if initializer is None else dump_function(_Initializer(initializer, initargs))
         self.workers = found.count
-        self._scheduler = Scheduler(
-            found.count,
-            env=threads.environment(found.count, found),
-            scratch=transfer.Scratch.create(settings.read().scratch),
-            initializer=prepared,
-            max_tasks=max_tasks,
-            max_memory=max_memory,
-            on_event=on_event,
-        )
+        self._scheduler: Scheduler | InPlaceScheduler
+        if worker.inside:
+            self._scheduler = InPlaceScheduler(prepared)
+        else:
+            self._scheduler = Scheduler(
+                found.count,
+                env=threads.environment(found.count, found),
+                scratch=transfer.Scratch.create(settings.read().scratch),
+                initializer=prepared,
+                max_tasks=max_tasks,
+                max_memory=max_memory,
+                on_event=on_event,
+            )
         self._feeders: set[Feeder] = set()
         self._finalizer = weakref.finalize(self, _leaked, self._scheduler, type(self).__name__)
         self._finalizer.atexit = False
@@ -87,8 +92,13 @@ class Base:
                 feeder.feed_all()
         self._scheduler.close(kill=kill)
         if wait:
-            self._scheduler.thread.join()
+            if self._scheduler.thread.ident is not None:
+                self._scheduler.thread.join()
             _open.discard(self)
+
+    def kill(self) -> None:
+        """Stop the workers at once, without finishing; from any thread."""
+        self._end(kill=True)
 
 
 class _Initializer:
@@ -125,7 +135,7 @@ def name_of(function: Any) -> str:
 _open: weakref.WeakSet[Base] = weakref.WeakSet()
 
 
-def _leaked(scheduler: Scheduler, name: str) -> None:
+def _leaked(scheduler: Scheduler | InPlaceScheduler, name: str) -> None:
     scheduler.close(kill=True)
     warnings.warn(f"a runwide.{name} was not closed; use it in a with block", ResourceWarning, stacklevel=2)
 

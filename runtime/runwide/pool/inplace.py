@@ -1,33 +1,111 @@
-"""The same outcomes without processes: for a map inside a worker, whose cores are all in use already."""
+"""A pool without processes, for use inside a worker: its cores are all in use already."""
 
 from __future__ import annotations
 
+import threading
 import traceback
 from typing import TYPE_CHECKING, Any
 
-from runwide.errors import RemoteTraceback
-from runwide.records import Failure, FailureKind, Outcome
+from runwide.errors import PoolClosed, RemoteTraceback
+from runwide.pool import transfer
+from runwide.records import Failure, FailureKind
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable
+
+    from runwide.pool.call import Call
 
 
-def run_in_place(function: Callable[[Any], Any], items: Iterable[Any]) -> Iterator[Outcome]:
-    """Run the tasks here, one after another.
+class InPlaceScheduler:
+    """Has the interface of `runwide.pool.scheduler.Scheduler`, and runs each task at once in the thread that brings it.
 
-    Example:
-        >>> [outcome.value for outcome in run_in_place(abs, [-1, 2])]
-        [1, 2]
+    Args:
+        initializer: A pickled callable that is called once, now.
     """
-    for index, item in enumerate(items):
-        yield _run(function, index, item)
+
+    def __init__(self, initializer: transfer.Dumped | None = None) -> None:
+        self._calls: dict[Call, Callable[[Any], Any]] = {}
+        self._lock = threading.RLock()  # a task may itself use the pool
+        self._closed = False
+        self.thread = threading.Thread()  # nothing to wait for
+        if initializer is not None:
+            _load(self.function_payload(initializer))()
+
+    def function_payload(self, dumped: transfer.Dumped) -> tuple[str | None, Any]:
+        """The function, where `start` finds it."""
+        return None, (transfer.FRAME, *dumped)
+
+    def check_open(self) -> None:
+        """Make sure that calls are still taken.
+
+        Raises:
+            PoolClosed: The pool was closed.
+        """
+        if self._closed:
+            raise PoolClosed("the pool is closed", hint="make a new one")
+
+    def start(self, call: Call) -> None:
+        """Take up a call, and run what it has."""
+        self.check_open()
+        with self._lock:
+            self._calls[call] = _load(call.function)
+        self.ring()
+
+    def ring(self) -> None:
+        """Run what has come."""
+        with self._lock:
+            for call, function in list(self._calls.items()):
+                self._run(call, function)
+
+    def _run(self, call: Call, function: Callable[[Any], Any]) -> None:
+        call.hungry = True
+        while not call.over and call.source.available():
+            tasks = call.source.take(1)
+            if call.sink.claim(tasks.first):
+                _run_task(call, function, tasks.first, tasks.items[0])
+        if call.done and not call.over:
+            self.cancel(call)
+            call.sink.finished()
+
+    def cancel(self, call: Call) -> None:
+        """Drop a call."""
+        call.over = True
+        with self._lock:
+            self._calls.pop(call, None)
+
+    def drain(self, grace: float) -> None:  # noqa: ARG002 - nothing runs but what the caller waits for
+        """Drop everything: the outer pool is asked to leave."""
+        self.close(kill=True)
+
+    def close(self, *, kill: bool = False) -> None:
+        """Take no more calls."""
+        self._closed = True
+        self.ring()
+        if kill:
+            for call in list(self._calls):
+                self.cancel(call)
+                call.sink.broken(PoolClosed("the pool was closed before the work was done"))
 
 
-def _run(function: Callable[[Any], Any], index: int, item: Any) -> Outcome:
-    try:
-        return Outcome(index, function(item))
-    except Exception as error:
-        text = traceback.format_exc()
-        error.__cause__ = RemoteTraceback("raised in place, inside a worker", item=index, traceback=text)
-        failure = Failure(index, FailureKind.EXCEPTION, type(error).__qualname__, str(error), text, 1, error)
-        return Outcome(index, failure=failure)
+def _load(payload: tuple[str | None, Any]) -> Callable[..., Any]:
+    function: Callable[..., Any] = transfer.load(payload[1], None)
+    return function
+
+
+def _run_task(call: Call, function: Callable[[Any], Any], index: int, item: Any) -> None:
+    attempts = 0
+    while True:
+        attempts += 1
+        try:
+            value = function(item)
+        except Exception as error:
+            if attempts <= call.budget.retries:
+                continue
+            text = traceback.format_exc()
+            error.__cause__ = RemoteTraceback("in place, inside a worker", item=index, traceback=text)
+            kind = FailureKind.EXCEPTION
+            name = type(error).__qualname__
+            call.sink.failure(Failure(index, kind, name, str(error), text, attempts, error))
+        else:
+            call.sink.values(index, [value])
+        return

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import asyncio
 from itertools import chain
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from operator import length_hint
+from typing import TYPE_CHECKING, Any, Protocol, TypedDict, TypeVar
 
-from runwide.errors import InputError, NoItems, TasksFailed
-from runwide.pool import worker
+from runwide.errors import InputError, NoItems, TasksFailed, TooManyFailures
 from runwide.pool.base import Base, dump_function
-from runwide.pool.inplace import run_in_place
 from runwide.pool.policy import Budget
+from runwide.pool.preemption import GRACE, drains_on_sigterm
+from runwide.pool.progress import shown
 from runwide.pool.streams import exception_of, in_order, stream, values
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
+    from typing_extensions import Unpack
+
+    from runwide.pool.transfer import Dumped
     from runwide.records import Failure, Outcome, TaskEvent
 
 T = TypeVar("T")
@@ -30,14 +35,45 @@ class Place(Protocol):
         """As `runwide.map`."""
 
 
+class Options(TypedDict, total=False):
+    """How the tasks of one call are run.
+
+    Args:
+        workers: Number of worker processes (with ``on``: in each component); None for one per physical core.
+        timeout: Seconds that one attempt at one item may take before its worker is stopped.
+        retries: Further attempts after an exception; 0 unless given.
+        max_crashes: Deaths of its worker after which an item is given up; 2 unless given.
+        max_failures: Failed items that are accepted; one more stops the rest.
+        max_tasks: Tasks after which a worker is replaced by a fresh one.
+        max_memory: Resident bytes above which a worker is replaced by a fresh one, once it is free.
+        chunksize: Fixed number of items that travel together; None adapts it to the measured task time.
+        initializer: Called once in each worker before its first task.
+        initargs: Arguments of ``initializer``.
+        grace: Seconds that running tasks may take after SIGTERM.
+        progress: True for a progress bar, False for silence; None for a bar on a terminal, log lines elsewhere.
+        on_event: Called with each `runwide.records.TaskEvent`, on another thread.
+    """
+
+    workers: int | None
+    timeout: float | None
+    retries: int
+    max_crashes: int
+    max_failures: int | None
+    max_tasks: int | None
+    max_memory: int | None
+    chunksize: int | None
+    initializer: Callable[..., object] | None
+    initargs: tuple[Any, ...]
+    grace: float
+    progress: bool | None
+    on_event: Callable[[TaskEvent], None] | None
+
+
 def map(  # noqa: A001 - the field's name
     function: Callable[[T], R],
     items: Iterable[T],
     *,
     on: Place | None = None,
-    workers: int | None = None,
-    timeout: float | None = None,
-    retries: int = 0,
     on_error: str = "raise",
     **options: Any,
 ) -> list[R]:
@@ -50,39 +86,53 @@ def map(  # noqa: A001 - the field's name
         function: Takes one item.
         items: At least one item.
         on: Where to run instead of on this container's cores, such as ``runwide_components.Components``.
-        workers: Number of worker processes (with ``on``: in each component); None for one per physical core.
-        timeout: Seconds that one attempt at one item may take.
-        retries: Further attempts after an exception; a worker's death is retried once in any case.
         on_error: ``"raise"`` the first failed item's own exception, its ``__cause__`` a `TasksFailed` with every failure
             and every result; or ``"return"`` a `Failure` in the place of each failed result.
-        **options: Further options of ``on``.
+        **options: ``workers``, ``timeout`` (seconds for one attempt at one item), ``retries`` (after an exception; a
+            worker's death is tried once more in any case), ``max_failures``, ``chunksize``, ``progress`` and the others of
+            `runwide.pool.mapping.Options`; further ones of ``on``.
 
     Raises:
         NoItems: There are no items.
         FunctionNotPicklable: The function cannot be sent to a worker.
         Exception: Whatever the function raised, by ``on_error``.
+        TooManyFailures: ``max_failures`` was passed.
+        Preempted: SIGTERM came.
 
     Example:
         >>> runwide.map(lambda x: x * x, [1, 2, 3])
         [1, 4, 9]
     """
     _check(on_error)
-    common = {"workers": workers, "timeout": timeout, "retries": retries}
     if on is not None:
-        return on.map(function, items, on_error=on_error, **common, **options)
-    if options:
-        raise TypeError(f"map() got an unexpected keyword argument {next(iter(options))!r} (without on=)")
-    return raise_or_return(list(outcomes(function, items, **common)), on_error)  # type: ignore[arg-type]  # as declared
+        return on.map(function, items, on_error=on_error, **options)
+    return raise_or_return(_collect(outcomes(function, items, **options)), on_error)
+
+
+async def amap(
+    function: Callable[[T], R], items: Iterable[T], *, on_error: str = "raise", **options: Unpack[Options]
+) -> list[R]:
+    """As `map`, without blocking the event loop; cancelling it stops the workers.
+
+    Example:
+        >>> asyncio.run(runwide.amap(lambda x: x * x, [1, 2, 3]))
+        [1, 4, 9]
+    """
+    _check(on_error)
+    arriving = outcomes(function, items, **options)
+    collecting = asyncio.get_running_loop().run_in_executor(None, _collect, arriving)
+    try:
+        ended = await asyncio.shield(collecting)
+    except asyncio.CancelledError:
+        arriving.stop()
+        await asyncio.wait([collecting])
+        collecting.exception()  # it says that the pool was closed, which is what was asked for
+        raise
+    return raise_or_return(ended, on_error)
 
 
 def imap(
-    function: Callable[[T], R],
-    items: Iterable[T],
-    *,
-    workers: int | None = None,
-    timeout: float | None = None,
-    retries: int = 0,
-    on_error: str = "raise",
+    function: Callable[[T], R], items: Iterable[T], *, on_error: str = "raise", **options: Unpack[Options]
 ) -> Iterator[R]:
     """As `map`, but yields each result as soon as those before it are there.
 
@@ -96,18 +146,11 @@ def imap(
         4
     """
     _check(on_error)
-    arriving = outcomes(function, items, workers=workers, timeout=timeout, retries=retries)
-    return values(in_order(arriving), on_error)
+    return values(in_order(outcomes(function, items, **options)), on_error)
 
 
 def imap_unordered(
-    function: Callable[[T], R],
-    items: Iterable[T],
-    *,
-    workers: int | None = None,
-    timeout: float | None = None,
-    retries: int = 0,
-    on_error: str = "raise",
+    function: Callable[[T], R], items: Iterable[T], *, on_error: str = "raise", **options: Unpack[Options]
 ) -> Iterator[R]:
     """As `imap`, but yields results in the order in which they finish.
 
@@ -116,55 +159,94 @@ def imap_unordered(
         [0, 1, 4]
     """
     _check(on_error)
-    return values(outcomes(function, items, workers=workers, timeout=timeout, retries=retries), on_error)
+    return values(outcomes(function, items, **options), on_error)
 
 
-def outcomes(
-    function: Callable[[T], R],
-    items: Iterable[T],
-    *,
-    workers: int | None = None,
-    timeout: float | None = None,
-    retries: int = 0,
-    max_crashes: int = 2,
-    on_event: Callable[[TaskEvent], None] | None = None,
-) -> Iterator[Outcome]:
+def outcomes(function: Callable[[Any], Any], items: Iterable[Any], **options: Unpack[Options]) -> Outcomes:
     """The outcome of every item, in the order in which they end; never raises for a task's failure.
 
     Args:
         function: Takes one item.
         items: At least one item.
-        workers: Number of worker processes; None for one per physical core.
-        timeout: Seconds that one attempt at one item may take.
-        retries: Further attempts after an exception.
-        max_crashes: Deaths of its worker after which an item is given up.
-        on_event: Called with each `runwide.records.TaskEvent`, on another thread.
+        **options: As in `Options`.
 
     Raises:
         NoItems: There are no items.
         FunctionNotPicklable: The function cannot be sent to a worker.
+        TooManyFailures: ``max_failures`` was passed.
+        Preempted: SIGTERM came.
 
     Example:
         >>> sorted(outcome.value for outcome in outcomes(abs, [-1, -2]))
         [1, 2]
     """
-    budget = Budget(retries=retries, max_crashes=max_crashes, timeout=timeout)
-    items = _some(items)
-    if worker.inside:
-        return run_in_place(function, items)
-    dumped = dump_function(function)
-    return _own_pool(dumped, items, budget, workers, on_event)
+    unknown = options.keys() - Options.__annotations__.keys()
+    if unknown:
+        raise TypeError(
+            f"unknown option {min(unknown)!r}; there are {', '.join(sorted(Options.__annotations__))}"
+        )
+    return Outcomes(dump_function(function), _some(items), length_hint(items) or None, options)
 
 
-def _own_pool(
-    dumped: Any,
-    items: Iterable[Any],
-    budget: Budget,
-    workers: int | None,
-    on_event: Callable[[TaskEvent], None] | None,
-) -> Iterator[Outcome]:
-    with Base(workers, on_event=on_event) as pool:
-        yield from stream(pool, dumped, items, budget)
+class Outcomes:
+    """An iterator of outcomes with a pool of its own, opened at the first and closed after the last."""
+
+    def __init__(self, dumped: Dumped, items: Iterator[Any], total: int | None, options: Options) -> None:
+        # The generators know this list and not this object: so they are closed as soon as nobody iterates any more.
+        self._pools: list[Base] = []
+        limited = _limited(_run(self._pools, dumped, items, options), options.get("max_failures"))
+        self._arriving = shown(limited, total, wanted=options.get("progress"))
+
+    def __iter__(self) -> Iterator[Outcome]:
+        return self._arriving
+
+    def __next__(self) -> Outcome:
+        return next(self._arriving)
+
+    def stop(self) -> None:
+        """Stop the workers at once, from any thread; whoever iterates gets `PoolClosed`."""
+        for pool in self._pools:
+            pool.kill()
+
+
+def _run(opened: list[Base], dumped: Dumped, items: Iterator[Any], given: Options) -> Iterator[Outcome]:
+    budget = Budget(given.get("retries", 0), given.get("max_crashes", 2), given.get("timeout"))
+    with Base(
+        given.get("workers"),
+        initializer=given.get("initializer"),
+        initargs=given.get("initargs", ()),
+        max_tasks=given.get("max_tasks"),
+        max_memory=given.get("max_memory"),
+        on_event=given.get("on_event"),
+    ) as pool:
+        opened.append(pool)
+        with drains_on_sigterm(pool._scheduler, given.get("grace", GRACE)):  # noqa: SLF001 - one house
+            yield from stream(pool, dumped, items, budget, chunksize=given.get("chunksize"))
+
+
+def _limited(arriving: Iterator[Outcome], max_failures: int | None) -> Iterator[Outcome]:
+    failures = []
+    for outcome in arriving:
+        yield outcome
+        if outcome.failure is not None and max_failures is not None:
+            failures.append(outcome.failure)
+            if len(failures) > max_failures:
+                raise TooManyFailures(
+                    f"stopped after {len(failures)} failed items, the last: {outcome.failure}",
+                    failures=failures,
+                    hint="mend the function, or raise max_failures=",
+                )
+
+
+def _collect(arriving: Iterator[Outcome]) -> list[Outcome]:
+    ended = []
+    try:
+        for outcome in arriving:
+            ended.append(outcome)  # noqa: PERF402 - what has ended is needed when the rest has not
+    except TooManyFailures as error:
+        error.results = _by_index(ended)
+        raise
+    return ended
 
 
 def raise_or_return(ended: Sequence[Outcome], on_error: str) -> list[Any]:
@@ -178,24 +260,29 @@ def raise_or_return(ended: Sequence[Outcome], on_error: str) -> list[Any]:
         Exception: The exception of the first failed item, caused by a `TasksFailed` that has all of them.
 
     Example:
+        >>> from runwide.records import Outcome
         >>> raise_or_return([Outcome(1, "b"), Outcome(0, "a")], "raise")
         ['a', 'b']
     """
     _check(on_error)
-    results: list[Any] = [None] * len(ended)
-    failures = []
-    for outcome in ended:
-        results[outcome.index] = outcome.value if outcome.failure is None else outcome.failure
-        if outcome.failure is not None:
-            failures.append(outcome.failure)
+    results = _by_index(ended)
+    failures = [outcome.failure for outcome in ended if outcome.failure is not None]
     if failures and on_error == "raise":
         raise first_error(failures, results)
     return results
 
 
+def _by_index(ended: Sequence[Outcome]) -> list[Any]:
+    """Values and failures by index; None where an item has not ended."""
+    results: list[Any] = [None] * (1 + max((outcome.index for outcome in ended), default=-1))
+    for outcome in ended:
+        results[outcome.index] = outcome.value if outcome.failure is None else outcome.failure
+    return results
+
+
 def first_error(failures: list[Failure], results: list[Any]) -> BaseException:
     """The exception of the first failed item, caused by the summary of all."""
-    failures.sort(key=lambda failure: failure.index)
+    failures = sorted(failures, key=lambda failure: failure.index)
     lines = [str(failure) for failure in failures[:_LISTED]]
     if len(failures) > _LISTED:
         lines.append(f"and {len(failures) - _LISTED} more")

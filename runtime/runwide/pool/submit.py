@@ -15,6 +15,7 @@ from runwide.pool.sinks import Futures
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from runwide.pool.inplace import InPlaceScheduler
     from runwide.pool.scheduler import Scheduler
 
 
@@ -26,7 +27,7 @@ class Submitter:
         budget: What each call may use.
     """
 
-    def __init__(self, scheduler: Scheduler, budget: Budget | None = None) -> None:
+    def __init__(self, scheduler: Scheduler | InPlaceScheduler, budget: Budget | None = None) -> None:
         self._scheduler = scheduler
         self._budget = budget or Budget()
         self._sink = Futures()

@@ -146,7 +146,7 @@ def test_on_receives_the_call():
 
     function, items, options = runwide.map(abs, [1], on=Elsewhere(), workers=3, components=4)
     assert (function, items) == (abs, [1])
-    assert options == {"workers": 3, "timeout": None, "retries": 0, "on_error": "raise", "components": 4}
+    assert options == {"workers": 3, "on_error": "raise", "components": 4}
 
 
 def test_imap_yields_before_the_input_ends():
@@ -179,7 +179,7 @@ def test_a_lazy_input_is_taken_a_bounded_number_ahead():
 def test_imap_unordered_yields_what_is_done_first():
     stream = runwide.imap_unordered(lambda x: time.sleep(x) or x, [1.0, 0.0, 0.01], workers=2)
     assert next(stream) in (0.0, 0.01)
-    assert sorted(stream)[-1] == 1.0
+    assert max(stream) == 1.0
 
 
 def test_an_exception_of_the_users_generator_reaches_the_caller():

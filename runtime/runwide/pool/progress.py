@@ -1,0 +1,75 @@
+"""How far a map is: a bar where somebody looks, a log line now and then where nobody does."""
+
+from __future__ import annotations
+
+import sys
+import time
+from typing import TYPE_CHECKING, Any
+
+from runwide.log import Log
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from runwide.records import Outcome
+
+_log = Log("pool")
+
+QUIET_SECONDS = 2.0
+"""Nothing is shown of a map that is over by then."""
+
+LOG_SECONDS = 60.0
+"""Interval of log lines where there is no terminal."""
+
+
+def shown(arriving: Iterator[Outcome], total: int | None, *, wanted: bool | None) -> Iterator[Outcome]:
+    """The same outcomes, with progress shown on standard error.
+
+    Args:
+        arriving: Outcomes as they come.
+        total: How many there will be; None if that is not known.
+        wanted: True for a bar, False for silence, None for a bar on a terminal or in a notebook and log lines elsewhere.
+    """
+    if wanted is False:
+        return arriving
+    if wanted or sys.stderr.isatty() or "ipykernel" in sys.modules:
+        return _with_bar(arriving, total)
+    return _with_log(arriving, total)
+
+
+def _with_bar(arriving: Iterator[Outcome], total: int | None) -> Iterator[Outcome]:
+    bar: Any = None
+    done = failed = 0
+    began = time.monotonic()
+    try:
+        for outcome in arriving:
+            done += 1
+            failed += outcome.failure is not None
+            if bar is not None:
+                bar.update(done - bar.n)
+                if failed:
+                    bar.set_postfix(failed=failed, refresh=False)
+            elif time.monotonic() - began > QUIET_SECONDS:
+                bar = _bar(total, done)
+            yield outcome
+    finally:
+        if bar is not None:
+            bar.close()
+
+
+def _bar(total: int | None, done: int) -> Any:
+    from tqdm.auto import tqdm
+
+    return tqdm(total=total, initial=done, unit="item", file=sys.stderr, dynamic_ncols=True)
+
+
+def _with_log(arriving: Iterator[Outcome], total: int | None) -> Iterator[Outcome]:
+    failed = 0
+    began = said = time.monotonic()
+    for done, outcome in enumerate(arriving, 1):
+        failed += outcome.failure is not None
+        now = time.monotonic()
+        if now - said > LOG_SECONDS:
+            said = now
+            _log.info("map.progressed", done=done, total=total, failed=failed, seconds=round(now - began))
+        yield outcome
