@@ -179,23 +179,55 @@ def test_a_run_that_nobody_waits_for_warns_and_ends():
 
 
 @pytest.mark.faults
-def test_a_run_ends_when_the_process_that_started_it_is_killed(tmp_path):
+def test_a_run_ends_when_the_process_that_started_it_is_killed(local, tmp_path):
     code = f"""
 from kfp import dsl
-from runwide_components import Local
-@dsl.component(base_image="python", install_kfp_package=False)
+from runwide_components import Local, base_image
+@dsl.component(base_image=base_image(), install_kfp_package=False)
 def be_busy():
     import time
     open({str(tmp_path / "busy")!r}, "w").close()
     time.sleep(120)
-Local("subprocess").run(be_busy)
+Local({local().runner!r}, mounts=[{str(tmp_path)!r}]).run(be_busy)
 """
     (tmp_path / "program.py").write_text(code)
-    program = subprocess.Popen([sys.executable, str(tmp_path / "program.py")], start_new_session=True)
-    wait_for(tmp_path / "busy")
-    os.kill(program.pid, signal.SIGKILL)
-    program.wait()
+    folders = tmp_path / "folders"
+    folders.mkdir()
+    program = subprocess.Popen(
+        [sys.executable, str(tmp_path / "program.py")],
+        start_new_session=True,
+        env={**os.environ, "TMPDIR": str(folders)},
+    )
+    try:
+        wait_for(tmp_path / "busy")
+        (folder,) = folders.iterdir()
+    finally:
+        os.kill(program.pid, signal.SIGKILL)
+        program.wait()
+    deadline = time.monotonic() + 30
+    while folder.exists() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not folder.exists()
+    assert not containers_of(folder.name, local().runner)
     # the fixture of all tests asserts that no process is left
+
+
+def containers_of(run: str, runner: str) -> list:
+    """The containers of a run, once those that are being removed are gone."""
+    if runner != "docker":
+        return []
+    import docker
+
+    client = docker.from_env()
+    try:
+        deadline = time.monotonic() + 30
+        while left := client.containers.list(all=True, filters={"label": f"runwide.run={run}"}):
+            if time.monotonic() > deadline:
+                break
+            time.sleep(0.1)
+        return left
+    finally:
+        client.close()
 
 
 @pytest.mark.parametrize("text", ["a: 1", "", "{", None], ids=["no-pipeline", "empty", "no-yaml", "missing"])

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -39,17 +40,9 @@ _AT_ONCE = 8  # iterations of a loop where the caller says nothing
 _DOCKER_OPTIONS = frozenset(
     DockerRunner.DOCKER_CONTAINER_RUN_ARGS - {"image", "command", "volumes", "detach"}
 )
+_ERROR_LINE = re.compile(r"runwide: |[\w.]+(Error|Exception|Exit|Interrupt)\b")
 LOG_LINES = 20  # of a log in an error
 _CANCEL_SECONDS = 10.0  # from asking a run to stop to killing it; removing a container takes about one
-# what a step must know of this machine's environment to find its store and to log like its caller
-_PASSED_ON = (
-    "GOOGLE_CLOUD_PROJECT",
-    "RUNWIDE_LOG",
-    "RUNWIDE_LOG_LEVEL",
-    "RUNWIDE_STORE_DEADLINE",
-    "RUNWIDE_WORKERS",
-    "STORAGE_EMULATOR_HOST",
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +56,6 @@ class Request:
         at_once: Iterations of a loop that run at the same time.
         cores: Physical cores that the steps share.
         run: Label of the run's containers.
-        environment: Variables that the steps are given.
         options: Options of docker-py's ``containers.run``.
         mounts: Folders that the containers see at the same path.
     """
@@ -74,7 +66,6 @@ class Request:
     at_once: int
     cores: int
     run: str
-    environment: dict[str, str] = field(default_factory=dict)
     options: dict[str, Any] = field(default_factory=dict)
     mounts: list[str] = field(default_factory=list)
 
@@ -191,7 +182,6 @@ class Local:
             at_once=self.parallelism or parallelism or _AT_ONCE,
             cores=cores().count,
             run=folder.name,
-            environment={name: text for name in _PASSED_ON if (text := settings.value(name)) is not None},
             options=self._docker_options(),
             mounts=[*self.mounts, *_store_folders([store, *stores])],
         )
@@ -377,13 +367,17 @@ def _check_image(docker: Any, client: Any, image: str) -> None:
 def _as_error(result: dict[str, Any]) -> EngineError:
     failures = result.get("failures", [])
     if not failures:
-        return EngineError(result["error"], hint=_last_line(result.get("log", "")) or None)
+        return EngineError(result["error"], hint=_cause(result.get("log", "")) or None)
     first = failures[0]
     others = f" (and {len(failures) - 1} other steps)" if failures[1:] else ""
-    cause = f": {line}" if (line := _last_line(first["log"])) else ""
+    cause = f": {line}" if (line := _cause(first["log"])) else ""
     return StepFailed(f"{first['step']}{others} failed with exit code {first['exitcode']}{cause}", **first)
 
 
-def _last_line(log: str) -> str:
+def _cause(log: str) -> str:
+    """The line of a log that says why: the last one that reads like an error, or the last one.
+
+    In the log of a container, what went to standard output may come after what went to standard error.
+    """
     lines = [line.strip() for line in log.splitlines() if line.strip()]
-    return lines[-1] if lines else ""
+    return next(filter(_ERROR_LINE.match, reversed(lines)), lines[-1] if lines else "")

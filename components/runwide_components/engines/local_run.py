@@ -12,6 +12,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -28,6 +29,7 @@ from kfp.local import logging_utils, status, subprocess_task_handler, task_dispa
 from kfp.local.orchestrator import enhanced_dag_orchestrator
 from kfp.local.pip_install_manager import pip_install_manager
 
+from runwide import settings
 from runwide.log import Log
 from runwide_components.engines.local import LOG_LINES, Request, docker_package
 
@@ -36,6 +38,16 @@ if TYPE_CHECKING:
 
 _log = Log("engine")
 _LABEL = "runwide.run"
+# what a container must know of this machine's environment: to find the store, to sign, to log like its caller
+_PASSED_ON = (
+    "GOOGLE_CLOUD_PROJECT",
+    "RUNWIDE_LOG",
+    "RUNWIDE_LOG_LEVEL",
+    "RUNWIDE_SIGNING_KEY",
+    "RUNWIDE_STORE_DEADLINE",
+    "RUNWIDE_WORKERS",
+    "STORAGE_EMULATOR_HOST",
+)
 _PARENT_SECONDS = 1.0  # how often a run looks whether its parent is still there
 
 
@@ -63,8 +75,9 @@ class Session:
 
     def environment(self) -> dict[str, str]:
         """What a step is told: the cores of this machine are shared by the steps that run at the same time."""
-        workers = max(1, self.request.cores // self.at_once)
-        return {"RUNWIDE_WORKERS": str(workers), **self.request.environment}
+        workers = str(max(1, self.request.cores // self.at_once))
+        ours = {name: text for name in _PASSED_ON if (text := settings.value(name)) is not None}
+        return {"RUNWIDE_WORKERS": workers, **ours}
 
 
 @dataclass
@@ -128,7 +141,9 @@ def in_subprocess(step: Step, log: IO[bytes]) -> int:
         command = [sys.executable, "-c", "from runwide.cli import main; main()", *command[1:]]
     elif "kfp.dsl.executor_main" in " ".join(command):
         command = subprocess_task_handler.replace_python_executable(command, sys.executable)
-    environment = {**os.environ, **step.session.environment(), **step.env_vars}
+    # kfp's lightweight components leave a temporary folder behind each
+    temporary = {"TMPDIR": str(step.session.folder / "tmp")}
+    environment = {**os.environ, **temporary, **step.session.environment(), **step.env_vars}
     try:
         return subprocess.run(
             command,
@@ -176,8 +191,9 @@ def main(folder: Path) -> None:
     """Run the request in a folder and write ``result.json`` beside it."""
     request = Request(**json.loads((folder / "request.json").read_text()))
     session = Session(request, folder)
-    (folder / "logs").mkdir()
-    _leave_when_told(request)
+    for name in ("logs", "root", "tmp"):
+        (folder / name).mkdir()
+    _leave_when_told(request, folder)
     try:
         result = _run(session)
     except Exception as error:
@@ -196,7 +212,6 @@ def _run(session: Session) -> dict[str, Any]:
         pipeline_root=str(session.folder / "root"),
         workspace_root=str(session.folder / "workspace"),
     )
-    (session.folder / "root").mkdir()
     pipeline = components.load_component_from_file(request.spec)
     return {
         "outputs": {name: _portable(value) for name, value in pipeline(**request.arguments).outputs.items()}
@@ -233,7 +248,7 @@ def _portable(value: Any) -> Any:
     return value
 
 
-def _leave_when_told(request: Request) -> None:
+def _leave_when_told(request: Request, folder: Path) -> None:
     """End with everything that was started, on SIGTERM and when the parent is gone."""
     parent = os.getppid()
 
@@ -249,6 +264,7 @@ def _leave_when_told(request: Request) -> None:
     def watch() -> None:
         while os.getppid() == parent:
             time.sleep(_PARENT_SECONDS)
+        shutil.rmtree(folder, ignore_errors=True)  # nobody else is left to do it
         leave()
 
     signal.signal(signal.SIGTERM, told)
