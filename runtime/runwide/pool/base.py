@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import threading
 import warnings
 import weakref
 from typing import TYPE_CHECKING, Any
@@ -92,8 +93,9 @@ class Base:
                 feeder.feed_all()
         self._scheduler.close(kill=kill)
         if wait:
-            if self._scheduler.thread.ident is not None:
-                self._scheduler.thread.join()
+            thread = self._scheduler.thread
+            if thread.ident is not None and thread is not threading.current_thread():
+                thread.join()
             _open.discard(self)
 
     def kill(self) -> None:

@@ -24,12 +24,14 @@ class Timing:
     Args:
         start_seconds: A worker that has not said hello by then is replaced; imports from a cold disk take seconds.
         start_failures: Deaths in a row before the first hello after which the environment, not a task, is to blame.
+        line_seconds: How long a worker may live on after its line to the pool has ended.
         exit_seconds: How long a worker that was asked to leave may take before it is killed.
         memory_seconds: How often the memory of busy workers is looked at.
     """
 
     start_seconds: float = 60.0
     start_failures: int = 3
+    line_seconds: float = 1.0
     exit_seconds: float = 5.0
     memory_seconds: float = 0.1
 
@@ -77,8 +79,13 @@ class Crew:
     def watch(self, slot: Slot) -> None:
         """Ask the selector for room to write only while something waits to be written."""
         wanted = selectors.EVENT_READ | (selectors.EVENT_WRITE if slot.channel.wants_to_write else 0)
-        if self._selector.get_key(slot.channel).events != wanted:
+        if slot.line_lost_at is None and self._selector.get_key(slot.channel).events != wanted:
             self._selector.modify(slot.channel, wanted, slot)
+
+    def lose_line(self, slot: Slot) -> None:
+        """Its line has ended: it is dying, or lives on and cannot be talked to."""
+        self._selector.unregister(slot.channel)
+        slot.line_lost_at = time.monotonic()
 
     def retire(self, slot: Slot) -> None:
         """Let a worker leave and its place be taken; it is attended until it has left."""
@@ -91,7 +98,8 @@ class Crew:
         """Kill a worker if it still lives, and give its place free; returns its exit status."""
         slot.process.kill_tree()
         exitcode = slot.process.exitcode()
-        self._selector.unregister(slot.channel)
+        if slot.line_lost_at is None:
+            self._selector.unregister(slot.channel)
         self._selector.unregister(slot.process.sentinel)
         slot.close()
         if self.slots.get(slot.number) is slot:
@@ -111,6 +119,8 @@ class Crew:
         return max(0.0, min(deadlines) - time.monotonic()) if deadlines else None
 
     def _deadline(self, slot: Slot) -> float | None:
+        if slot.line_lost_at is not None:
+            return slot.line_lost_at + self._timing.line_seconds
         if not slot.ready:
             return slot.started_at + self._timing.start_seconds
         if slot.chunks:

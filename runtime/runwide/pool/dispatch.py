@@ -76,7 +76,7 @@ class Dispatcher:
             self._crew.retire(spare)
 
     def _takes_work(self, slot: Slot) -> bool:
-        if not slot.ready or slot.leaving:
+        if not slot.ready or slot.leaving or slot.line_lost_at is not None:
             return False
         if not slot.chunks:
             return True

@@ -28,6 +28,7 @@ _KINDS = {
     Cause.EXIT: FailureKind.CRASH,
     Cause.SIGNAL: FailureKind.CRASH,
     Cause.OUT_OF_MEMORY: FailureKind.OUT_OF_MEMORY,
+    Cause.LINE_LOST: FailureKind.CRASH,
     Cause.TIMEOUT: FailureKind.TIMEOUT,
 }
 
@@ -90,7 +91,8 @@ def of_death(death: Death, index: int, charges: Charges, *, timeout: float | Non
             message, item=index, hint="use fewer workers or more memory", **_facts(death, charges)
         )
     else:
-        message = f"the worker {describe(death.exitcode)} while it ran this task ({_times(charges)})"
+        what = death.cause.value if death.cause is Cause.LINE_LOST else describe(death.exitcode)
+        message = f"the worker {what} while it ran this task ({_times(charges)})"
         raised = WorkerDied(
             message, item=index, hint="run this item alone to see why", **_facts(death, charges)
         )

@@ -12,10 +12,10 @@ from runwide.pool.base import Base, dump_function
 from runwide.pool.policy import Budget
 from runwide.pool.preemption import GRACE, drains_on_sigterm
 from runwide.pool.progress import shown
-from runwide.pool.streams import exception_of, in_order, stream, values
+from runwide.pool.streams import closed_after, exception_of, in_order, stream, values
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 
     from typing_extensions import Unpack
 
@@ -203,13 +203,19 @@ class Outcomes:
     def __next__(self) -> Outcome:
         return next(self._arriving)
 
+    def close(self) -> None:
+        """Stop what runs; nobody iterates any more."""
+        self._arriving.close()
+
     def stop(self) -> None:
         """Stop the workers at once, from any thread; whoever iterates gets `PoolClosed`."""
         for pool in self._pools:
             pool.kill()
 
 
-def _run(opened: list[Base], dumped: Dumped, items: Iterator[Any], given: Options) -> Iterator[Outcome]:
+def _run(
+    opened: list[Base], dumped: Dumped, items: Iterator[Any], given: Options
+) -> Generator[Outcome, None, None]:
     budget = Budget(given.get("retries", 0), given.get("max_crashes", 2), given.get("timeout"))
     with Base(
         given.get("workers"),
@@ -224,25 +230,29 @@ def _run(opened: list[Base], dumped: Dumped, items: Iterator[Any], given: Option
             yield from stream(pool, dumped, items, budget, chunksize=given.get("chunksize"))
 
 
-def _limited(arriving: Iterator[Outcome], max_failures: int | None) -> Iterator[Outcome]:
+def _limited(
+    arriving: Generator[Outcome, None, None], max_failures: int | None
+) -> Generator[Outcome, None, None]:
     failures = []
-    for outcome in arriving:
-        yield outcome
-        if outcome.failure is not None and max_failures is not None:
-            failures.append(outcome.failure)
-            if len(failures) > max_failures:
-                raise TooManyFailures(
-                    f"stopped after {len(failures)} failed items, the last: {outcome.failure}",
-                    failures=failures,
-                    hint="mend the function, or raise max_failures=",
-                )
+    with closed_after(arriving):
+        for outcome in arriving:
+            yield outcome
+            if outcome.failure is not None and max_failures is not None:
+                failures.append(outcome.failure)
+                if len(failures) > max_failures:
+                    raise TooManyFailures(
+                        f"stopped after {len(failures)} failed items, the last: {outcome.failure}",
+                        failures=failures,
+                        hint="mend the function, or raise max_failures=",
+                    )
 
 
-def _collect(arriving: Iterator[Outcome]) -> list[Outcome]:
+def _collect(arriving: Outcomes) -> list[Outcome]:
     ended = []
     try:
-        for outcome in arriving:
-            ended.append(outcome)  # noqa: PERF402 - what has ended is needed when the rest has not
+        with closed_after(arriving):
+            for outcome in arriving:
+                ended.append(outcome)  # noqa: PERF402 - what has ended is needed when the rest has not
     except TooManyFailures as error:
         error.results = _by_index(ended)
         raise

@@ -35,4 +35,7 @@ def drains_on_sigterm(scheduler: Scheduler | InPlaceScheduler, grace: float) -> 
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        if (
+            threading.current_thread() is threading.main_thread()
+        ):  # else the garbage collector closes an iterator
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)

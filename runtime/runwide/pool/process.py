@@ -44,11 +44,13 @@ class WorkerProcess:
         self._process.join(seconds)
         return self.exitcode()
 
-    def kill_tree(self) -> None:
-        """SIGKILL the process and all that it started, and reap it."""
-        if self.exitcode() is None:
-            kill_tree(self.pid)
-            self._process.join()
+    def kill_tree(self) -> bool:
+        """SIGKILL the process and all that it started, and reap it; returns whether it was alive."""
+        if self.exitcode() is not None:
+            return False
+        kill_tree(self.pid)
+        self._process.join()
+        return True
 
     def close(self) -> None:
         """Release descriptors; the process must have ended."""

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import sys
 import time
+from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
 from runwide.log import Log
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Generator
 
     from runwide.records import Outcome
 
@@ -22,7 +23,9 @@ LOG_SECONDS = 60.0
 """Interval of log lines where there is no terminal."""
 
 
-def shown(arriving: Iterator[Outcome], total: int | None, *, wanted: bool | None) -> Iterator[Outcome]:
+def shown(
+    arriving: Generator[Outcome, None, None], total: int | None, *, wanted: bool | None
+) -> Generator[Outcome, None, None]:
     """The same outcomes, with progress shown on standard error.
 
     Args:
@@ -37,7 +40,7 @@ def shown(arriving: Iterator[Outcome], total: int | None, *, wanted: bool | None
     return _with_log(arriving, total)
 
 
-def _with_bar(arriving: Iterator[Outcome], total: int | None) -> Iterator[Outcome]:
+def _with_bar(arriving: Generator[Outcome, None, None], total: int | None) -> Generator[Outcome, None, None]:
     bar: Any = None
     done = failed = 0
     began = time.monotonic()
@@ -53,6 +56,7 @@ def _with_bar(arriving: Iterator[Outcome], total: int | None) -> Iterator[Outcom
                 bar = _bar(total, done)
             yield outcome
     finally:
+        arriving.close()
         if bar is not None:
             bar.close()
 
@@ -63,13 +67,14 @@ def _bar(total: int | None, done: int) -> Any:
     return tqdm(total=total, initial=done, unit="item", file=sys.stderr, dynamic_ncols=True)
 
 
-def _with_log(arriving: Iterator[Outcome], total: int | None) -> Iterator[Outcome]:
+def _with_log(arriving: Generator[Outcome, None, None], total: int | None) -> Generator[Outcome, None, None]:
     failed = 0
     began = said = time.monotonic()
-    for done, outcome in enumerate(arriving, 1):
-        failed += outcome.failure is not None
-        now = time.monotonic()
-        if now - said > LOG_SECONDS:
-            said = now
-            _log.info("map.progressed", done=done, total=total, failed=failed, seconds=round(now - began))
-        yield outcome
+    with closing(arriving):
+        for done, outcome in enumerate(arriving, 1):
+            failed += outcome.failure is not None
+            now = time.monotonic()
+            if now - said > LOG_SECONDS:
+                said = now
+                _log.info("map.progressed", done=done, total=total, failed=failed, seconds=round(now - began))
+            yield outcome

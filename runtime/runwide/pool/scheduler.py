@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import selectors
 import signal
 import socket
@@ -77,11 +76,9 @@ class Scheduler:
         self._killing = False
         self._functions = count()
         self._output = Output()
-        # Its writing end is open in this process only: workers see its end when the process ends, however it does.
-        self._alive, self._lifeline = os.pipe()
         prepared = None if initializer is None else self.function_payload(initializer)
         self._selector = selectors.DefaultSelector()
-        options = SlotOptions(scratch, self._output, self._alive, env, prepared)
+        options = SlotOptions(scratch, self._output, env, prepared)
         self._crew = Crew(options, self._timing, self._selector)
         self._dispatcher = Dispatcher(self._crew, self._calls, scratch, workers, max_tasks)
         self._memory = MemoryWatch(self._timing.memory_seconds, max_memory)
@@ -209,7 +206,7 @@ class Scheduler:
 
     def _stop_overdue(self) -> None:
         for slot in self._crew.overdue():
-            slot.timed_out = bool(slot.chunks)
+            slot.timed_out = bool(slot.chunks) and slot.line_lost_at is None
             self._on_death(slot)
         victim = self._memory.look(self._crew)
         if victim is not None:
@@ -223,8 +220,8 @@ class Scheduler:
             slot.channel.flush()
             self._crew.watch(slot)
         self._hear(slot)
-        if slot.channel.closed and not slot.gone:
-            self._on_death(slot)
+        if slot.channel.closed:
+            self._crew.lose_line(slot)
 
     def _hear(self, slot: Slot) -> None:
         for kind, *content in slot.channel.receive():
@@ -308,7 +305,7 @@ class Scheduler:
 
     def _on_death(self, slot: Slot) -> None:
         """Bury a worker, or kill it first; what it had sent is kept, what it held is tried again or given up."""
-        slot.process.kill_tree()
+        slot.killed = slot.process.kill_tree()
         doing = slot.status.read()
         self._hear(slot)
         exitcode = self._crew.bury(slot)
@@ -333,6 +330,8 @@ class Scheduler:
     def _cause(self, slot: Slot, exitcode: int) -> Cause:
         if slot.too_large:
             return Cause.OUT_OF_MEMORY
+        if slot.line_lost_at is not None and slot.killed:
+            return Cause.LINE_LOST
         cause = policy.cause_of_death(
             exitcode, timed_out=slot.timed_out, oom_credits=self._memory.new_kills()
         )
@@ -412,8 +411,6 @@ class Scheduler:
         self._crew.close(kill=self._killing)
         self._selector.close()
         self._output.close()
-        for descriptor in (self._alive, self._lifeline):
-            os.close(descriptor)
         self._bell.close()
         self._bell_end.close()
         self._scratch.remove()

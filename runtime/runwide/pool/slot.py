@@ -68,14 +68,12 @@ class SlotOptions:
     Args:
         scratch: The pool's payload directories.
         output: What passes on what they print.
-        alive: Reading end of a pipe that is open for writing in this process only.
         env: Variables of the worker processes.
         initializer: Payload of what a worker calls first.
     """
 
     scratch: Scratch
     output: Output
-    alive: int
     env: Mapping[str, str]
     initializer: tuple[str | None, Any] | None = None
 
@@ -94,6 +92,8 @@ class Slot:
         self.ready = False
         self.leaving = False
         self.exit_deadline: float | None = None
+        self.line_lost_at: float | None = None  # on the monotonic clock
+        self.killed = False  # by the pool: it did not end by itself
         self.timed_out = False  # past its task's timeout
         self.too_large = False  # stopped before the kernel stops everybody
         self.stopped = False  # its call was cancelled
@@ -105,6 +105,9 @@ class Slot:
         self.status = StatusWords(self._status_path)
         ours, theirs = socket.socketpair()
         self.channel = Channel(ours)
+        # Its writing end is open in this process only, so the worker sees its end with ours, however that comes. One pipe
+        # a worker, since the kernel tells one process only of the end of an open file.
+        alive, self._lifeline = os.pipe()
         self.stdout, stdout = options.output.pipe()
         self.stderr, stderr = options.output.pipe()
         directories, tag = options.scratch.directories, f"{self.tag}-out"
@@ -113,8 +116,7 @@ class Slot:
             # Our copies of the worker's ends are closed, so that its death is an end of file.
             with ExitStack() as handed:
                 ends = [
-                    handed.enter_context(Connection(end))
-                    for end in (theirs.detach(), os.dup(options.alive), stdout, stderr)
+                    handed.enter_context(Connection(end)) for end in (theirs.detach(), alive, stdout, stderr)
                 ]
                 self.process = process.start(
                     worker.main, (Lines(*ends), station), name=f"runwide-worker-{number}", env=options.env
@@ -129,7 +131,7 @@ class Slot:
     @property
     def idle(self) -> bool:
         """Whether it could start a task at once."""
-        return self.ready and not self.chunks and not self.leaving
+        return self.ready and not self.chunks and not self.leaving and self.line_lost_at is None
 
     def task_deadline(self) -> float | None:
         """When the running task must have ended, on the monotonic clock; None for no limit."""
@@ -174,6 +176,7 @@ class Slot:
         self._options.output.finish(self.stdout)
         self._options.output.finish(self.stderr)
         self.channel.close()
+        os.close(self._lifeline)
         self.status.close()
         Path(self._status_path).unlink(missing_ok=True)
         self._options.scratch.forget(self.tag)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from runwide.pool import policy
@@ -124,22 +125,35 @@ def in_order(arriving: Iterator[Outcome]) -> Iterator[Outcome]:
     """
     early: dict[int, Outcome] = {}
     turn = 0
-    for outcome in arriving:
-        early[outcome.index] = outcome
-        while turn in early:
-            yield early.pop(turn)
-            turn += 1
+    with closed_after(arriving):
+        for outcome in arriving:
+            early[outcome.index] = outcome
+            while turn in early:
+                yield early.pop(turn)
+                turn += 1
+
+
+@contextmanager
+def closed_after(arriving: Iterator[Any]) -> Iterator[None]:
+    """Close an iterator when the block is left, here and now, and not whenever and wherever it is collected."""
+    try:
+        yield
+    finally:
+        close = getattr(arriving, "close", None)
+        if close is not None:
+            close()
 
 
 def values(arriving: Iterator[Outcome], on_error: str) -> Iterator[Any]:
     """The values of outcomes; a failure is raised or stands in their place."""
-    for outcome in arriving:
-        if outcome.failure is None:
-            yield outcome.value
-        elif on_error == "return":
-            yield outcome.failure
-        else:
-            raise exception_of(outcome.failure)
+    with closed_after(arriving):
+        for outcome in arriving:
+            if outcome.failure is None:
+                yield outcome.value
+            elif on_error == "return":
+                yield outcome.failure
+            else:
+                raise exception_of(outcome.failure)
 
 
 def exception_of(failure: Failure) -> BaseException:
