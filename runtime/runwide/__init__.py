@@ -14,7 +14,7 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from runwide.errors import RunwideError
     from runwide.host import Cores, cores
-    from runwide.job import gather, load, scatter, shard
+    from runwide.job import gather, load, replay, rerun, scatter, shard
     from runwide.pool import Executor, Pool, amap, imap, imap_unordered, map, register_joblib
     from runwide.records import Failure
 
@@ -32,6 +32,8 @@ _HOME = {
     "imap_unordered": "runwide.pool",
     "load": "runwide.job",
     "map": "runwide.pool",
+    "replay": "runwide.job",
+    "rerun": "runwide.job",
     "scatter": "runwide.job",
     "shard": "runwide.job",
 }
@@ -50,6 +52,8 @@ __all__ = [
     "load",
     "map",
     "register_joblib",
+    "replay",
+    "rerun",
     "scatter",
     "shard",
 ]

@@ -18,6 +18,8 @@ _COMMANDS = {
     "doctor": "runwide.cli.doctor",
     "gather": "runwide.cli.jobs",
     "map": "runwide.cli.jobs",
+    "replay": "runwide.cli.jobs",
+    "rerun": "runwide.cli.jobs",
     "scatter": "runwide.cli.jobs",
     "shard": "runwide.cli.jobs",
     "status": "runwide.cli.jobs",

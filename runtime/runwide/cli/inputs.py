@@ -7,6 +7,7 @@ import binascii
 import importlib
 import json
 import pickle
+import re
 import site
 import sys
 import sysconfig
@@ -136,6 +137,22 @@ def strings(text: str, option: str) -> list[str]:
     if not all(isinstance(one, str) for one in found):
         raise InputError(f"{option} is not a list of strings", hint="pass what the shards printed")
     return found
+
+
+def seconds(text: str) -> float:
+    """An age such as ``7d``, ``12h``, ``30m`` or ``45s``, in seconds.
+
+    Raises:
+        InputError: It is none.
+
+    Example:
+        >>> seconds("7d")
+        604800.0
+    """
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)([smhd])", text.strip())
+    if not found:
+        raise InputError(f"{text!r} is not an age", hint="give something like 7d, 12h or 30m")
+    return float(found[1]) * {"s": 1, "m": 60, "h": 3600, "d": 86400}[found[2]]
 
 
 def _pickled(function: Callable[..., Any], constants: str | None) -> bytes:

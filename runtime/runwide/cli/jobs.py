@@ -13,7 +13,7 @@ import click
 
 from runwide import job as jobs
 from runwide.cli import inputs
-from runwide.errors import InputError, TasksFailed
+from runwide.errors import InputError, RunwideError, TasksFailed
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -154,6 +154,7 @@ def scatter_command(
 @_workers
 @_timeout
 @_retries
+@click.option("--rerun-failed", is_flag=True, help="Also run the items again that have failed before.")
 @click.option(
     "--manifest-out",
     type=click.Path(path_type=Path),
@@ -166,14 +167,16 @@ def shard_command(
     workers: int | None,
     timeout: float | None,
     retries: int,
+    rerun_failed: bool,
     manifest_out: Path | None,
 ) -> None:
     """Run shard INDEX of a job on the cores of this machine; print its reference.
 
     Run again, it computes only what is not stored yet. Items that fail are recorded, and reported by gather.
     """
+    options = {"workers": workers, "timeout": timeout, "retries": retries, "rerun_failed": rerun_failed}
     with _terminable():
-        reference = jobs.shard(job, index, workers=workers, timeout=timeout, retries=retries)
+        reference = jobs.shard(job, index, **options)  # type: ignore[arg-type]  # mypy sees one type for all values
     _write(manifest_out, jobs.short_reference(index, reference))
     click.echo(reference)
 
@@ -233,15 +236,61 @@ def status_command(job: str, *, as_json: bool) -> None:
             click.echo(f"  shard {shard.index}: {shard.items} items, {shard.chunks} chunks stored")
 
 
-@click.command("clean")
+@click.command("rerun")
 @click.argument("job")
+@_workers
+@_timeout
+@_retries
+def rerun_command(job: str, *, workers: int | None, timeout: float | None, retries: int) -> None:
+    """Run the failed items of a job again on this machine, and what its shards have not finished.
+
+    Prints the shards' references as JSON, for gather --shards-json.
+    """
+    with _terminable():
+        references = jobs.rerun(job, workers=workers, timeout=timeout, retries=retries)
+    click.echo(json.dumps([jobs.short_reference(index, one) for index, one in enumerate(references)]))
+
+
+@click.command("replay")
+@click.argument("job")
+@click.argument("item", type=int)
+@click.option("--pdb", "debug", is_flag=True, help="Enter the debugger where the item raises.")
+def replay_command(job: str, item: int, *, debug: bool) -> None:
+    """Run one ITEM of a job in this process, from its exact verified bytes; print what it returns, write nothing."""
+    try:
+        click.echo(repr(jobs.replay(job, item)))
+    except RunwideError:
+        raise
+    except Exception as error:
+        if debug:
+            import pdb  # noqa: T100 - asked for
+
+            pdb.post_mortem(error.__traceback__)
+        raise
+
+
+@click.command("clean")
+@click.argument("job", metavar="JOB_OR_STORE")
+@click.option(
+    "--older-than", metavar="AGE", help="Delete all jobs of a store that are older: 7d, 12h or 30m."
+)
 @click.option("--yes", is_flag=True, help="Do not ask.")
-def clean_command(job: str, *, yes: bool) -> None:
-    """Delete everything of a job from its store: its items, its results, its manifests."""
+def clean_command(job: str, *, older_than: str | None, yes: bool) -> None:
+    r"""Delete everything of a job from its store: its items, its results, its manifests.
+
+    \b
+    Example:
+        runwide clean gs://bucket/runs/a-20261124t231308-36c13f7040d35a90
+        runwide clean --older-than 7d gs://bucket/runs
+    """
     uri = job.partition("#")[0].removesuffix("/job.json")
-    if not yes and not click.confirm(f"Delete everything below {uri} ?", err=True):
-        raise click.Abort
-    click.echo(f"deleted {jobs.clean(job)} objects")
+    found = [uri] if older_than is None else jobs.older(job, seconds=inputs.seconds(older_than))
+    for one in found:
+        if not yes and not click.confirm(f"Delete everything below {one} ?", err=True):
+            raise click.Abort
+        click.echo(f"deleted {jobs.clean(one)} objects below {one}")
+    if not found:
+        click.echo("nothing is that old")
 
 
 def _write(path: Path | None, text: str) -> None:

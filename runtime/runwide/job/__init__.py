@@ -7,18 +7,23 @@ the functions must be bound after the modules. None of them loads a store's clie
 from __future__ import annotations
 
 from runwide.job.gather import failures, finish, gather, load
-from runwide.job.housekeeping import Status, clean, status
+from runwide.job.housekeeping import Status, clean, clean_older, older, status
 from runwide.job.reference import short_reference
+from runwide.job.replay import replay
 from runwide.job.scatter import scatter, scatter_pickled
-from runwide.job.shard import shard
+from runwide.job.shard import rerun, shard
 
 __all__ = [
     "Status",
     "clean",
+    "clean_older",
     "failures",
     "finish",
     "gather",
     "load",
+    "older",
+    "replay",
+    "rerun",
     "scatter",
     "scatter_pickled",
     "shard",

@@ -16,7 +16,6 @@ from runwide.spill import pack, signing
 from runwide.spill.codec import verify
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
     from types import TracebackType
 
     from typing_extensions import Self
@@ -50,18 +49,17 @@ class Stored:
 
     Args:
         number: Its place in the log.
-        chunk: What the manifest says of it.
+        name: Its name in the job.
+        size: Its size in bytes.
+        digest: SHA-256 of its head, in hex.
         failures: The failed items in it.
     """
 
     number: int
-    chunk: manifest.Chunk
+    name: str
+    size: int
+    digest: str
     failures: tuple[Failure, ...]
-
-    @property
-    def items(self) -> set[int]:
-        """The items whose ends are in it."""
-        return set(plan.members(self.chunk.items))
 
 
 class ChunkLog:
@@ -69,8 +67,9 @@ class ChunkLog:
 
     Each writer writes the next number, once; where somebody was faster it takes over what they wrote and goes on with
     the rest under the next number. So the chunks of a shard have every item at most once, and two copies of a shard,
-    or a dead one and its successor, agree on them without talking. A chunk that fails its checks stays where it is,
-    counts as absent, and its items are computed again.
+    or a dead one and its successor, agree on them without talking. Only the end of a failed item may be followed by
+    another one, in a later chunk, which then counts. A chunk that fails its checks stays where it is, counts as absent,
+    and its items are computed again.
 
     Args:
         store: The job's folder.
@@ -85,19 +84,27 @@ class ChunkLog:
         self._range = job.items_of(index)
         self._next = 0
         self._taken: set[int] = set()
+        self._where: dict[int, int] = {}  # item -> number of the chunk with its end
+        self._failed: set[int] = set()
+        self._again: set[int] = set()
         self.stored: list[Stored] = []
-        self.finished: set[int] = set()
 
-    def resume(self, names: Iterable[str]) -> None:
-        """Take over the chunks that are there.
+    @property
+    def finished(self) -> set[int]:
+        """The items that need not be run."""
+        return self._where.keys() - self._again
 
-        Args:
-            names: Names of objects in the shard's folder.
-        """
-        for name in names:
-            found = _NAME.fullmatch(name)
-            if found:
+    def resume(self) -> None:
+        """Take over the chunks that are in the store and not known yet."""
+        prefix = f"{manifest.shard_folder(self._index)}/"
+        for info in list(self._store.list(prefix)):
+            found = _NAME.fullmatch(info.name.removeprefix(prefix))
+            if found and int(found[1]) not in self._taken:
                 self._adopt(int(found[1]))
+
+    def run_failed_again(self) -> None:
+        """Count the items that have failed so far as not finished."""
+        self._again = set(self._failed)
 
     def append(self, ends: list[Ended]) -> None:
         """Write ends as chunks; those that another writer has stored in the meantime are dropped."""
@@ -111,6 +118,20 @@ class ChunkLog:
                 self._adopt(number)
             else:
                 self._record(number, packed.head, packed.size, [end.failure for end in ends if end.failure])
+
+    def manifest(self) -> manifest.Shard:
+        """What the shard's manifest should say, a function of the chunks alone."""
+        items: dict[int, list[int]] = {one.number: [] for one in self.stored}
+        for item, number in self._where.items():
+            items[number].append(item)
+        chunks, failures = [], []
+        for one in sorted(self.stored, key=lambda stored: stored.number):
+            spans = tuple((start, stop) for start, stop in plan.spans(items[one.number]))
+            chunks.append(manifest.Chunk(one.name, one.size, one.digest, spans))
+            failures += [failure for failure in one.failures if self._where[failure.index] == one.number]
+        return manifest.Shard(
+            self._index, tuple(chunks), tuple(sorted(failures, key=lambda failure: failure.index))
+        )
 
     def _free_number(self) -> int:
         while self._next in self._taken:
@@ -127,41 +148,40 @@ class ChunkLog:
         return pack.build(members, job=self._job.digest, slot=self._name(number), note=note)
 
     def _record(self, number: int, head: pack.Head, size: int, failures: list[Failure]) -> None:
-        items = [entry.item for entry in head.entries]
-        spans = tuple((start, stop) for start, stop in plan.spans(items))
-        chunk = manifest.Chunk(self._name(number), size, head.digest, spans)
+        items = {entry.item for entry in head.entries}
         self._taken.add(number)
-        self.finished.update(items)
-        self.stored.append(Stored(number, chunk, tuple(failures)))
+        self._where.update(dict.fromkeys(items, number))
+        self._failed = (self._failed - items) | {failure.index for failure in failures}
+        self._again -= items
+        self.stored.append(Stored(number, self._name(number), size, head.digest, tuple(failures)))
 
     def _adopt(self, number: int) -> None:
         """Take over a chunk that is there, if it is whole and what it claims to be."""
         self._taken.add(number)
         name = self._name(number)
-        uri = self._store.child_uri(name)
         try:
             data, head = read_chunk(self._store, self._job, name)
-            failures = self._failures(head)
+            failures = self._failures_of(head)
         except FormatTooNew:
             raise
         except (IntegrityError, KeyError, TypeError, ValueError) as error:
-            log.warning("chunk.ignored", uri=uri, cause=str(error))
+            log.warning("chunk.ignored", uri=self._store.child_uri(name), cause=str(error))
             return
         self._record(number, head, len(data), failures)
 
-    def _failures(self, head: pack.Head) -> list[Failure]:
-        """The failures that a chunk notes, once its items are ones of this shard that no other chunk has."""
+    def _failures_of(self, head: pack.Head) -> list[Failure]:
+        """The failures that a chunk notes, once its items are ones of this shard that may end there."""
         items = [entry.item for entry in head.entries]
+        succeeded = self._where.keys() - self._failed
         if (
             len(set(items)) != len(items)
-            or not self.finished.isdisjoint(items)
             or not set(items) <= set(self._range)
+            or not succeeded.isdisjoint(items)
         ):
             raise ValueError("it has items that are not its own")
         failures = [manifest.failure_from_json(row) for row in head.note["failures"]]
-        if sorted(failure.index for failure in failures) != sorted(
-            row.item for row in head.entries if row.failed
-        ):
+        failed = [entry.item for entry in head.entries if entry.failed]
+        if sorted(failure.index for failure in failures) != sorted(failed):
             raise ValueError("its failures do not match its values")
         return failures
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import pickletools
 import platform
+import sys
 from importlib.metadata import version
 from typing import TYPE_CHECKING
 
@@ -11,9 +13,24 @@ from runwide.errors import EnvironmentMismatch
 from runwide.log import Log
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
 log = Log("job")
+
+# How many parts of a version must agree for pickles of a package's objects to be loadable: numpy moved its arrays'
+# module in 2.0, scikit-learn supports no pickle across releases, the others change the layout of theirs.
+_MUST_AGREE = {
+    "numpy": 1,
+    "pandas": 1,
+    "polars": 1,
+    "pyarrow": 1,
+    "scipy": 1,
+    "sklearn": 2,
+    "torch": 1,
+    "xgboost": 1,
+}
+_STRINGS = frozenset({"SHORT_BINUNICODE", "BINUNICODE", "UNICODE", "GLOBAL"})
+_warned: set[tuple[str, str | None, str]] = set()
 
 
 def current() -> dict[str, str]:
@@ -23,6 +40,22 @@ def current() -> dict[str, str]:
         "python": platform.python_version(),
         "runwide": __version__,
     }
+
+
+def packages(*pickles: bytes) -> dict[str, str]:
+    """Versions of the third-party packages that pickles name, as far as they are imported here.
+
+    Args:
+        pickles: Pickles, which are looked at and not loaded.
+
+    Example:
+        >>> import pickle
+        >>> packages(pickle.dumps("a"))
+        {}
+    """
+    names = {name.partition(".")[0] for one in pickles for name in _words(one)}
+    found = {name: getattr(sys.modules[name], "__version__", None) for name in names & sys.modules.keys()}
+    return {name: text for name, text in sorted(found.items()) if isinstance(text, str) and name != "runwide"}
 
 
 def check(theirs: Mapping[str, str], *, uri: str) -> None:
@@ -43,15 +76,32 @@ def check(theirs: Mapping[str, str], *, uri: str) -> None:
     warn(theirs, uri=uri)
 
 
+def check_packages(theirs: Mapping[str, str], *, uri: str) -> None:
+    """Compare versions of packages once the function is loaded, before any item runs.
+
+    Raises:
+        EnvironmentMismatch: A package differs in a way that breaks pickles of its objects.
+    """
+    for name, made_by in theirs.items():
+        here = str(getattr(sys.modules.get(name), "__version__", made_by))
+        parts = _MUST_AGREE.get(name, 0)
+        if made_by.split(".")[:parts] != here.split(".")[:parts]:
+            raise EnvironmentMismatch(
+                f"the job was made with {name} {made_by}, here is {name} {here}",
+                uri=uri,
+                hint=f"install {name}=={made_by} in the image of this component, or make the job with {here}",
+            )
+        if made_by != here:
+            _warn_once(name, made_by, here, uri)
+
+
 def warn(theirs: Mapping[str, str], *, uri: str) -> None:
     """Warn of differences that matter only to some pickles: results are data, seldom code."""
     ours = current()
     same = {"python": minor(theirs["python"]) == minor(ours["python"])}
     for name in sorted(ours):
         if not same.get(name, theirs.get(name) == ours[name]):
-            log.warning(
-                "environment.differed", package=name, theirs=theirs.get(name), ours=ours[name], uri=uri
-            )
+            _warn_once(name, theirs.get(name), ours[name], uri)
 
 
 def minor(python: str) -> str:
@@ -62,3 +112,15 @@ def minor(python: str) -> str:
         '3.11'
     """
     return ".".join(python.split(".")[:2])
+
+
+def _words(pickled: bytes) -> Iterable[str]:
+    for opcode, argument, _ in pickletools.genops(pickled):
+        if opcode.name in _STRINGS and isinstance(argument, str):
+            yield argument.partition(" ")[0]  # GLOBAL has module and name in one
+
+
+def _warn_once(package: str, theirs: str | None, ours: str, uri: str) -> None:
+    if (package, theirs, ours) not in _warned:
+        _warned.add((package, theirs, ours))
+        log.warning("environment.differed", package=package, theirs=theirs, ours=ours, uri=uri)

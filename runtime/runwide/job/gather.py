@@ -12,7 +12,7 @@ from runwide.errors import (
     RemoteTraceback,
     ResultNotLoadable,
 )
-from runwide.job import environment, manifest
+from runwide.job import environment, manifest, plan
 from runwide.job.chunks import read_chunk
 from runwide.job.flow import ahead
 from runwide.job.reference import Reference, parse, parse_shard
@@ -170,7 +170,7 @@ def _written(job: Job, data: bytes) -> str:
 
 
 def _outcomes(store: Store, job: Job, shards: Sequence[Shard]) -> Iterator[Outcome]:
-    chunks = [chunk for shard in shards for chunk in shard.chunks]
+    chunks = [chunk for shard in shards for chunk in shard.chunks if chunk.items]
     noted = {failure.index: failure for shard in shards for failure in shard.failures}
 
     def read(chunk: Chunk) -> tuple[bytearray, Head]:
@@ -178,7 +178,12 @@ def _outcomes(store: Store, job: Job, shards: Sequence[Shard]) -> Iterator[Outco
 
     for chunk, (data, head) in zip(chunks, ahead(read, chunks, threads=_THREADS), strict=True):
         view = memoryview(data)
+        wanted = set(
+            plan.members(chunk.items)
+        )  # an item that failed and was run again counts where it ended last
         for entry in head.entries:
+            if entry.item not in wanted:
+                continue
             frame = view[entry.offset : entry.stop]
             yield _outcome(frame, entry, job, noted.get(entry.item), store.child_uri(chunk.name))
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
+import time
 from collections import Counter
 from dataclasses import dataclass
+from datetime import datetime
 from typing import TYPE_CHECKING
 
 from runwide.errors import BadReference
@@ -139,3 +141,42 @@ def clean(job: str) -> int:
                     behind.submit(store.delete, name)
         store.delete(marker)  # last, so that a job that is half deleted can still be seen to be one
     return len(names)
+
+
+def clean_older(store: str, *, seconds: float, now: float | None = None) -> list[str]:
+    """Delete the jobs of a store that were made longer ago than that; whatever is no job stays.
+
+    Args:
+        store: URI of the store.
+        seconds: Least age.
+        now: Unix time, this moment when not given.
+
+    Returns:
+        URIs of the jobs that were deleted.
+    """
+    return [uri for uri in older(store, seconds=seconds, now=now) if clean(uri)]
+
+
+def older(store: str, *, seconds: float, now: float | None = None) -> list[str]:
+    """The jobs of a store that were made longer ago than that.
+
+    Args:
+        store: As for `clean_older`.
+        seconds: As for `clean_older`.
+        now: As for `clean_older`.
+    """
+    limit = (time.time() if now is None else now) - seconds
+    with open_store(store) as root:
+        names = {info.name.partition("/")[0] for info in root.list()}
+        jobs = sorted(name for name in names if _JOB_ID.fullmatch(name) and made_at(name) < limit)
+        return [root.child_uri(name) for name in jobs]
+
+
+def made_at(job_id: str) -> float:
+    """When a job was made, as Unix time, from its name.
+
+    Example:
+        >>> made_at("a-20261124t231308-36c13f7040d35a90")
+        1795561988.0
+    """
+    return datetime.strptime(job_id.split("-")[1] + "+0000", "%Y%m%dt%H%M%S%z").timestamp()

@@ -72,6 +72,7 @@ class Job:
         function: Digest of the pickled function.
         function_name: Its name, for people.
         environment: What made the job.
+        packages: Versions of the packages that the function names.
     """
 
     uri: str
@@ -84,6 +85,7 @@ class Job:
     function: str
     function_name: str
     environment: Mapping[str, str]
+    packages: Mapping[str, str]
 
     @property
     def shards(self) -> int:

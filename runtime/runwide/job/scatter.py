@@ -91,6 +91,7 @@ def scatter_pickled(
             function=sha256(function),
             function_name=name,
             environment=environment.current(),
+            packages=environment.packages(function),
         )
         data = manifest.job_bytes(job)
         folder.create(manifest.JOB, data)

@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 from runwide.errors import (
     EnvironmentMismatch,
+    InputError,
     IntegrityError,
     ItemNotLoadable,
     ObjectExists,
+    ObjectNotFound,
     ResultNotPicklable,
 )
 from runwide.job import environment, manifest
@@ -41,6 +43,7 @@ def shard(
     workers: int | None = None,
     timeout: float | None = None,
     retries: int = 0,
+    rerun_failed: bool = False,
     on_event: Callable[[TaskEvent], None] | None = None,
 ) -> str:
     """Run one shard; run again, it computes only what is not stored yet.
@@ -53,6 +56,7 @@ def shard(
         workers: Number of worker processes; None for one per physical core.
         timeout: Seconds that one attempt at one item may take.
         retries: Further attempts after an exception.
+        rerun_failed: Also run the items again that have failed for good before.
         on_event: Called with each `runwide.records.TaskEvent`, on another thread.
 
     Returns:
@@ -77,8 +81,9 @@ def shard(
     with open_store(about.uri) as store:
         store.share(about.shards)
         chunks = ChunkLog(store, about, index)
-        folder = f"{manifest.shard_folder(index)}/"
-        chunks.resume(info.name.removeprefix(folder) for info in list(store.list(folder)))
+        chunks.resume()
+        if rerun_failed:
+            chunks.run_failed_again()
         pending = [item for item in items if item not in chunks.finished]
         log.info(
             "shard.started", job=about.id, shard=index, items=len(items), finished=len(items) - len(pending)
@@ -100,7 +105,7 @@ def shard(
 def _run(store: Store, job: Job, chunks: ChunkLog, pending: list[int], **options: Any) -> None:
     from runwide.pool import outcomes
 
-    task = Task(_function(store, job), job.id, job.digest)
+    task = Task(verified_function(store, job), job.id, job.digest)
     with Writer(chunks) as writer:
         for again in (False, True):
             damaged = []
@@ -121,7 +126,7 @@ def _is_damaged(outcome: Outcome) -> bool:
     return outcome.failure is not None and isinstance(outcome.failure.exception, ItemDamaged)
 
 
-def _function(store: Store, job: Job) -> bytes:
+def verified_function(store: Store, job: Job) -> bytes:
     """The pickled function, once it is sure that it can be loaded here."""
     data = bytes(manifest.fetch(store, manifest.FUNCTION, digest=job.function))
     try:
@@ -132,6 +137,7 @@ def _function(store: Store, job: Job) -> bytes:
             uri=store.child_uri(manifest.FUNCTION),
             hint="install what it imports in the image of this component, in the versions of the one that made the job",
         ) from error
+    environment.check_packages(job.packages, uri=job.uri)
     return data
 
 
@@ -156,36 +162,71 @@ def _classified(failure: Failure) -> Failure:
 
 def _finish(store: Store, job: Job, chunks: ChunkLog, index: int) -> str:
     """Write the manifest, last, unless a copy of this shard has written one as good."""
-    stored = sorted(chunks.stored, key=lambda one: one.number)
-    failures = sorted(
-        (failure for one in stored for failure in one.failures), key=lambda failure: failure.index
-    )
-    data = manifest.shard_bytes(
-        manifest.Shard(index, tuple(one.chunk for one in stored), tuple(failures)), job
-    )
     name = manifest.shard_name(index)
+    found = chunks.manifest()
+    data = manifest.shard_bytes(found, job)
     try:
         store.create(name, data)
         digest = sha256(data)
     except ObjectExists:
-        digest = _other(store, job, chunks, index) or _replaced(store, name, data)
-    log.info("shard.finished", job=job.id, shard=index, chunks=len(stored), failed=len(failures))
+        chunks.resume()  # whoever wrote it may know of chunks that are newer than ours
+        found = chunks.manifest()
+        digest = _other(store, job, found) or _replaced(store, name, manifest.shard_bytes(found, job))
+    log.info("shard.finished", job=job.id, shard=index, chunks=len(found.chunks), failed=len(found.failures))
     return str(Reference(store.child_uri(name), digest))
 
 
-def _other(store: Store, job: Job, chunks: ChunkLog, index: int) -> str | None:
+def _other(store: Store, job: Job, ours: manifest.Shard) -> str | None:
     """Digest of the manifest that is there, if it names nothing but chunks that were checked here."""
     try:
-        found, digest = manifest.read_shard(store, job, index)
+        found, digest = manifest.read_shard(store, job, ours.index)
     except IntegrityError:
         return None
-    checked = {one.chunk for one in chunks.stored}
-    return digest if checked.issuperset(found.chunks) else None
+    return digest if set(ours.chunks).issuperset(found.chunks) else None
 
 
 def _replaced(store: Store, name: str, data: bytes) -> str:
-    """Put a manifest in the place of one that names a damaged chunk, or is damaged itself."""
+    """Put a manifest in the place of one that is damaged, names a damaged chunk, or an end that is superseded."""
     log.warning("manifest.replaced", uri=store.child_uri(name))
     store.delete(name)
     store.create(name, data)
     return sha256(data)
+
+
+def rerun(job: str, *, only: str = "failed", **options: Any) -> list[str]:
+    """Run the failed items of a job again, here, and what its shards have not finished.
+
+    Args:
+        job: The reference that `scatter` returned.
+        only: ``"failed"``; what succeeded is never run again.
+        **options: As for `shard`, for example fewer workers for items that need more memory.
+
+    Returns:
+        The shards' references, for `gather`.
+
+    Example:
+        >>> import os
+        >>> os.environ.pop("DOC_FIXED", None)
+        >>> job = runwide.scatter(
+        ...     lambda x: x if x or "DOC_FIXED" in os.environ else 1 / 0, [0, 1], store="memory://doc-rerun", shards=1)
+        >>> [str(one) for one in runwide.gather(job, [runwide.shard(job, 0, workers=1)], on_error="return")]
+        ['item 0: ZeroDivisionError: division by zero', '1']
+        >>> os.environ["DOC_FIXED"] = "1"
+        >>> runwide.gather(job, rerun(job, workers=1))
+        [0, 1]
+    """
+    if only != "failed":
+        raise InputError(f"only={only!r} is not 'failed'", hint="what succeeded is never run again")
+    about = manifest.read_job(job)
+    return [_rerun(about, index, options) for index in range(about.shards)]
+
+
+def _rerun(job: Job, index: int, options: dict[str, Any]) -> str:
+    with open_store(job.uri) as store:
+        try:
+            found, digest = manifest.read_shard(store, job, index)
+        except (ObjectNotFound, IntegrityError):
+            found = None
+        if found is not None and not found.failures:
+            return str(Reference(store.child_uri(manifest.shard_name(index)), digest))
+    return shard(job.reference, index, rerun_failed=True, **options)

@@ -272,3 +272,30 @@ def test_an_output_that_cannot_be_written(cli, tmp_path):
     Path(tmp_path, "file").touch()
     done = scatter(cli, "--store", "store", "--shards", "1", "--job-out", "file/job", expect=2)
     refused(done, "InputError", "output cannot be written", "file/job")
+
+
+def test_a_failed_item_can_be_replayed_and_run_again(cli, tmp_path):
+    done = scatter(cli, function=("--function", "mine:picky"), items=("--items-json", "[1, 0, 2]"))
+    job = done.stdout.strip()
+    for index in "01":
+        cli("shard", job, index, "--workers", "1")
+    assert cli("replay", job, "2").stdout == "0\n"
+    assert "ZeroDivisionError" in cli("replay", job, "1", expect=1).stderr
+    refused(cli("replay", job, "9", expect=2), "InputError", "no item 9")
+    shards = cli("rerun", job, "--workers", "1").stdout
+    result = cli("gather", job, "--shards-json", shards, "--on-error", "return").stdout.strip()
+    assert runwide.load(result, on_error="return")[0] == 1
+
+
+def test_jobs_can_be_cleaned_by_age(cli, job, tmp_path):
+    assert cli("clean", "--older-than", "1h", "store").stdout == "nothing is that old\n"
+    refused(cli("clean", "--older-than", "soon", "store", expect=2), "InputError", "7d, 12h or 30m")
+    Path(tmp_path, "store", parse(job).folder.rpartition("/")[2]).rename(
+        tmp_path / "store/a-20200101t000000-0123456789abcdef"
+    )
+    assert "a-20200101t000000" in cli("clean", "--older-than", "7d", "--yes", "store").stdout
+    assert list(Path(tmp_path, "store").iterdir()) == []
+
+
+def test_clean_refuses_what_is_no_job(cli, tmp_path):
+    refused(cli("clean", tmp_path, "--yes", expect=2), "BadReference", "not the folder of a job")

@@ -275,7 +275,7 @@ def test_what_was_finished_when_a_shard_was_interrupted_is_stored(tmp_path):
         assert process.wait(timeout=20) == 128 + 15
         process.stderr.read()
     log = chunks.ChunkLog(open_store(parse(job).folder), manifest.read_job(job), 0)
-    log.resume(["chunks/000000.pack"])
+    log.resume()
     assert log.finished == {0, 1, 2, 3, 4}
 
 
@@ -393,3 +393,88 @@ def test_the_log_of_a_job_is_json_with_names_of_what_happened(memory, capfd):
         json.loads(line)["message"] for line in capfd.readouterr().err.splitlines() if line.startswith("{")
     ]
     assert events == ["job.scattered", *["shard.started", "shard.finished"] * 2, "job.gathered"]
+
+
+def test_failed_items_are_run_again_alone_and_then_count(tmp_path):
+    def until_fixed(x):
+        with Path(tmp_path, "calls").open("a") as file:
+            file.write(f"{x} ")
+        if x in (3, 7, 8) and not Path(tmp_path, "fixed").exists():
+            raise ValueError(x)
+        if x == 8:
+            raise KeyError(x)
+        return x
+
+    job = runwide.scatter(until_fixed, range(10), store=str(tmp_path / "store"), shards=2)
+    first = run(job)
+    assert run(job) == first
+    assert status(job).failed == 3
+    Path(tmp_path, "fixed").touch()
+    Path(tmp_path, "calls").write_text("")
+    second = runwide.rerun(job, workers=1)
+    assert sorted(map(int, Path(tmp_path, "calls").read_text().split())) == [3, 7, 8]
+    found = runwide.gather(job, second, on_error="return")
+    assert [x for x in found if not isinstance(x, runwide.Failure)] == [0, 1, 2, 3, 4, 5, 6, 7, 9]
+    assert found[8].type == "KeyError"
+    assert status(job).failed == 1
+    assert runwide.gather(job, on_error="return")[3] == 3
+    assert run(job) == second  # what was run again is not forgotten by the next run
+
+
+def test_a_rerun_of_a_job_without_failures_runs_nothing(tmp_path):
+    job = runwide.scatter(lambda _: os.getpid(), range(4), store=str(tmp_path), shards=2)
+    first = run(job)
+    assert runwide.rerun(job, workers=1) == first
+
+
+def test_a_rerun_finishes_what_was_never_run(memory):
+    job = runwide.scatter(square, range(6), store=memory, shards=3)
+    runwide.shard(job, 1, workers=1)
+    assert runwide.gather(job, runwide.rerun(job, workers=1)) == [x * x for x in range(6)]
+
+
+def test_what_succeeded_is_never_run_again(memory):
+    job = runwide.scatter(square, range(6), store=memory, shards=3)
+    with pytest.raises(runwide.errors.InputError, match="never run again"):
+        runwide.rerun(job, only="all")
+
+
+def test_replay_runs_one_item_here_and_writes_nothing(memory):
+    here = os.getpid()
+    job = runwide.scatter(lambda x: (os.getpid() == here, 10 // x), [5, 0, 2], store=memory, shards=2)
+    before = list(open_store(memory).list())
+    assert runwide.replay(job, 0) == (True, 2)
+    with pytest.raises(ZeroDivisionError):
+        runwide.replay(job, 1)
+    with pytest.raises(runwide.errors.InputError, match="no item 3, the job has 3"):
+        runwide.replay(job, 3)
+    assert list(open_store(memory).list()) == before
+
+
+def test_jobs_are_cleaned_by_age_and_nothing_else_is(anywhere):
+    from runwide.job import clean_older
+    from runwide.job.housekeeping import made_at
+
+    jobs = [runwide.scatter(square, [1], store=anywhere, shards=1) for _ in range(2)]
+    open_store(anywhere).create("else/object", b"")
+    made = made_at(manifest.read_job(jobs[0]).id)
+    assert abs(made - time.time()) < 60
+    assert clean_older(anywhere, seconds=3600, now=made + 3500) == []
+    assert sorted(clean_older(anywhere, seconds=3600, now=made + 3700)) == sorted(
+        parse(job).folder for job in jobs
+    )
+    assert [info.name for info in open_store(anywhere).list()] == ["else/object"]
+
+
+@pytest.mark.parametrize(("theirs", "error"), [("0.1.0", True), (np.__version__ + ".post1", False)])
+def test_a_package_that_breaks_pickles_is_an_error_and_another_patch_is_not(memory, theirs, error):
+    job = runwide.scatter(lambda x: np.float64(x) + 0, [3], store=memory, shards=1)
+    assert manifest.read_job(job).packages["numpy"] == np.__version__
+    job = edited(job, lambda about: about["packages"].update(numpy=theirs))
+    if error:
+        with pytest.raises(
+            EnvironmentMismatch, match=rf"made with numpy 0\.1\.0, here is numpy {np.__version__}.*install"
+        ):
+            runwide.shard(job, 0, workers=1)
+    else:
+        assert runwide.gather(job, run(job)) == [3.0]

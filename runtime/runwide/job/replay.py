@@ -1,0 +1,63 @@
+"""Run one item of a job here, from the exact bytes that a shard would be given."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from runwide.errors import InputError
+from runwide.job import environment, manifest
+from runwide.job.items import frames
+from runwide.job.shard import verified_function
+from runwide.job.task import loaded
+from runwide.spill.codec import decode
+from runwide.spill.store import open_store
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+def replay(job: str, item: int) -> Any:
+    """Run one item in this process, as its worker did; what it raises is raised here.
+
+    Nothing is written. So a failure can be looked at with a debugger, with more memory, or on another machine.
+
+    Args:
+        job: The reference that `runwide.scatter` returned.
+        item: Index of the item, from 0.
+
+    Returns:
+        What the function returns.
+
+    Raises:
+        InputError: The job has no such item.
+        DigestMismatch: The item's bytes are not those that were spilled.
+
+    Example:
+        >>> job = runwide.scatter(lambda x: 10 // x, [5, 0], store="memory://doc-replay", shards=1)
+        >>> replay(job, 0)
+        2
+    """
+    function, value = fetched(job, item)
+    return function(value)
+
+
+def fetched(job: str, item: int) -> tuple[Callable[[Any], Any], Any]:
+    """The function and one item of a job, verified and unpickled.
+
+    Args:
+        job: As for `replay`.
+        item: As for `replay`.
+    """
+    about = manifest.read_job(job)
+    if not 0 <= item < about.count:
+        raise InputError(
+            f"there is no item {item}, the job has {about.count}",
+            uri=about.uri,
+            hint=f"give an index from 0 to {about.count - 1}",
+        )
+    environment.check(about.environment, uri=about.uri)
+    with open_store(about.uri) as store:
+        function = loaded(verified_function(store, about))
+        ((index, digest, frame),) = frames(store, about, [item])
+    context = manifest.item_context(about.id, index)
+    return function, decode(memoryview(frame), digest=digest, context=context, uri=about.uri)
