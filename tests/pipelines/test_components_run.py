@@ -9,6 +9,7 @@ import re
 import signal
 import threading
 import time
+from contextlib import contextmanager
 from pathlib import Path
 from random import Random
 
@@ -140,26 +141,39 @@ def test_an_error_carries_the_end_of_the_log_of_its_step(place):
     assert "\n" not in str(caught.value)
 
 
+@contextmanager
+def interrupted_once(begun):
+    """Have a Ctrl-C arrive in the main thread once something has begun."""
+    left = threading.Event()
+
+    def interrupt():
+        while not begun():
+            if left.wait(0.05):
+                return
+        signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
+
+    thread = threading.Thread(target=interrupt)
+    thread.start()
+    try:
+        yield
+    finally:
+        left.set()
+        thread.join()
+
+
 def test_an_interrupted_map_stops_its_components_and_keeps_the_job(place, tmp_path):
-    (tmp_path / "busy").mkdir()
-    folder = str(tmp_path / "busy")
+    busy = tmp_path / "busy"
+    busy.mkdir()
+    folder = str(busy)
 
     def be_busy(x):
         (Path(folder) / str(x)).touch()
         time.sleep(120)
 
-    def interrupt():
-        while not list(Path(folder).iterdir()):
-            time.sleep(0.05)
-        signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
-
-    thread = threading.Thread(target=interrupt)
-    thread.start()
     started = time.monotonic()
-    with pytest.raises(KeyboardInterrupt):
-        runwide.map(be_busy, range(2), on=place(2, mounts=(tmp_path / "busy",)))
+    with pytest.raises(KeyboardInterrupt), interrupted_once(lambda: list(busy.iterdir())):
+        runwide.map(be_busy, range(2), on=place(2, mounts=(busy,)))
     assert time.monotonic() - started < 60
-    thread.join()
     assert list((tmp_path / "store").glob("*/job.json"))
 
 
@@ -182,20 +196,14 @@ def test_an_image_that_is_not_there_is_named(engine, tmp_path):
 
 @pytest.mark.docker
 def test_an_interrupted_map_leaves_no_container(engine, image_of_this_python, tmp_path):
-    (tmp_path / "store").mkdir()
-    place = Components(2, store=str(tmp_path / "store"), engine=Local("docker"), image=image_of_this_python)
+    place = Components(2, store=str(tmp_path), engine=Local("docker"), image=image_of_this_python)
 
-    def interrupt():
-        while not engine.containers.list(filters={"label": "runwide.run"}):
-            time.sleep(0.05)
-        signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
+    def containers():
+        return engine.containers.list(all=True, filters={"label": "runwide.run"})
 
-    thread = threading.Thread(target=interrupt)
-    thread.start()
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(KeyboardInterrupt), interrupted_once(containers):
         runwide.map(lambda x: time.sleep(120), range(2), on=place)
-    thread.join()
-    assert not engine.containers.list(all=True, filters={"label": "runwide.run"})
+    assert not containers()
 
 
 @pytest.mark.parametrize(
