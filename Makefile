@@ -56,5 +56,5 @@ $(READY): requirements-build.lock requirements-dev.lock pyproject.toml .ci/venv
 
 .venv-lock/bin/uv: Makefile
 	@$(PYTHON) -m venv --clear .venv-lock
-	@.venv-lock/bin/python -m pip install --quiet $(UV)
+	@.venv-lock/bin/python -m pip install -qq $(UV)
 	@touch $@
