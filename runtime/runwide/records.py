@@ -60,18 +60,28 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True)
 class TaskEvent:
-    """One step in the life of a task.
+    """One attempt at a task, from the queue to its end.
+
+    All its phases are in one record: when it was queued, started and ended, and what became of it. ``kind`` tells an
+    exception from a worker that was killed.
 
     Args:
-        name: ``task.started``, ``task.ended``, ``task.retried``, ``task.failed``, …: ``noun.verb_past``.
-        time: Unix time in seconds.
+        name: ``task.ended`` with a value, ``task.failed`` for good, or ``task.retried``: it failed, another one follows.
+        time: When it ended, Unix time in seconds.
         index: Index of the item, from 0.
         worker: Number of the worker slot, from 0.
         pid: Process id of the worker.
-        attempt: 1 for the first start.
-        seconds: Wall time of the task, where the event ends one.
-        peak_rss: Peak resident memory of the worker in bytes, 0 where unknown.
-        detail: One line of cause, for failures and retries.
+        attempt: 1 for the first one.
+        seconds: Its wall time.
+        peak_rss: Highest resident memory of the worker until then in bytes, 0 where unknown.
+        detail: One line of cause, where it failed.
+        queued: When it was sent to the worker, Unix time in seconds.
+        started: When it started, Unix time in seconds.
+        cpu_seconds: What the worker's process spent in the meantime, its threads included, its children not; 0 for one
+            whose worker died.
+        cpu: The CPU that the worker was on when it sent the result; None where unknown.
+        bytes: What its result took on the way from the worker, 0 for a number or a short text.
+        kind: Why it failed; None where it did not.
     """
 
     name: str
@@ -83,3 +93,9 @@ class TaskEvent:
     seconds: float = 0.0
     peak_rss: int = 0
     detail: str = ""
+    queued: float = 0.0
+    started: float = 0.0
+    cpu_seconds: float = 0.0
+    cpu: int | None = None
+    bytes: int = 0
+    kind: FailureKind | None = None

@@ -33,6 +33,16 @@ _KINDS = {
 }
 
 
+def kind_of(cause: Cause) -> FailureKind:
+    """How a death is classified for the caller.
+
+    Example:
+        >>> kind_of(Cause.SIGNAL).value
+        'crash'
+    """
+    return _KINDS[cause]
+
+
 def of_entry(entry: tuple[Any, ...], index: int, charges: Charges) -> Failure:
     """The failure that a worker reported."""
     _, kind, what, name, message, text, pickled, exitcode = entry
