@@ -46,10 +46,11 @@ class Tasks:
     items: Sequence[Any]
     charges: Charges = NO_CHARGES
     alone: bool = False  # to be run while no other worker is busy
+    fine: bool = False  # to be run task by task: one of them killed a worker
 
     def part(self, start: int, stop: int | None = None) -> Tasks:
         """A slice, by position."""
-        return Tasks(self.first + start, self.items[start:stop], self.charges, self.alone)
+        return Tasks(self.first + start, self.items[start:stop], self.charges, self.alone, self.fine)
 
 
 class Source:

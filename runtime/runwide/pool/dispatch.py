@@ -46,15 +46,19 @@ class Dispatcher:
         """Start workers and send chunks, as far as there is work and room."""
         if not self._calls:
             return
-        alone = next(((call, task) for call in self._calls for task in call.again if task.alone), None)
+        alone = self._alone()
         if alone is not None:
             self._dispatch_alone(*alone)
             return
         self._adjust_crew()
         for slot in list(self._crew.slots.values()):
-            while self._takes_work(slot) and self._feed(slot):
+            while self._takes_work(slot) and self._alone() is None and self._feed(slot):
                 pass
             self._crew.watch(slot)
+
+    def _alone(self) -> tuple[Call, Tasks] | None:
+        """What waits to be run while nothing else is."""
+        return next(((call, task) for call in self._calls for task in call.again if task.alone), None)
 
     def _dispatch_alone(self, call: Call, task: Tasks) -> None:
         if self._crew.busy:
@@ -121,22 +125,35 @@ class Dispatcher:
         entries, tasks = self._entries(call, tasks)
         if not entries:
             return
-        chunk = Chunk(call, tasks, sum(map(transfer.entry_size, entries)))
+        chunk = Chunk(call, tasks, transfer.payload_size(entries))
         try:
             path, sealed = transfer.seal(entries, self._scratch.tagged(f"{slot.tag}-in"))
         except ScratchFull as error:
-            for index in range(tasks.first, tasks.first + len(entries)):
-                failure = Failure(index, FailureKind.PICKLING, "ScratchFull", error.message, exception=error)
-                call.sink.failure(failure)
+            self._on_full(call, tasks, error)
             return
         slot.send_function(call)
         slot.chunks.append(chunk)
         call.running += 1
-        slot.channel.send((worker.RUN, call.number, chunk.number, tasks.first, path, sealed))
+        slot.channel.send((worker.RUN, (call.number, chunk.number, tasks.first, tasks.fine), path, sealed))
+
+    def _on_full(self, call: Call, tasks: Tasks, error: ScratchFull) -> None:
+        """Try again one by one, and while nothing else takes up room; what does not fit even then fails."""
+        busy = self._crew.busy
+        if busy or len(tasks.items) > 1:
+            for position in reversed(range(len(tasks.items))):
+                task = tasks.part(position, position + 1)
+                task.alone = busy
+                call.again.appendleft(task)
+        else:
+            raised = ScratchFull(error.message, item=tasks.first, uri=error.uri, hint=error.hint)
+            failure = Failure(
+                tasks.first, FailureKind.PICKLING, "ScratchFull", raised.message, exception=raised
+            )
+            call.sink.failure(failure)
 
     def _entries(self, call: Call, tasks: Tasks) -> tuple[list[Any], Tasks]:
         """Pickle items up to the first that cannot be, or is not wanted any more; the rest goes back."""
-        if not call.sink.claims and all(map(transfer.is_scalar, tasks.items)):
+        if not call.sink.claims and transfer.all_scalars(tasks.items):
             return list(tasks.items), tasks
         entries: list[Any] = []
         for position, item in enumerate(tasks.items):

@@ -13,6 +13,7 @@ from runwide.records import FailureKind
 
 if TYPE_CHECKING:
     from runwide.pool.channel import WorkerChannel
+    from runwide.pool.meter import Measured, Meter
 
 RESULTS = "results"
 
@@ -36,19 +37,27 @@ class Outbox:
         self._lock = threading.Lock()
         self._filled = threading.Event()
         self._entries: list[Any] = []
-        self._times: list[tuple[float, float]] = []
+        self._measured: list[Measured] = []
+        self.meter: Meter | None = None  # set where somebody listens to events
         self._bytes = 0
         self._since = 0.0
         threading.Thread(target=self._stream, name="runwide-stream", daemon=True).start()
 
-    def add(self, entry: Any, started: float, ended: float) -> None:
-        """Keep one result for sending."""
-        size = transfer.entry_size(entry)
+    def extend(self, entries: list[Any], started: float, ended: float) -> None:
+        """Keep results of tasks that ran one after another, for sending.
+
+        Args:
+            entries: At least one; where tasks are measured, one.
+            started: When the first of them started, on the monotonic clock, in seconds.
+            ended: When the last of them ended, just now.
+        """
+        size = transfer.payload_size(entries)
         with self._lock:
-            self._entries.append(entry)
-            self._times.append((started, ended))
+            first = not self._entries
+            self._entries += entries
             self._bytes += size
-            first = len(self._entries) == 1
+            if self.meter is not None:
+                self._measured.append(self.meter.task(started, ended))
         if size and self._bytes > _STREAM_BYTES:
             self.flush()
         elif first:
@@ -61,15 +70,25 @@ class Outbox:
         """Send what there is."""
         with self._lock:
             if self._entries:
-                self._send(self._entries, self._times)
-                self._entries, self._times, self._bytes = [], [], 0
+                self._send(self._entries)
+                self._entries, self._bytes = [], 0
 
-    def _send(self, entries: list[Any], times: list[tuple[float, float]]) -> None:
-        try:
-            path, sealed = transfer.seal(entries, self._scratch)
-        except OSError as error:
-            path, sealed = None, [failed(FailureKind.PICKLING, error) for _ in entries]
-        self._channel.send((RESULTS, path, sealed, times))
+    def _send(self, entries: list[Any]) -> None:
+        path, sealed = self._seal(entries)
+        report = None
+        if self.meter is not None:
+            report = (self._measured, *self.meter.state())
+            self._measured = []
+        self._channel.send((RESULTS, path, sealed, report))
+
+    def _seal(self, entries: list[Any]) -> tuple[str | None, list[Any]]:
+        """Make a message of entries; where there is no room for all, the largest become failures, one by one."""
+        while True:
+            try:
+                return transfer.seal(entries, self._scratch)
+            except OSError as error:
+                sizes = [transfer.entry_size(entry) for entry in entries]
+                entries[sizes.index(max(sizes))] = failed(FailureKind.PICKLING, error)
 
     def _stream(self) -> None:
         while True:

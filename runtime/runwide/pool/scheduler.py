@@ -15,20 +15,25 @@ from typing import TYPE_CHECKING, Any
 
 from runwide.errors import PoolClosed, Preempted, WorkerDied
 from runwide.log import Log
-from runwide.pool import failures, outbox, policy, transfer, worker
+from runwide.pool import failures, outbox, policy, reporting, transfer, worker
 from runwide.pool.crew import Crew, Timing
 from runwide.pool.dispatch import Dispatcher
 from runwide.pool.memory_watch import MemoryWatch
 from runwide.pool.output import Output
 from runwide.pool.policy import Cause
+from runwide.pool.reporting import Reporter
 from runwide.pool.slot import SlotOptions, split
-from runwide.records import Failure, FailureKind, TaskEvent
+from runwide.records import Failure, FailureKind
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from runwide.pool.call import Call, Tasks
+    from runwide.pool.meter import Report
+    from runwide.pool.reporting import End
     from runwide.pool.slot import Chunk, Slot
+    from runwide.pool.status import Doing
+    from runwide.records import TaskEvent
 
 _log = Log("pool")
 
@@ -65,7 +70,7 @@ class Scheduler:
         timing: Timing | None = None,
     ) -> None:
         self._scratch = scratch
-        self._on_event = on_event
+        self._reporter = None if on_event is None else Reporter(on_event)
         self._max_tasks = max_tasks
         self._timing = timing or Timing()
         self._calls: deque[Call] = deque()
@@ -78,7 +83,7 @@ class Scheduler:
         self._output = Output()
         prepared = None if initializer is None else self.function_payload(initializer)
         self._selector = selectors.DefaultSelector()
-        options = SlotOptions(scratch, self._output, env, prepared)
+        options = SlotOptions(scratch, self._output, env, prepared, measured=on_event is not None)
         self._crew = Crew(options, self._timing, self._selector)
         self._dispatcher = Dispatcher(self._crew, self._calls, scratch, workers, max_tasks)
         self._memory = MemoryWatch(self._timing.memory_seconds, max_memory)
@@ -238,43 +243,55 @@ class Scheduler:
         error.__cause__ = failure.exception
         self._fail_all(error)
 
-    def _on_results(self, slot: Slot, path: str | None, entries: list[Any], times: list[Any]) -> None:
+    def _on_results(self, slot: Slot, path: str | None, entries: list[Any], report: Report | None) -> None:
         chunk = slot.chunks[0]
         first = chunk.ended
         chunk.ended += len(entries)
         slot.tasks_run += len(entries)
-        chunk.payload += sum(map(transfer.entry_size, entries))
-        mapping = transfer.open_mapping(path)
-        self._report(slot, chunk, first, times)
+        chunk.payload += transfer.payload_size(entries)
+        failed = self._deliver(chunk, first, entries, transfer.open_mapping(path))
+        if self._reporter is not None and report is not None:
+            self._reporter.attempts(slot, chunk, entries, report, first=first, failed=failed)
+
+    def _deliver(
+        self, chunk: Chunk, first: int, entries: list[Any], mapping: memoryview | None
+    ) -> dict[int, End]:
+        """Hand results to their call; returns those that are no values, by position in the chunk."""
         if chunk.call.over:
-            return
+            return {}
         if tuple not in set(map(type, entries)):
             chunk.call.sink.values(chunk.tasks.first + first, entries)
-            return
+            return {}
+        failed = {}
         for position, entry in enumerate(entries, first):
-            self._on_entry(chunk, position, entry, mapping)
+            end = self._on_entry(chunk, position, entry, mapping)
+            if end is not None:
+                failed[position] = end
+        return failed
 
-    def _on_entry(self, chunk: Chunk, position: int, entry: Any, mapping: memoryview | None) -> None:
+    def _on_entry(self, chunk: Chunk, position: int, entry: Any, mapping: memoryview | None) -> End | None:
         index, charges = chunk.tasks.first + position, chunk.tasks.charges.started()
         if type(entry) is tuple and entry[0] == transfer.FAILED:
-            self._on_failure(chunk, position, failures.of_entry(entry, index, charges))
-            return
+            return self._on_failure(chunk, position, failures.of_entry(entry, index, charges))
         try:
             value = transfer.load(entry, mapping)
         except BaseException as error:
-            chunk.call.sink.failure(failures.of_result(error, index, charges))
-        else:
-            chunk.call.sink.values(index, [value])
+            failure = failures.of_result(error, index, charges)
+            chunk.call.sink.failure(failure)
+            return reporting.of_failure(failure, again=False)
+        chunk.call.sink.values(index, [value])
+        return None
 
-    def _on_failure(self, chunk: Chunk, position: int, failure: Failure) -> None:
+    def _on_failure(self, chunk: Chunk, position: int, failure: Failure) -> End:
         charges = chunk.tasks.charges.started().raised()
         retryable = failure.kind is FailureKind.EXCEPTION and not isinstance(failure.exception, WorkerDied)
         if retryable and chunk.call.budget.allows(charges):
             task = chunk.tasks.part(position, position + 1)
             task.charges = charges
             chunk.call.again.append(task)
-        else:
-            chunk.call.sink.failure(failure)
+            return reporting.of_failure(failure, again=True)
+        chunk.call.sink.failure(failure)
+        return reporting.of_failure(failure, again=False)
 
     def _on_done(self, slot: Slot, seconds: float) -> None:
         chunk = slot.chunks.popleft()
@@ -307,6 +324,7 @@ class Scheduler:
         """Bury a worker, or kill it first; what it had sent is kept, what it held is tried again or given up."""
         slot.killed = slot.process.kill_tree()
         doing = slot.status.read()
+        slot.task_started = doing.started
         self._hear(slot)
         exitcode = self._crew.bury(slot)
         if (slot.leaving or slot.stopped) and not slot.chunks:
@@ -319,8 +337,8 @@ class Scheduler:
         for chunk in reversed(slot.chunks):
             chunk.call.running -= 1
             if not chunk.call.over:
-                guilty = doing.position if chunk.number == doing.chunk and not slot.stopped else None
-                self._salvage(chunk, guilty, cause, exitcode, slot)
+                ran = doing if chunk.number == doing.chunk and not slot.stopped else None
+                self._salvage(chunk, ran, cause, exitcode, slot)
         if cause is Cause.OUT_OF_MEMORY:
             self._dispatcher.narrow()
             _log.warning("pool.narrowed", workers=self._dispatcher.wanted, reason="out of memory")
@@ -339,20 +357,18 @@ class Scheduler:
             self._memory.use_up_kill()
         return cause
 
-    def _salvage(self, chunk: Chunk, guilty: int | None, cause: Cause, exitcode: int, slot: Slot) -> None:
-        before, task, after = split(chunk, guilty)
-        again = chunk.call.again
-        if after is not None:
-            again.appendleft(after)
-        if task is not None:
-            self._charge(chunk.call, task, cause, exitcode, slot)
-        if before is not None:
-            again.appendleft(before)
+    def _salvage(self, chunk: Chunk, ran: Doing | None, cause: Cause, exitcode: int, slot: Slot) -> None:
+        remains = split(chunk, ran)
+        chunk.call.again.extendleft(reversed(remains.uncharged))
+        if remains.guilty is not None:
+            self._charge(chunk, remains.guilty, cause, exitcode, slot)
 
-    def _charge(self, call: Call, task: Tasks, cause: Cause, exitcode: int, slot: Slot) -> None:
-        charges = task.charges.started().crashed()
+    def _charge(self, chunk: Chunk, task: Tasks, cause: Cause, exitcode: int, slot: Slot) -> None:
+        call, charges = chunk.call, task.charges.started().crashed()
         tried_again = cause is not Cause.TIMEOUT and call.budget.allows(charges)
-        self._emit("task.retried" if tried_again else "task.failed", slot, task.first, charges, cause.value)
+        if self._reporter is not None:
+            end = failures.kind_of(cause), f"the worker {cause.value}", tried_again
+            self._reporter.died(slot, chunk, task.first, charges=charges, end=end)
         if tried_again:
             task.charges = charges
             task.alone = cause is Cause.OUT_OF_MEMORY
@@ -414,32 +430,3 @@ class Scheduler:
         self._bell.close()
         self._bell_end.close()
         self._scratch.remove()
-
-    # Events
-
-    def _report(self, slot: Slot, chunk: Chunk, first: int, times: list[tuple[float, float]]) -> None:
-        if self._on_event is None:
-            return
-        offset = time.time() - time.monotonic()
-        attempt = chunk.tasks.charges.starts + 1
-        pid, number = slot.process.pid, slot.number
-        for index, (started, ended) in enumerate(times, chunk.tasks.first + first):
-            seconds = ended - started
-            self._on_event(
-                TaskEvent("task.ended", ended + offset, index, number, pid, attempt, seconds, slot.peak_rss)
-            )
-
-    def _emit(self, name: str, slot: Slot, index: int, charges: policy.Charges, detail: str) -> None:
-        if self._on_event is not None:
-            pid = slot.process.pid
-            event = TaskEvent(
-                name,
-                time.time(),
-                index,
-                slot.number,
-                pid,
-                charges.starts,
-                peak_rss=slot.peak_rss,
-                detail=detail,
-            )
-            self._on_event(event)

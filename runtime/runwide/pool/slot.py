@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from runwide.pool.call import Call, Tasks
     from runwide.pool.output import Output
+    from runwide.pool.status import Doing
     from runwide.pool.transfer import Scratch
 
 _chunks = count(1)
@@ -33,7 +34,7 @@ _generations = count(1)
 class Chunk:
     """Tasks on their way through a worker."""
 
-    __slots__ = ("call", "ended", "number", "payload", "tasks")
+    __slots__ = ("call", "ended", "number", "payload", "queued", "tasks")
 
     def __init__(self, call: Call, tasks: Tasks, payload: int) -> None:
         self.number = next(_chunks)
@@ -41,24 +42,47 @@ class Chunk:
         self.tasks = tasks
         self.payload = payload
         self.ended = 0  # results that came back
+        self.queued = time.monotonic()
 
     def __len__(self) -> int:
         return len(self.tasks.items)
 
 
-def split(chunk: Chunk, guilty: int | None) -> tuple[Tasks | None, Tasks | None, Tasks | None]:
-    """What a dead worker's chunk leaves: tasks that had ended but not arrived, the guilty one, those not begun.
+@dataclass(frozen=True, slots=True)
+class Remains:
+    """What a dead worker's chunk leaves.
+
+    Args:
+        uncharged: Tasks that had ended but not arrived, or not begun, in order of index.
+        guilty: The one that ran when the worker died, if that is known.
+    """
+
+    uncharged: tuple[Tasks, ...] = ()
+    guilty: Tasks | None = None
+
+
+def split(chunk: Chunk, doing: Doing | None) -> Remains:
+    """Tell apart what a dead worker's chunk leaves.
 
     Args:
         chunk: Its first ``ended`` results have arrived.
-        guilty: Position of the task that ran when the worker died; None if it ran none of them.
+        doing: What the worker was doing with it; None if that was something else.
     """
     tasks, ended, size = chunk.tasks, chunk.ended, len(chunk)
-    if guilty is None or guilty < ended:
-        return (tasks.part(ended) if ended < size else None), None, None
-    before = tasks.part(ended, guilty) if ended < guilty else None
-    after = tasks.part(guilty + 1) if guilty + 1 < size else None
-    return before, tasks.part(guilty, guilty + 1), after
+    if doing is None or doing.position is None or doing.position < ended:
+        return Remains(_some(tasks.part(ended)))
+    position, stop = doing.position, min(doing.position + doing.count, size)
+    before, after = tasks.part(ended, position), tasks.part(stop)
+    if doing.count == 1:
+        return Remains(_some(before, after), tasks.part(position, stop))
+    # It ran several in one go, and the guilty is among them: they run again one by one.
+    among = tasks.part(position, stop)
+    among.fine = True
+    return Remains(_some(before, among, after))
+
+
+def _some(*parts: Tasks) -> tuple[Tasks, ...]:
+    return tuple(part for part in parts if part.items)
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,12 +94,14 @@ class SlotOptions:
         output: What passes on what they print.
         env: Variables of the worker processes.
         initializer: Payload of what a worker calls first.
+        measured: Whether somebody listens to events, so that tasks are measured.
     """
 
     scratch: Scratch
     output: Output
     env: Mapping[str, str]
     initializer: tuple[str | None, Any] | None = None
+    measured: bool = False
 
 
 class Slot:
@@ -99,6 +125,7 @@ class Slot:
         self.stopped = False  # its call was cancelled
         self.worn = False  # to be replaced once it is free
         self.gone = False
+        self.task_started = 0.0  # of the task that it died of, on the monotonic clock
         self.tasks_run = 0
         self.started_at = time.monotonic()
         self._status_path = f"{options.scratch.directories[-1]}/{self.tag}.status"
@@ -126,7 +153,7 @@ class Slot:
             raise
         options.output.watch(self.stdout, STDOUT)
         options.output.watch(self.stderr, STDERR)
-        self.channel.send((worker.PREPARE, *(options.initializer or (None, None))))
+        self.channel.send((worker.PREPARE, *(options.initializer or (None, None)), options.measured))
 
     @property
     def idle(self) -> bool:

@@ -11,7 +11,7 @@ import os
 import time
 from dataclasses import dataclass
 
-_CHUNK, _POSITION, _STARTED, _FIRST = range(4)
+_CHUNK, _POSITION, _STARTED, _FIRST, _COUNT = range(5)
 _BYTES = 64  # one cache line
 
 
@@ -22,11 +22,13 @@ class Doing:
     Args:
         chunk: Number of the chunk.
         position: Position of the task in it, from 0; None between tasks.
-        started: ``time.monotonic()`` of the task's start, in seconds.
+        count: Number of tasks from there that it ran in one go, without saying more.
+        started: ``time.monotonic()`` of their start, in seconds.
     """
 
     chunk: int
     position: int | None
+    count: int
     started: float
 
 
@@ -41,6 +43,7 @@ class StatusWords:
         finally:
             os.close(descriptor)
         self.words = memoryview(self._map).cast("Q")
+        self.results: list[object] = []  # of the tasks that run in one go, so far; known in the worker only
 
     def begin(self, chunk: int, first: int) -> None:
         """The worker takes up a chunk, whose first item has this index."""
@@ -48,9 +51,10 @@ class StatusWords:
         self.words[_FIRST] = first
         self.words[_CHUNK] = chunk
 
-    def enter(self, position: int) -> None:
-        """The worker starts a task."""
+    def enter(self, position: int, count: int = 1) -> None:
+        """The worker starts a task, or some in one go."""
         self.words[_STARTED] = time.monotonic_ns()
+        self.words[_COUNT] = count
         self.words[_POSITION] = position + 1
 
     def leave(self) -> None:
@@ -60,12 +64,17 @@ class StatusWords:
     def item(self) -> int | None:
         """Index of the item that runs now."""
         position = self.words[_POSITION]
-        return self.words[_FIRST] + position - 1 if position else None
+        return self.words[_FIRST] + position - 1 + len(self.results) if position else None
 
     def read(self) -> Doing:
         """What the worker is, or was last, doing."""
         position = self.words[_POSITION]
-        return Doing(self.words[_CHUNK], position - 1 if position else None, self.words[_STARTED] / 1e9)
+        return Doing(
+            self.words[_CHUNK],
+            position - 1 if position else None,
+            self.words[_COUNT],
+            self.words[_STARTED] / 1e9,
+        )
 
     def close(self) -> None:
         """Unmap; the file belongs to the pool's scratch directory."""

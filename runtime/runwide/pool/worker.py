@@ -6,11 +6,12 @@ import os
 import socket
 import time
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from runwide.pool import transfer
 from runwide.pool.channel import WorkerChannel
 from runwide.pool.failed import failed
+from runwide.pool.meter import Meter
 from runwide.pool.outbox import Outbox
 from runwide.pool.station import Lines, Station, arrange
 from runwide.pool.status import StatusWords
@@ -23,6 +24,9 @@ if TYPE_CHECKING:
 PREPARE, FUNCTION, RUN, FORGET, EXIT = "prepare", "function", "run", "forget", "exit"
 # messages from a worker, with RESULTS
 READY, UNFIT, DONE, BROKEN = "ready", "unfit", "done", "broken"
+
+_STEP_SECONDS = 0.001
+_STEP_TASKS = 1024
 
 inside = False
 """Whether this process is a worker."""
@@ -49,6 +53,22 @@ def _note_fork() -> None:
     _forked = True
 
 
+class Order(NamedTuple):
+    """What is to be run.
+
+    Args:
+        call: Number of the call, whose function the worker has.
+        chunk: Number of the chunk.
+        first: Index of its first item.
+        fine: Whether to run task by task, since one of them has killed a worker.
+    """
+
+    call: int
+    chunk: int
+    first: int
+    fine: bool
+
+
 class Worker:
     """The loop over messages, and over the tasks of a chunk.
 
@@ -70,7 +90,8 @@ class Worker:
         while True:
             kind, *content = self._channel.receive()
             if kind == RUN:
-                self._run(*content)
+                order, path, entries = content
+                self._run(Order(*order), path, entries)
             elif kind == PREPARE:
                 self._prepare(*content)
             elif kind == FUNCTION:
@@ -82,7 +103,8 @@ class Worker:
             elif kind == EXIT:
                 return
 
-    def _prepare(self, path: str | None, entry: Any) -> None:
+    def _prepare(self, path: str | None, entry: Any, measured: bool) -> None:  # noqa: FBT001 - of a message
+        self._outbox.meter = Meter() if measured else None
         try:
             if entry is not None:
                 transfer.load(entry, transfer.open_mapping(path, keep=True))()
@@ -91,24 +113,32 @@ class Worker:
         else:
             self._channel.send((READY,))
 
-    def _run(self, call: int, chunk: int, first: int, path: str | None, entries: list[Any]) -> None:
+    def _run(self, order: Order, path: str | None, entries: list[Any]) -> None:
         status, outbox = self._status, self._outbox
-        status.begin(chunk, first)
+        status.begin(order.chunk, order.first)
         status.enter(0)  # loading the function or the payload may kill us as well
         try:
-            function = self._function(call)
+            function = self._function(order.call)
             mapping = transfer.open_mapping(path)
         except BaseException as error:
             self._channel.send((BROKEN, failed(FailureKind.PICKLING, error, "function")))
             return
+        if outbox.meter is not None:
+            outbox.meter.begin()
         began = time.monotonic()
-        for position, entry in enumerate(entries):
-            status.enter(position)
+        one_by_one = order.fine or outbox.meter is not None
+        position, step = 0, 1
+        while position < len(entries):
+            batch = entries[position : position + step]
+            status.enter(position, len(batch))
             started = time.monotonic()
-            result = run_task(function, entry, mapping)
-            if _forked:  # the task forked, and its child came back here: it is no worker
+            results = run_batch(function, batch, mapping, status)
+            ended = time.monotonic()
+            if _forked:  # a task forked, and its child came back here: it is no worker
                 os._exit(0)
-            outbox.add(result, started, time.monotonic())
+            outbox.extend(results, started, ended)
+            position += len(batch)
+            step = 1 if one_by_one else next_step(step, ended - started)
         status.leave()
         outbox.flush()
         self._channel.send((DONE, time.monotonic() - began))
@@ -122,6 +152,49 @@ class Worker:
         return function
 
 
+def next_step(step: int, seconds: float) -> int:
+    """How many tasks to run next in one go, after so many have taken so long.
+
+    Tasks of microseconds are run many at a time, since saying what one does costs as much as doing it; a death
+    among them is then looked into task by task.
+
+    Example:
+        >>> next_step(4, 1e-5), next_step(64, 0.0009), next_step(64, 0.5), next_step(1, 0.005)
+        (8, 64, 1, 1)
+    """
+    if seconds < _STEP_SECONDS / 2:
+        return min(2 * step, _STEP_TASKS)
+    return step if seconds < 2 * _STEP_SECONDS else 1
+
+
+def run_batch(
+    function: Callable[[Any], Any], entries: list[Any], mapping: memoryview | None, status: StatusWords
+) -> list[Any]:
+    """Run tasks one after another; whatever happens to one becomes its entry."""
+    if len(entries) == 1:
+        return [run_task(function, entries[0], mapping)]
+    results: list[Any] = []
+    failures: dict[int, Any] = {}
+    status.results = results
+    append = results.append
+    if tuple in set(map(type, entries)):
+        for entry in entries:
+            append(run_task(function, entry, mapping))
+        status.results = []
+        return results
+    while len(results) < len(entries):
+        try:
+            for entry in entries[len(results) :]:
+                append(function(entry))
+        except BaseException as error:
+            failures[len(results)] = failed(FailureKind.EXCEPTION, error)
+            append(None)
+    status.results = []
+    if not failures and transfer.all_scalars(results):
+        return results
+    return [failures.get(position) or _as_entry(value) for position, value in enumerate(results)]
+
+
 def run_task(function: Callable[[Any], Any], entry: Any, mapping: memoryview | None) -> Any:
     """Run one task; whatever happens becomes an entry."""
     try:
@@ -132,6 +205,10 @@ def run_task(function: Callable[[Any], Any], entry: Any, mapping: memoryview | N
         value = function(item)
     except BaseException as error:
         return failed(FailureKind.EXCEPTION, error)
+    return _as_entry(value)
+
+
+def _as_entry(value: Any) -> Any:
     if transfer.is_scalar(value):
         return value
     try:
