@@ -112,10 +112,11 @@ def _collector(buffers: list[memoryview]) -> Callable[[pickle.PickleBuffer], boo
 
 def entry_size(entry: Entry) -> int:
     """Payload bytes of an entry, scalars counting as nothing."""
-    if type(entry) is tuple and entry[0] == FRAME:
-        size: int = len(entry[1]) + sum(buffer.nbytes for buffer in entry[2])
-        return size
-    return 0
+    if type(entry) is not tuple or entry[0] == FAILED:
+        return 0
+    if entry[0] == MAPPED:
+        return sum(length for _, length in entry[1])
+    return len(entry[1]) + sum(memoryview(buffer).nbytes for buffer in entry[2])
 
 
 @dataclass(slots=True)
