@@ -55,16 +55,24 @@ def kill_tree(process):
     process.wait()
 
 
+def wait_for_calls(folder, process, count):
+    """Wait until so many items were begun: by the clock, a busy machine would always be killed at its start."""
+    calls = Path(folder, "calls")
+    while process.poll() is None and (not calls.exists() or calls.read_text().count("\n") < count):
+        time.sleep(0.001)
+
+
 def killed_and_run_again(folder, store, seed):
-    """Kill one run of a shard after a random time, run it again; returns how many items were finished by then."""
+    """Kill one run of a shard at a random moment, run it again; returns how many items were stored by then."""
     job = runwide.scatter(task(folder), range(ITEMS), store=store, shards=1)
-    moment = random.Random(seed).uniform(0, 0.6)
+    rng = random.Random(seed)
     command = [sys.executable, "-c", SHARD, job]
     with subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, start_new_session=True
     ) as process:
         process.stdout.readline()
-        time.sleep(moment)
+        wait_for_calls(folder, process, rng.randint(0, ITEMS))
+        time.sleep(rng.uniform(0, 0.03))
         kill_tree(process)
     about = manifest.read_job(job)
     stored = finished_in(about)
