@@ -82,11 +82,12 @@ class Executor(Base, concurrent.futures.Executor):
             chunksize: Fixed number of items that travel together; None adapts it to the measured task time.
             buffersize: Take no more than so many items ahead of the results that were consumed.
         """
-        items: Iterable[Any] = zip(*iterables)  # noqa: B905 - the shortest ends it, as in the standard library
+        several = len(iterables) != 1
+        items: Iterable[Any] = zip(*iterables) if several else iterables[0]  # noqa: B905 - the shortest ends it
         deadline = None if timeout is None else time.monotonic() + timeout
         outcomes = streams.stream(
             self,
-            dump_function(Starred(fn)),
+            dump_function(Starred(fn) if several else fn),
             items,
             self._budget,
             chunksize=chunksize,

@@ -194,7 +194,9 @@ class Outcomes:
     def __init__(self, dumped: Dumped, items: Iterator[Any], total: int | None, options: Options) -> None:
         # The generators know this list and not this object: so they are closed as soon as nobody iterates any more.
         self._pools: list[Base] = []
-        limited = _limited(_run(self._pools, dumped, items, options), options.get("max_failures"))
+        budget = Budget(options.get("retries", 0), options.get("max_crashes", 2), options.get("timeout"))
+        running = _run(self._pools, dumped, items, budget, options)
+        limited = _limited(running, options.get("max_failures"))
         self._arriving = shown(limited, total, wanted=options.get("progress"))
 
     def __iter__(self) -> Iterator[Outcome]:
@@ -214,9 +216,8 @@ class Outcomes:
 
 
 def _run(
-    opened: list[Base], dumped: Dumped, items: Iterator[Any], given: Options
+    opened: list[Base], dumped: Dumped, items: Iterator[Any], budget: Budget, given: Options
 ) -> Generator[Outcome, None, None]:
-    budget = Budget(given.get("retries", 0), given.get("max_crashes", 2), given.get("timeout"))
     with Base(
         given.get("workers"),
         initializer=given.get("initializer"),

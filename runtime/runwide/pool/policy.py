@@ -6,6 +6,8 @@ import signal
 from dataclasses import dataclass, replace
 from enum import Enum
 
+from runwide.errors import InputError
+
 TARGET_SECONDS = 0.1
 """Work in one chunk: long against a round trip (0.1 ms), short against what anybody waits for."""
 
@@ -140,6 +142,13 @@ class Budget:
     retries: int = 0
     max_crashes: int = 2
     timeout: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.timeout is not None and not self.timeout > 0:
+            raise InputError(f"timeout={self.timeout} is not a number of seconds above 0")
+        if self.retries < 0 or self.max_crashes < 1:
+            message = f"retries={self.retries}, max_crashes={self.max_crashes}: at least 0 and 1 make sense"
+            raise InputError(message)
 
     def allows(self, charges: Charges) -> bool:
         """Whether a task with these charges is tried again.

@@ -80,6 +80,10 @@ def all_scalars(values: Sequence[object]) -> bool:
 
 def dump_by_value(value: object, *, out_of_band: bool = True) -> Dumped:
     """Pickle for another program: what it could not import (``__main__``, closures) goes along by value."""
+    if type(value) is tuple and all_scalars(
+        value
+    ):  # arguments, mostly: nothing in them is known by name only
+        return pickle.dumps(value, protocol=5), []
     from runwide.pool import pickling  # imports cloudpickle, which a worker may not need
 
     buffers: list[memoryview] = []

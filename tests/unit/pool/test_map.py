@@ -216,3 +216,9 @@ def test_function_bytes_travel_to_another_program():
 
     base = 40
     assert pickle.loads(function_bytes(lambda x: x + base))(2) == 42
+
+
+@pytest.mark.parametrize("option", [{"timeout": -1}, {"timeout": 0}, {"retries": -1}, {"max_crashes": 0}])
+def test_a_budget_that_cannot_be_meant_is_refused(option):
+    with pytest.raises(InputError, match=next(iter(option))):
+        runwide.map(abs, [1], **option)
