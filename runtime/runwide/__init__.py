@@ -13,25 +13,28 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from runwide.errors import RunwideError
-    from runwide.host import Cores, cores
-    from runwide.job import gather, load, replay, rerun, scatter, shard
+    from runwide.host.cores import Cores, cores
+    from runwide.job.gather import gather, load
+    from runwide.job.replay import replay
+    from runwide.job.scatter import scatter
+    from runwide.job.shard import rerun, shard
     from runwide.pool import Executor, Pool, amap, imap, imap_unordered, map, register_joblib
     from runwide.records import Failure
 
 _HOME = {
     "Cores": "runwide.host",
     "Executor": "runwide.pool",
-    "amap": "runwide.pool",
-    "register_joblib": "runwide.pool",
     "Failure": "runwide.records",
     "Pool": "runwide.pool",
     "RunwideError": "runwide.errors",
+    "amap": "runwide.pool",
     "cores": "runwide.host",
     "gather": "runwide.job",
     "imap": "runwide.pool",
     "imap_unordered": "runwide.pool",
     "load": "runwide.job",
     "map": "runwide.pool",
+    "register_joblib": "runwide.pool",
     "replay": "runwide.job",
     "rerun": "runwide.job",
     "scatter": "runwide.job",

@@ -41,7 +41,7 @@ class _Lazy(click.Group):
 @click.group(cls=_Lazy, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="runwide")
 def cli() -> None:
-    """Run a function on the real cores of this container, or as a shard of a larger job.
+    r"""Run a function on the real cores of this container, or as a shard of a larger job.
 
     \b
     Example:
