@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from runwide.errors import (
@@ -14,8 +14,9 @@ from runwide.errors import (
     ObjectNotFound,
     ResultNotPicklable,
 )
-from runwide.job import environment, manifest
+from runwide.job import environment, event_log, manifest
 from runwide.job.chunks import ChunkLog, Ended, Writer, located
+from runwide.job.event_log import EventLog, MeteredStore
 from runwide.job.items import frames
 from runwide.job.reference import Reference
 from runwide.job.task import ItemDamaged, Task, loaded
@@ -78,8 +79,10 @@ def shard(
     about = manifest.read_job(job)
     items = about.items_of(index)
     environment.check(about.environment, uri=about.uri)
-    with open_store(about.uri) as store:
-        store.share(about.shards)
+    with open_store(about.uri) as plain:
+        plain.share(about.shards)
+        events = event_log.of_shard(plain, about, index, workers=workers)
+        store = MeteredStore(plain, events.object)
         chunks = ChunkLog(store, about, index)
         chunks.resume()
         if rerun_failed:
@@ -89,27 +92,42 @@ def shard(
             "shard.started", job=about.id, shard=index, items=len(items), finished=len(items) - len(pending)
         )
         if pending:
-            _run(
-                store,
-                about,
-                chunks,
-                pending,
-                workers=workers,
-                timeout=timeout,
-                retries=retries,
-                on_event=on_event,
-            )
+            heard = _Listener(events, on_event)
+            options = {"workers": workers, "timeout": timeout, "retries": retries}
+            with events:
+                _run(store, about, chunks, pending, heard, **options)
         return _finish(store, about, chunks, index)
 
 
-def _run(store: Store, job: Job, chunks: ChunkLog, pending: list[int], **options: Any) -> None:
+@dataclass(frozen=True, slots=True)
+class _Listener:
+    """Who hears of the attempts, told by their indices in the whole job."""
+
+    events: EventLog
+    user: Callable[[TaskEvent], None] | None
+
+    def over(self, items: list[int]) -> Callable[[TaskEvent], None]:
+        """What a pool is given that runs these items."""
+
+        def hear(event: TaskEvent) -> None:
+            self.events.task(event, items[event.index])
+            if self.user is not None:
+                self.user(replace(event, index=items[event.index]))
+
+        return hear
+
+
+def _run(
+    store: Store, job: Job, chunks: ChunkLog, pending: list[int], listener: _Listener, **options: Any
+) -> None:
     from runwide.pool import outcomes
 
     task = Task(verified_function(store, job), job.id, job.digest)
     with Writer(chunks) as writer:
         for again in (False, True):
             damaged = []
-            for outcome in outcomes(task, frames(store, job, pending), **options):
+            heard = listener.over(pending)
+            for outcome in outcomes(task, frames(store, job, pending), on_event=heard, **options):
                 item = pending[outcome.index]
                 if not again and _is_damaged(outcome):
                     damaged.append(item)

@@ -1,0 +1,238 @@
+"""Collects what happens in a run, away from the threads on which it happens, and writes it down in parts."""
+
+from __future__ import annotations
+
+import threading
+import time
+import uuid
+from collections import defaultdict, deque
+from typing import TYPE_CHECKING, Any
+
+from runwide.errors import ObjectExists, RunwideError
+from runwide.host import memory
+from runwide.job import events, manifest
+from runwide.job.environment import current
+from runwide.log import Log
+from runwide.spill.store import Store
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+    from types import TracebackType
+
+    from typing_extensions import Self
+
+    from runwide.job.manifest import Job
+    from runwide.records import TaskEvent
+    from runwide.spill.buffers import Buffer
+    from runwide.spill.store import ObjectInfo
+
+log = Log("job")
+
+_TICK = 1.0  # seconds between two looks at what has come
+_PART_BYTES = 8 << 20
+_PART_SECONDS, _PART_SHARE = 30.0, 0.05
+_SAMPLES = 300  # of the memory in a run, at most about twice as many
+
+
+def part_after(elapsed: float) -> float:
+    """Seconds for which events may wait in memory, ``elapsed`` seconds into the run: that much a kill may lose.
+
+    Example:
+        >>> part_after(0), part_after(3600)
+        (30.0, 180.0)
+    """
+    return max(_PART_SECONDS, _PART_SHARE * elapsed)
+
+
+def host_facts(workers: int | None) -> dict[str, Any]:
+    """What a run should say of its machine."""
+    from runwide import host
+
+    found = host.cores(workers=workers)
+    return {
+        "workers": found.count,
+        "physical": found.physical,
+        "logical": found.logical,
+        "quota": found.quota,
+        "usable": found.usable,
+        "cores": [list(core.cpus) for core in found.cores],
+        "hypervisor": found.hypervisor.name,
+        "memory": memory.read().size,
+        **current(),
+    }
+
+
+class EventLog:
+    """The events of one run; entering starts a thread that writes parts, leaving writes the last one.
+
+    Nothing is written of a run in which no task ended. An error of the store is logged and raised to nobody: the results
+    matter more.
+
+    Args:
+        run: What is run.
+        write: Stores a part, given its number.
+    """
+
+    def __init__(self, run: events.Run, write: Callable[[int, bytes], None]) -> None:
+        self.run = run
+        self._write = write
+        self._came: deque[tuple[Any, int]] = deque()  # appended to by other threads
+        self._lines: list[str] = []
+        self._size = 0
+        self._part = 0
+        self._left_out = 0
+        self._any_task = False
+        self._part_began = self._next_sample = time.monotonic()
+        self._began = self._part_began
+        self._sums: dict[int, events.WorkerSums] = defaultdict(events.WorkerSums)
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._main, name="runwide-events", daemon=True)
+
+    def task(self, event: TaskEvent, item: int) -> None:
+        """An attempt has ended; ``item`` is the index in the whole job."""
+        self._came.append((event, item))
+
+    def object(self, event: events.ObjectEvent) -> None:
+        """The store has done something."""
+        self._came.append((event, -1))
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stop.set()
+        self._thread.join()
+
+    def _main(self) -> None:
+        while not self._stop.wait(_TICK):
+            self._note()
+            now = time.monotonic()
+            if self._size > _PART_BYTES or now - self._part_began > part_after(now - self._began):
+                self._flush()
+        self._note()
+        self._flush(events.end_line(time.time()))
+
+    def _note(self) -> None:
+        """Write down what has come."""
+        while self._came:
+            event, item = self._came.popleft()
+            if item < 0:
+                self._add(events.object_line(event))
+                continue
+            self._any_task = True
+            self._sums[event.worker].add(event)
+            if event.name != events.ENDED or events.is_written(item, self.run.sampled):
+                self._add(events.task_line(event, item=item, shard=self.run.shard))
+            else:
+                self._left_out += 1
+        self._sample()
+
+    def _sample(self) -> None:
+        now = time.monotonic()
+        if now >= self._next_sample:
+            self._next_sample = now + max(_TICK, (now - self._began) / _SAMPLES)
+            used = memory.read().used
+            if used is not None:
+                self._add(events.memory_line(time.time(), used))
+
+    def _add(self, line: str) -> None:
+        self._lines.append(line)
+        self._size += len(line)
+
+    def _flush(self, *last: str) -> None:
+        if not self._any_task:
+            return
+        head = events.run_line(self.run, self._part)
+        sums = events.sums_line(time.time(), self._sums, self._left_out)
+        part = "".join([head, *self._lines, sums, *last]).encode()
+        try:
+            self._write(self._part, part)
+        except RunwideError as error:
+            log.warning("events.lost", shard=self.run.shard, bytes=len(part), cause=str(error))
+        self._part += 1
+        self._part_began = time.monotonic()
+        self._lines, self._size, self._left_out = [], 0, 0
+        self._sums.clear()
+
+
+def of_shard(store: Store, job: Job, index: int, *, workers: int | None) -> EventLog:
+    """The log of one run of a shard, written beside its results."""
+    run = events.Run(
+        id=uuid.uuid4().hex[:12],
+        started=time.time(),
+        shard=index,
+        items=len(job.items_of(index)),
+        sampled=events.share_written(job.count),
+        job=job.id,
+        function=job.function_name,
+        host=host_facts(workers),
+    )
+    return EventLog(run, _Parts(store, manifest.shard_folder(index)))
+
+
+class _Parts:
+    """Objects for the parts of a run: ``events.jsonl``, ``events-0001.jsonl``, … in the order of their writing.
+
+    Args:
+        store: The job's folder.
+        folder: The shard's.
+    """
+
+    def __init__(self, store: Store, folder: str) -> None:
+        self._store = store
+        self._folder = folder
+        self._next = 0
+
+    def __call__(self, _part: int, data: bytes) -> None:
+        while True:  # an earlier run of the shard, or a copy of it, may have written some
+            suffix = f"-{self._next:04d}" if self._next else ""
+            self._next += 1
+            try:
+                return self._store.create(f"{self._folder}/events{suffix}.jsonl", data)
+            except ObjectExists:
+                continue
+
+
+class MeteredStore(Store):
+    """A store whose operations are events.
+
+    Args:
+        inner: The store that does the work.
+        note: Called with each operation, on the thread that made it.
+    """
+
+    def __init__(self, inner: Store, note: Callable[[events.ObjectEvent], None]) -> None:
+        super().__init__(inner.uri)
+        self._inner = inner
+        self._note = note
+
+    def create(self, name: str, data: Buffer | Sequence[Buffer]) -> None:  # noqa: D102 - see Store
+        began = time.monotonic()
+        self._inner.create(name, data)
+        parts = [data] if isinstance(data, (bytes, bytearray, memoryview)) else data
+        size = sum(memoryview(part).nbytes for part in parts)
+        self._done("chunk.spilled" if "/chunks/" in name else "object.written", name, began, size)
+
+    def read(self, name: str, *, start: int = 0, length: int | None = None) -> bytearray:  # noqa: D102 - see Store
+        began = time.monotonic()
+        data = self._inner.read(name, start=start, length=length)
+        self._done("items.fetched" if name.startswith("items/") else "object.read", name, began, len(data))
+        return data
+
+    def list(self, prefix: str = "") -> Iterator[ObjectInfo]:  # noqa: D102 - see Store
+        began = time.monotonic()
+        found = [*self._inner.list(prefix)]
+        self._done("objects.listed", prefix, began, 0)
+        return iter(found)
+
+    def delete(self, name: str) -> None:  # noqa: D102 - see Store
+        self._inner.delete(name)
+
+    def share(self, parts: int) -> None:  # noqa: D102 - see Store
+        self._inner.share(parts)
+
+    def _done(self, name: str, thing: str, began: float, size: int) -> None:
+        self._note(events.ObjectEvent(name, time.time(), time.monotonic() - began, size, thing))

@@ -1,0 +1,176 @@
+"""What happened in a shard lies beside its results, line by line, and adds up."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+
+import pytest
+
+import runwide
+from runwide.errors import StoreUnavailable
+from runwide.job import event_log, events, manifest
+from runwide.job.reference import parse
+from runwide.records import TaskEvent
+from runwide.spill.store import open_store
+from runwide.testing.stores import mount
+
+
+def failing(x):
+    if x % 10 == 3:
+        raise ValueError(f"no {x}")
+    return x * x
+
+
+def parts_of(job, shard=0):
+    store = open_store(parse(job).folder)
+    names = [info.name for info in store.list(f"shards/{shard:04d}/events")]
+    return {name: [json.loads(line) for line in bytes(store.read(name)).splitlines()] for name in names}
+
+
+def lines_of(job, shard=0):
+    return [line for lines in parts_of(job, shard).values() for line in lines]
+
+
+def test_every_attempt_has_a_line_with_the_index_in_the_whole_job(memory):
+    job = runwide.scatter(failing, range(40), store=memory, shards=2)
+    runwide.shard(job, 1, workers=2, retries=1)
+    lines = [line for line in lines_of(job, 1) if line["name"].startswith("task.")]
+    assert Counter((line["name"], line["item"]) for line in lines) == Counter(
+        [("task.ended", x) for x in range(20, 40) if x % 10 != 3]
+        + [(name, x) for x in (23, 33) for name in ("task.retried", "task.failed")]
+    )
+    assert all(line["shard"] == 1 for line in lines)
+
+
+def test_the_sums_are_those_of_the_lines(memory):
+    job = runwide.scatter(failing, range(40), store=memory, shards=1)
+    runwide.shard(job, 0, workers=2)
+    lines = lines_of(job)
+    (sums,) = [line for line in lines if line["name"] == "events.summed"]
+    for row in sums["workers"]:
+        mine = [line for line in lines if line.get("worker") == row["worker"] and "item" in line]
+        assert row["ended"] == sum(line["name"] == "task.ended" for line in mine)
+        assert row["failed"] == sum(line["name"] == "task.failed" for line in mine)
+        assert row["cpu_seconds"] == pytest.approx(sum(line.get("cpu_seconds", 0) for line in mine), abs=1e-4)
+        assert row["first"] == pytest.approx(min(line["started"] for line in mine), abs=1e-5)
+        assert row["last"] == pytest.approx(max(line["time"] for line in mine), abs=1e-5)
+
+
+def test_reads_and_writes_of_the_store_are_lines_too(memory):
+    job = runwide.scatter(failing, range(40), store=memory, shards=1)
+    runwide.shard(job, 0, workers=1)
+    names = Counter(line["name"] for line in lines_of(job))
+    assert names["items.fetched"] == 1
+    assert names["chunk.spilled"] == 1
+    assert names["objects.listed"] == 1
+    spilled = next(line for line in lines_of(job) if line["name"] == "chunk.spilled")
+    store = open_store(parse(job).folder)
+    assert spilled["bytes"] == len(store.read(spilled["object"]))
+
+
+def test_a_run_says_what_it_ran_on_and_that_it_ended(memory):
+    job = runwide.scatter(failing, range(10), store=memory, shards=1)
+    runwide.shard(job, 0, workers=1)
+    first, *_, last = lines_of(job)
+    assert (first["name"], last["name"]) == ("run.started", "run.ended")
+    assert first["host"]["workers"] == 1
+    assert first["host"]["physical"] == runwide.cores().physical
+    assert first["time"] <= last["time"]
+
+
+def test_a_second_run_of_a_shard_writes_beside_the_first_and_a_finished_one_writes_nothing(memory):
+    job = runwide.scatter(failing, range(10), store=memory, shards=1)
+    runwide.shard(job, 0, workers=1)
+    runwide.shard(job, 0, workers=1)
+    assert list(parts_of(job)) == ["shards/0000/events.jsonl"]
+    runwide.shard(job, 0, workers=1, rerun_failed=True)
+    first, second = parts_of(job).values()
+    assert [line["item"] for line in second if "item" in line] == [3] or [
+        line["item"] for line in first if "item" in line
+    ] == [3]
+    assert first[0]["id"] != second[0]["id"]
+
+
+def test_the_users_listener_hears_the_index_in_the_whole_job(memory):
+    heard = []
+    job = runwide.scatter(failing, range(40), store=memory, shards=2)
+    runwide.shard(job, 1, workers=1, on_event=heard.append)
+    assert sorted(event.index for event in heard) == list(range(20, 40))
+
+
+def test_events_that_cannot_be_written_cost_nothing_but_a_warning(tmp_path, capsys):
+    def refuse(method, name, _):
+        if method == "create" and "/events" in name:
+            raise StoreUnavailable("the store is away", uri=name)
+
+    store = mount("no-events", str(tmp_path), refuse)
+    job = runwide.scatter(failing, range(5), store=store, shards=1)
+    reference = runwide.shard(job, 0, workers=1)
+    assert len(runwide.gather(job, [reference], on_error="return")) == 5
+    assert "events.lost" in capsys.readouterr().err
+
+
+def test_a_shard_that_breaks_off_leaves_its_events(memory):
+    def refuse(method, name, _):
+        if method == "create" and "/chunks/" in name:
+            raise StoreUnavailable("the store is away", uri=name)
+
+    job = runwide.scatter(abs, range(20), store=mount("no-chunks", memory, refuse), shards=1)
+    with pytest.raises(StoreUnavailable):
+        runwide.shard(job, 0, workers=1)
+    assert sorted(line["item"] for line in lines_of(job) if "item" in line) == list(range(20))
+
+
+def attempt(index, name="task.ended", **known):
+    return TaskEvent(name, 1000.0 + index, index, index % 2, 1, seconds=0.5, started=999.5 + index, **known)
+
+
+def written(run, attempts):
+    parts = []
+    with event_log.EventLog(run, lambda _, data: parts.append(data)) as log:
+        for event in attempts:
+            log.task(event, event.index)
+    return [json.loads(line) for part in parts for line in part.splitlines()]
+
+
+def test_of_a_large_job_a_sample_is_written_and_the_sums_stay_exact():
+    run = events.Run("r", 999.0, sampled=events.share_written(10_000_000))
+    lines = written(run, [attempt(index) for index in range(20_000)])
+    tasks = [line for line in lines if "item" in line]
+    assert lines[0]["sampled"] == 0.1
+    assert len(tasks) == pytest.approx(2000, abs=2)
+    (sums,) = [line for line in lines if line["name"] == "events.summed"]
+    assert sum(row["ended"] for row in sums["workers"]) == 20_000
+    assert sums["left_out"] == 20_000 - len(tasks)
+    assert sum(row["seconds"] for row in sums["workers"]) == pytest.approx(10_000)
+
+
+def test_failures_and_retries_are_written_whatever_the_sample():
+    run = events.Run("r", 999.0, sampled=0.001)
+    lines = written(run, [attempt(index, "task.failed", detail="x") for index in range(100)])
+    assert sum("item" in line for line in lines) == 100
+
+
+def test_a_long_run_is_written_in_parts_that_add_up(monkeypatch):
+    monkeypatch.setattr(event_log, "_PART_BYTES", 10_000)
+    monkeypatch.setattr(event_log, "_TICK", 0.01)
+    parts = []
+    with event_log.EventLog(events.Run("r", 999.0), lambda _, data: parts.append(data)) as log:
+        for index in range(300):
+            log.task(attempt(index), index)
+            if index % 100 == 99:
+                log._stop.wait(0.1)
+    assert len(parts) > 1
+    lines = [json.loads(line) for part in parts for line in part.splitlines()]
+    assert [line["part"] for line in lines if line["name"] == "run.started"] == list(range(len(parts)))
+    rows = [row for line in lines if line["name"] == "events.summed" for row in line["workers"]]
+    assert sum(row["ended"] for row in rows) == sum("item" in line for line in lines) == 300
+
+
+def test_a_manifest_is_not_touched_by_events(memory):
+    job = runwide.scatter(abs, range(10), store=memory, shards=1)
+    runwide.shard(job, 0, workers=1)
+    about = manifest.read_job(job)
+    found, _ = manifest.read_shard(open_store(about.uri), about, 0)
+    assert [chunk.name for chunk in found.chunks] == ["shards/0000/chunks/000000.pack"]
