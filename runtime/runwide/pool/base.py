@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from runwide import host, settings
 from runwide.errors import FunctionNotPicklable, InputError
-from runwide.host import threads
+from runwide.host import gpu, threads
 from runwide.pool import transfer, worker
 from runwide.pool.inplace import InPlaceScheduler
 from runwide.pool.scheduler import Scheduler
@@ -29,7 +29,8 @@ class Base:
     """A pool of workers on the cores of this container; a context manager.
 
     Args:
-        workers: Number of workers; None for `runwide.cores`.
+        workers: Number of workers; None for `runwide.cores`; ``"per-gpu"`` for one per visible NVIDIA device, each of
+            which sees its own alone.
         initializer: Called once in each worker before its first task.
         initargs: Arguments of ``initializer``.
         max_tasks: Tasks after which a worker is replaced by a fresh one.
@@ -41,7 +42,7 @@ class Base:
 
     def __init__(
         self,
-        workers: int | None = None,
+        workers: int | str | None = None,
         *,
         initializer: Callable[..., object] | None = None,
         initargs: tuple[Any, ...] = (),
@@ -49,7 +50,7 @@ class Base:
         max_memory: int | None = None,
         on_event: Callable[[TaskEvent], None] | None = None,
     ) -> None:
-        if workers is not None and workers < 1:
+        if isinstance(workers, int) and workers < 1:
             raise InputError(
                 f"a pool needs at least one worker, not {workers}", hint="leave workers out for all cores"
             )
@@ -57,16 +58,15 @@ class Base:
             raise InputError(f"a worker must run at least one task, not {max_tasks}")
         if initializer is not None and not callable(initializer):
             raise TypeError("initializer must be a callable")
-        found = host.cores(workers=workers)
+        envs = _environments(workers)
         prepared = None if initializer is None else dump_function(_Initializer(initializer, initargs))
-        self.workers = found.count
+        self.workers = len(envs)
         self._scheduler: Scheduler | InPlaceScheduler
         if worker.inside:
             self._scheduler = InPlaceScheduler(prepared)
         else:
             self._scheduler = Scheduler(
-                found.count,
-                env=threads.environment(found.count, found),
+                envs,
                 scratch=transfer.Scratch.create(settings.read().scratch),
                 initializer=prepared,
                 max_tasks=max_tasks,
@@ -101,6 +101,20 @@ class Base:
     def kill(self) -> None:
         """Stop the workers at once, without finishing; from any thread."""
         self._end(kill=True)
+
+
+def _environments(workers: int | str | None) -> list[dict[str, str]]:
+    """Variables of each worker: its share of threads, and its device where there is one for each."""
+    if isinstance(workers, str):
+        if workers != "per-gpu":
+            raise InputError(f"workers={workers!r} is neither a number nor 'per-gpu'")
+        devices = gpu.per_gpu()
+        if not devices:
+            raise InputError("no NVIDIA device is visible here", hint="leave workers out for one per core")
+        shared = threads.environment(len(devices), host.cores())
+        return [{**shared, **device} for device in devices]
+    found = host.cores(workers=workers)
+    return [threads.environment(found.count, found)] * found.count
 
 
 class _Initializer:

@@ -39,7 +39,8 @@ class Options(TypedDict, total=False):
     """How the tasks of one call are run.
 
     Args:
-        workers: Number of worker processes (with ``on``: in each component); None for one per physical core.
+        workers: Number of worker processes (with ``on``: in each component); None for one per physical core,
+            ``"per-gpu"`` for one per visible NVIDIA device.
         timeout: Seconds that one attempt at one item may take before its worker is stopped.
         retries: Further attempts after an exception; 0 unless given.
         max_crashes: Deaths of its worker after which an item is given up; 2 unless given.
@@ -54,7 +55,7 @@ class Options(TypedDict, total=False):
         on_event: Called with each `runwide.records.TaskEvent`, on another thread.
     """
 
-    workers: int | None
+    workers: int | str | None
     timeout: float | None
     retries: int
     max_crashes: int

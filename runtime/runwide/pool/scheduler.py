@@ -26,7 +26,7 @@ from runwide.pool.slot import SlotOptions, split
 from runwide.records import Failure, FailureKind
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
     from runwide.pool.call import Call, Tasks
     from runwide.pool.meter import Report
@@ -47,8 +47,7 @@ class Scheduler:
         - Nothing on this thread waits for a worker: sockets do not block, and a process is reaped when it has ended.
 
     Args:
-        workers: Number of workers; they are started when there is something to do.
-        env: Variables of the worker processes.
+        envs: Variables of each worker process; workers are started when there is something to do.
         scratch: Directories for large payloads; removed when the scheduler ends.
         initializer: A pickled callable that each worker calls before its first task.
         on_event: Called with each `TaskEvent`, on the scheduler's thread.
@@ -59,9 +58,8 @@ class Scheduler:
 
     def __init__(
         self,
-        workers: int,
+        envs: Sequence[Mapping[str, str]],
         *,
-        env: Mapping[str, str],
         scratch: transfer.Scratch,
         initializer: transfer.Dumped | None = None,
         on_event: Callable[[TaskEvent], None] | None = None,
@@ -83,9 +81,9 @@ class Scheduler:
         self._output = Output()
         prepared = None if initializer is None else self.function_payload(initializer)
         self._selector = selectors.DefaultSelector()
-        options = SlotOptions(scratch, self._output, env, prepared, measured=on_event is not None)
+        options = SlotOptions(scratch, self._output, envs, prepared, measured=on_event is not None)
         self._crew = Crew(options, self._timing, self._selector)
-        self._dispatcher = Dispatcher(self._crew, self._calls, scratch, workers, max_tasks)
+        self._dispatcher = Dispatcher(self._crew, self._calls, scratch, len(envs), max_tasks)
         self._memory = MemoryWatch(self._timing.memory_seconds, max_memory)
         self._bell, self._bell_end = socket.socketpair()
         self._bell.setblocking(False)

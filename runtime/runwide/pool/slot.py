@@ -20,7 +20,7 @@ from runwide.pool.station import Lines, Station
 from runwide.pool.status import StatusWords
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from runwide.pool.call import Call, Tasks
     from runwide.pool.output import Output
@@ -92,14 +92,14 @@ class SlotOptions:
     Args:
         scratch: The pool's payload directories.
         output: What passes on what they print.
-        env: Variables of the worker processes.
+        envs: Variables of the worker processes, by number of the slot.
         initializer: Payload of what a worker calls first.
         measured: Whether somebody listens to events, so that tasks are measured.
     """
 
     scratch: Scratch
     output: Output
-    env: Mapping[str, str]
+    envs: Sequence[Mapping[str, str]]
     initializer: tuple[str | None, Any] | None = None
     measured: bool = False
 
@@ -146,7 +146,10 @@ class Slot:
                     handed.enter_context(Connection(end)) for end in (theirs.detach(), alive, stdout, stderr)
                 ]
                 self.process = process.start(
-                    worker.main, (Lines(*ends), station), name=f"runwide-worker-{number}", env=options.env
+                    worker.main,
+                    (Lines(*ends), station),
+                    name=f"runwide-worker-{number}",
+                    env=options.envs[number],
                 )
         except BaseException:
             self._release()

@@ -222,3 +222,28 @@ def test_function_bytes_travel_to_another_program():
 def test_a_budget_that_cannot_be_meant_is_refused(option):
     with pytest.raises(InputError, match=next(iter(option))):
         runwide.map(abs, [1], **option)
+
+
+def test_each_worker_has_its_own_device(monkeypatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,5")
+    seen = runwide.map(
+        lambda _: time.sleep(0.1) or (os.getpid(), os.environ["CUDA_VISIBLE_DEVICES"]),
+        range(6),
+        workers="per-gpu",
+    )
+    assert {device for _, device in seen} == {"3", "5"}
+    assert len(set(seen)) == 2
+
+
+def test_a_worker_per_device_needs_devices(monkeypatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    with pytest.raises(InputError, match="no NVIDIA device"):
+        runwide.map(abs, [1], workers="per-gpu")
+    with pytest.raises(InputError, match="per-cpu"):
+        runwide.map(abs, [1], workers="per-cpu")
+
+
+def test_workers_share_the_cores_among_their_threads():
+    cores = runwide.cores().usable
+    (threads,) = set(runwide.map(lambda _: os.environ["OMP_NUM_THREADS"], range(4), workers=1))
+    assert int(threads) == cores
