@@ -16,6 +16,10 @@ import pytest
 import runwide
 from runwide.errors import PoolClosed, TooManyFailures, WorkerDied
 from runwide.pool import outcomes
+from runwide.pool.base import Base, dump_function
+from runwide.pool.crew import Timing
+from runwide.pool.policy import Budget
+from runwide.pool.streams import in_order, stream
 from runwide.records import FailureKind
 from runwide.testing import faults
 
@@ -351,3 +355,41 @@ def test_sigterm_gives_up_on_tasks_that_outlast_the_grace(tmp_path):
 def test_workers_have_names(tmp_path):
     names = runwide.map(lambda _: Path("/proc/self/comm").read_text().strip(), range(4), workers=1)
     assert set(names) == {"runwide-w0"}
+
+
+# Patience: the pool is given less of it than by default, so that tests need little
+
+
+def run_in(pool: Base, function, items) -> list:
+    arriving = stream(pool, dump_function(function), items, Budget())
+    return [outcome.value for outcome in in_order(arriving)]
+
+
+def test_a_worker_that_hangs_at_its_start_is_replaced(tmp_path, monkeypatch):
+    hung = tmp_path / "hung"
+    (tmp_path / "sitecustomize.py").write_text(
+        f"import os, time\nif not os.path.exists({str(hung)!r}):\n"
+        f"    open({str(hung)!r}, 'w').close()\n    time.sleep(3600)\n"
+    )
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    with Base(1, timing=Timing(start_seconds=2)) as pool:
+        assert run_in(pool, abs, [-1]) == [1]
+    assert hung.exists()
+
+
+def test_an_initializer_may_take_longer_than_a_start():
+    with Base(1, initializer=time.sleep, initargs=(3,), timing=Timing(start_seconds=2)) as pool:
+        assert run_in(pool, abs, [-1]) == [1]
+
+
+def test_a_worker_that_hangs_at_its_exit_is_killed(tmp_path):
+    def task(_):
+        import atexit
+
+        atexit.register(time.sleep, 3600)
+        return os.getpid()
+
+    with Base(1, timing=Timing(exit_seconds=0.5)) as pool:
+        (pid,) = run_in(pool, task, [0])
+        pool._end(kill=False)
+    assert gone([pid], within=5)

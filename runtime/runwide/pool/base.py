@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import multiprocessing
 import threading
 import warnings
 import weakref
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
     from typing_extensions import Self
 
+    from runwide.pool.crew import Timing
     from runwide.pool.streams import Feeder
     from runwide.records import TaskEvent
 
@@ -36,6 +38,7 @@ class Base:
         max_tasks: Tasks after which a worker is replaced by a fresh one.
         max_memory: Resident bytes above which a worker is replaced by a fresh one, once it is free.
         on_event: Called with each `runwide.records.TaskEvent`.
+        timing: How long things may take.
     """
 
     _wait_at_exit = False
@@ -49,6 +52,7 @@ class Base:
         max_tasks: int | None = None,
         max_memory: int | None = None,
         on_event: Callable[[TaskEvent], None] | None = None,
+        timing: Timing | None = None,
     ) -> None:
         if isinstance(workers, int) and workers < 1:
             raise InputError(
@@ -62,7 +66,7 @@ class Base:
         prepared = None if initializer is None else dump_function(_Initializer(initializer, initargs))
         self.workers = len(envs)
         self._scheduler: Scheduler | InPlaceScheduler
-        if worker.inside:
+        if worker.inside or multiprocessing.current_process().daemon:  # those may not start processes
             self._scheduler = InPlaceScheduler(prepared)
         else:
             self._scheduler = Scheduler(
@@ -72,6 +76,7 @@ class Base:
                 max_tasks=max_tasks,
                 max_memory=max_memory,
                 on_event=on_event,
+                timing=timing,
             )
         self._feeders: set[Feeder] = set()
         self._finalizer = weakref.finalize(self, _leaked, self._scheduler, type(self).__name__)

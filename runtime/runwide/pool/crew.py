@@ -23,7 +23,7 @@ class Timing:
 
     Args:
         start_seconds: A worker that has not said hello by then is replaced; imports from a cold disk take seconds.
-        start_failures: Deaths in a row before the first hello after which the environment, not a task, is to blame.
+        start_failures: Deaths in a row before a worker is ready after which the environment, not a task, is to blame.
         line_seconds: How long a worker may live on after its line to the pool has ended.
         exit_seconds: How long a worker that was asked to leave may take before it is killed.
         memory_seconds: How often the memory of busy workers is looked at.
@@ -121,7 +121,7 @@ class Crew:
     def _deadline(self, slot: Slot) -> float | None:
         if slot.line_lost_at is not None:
             return slot.line_lost_at + self._timing.line_seconds
-        if not slot.ready:
+        if not slot.greeted:
             return slot.started_at + self._timing.start_seconds
         if slot.chunks:
             return slot.task_deadline()

@@ -230,6 +230,9 @@ class Scheduler:
         for kind, *content in slot.channel.receive():
             self._hears[kind](self, slot, *content)
 
+    def _on_hello(self, slot: Slot) -> None:
+        slot.greeted = True
+
     def _on_ready(self, slot: Slot) -> None:
         slot.ready = True
         self._start_failures = 0
@@ -309,6 +312,7 @@ class Scheduler:
             chunk.call.sink.failure(failures.of_entry(entry, index, chunk.tasks.charges.started()))
 
     _hears: Mapping[str, Callable[..., None]] = {
+        worker.HELLO: _on_hello,
         worker.READY: _on_ready,
         worker.UNFIT: _on_unfit,
         outbox.RESULTS: _on_results,

@@ -115,7 +115,8 @@ class Slot:
         self.peak_rss = 0
         self.chunks: deque[Chunk] = deque()
         self.functions: set[int] = set()
-        self.ready = False
+        self.greeted = False  # its interpreter is up
+        self.ready = False  # its initializer has run
         self.leaving = False
         self.exit_deadline: float | None = None
         self.line_lost_at: float | None = None  # on the monotonic clock

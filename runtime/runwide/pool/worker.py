@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 # messages to a worker
 PREPARE, FUNCTION, RUN, FORGET, EXIT = "prepare", "function", "run", "forget", "exit"
 # messages from a worker, with RESULTS
-READY, UNFIT, DONE, BROKEN = "ready", "unfit", "done", "broken"
+HELLO, READY, UNFIT, DONE, BROKEN = "hello", "ready", "unfit", "done", "broken"
 
 _STEP_SECONDS = 0.001
 _STEP_TASKS = 1024
@@ -87,6 +87,7 @@ class Worker:
 
     def serve(self) -> None:
         """Run chunks until told to leave."""
+        self._channel.send((HELLO,))
         while True:
             kind, *content = self._channel.receive()
             if kind == RUN:

@@ -166,3 +166,10 @@ def test_without_a_terminal_a_line_is_logged_now_and_then(monkeypatch, capsys):
     lines = [json.loads(line) for line in capsys.readouterr().err.splitlines()]
     assert [line["done"] for line in lines if line["message"] == "map.progressed"] == [1, 2, 3]
     assert lines[-1]["failed"] == 1
+
+
+def test_inside_a_worker_of_another_pool_it_runs_in_place():
+    import multiprocessing
+
+    with multiprocessing.get_context("spawn").Pool(1) as pool:  # its workers may not have children
+        assert pool.apply(runwide.map, (abs, [-1, -2])) == [1, 2]
