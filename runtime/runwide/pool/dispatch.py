@@ -46,10 +46,10 @@ class Dispatcher:
         """Start workers and send chunks, as far as there is work and room."""
         if not self._calls:
             return
-        alone = self._alone()
-        if alone is not None:
+        while (alone := self._alone()) is not None:
             self._dispatch_alone(*alone)
-            return
+            if alone[1].alone or self._crew.busy:
+                return
         self._adjust_crew()
         for slot in list(self._crew.slots.values()):
             while self._takes_work(slot) and self._alone() is None and self._feed(slot):

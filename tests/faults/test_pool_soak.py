@@ -1,0 +1,120 @@
+"""Long runs in which somebody keeps killing workers lose nothing and leave nothing."""
+
+from __future__ import annotations
+
+import faulthandler
+import os
+import random
+import statistics
+import tempfile
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+import runwide
+from runwide.pool import outcomes
+from runwide.pool.process import children
+
+pytestmark = pytest.mark.faults
+
+GROWTH_BYTES = 16 << 20
+"""What the parent may grow by between the first third of a run and the last; kept outcomes of 200,000 tasks need more."""
+
+
+def task(x: int) -> object:
+    time.sleep(0.0005)
+    return payload(x) if x % 100 == 7 else x
+
+
+def payload(x: int) -> bytes:
+    """More than a message takes, so that files travel as well."""
+    return x.to_bytes(8, "little") * 8192
+
+
+class Killer(threading.Thread):
+    """Sends SIGKILL to a random worker of this process, again and again, as the kernel or an operator might.
+
+    Args:
+        mean: Seconds between two kills, on average; they are exponentially distributed.
+        seed: Of the choice of workers and moments.
+    """
+
+    def __init__(self, mean: float, seed: int) -> None:
+        super().__init__(daemon=True)
+        self._mean = mean
+        self._random = random.Random(seed)
+        self._ended = threading.Event()
+        self.kills = 0
+
+    def __enter__(self):
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._ended.set()
+        self.join()
+
+    def run(self) -> None:
+        while not self._ended.wait(self._random.expovariate(1 / self._mean)):
+            # An interpreter that has not come up as a worker yet has no task to lose.
+            named = [pid for pid in children(os.getpid()) if _comm(pid).startswith("runwide-w")]
+            if named:
+                os.kill(self._random.choice(named), 9)
+                self.kills += 1
+
+
+def _comm(pid: int) -> str:
+    try:
+        return Path(f"/proc/{pid}/comm").read_text()
+    except OSError:
+        return ""
+
+
+def _descriptors() -> int:
+    return len(list(Path("/proc/self/fd").iterdir()))
+
+
+def _rss() -> int:
+    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+def _files() -> set[str]:
+    """What this process has in shared memory and on the scratch disk."""
+    mark = str(os.getpid())
+    return {
+        str(path)
+        for root in {"/dev/shm", tempfile.gettempdir()}
+        for path in Path(root).iterdir()
+        if mark in path.name.split("-")
+    }
+
+
+@pytest.mark.parametrize(
+    ("number", "mean"), [(20_000, 0.3), pytest.param(200_000, 0.1, marks=pytest.mark.slow)]
+)
+def test_random_kills_lose_nothing_and_leave_nothing(number, mean):
+    faulthandler.dump_traceback_later(1800, exit=True)  # a long run is no hang
+    runwide.map(abs, range(4), workers=2)  # what the interpreter keeps for good is there before it is counted
+    files, descriptors, threads = _files(), _descriptors(), threading.active_count()
+    times_seen, memory = bytearray(number), []
+    started = time.monotonic()
+    with Killer(mean, seed=number) as killer:
+        for count, outcome in enumerate(outcomes(task, range(number), workers=2, max_crashes=1000)):
+            expected = payload(outcome.index) if outcome.index % 100 == 7 else outcome.index
+            assert outcome.failure is None
+            assert outcome.value == expected
+            times_seen[outcome.index] += 1
+            if count % 500 == 0:
+                memory.append(_rss())
+    seconds = time.monotonic() - started
+    growth = statistics.median(memory[-(len(memory) // 3) :]) - statistics.median(memory[: len(memory) // 3])
+    print(f"{number} tasks, {killer.kills} kills, {seconds:.1f} s, memory {growth / 1e6:+.1f} MB")
+    assert killer.kills > seconds / mean / 4  # a run without kills would show nothing
+    assert times_seen == bytes([1]) * number
+    assert growth < GROWTH_BYTES
+    assert not [pid for pid in children(os.getpid()) if _comm(pid).startswith("runwide-")]
+    assert _files() == files
+    assert _descriptors() == descriptors
+    assert threading.active_count() == threads
