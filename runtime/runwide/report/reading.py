@@ -1,0 +1,324 @@
+"""From a job in a store, or the events of a map, to what the report is made of; whatever is malformed is left out."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections import defaultdict
+from dataclasses import dataclass, field, fields
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from runwide.errors import IntegrityError, ObjectNotFound
+from runwide.job import events, manifest
+from runwide.spill.store import open_store
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+
+    from runwide.job.manifest import Job
+    from runwide.records import Failure
+    from runwide.spill.store import Store
+
+T = TypeVar("T")
+
+_EVENTS = re.compile(r"shards/(\d{1,9})/events(?:-\d+)?\.jsonl")
+_LATEST = 1e11  # seconds: a time beyond the year 5000 is none
+_LONGEST = 1e9
+_TEXT = 2000  # characters of a text that are believed to be meant
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """One attempt at a task, as it was written; see `runwide.records.TaskEvent`.
+
+    Args:
+        name: ``task.ended``, ``task.retried`` or ``task.failed``.
+        time: When it ended.
+        started: When it started.
+        queued: When it was sent to the worker.
+        seconds: Its wall time.
+        item: Index of the item in the whole job.
+        shard: Where.
+        worker: On which worker there.
+        attempt: 1 for the first.
+        cpu_seconds: CPU time.
+        peak_rss: Highest memory of the worker until then.
+        bytes: Of the result.
+        kind: Why it failed, empty where it did not.
+        detail: The same in one line.
+    """
+
+    name: str
+    time: float
+    started: float
+    queued: float
+    seconds: float
+    item: int
+    shard: int
+    worker: int
+    attempt: int
+    cpu_seconds: float
+    peak_rss: int
+    bytes: int
+    kind: str
+    detail: str
+
+    @property
+    def killed(self) -> bool:
+        """Whether its worker died or was stopped."""
+        return self.kind in ("crash", "out-of-memory", "timeout")
+
+
+@dataclass(slots=True)
+class RunLog:
+    """What one run wrote, all its parts together.
+
+    Args:
+        run: What it said of itself.
+        ended: When it ended; None for one that was killed.
+        sums: What each worker did, exactly.
+        attempts: The attempts that were written one by one.
+        objects: The operations on the store.
+        memory: Bytes in use in its container, with the time of each sample.
+    """
+
+    run: events.Run
+    ended: float | None = None
+    sums: dict[int, events.WorkerSums] = field(default_factory=lambda: defaultdict(events.WorkerSums))
+    attempts: list[Attempt] = field(default_factory=list)
+    objects: list[events.ObjectEvent] = field(default_factory=list)
+    memory: list[tuple[float, int]] = field(default_factory=list)
+
+    @property
+    def last(self) -> float:
+        """When the last of its tasks ended."""
+        return max((row.last for row in self.sums.values()), default=self.run.started)
+
+    @property
+    def end(self) -> float:
+        """When it ended, or was last heard of."""
+        return max(self.ended or 0.0, self.last, self.run.started)
+
+    @property
+    def workers(self) -> int:
+        """Number of workers."""
+        return max(int(self.run.host.get("workers") or 0), len(self.sums), 1)
+
+
+@dataclass(frozen=True, slots=True)
+class Story:
+    """All that is known of a job.
+
+    Args:
+        title: Its id, or a name.
+        function: Name of the function.
+        items: Number of items.
+        shards: Number of shards.
+        finished: Number of shards that have finished.
+        runs: What was written, by shard and time.
+        failures: The items that failed for good, with tracebacks, of the shards that have finished.
+        uri: Where the job is, empty for a map.
+        created: When the job was made, empty where that is not known.
+        environment: Versions that made it.
+        unreadable: Number of lines that made no sense.
+    """
+
+    title: str
+    function: str
+    items: int
+    shards: int
+    finished: int
+    runs: tuple[RunLog, ...]
+    failures: tuple[Failure, ...] = ()
+    uri: str = ""
+    created: str = ""
+    environment: Mapping[str, str] = field(default_factory=dict)
+    unreadable: int = 0
+
+
+def of_job(reference: str) -> Story:
+    """Read what happened in a job, with one listing, one read for each finished shard and one for each part of events.
+
+    Args:
+        reference: What `runwide.scatter` returned.
+
+    Raises:
+        BadReference: It is none.
+        ObjectNotFound: The job is not there (any more).
+    """
+    about = manifest.read_job(reference)
+    reader = Reader()
+    with open_store(about.uri) as store:
+        names = [info.name for info in store.list("shards/")]
+        for name in names:
+            found = _EVENTS.fullmatch(name)
+            if found and int(found[1]) < about.shards:
+                reader.read(bytes(store.read(name)), shard=int(found[1]))
+        done = [index for index in range(about.shards) if manifest.shard_name(index) in names]
+        failures = [failure for index in done for failure in _failures(store, about, index)]
+    return Story(
+        title=about.id,
+        function=about.function_name,
+        items=about.count,
+        shards=about.shards,
+        finished=len(done),
+        runs=reader.runs(),
+        failures=tuple(failures),
+        uri=about.uri,
+        created=about.created,
+        environment={**about.environment, **about.packages},
+        unreadable=reader.unreadable,
+    )
+
+
+def _failures(store: Store, job: Job, index: int) -> tuple[Failure, ...]:
+    try:
+        return manifest.read_shard(store, job, index)[0].failures
+    except (IntegrityError, ObjectNotFound):  # a report is shown of what there is
+        return ()
+
+
+def of_lines(text: bytes, *, title: str) -> Story:
+    """Read the events of one run that belong to no job."""
+    reader = Reader()
+    reader.read(text)
+    runs = reader.runs()
+    items = {attempt.item for log in runs for attempt in log.attempts}
+    function = runs[0].run.function if runs else ""
+    return Story(title, function, len(items), len(runs), len(runs), runs, unreadable=reader.unreadable)
+
+
+class Reader:
+    """Puts parts together; lines that make no sense are counted and left out."""
+
+    def __init__(self) -> None:
+        self._logs: dict[tuple[int, str], RunLog] = {}
+        self.unreadable = 0
+
+    def read(self, text: bytes, *, shard: int = 0) -> None:
+        """Take in one part, of which only the place where it lies is believed to be right."""
+        log: RunLog | None = None
+        for line in text.splitlines():
+            try:
+                about = json.loads(line, parse_constant=_no_number)
+                if about["name"] == events.RUN_STARTED:
+                    run = _run(about, shard)
+                    log = self._logs.setdefault((shard, run.id), RunLog(run))
+                elif log is not None:
+                    _take(log, about)
+            except (KeyError, TypeError, ValueError, AttributeError, OverflowError, RecursionError):
+                self.unreadable += 1
+
+    def runs(self) -> tuple[RunLog, ...]:
+        """What was read, by shard and time."""
+        return tuple(sorted(self._logs.values(), key=lambda log: (log.run.shard, log.run.started)))
+
+
+def _run(about: Mapping[str, Any], shard: int) -> events.Run:
+    return events.Run(
+        id=_text(about["id"]),
+        started=_time(about["time"]),
+        shard=shard,
+        items=_count(about.get("items", 0)),
+        sampled=min(1.0, max(1e-9, float(about.get("sampled", 1.0)))),
+        job=_text(about.get("job", "")),
+        function=_text(about.get("function", "")),
+        host=_host(about.get("host", {})),
+    )
+
+
+def _host(about: Mapping[str, Any]) -> dict[str, Any]:
+    numbers = ("workers", "physical", "logical", "usable", "memory", "quota")
+    known: dict[str, Any] = {name: float(about[name]) for name in numbers if about.get(name) is not None}
+    texts = {name: _text(value) for name, value in about.items() if isinstance(value, str)}
+    return {**known, **texts}
+
+
+def _take(log: RunLog, about: Mapping[str, Any]) -> None:
+    name = about["name"]
+    if name in (events.ENDED, events.RETRIED, events.FAILED):
+        log.attempts.append(_attempt(about, log.run.shard))
+    elif name == events.SUMMED:
+        for row in about["workers"]:
+            log.sums[_count(row["worker"])].merge(_sums(row))
+    elif name == events.SAMPLED:
+        log.memory.append((_time(about["time"]), _count(about["memory"])))
+    elif name == events.RUN_ENDED:
+        log.ended = _time(about["time"])
+    elif "object" in about:
+        log.objects.append(
+            events.ObjectEvent(
+                _text(name),
+                _time(about["time"]),
+                _seconds(about["seconds"]),
+                _count(about["bytes"]),
+                _text(about["object"]),
+            )
+        )
+
+
+def _attempt(about: Mapping[str, Any], shard: int) -> Attempt:
+    ended, seconds = _time(about["time"]), _seconds(about.get("seconds", 0.0))
+    started = _time(about.get("started", ended - seconds))
+    return Attempt(
+        name=about["name"],
+        time=max(ended, started),
+        started=started,
+        queued=_time(about.get("queued", started)),
+        seconds=seconds,
+        item=_count(about["item"]),
+        shard=shard,
+        worker=_count(about["worker"]),
+        attempt=_count(about.get("attempt", 1)),
+        cpu_seconds=_seconds(about.get("cpu_seconds", 0.0)),
+        peak_rss=_count(about.get("peak_rss", 0)),
+        bytes=_count(about.get("bytes", 0)),
+        kind=_text(about.get("kind", "")),
+        detail=_text(about.get("detail", "")),
+    )
+
+
+def _sums(row: Mapping[str, Any]) -> events.WorkerSums:
+    readers: dict[str, Callable[[Any], Any]] = {"float": _time, "int": _count}
+    known = {one.name: readers[str(one.type)](row[one.name]) for one in fields(events.WorkerSums)}
+    return events.WorkerSums(**known)
+
+
+def _time(value: Any) -> float:
+    return _within(float(value), _LATEST)
+
+
+def _seconds(value: Any) -> float:
+    return _within(float(value), _LONGEST)
+
+
+def _within(value: float, most: float) -> float:
+    if not 0 <= value <= most or math.isnan(value):
+        raise ValueError("a number that cannot be meant")
+    return value
+
+
+def _count(value: Any) -> int:
+    return int(_within(int(value), 1 << 62))
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise TypeError("no text")
+    return value[:_TEXT]
+
+
+def _no_number(text: str) -> float:
+    raise ValueError(text)
+
+
+def last_attempts(runs: Iterable[RunLog]) -> dict[int, Attempt]:
+    """How each item ended last, of those that are written one by one."""
+    last: dict[int, Attempt] = {}
+    for log in runs:
+        for attempt in log.attempts:
+            before = last.get(attempt.item)
+            if before is None or attempt.time >= before.time:
+                last[attempt.item] = attempt
+    return last

@@ -1,0 +1,143 @@
+"""A report as an object: shown in a notebook, saved as a page, or taken as numbers."""
+
+from __future__ import annotations
+
+import time
+import uuid
+from html import escape
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from runwide.errors import InputError
+from runwide.job import event_log, events
+from runwide.report import figures, findings, metrics, reading
+from runwide.report.page import page
+
+if TYPE_CHECKING:
+    import os
+    from types import TracebackType
+
+    from typing_extensions import Self
+
+    from runwide.records import TaskEvent
+    from runwide.report.figures import Figures
+    from runwide.report.findings import Finding
+    from runwide.report.reading import Story
+
+_HEIGHT = 900  # pixels of the frame in a notebook
+
+
+class Report:
+    """What happened in a job or a map; the last value of a notebook's cell shows it in place.
+
+    Args:
+        story: What was read.
+    """
+
+    def __init__(self, story: Story) -> None:
+        self.story = story
+        self.figures: Figures = figures.of(story)
+
+    @property
+    def findings(self) -> list[Finding]:
+        """What the numbers mean, those that matter most first."""
+        return findings.of(self.story, self.figures)
+
+    @property
+    def metrics(self) -> dict[str, float]:
+        """The numbers under plain names, as for ``dsl.Metrics``."""
+        return metrics.of(self.figures)
+
+    def html(self) -> str:
+        """The page: self-contained, for a file, a sandboxed frame, or an artifact."""
+        return page(self.story)
+
+    def save(self, path: str | os.PathLike[str]) -> Path:
+        """Write the page to a file, whose folder is made if need be.
+
+        Raises:
+            InputError: It cannot be written there.
+        """
+        target = Path(path)
+        try:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_text(self.html(), encoding="utf-8")
+        except OSError as error:
+            raise InputError(f"the report cannot be written ({error.strerror})", uri=str(target)) from error
+        return target
+
+    def _repr_html_(self) -> str:
+        source = escape(self.html(), quote=True)
+        return (
+            f'<iframe sandbox="allow-scripts" title="runwide report" srcdoc="{source}" '
+            f'style="width:100%;height:{_HEIGHT}px;border:0"></iframe>'
+        )
+
+    def __repr__(self) -> str:
+        lines = [f"{one.level.value:>8}  {one.text}" for one in self.findings]
+        return "\n".join([f"<runwide report of {self.story.title}>", *lines])
+
+
+class Recording:
+    """Records a map on this container's cores, which writes no events by itself.
+
+    Args:
+        name: A title for the report.
+
+    Example:
+        >>> with Recording("squares") as recording:
+        ...     runwide.map(lambda x: x * x, range(4), workers=1, on_event=recording)
+        [0, 1, 4, 9]
+        >>> report(recording).metrics["results"]
+        4
+    """
+
+    def __init__(self, name: str = "map", *, workers: int | None = None) -> None:
+        self._parts: list[bytes] = []
+        run = events.Run(
+            id=uuid.uuid4().hex[:12],
+            started=time.time(),
+            function=name,
+            host=event_log.host_facts(workers),
+        )
+        self._log = event_log.EventLog(run, lambda _, part: self._parts.append(part))
+
+    def __call__(self, event: TaskEvent) -> None:
+        """Take one event; give this object as ``on_event=``."""
+        self._log.task(event, event.index)
+
+    def __enter__(self) -> Self:
+        self._log.__enter__()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._log.__exit__(kind, error, trace)
+
+    @property
+    def lines(self) -> bytes:
+        """The events, one JSON object a line."""
+        return b"".join(self._parts)
+
+    @property
+    def name(self) -> str:
+        """The title."""
+        return self._log.run.function
+
+
+def report(job: str | Recording) -> Report:
+    """What happened in a job, or in a recorded map.
+
+    Args:
+        job: The reference that `runwide.scatter` returned, or a `Recording`.
+
+    Example:
+        >>> job = runwide.scatter(abs, [-1, -2], store="memory://doc-report", shards=1)
+        >>> reference = runwide.shard(job, 0, workers=1)
+        >>> report(job).metrics["results"]
+        2
+    """
+    if isinstance(job, Recording):
+        return Report(reading.of_lines(job.lines, title=job.name))
+    return Report(reading.of_job(job))

@@ -1,0 +1,64 @@
+"""Numbers as people read them."""
+
+from __future__ import annotations
+
+
+def seconds(value: float) -> str:
+    """A duration.
+
+    Example:
+        >>> seconds(0.00042), seconds(0.5), seconds(12.34), seconds(125), seconds(7300)
+        ('420 µs', '500 ms', '12.3 s', '2 min 5 s', '2 h 1 min')
+    """
+    if value < 0.001:  # noqa: PLR2004 - of a unit
+        return f"{value * 1e6:.0f} µs"
+    if value < 1:
+        return f"{value * 1e3:.3g} ms"
+    if value < 60:  # noqa: PLR2004 - of a unit
+        return f"{value:.3g} s"
+    minutes, rest = divmod(round(value), 60)
+    if minutes < 60:  # noqa: PLR2004 - of a unit
+        return f"{minutes} min {rest} s"
+    return f"{minutes // 60:,} h {minutes % 60} min"
+
+
+def size(value: float) -> str:
+    """A number of bytes.
+
+    Example:
+        >>> size(512), size(1536), size(3 << 30)
+        ('512 B', '1.5 KiB', '3.0 GiB')
+    """
+    if value < 1024:  # noqa: PLR2004 - of a unit
+        return f"{value:.0f} B"
+    for unit in ("KiB", "MiB", "GiB"):
+        value /= 1024
+        if value < 1024:  # noqa: PLR2004 - of a unit
+            return f"{value:.1f} {unit}"
+    return f"{value / 1024:.1f} TiB"
+
+
+def share(value: float) -> str:
+    """A part of a whole.
+
+    Example:
+        >>> share(0.923), share(0.004), share(0)
+        ('92 %', '0.4 %', '0 %')
+    """
+    percent = 100 * value
+    return f"{percent:.1f} %" if 0 < percent < 1 else f"{percent:.0f} %"
+
+
+def count(number: int, noun: str) -> str:
+    """So many of something.
+
+    Example:
+        >>> count(1, "core"), count(2000, "core")
+        ('1 core', '2,000 cores')
+    """
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
+
+
+def verb(number: int, one: str, many: str) -> str:
+    """The form of a verb for so many."""
+    return one if number == 1 else many
