@@ -11,8 +11,6 @@ import threading
 import pytest
 import requests
 import urllib3
-from google.api_core import exceptions as google
-from google.auth import exceptions as auth
 
 from runwide.errors import (
     ObjectExists,
@@ -27,6 +25,10 @@ from runwide.errors import (
 from runwide.spill import gcs as store_module
 from runwide.spill import google as door
 from runwide.spill.store import open_store
+
+# By the same door: Google's libraries warn of Python versions that near their end.
+google = door.module("google.api_core.exceptions")
+auth = door.module("google.auth.exceptions")
 
 
 def test_every_exception_of_the_client_library_has_a_meaning():

@@ -5,8 +5,10 @@ from __future__ import annotations
 import base64
 import os
 import threading
+import warnings
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -141,8 +143,8 @@ def _ours(error: Exception, uri: str, *, writing: bool) -> StoreError | None:
 def _meaning(error: Exception) -> str | None:
     import requests
     import urllib3
-    from google.auth import exceptions as auth
 
+    auth = module("google.auth.exceptions")
     names = [kind.__name__ for kind in type(error).__mro__ if kind.__module__ == "google.api_core.exceptions"]
     if names:
         return next((_MEANING[name] for name in names if name in _MEANING), "Other")
@@ -189,8 +191,8 @@ class Damaged(Exception):
 def _is_transient(error: BaseException) -> bool:
     import requests
     import urllib3
-    from google.auth import exceptions as auth
 
+    auth = module("google.auth.exceptions")
     if isinstance(error, exceptions().GoogleAPICallError):
         return error.code in _TRANSIENT_CODES
     kinds = (
@@ -262,9 +264,15 @@ def _credentials(emulator: str | None) -> tuple[Any, str]:
     return credentials, project or "none"
 
 
+@cache
 def module(name: str) -> Any:
-    """A module of the client's, imported on first use: together they take half a second and 60 MiB."""
-    return import_module(name)
+    """A module of the client's, imported on first use: together they take some tenths of a second and 20 MiB.
+
+    Google's libraries warn of every Python version that nears its end; the user of a component can do nothing about that.
+    """
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", r"(?s)\s*You are using a .*Python", FutureWarning)
+        return import_module(name)
 
 
 def _forget() -> None:
