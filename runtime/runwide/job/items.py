@@ -11,7 +11,7 @@ from runwide.job.flow import ahead
 from runwide.spill import pack
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Generator, Iterator, Sequence
 
     from runwide.job.manifest import Job, Pack
     from runwide.job.task import Packet
@@ -22,7 +22,7 @@ _RANGE = 16 << 20  # bytes read at once
 _THREADS = 2  # one range is being used while another one is on its way
 
 
-def frames(store: Store, job: Job, pending: Sequence[int]) -> Iterator[Packet]:
+def frames(store: Store, job: Job, pending: Sequence[int]) -> Generator[Packet, None, None]:
     """The items as they lie in the store, in the given order, which is ascending.
 
     Nothing is verified here but the index: a frame is checked where it is unpickled.

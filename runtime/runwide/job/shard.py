@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -127,12 +128,18 @@ def _run(
         for again in (False, True):
             damaged = []
             heard = listener.over(pending)
-            for outcome in outcomes(task, frames(store, job, pending), on_event=heard, **options):
-                item = pending[outcome.index]
-                if not again and _is_damaged(outcome):
-                    damaged.append(item)
-                else:
-                    writer.put(_end(outcome, item, job))
+            # Closed here and now, also when writing fails: before Python 3.13, the garbage collector may crash on the
+            # views of a packet that an exception has kept alive in a cycle.
+            with (
+                closing(frames(store, job, pending)) as packets,
+                closing(outcomes(task, packets, on_event=heard, **options)) as arriving,
+            ):
+                for outcome in arriving:
+                    item = pending[outcome.index]
+                    if not again and _is_damaged(outcome):
+                        damaged.append(item)
+                    else:
+                        writer.put(_end(outcome, item, job))
             if not damaged:
                 return
             # A byte range comes without a checksum: damage on the way shows in the worker, and is gone when read anew.
