@@ -42,8 +42,8 @@ class Pace:
 
         Example:
             >>> pace = Pace(1000, since=0)
-            >>> pace.rate(0), pace.rate(1200), pace.refused(0).rate(0), pace.refused(0).rate(15)
-            (1000.0, 2000.0, 500.0, 707.1067811865476)
+            >>> pace.rate(0), pace.rate(1200), pace.refused(0).rate(0), round(pace.refused(0).rate(30))
+            (1000.0, 2000.0, 500.0, 1017)
         """
         grown = self.start * 2 ** min(60.0, (now - self.since) / _DOUBLING)
         return max(_LEAST, grown * self._recovered(now))
