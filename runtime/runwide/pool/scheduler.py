@@ -249,8 +249,12 @@ class Scheduler:
         first = chunk.ended
         chunk.ended += len(entries)
         slot.tasks_run += len(entries)
-        chunk.payload += transfer.payload_size(entries)
-        failed = self._deliver(chunk, first, entries, transfer.open_mapping(path))
+        failed: dict[int, End] = {}
+        if not transfer.only_values(entries):
+            chunk.payload += transfer.payload_size(entries)
+            failed = self._deliver(chunk, first, entries, transfer.open_mapping(path))
+        elif not chunk.call.over:
+            chunk.call.sink.values(chunk.tasks.first + first, entries)
         if self._reporter is not None and report is not None:
             self._reporter.attempts(slot, chunk, entries, report, first=first, failed=failed)
 
@@ -259,9 +263,6 @@ class Scheduler:
     ) -> dict[int, End]:
         """Hand results to their call; returns those that are no values, by position in the chunk."""
         if chunk.call.over:
-            return {}
-        if tuple not in set(map(type, entries)):
-            chunk.call.sink.values(chunk.tasks.first + first, entries)
             return {}
         failed = {}
         for position, entry in enumerate(entries, first):

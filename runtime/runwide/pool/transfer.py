@@ -49,9 +49,19 @@ Entry = Any
 Dumped = tuple[bytes, list[memoryview]]
 
 
-def payload_size(entries: list[Entry]) -> int:
+def only_values(entries: Sequence[Entry]) -> bool:
+    """Whether every entry is the value itself.
+
+    Example:
+        >>> only_values(range(3)), only_values([1, None]), only_values([1, (FRAME, b"", [])])
+        (True, True, False)
+    """
+    return type(entries) is range or tuple not in set(map(type, entries))
+
+
+def payload_size(entries: Sequence[Entry]) -> int:
     """Payload bytes of entries."""
-    return sum(map(entry_size, entries)) if tuple in set(map(type, entries)) else 0
+    return 0 if only_values(entries) else sum(map(entry_size, entries))
 
 
 def is_scalar(value: object) -> bool:
@@ -72,6 +82,8 @@ def all_scalars(values: Sequence[object]) -> bool:
         >>> all_scalars(range(3)), all_scalars([1, "a", None]), all_scalars([1, "a" * 5000]), all_scalars([1, []])
         (True, True, False, False)
     """
+    if type(values) is range:
+        return True
     kinds = set(map(type, values))
     if kinds <= _SCALARS:
         return True
@@ -198,7 +210,7 @@ def seal(entries: list[Entry], scratch: Scratch) -> tuple[str | None, list[Entry
     Returns:
         The path of the file, or None, and the entries to send.
     """
-    if tuple not in set(map(type, entries)):
+    if only_values(entries):
         return None, entries
     if payload_size(entries) <= INLINE_BYTES:
         return None, [_inline(entry) for entry in entries]

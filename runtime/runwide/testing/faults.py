@@ -198,11 +198,17 @@ def return_deadly_to_pickle(_item: Any) -> DeadlyToPickle:
 LARGE = 700 << 20
 
 
+class Fuse:
+    """Kills the process a little after it was pickled."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        threading.Timer(0.05, os.kill, (os.getpid(), signal.SIGKILL)).start()
+        return int, ()
+
+
 def die_in_mid_write(_item: Any) -> Any:
-    """Be killed while a result of 700 MB is on its way."""
-    large = bytearray(LARGE)
-    threading.Timer(0.1, os.kill, (os.getpid(), signal.SIGKILL)).start()
-    return [large, large[:], large[:]]
+    """Be killed while a result of 700 MB is on its way: pickled, and not written yet."""
+    return [bytearray(LARGE), Fuse()]
 
 
 def pass_through(item: Any) -> Any:
