@@ -20,12 +20,14 @@ if TYPE_CHECKING:
     from runwide.job.shard import rerun, shard
     from runwide.pool import Executor, Pool, amap, imap, imap_unordered, map, register_joblib
     from runwide.records import Failure
+    from runwide.report.report import Recording, report
 
 _HOME = {
     "Cores": "runwide.host",
     "Executor": "runwide.pool",
     "Failure": "runwide.records",
     "Pool": "runwide.pool",
+    "Recording": "runwide.report",
     "RunwideError": "runwide.errors",
     "amap": "runwide.pool",
     "cores": "runwide.host",
@@ -36,6 +38,7 @@ _HOME = {
     "map": "runwide.pool",
     "register_joblib": "runwide.pool",
     "replay": "runwide.job",
+    "report": "runwide.report",
     "rerun": "runwide.job",
     "scatter": "runwide.job",
     "shard": "runwide.job",
@@ -46,6 +49,7 @@ __all__ = [
     "Executor",
     "Failure",
     "Pool",
+    "Recording",
     "RunwideError",
     "amap",
     "cores",
@@ -56,6 +60,7 @@ __all__ = [
     "map",
     "register_joblib",
     "replay",
+    "report",
     "rerun",
     "scatter",
     "shard",

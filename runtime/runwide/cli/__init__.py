@@ -19,6 +19,7 @@ _COMMANDS = {
     "gather": "runwide.cli.jobs",
     "map": "runwide.cli.jobs",
     "replay": "runwide.cli.jobs",
+    "report": "runwide.cli.report",
     "rerun": "runwide.cli.jobs",
     "scatter": "runwide.cli.jobs",
     "shard": "runwide.cli.jobs",

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from runwide import job as jobs
-from runwide.cli import inputs
+from runwide.cli import files, inputs, report
 from runwide.errors import InputError, RunwideError, TasksFailed
 
 if TYPE_CHECKING:
@@ -143,8 +143,8 @@ def scatter_command(
     items = inputs.items(text=items_json, file=items_file)
     reference = jobs.scatter_pickled(pickled, items, store=store, shards=shards, name=name)
     count = min(shards, len(items))
-    _write(job_out, reference)
-    _write(shards_out, json.dumps([str(index) for index in range(count)]))
+    files.write(job_out, reference)
+    files.write(shards_out, json.dumps([str(index) for index in range(count)]))
     click.echo(reference)
 
 
@@ -177,7 +177,7 @@ def shard_command(
     options = {"workers": workers, "timeout": timeout, "retries": retries, "rerun_failed": rerun_failed}
     with _terminable():
         reference = jobs.shard(job, index, **options)  # type: ignore[arg-type]  # mypy sees one type for all values
-    _write(manifest_out, jobs.short_reference(index, reference))
+    files.write(manifest_out, jobs.short_reference(index, reference))
     click.echo(reference)
 
 
@@ -190,12 +190,28 @@ def shard_command(
     "--result-out", type=click.Path(path_type=Path), help="Write the result's reference there as well."
 )
 @click.option(
+    "--report-out",
+    type=click.Path(path_type=Path),
+    help="Write the page of what happened there, as runwide report does.",
+)
+@click.option(
+    "--metrics-out", type=click.Path(path_type=Path), help="Write its numbers there, as a JSON object."
+)
+@click.option(
     "--on-error",
     type=click.Choice(["raise", "return"]),
     default="raise",
     help="Whether failed items fail this command.",
 )
-def gather_command(job: str, *, shards_json: str | None, result_out: Path | None, on_error: str) -> None:
+def gather_command(
+    job: str,
+    *,
+    shards_json: str | None,
+    result_out: Path | None,
+    report_out: Path | None,
+    metrics_out: Path | None,
+    on_error: str,
+) -> None:
     """Check that every item has ended exactly once, write the result's manifest, print its reference.
 
     `runwide.load` of it gives the results.
@@ -203,6 +219,7 @@ def gather_command(job: str, *, shards_json: str | None, result_out: Path | None
     shards = None if shards_json is None else inputs.strings(shards_json, "--shards-json")
     reference = jobs.finish(job, shards)
     count, failed = jobs.failures(reference)
+    report.outputs(job, report_out=report_out, metrics_out=metrics_out)
     if on_error == "raise":
         _complain(
             count,
@@ -210,17 +227,20 @@ def gather_command(job: str, *, shards_json: str | None, result_out: Path | None
             uri=reference,
             hint="the others are finished: runwide gather --on-error return, then runwide.load(…, on_error='return')",
         )
-    _write(result_out, reference)
+    files.write(result_out, reference)
     click.echo(reference)
 
 
 @click.command("status")
 @click.argument("job")
 @click.option("--json", "as_json", is_flag=True, help="Print it as JSON.")
-def status_command(job: str, *, as_json: bool) -> None:
+@click.option("--watch", "watched", is_flag=True, help="Show it until all shards have finished.")
+def status_command(job: str, *, as_json: bool, watched: bool) -> None:
     """Show how far a job is."""
     from dataclasses import asdict
 
+    if watched:
+        report.watch(job)
     found = jobs.status(job)
     if as_json:
         click.echo(json.dumps(asdict(found)))
@@ -291,16 +311,6 @@ def clean_command(job: str, *, older_than: str | None, yes: bool) -> None:
         click.echo(f"deleted {jobs.clean(one)} objects below {one}")
     if not found:
         click.echo("nothing is that old")
-
-
-def _write(path: Path | None, text: str) -> None:
-    if path is None:
-        return
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise InputError(f"the output cannot be written ({error.strerror})", uri=str(path)) from error
 
 
 def _print_result(result: Any, failed: list[Failure]) -> None:

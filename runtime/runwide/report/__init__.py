@@ -2,6 +2,19 @@
 
 from __future__ import annotations
 
+import sys
+from types import ModuleType
+
 from runwide.report.report import Recording, Report, report
 
 __all__ = ["Recording", "Report", "report"]
+
+
+class _Room(ModuleType):
+    """This module, which is also what its name means: ``runwide.report(job)`` works whoever has imported what."""
+
+    def __call__(self, job: str | Recording) -> Report:
+        return report(job)
+
+
+sys.modules[__name__].__class__ = _Room

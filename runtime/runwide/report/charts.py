@@ -38,7 +38,8 @@ def timeline(rows: Sequence[Row], clock: Clock) -> str:
         + "</p>"
     )
     pauses = f"<p>{words.count(clock.pauses, 'pause')} between runs left out.</p>" if clock.pauses else ""
-    return f'{legend}<div id="rows" class="rows">{drawn}</div>{_axis(clock.span)}{pauses}'
+    scrolled = f'<div id="rows" class="rows" role="region" aria-label="Timeline" tabindex="0">{drawn}</div>'
+    return f"{legend}{scrolled}{_axis(clock.span)}{pauses}"
 
 
 def _row(row: Row) -> str:

@@ -164,7 +164,7 @@ def table(
         for row in rows
     )
     return (
-        f'<div class="scroll" role="region" aria-label="{_text(label)}" tabindex="0"><table id="{name}">'
+        f'<div class="scroll" role="region" aria-label="Table: {_text(label)}" tabindex="0"><table id="{name}">'
         f"<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>"
     )
 

@@ -263,12 +263,9 @@ def histogram(seconds: Sequence[float]) -> list[Bar]:
 
 
 def _step(value: float) -> int:
-    decade = math.floor(math.log10(value))
-    place = 3 * decade + 2
-    while place > 3 * decade and value < _edge(place):
+    place = 3 * math.floor(math.log10(value)) + 3  # the logarithm may be rounded up
+    while value < _edge(place):
         place -= 1
-    while value >= _edge(place + 1):  # rounding of the logarithm
-        place += 1
     return place
 
 

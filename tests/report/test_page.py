@@ -1,0 +1,216 @@
+"""The page in a real browser: complete, quiet, offline, usable, and right."""
+
+from __future__ import annotations
+
+import json
+from statistics import median
+
+import pytest
+from stories import GIB, TRACEBACK, many, story_of, troubled
+
+import runwide
+from runwide.records import Failure, FailureKind
+from runwide.report import Report, report
+from runwide.report.page import page
+
+
+@pytest.fixture(scope="module")
+def trouble():
+    texts, failures = troubled()
+    lines = [json.loads(line) for text in texts for line in text.splitlines()]
+    return story_of(texts, items=360, failures=failures), lines
+
+
+def number(shown, name):
+    return float(shown.locator(f"#n-{name}").get_attribute("value"))
+
+
+def serious(shown):
+    from axe_playwright_python.sync_playwright import Axe
+
+    found = Axe().run(shown).response["violations"]
+    return [
+        (one["id"], [node["target"] for node in one["nodes"]]) for one in found if one["impact"] != "minor"
+    ]
+
+
+def test_the_page_of_a_real_job_is_quiet_and_asks_nobody(browse, tmp_path):
+    job = runwide.scatter(lambda x: 1 / (x - 7), range(40), store=str(tmp_path / "store"), shards=2)
+    for index in range(2):
+        runwide.shard(job, index, workers=2)
+    shown = browse(report(job).html())
+    assert (number(shown, "ended"), number(shown, "failed")) == (39, 1)
+    assert shown.locator("#failures > li").count() == 1
+    shown.locator("#failures summary").click()
+    assert "ZeroDivisionError" in shown.locator("#failures pre").inner_text()
+    assert browse.said == []
+    assert browse.outside == []
+
+
+def test_the_numbers_on_the_page_are_those_of_the_events(browse, trouble):
+    story, lines = trouble
+    shown = browse(page(story))
+    tasks = [line for line in lines if "item" in line]
+    good = [line for line in tasks if line["name"] == "task.ended"]
+    runs = [line for line in lines if line["name"] == "run.started"]
+    ends = [line["time"] for line in lines if line["name"] == "run.ended"]
+    wall = max(ends) - min(run["time"] for run in runs)
+    assert number(shown, "ended") == len(good)
+    assert (
+        number(shown, "failed") == len({line["item"] for line in tasks if line["name"] == "task.failed"}) == 5
+    )
+    assert number(shown, "retried") == sum(line["name"] == "task.retried" for line in tasks) == 8
+    assert number(shown, "wall") == pytest.approx(wall, abs=1e-3)
+    assert number(shown, "throughput") == pytest.approx(len(good) / wall, rel=1e-4)
+    cpu = sum(line.get("cpu_seconds", 0) for line in tasks)
+    cores = sum(2 * (end - run["time"]) for run, end in zip(runs, ends, strict=True))
+    assert number(shown, "utilisation") == pytest.approx(cpu / cores, rel=1e-3)
+    seconds = sorted(line["seconds"] for line in good)
+    assert number(shown, "median") == pytest.approx(median(seconds), abs=1e-6)
+    assert number(shown, "longest") == pytest.approx(40.0)
+    highest = max(line["memory"] for line in lines if line["name"] == "host.sampled")
+    assert number(shown, "memory") == pytest.approx(highest / (8 * GIB))
+    assert shown.locator(".operations[data-kind='items.fetched']").get_attribute("value") == "6"
+
+
+def test_lost_time_on_the_page_adds_up_to_the_workers_time(browse, trouble):
+    story, lines = trouble
+    shown = browse(page(story))
+    parts = {
+        cell.get_attribute("data-part"): float(cell.get_attribute("value"))
+        for cell in shown.locator(".lost").all()
+    }
+    ends = [line["time"] for line in lines if line["name"] == "run.ended"]
+    starts = [line["time"] for line in lines if line["name"] == "run.started"]
+    assert sum(parts.values()) == pytest.approx(2 * (sum(ends) - sum(starts)), abs=1e-3)
+    assert parts["useful"] == pytest.approx(
+        sum(line["seconds"] for line in lines if line["name"] == "task.ended"), abs=1e-3
+    )
+    assert parts["stragglers"] > 35  # the other worker of shard 5 waited for the straggler
+
+
+def test_the_findings_name_what_went_wrong_and_what_to_do(browse, trouble):
+    said = browse(page(trouble[0])).locator(".findings").inner_text()
+    assert "5 items of 360 failed" in said
+    assert "2 workers were killed for lack of memory" in said
+    assert "Raise the memory of the component, or use 1 worker." in said
+    assert "Shard 5 took" in said
+    assert "4 vCPUs are 2 cores: 2 workers were used." in said
+    assert "The longest task took 40 s" in said
+
+
+def test_filters_show_one_shard_or_what_failed(browse, trouble):
+    shown = browse(page(trouble[0]))
+    visible = shown.locator("#rows .row:visible")
+    assert visible.count() == 12
+    shown.get_by_role("textbox", name="Shard").fill("3")
+    assert visible.count() == 2
+    assert shown.locator("#shown").inner_text() == "2 of 12 rows"
+    assert shown.locator("#failures > li:visible").count() == 1  # the one that ran into the timeout
+    shown.get_by_role("button", name="Show all").click()
+    assert visible.count() == 12
+    shown.get_by_role("combobox", name="Show").select_option("killed")
+    labels = visible.locator("svg").evaluate_all("found => found.map(one => one.getAttribute('aria-label'))")
+    assert labels
+    assert all("killed" in label for label in labels)
+    assert browse.said == []
+
+
+def test_the_keyboard_reaches_filters_and_tracebacks(browse, trouble):
+    shown = browse(page(trouble[0]))
+    shown.get_by_role("textbox", name="Shard").focus()
+    shown.keyboard.type("0")
+    assert shown.locator("#rows .row:visible").count() == 2
+    shown.keyboard.press("Tab")
+    assert shown.evaluate("document.activeElement.id") == "kind"
+    shown.locator("#failures > li:visible summary").focus()
+    shown.keyboard.press("Enter")
+    assert shown.locator("#failures > li:visible pre").inner_text().strip() == TRACEBACK.strip()
+
+
+def test_marks_stand_for_failures_retries_and_kills(browse, trouble):
+    shown = browse(page(trouble[0]))
+    counts = {kind: shown.locator(f".lane .mark.{kind}").count() for kind in ("failed", "retried", "killed")}
+    assert counts == {"failed": 3, "retried": 6, "killed": 4}
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_axe_finds_no_serious_fault(browse, trouble, scheme):
+    assert serious(browse(page(trouble[0]), scheme=scheme)) == []
+
+
+def test_axe_finds_no_serious_fault_where_the_timeline_scrolls(browse):
+    assert serious(browse(page(many(3000)))) == []
+
+
+def test_axe_finds_no_serious_fault_on_a_phone(browse, trouble):
+    assert serious(browse(page(trouble[0]), width=360)) == []
+
+
+def test_a_phone_needs_no_sideways_scrolling(browse, trouble):
+    shown = browse(page(trouble[0]), width=360)
+    assert shown.evaluate("document.documentElement.scrollWidth") <= 360
+
+
+def test_in_a_sandboxed_frame_without_origin_the_page_works(browse, trouble):
+    shown = browse(f"<!doctype html><title>viewer</title>{Report(trouble[0])._repr_html_()}")
+    frame = shown.frame_locator("iframe")
+    frame.get_by_role("textbox", name="Shard").fill("2")
+    assert frame.locator("#rows .row:visible").count() == 2
+    assert browse.said == []
+    assert browse.outside == []
+
+
+HOSTILE = (
+    """</script></style><img src=x onerror="alert('item')"><script>alert(1)</script>"><svg onload=alert(2)>"""
+)
+
+
+def test_hostile_text_stays_text(browse):
+    texts, _ = troubled()
+    failure = Failure(0, FailureKind.EXCEPTION, HOSTILE, HOSTILE, traceback=HOSTILE * 3)
+    hostile = texts[0].replace(b"OSError: gone", json.dumps(HOSTILE)[1:-1].encode())
+    story = story_of([hostile], items=60, failures=[failure], function=HOSTILE)
+    shown = browse(page(story))
+    shown.locator("#failures summary").first.click()
+    assert HOSTILE in shown.locator("#failures pre").first.inner_text()
+    assert shown.locator("h1").inner_text() == HOSTILE
+    assert shown.locator("img, svg[onload], body script:not(#numbers)").count() == 1  # the page's own script
+    assert shown.locator("#rows .row:visible").count() == 2
+    assert browse.said == []
+    assert browse.outside == []
+
+
+def test_secrets_in_a_traceback_are_not_on_the_page():
+    texts, _ = troubled()
+    leak = "get('https://storage.googleapis.com/b/o?X-Goog-Signature=0badc0de', password='hunter2')"
+    html = page(story_of(texts[:1], items=60, failures=[Failure(0, FailureKind.EXCEPTION, "E", leak, leak)]))
+    assert "0badc0de" not in html
+    assert "hunter2" not in html
+    assert "X-Goog-Signature=[redacted]" in html
+
+
+def test_100_000_tasks_take_less_than_two_megabytes_and_are_drawn(browse):
+    html = page(many(100_000))
+    assert len(html.encode()) < 2_000_000
+    shown = browse(html)
+    assert number(shown, "ended") + number(shown, "failed") == 100_000
+    assert shown.locator("#rows .row").count() == 40
+    assert browse.said == []
+
+
+@pytest.mark.parametrize("shards", [500, 2000])
+def test_very_many_shards_share_rows_and_stay_small(shards):
+    html = page(many(4 * shards, shards=shards))
+    assert len(html.encode()) < 2_000_000
+    assert html.count('class="row"') <= 500
+
+
+def test_a_sampled_job_says_so_and_keeps_exact_totals(browse):
+    story = many(20_000, sampled=0.1, job_items=20_000)
+    shown = browse(page(story))
+    assert "A fair sample of 10 % of the tasks is shown" in shown.locator(".findings").inner_text()
+    assert number(shown, "ended") + number(shown, "failed") == 20_000
+    useful = float(shown.locator(".lost[data-part=useful]").get_attribute("value"))
+    written = sum(one.seconds for log in story.runs for one in log.attempts if one.name == "task.ended")
+    assert useful == pytest.approx(10 * written, rel=0.1)

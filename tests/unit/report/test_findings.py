@@ -1,0 +1,133 @@
+"""Findings are functions of numbers, and say what to do."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from runwide.report import figures, findings
+from runwide.report.figures import Lost, ShardFigures, Times
+from runwide.report.findings import Level
+from runwide.report.reading import Story
+
+GIB = 1 << 30
+NOTHING_LOST = Lost(100.0, 100.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0)
+
+
+def shard(index, seconds=10.0, **known):
+    values = {
+        "workers": 4,
+        "ended": 1,
+        "failed": 0,
+        "retried": 0,
+        "busy": 1.0,
+        "peak_worker": 0,
+        "peak": 0,
+        "memory": 0,
+    }
+    return ShardFigures(index=index, seconds=seconds, **{**values, **known})
+
+
+def texts(found):
+    return [finding.text for finding in found]
+
+
+def test_a_shard_far_behind_is_named_with_how_far():
+    (one,) = findings.uneven_shards([shard(0), shard(1), shard(7, 31.0)])
+    assert one.text == "Shard 7 took 3.1 \N{MULTIPLICATION SIGN} the median shard (31 s against 10 s)."
+    assert "smaller shards" in one.advice
+
+
+def test_even_shards_and_a_single_one_are_not_mentioned():
+    assert texts(findings.uneven_shards([shard(0), shard(1, 12.0)])) == []
+    assert texts(findings.uneven_shards([shard(0, 500.0)])) == []
+
+
+def test_memory_near_the_limit_asks_for_more_or_one_worker_less():
+    tight = shard(1, peak=int(9.2 * GIB), memory=10 * GIB)
+    (one,) = findings.memory([shard(0, peak=GIB, memory=10 * GIB), tight])
+    assert one.text == "Peak memory was 92 % of the limit of 10.0 GiB (shard 1)."
+    assert one.advice == "Raise it, or use 3 workers."
+    assert texts(findings.memory([shard(0, peak=5 * GIB, memory=10 * GIB)])) == []
+
+
+def test_a_single_worker_cannot_be_made_fewer():
+    (one,) = findings.memory([shard(0, workers=1, peak=95, memory=100)])
+    assert one.advice == "Raise it."
+    (one,) = findings.out_of_memory(1, workers=1)
+    assert one.advice == "Raise the memory of the component."
+    assert one.text == "1 worker was killed for lack of memory."
+
+
+@pytest.mark.parametrize("part", ["startup", "queueing", "stragglers", "spill", "unused"])
+def test_a_loss_of_a_tenth_is_named_and_a_smaller_one_is_not(part):
+    (one,) = findings.losses(replace(NOTHING_LOST, **{part: 15.0}))
+    assert one.text.startswith("15 % of the workers' time")
+    assert one.advice
+    assert texts(findings.losses(replace(NOTHING_LOST, **{part: 5.0}))) == []
+
+
+def test_a_single_long_task_is_a_straggler():
+    times = Times(count=100, mean=0.5, median=0.1, p90=0.2, p99=0.3, longest=40.0)
+    (one,) = findings.stragglers(times, wall=60.0)
+    assert one.text.startswith("The longest task took 40 s, 400 \N{MULTIPLICATION SIGN} the median")
+    assert texts(findings.stragglers(times, wall=6000.0)) == []
+
+
+@pytest.mark.parametrize(
+    ("host", "said"),
+    [
+        (
+            {"logical": 4, "physical": 2, "workers": 2, "usable": 2},
+            ["4 vCPUs are 2 cores: 2 workers were used."],
+        ),
+        ({"logical": 4, "physical": 4, "workers": 4, "usable": 4}, []),
+        (
+            {"logical": 8, "physical": 8, "workers": 2, "usable": 2, "quota": 1.5},
+            ["A CPU limit of 1.5 holds 8 cores back: 2 workers were used."],
+        ),
+        ({"logical": 2, "physical": 2, "workers": 8, "usable": 2}, ["8 workers shared 2 cores."]),
+        ({"logical": 4, "physical": 4, "workers": 1, "usable": 4}, ["Only 1 worker ran on 4 cores."]),
+        ({}, []),
+    ],
+)
+def test_the_number_of_workers_is_explained(host, said):
+    assert texts(findings.cores(host)) == said
+
+
+def test_waiting_and_threads_are_told_from_computing():
+    assert texts(findings.waiting(95.0, 100.0)) == []
+    assert texts(findings.waiting(10.0, 100.0))[0].startswith("Tasks waited 90 %")
+    assert texts(findings.waiting(400.0, 100.0))[0].startswith("Each task used 4.0 cores")
+
+
+def test_what_was_sampled_or_unreadable_is_said():
+    assert texts(findings.sampling(1.0, 0)) == []
+    assert texts(findings.sampling(0.25, 0))[0].startswith("A fair sample of 25 %")
+    assert texts(findings.sampling(1.0, 3)) == ["3 lines of the events could not be read."]
+
+
+def test_unfinished_shards_and_killed_runs_are_said():
+    assert texts(findings.completeness(4, 4, 0)) == []
+    assert texts(findings.completeness(4, 2, 1)) == [
+        "2 of 4 shards have not finished.",
+        "1 run did not end in order: killed from outside, or still going on.",
+    ]
+
+
+def test_an_empty_story_has_findings_but_no_error():
+    story = Story("empty", "f", 3, 2, 0, ())
+    found = findings.of(story, figures.of(story))
+    assert texts(found) == ["2 of 2 shards have not finished."]
+
+
+def test_what_matters_most_comes_first():
+    order = [finding.level for finding in findings.of(*bad_story())]
+    assert order == sorted(order, key=list(Level).index)
+
+
+def bad_story():
+    story = Story("bad", "f", 3, 2, 1, ())
+    numbers = replace(figures.of(story), failed=1, out_of_memory=1, killed=1, sampled=0.5)
+    return story, numbers

@@ -1,0 +1,81 @@
+"""The command line and the object give the same page and the same numbers."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from click.testing import CliRunner
+
+import runwide
+from runwide.cli import cli
+from runwide.cli.report import picture
+from runwide.job import status
+
+
+@pytest.fixture
+def job(tmp_path):
+    reference = runwide.scatter(lambda x: 1 / x, [0, 1, 2, 3], store=str(tmp_path / "store"), shards=2)
+    for index in range(2):
+        runwide.shard(reference, index, workers=1)
+    return reference
+
+
+def run(*words):
+    return CliRunner().invoke(cli, [str(word) for word in words])
+
+
+def test_report_writes_the_page_and_says_what_it_found(job, tmp_path):
+    done = run("report", job, "--out", tmp_path / "new" / "page.html", "--metrics-out", tmp_path / "m.json")
+    assert done.exit_code == 0, done.output
+    assert "1 item of 4 failed. Item 0: ZeroDivisionError: division by zero." in done.output
+    assert "<!doctype html>" in (tmp_path / "new" / "page.html").read_text()
+    assert json.loads((tmp_path / "m.json").read_text()) == runwide.report(job).metrics
+
+
+def test_gather_writes_report_and_metrics_also_where_items_failed(job, tmp_path):
+    outs = ["--report-out", tmp_path / "a" / "r.html", "--metrics-out", tmp_path / "b" / "m.json"]
+    assert run("gather", job, *outs).exit_code == 1
+    assert "ZeroDivisionError" in (tmp_path / "a" / "r.html").read_text()
+    assert json.loads((tmp_path / "b" / "m.json").read_text())["failed_items"] == 1
+
+
+def test_status_watch_ends_when_all_shards_have_finished(job):
+    done = run("status", job, "--watch")
+    assert done.exit_code == 0, done.output
+    assert "2 of 2 shards finished" in done.output
+
+
+def test_the_live_view_lists_what_has_not_finished(tmp_path):
+    from rich.console import Console
+
+    reference = runwide.scatter(abs, [1, 2, 3], store=str(tmp_path / "store"), shards=3)
+    runwide.shard(reference, 1, workers=1)
+    console = Console(width=100)
+    with console.capture() as captured:
+        console.print(picture(status(reference)))
+    said = captured.get()
+    assert "1 of 3 shards finished" in said
+    assert [line.split()[0] for line in said.splitlines()[-2:]] == ["0", "2"]
+
+
+def test_a_notebook_shows_the_page_in_a_sandboxed_frame(job):
+    shown = runwide.report(job)._repr_html_()
+    assert shown.startswith('<iframe sandbox="allow-scripts"')
+    assert "<script" not in shown
+    assert "&lt;script" in shown
+
+
+def test_a_map_on_this_container_is_recorded_and_reported():
+    with runwide.Recording("square") as recording:
+        assert runwide.map(lambda x: x * x, range(5), workers=1, on_event=recording) == [0, 1, 4, 9, 16]
+    found = runwide.report(recording)
+    assert found.metrics["results"] == 5
+    assert found.story.function == "square"
+
+
+def test_report_is_callable_whoever_has_imported_the_room():
+    import runwide.report as room
+
+    assert callable(room)
+    assert callable(runwide.report)
