@@ -21,6 +21,7 @@ demo: $(READY) ## the same job on one core, on all cores, on parallel components
 
 test: $(READY) ## lint, types, arrows, all tests but the slow ones, and the wheel's own install
 	@.ci/image-where-possible
+	@.ci/browser
 	@.ci/check all
 
 test-slow: $(READY) ## soak and fuzz
