@@ -19,6 +19,9 @@ GROWTH = 16
 SHARES = 3
 """Each chunk takes at most a third of one worker's fair share of what is left (guided self-scheduling)."""
 
+LEAST_SECONDS = 0.0005
+"""Work below which a chunk is not split for balance: cores that idle so long lose less than more round trips cost."""
+
 PREFETCH_SECONDS = 0.02
 """Chunks shorter than this leave a worker waiting for the round trip, so it is given the next one in advance."""
 
@@ -71,11 +74,13 @@ def chunk_size(pace: Pace, *, available: int, final: bool, workers: int) -> int:
         100
         >>> chunk_size(Pace(0.001, 0, 50), available=10, final=True, workers=2)
         1
+        >>> chunk_size(Pace(1e-6, 0, 5000), available=100, final=True, workers=2)
+        500
     """
     if pace.seconds is None:
         return 1
     by_time = TARGET_SECONDS / max(pace.seconds, 1e-7)
-    by_share = available / (workers * (SHARES if final else 1))
+    by_share = max(available / (workers * (SHARES if final else 1)), LEAST_SECONDS / max(pace.seconds, 1e-7))
     by_bytes = CHUNK_BYTES / max(pace.bytes, 1.0)
     return max(1, int(min(by_time, by_share, by_bytes, pace.largest * GROWTH, CHUNK_ITEMS)))
 
