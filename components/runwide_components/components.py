@@ -88,7 +88,7 @@ class Components:
         manifests = self._run_shards(job, len(status(job).shards), options)
         return gather(job, manifests, on_error=on_error)
 
-    def _run_shards(self, job: str, shards: int, options: JobOptions) -> list[str]:
+    def _run_shards(self, job: str, shards: int, options: JobOptions) -> list[str] | None:
         pipeline = shards_pipeline(self.image, self.parallelism, options)
         arguments = {"job": job, "shards": [str(index) for index in range(shards)]}
         _log.info("job.submitted", job=job, shards=shards, engine=repr(self.engine))
@@ -97,7 +97,7 @@ class Components:
             with self.engine.submit(
                 pipeline, arguments, store=folder, parallelism=self.parallelism or shards
             ) as run:
-                manifests: list[str] = run.wait()["Output"]
+                manifests: list[str] | None = run.wait().get("Output")
         except EngineError as error:
             raise _with_job(error, job) from error
         return manifests

@@ -60,3 +60,62 @@ def meet(tmp_path):
 
     make.folder = folder
     return make
+
+
+@pytest.fixture(scope="session")
+def aiplatform():
+    """Google's client, loaded once: that takes seconds."""
+    from google.cloud import aiplatform
+
+    return aiplatform
+
+
+@pytest.fixture
+def vertex_server(aiplatform):
+    """A server that speaks Vertex AI's API and runs what it is given."""
+    from vertex_server import VertexServer
+
+    with VertexServer() as server:
+        yield server
+
+
+@pytest.fixture
+def vertex(vertex_server, gcs, monkeypatch):
+    """Make engines that talk to that server, and whose pipeline root is on the emulator."""
+    from google.auth.credentials import AnonymousCredentials
+
+    from runwide_components import Vertex
+
+    monkeypatch.setenv("DISABLE_GCS_PYTHON_CLIENT_OTEL_BUCKET_METADATA", "true")  # its thread outlives a test
+
+    def make(**options) -> Vertex:
+        given = {"pipeline_root": f"{gcs}/root", "poll": (0.1, 0.5), **options}
+        return Vertex(
+            "shop",
+            "europe-west1",
+            api_endpoint=vertex_server.url,
+            credentials=AnonymousCredentials(),
+            **given,
+        )
+
+    return make
+
+
+@pytest.fixture
+def kubeflow_server():
+    """A server that speaks the API of Kubeflow Pipelines and runs what it is given."""
+    from kubeflow_server import KubeflowServer
+
+    with KubeflowServer() as server:
+        yield server
+
+
+@pytest.fixture
+def kubeflow(kubeflow_server):
+    """Make engines that talk to that server."""
+    from runwide_components import Kubeflow
+
+    def make(**options) -> Kubeflow:
+        return Kubeflow(kubeflow_server.url, **{"poll": (0.1, 0.5), "token": "secret", **options})
+
+    return make

@@ -1,4 +1,4 @@
-"""The protocol of an engine: submit a compiled pipeline, and follow its run."""
+"""The protocol of an engine: submit a compiled pipeline, and follow its run from this process or a later one."""
 
 from __future__ import annotations
 
@@ -15,10 +15,21 @@ if TYPE_CHECKING:
 class RunState(str, Enum):
     """Where a run is."""
 
+    PENDING = "pending"
     RUNNING = "running"
     SUCCEEDED = "succeeded"
     FAILED = "failed"
     CANCELLED = "cancelled"
+
+    @property
+    def ended(self) -> bool:
+        """Whether it stays there.
+
+        Example:
+            >>> RunState.CANCELLED.ended, RunState.PENDING.ended
+            (True, False)
+        """
+        return self not in (RunState.PENDING, RunState.RUNNING)
 
 
 class Run(Protocol):
@@ -26,17 +37,21 @@ class Run(Protocol):
 
     @property
     def id(self) -> str:
-        """What the engine calls this run."""
+        """What `Engine.attach` of the same engine takes."""
 
     @property
     def logs(self) -> str:
         """Where its logs are: a link or a path."""
 
     def state(self) -> RunState:
-        """Where it is now."""
+        """Where it is now.
+
+        Raises:
+            EngineError: The engine does not answer, or does not know the run.
+        """
 
     def wait(self, timeout: float | None = None) -> dict[str, Any]:
-        """Wait for its end and return the outputs of the pipeline by name.
+        """Wait for its end and return the outputs of the pipeline by name, as far as the engine tells them.
 
         Args:
             timeout: Seconds to wait; None for as long as it takes.
@@ -47,7 +62,7 @@ class Run(Protocol):
         """
 
     def cancel(self) -> None:
-        """Stop it, with everything that it started."""
+        """Stop it, with everything that it started; that it has ended already is fine."""
 
     def __enter__(self) -> Self: ...
 
@@ -66,15 +81,31 @@ class Engine(Protocol):
         *,
         store: str | None = None,
         parallelism: int | None = None,
+        name: str | None = None,
+        labels: Mapping[str, str] | None = None,
     ) -> Run:
         """Start a run.
 
         Args:
-            pipeline: A ``@dsl.pipeline``, or the path of a compiled one.
+            pipeline: A ``@dsl.pipeline``, or the path of a compiled one; some engines take a registry's URL as well.
             arguments: Arguments of the pipeline by name.
             store: URI of the store that its steps read and write, so that the engine can give them access.
             parallelism: How many steps of a loop the caller expects at the same time.
+            name: Name of the run. On an engine that keeps names apart, a run of that name which is there already is
+                attached to and not started again.
+            labels: What to mark the run with, where the engine has marks.
 
         Raises:
             EngineError: The engine is not there or refuses.
+            InputError: What was given is no pipeline.
         """
+
+    def attach(self, run: str) -> Run:
+        """The run of that id, which this or another process has submitted.
+
+        Raises:
+            EngineError: The engine does not know it.
+        """
+
+    def about(self) -> dict[str, Any]:
+        """What makes the same engine again, as JSON, by `runwide_components.engines.registry.engine_of`."""

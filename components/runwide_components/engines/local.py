@@ -22,16 +22,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 
-from kfp import compiler, components
 from kfp.local import DockerRunner
 
 from runwide import settings
 from runwide.errors import EngineError, InputError, StepFailed
 from runwide.host import cores
+from runwide_components.engines import spec
 from runwide_components.engines.base import RunState
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
     from types import TracebackType
 
     from typing_extensions import Self
@@ -104,7 +104,7 @@ class Local:
         runner: str = "docker",
         *,
         parallelism: int | None = None,
-        mounts: tuple[str | os.PathLike[str], ...] = (),
+        mounts: Sequence[str | os.PathLike[str]] = (),
         docker: Mapping[str, Any] | None = None,
     ) -> None:
         if runner not in ("docker", "subprocess"):
@@ -155,15 +155,38 @@ class Local:
         *,
         store: str | None = None,
         parallelism: int | None = None,
+        name: str | None = None,
+        labels: Mapping[str, str] | None = None,  # noqa: ARG002 - a run on this machine is not looked up by labels
     ) -> LocalRun:
-        """Start a run; see `Engine.submit`."""
+        """Start a run; see `Engine.submit`. Its name is only part of its id."""
         self.check()
-        folder = Path(tempfile.mkdtemp(prefix="runwide-local-"))
+        folder = Path(tempfile.mkdtemp(prefix=f"runwide-local-{name}-" if name else "runwide-local-"))
         try:
             return self._start(folder, pipeline, arguments or {}, store, parallelism)
         except BaseException:
             shutil.rmtree(folder, ignore_errors=True)
             raise
+
+    def attach(self, run: str) -> LocalRun:
+        """Always an error: a run on this machine ends with the process that started it.
+
+        Raises:
+            EngineError: As said.
+        """
+        raise EngineError(
+            f"run {run} ended with the process that started it",
+            hint="what its steps had stored is kept: runwide.attach(job) runs what is missing",
+        )
+
+    def about(self) -> dict[str, Any]:
+        """What makes the same engine again; see `Engine.about`."""
+        return {
+            "engine": "local",
+            "runner": self.runner,
+            "parallelism": self.parallelism,
+            "mounts": list(self.mounts),
+            "docker": self.options,
+        }
 
     def _start(
         self,
@@ -173,10 +196,10 @@ class Local:
         store: str | None,
         parallelism: int | None,
     ) -> LocalRun:
-        spec = _compiled(pipeline, folder)
-        stores = _stores(_loaded(spec), arguments)
+        path = spec.compiled(pipeline, folder)
+        stores = spec.stores(spec.loaded(path), arguments)
         request = Request(
-            spec=str(spec),
+            spec=str(path),
             arguments=dict(arguments),
             runner=self.runner,
             at_once=self.parallelism or parallelism or _AT_ONCE,
@@ -287,22 +310,6 @@ class LocalRun:
             self.__exit__(None, None, None)
 
 
-def _compiled(pipeline: Any, folder: Path) -> Path:
-    if isinstance(pipeline, (str, os.PathLike)):
-        return Path(pipeline).resolve()
-    path = folder / "pipeline.yaml"
-    compiler.Compiler().compile(pipeline, str(path))
-    return path
-
-
-def _loaded(path: Path) -> Any:
-    try:
-        return components.load_component_from_file(str(path)).pipeline_spec
-    except Exception as error:  # kfp raises whatever the YAML leads it to
-        reason = f"{type(error).__name__}: {error}"
-        raise InputError(f"this cannot be read as a pipeline ({reason})", uri=str(path)) from error
-
-
 def _store_folders(uris: Iterable[str | None]) -> list[str]:
     """The folders of local stores, made so that a container can mount them as this user."""
     folders = set()
@@ -313,21 +320,6 @@ def _store_folders(uris: Iterable[str | None]) -> list[str]:
             folder.mkdir(parents=True, exist_ok=True)
             folders.add(str(folder))
     return sorted(folders)
-
-
-def _stores(spec: Any, arguments: Mapping[str, Any]) -> Iterator[str]:
-    """The values of all inputs named ``store``, which the pipeline itself fixes or takes from its arguments."""
-    given = {
-        name: one.default_value.string_value for name, one in spec.root.input_definitions.parameters.items()
-    }
-    given |= arguments
-    for component in (spec.root, *spec.components.values()):
-        for task in component.dag.tasks.values():
-            store = task.inputs.parameters.get("store")
-            if store is not None:
-                # inside of a condition or loop, an argument of the pipeline goes by a longer name
-                name = store.component_input_parameter.removeprefix("pipelinechannel--")
-                yield str(given.get(name, "")) or store.runtime_value.constant.string_value
 
 
 def docker_package() -> Any:

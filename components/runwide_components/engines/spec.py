@@ -1,0 +1,111 @@
+"""What a compiled pipeline says: its inputs, the stores that it names, and which task makes each of its outputs."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import yaml
+from kfp import compiler, components
+
+from runwide.errors import InputError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+_CHANNEL = "pipelinechannel--"
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Which task makes an output of a pipeline.
+
+    Args:
+        path: Names of the tasks, from the pipeline's own down to the one that runs in a container.
+        key: Name of that task's output parameter.
+        many: Whether it runs in a loop, and the output is the list of all that it made.
+    """
+
+    path: tuple[str, ...]
+    key: str
+    many: bool
+
+
+def compiled(pipeline: Any, folder: Path) -> Path:
+    """The file of a compiled pipeline, made in a folder where it is not one already.
+
+    Raises:
+        InputError: There is no such file.
+    """
+    if isinstance(pipeline, (str, os.PathLike)):
+        return Path(pipeline).resolve()
+    path = folder / "pipeline.yaml"
+    compiler.Compiler().compile(pipeline, str(path))
+    return path
+
+
+def loaded(path: Path) -> Any:
+    """The spec in a file, as kfp's own loader reads it.
+
+    Raises:
+        InputError: It is no pipeline.
+    """
+    try:
+        return components.load_component_from_file(str(path)).pipeline_spec
+    except Exception as error:  # kfp raises whatever the YAML leads it to
+        reason = f"{type(error).__name__}: {error}"
+        raise InputError(f"this cannot be read as a pipeline ({reason})", uri=str(path)) from error
+
+
+def with_caching(path: Path, made: Path, *, enable: bool) -> Path:
+    """A copy of a compiled pipeline in which all tasks, however deep, are cached or none is.
+
+    ``kfp.Client`` itself changes the tasks of the outermost pipeline only.
+    """
+    about, *rest = yaml.safe_load_all(path.read_text())
+    for component in (about["root"], *about.get("components", {}).values()):
+        for task in component.get("dag", {}).get("tasks", {}).values():
+            task["cachingOptions"] = {"enableCache": True} if enable else {}
+    made.write_text(yaml.safe_dump_all([about, *rest]))
+    return made
+
+
+def stores(spec: Any, arguments: Mapping[str, Any]) -> Iterator[str]:
+    """The values of all inputs named ``store``, which the pipeline itself fixes or takes from its arguments."""
+    given = {
+        name: one.default_value.string_value for name, one in spec.root.input_definitions.parameters.items()
+    }
+    given |= arguments
+    for component in (spec.root, *spec.components.values()):
+        for task in component.dag.tasks.values():
+            store = task.inputs.parameters.get("store")
+            if store is not None:
+                # inside of a condition or loop, an argument of the pipeline goes by a longer name
+                name = store.component_input_parameter.removeprefix(_CHANNEL)
+                yield str(given.get(name, "")) or store.runtime_value.constant.string_value
+
+
+def sources(spec: Any) -> dict[str, Source]:
+    """Which task makes each output parameter of the pipeline; artifacts and outputs of alternatives are left out."""
+    found = {}
+    for name in spec.root.output_definitions.parameters:
+        source = _source(spec, spec.root, name)
+        if source is not None:
+            found[name] = source
+    return found
+
+
+def _source(spec: Any, component: Any, output: str) -> Source | None:
+    if not component.HasField("dag"):
+        return Source((), output, many=False)
+    selector = component.dag.outputs.parameters[output].value_from_parameter
+    task = component.dag.tasks.get(selector.producer_subtask)
+    if task is None:
+        return None
+    inner = _source(spec, spec.components[task.component_ref.name], selector.output_parameter_key)
+    if inner is None:
+        return None
+    loops = task.HasField("parameter_iterator") or task.HasField("artifact_iterator")
+    return Source((selector.producer_subtask, *inner.path), inner.key, many=inner.many or loops)

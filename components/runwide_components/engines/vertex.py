@@ -1,0 +1,456 @@
+"""`Vertex`: pipelines on Vertex AI Pipelines, through Google's own client, which is imported on the first submission."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import secrets
+import tempfile
+import time
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from google.protobuf import json_format
+
+from runwide.errors import EngineError, InputError, StepFailed
+from runwide.log import Log
+from runwide_components.engines import spec
+from runwide_components.engines.base import RunState
+from runwide_components.engines.pace import Quota, retried
+from runwide_components.engines.polled import PolledRun
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from runwide_components.engines.spec import Source
+
+_log = Log("engine")
+
+# "Quotas and limits" of Vertex AI: pipeline jobs may be submitted 60 times a minute in a project and region
+_SUBMISSIONS = 60
+_PATIENCE = 900.0  # seconds; a quota that is used up is a matter of minutes
+_NAME = re.compile(r"[a-z][-a-z0-9]{0,127}")
+_LABEL = "runwide-spec"
+_STATES = {
+    "PIPELINE_STATE_QUEUED": RunState.PENDING,
+    "PIPELINE_STATE_PENDING": RunState.PENDING,
+    "PIPELINE_STATE_SUCCEEDED": RunState.SUCCEEDED,
+    "PIPELINE_STATE_FAILED": RunState.FAILED,
+    "PIPELINE_STATE_CANCELLED": RunState.CANCELLED,
+}
+_TRANSIENT = frozenset({408, 429, 500, 502, 503, 504})
+_quotas: dict[tuple[str, str], Quota] = {}
+
+
+class Vertex:
+    """Vertex AI Pipelines. Each step runs on a machine of its own; a run goes on when this process ends.
+
+    Steps are not cached unless asked for: a cached step of a job names objects that may have been deleted since. No more
+    than 60 runs a minute are submitted, the quota of a project and region; refusals that pass (429, 500, 502, 503, 504)
+    are tried again for 15 minutes; and a run whose name exists is attached to, so that a submission whose answer
+    was lost does not run twice.
+
+    What a step asks for is part of the pipeline: CPU, memory and accelerators as ``fan_out(…, cpu=, memory=,
+    accelerator=)`` or kfp's own setters have them, from which Vertex chooses the machine. A **machine type by name, Spot
+    capacity and reservations cannot be said in a pipeline spec**; a step has them once it is turned into a CustomJob, by
+    ``google_cloud_pipeline_components``' ``create_custom_training_job_from_component``, which is what ``as_step=`` of
+    `fan_out` and `Components` is for.
+
+    Args:
+        project: Project id.
+        location: Region, such as ``europe-west1``.
+        pipeline_root: ``gs://bucket/folder`` for what kfp itself writes; where None, a bucket that Google's client
+            names after project and region, and makes. Keep it apart from the store: references in it vouch for the store.
+        service_account: Whom the steps run as; None for the project's default.
+        network: Full name of a VPC network to peer with, ``projects/12345/global/networks/name``.
+        labels: Labels of all runs.
+        enable_caching: False for no caching at all, None for what each pipeline says, True for all steps.
+        failure_policy: ``"slow"``: steps that do not depend on a failed one still run; ``"fast"``: no new ones are started.
+        encryption_key: Full name of a Cloud KMS key for what the run makes.
+        poll: Seconds between two looks at a run, at first and at most.
+        credentials: Credentials of google.auth; None for the default ones.
+        api_endpoint: Another address of the API, spoken to by REST.
+
+    Raises:
+        InputError: An option cannot be meant.
+
+    Example:
+        >>> Vertex(project="shop", location="europe-west1", pipeline_root="gs://shop-pipelines/root")
+        Vertex('shop', 'europe-west1')
+    """
+
+    def __init__(
+        self,
+        project: str,
+        location: str,
+        *,
+        pipeline_root: str | None = None,
+        service_account: str | None = None,
+        network: str | None = None,
+        labels: Mapping[str, str] | None = None,
+        enable_caching: bool | None = False,
+        failure_policy: str | None = None,
+        encryption_key: str | None = None,
+        poll: Sequence[float] = (2.0, 30.0),
+        credentials: Any = None,
+        api_endpoint: str | None = None,
+    ) -> None:
+        if not project or not location:
+            raise InputError(
+                "Vertex needs a project and a location", hint='such as Vertex("shop", "europe-west1")'
+            )
+        if failure_policy not in (None, "slow", "fast"):
+            raise InputError(
+                f"failure_policy={failure_policy!r} cannot be meant", hint='say "slow" or "fast"'
+            )
+        if pipeline_root is not None and not pipeline_root.startswith("gs://"):
+            raise InputError(
+                "the pipeline root is not in Cloud Storage", uri=pipeline_root, hint="give gs://bucket/folder"
+            )
+        first, longest = poll
+        if not 0 < first <= longest:
+            raise InputError(
+                f"poll={tuple(poll)} cannot be meant", hint="give two numbers of seconds, the first no larger"
+            )
+        self.project, self.location = project, location
+        self.pipeline_root = pipeline_root
+        self.service_account, self.network = service_account, network
+        self.labels = dict(labels or {})
+        self.enable_caching = enable_caching
+        self.failure_policy = failure_policy
+        self.encryption_key = encryption_key
+        self.poll = (float(first), float(longest))
+        self.credentials = credentials
+        self.api_endpoint = api_endpoint
+
+    def __repr__(self) -> str:
+        return f"Vertex({self.project!r}, {self.location!r})"
+
+    def about(self) -> dict[str, Any]:
+        """What makes the same engine again, but for credentials; see `Engine.about`."""
+        options = {
+            name: getattr(self, name)
+            for name in ("project", "location", "pipeline_root", "service_account", "network", "labels",
+                         "enable_caching", "failure_policy", "encryption_key", "api_endpoint")
+        }  # fmt: skip
+        return {"engine": "vertex", **options, "poll": list(self.poll)}
+
+    def submit(
+        self,
+        pipeline: Any,
+        arguments: Mapping[str, Any] | None = None,
+        *,
+        store: str | None = None,
+        parallelism: int | None = None,  # noqa: ARG002 - it is in the spec, or the project's quota of CPUs
+        name: str | None = None,
+        labels: Mapping[str, str] | None = None,
+    ) -> VertexRun:
+        """Start a run, or attach to the one of that name; see `Engine.submit`.
+
+        Raises:
+            EngineError: Vertex refuses, or the run of that name is of another pipeline or of other arguments.
+        """
+        _check_store(store)
+        client = self._client()
+        with tempfile.TemporaryDirectory(prefix="runwide-vertex-") as folder:
+            path = _template(pipeline, Path(folder))
+            job = self._job(client, path, dict(arguments or {}), name, labels or {})
+        try:
+            self._create(job)
+        except client.exceptions.Conflict:
+            return self._existing(client, job)
+        _log.info("run.submitted", run=job.job_id, engine=repr(self))
+        return VertexRun(self, client, self._full_name(job.job_id))
+
+    def attach(self, run: str) -> VertexRun:
+        """The run of that id; see `Engine.attach`."""
+        found = VertexRun(self, self._client(), run if "/" in run else self._full_name(run))
+        found.state()
+        return found
+
+    def _client(self) -> _Client:
+        client = _Client()
+        # their own settings are global: whoever uses aiplatform in the same process keeps theirs where they can
+        if self.api_endpoint is not None:
+            client.aiplatform.init(
+                project=self.project,
+                location=self.location,
+                credentials=self.credentials,
+                api_endpoint=self.api_endpoint,
+                api_transport="rest",
+            )
+        return client
+
+    def _job(
+        self,
+        client: _Client,
+        path: str,
+        arguments: dict[str, Any],
+        name: str | None,
+        labels: Mapping[str, str],
+    ) -> Any:
+        if name is not None and not _NAME.fullmatch(name):
+            raise InputError(
+                f"{name!r} cannot be the name of a run on Vertex",
+                hint="use at most 128 lower-case letters, digits and hyphens, a letter first",
+            )
+        try:
+            job = client.pipeline_jobs.PipelineJob(
+                display_name=name or "",
+                template_path=path,
+                job_id=name,
+                pipeline_root=self.pipeline_root,
+                parameter_values=arguments,
+                enable_caching=self.enable_caching,
+                encryption_spec_key_name=self.encryption_key,
+                project=self.project,
+                location=self.location,
+                credentials=self.credentials,
+                failure_policy=self.failure_policy,
+            )
+        except ValueError as error:
+            raise InputError(
+                f"Google's client refuses the pipeline or its arguments: {error}", uri=path
+            ) from error
+        if name is None:  # theirs goes by the second
+            job.job_id = f"{job.job_id[:119]}-{secrets.token_hex(4)}"
+        resource = job._gca_resource  # noqa: SLF001 - there is no other way to what is going to be sent
+        resource.display_name = job.job_id
+        resource.labels = {**self.labels, **labels, _LABEL: _fingerprint(resource)}
+        return job
+
+    def _create(self, job: Any) -> None:
+        quota = _quotas.setdefault((self.project, self.location), Quota(_SUBMISSIONS))
+
+        resource = job._gca_resource  # noqa: SLF001 - what `PipelineJob.submit` sends; that itself swallows even Ctrl-C
+        resource.service_account = self.service_account or ""
+        resource.network = self.network or ""
+        if (
+            self.pipeline_root is None
+        ):  # whoever names a bucket has it; looking it up takes rights that few have
+            self._make_default_bucket(resource.runtime_config.gcs_output_directory)
+
+        def create() -> None:
+            quota.take()
+            job.api_client.create_pipeline_job(
+                parent=f"projects/{self.project}/locations/{self.location}",
+                pipeline_job=resource,
+                pipeline_job_id=job.job_id,
+            )
+
+        _asked(create, f"{self.project}/{self.location}")
+
+    def _make_default_bucket(self, folder: str) -> None:
+        gcs_utils = import_module("google.cloud.aiplatform.utils.gcs_utils")
+        try:
+            gcs_utils.create_gcs_bucket_for_pipeline_artifacts_if_it_does_not_exist(
+                output_artifacts_gcs_dir=folder,
+                service_account=self.service_account,
+                project=self.project,
+                location=self.location,
+                credentials=self.credentials,
+            )
+        except Exception as error:  # of any of the services that it asks
+            raise EngineError(
+                f"the bucket for the pipeline's own files cannot be made: {error}",
+                uri=folder,
+                hint="give pipeline_root=",
+            ) from error
+
+    def _existing(self, client: _Client, job: Any) -> VertexRun:
+        ours = job._gca_resource.labels[_LABEL]  # noqa: SLF001 - likewise
+        run = VertexRun(self, client, self._full_name(job.job_id))
+        theirs = run.resource().labels.get(_LABEL)
+        if theirs != ours:
+            raise EngineError(
+                "there is a run of this name, of another pipeline or of other arguments",
+                uri=run.id,
+                hint="name it differently",
+            )
+        _log.info("run.attached", run=job.job_id, engine=repr(self))
+        return run
+
+    def _full_name(self, run: str) -> str:
+        return f"projects/{self.project}/locations/{self.location}/pipelineJobs/{run}"
+
+
+class VertexRun(PolledRun):
+    """One run on Vertex; see `Run`.
+
+    Outputs are read from the metadata of the tasks that made them, the only place where the API has them: parameters
+    come as Vertex ML Metadata keeps them, artifacts are not among them.
+    """
+
+    def __init__(self, engine: Vertex, client: _Client, name: str) -> None:
+        super().__init__(name, engine.poll)
+        self._engine = engine
+        self._service = client.service(engine)
+        self._last: Any = None
+
+    @property
+    def logs(self) -> str:
+        """Its page in the console."""
+        _, project, _, location, _, run = self.id.split("/")
+        return f"https://console.cloud.google.com/vertex-ai/locations/{location}/pipelines/runs/{run}?project={project}"
+
+    def resource(self) -> Any:
+        """The ``PipelineJob`` as the API has it now."""
+        self._last = _asked(lambda: self._service.get_pipeline_job(name=self.id), self.id)
+        return self._last
+
+    def _ask(self) -> RunState:
+        return _STATES.get(self.resource().state.name, RunState.RUNNING)
+
+    def _outputs(self) -> dict[str, Any]:
+        tasks = list(self._last.job_detail.task_details)
+        found = {name: _made(tasks, source) for name, source in spec.sources(self._spec()).items()}
+        return {name: value for name, value in found.items() if value is not None}
+
+    def _spec(self) -> Any:
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "pipeline.json"
+            path.write_text(json_format.MessageToJson(self._last._pb.pipeline_spec))  # noqa: SLF001 - the message itself
+            return spec.loaded(path)
+
+    def _failure(self) -> EngineError:
+        failed = [task for task in self._last.job_detail.task_details if task.state.name == "FAILED"]
+        parents = {task.parent_task_id for task in failed}
+        leaves = [task for task in failed if task.task_id not in parents]
+        if not leaves:
+            return EngineError(
+                f"the run failed: {self._last.error.message or 'Vertex says no more'}",
+                uri=self.id,
+                hint=f"see {self.logs}",
+            )
+        first, others = leaves[0], f" (and {len(leaves) - 1} other steps)" if leaves[1:] else ""
+        message = first.error.message or "Vertex says no more"
+        return StepFailed(
+            f"{first.task_name}{others} failed: {message}",
+            step=first.task_name, log=message, uri=self.id, hint=f"see {self.logs}",
+        )  # fmt: skip
+
+    def _cancel(self) -> None:
+        try:
+            _asked(lambda: self._service.cancel_pipeline_job(name=self.id), self.id)
+        except EngineError as error:
+            if getattr(error.__cause__, "code", None) != 400:  # noqa: PLR2004 - FAILED_PRECONDITION: it has just ended
+                raise
+
+
+class _Client:
+    """Google's client, loaded now: importing it takes a second where it is compiled already, and ten where it is not."""
+
+    def __init__(self) -> None:
+        try:
+            self.aiplatform: Any = import_module("google.cloud.aiplatform")
+            self.pipeline_jobs: Any = import_module("google.cloud.aiplatform.pipeline_jobs")
+            self.exceptions: Any = import_module("google.api_core.exceptions")
+        except ImportError as error:
+            raise EngineError(
+                f"Google's client of Vertex AI is missing ({error})", hint="pip install 'runwide[vertex]'"
+            ) from error
+
+    def service(self, engine: Vertex) -> Any:
+        """A client of the pipeline service, as theirs is made for `PipelineJob`."""
+        initializer = import_module("google.cloud.aiplatform.initializer")
+        utils = import_module("google.cloud.aiplatform.utils")
+        return initializer.global_config.create_client(
+            client_class=utils.PipelineJobClientWithOverride,
+            credentials=engine.credentials,
+            location_override=engine.location,
+        )
+
+
+def _asked(call: Any, uri: str) -> Any:
+    """What a call returns, made again after errors that pass; what is left is an error of ours.
+
+    Only ``Conflict``, a name that exists, comes through as it is: it is an answer.
+    """
+    exceptions = import_module("google.api_core.exceptions")
+    connection = import_module("requests.exceptions").ConnectionError
+
+    def passes(error: Exception) -> bool:
+        code = getattr(error, "code", None)
+        return isinstance(error, (connection, exceptions.RetryError)) or code in _TRANSIENT
+
+    try:
+        return retried(call, transient=passes, patience=_PATIENCE)
+    except exceptions.Conflict:
+        raise
+    except exceptions.GoogleAPICallError as error:
+        raise EngineError(f"Vertex refused: {error.message}", uri=uri, hint=_hint(error.code)) from error
+    except (connection, exceptions.RetryError) as error:
+        raise EngineError(f"Vertex does not answer: {error}", uri=uri) from error
+
+
+def _hint(code: int | None) -> str | None:
+    return {
+        403: "give this account the role Vertex AI User, and Service Account User on the steps' service account",
+        404: "look at the project, the region and the name of the run",
+        429: "ask for more quota, or submit fewer runs at a time",
+    }.get(code or 0)
+
+
+def _template(pipeline: Any, folder: Path) -> str:
+    """Path or URL of the compiled pipeline."""
+    if isinstance(pipeline, str) and pipeline.startswith(("https://", "gs://")):
+        return pipeline  # Google's client reads it, with its credentials
+    path = spec.compiled(pipeline, folder)
+    spec.loaded(path)
+    return str(path)
+
+
+def _check_store(store: str | None) -> None:
+    if store is not None and not store.startswith("gs://"):
+        raise InputError(
+            "a step on Vertex does not see this store", uri=store, hint="use a bucket: gs://bucket/prefix"
+        )
+
+
+def _fingerprint(resource: Any) -> str:
+    """What a run is a run of: its spec, its arguments and where its outputs go."""
+    about = json_format.MessageToDict(resource._pb)  # noqa: SLF001 - the message itself
+    kept = {name: about.get(name) for name in ("pipelineSpec", "runtimeConfig", "templateUri")}
+    return hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()[:32]
+
+
+def _made(tasks: list[Any], source: Source) -> Any:
+    """An output, from the metadata of the tasks that made it; None where the API does not have it."""
+    by_id = {task.task_id: task for task in tasks}
+    makers = [task for task in tasks if _is_on(task, source.path, by_id)]
+    makers.sort(
+        key=lambda task: (task.create_time.timestamp() if task.create_time else time.time(), task.task_id)
+    )
+    values = [
+        task.execution.metadata[f"output:{source.key}"]
+        for task in makers
+        if task.execution and f"output:{source.key}" in (task.execution.metadata or {})
+    ]
+    if source.many:
+        return [_plain(value) for value in values] or None
+    return _plain(values[0]) if len(values) == 1 else None
+
+
+def _is_on(task: Any, path: tuple[str, ...], by_id: Mapping[int, Any]) -> bool:
+    """Whether a task is the last of a path; what stands between its tasks, such as the rounds of a loop, does not matter."""
+    if task.task_name != path[-1]:
+        return False
+    wanted, parent = list(path[:-1]), by_id.get(task.parent_task_id)
+    while parent is not None and wanted:
+        if parent.task_name == wanted[-1]:
+            wanted.pop()
+        parent = by_id.get(parent.parent_task_id)
+    return not wanted
+
+
+def _plain(value: Any) -> Any:
+    """A value of protobuf as one of Python; whole numbers are ints, since a double does not tell them apart."""
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    if hasattr(value, "items"):
+        return {name: _plain(one) for name, one in value.items()}
+    if hasattr(value, "__iter__") and not isinstance(value, str):
+        return [_plain(one) for one in value]
+    return value

@@ -1,0 +1,238 @@
+"""What the two servers of pipelines have in common: HTTP, injected answers, and runs by the local engine."""
+
+from __future__ import annotations
+
+import json
+import re
+import tempfile
+import threading
+from collections import deque
+from dataclasses import dataclass, field
+from datetime import datetime, timezone
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qs, unquote, urlsplit
+
+import yaml
+from typing_extensions import Self
+
+from runwide.errors import EngineError, StepFailed
+from runwide_components import Local
+
+
+def now() -> str:
+    return datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+
+
+@dataclass(frozen=True)
+class Call:
+    """One request, as it came in."""
+
+    method: str
+    path: str
+    query: dict[str, str]
+    headers: dict[str, str]
+    body: Any
+
+
+@dataclass(frozen=True)
+class Fault:
+    """What to do with the next request of a kind.
+
+    Args:
+        method: Of which method.
+        path: Pattern of its path.
+        status: Answer with this; None closes the connection without one.
+        after: Whether the request is carried out first, so that only its answer is lost.
+    """
+
+    method: str
+    path: str
+    status: int | None
+    after: bool = False
+
+
+class Refusal(Exception):
+    """An answer that is not the one that was hoped for."""
+
+    def __init__(self, status: int, message: str) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+@dataclass
+class Execution:
+    """A run of a submitted spec by the local engine."""
+
+    spec: dict[str, Any]
+    arguments: dict[str, Any]
+    looks_pending: int = 0
+    created: str = field(default_factory=now)
+    state: str = "RUNNING"
+    outputs: dict[str, Any] = field(default_factory=dict)
+    files: dict[str, dict[str, Any]] = field(default_factory=dict)  # folder of a task -> output parameters
+    error: str = ""
+    step: str = ""
+    thread: threading.Thread | None = None
+    run: Any = None
+    ready: threading.Event = field(default_factory=threading.Event)
+
+    def start(self, engine: Local) -> None:
+        self.thread = threading.Thread(target=self._execute, args=(engine,))
+        self.thread.start()
+        self.ready.wait(30)
+
+    def _execute(self, engine: Local) -> None:
+        with tempfile.TemporaryDirectory(prefix="runwide-server-") as folder:
+            path = Path(folder) / "spec.yaml"
+            path.write_text(yaml.safe_dump(self.spec))
+            try:
+                with engine.submit(path, self.arguments) as self.run:
+                    self.ready.set()
+                    try:
+                        self.outputs = self.run.wait()
+                        self.state = "SUCCEEDED"
+                    finally:
+                        self.files = parameter_files(Path(self.run._folder) / "root")
+            except StepFailed as error:
+                self.step, self.error = error.step, error.message
+                self.state = "CANCELLED" if self.state == "CANCELLING" else "FAILED"
+            except EngineError as error:
+                self.error = error.message
+                self.state = "CANCELLED" if self.state == "CANCELLING" else "FAILED"
+            except Exception as error:
+                self.error, self.state = repr(error), "FAILED"
+            finally:
+                self.ready.set()
+
+    def cancel(self) -> None:
+        if self.state == "RUNNING":
+            self.state = "CANCELLING"
+            self.run.cancel()
+
+    def look(self) -> str:
+        """Its state, PENDING for the first looks if so wanted."""
+        if self.looks_pending > 0:
+            self.looks_pending -= 1
+            return "PENDING"
+        return self.state
+
+    @property
+    def ended(self) -> bool:
+        return self.state in ("SUCCEEDED", "FAILED", "CANCELLED")
+
+
+def parameter_files(root: Path) -> dict[str, dict[str, Any]]:
+    """Output parameters by the folder of their task, as kfp's local runner leaves them."""
+    found: dict[str, dict[str, Any]] = {}
+    for path in root.rglob("*"):
+        if not path.is_file():
+            continue
+        task = str(path.parent.relative_to(root).as_posix()).partition("/")[2]  # without the run's own folder
+        values = found.setdefault(task, {})
+        if path.name == "executor_output.json":
+            values.update(json.loads(path.read_text()).get("parameterValues", {}))
+        else:
+            text = path.read_text(errors="replace")
+            try:
+                values[path.name] = json.loads(text)
+            except ValueError:
+                values[path.name] = text
+    return found
+
+
+class Server:
+    """An HTTP server on a free port of the loopback, with faults on demand; a context manager."""
+
+    def __init__(self) -> None:
+        self.calls: list[Call] = []
+        self.faults: deque[Fault] = deque()
+        self.engine = Local("subprocess")
+        self.executions: dict[str, Execution] = {}
+        self.pending_looks = 0
+        self._lock = threading.Lock()
+        self._http = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
+        self._thread = threading.Thread(target=self._http.serve_forever, kwargs={"poll_interval": 0.05})
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self._http.server_address[1]}"
+
+    def answer(self, call: Call) -> dict[str, Any]:
+        """The answer to a request."""
+        raise NotImplementedError
+
+    def error(self, status: int, message: str) -> dict[str, Any]:
+        """The body of an error."""
+        raise NotImplementedError
+
+    def fail(self, method: str, path: str, *statuses: int | None, after: bool = False) -> None:
+        """Have the next requests of a kind fail, one after another."""
+        self.faults.extend(Fault(method, path, status, after) for status in statuses)
+
+    def called(self, method: str, path: str = "") -> list[Call]:
+        return [call for call in self.calls if call.method == method and re.search(path, call.path)]
+
+    def _respond(self, call: Call) -> tuple[int | None, dict[str, Any]]:
+        with self._lock:
+            self.calls.append(call)
+            fault = next(
+                (one for one in self.faults if one.method == call.method and re.search(one.path, call.path)),
+                None,
+            )
+            if fault is not None:
+                self.faults.remove(fault)
+        if fault is not None and not fault.after:
+            return fault.status, self.error(fault.status or 0, "injected")
+        try:
+            status, body = 200, self.answer(call)
+        except Refusal as refusal:
+            status, body = refusal.status, self.error(refusal.status, str(refusal))
+        return (
+            (fault.status, self.error(fault.status or 0, "injected")) if fault is not None else (status, body)
+        )
+
+    def _handler(server) -> type[BaseHTTPRequestHandler]:  # noqa: N805 - `self` is the handler's
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def _serve(self) -> None:
+                parts = urlsplit(self.path)
+                length = int(self.headers.get("Content-Length") or 0)
+                text = self.rfile.read(length)
+                query = {name: values[-1] for name, values in parse_qs(parts.query).items()}
+                body = json.loads(text) if text else None
+                status, answer = server._respond(
+                    Call(self.command, unquote(parts.path), query, dict(self.headers), body)
+                )
+                if status is None:
+                    self.close_connection = True
+                    self.connection.close()
+                    return
+                data = json.dumps(answer).encode()
+                self.send_response(status)
+                self.send_header("Content-Type", "application/json")
+                self.send_header("Content-Length", str(len(data)))
+                self.end_headers()
+                self.wfile.write(data)
+
+            do_GET = do_POST = do_DELETE = do_PATCH = _serve  # noqa: N815 - the standard library's names
+
+            def log_message(self, *args: Any) -> None:
+                pass
+
+        return Handler
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for execution in self.executions.values():
+            execution.cancel()
+            if execution.thread:
+                execution.thread.join(30)
+        self._http.shutdown()
+        self._http.server_close()
+        self._thread.join(10)
