@@ -13,7 +13,7 @@ _SIGNATURE = (  # what a signed URL of Google's, Amazon's or Azure's is made of
     r"X-(?:Goog|Amz)-(?:Signature|Credential|Security-Token)|Signature|GoogleAccessId|AWSAccessKeyId|sig|"
     r"access_token|upload_id"
 )
-_VALUE = r"(?:[\"'][^\"']+[\"']|[^\s,;&\"'<>)\]}]+)"
+_VALUE = r"(?!\[redacted)(?:[\"'][^\"']+[\"']|[^\s,;&\"'<>)\]}]+)"
 
 _TEXTS = (
     (re.compile(rf"([?&](?:{_SIGNATURE})=)[^&\s\"'<>]+", re.IGNORECASE), rf"\1{HIDDEN}"),
