@@ -132,7 +132,7 @@ def _run(
             # views of a packet that an exception has kept alive in a cycle.
             with (
                 closing(frames(store, job, pending)) as packets,
-                closing(outcomes(task, packets, on_event=heard, **options)) as arriving,
+                closing(outcomes(task, packets, on_event=heard, indices=pending, **options)) as arriving,
             ):
                 for outcome in arriving:
                     item = pending[outcome.index]

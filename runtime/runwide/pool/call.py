@@ -102,6 +102,7 @@ class Call:
         sink: Its results.
         budget: What each task may use.
         chunksize: Fixed number of items per chunk; None adapts it.
+        indices: Index of each item in a larger input, as workers are to call it; None for 0, 1, ….
     """
 
     function: tuple[str | None, Any]
@@ -109,12 +110,18 @@ class Call:
     sink: Sink
     budget: Budget = field(default_factory=Budget)
     chunksize: int | None = None
+    indices: Sequence[int] | None = None
     number: int = field(default_factory=lambda: next(_numbers))
     pace: Pace = field(default_factory=Pace)
     again: deque[Tasks] = field(default_factory=deque)
     running: int = 0
     over: bool = False
     hungry: bool = False  # set by the scheduler when it waits for items, cleared by whoever puts some
+
+    def indices_of(self, tasks: Tasks) -> Sequence[int]:
+        """What workers are to call these items."""
+        own = range(tasks.first, tasks.first + len(tasks.items))
+        return own if self.indices is None else self.indices[own.start : own.stop]
 
     @property
     def done(self) -> bool:

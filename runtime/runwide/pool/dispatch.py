@@ -11,6 +11,7 @@ from runwide.records import Failure, FailureKind
 
 if TYPE_CHECKING:
     from collections import deque
+    from collections.abc import Sequence
 
     from runwide.pool.call import Call, Tasks
     from runwide.pool.crew import Crew
@@ -122,19 +123,26 @@ class Dispatcher:
         return call.source.take(size)
 
     def _send(self, slot: Slot, call: Call, tasks: Tasks) -> None:
+        if not call.sink.claims and transfer.all_scalars(tasks.items):
+            self._post(slot, Chunk(call, tasks, 0), None, tasks.items)
+            return
         entries, tasks = self._entries(call, tasks)
         if not entries:
             return
-        chunk = Chunk(call, tasks, transfer.payload_size(entries))
         try:
             path, sealed = transfer.seal(entries, self._scratch.tagged(f"{slot.tag}-in"))
         except ScratchFull as error:
             self._on_full(call, tasks, error)
-            return
+        else:
+            self._post(slot, Chunk(call, tasks, transfer.payload_size(entries)), path, sealed)
+
+    def _post(self, slot: Slot, chunk: Chunk, path: str | None, entries: Sequence[Any]) -> None:
+        call, tasks = chunk.call, chunk.tasks
         slot.send_function(call)
         slot.chunks.append(chunk)
         call.running += 1
-        slot.channel.send((worker.RUN, (call.number, chunk.number, tasks.first, tasks.fine), path, sealed))
+        order = (call.number, chunk.number, call.indices_of(tasks), tasks.fine)
+        slot.channel.send((worker.RUN, order, path, entries))
 
     def _on_full(self, call: Call, tasks: Tasks, error: ScratchFull) -> None:
         """Try again one by one, and while nothing else takes up room; what does not fit even then fails."""
@@ -153,8 +161,6 @@ class Dispatcher:
 
     def _entries(self, call: Call, tasks: Tasks) -> tuple[list[Any], Tasks]:
         """Pickle items up to the first that cannot be, or is not wanted any more; the rest goes back."""
-        if not call.sink.claims and transfer.all_scalars(tasks.items):
-            return list(tasks.items), tasks
         entries: list[Any] = []
         for position, item in enumerate(tasks.items):
             entry = self._entry(call, tasks.first + position, item)

@@ -53,6 +53,7 @@ class Options(TypedDict, total=False):
         grace: Seconds that running tasks may take after SIGTERM.
         progress: True for a progress bar, False for silence; None for a bar on a terminal, log lines elsewhere.
         on_event: Called with each `runwide.records.TaskEvent`, on another thread.
+        indices: Index of each item in a larger input, shown with what its task prints.
     """
 
     workers: int | str | None
@@ -68,6 +69,7 @@ class Options(TypedDict, total=False):
     grace: float
     progress: bool | None
     on_event: Callable[[TaskEvent], None] | None
+    indices: Sequence[int] | None
 
 
 def map(  # noqa: A001 - the field's name
@@ -229,7 +231,9 @@ def _run(
     ) as pool:
         opened.append(pool)
         with drains_on_sigterm(pool._scheduler, given.get("grace", GRACE)):  # noqa: SLF001 - one house
-            yield from stream(pool, dumped, items, budget, chunksize=given.get("chunksize"))
+            yield from stream(
+                pool, dumped, items, budget, chunksize=given.get("chunksize"), indices=given.get("indices")
+            )
 
 
 def _limited(

@@ -10,8 +10,12 @@ import mmap
 import os
 import time
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-_CHUNK, _POSITION, _STARTED, _FIRST, _COUNT = range(5)
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+_CHUNK, _POSITION, _STARTED, _COUNT = range(4)
 _BYTES = 64  # one cache line
 
 
@@ -43,12 +47,13 @@ class StatusWords:
         finally:
             os.close(descriptor)
         self.words = memoryview(self._map).cast("Q")
+        self._items: Sequence[int] = ()  # known in the worker only
         self.results: list[object] = []  # of the tasks that run in one go, so far; known in the worker only
 
-    def begin(self, chunk: int, first: int) -> None:
-        """The worker takes up a chunk, whose first item has this index."""
+    def begin(self, chunk: int, items: Sequence[int]) -> None:
+        """The worker takes up a chunk, whose items have these indices."""
         self.words[_POSITION] = 0
-        self.words[_FIRST] = first
+        self._items = items
         self.words[_CHUNK] = chunk
 
     def enter(self, position: int, count: int = 1) -> None:
@@ -64,7 +69,7 @@ class StatusWords:
     def item(self) -> int | None:
         """Index of the item that runs now."""
         position = self.words[_POSITION]
-        return self.words[_FIRST] + position - 1 + len(self.results) if position else None
+        return self._items[position - 1 + len(self.results)] if position else None
 
     def read(self) -> Doing:
         """What the worker is, or was last, doing."""

@@ -12,7 +12,7 @@ from runwide.pool.call import Call, Source
 from runwide.pool.sinks import Stream
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from runwide.pool.base import Base
     from runwide.pool.policy import Budget
@@ -31,6 +31,7 @@ def stream(
     chunksize: int | None = None,
     ahead: int | None = None,
     deadline: float | None = None,
+    indices: Sequence[int] | None = None,
 ) -> Iterator[Outcome]:
     """Run a pickled function over items in a pool; the first tasks start now, leaving the iterator cancels the rest.
 
@@ -41,11 +42,12 @@ def stream(
         budget: What each task may use.
         chunksize: Fixed number of items that travel together; None adapts it.
         ahead: Fixed number of items to be ahead; None adapts it, `ALL` takes all of them now.
+        indices: Index of each item in a larger input, as workers are to call it.
         deadline: Time on the monotonic clock after which waiting for the next outcome is a ``TimeoutError``.
     """
     scheduler = pool._scheduler  # noqa: SLF001 - the rooms of one house
     sink = Stream()
-    call = Call(scheduler.function_payload(dumped), Source(closed=False), sink, budget, chunksize)
+    call = Call(scheduler.function_payload(dumped), Source(closed=False), sink, budget, chunksize, indices)
     feeder = Feeder(call, iter(items), pool.workers, scheduler.ring, ahead)
     feeder.feed()
     pool._feeders.add(feeder)  # noqa: SLF001 - likewise

@@ -18,7 +18,7 @@ from runwide.pool.status import StatusWords
 from runwide.records import FailureKind
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
 # messages to a worker
 PREPARE, FUNCTION, RUN, FORGET, EXIT = "prepare", "function", "run", "forget", "exit"
@@ -59,13 +59,13 @@ class Order(NamedTuple):
     Args:
         call: Number of the call, whose function the worker has.
         chunk: Number of the chunk.
-        first: Index of its first item.
+        indices: Indices of its items.
         fine: Whether to run task by task, since one of them has killed a worker.
     """
 
     call: int
     chunk: int
-    first: int
+    indices: Sequence[int]
     fine: bool
 
 
@@ -114,9 +114,9 @@ class Worker:
         else:
             self._channel.send((READY,))
 
-    def _run(self, order: Order, path: str | None, entries: list[Any]) -> None:
+    def _run(self, order: Order, path: str | None, entries: Sequence[Any]) -> None:
         status, outbox = self._status, self._outbox
-        status.begin(order.chunk, order.first)
+        status.begin(order.chunk, order.indices)
         status.enter(0)  # loading the function or the payload may kill us as well
         try:
             function = self._function(order.call)
@@ -169,7 +169,7 @@ def next_step(step: int, seconds: float) -> int:
 
 
 def run_batch(
-    function: Callable[[Any], Any], entries: list[Any], mapping: memoryview | None, status: StatusWords
+    function: Callable[[Any], Any], entries: Sequence[Any], mapping: memoryview | None, status: StatusWords
 ) -> list[Any]:
     """Run tasks one after another; whatever happens to one becomes its entry."""
     if len(entries) == 1:
@@ -178,7 +178,7 @@ def run_batch(
     failures: dict[int, Any] = {}
     status.results = results
     append = results.append
-    if tuple in set(map(type, entries)):
+    if not transfer.only_values(entries):
         for entry in entries:
             append(run_task(function, entry, mapping))
         status.results = []

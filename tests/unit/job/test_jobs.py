@@ -486,3 +486,10 @@ def test_a_package_that_breaks_pickles_is_an_error_and_another_patch_is_not(memo
             runwide.shard(job, 0, workers=1)
     else:
         assert runwide.gather(job, run(job)) == [3.0]
+
+
+def test_what_tasks_print_carries_the_index_in_the_whole_job(tmp_path, capfd):
+    job = runwide.scatter(lambda x: print("hello"), range(4), store=str(tmp_path), shards=2)
+    runwide.shard(job, 1, workers=1)
+    lines = [line for line in capfd.readouterr().out.splitlines() if "hello" in line]
+    assert lines == ["[2] hello", "[3] hello"]
