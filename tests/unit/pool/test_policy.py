@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from runwide.pool.policy import (
     CHUNK_ITEMS,
+    LEAST_SECONDS,
     Budget,
     Cause,
     Charges,
@@ -31,9 +32,10 @@ def test_a_chunk_has_at_least_one_task_and_at_most_the_limit(pace, available, fi
 
 
 @given(paces, st.integers(1, 10**6), st.integers(1, 64))
-def test_the_last_chunks_leave_work_for_every_worker(pace, available, workers):
+def test_the_last_chunks_leave_work_for_every_worker_where_it_is_worth_a_message(pace, available, workers):
     size = chunk_size(pace, available=available, final=True, workers=workers)
-    assert size == 1 or size * workers <= available
+    worth = pace.seconds is not None and size * max(pace.seconds, 1e-7) > LEAST_SECONDS
+    assert size == 1 or size * workers <= available or not worth
 
 
 def test_a_first_chunk_is_one_task():
