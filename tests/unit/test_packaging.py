@@ -18,7 +18,7 @@ from packaging.version import Version
 import runwide
 
 ROOT = Path(__file__).parents[2]
-LOCKS = ("requirements-build.lock", "requirements.lock", "requirements-dev.lock")
+LOCKS = ("requirements-build.lock", "requirements.lock", "requirements-release.lock", "requirements-dev.lock")
 PYTHONS = ("3.10", "3.11", "3.12", "3.13")
 ENTRY = re.compile(r"^([A-Za-z0-9._-]+)==(\S+)(?: ; (.+?))? \\$", re.MULTILINE)
 
