@@ -5,19 +5,33 @@ structlog takes a tenth of a second to import, so it is imported when the first 
 
 from __future__ import annotations
 
+import json
 import logging
 import sys
 import threading
+from contextlib import contextmanager
+from contextvars import ContextVar
+from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 
 from runwide import settings
+from runwide.redaction import redacted, redacted_fields
 
 if TYPE_CHECKING:
-    from collections.abc import MutableMapping
+    from collections.abc import Callable, Iterator, Mapping, MutableMapping
+    from types import FrameType
 
 _LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
+_LOCATION = "logging.googleapis.com/sourceLocation"
+_LABELS = "logging.googleapis.com/labels"
+_TRACE = "logging.googleapis.com/trace"
+_BOUND = ("job", "shard", "item", "worker", "attempt")
+
 _lock = threading.Lock()
 _root: Any = None
+_here: ContextVar[Mapping[str, Any] | None] = ContextVar("runwide-log", default=None)
+_anywhere: Mapping[str, Any] = {}  # of this process, for threads that were started before or beside
+_task: Callable[[], Mapping[str, Any]] | None = None
 
 
 class Log:
@@ -51,6 +65,129 @@ class Log:
         _logger().error(event, logger=self._name, **fields)
 
 
+@contextmanager
+def bound(**fields: Any) -> Iterator[None]:
+    """Have every line of this process carry some fields while the block runs.
+
+    Lines of other threads carry those that were bound last.
+
+    Example:
+        >>> with bound(job="a-1", shard=3):
+        ...     fields()
+        {'job': 'a-1', 'shard': 3}
+    """
+    global _anywhere  # noqa: PLW0603 - a fact about this process
+    before = _anywhere
+    token = _here.set({**(_here.get() or {}), **fields})
+    _anywhere = {**before, **fields}
+    try:
+        yield
+    finally:
+        _anywhere = before
+        _here.reset(token)
+
+
+def fields() -> dict[str, Any]:
+    """What every line carries now."""
+    found = {**(_here.get() or _anywhere)}
+    if _task is not None:
+        found |= _task()
+    return found
+
+
+def become_worker(known: Mapping[str, Any], task: Callable[[], Mapping[str, Any]]) -> None:
+    """Have every line of this worker process carry what the pool's lines carry, and the task that runs.
+
+    Args:
+        known: Fields of the process that has the pool, and the worker's number.
+        task: The item and the attempt that run now.
+    """
+    global _anywhere, _task
+    _anywhere, _task = dict(known), task
+    take_over_logging()
+
+
+def is_collected() -> bool:
+    """Whether a log collector reads this process's output: ``RUNWIDE_LOG=json``, or Vertex's or Kubernetes' variables.
+
+    Only then are the user's prints and log lines wrapped in JSON: elsewhere somebody may be piping them.
+    """
+    wanted = settings.read().log_format
+    return wanted == "json" or (not wanted and settings.in_cloud())
+
+
+def take_over_logging() -> None:
+    """Have the user's own ``logging`` write lines of this form, unless they have set it up, where logs are collected."""
+    root = logging.getLogger()
+    if is_collected() and not root.handlers:
+        root.addHandler(_Handler())
+        root.setLevel(_LEVELS[settings.read().log_level])
+
+
+def print_line(text: str, *, severity: str, known: Mapping[str, Any]) -> str:
+    r"""A line that a task has printed, as JSON that a log collector reads; a line that is such JSON stays as it is.
+
+    Args:
+        text: The line, without its end.
+        severity: ``INFO`` for standard output, ``WARNING`` for standard error.
+        known: The worker, the item and the attempt, as far as they are known.
+
+    Example:
+        >>> json.loads(print_line("hello", severity="INFO", known={"item": 3}))["logging.googleapis.com/labels"]
+        {'item': '3'}
+        >>> print_line('{"message": "mine"}', severity="INFO", known={})
+        '{"message": "mine"}'
+    """
+    if text.startswith("{") and text.endswith("}"):
+        return text
+    now = datetime.now(timezone.utc).isoformat().replace("+00:00", "Z")
+    event: dict[str, Any] = {
+        "message": redacted(text),
+        "severity": severity,
+        "time": now,
+        **fields(),
+        **known,
+    }
+    return json.dumps(_labelled(event), default=str)
+
+
+class _Handler(logging.Handler):
+    """Writes the user's log records as lines of ours."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            message = record.getMessage()
+            if record.exc_info:
+                message += "\n" + logging.Formatter().formatException(record.exc_info)
+            location = {"file": record.pathname, "line": str(record.lineno), "function": record.funcName}
+            event = {
+                "message": message,
+                "severity": record.levelname
+                if record.levelno in _LEVELS.values()
+                else _severity(record.levelno),
+                "time": datetime.fromtimestamp(record.created, timezone.utc)
+                .isoformat()
+                .replace("+00:00", "Z"),
+                "logger": record.name,
+                **fields(),
+                _LOCATION: location,
+            }
+            sys.stderr.write(json.dumps(_labelled(redacted_fields(event)), default=str) + "\n")
+        except Exception:
+            self.handleError(record)
+
+
+def _severity(level: int) -> str:
+    """The name that Cloud Logging has for a level between or beyond the standard ones.
+
+    Example:
+        >>> _severity(50), _severity(25), _severity(5)
+        ('CRITICAL', 'INFO', 'DEBUG')
+    """
+    names = ((50, "CRITICAL"), (40, "ERROR"), (30, "WARNING"), (20, "INFO"))
+    return next((name for least, name in names if level >= least), "DEBUG")
+
+
 def _logger() -> Any:
     global _root  # noqa: PLW0603 - one logger a process, made on first use
     if _root is None:
@@ -64,15 +201,15 @@ def _configured(wanted: settings.Settings) -> Any:
     import structlog
 
     as_json = wanted.log_format == "json" or (not wanted.log_format and not sys.stderr.isatty())
-    common: list[Any] = [structlog.contextvars.merge_contextvars, structlog.processors.format_exc_info]
+    common: list[Any] = [_with_fields, structlog.processors.format_exc_info]
     stamp = structlog.processors.TimeStamper(fmt="iso", utc=True, key="time" if as_json else "timestamp")
     finish = (
         [_cloud_logging, structlog.processors.JSONRenderer(default=str)]
         if as_json
         else [structlog.processors.add_log_level, structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())]
     )
-    bound = structlog.make_filtering_bound_logger(_LEVELS[wanted.log_level])
-    return bound(_StandardError(), [*common, stamp, *finish], {})
+    bound_logger: Any = structlog.make_filtering_bound_logger(_LEVELS[wanted.log_level])
+    return bound_logger(_StandardError(), [*common, stamp, *finish], {})
 
 
 class _StandardError:
@@ -86,8 +223,38 @@ class _StandardError:
     debug = info = warning = error = _write
 
 
+def _with_fields(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    """Add what is bound, and take out secrets."""
+    return redacted_fields({**fields(), **event})
+
+
 def _cloud_logging(_logger: Any, method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
-    """Name the fields as Cloud Logging's agent parses them (structured logging: severity, message, time)."""
+    """Name the fields as Cloud Logging's agents parse them (cloud.google.com/logging/docs/structured-logging)."""
     event["severity"] = method.upper()
     event["message"] = event.pop("event")
+    frame = _caller()
+    if frame is not None:
+        code = frame.f_code
+        event[_LOCATION] = {"file": code.co_filename, "line": str(frame.f_lineno), "function": code.co_name}
+    return _labelled(event)
+
+
+def _caller() -> Any:
+    """The frame that called a method of `Log`."""
+    frame: FrameType | None = sys._getframe(1)  # noqa: SLF001 - what logging itself does
+    while frame is not None and frame.f_globals.get("__name__", "").partition(".")[0] != "structlog":
+        frame = frame.f_back
+    while frame is not None and frame.f_globals.get("__name__", "").partition(".")[0] == "structlog":
+        frame = frame.f_back
+    return None if frame is None else frame.f_back  # the method of Log is left
+
+
+def _labelled(event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    """Put what is bound into labels too, which are indexed, and name the trace that the process is part of."""
+    labels = {name: str(event[name]) for name in _BOUND if event.get(name) is not None}
+    if labels:
+        event[_LABELS] = labels
+    trace = settings.trace()
+    if trace:
+        event[_TRACE] = trace
     return event

@@ -80,6 +80,31 @@ def read() -> Settings:
     )
 
 
+_CLOUD = ("CLOUD_ML_PROJECT_ID", "CLOUD_ML_JOB_ID", "KUBERNETES_SERVICE_HOST")
+"""Set by Vertex AI in the containers of a custom job, and by Kubernetes in those of a pod."""
+
+
+def in_cloud() -> bool:
+    """Whether this process runs where a log collector reads its output."""
+    return any(name in os.environ for name in _CLOUD)
+
+
+def trace() -> str | None:
+    """The trace that this process is part of, as Cloud Logging names it; None where there is none.
+
+    From the W3C's ``TRACEPARENT`` and the project's name.
+    """
+    parent, project = os.environ.get("TRACEPARENT", ""), _project()
+    parts = parent.split("-")
+    if len(parts) != 4 or not project:  # noqa: PLR2004 - version, trace, span, flags
+        return None
+    return f"projects/{project}/traces/{parts[1]}"
+
+
+def _project() -> str | None:
+    return os.environ.get("GOOGLE_CLOUD_PROJECT") or os.environ.get("CLOUD_ML_PROJECT_ID")
+
+
 def is_set(name: str) -> bool:
     """Whether the user has set a variable, to any value, so that theirs wins."""
     return name in os.environ

@@ -9,7 +9,10 @@ from typing import Any
 import click
 
 from runwide import __version__
-from runwide.errors import InputError, RunwideError
+from runwide.errors import InputError, Preempted, RunwideError
+from runwide.log import take_over_logging
+
+_INTERRUPTED = 130  # 128 + SIGINT, as a shell has it
 
 # command name -> module that defines it, under a function of the same name
 _COMMANDS = {
@@ -54,10 +57,22 @@ def cli() -> None:
 def main(args: list[str] | None = None) -> Any:
     """Run the command line; errors of ours are one line on standard error and a non-zero exit.
 
-    Exit codes: 0 done, 1 failed, 2 the call was wrong, 130 interrupted.
+    Exit codes: 0 done, 1 failed, 2 the call was wrong, 130 interrupted by Ctrl-C, 143 stopped by SIGTERM.
     """
+    take_over_logging()
     try:
-        return cli.main(args=args, prog_name="runwide", standalone_mode=True)
+        sys.exit(cli.main(args=args, prog_name="runwide", standalone_mode=False))
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except click.Abort:
+        sys.exit(_INTERRUPTED)
     except RunwideError as error:
         click.echo(f"runwide: {type(error).__name__}: {error}", err=True)
-        sys.exit(2 if isinstance(error, InputError) else 1)
+        sys.exit(_status(error))
+
+
+def _status(error: RunwideError) -> int:
+    if isinstance(error, Preempted):
+        return Preempted.code
+    return 2 if isinstance(error, InputError) else 1

@@ -21,7 +21,7 @@ from runwide.job.event_log import EventLog, MeteredStore
 from runwide.job.items import frames
 from runwide.job.reference import Reference
 from runwide.job.task import ItemDamaged, Task, loaded
-from runwide.log import Log
+from runwide.log import Log, bound
 from runwide.records import FailureKind
 from runwide.spill import pack
 from runwide.spill.buffers import sha256
@@ -80,7 +80,7 @@ def shard(
     about = manifest.read_job(job)
     items = about.items_of(index)
     environment.check(about.environment, uri=about.uri)
-    with open_store(about.uri) as plain:
+    with bound(job=about.id, shard=index), open_store(about.uri) as plain:
         plain.share(about.shards)
         events = event_log.of_shard(plain, about, index, workers=workers)
         store = MeteredStore(plain, events.object)

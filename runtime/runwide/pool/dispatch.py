@@ -141,7 +141,7 @@ class Dispatcher:
         slot.send_function(call)
         slot.chunks.append(chunk)
         call.running += 1
-        order = (call.number, chunk.number, call.indices_of(tasks), tasks.fine)
+        order = (call.number, chunk.number, call.indices_of(tasks), tasks.fine, tasks.charges.starts + 1)
         slot.channel.send((worker.RUN, order, path, entries))
 
     def _on_full(self, call: Call, tasks: Tasks, error: ScratchFull) -> None:

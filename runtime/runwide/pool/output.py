@@ -11,14 +11,17 @@ from collections import deque
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, TextIO
 
+from runwide import log
+
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
 _READ = 1 << 16
 _LINE = 1 << 16  # longer lines are passed on in pieces
 _KEPT = 20
 
 STDOUT, STDERR = 1, 2
+_OPEN, _CLOSE = "\x1e", "\x1f"  # record and unit separator: no text has them
 
 
 class Prefixed(io.TextIOWrapper):
@@ -29,9 +32,16 @@ class Prefixed(io.TextIOWrapper):
     Args:
         descriptor: Where to write.
         index: The index of the running item, or None between tasks.
+        task: The item and the attempt that run now, where lines are to become JSON: then they start with these, for
+            `Pipe`, which makes it.
     """
 
-    def __init__(self, descriptor: int, index: Callable[[], int | None]) -> None:
+    def __init__(
+        self,
+        descriptor: int,
+        index: Callable[[], int | None],
+        task: Callable[[], Mapping[str, int]] | None = None,
+    ) -> None:
         super().__init__(
             io.FileIO(descriptor, "w", closefd=False),
             encoding="utf-8",
@@ -39,16 +49,45 @@ class Prefixed(io.TextIOWrapper):
             line_buffering=True,
         )
         self._index = index
+        self._task = task
         self._at_start = True
 
     def write(self, text: str) -> int:
         """Write text, with the prefix where a line starts."""
         for line in text.splitlines(keepends=True):
-            item = self._index()
-            prefix = f"[{item}] " if self._at_start and item is not None and not line.startswith("{") else ""
-            super().write(prefix + line)
+            super().write((self._prefix() if self._at_start and not line.startswith("{") else "") + line)
             self._at_start = line.endswith(("\n", "\r"))
         return len(text)
+
+    def _prefix(self) -> str:
+        if self._task is not None:
+            return _framed(self._task())
+        item = self._index()
+        return "" if item is None else f"[{item}] "
+
+
+def _framed(task: Mapping[str, int]) -> str:
+    return _OPEN + ",".join(f"{name}={value}" for name, value in task.items()) + _CLOSE if task else ""
+
+
+def _unframed(line: str) -> tuple[str, dict[str, int]]:
+    """A line without its frame, and the task in it.
+
+    Example:
+        >>> _unframed(_framed({"item": 3, "attempt": 1}) + "hello")
+        ('hello', {'item': 3, 'attempt': 1})
+        >>> _unframed("hello")
+        ('hello', {})
+    """
+    head, found, text = line.partition(_CLOSE)
+    if not found or not line.startswith(_OPEN):
+        return line, {}
+    try:
+        return text, {
+            name: int(value) for name, _, value in (one.partition("=") for one in head[1:].split(","))
+        }
+    except ValueError:  # the task itself printed these characters
+        return line, {}
 
 
 class Output:
@@ -113,6 +152,8 @@ class Pipe:
     def __init__(self, descriptor: int) -> None:
         self.descriptor = descriptor
         self.target = STDOUT
+        self.known: Mapping[str, int] = {}
+        self._collected = log.is_collected()
         self.last: deque[str] = deque(maxlen=_KEPT)
         self._partial = b""
 
@@ -145,8 +186,16 @@ class Pipe:
     def _pass_on(self, lines: list[bytes]) -> None:
         if not lines:
             return
-        texts = [line.decode(errors="backslashreplace") for line in lines]
+        read = [_unframed(line.decode(errors="backslashreplace")) for line in lines]
+        texts = [text for text, _ in read]
         self.last.extend(texts)
+        if self._collected:
+            severity = "INFO" if self.target == STDOUT else "WARNING"
+            texts = [
+                log.print_line(text, severity=severity, known={**self.known, **task})
+                for text, task in read
+                if text
+            ]
         stream: TextIO | Any = sys.stdout if self.target == STDOUT else sys.stderr
         with suppress(Exception):  # closed or broken: nobody wants to read it
             stream.write("\n".join(texts) + "\n")

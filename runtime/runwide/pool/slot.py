@@ -13,6 +13,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from runwide import log
 from runwide.pool import process, worker
 from runwide.pool.channel import Channel
 from runwide.pool.output import STDERR, STDOUT
@@ -139,7 +140,9 @@ class Slot:
         self.stdout, stdout = options.output.pipe()
         self.stderr, stderr = options.output.pipe()
         directories, tag = options.scratch.directories, f"{self.tag}-out"
-        station = Station(f"runwide-w{number}", self._status_path, directories, tag, os.getpid())
+        self.stdout.known = self.stderr.known = {"worker": number}
+        fields = {**log.fields(), "worker": number}
+        station = Station(f"runwide-w{number}", self._status_path, directories, tag, os.getpid(), fields)
         try:
             # Our copies of the worker's ends are closed, so that its death is an end of file.
             with ExitStack() as handed:

@@ -11,11 +11,13 @@ import time
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from runwide import log
 from runwide.pool.output import Prefixed
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from multiprocessing.connection import Connection
 
     from runwide.pool.status import StatusWords
@@ -37,6 +39,7 @@ class Station:
         tag: Start of the names of the payload files that it writes.
         parent: Process id of the pool.
         name: Name of the worker, 15 characters at most.
+        fields: What every line of its log carries.
     """
 
     name: str
@@ -44,6 +47,7 @@ class Station:
     directories: tuple[str, ...]
     tag: str
     parent: int
+    fields: Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +74,7 @@ def arrange(lines: Lines, station: Station, status: StatusWords, scratch: Scratc
     _die_with(lines.alive)
     _introduce(station)
     _redirect(lines, status)
+    log.become_worker(station.fields, status.task)
     threading.Thread(
         target=_leave_with, args=(station.parent, scratch), name="runwide-watch", daemon=True
     ).start()
@@ -100,8 +105,9 @@ def _redirect(lines: Lines, status: StatusWords) -> None:
     for connection, descriptor in ((lines.stdout, 1), (lines.stderr, 2)):
         os.dup2(connection.fileno(), descriptor)
         connection.close()
-    sys.stdout = Prefixed(1, status.item)
-    sys.stderr = Prefixed(2, status.item)
+    task = status.task if log.is_collected() else None
+    sys.stdout = Prefixed(1, status.item, task)
+    sys.stderr = Prefixed(2, status.item, task)
 
 
 def _leave_with(parent: int, scratch: Scratch) -> None:

@@ -48,12 +48,14 @@ class StatusWords:
             os.close(descriptor)
         self.words = memoryview(self._map).cast("Q")
         self._items: Sequence[int] = ()  # known in the worker only
+        self._attempt = 1  # likewise
         self.results: list[object] = []  # of the tasks that run in one go, so far; known in the worker only
 
-    def begin(self, chunk: int, items: Sequence[int]) -> None:
-        """The worker takes up a chunk, whose items have these indices."""
+    def begin(self, chunk: int, items: Sequence[int], attempt: int) -> None:
+        """The worker takes up a chunk, whose items have these indices, and are tried for so many times now."""
         self.words[_POSITION] = 0
         self._items = items
+        self._attempt = attempt
         self.words[_CHUNK] = chunk
 
     def enter(self, position: int, count: int = 1) -> None:
@@ -70,6 +72,11 @@ class StatusWords:
         """Index of the item that runs now."""
         position = self.words[_POSITION]
         return self._items[position - 1 + len(self.results)] if position else None
+
+    def task(self) -> dict[str, int]:
+        """The item and the attempt that run now, for a log; nothing between tasks."""
+        item = self.item()
+        return {} if item is None else {"item": item, "attempt": self._attempt}
 
     def read(self) -> Doing:
         """What the worker is, or was last, doing."""

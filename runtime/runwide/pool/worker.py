@@ -61,12 +61,14 @@ class Order(NamedTuple):
         chunk: Number of the chunk.
         indices: Indices of its items.
         fine: Whether to run task by task, since one of them has killed a worker.
+        attempt: How often they have been started, with this time.
     """
 
     call: int
     chunk: int
     indices: Sequence[int]
     fine: bool
+    attempt: int
 
 
 class Worker:
@@ -116,7 +118,7 @@ class Worker:
 
     def _run(self, order: Order, path: str | None, entries: Sequence[Any]) -> None:
         status, outbox = self._status, self._outbox
-        status.begin(order.chunk, order.indices)
+        status.begin(order.chunk, order.indices, order.attempt)
         status.enter(0)  # loading the function or the payload may kill us as well
         try:
             function = self._function(order.call)
