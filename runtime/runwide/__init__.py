@@ -14,6 +14,7 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from runwide.errors import RunwideError
     from runwide.host.cores import Cores, cores
+    from runwide.job.exchange import Exchange
     from runwide.job.gather import gather, load
     from runwide.job.replay import replay
     from runwide.job.scatter import scatter
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
 _HOME = {
     "Cores": "runwide.host",
+    "Exchange": "runwide.job.exchange",
     "Executor": "runwide.pool",
     "Failure": "runwide.records",
     "Pool": "runwide.pool",
@@ -46,6 +48,7 @@ _HOME = {
 
 __all__ = [
     "Cores",
+    "Exchange",
     "Executor",
     "Failure",
     "Pool",

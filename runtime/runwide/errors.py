@@ -38,8 +38,10 @@
     │   ├── FormatTooNew
     │   ├── EnvironmentMismatch
     │   └── JobIncomplete            shards are missing
+    ├── ExchangeTimeout              TimeoutError: a value was not published in time
     └── EngineError                  RuntimeError: what runs the pipelines refused or failed
-        └── StepFailed               one step of a run ended with an error; has the end of its log
+        ├── StepFailed               one step of a run ended with an error; has the end of its log
+        └── RunsFailed               runs of a batch did not succeed; has the batch
 
 Every one inherits the builtin that a caller would expect, pickles, and reads as one line.
 """
@@ -292,6 +294,10 @@ class JobIncomplete(JobError):
     """Results are missing: some shard has not finished."""
 
 
+class ExchangeTimeout(RunwideError, TimeoutError):
+    """What was waited for in an exchange was not published in time."""
+
+
 class EngineError(RunwideError, RuntimeError):
     """The engine that runs the pipelines refused or failed."""
 
@@ -310,3 +316,15 @@ class StepFailed(EngineError):
         self.step = step
         self.exitcode = exitcode
         self.log = log
+
+
+class RunsFailed(EngineError):
+    """Some runs of a batch did not succeed.
+
+    Args:
+        runs: All runs of the batch.
+    """
+
+    def __init__(self, message: str, *, runs: Sequence[Any] = (), **where: Any) -> None:
+        super().__init__(message, **where)
+        self.runs = runs

@@ -1,0 +1,204 @@
+"""Values that runs share: written once, read only if they are what was written, waited for with patience."""
+
+from __future__ import annotations
+
+import threading
+import time
+
+import pytest
+
+import runwide
+from runwide import Exchange
+from runwide.errors import (
+    DigestMismatch,
+    ExchangeTimeout,
+    FrameCorrupt,
+    InputError,
+    ItemNotPicklable,
+    ObjectExists,
+    RunwideError,
+)
+from runwide.spill import open_store
+
+
+@pytest.fixture
+def uri(tmp_path) -> str:
+    return str(tmp_path / "batch-7")
+
+
+def test_a_value_that_one_publishes_is_what_another_gets(uri):
+    Exchange(uri).publish("fr/stats", {"mean": 3, "rows": [1, None]})
+    assert Exchange(uri).get("fr/stats") == {"mean": 3, "rows": [1, None]}
+
+
+def test_it_is_the_same_name_in_the_public_surface():
+    assert "Exchange" in runwide.__all__
+
+
+def test_a_value_is_written_once(uri):
+    exchange = Exchange(uri)
+    exchange.publish("a", [1])
+    exchange.publish("a", [1])  # a step that was restarted
+    with pytest.raises(ObjectExists):
+        exchange.publish("a", [2])
+    assert exchange.get("a") == [1]
+
+
+def test_a_value_is_waited_for(uri):
+    exchange = Exchange(uri)
+    timer = threading.Timer(0.4, lambda: Exchange(uri).publish("late", 7))
+    timer.start()
+    assert exchange.get("late", wait=30) == 7
+    timer.join()
+
+
+def test_one_that_never_comes_is_named(uri):
+    started = time.monotonic()
+    with pytest.raises(
+        ExchangeTimeout, match=r"de/stats was not published within 0\.3 s .*batch-7.*has failed"
+    ) as caught:
+        Exchange(uri).get("de/stats", wait=0.3)
+    assert 0.3 <= time.monotonic() - started < 5
+    assert isinstance(caught.value, TimeoutError)
+    assert isinstance(caught.value, RunwideError)
+
+
+def test_waiting_asks_for_one_name_and_lists_nothing(uri, monkeypatch):
+    exchange = Exchange(uri)
+    calls = []
+    store = type(exchange._store)
+    read = store.read
+    monkeypatch.setattr(store, "list", lambda *_: pytest.fail("listed"))
+    monkeypatch.setattr(store, "read", lambda self, name, **k: calls.append(name) or read(self, name, **k))
+    with pytest.raises(ExchangeTimeout):
+        exchange.get("x", wait=1.5)
+    assert set(calls) == {"x"}
+    assert 4 <= len(calls) <= 9
+
+
+def test_all_that_match_are_collected_in_the_order_of_their_names(uri):
+    exchange = Exchange(uri)
+    for name in ("fr/stats", "de/stats", "de/model"):
+        exchange.publish(name, name.upper())
+    assert list(exchange.collect("*/stats").items()) == [("de/stats", "DE/STATS"), ("fr/stats", "FR/STATS")]
+    assert exchange.collect("it/*") == {}
+    assert Exchange(f"{uri}-new").collect("*") == {}
+
+
+def test_as_many_as_wanted_are_waited_for(uri):
+    exchange = Exchange(uri)
+    exchange.publish("a", 1)
+    timer = threading.Timer(0.3, lambda: Exchange(uri).publish("b", 2))
+    timer.start()
+    assert exchange.collect("*", count=2, wait=30) == {"a": 1, "b": 2}
+    timer.join()
+    with pytest.raises(ExchangeTimeout, match=r"2 of 3 values that match '\*' .* there are a, b"):
+        exchange.collect("*", count=3, wait=0.1)
+
+
+def test_nobody_passes_a_barrier_before_all_have_come(uri):
+    members, passed = ["fr", "de", "it"], []
+
+    def come(me, after):
+        time.sleep(after)
+        Exchange(uri).barrier("loaded", me, members, wait=30)
+        passed.append((me, time.monotonic()))
+
+    started = time.monotonic()
+    threads = [
+        threading.Thread(target=come, args=(me, after))
+        for me, after in zip(members, (0, 0.2, 0.6), strict=True)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(passed) == 3
+    assert all(moment - started >= 0.6 for _, moment in passed)
+    assert Exchange(uri).collect("*") == {}  # barriers are no values
+
+
+def test_who_does_not_come_to_a_barrier_is_named(uri):
+    Exchange(uri).barrier("loaded", "de", ["de"], wait=0)
+    with pytest.raises(ExchangeTimeout, match="barriers/loaded/it, barriers/loaded/es were not published"):
+        Exchange(uri).barrier("loaded", "fr", ["fr", "it", "de", "es"], wait=0.2)
+    with pytest.raises(InputError, match="'uk' is not among the members"):
+        Exchange(uri).barrier("loaded", "uk", ["fr"], wait=0)
+
+
+class Bomb:
+    """Says so when it is unpickled."""
+
+    exploded = False
+
+    def __reduce__(self):
+        return setattr, (Bomb, "exploded", True)
+
+
+@pytest.fixture
+def store(uri):
+    with open_store(uri) as opened:
+        yield opened
+
+
+def moved(store, source: str, target: str) -> None:
+    store.create(target, bytes(store.read(source)))
+
+
+def test_a_value_under_another_name_or_in_another_exchange_is_not_unpickled(uri, store, tmp_path):
+    Exchange(uri).publish("a", Bomb())
+    moved(store, "a", "b")
+    with pytest.raises(FrameCorrupt, match="belongs to 'exchange/batch-7/a', not to 'exchange/batch-7/b'"):
+        Exchange(uri).get("b")
+    with open_store(str(tmp_path / "batch-8")) as other:
+        other.create("a", bytes(store.read("a")))
+    with pytest.raises(FrameCorrupt, match="belongs to"):
+        Exchange(str(tmp_path / "batch-8")).get("a")
+    assert not Bomb.exploded
+
+
+@pytest.mark.parametrize("at", [0, 8, 20, 60, 80, -1])
+def test_changed_bytes_are_not_unpickled(uri, store, at):
+    Exchange(uri).publish("a", Bomb())
+    data = store.read("a")
+    data[at] ^= 1
+    store.delete("a")
+    store.create("a", bytes(data))
+    if at == 60:  # the signature, which nobody asks for where there is no key
+        Exchange(uri).get("a")
+        assert Bomb.exploded
+        Bomb.exploded = False
+        return
+    with pytest.raises((DigestMismatch, FrameCorrupt)):
+        Exchange(uri).get("a")
+    assert not Bomb.exploded
+
+
+def test_with_a_key_only_what_is_signed_is_unpickled(uri, monkeypatch):
+    Exchange(uri).publish("unsigned", Bomb())
+    monkeypatch.setenv("RUNWIDE_SIGNING_KEY", "k" * 32)
+    Exchange(uri).publish("signed", 1)
+    assert Exchange(uri).get("signed") == 1
+    with pytest.raises(DigestMismatch, match="not signed"):
+        Exchange(uri).get("unsigned")
+    monkeypatch.setenv("RUNWIDE_SIGNING_KEY", "other" * 8)
+    with pytest.raises(DigestMismatch, match="another key"):
+        Exchange(uri).get("signed")
+    assert not Bomb.exploded
+
+
+def test_what_is_no_value_of_an_exchange_is_told(uri, store):
+    store.create("x", b"hello")
+    with pytest.raises(FrameCorrupt, match="no value of an exchange"):
+        Exchange(uri).get("x")
+
+
+@pytest.mark.parametrize("name", ["", "a b", "*/x", "/a", "a//b", "a/", "[x]"])
+def test_what_is_no_name_is_refused(uri, name):
+    with pytest.raises(InputError, match="is no name in an exchange"):
+        Exchange(uri).publish(name, 1)
+
+
+def test_what_cannot_be_pickled_is_named(uri):
+    with pytest.raises(ItemNotPicklable, match="a lock cannot be pickled"):
+        Exchange(uri).publish("a", threading.Lock())
