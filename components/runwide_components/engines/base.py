@@ -64,6 +64,9 @@ class Run(Protocol):
     def cancel(self) -> None:
         """Stop it, with everything that it started; that it has ended already is fine."""
 
+    def leave(self) -> None:
+        """Let go of it: a run on a service goes on by itself, one on this machine ends."""
+
     def __enter__(self) -> Self: ...
 
     def __exit__(

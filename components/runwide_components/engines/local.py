@@ -298,6 +298,10 @@ class LocalRun:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self.leave()
+
+    def leave(self) -> None:
+        """End it, and remove its files."""
         self.cancel()
         shutil.rmtree(self._folder, ignore_errors=True)
 

@@ -83,6 +83,9 @@ class PolledRun(ABC):
         if not self.state().ended:
             self._cancel()
 
+    def leave(self) -> None:  # noqa: B027 - there is nothing to do, for all services alike
+        """Let go of it; it goes on."""
+
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.id}>"
 

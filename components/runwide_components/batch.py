@@ -1,0 +1,210 @@
+"""What is known of the runs of a batch: records in a store, and the table that they make."""
+
+from __future__ import annotations
+
+import html
+import json
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, overload
+
+from runwide.errors import InputError, IntegrityError, ObjectExists, ObjectNotFound, StoreNotFound
+from runwide_components.engines.base import RunState
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from rich.table import Table
+
+    from runwide.spill.store import Store
+
+_COLOURS = {
+    RunState.PENDING: "dim", RunState.RUNNING: "cyan", RunState.SUCCEEDED: "green",
+    RunState.FAILED: "red", RunState.CANCELLED: "yellow",
+}  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class PipelineRun:
+    """One run of a batch.
+
+    Args:
+        name: Its name.
+        arguments: Its arguments.
+        state: Where it is.
+        outputs: Its output parameters by name, as far as the engine tells them.
+        error: Why it failed, in one line.
+        run: What the engine calls it.
+        logs: Where its logs are.
+        attempts: How often it was submitted.
+        seconds: From its submission to its end.
+        reused: Whether it had succeeded before, and was not run again.
+    """
+
+    name: str
+    arguments: dict[str, Any]
+    state: RunState = RunState.PENDING
+    outputs: dict[str, Any] = field(default_factory=dict)
+    error: str = ""
+    run: str = ""
+    logs: str = ""
+    attempts: int = 0
+    seconds: float = 0.0
+    reused: bool = False
+
+    def row(self) -> dict[str, Any]:
+        """Its arguments, its outputs, and what became of it, in one flat row.
+
+        An output has its own name, but for one that an argument has as well.
+        """
+        outputs = {
+            name if name not in self.arguments else f"output.{name}": one
+            for name, one in self.outputs.items()
+        }
+        about = {"run": self.name, "state": self.state.value, "seconds": self.seconds, "error": self.error}
+        return {**self.arguments, **outputs, **about}
+
+
+class Batch(Sequence[PipelineRun]):
+    """The runs of a batch, in the order of their sets of parameters.
+
+    Args:
+        runs: The runs.
+
+    Example:
+        >>> batch = Batch([PipelineRun("a", {"x": 1}, RunState.SUCCEEDED, {"Output": 2})])
+        >>> batch.table()
+        [{'x': 1, 'Output': 2, 'run': 'a', 'state': 'succeeded', 'seconds': 0.0, 'error': ''}]
+    """
+
+    def __init__(self, runs: Sequence[PipelineRun]) -> None:
+        self._runs = tuple(runs)
+
+    @overload
+    def __getitem__(self, index: int) -> PipelineRun: ...
+    @overload
+    def __getitem__(self, index: slice) -> Batch: ...
+    def __getitem__(self, index: int | slice) -> PipelineRun | Batch:
+        return Batch(self._runs[index]) if isinstance(index, slice) else self._runs[index]
+
+    def __len__(self) -> int:
+        return len(self._runs)
+
+    def __repr__(self) -> str:
+        return f"<Batch {self.summary()}>"
+
+    @property
+    def failed(self) -> Batch:
+        """The runs that have not succeeded."""
+        return Batch([run for run in self._runs if run.state is not RunState.SUCCEEDED])
+
+    def summary(self) -> str:
+        """How many runs are where."""
+        counts = Counter(run.state for run in self._runs)
+        return ", ".join(f"{counts[state]} {state.value}" for state in RunState if counts[state]) or "no runs"
+
+    def table(self) -> list[dict[str, Any]]:
+        """One row for each run, see `PipelineRun.row`."""
+        return [run.row() for run in self._runs]
+
+    def dataframe(self) -> Any:
+        """The same as a DataFrame of pandas.
+
+        Raises:
+            InputError: pandas is not installed.
+        """
+        try:
+            import pandas as pd
+        except ImportError as error:
+            raise InputError(
+                "pandas is not installed here", hint="use table(), or pip install pandas"
+            ) from error
+        return pd.DataFrame(self.table())
+
+    def __rich__(self) -> Table:
+        from rich.table import Table
+
+        table = Table("run", "state", "attempts", "seconds", "", box=None, pad_edge=False, header_style="dim")
+        table.title = self.summary()
+        for run in self._runs:
+            state = f"[{_COLOURS[run.state]}]{run.state.value}[/]" + (" before" if run.reused else "")
+            seconds = f"{run.seconds:.0f}" if run.seconds else ""
+            table.add_row(run.name, state, str(run.attempts or ""), seconds, _escaped(run.error or run.logs))
+        return table
+
+    def _repr_html_(self) -> str:
+        """The table for a notebook or a page; what users wrote is escaped."""
+        names = list(dict.fromkeys(name for row in self.table() for name in row))
+        head = "".join(f"<th>{html.escape(name)}</th>" for name in names)
+        rows = "".join(
+            "<tr>" + "".join(f"<td>{html.escape(_text(row.get(name, '')))}</td>" for name in names) + "</tr>"
+            for row in self.table()
+        )
+        return f"<p>{self.summary()}</p><table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>"
+
+    def write_page(self, path: str | Path) -> None:
+        """Write the table as an HTML page."""
+        style = "body{font:14px sans-serif}table{border-collapse:collapse}td,th{padding:.2em .7em;text-align:left}"
+        style += "tr:nth-child(even){background:#8881}"
+        page = f"<!doctype html><meta charset=utf-8><title>Runs</title><style>{style}</style>{self._repr_html_()}"
+        Path(path).write_text(page, encoding="utf-8")
+
+
+class Records:
+    """What was submitted and how it ended, each written once.
+
+    Args:
+        store: The batch's folder.
+    """
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    def attempts(self) -> dict[str, dict[int, dict[str, Any]]]:
+        """All attempts by key and number, each with what was written of it, from one listing."""
+        found: dict[str, dict[int, dict[str, Any]]] = {}
+        for name, about in self._read_all():
+            key, _, rest = name.removeprefix("runs/").partition("/")
+            number, _, kind = rest.removesuffix(".json").partition("-")
+            found.setdefault(key, {}).setdefault(int(number), {})[kind] = about
+        return found
+
+    def write(self, key: str, attempt: int, kind: str, about: Mapping[str, Any]) -> bool:
+        """Write one record; false where there is one already, which stays.
+
+        Args:
+            key: Which run.
+            attempt: Its attempt.
+            kind: ``claimed`` before it is submitted, ``submitted`` or ``ended``.
+            about: What to write.
+        """
+        try:
+            self._store.create(
+                f"runs/{key}/{attempt:03d}-{kind}.json", json.dumps(about, sort_keys=True).encode()
+            )
+        except ObjectExists:
+            return False
+        return True
+
+    def _read_all(self) -> Iterator[tuple[str, dict[str, Any]]]:
+        try:
+            names = [info.name for info in self._store.list("runs/")]
+        except StoreNotFound:  # nothing was ever written there
+            return
+        for name in names:
+            try:
+                yield name, json.loads(self._store.read(name))
+            except (ObjectNotFound, IntegrityError):  # deleted in the meantime
+                continue
+
+
+def _text(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value, default=str)
+
+
+def _escaped(text: str) -> str:
+    from rich.markup import escape
+
+    return escape(text[:160])

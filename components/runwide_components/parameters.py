@@ -1,0 +1,194 @@
+"""Sets of parameters for many runs of a pipeline, from whatever they are given as, and the names that they give a run."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+from runwide.cli.wire import value_of
+from runwide.errors import InputError, NoItems
+
+_KINDS = {
+    "STRING": "str", "NUMBER_INTEGER": "int", "NUMBER_DOUBLE": "float",
+    "BOOLEAN": "bool", "LIST": "list", "STRUCT": "dict",
+}  # fmt: skip
+_TRUE, _FALSE = ("true", "yes", "1"), ("false", "no", "0")
+_NAME_LENGTH = 100  # of the 128 that Vertex allows; an attempt's number and a hash come behind it
+_LABEL_LENGTH = 63
+_LABELS = 32  # of the 64 that Google allows
+
+
+@dataclass(frozen=True, slots=True)
+class Inputs:
+    """The parameters that a pipeline takes.
+
+    Args:
+        kinds: ``str``, ``int``, ``float``, ``bool``, ``list`` or ``dict`` by name.
+        required: Those without a default.
+    """
+
+    kinds: Mapping[str, str]
+    required: frozenset[str]
+
+    @classmethod
+    def of(cls, spec: Any) -> Inputs:
+        """The inputs of a pipeline's spec."""
+        found = spec.root.input_definitions.parameters
+        kinds = {name: _kind(one) for name, one in found.items()}
+        required = {
+            name for name, one in found.items() if not one.is_optional and not one.HasField("default_value")
+        }
+        return cls(kinds, frozenset(required))
+
+
+def _kind(parameter: Any) -> str:
+    enum = parameter.DESCRIPTOR.fields_by_name["parameter_type"].enum_type
+    return _KINDS.get(enum.values_by_number[parameter.parameter_type].name, "str")
+
+
+def parameter_sets(given: Any, inputs: Inputs | None) -> list[dict[str, Any]]:
+    """One set of arguments for each run.
+
+    Args:
+        given: A list of mappings; a mapping, whose lists span a grid; the path of a CSV file with a header; or a
+            DataFrame, one run a row. In a grid, a parameter that is a list itself is given as a list of lists.
+        inputs: What the pipeline takes; None where that is not known.
+
+    Raises:
+        NoItems: There are none.
+        InputError: An argument is missing, unknown or no JSON, or two sets are equal.
+
+    Example:
+        >>> parameter_sets({"country": ["fr", "de"], "year": 2026}, None)
+        [{'country': 'fr', 'year': 2026}, {'country': 'de', 'year': 2026}]
+    """
+    sets = [_checked(one, number, inputs) for number, one in enumerate(_sets(given, inputs))]
+    if not sets:
+        raise NoItems("there is nothing to run the pipeline for", hint="give at least one set of parameters")
+    seen: dict[str, int] = {}
+    for number, one in enumerate(sets):
+        first = seen.setdefault(json.dumps(one, sort_keys=True), number)
+        if first != number:
+            raise InputError(
+                f"the sets of parameters {first} and {number} are equal", hint="give each of them once"
+            )
+    return sets
+
+
+def _sets(given: Any, inputs: Inputs | None) -> Iterable[Mapping[str, Any]]:
+    if isinstance(given, (str, os.PathLike)):
+        return _of_csv(Path(given), inputs)
+    if isinstance(given, Mapping):
+        axes = [
+            list(value) if isinstance(value, (list, tuple, range)) else [value] for value in given.values()
+        ]
+        return [dict(zip(given, values, strict=True)) for values in product(*axes)]
+    if hasattr(given, "to_dict"):  # a DataFrame, whichever package it is of
+        rows = given.to_dict("records") if hasattr(given, "iloc") else given.to_dicts()
+        return [{name: _plain(value) for name, value in row.items()} for row in rows]
+    if isinstance(given, Iterable):
+        return list(given)
+    raise InputError(f"a {type(given).__name__} gives no sets of parameters", hint="give a list of mappings")
+
+
+def _of_csv(path: Path, inputs: Inputs | None) -> list[dict[str, Any]]:
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            rows = list(csv.DictReader(file))
+    except OSError as error:
+        raise InputError(f"the file cannot be read ({error.strerror})", uri=str(path)) from error
+    kinds = inputs.kinds if inputs else {}
+    return [
+        {
+            name: _typed(kinds.get(name, "str"), text or "", f"{path}, row {number}, {name}")
+            for name, text in row.items()
+        }
+        for number, row in enumerate(rows, 1)
+    ]
+
+
+def _typed(kind: str, text: str, where: str) -> Any:
+    try:
+        if kind == "bool" and text.lower() in (*_TRUE, *_FALSE):
+            return text.lower() in _TRUE
+        return value_of(kind, text)
+    except InputError as error:
+        raise InputError(f"{text[:80]!r} is not a {kind}", uri=where) from error
+
+
+def _plain(value: Any) -> Any:
+    """A number of numpy as one of Python."""
+    return value.item() if hasattr(value, "item") and not isinstance(value, (list, dict)) else value
+
+
+def _checked(one: Any, number: int, inputs: Inputs | None) -> dict[str, Any]:
+    where = f"set of parameters {number}"
+    if not isinstance(one, Mapping) or not all(isinstance(name, str) for name in one):
+        raise InputError(f"{where} is no mapping of names", hint='give one such as {"country": "fr"}')
+    try:
+        json.dumps(dict(one), allow_nan=False)
+    except (TypeError, ValueError) as error:
+        raise InputError(f"{where} cannot travel in a pipeline: {error}", hint="give JSON values") from error
+    if inputs is not None:
+        if unknown := sorted(one.keys() - inputs.kinds.keys()):
+            raise InputError(
+                f"{where} has {', '.join(unknown)}, which the pipeline does not take",
+                hint=f"it takes {', '.join(inputs.kinds) or 'nothing'}",
+            )
+        if missing := sorted(inputs.required - one.keys()):
+            raise InputError(
+                f"{where} lacks {', '.join(missing)}", hint="give it, or a default in the pipeline"
+            )
+    return dict(one)
+
+
+def run_name(title: str, arguments: Mapping[str, Any], key: str, attempt: int) -> str:
+    """The name of a run, which says what it is for, and is the same whenever it is submitted again.
+
+    Args:
+        title: Name of the batch.
+        arguments: Of the run.
+        key: What tells it from all other runs.
+        attempt: Number of the attempt, from 0.
+
+    Example:
+        >>> run_name("Forecast", {"country": "fr", "days": 7, "table": {}}, "0123456789", 1)
+        'forecast-fr-7-01234567-2'
+    """
+    words = [title, *(str(value) for value in arguments.values() if isinstance(value, (str, int, float)))]
+    text = re.sub(r"[^a-z0-9]+", "-", "-".join(words).lower()).strip("-")
+    text = text if text[:1].isalpha() else f"run-{text}"
+    again = f"-{attempt + 1}" if attempt else ""
+    return f"{text[:_NAME_LENGTH].rstrip('-')}-{key[:8]}{again}"
+
+
+def labels_of(arguments: Mapping[str, Any], names: Iterable[str] | None = None) -> dict[str, str]:
+    """Labels from a run's arguments, spelled as Google allows it.
+
+    Args:
+        arguments: Of the run.
+        names: Which of them; None for all scalars, 32 at most.
+
+    Raises:
+        InputError: There is no argument of that name.
+
+    Example:
+        >>> labels_of({"country": "FR", "day": "2026/11/24", "rows": [1]})
+        {'country': 'fr', 'day': '2026-11-24'}
+    """
+    if names is None:
+        names = [name for name, value in arguments.items() if isinstance(value, (str, int, float))][:_LABELS]
+    if unknown := [name for name in names if name not in arguments]:
+        raise InputError(f"there is no parameter {unknown[0]} to make a label of")
+    return {_label(name): _label(str(arguments[name])) for name in names}
+
+
+def _label(text: str) -> str:
+    return re.sub(r"[^a-z0-9_-]+", "-", text.lower())[:_LABEL_LENGTH]
