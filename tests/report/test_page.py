@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from statistics import median
 
 import pytest
@@ -43,6 +44,22 @@ def test_the_page_of_a_real_job_is_quiet_and_asks_nobody(browse, tmp_path):
     assert shown.locator("#failures > li").count() == 1
     shown.locator("#failures summary").click()
     assert "ZeroDivisionError" in shown.locator("#failures pre").inner_text()
+    assert browse.said == []
+    assert browse.outside == []
+
+
+def test_the_page_of_the_flights_demo_is_quiet_and_complete(browse, tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(str(Path(__file__).parents[2] / "components" / "examples"))
+    import flights
+
+    routes = flights.routes_of_2013(replicates=2)
+    job = runwide.scatter(flights.interval, routes, store=str(tmp_path / "store"), shards=4)
+    for index in range(4):
+        runwide.shard(job, index)
+    shown = browse(report(job).html())
+    assert (number(shown, "ended"), number(shown, "failed")) == (len(routes), 0)
+    assert shown.locator("#no-failure").inner_text() == "None."
+    assert serious(shown) == []
     assert browse.said == []
     assert browse.outside == []
 

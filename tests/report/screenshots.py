@@ -1,0 +1,46 @@
+"""Makes the pictures of the report in the docs: a job with troubles, light, dark and on a phone.
+
+python tests/report/screenshots.py docs/images        # needs chromium: .ci/browser
+"""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import tempfile
+from pathlib import Path
+
+from playwright.sync_api import sync_playwright
+from stories import story_of, troubled
+
+from conftest import opened
+from runwide.report.page import page
+
+PICTURES = {
+    "report-light": {"width": 1100, "height": 1500, "scheme": "light"},
+    "report-dark": {"width": 1100, "height": 1500, "scheme": "dark"},
+    "report-phone": {"width": 360, "height": 1400, "scheme": "light"},
+}
+
+
+def main() -> None:
+    """Take the pictures."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("folder", type=Path)
+    folder = parser.parse_args().folder
+    texts, failures = troubled()
+    html = page(story_of(texts, items=360, failures=failures))
+    with tempfile.TemporaryDirectory() as scratch, sync_playwright() as playwright:
+        path = Path(scratch, "page.html")
+        path.write_text(html, encoding="utf-8")
+        with opened(playwright, shutil.which("chromium"), Path(scratch, "profile")) as context:
+            for name, wanted in PICTURES.items():
+                shown = context.new_page()
+                shown.set_viewport_size({"width": wanted["width"], "height": wanted["height"]})
+                shown.emulate_media(color_scheme=wanted["scheme"])
+                shown.goto(path.as_uri())
+                shown.screenshot(path=folder / f"{name}.png")
+
+
+if __name__ == "__main__":
+    main()
