@@ -10,10 +10,10 @@ UV := uv==0.13.9
 UPGRADE ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow lint format lock image image-test wheel-test clean
+.PHONY: help demo test test-slow lint format lock image image-test cloudbuild-local wheel-test clean
 
 help: ## list the targets
-	@awk -F ':[^#]*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':[^#]*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: $(READY) ## the same job on one core, on all cores, on parallel components, on 336,776 flights
 	@.ci/image-where-possible
@@ -28,7 +28,7 @@ test-slow: $(READY) ## soak and fuzz
 	@.ci/image-where-possible
 	@$(BIN)/python -m pytest -m slow
 
-lint: $(READY) ## ruff, mypy, import-linter
+lint: $(READY) ## ruff, mypy, import-linter, shellcheck, hadolint
 	@.ci/check lint
 
 format: $(READY) ## format the code, and repair what ruff can
@@ -43,6 +43,10 @@ image: ## build the image runwide:dev
 
 image-test: $(READY) image ## build the image and test it
 	@RUNWIDE_REQUIRE_DOCKER=1 $(BIN)/python -m pytest tests/docker
+
+cloudbuild-local: $(READY) ## the steps of cloudbuild.yaml, here, with a registry of its own; then a pipeline in what was pushed
+	@docker/ensure-engine
+	@docker/run-cloudbuild --advisories docker/advisories-example.json
 
 wheel-test: $(READY) ## build the wheel, and use it in an environment of its own
 	@.ci/check wheel

@@ -8,7 +8,7 @@ import os
 
 import pytest
 
-pytestmark = pytest.mark.docker
+pytestmark = [pytest.mark.docker, pytest.mark.mounts]
 
 
 @pytest.fixture

@@ -212,6 +212,7 @@ def test_no_secret_and_no_path_of_the_builder_is_left_in_it(engine, image, run):
 # pip in it
 
 
+@pytest.mark.mounts
 @pytest.mark.parametrize("user", ["1000", "4321:4321", "0"])
 def test_a_package_that_a_component_asks_for_goes_before_the_locked_one(run, wheel, user):
     extra = wheel("tabulate", "99.0", "word = 'newer'\n")
@@ -226,6 +227,7 @@ def test_a_package_that_a_component_asks_for_goes_before_the_locked_one(run, whe
     assert ran.out.splitlines() == ["newer", f"runwide, version {runwide.__version__}"]
 
 
+@pytest.mark.mounts
 def test_constraints_refuse_what_would_move_a_locked_package(run, wheel):
     extra = wheel("tabulate", "99.0", "word = 'newer'\n")
     install = f"pip install --quiet --no-index -c /opt/runwide/constraints.txt {extra}"

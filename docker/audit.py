@@ -1,0 +1,134 @@
+"""Refuse an image whose Python packages have known vulnerabilities.
+
+    audit.py BILL_OF_MATERIALS
+
+Every ``pkg:pypi`` component of a CycloneDX file is looked up by pip-audit. The verdict is the exit code:
+
+    0  nothing is known against them, but for what accepted-vulnerabilities.txt lets through
+    1  something is known
+    3  the service did not answer, so nothing is known either way; RUNWIDE_ACCEPT_UNREACHED=yes makes it 0
+    4  there is nothing to judge, or a list that cannot be read
+
+``RUNWIDE_OSV_URL`` names another service that answers as OSV's ``/v1/query`` does.
+Debian's packages are not judged here: they are the base's, and follow it.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+import os
+import re
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+ACCEPTED = Path(__file__).with_name("accepted-vulnerabilities.txt")
+_PURL = re.compile(r"pkg:pypi/([^@]+)@(.+)")
+_LINE = re.compile(r"(\S+)\s+(\d{4}-\d\d-\d\d)\s+(\S.*)")
+_OURS = "runwide"
+
+
+class UnreadableError(Exception):
+    """A list that cannot be read."""
+
+
+def requirements(bill: dict[str, Any]) -> list[str]:
+    """The packages of a bill of materials, as pins.
+
+    Example:
+        >>> requirements({"components": [{"purl": "pkg:pypi/six@1.17.0"}, {"purl": "pkg:deb/debian/tini@0.19"}]})
+        ['six==1.17.0']
+    """
+    found = (_PURL.fullmatch(component.get("purl", "")) for component in bill.get("components", []))
+    return sorted(f"{match[1]}=={match[2]}" for match in found if match and match[1] != _OURS)
+
+
+def accepted(text: str, today: dt.date) -> list[str]:
+    """The identifiers that a list lets through on a day.
+
+    Raises:
+        UnreadableError: A line has not the three parts.
+
+    Example:
+        >>> accepted("GHSA-1 2027-01-31 never called", datetime.date(2027, 1, 31))
+        ['GHSA-1']
+        >>> accepted("GHSA-1 2027-01-31 never called", datetime.date(2027, 2, 1))
+        []
+    """
+    through = []
+    for line in filter(None, (line.partition("#")[0].strip() for line in text.splitlines())):
+        match = _LINE.fullmatch(line)
+        if not match:
+            raise UnreadableError(f"{ACCEPTED.name}: {line!r} is not: identifier, day (2027-01-31), reason")
+        if today <= dt.date.fromisoformat(match[2]):
+            through.append(match[1])
+    return through
+
+
+def audit(pins: list[str], through: list[str], url: str) -> tuple[dict[str, Any] | None, str]:
+    """What pip-audit found, None where it could not find out, and what it said."""
+    with tempfile.NamedTemporaryFile("w", suffix=".txt") as file:
+        file.write("\n".join(pins) + "\n")
+        file.flush()
+        command = [
+            sys.executable,
+            "-m",
+            "pip_audit",
+            "--requirement",
+            file.name,
+            "--no-deps",
+            "--disable-pip",
+        ]
+        command += ["--vulnerability-service", "osv", "--format", "json", "--progress-spinner", "off"]
+        command += ["--osv-url", url] if url else []
+        command += [word for one in through for word in ("--ignore-vuln", one)]
+        ran = subprocess.run(command, capture_output=True, text=True, check=False)
+    try:
+        return json.loads(ran.stdout), ran.stderr
+    except ValueError:
+        return None, ran.stderr
+
+
+def main(path: str) -> int:
+    """Judge a bill of materials, say so, and return the exit code."""
+    try:
+        pins = requirements(json.loads(Path(path).read_text(encoding="utf-8")))
+        through = accepted(ACCEPTED.read_text(encoding="utf-8"), dt.datetime.now(dt.timezone.utc).date())
+    except (OSError, ValueError, UnreadableError) as error:
+        return _say(4, f"cannot be judged: {error}")
+    if not pins:
+        return _say(4, f"{path} names no package of Python")
+    url = os.environ.get("RUNWIDE_OSV_URL", "")
+    found, said = audit(pins, through, url)
+    if found is None:
+        return _unreached(url, said)
+    guilty = [(package, flaw) for package in found["dependencies"] for flaw in package.get("vulns", [])]
+    for package, flaw in guilty:
+        repaired = ", ".join(flaw.get("fix_versions", [])) or "no version yet"
+        print(f"{flaw['id']}: {package['name']} {package['version']}; repaired in {repaired}")
+    passed = f"; let through: {', '.join(through)}" if through else ""
+    if guilty:
+        return _say(1, f"{len(guilty)} known against {len(pins)} packages{passed}")
+    return _say(0, f"nothing known against {len(pins)} packages{passed}")
+
+
+def _unreached(url: str, said: str) -> int:
+    reason = next((line for line in reversed(said.strip().splitlines()) if line.strip()), "no reason given")
+    where = url or "OSV's own service"
+    if os.environ.get("RUNWIDE_ACCEPT_UNREACHED") == "yes":
+        return _say(0, f"NOT JUDGED: service not reached ({where}), accepted by RUNWIDE_ACCEPT_UNREACHED=yes")
+    return _say(3, f"service not reached ({where}): {reason}")
+
+
+def _say(code: int, text: str) -> int:
+    print(f"audit: {text}")
+    return code
+
+
+if __name__ == "__main__":
+    if len(sys.argv) != 2:  # noqa: PLR2004 - the program and its one argument
+        sys.exit("usage: audit.py BILL_OF_MATERIALS")
+    sys.exit(main(sys.argv[1]))
