@@ -31,6 +31,7 @@ class Settings:
         secret_endpoint: ``CLOUDSDK_API_ENDPOINT_OVERRIDES_SECRETMANAGER``: as gcloud understands it.
         memory_guard: ``RUNWIDE_MEMORY_GUARD``: whether the largest worker is stopped near the memory limit: ``always``,
             ``never``, or ``auto`` for where one OOM kill would take the whole container.
+        otel: ``RUNWIDE_OTEL``: ``1`` for OpenTelemetry spans and metrics.
         log_format: ``RUNWIDE_LOG``: ``json``, ``text``, or empty for what suits the output.
         log_level: ``RUNWIDE_LOG_LEVEL``: ``debug``, ``info``, ``warning`` or ``error``.
     """
@@ -47,6 +48,7 @@ class Settings:
     signing_key_secret: str | None = None
     secret_endpoint: str | None = None
     memory_guard: str = "auto"
+    otel: bool = False
     log_format: str = ""
     log_level: str = "info"
 
@@ -75,6 +77,7 @@ def read() -> Settings:
         signing_key_secret=env.get("RUNWIDE_SIGNING_KEY_SECRET") or None,
         secret_endpoint=env.get("CLOUDSDK_API_ENDPOINT_OVERRIDES_SECRETMANAGER") or None,
         memory_guard=_one_of("RUNWIDE_MEMORY_GUARD", ("auto", "always", "never")),
+        otel=_one_of("RUNWIDE_OTEL", ("", "0", "1")) == "1",
         log_format=_one_of("RUNWIDE_LOG", ("", "json", "text")),
         log_level=_one_of("RUNWIDE_LOG_LEVEL", ("info", "debug", "warning", "error")),
     )

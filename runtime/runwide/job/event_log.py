@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from runwide.errors import ObjectExists, RunwideError
 from runwide.host import memory
-from runwide.job import events, manifest
+from runwide.job import events, manifest, telemetry
 from runwide.job.environment import current
 from runwide.log import Log
 from runwide.spill.store import Store
@@ -85,6 +85,7 @@ class EventLog:
         self._part_began = self._next_sample = time.monotonic()
         self._began = self._part_began
         self._sums: dict[int, events.WorkerSums] = defaultdict(events.WorkerSums)
+        self._telemetry = telemetry.of(run)
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._main, name="runwide-events", daemon=True)
 
@@ -114,6 +115,8 @@ class EventLog:
                 self._flush()
         self._note()
         self._flush(events.end_line(time.time()))
+        if self._telemetry is not None:
+            self._telemetry.end(time.time())
 
     def _note(self) -> None:
         """Write down what has come."""
@@ -123,6 +126,8 @@ class EventLog:
                 self._add(events.object_line(event))
                 continue
             self._any_task = True
+            if self._telemetry is not None:
+                self._telemetry.task(event, item)
             self._sums[event.worker].add(event)
             if event.name != events.ENDED or events.is_written(item, self.run.sampled):
                 self._add(events.task_line(event, item=item, shard=self.run.shard))
