@@ -59,8 +59,8 @@ def main(args: list[str] | None = None) -> Any:
 
     Exit codes: 0 done, 1 failed, 2 the call was wrong, 130 interrupted by Ctrl-C, 143 stopped by SIGTERM.
     """
-    take_over_logging()
     try:
+        take_over_logging()
         sys.exit(cli.main(args=args, prog_name="runwide", standalone_mode=False))
     except click.ClickException as error:
         error.show()
