@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from importlib import import_module
+from importlib.metadata import entry_points
 from typing import Any
 
 import click
@@ -30,12 +31,22 @@ _COMMANDS = {
 }
 
 
+# where packages that the runtime does not know say which commands they have; read only where it is needed
+_GROUP = "runwide.commands"
+_WITH_ENGINES = frozenset({"status"})  # commands of ours that such a package may answer in more cases
+
+
 class _Lazy(click.Group):
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
-        return sorted(_COMMANDS)
+        return sorted({*_COMMANDS, *(found.name for found in entry_points(group=_GROUP))})
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
         home = _COMMANDS.get(cmd_name)
+        if home is None or cmd_name in _WITH_ENGINES:
+            other = next(iter(entry_points(group=_GROUP, name=cmd_name)), None)
+            if other is not None:
+                further: click.Command = other.load()
+                return further
         if home is None:
             return None
         command: click.Command = getattr(import_module(home), f"{cmd_name}_command")
@@ -65,8 +76,9 @@ def main(args: list[str] | None = None) -> Any:
     except click.ClickException as error:
         error.show()
         sys.exit(error.exit_code)
-    except click.Abort:
-        sys.exit(_INTERRUPTED)
+    except click.Abort as error:
+        click.echo("Aborted!", err=True)
+        sys.exit(_INTERRUPTED if isinstance(error.__cause__, KeyboardInterrupt) else 1)
     except RunwideError as error:
         click.echo(f"runwide: {type(error).__name__}: {error}", err=True)
         sys.exit(_status(error))

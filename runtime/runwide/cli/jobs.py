@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import signal
-import sys
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,11 +11,9 @@ import click
 from runwide import job as jobs
 from runwide.cli import files, inputs, report
 from runwide.errors import InputError, RunwideError, TasksFailed
+from runwide.pool.preemption import leaves_on_sigterm
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from types import FrameType
-
     from runwide.records import Failure
 
 _LISTED = 5  # failures named in one line
@@ -50,7 +45,7 @@ def map_command(
     found = inputs.function_of(function)
     values = inputs.items_of_file(items)
     failed: list[Failure] = []
-    with _terminable():
+    with leaves_on_sigterm():
         for result in imap(
             found, values, workers=workers, timeout=timeout, retries=retries, on_error="return"
         ):
@@ -175,7 +170,7 @@ def shard_command(
     Run again, it computes only what is not stored yet. Items that fail are recorded, and reported by gather.
     """
     options = {"workers": workers, "timeout": timeout, "retries": retries, "rerun_failed": rerun_failed}
-    with _terminable():
+    with leaves_on_sigterm():
         reference = jobs.shard(job, index, **options)  # type: ignore[arg-type]  # mypy sees one type for all values
     files.write(manifest_out, jobs.short_reference(index, reference))
     click.echo(reference)
@@ -266,7 +261,7 @@ def rerun_command(job: str, *, workers: int | None, timeout: float | None, retri
 
     Prints the shards' references as JSON, for gather --shards-json.
     """
-    with _terminable():
+    with leaves_on_sigterm():
         references = jobs.rerun(job, workers=workers, timeout=timeout, retries=retries)
     click.echo(json.dumps([jobs.short_reference(index, one) for index, one in enumerate(references)]))
 
@@ -335,16 +330,3 @@ def _complain(count: int, failed: list[Failure], *, uri: str | None = None, hint
             f"{len(failed)} of {count} items failed: {named}", failures=failed, uri=uri, hint=hint
         )
 
-
-@contextmanager
-def _terminable() -> Iterator[None]:
-    """Leave in order on SIGTERM, so that finished results are stored: preemption gives half a minute."""
-
-    def leave(number: int, _frame: FrameType | None) -> None:
-        sys.exit(128 + number)
-
-    before = signal.signal(signal.SIGTERM, leave)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)

@@ -16,9 +16,38 @@ if TYPE_CHECKING:
 
     from runwide.spill.buffers import Buffer
 
-Packet: TypeAlias = "tuple[int, str, Any]"  # index of the item, digest of its frame, the frame
+Packet: TypeAlias = "tuple[int, str, Any]"  # index of the item, digest of its frame, the frame (a Part, later a buffer)
+    "tuple[int, str, Any]"  # index of the item, digest of its frame, the frame: a Part, then a buffer
+)
 
 _JOINED = 1 << 20  # smaller results cross to the parent in one piece
+
+
+class Part:
+    """A part of a buffer on its way to another process, where it arrives as a buffer, large ones without a copy.
+
+    The view is made only while this is pickled. A ``pickle.PickleBuffer`` that is kept would do the same, but when it ends in
+    a garbage cycle, the collector of Pythons before 3.13 cannot clear the view below it, and may crash.
+
+    Args:
+        data: The whole buffer.
+        start: First byte.
+        stop: End, None for the buffer's.
+    """
+
+    __slots__ = ("data", "start", "stop")
+
+    def __init__(self, data: Buffer, start: int = 0, stop: int | None = None) -> None:
+        self.data = data
+        self.start = start
+        self.stop = stop
+
+    def __reduce_ex__(self, _protocol: object) -> tuple[Any, ...]:
+        return _arrived, (pickle.PickleBuffer(memoryview(self.data)[self.start : self.stop]),)
+
+
+def _arrived(buffer: Buffer) -> Buffer:
+    return buffer
 
 
 class ItemDamaged(ItemNotLoadable, IntegrityError):
@@ -74,7 +103,7 @@ def portable(value: Encoded) -> Encoded:
     """A frame that can be sent to another process, its large parts without a copy."""
     if value.size < _JOINED:
         return Encoded((b"".join(value.parts),), value.size, value.digest)
-    parts: tuple[Any, ...] = tuple(pickle.PickleBuffer(part) for part in value.parts)
+    parts: tuple[Any, ...] = tuple(map(Part, value.parts))
     return Encoded(parts, value.size, value.digest)
 
 

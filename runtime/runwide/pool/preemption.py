@@ -5,10 +5,12 @@ from __future__ import annotations
 import signal
 import threading
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+from runwide.errors import Preempted
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from runwide.pool.inplace import InPlaceScheduler
     from runwide.pool.scheduler import Scheduler
@@ -27,15 +29,34 @@ def drains_on_sigterm(scheduler: Scheduler | InPlaceScheduler, grace: float) -> 
         scheduler: Ends its calls with `runwide.errors.Preempted` when it has drained.
         grace: Seconds that running tasks may take.
     """
+    with _handled(lambda *_: scheduler.drain(grace)):
+        yield
+
+
+@contextmanager
+def leaves_on_sigterm() -> Iterator[None]:
+    """Have SIGTERM raise `runwide.errors.Preempted` while the block runs, so that it is left in order.
+
+    A pool that runs inside of the block is drained first.
+    """
+    with _handled(_leave):
+        yield
+
+
+def _leave(*_: Any) -> None:
+    raise Preempted("stopped by SIGTERM; what had finished is kept", hint="run it again to go on")
+
+
+@contextmanager
+def _handled(handler: Callable[..., None]) -> Iterator[None]:
     in_main = threading.current_thread() is threading.main_thread()
-    if not in_main or signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
+    before = signal.getsignal(signal.SIGTERM)
+    if not in_main or before not in (signal.SIG_DFL, _leave):
         yield
         return
-    signal.signal(signal.SIGTERM, lambda *_: scheduler.drain(grace))
+    signal.signal(signal.SIGTERM, handler)
     try:
         yield
     finally:
-        if (
-            threading.current_thread() is threading.main_thread()
-        ):  # else the garbage collector closes an iterator
-            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        if threading.current_thread() is threading.main_thread():  # else the garbage collector closes an iterator
+            signal.signal(signal.SIGTERM, before)
