@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import pickle
 from typing import TYPE_CHECKING
 
 from runwide.errors import FrameCorrupt
 from runwide.job import manifest
 from runwide.job.flow import ahead
+from runwide.job.task import Part
 from runwide.spill import pack
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ def _of_pack(store: Store, job: Job, one: Pack, wanted: set[int]) -> Iterator[Pa
 
     if len(wanted) == one.count and one.size <= _RANGE:  # index and values in one request
         data, entries = manifest.checked_read(store, one.name, check)
-        yield from _packets(entries, memoryview(data), 0)
+        yield from _packets(entries, data, 0)
         return
     _, all_entries = manifest.checked_read(store, one.name, check, length=one.head)
     entries = [entry for entry in all_entries if entry.item in wanted]
@@ -50,7 +50,7 @@ def _of_pack(store: Store, job: Job, one: Pack, wanted: set[int]) -> Iterator[Pa
         return store.read(one.name, start=group[0].offset, length=group[-1].stop - group[0].offset)
 
     for group, data in zip(groups, ahead(read, groups, threads=_THREADS), strict=True):
-        yield from _packets(group, memoryview(data), group[0].offset)
+        yield from _packets(group, data, group[0].offset)
 
 
 def _entries(store: Store, job: Job, one: Pack, data: bytearray) -> Sequence[Entry]:
@@ -73,7 +73,6 @@ def ranges(entries: Sequence[Entry]) -> Iterator[list[Entry]]:
         yield group
 
 
-def _packets(entries: Sequence[Entry], view: memoryview, base: int) -> Iterator[Packet]:
+def _packets(entries: Sequence[Entry], data: bytearray, base: int) -> Iterator[Packet]:
     for entry in entries:
-        frame = view[entry.offset - base : entry.stop - base]
-        yield entry.item, entry.digest, pickle.PickleBuffer(frame)
+        yield entry.item, entry.digest, Part(data, entry.offset - base, entry.stop - base)

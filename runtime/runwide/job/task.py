@@ -16,9 +16,7 @@ if TYPE_CHECKING:
 
     from runwide.spill.buffers import Buffer
 
-Packet: TypeAlias = "tuple[int, str, Any]"  # index of the item, digest of its frame, the frame (a Part, later a buffer)
-    "tuple[int, str, Any]"  # index of the item, digest of its frame, the frame: a Part, then a buffer
-)
+Packet: TypeAlias = "tuple[int, str, Any]"  # item, digest of its frame, the frame: a Part, then a buffer
 
 _JOINED = 1 << 20  # smaller results cross to the parent in one piece
 
@@ -26,8 +24,8 @@ _JOINED = 1 << 20  # smaller results cross to the parent in one piece
 class Part:
     """A part of a buffer on its way to another process, where it arrives as a buffer, large ones without a copy.
 
-    The view is made only while this is pickled. A ``pickle.PickleBuffer`` that is kept would do the same, but when it ends in
-    a garbage cycle, the collector of Pythons before 3.13 cannot clear the view below it, and may crash.
+    The view is made only while this is pickled. A ``pickle.PickleBuffer`` that is kept would do the same, but when it ends
+    in a garbage cycle, the collector of Pythons before 3.13 cannot clear the view below it, and may crash.
 
     Args:
         data: The whole buffer.
