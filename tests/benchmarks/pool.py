@@ -294,7 +294,7 @@ def measured(name: str, rows: list[str], size: str) -> dict[str, float]:
     ran = subprocess.run(
         [sys.executable, "-c", code],
         cwd=HERE,
-        env={**os.environ, "PYTHONPATH": str(HERE)},
+        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(HERE), os.environ.get("PYTHONPATH", "")])},
         capture_output=True,
         text=True,
         check=False,
