@@ -19,16 +19,17 @@ if TYPE_CHECKING:
     from runwide.job.replay import replay
     from runwide.job.scatter import scatter
     from runwide.job.shard import rerun, shard
-    from runwide.pool import Executor, Pool, amap, imap, imap_unordered, map, register_joblib
+    from runwide.pool import Executor, amap, imap, imap_unordered, register_joblib
     from runwide.records import Failure
     from runwide.report.report import Recording, report
+    from runwide.surface import Pool, map
 
 _HOME = {
     "Cores": "runwide.host",
     "Exchange": "runwide.job.exchange",
     "Executor": "runwide.pool",
     "Failure": "runwide.records",
-    "Pool": "runwide.pool",
+    "Pool": "runwide.surface",
     "Recording": "runwide.report",
     "RunwideError": "runwide.errors",
     "amap": "runwide.pool",
@@ -37,7 +38,7 @@ _HOME = {
     "imap": "runwide.pool",
     "imap_unordered": "runwide.pool",
     "load": "runwide.job",
-    "map": "runwide.pool",
+    "map": "runwide.surface",
     "register_joblib": "runwide.pool",
     "replay": "runwide.job",
     "report": "runwide.report",

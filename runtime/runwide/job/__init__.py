@@ -6,6 +6,8 @@ the functions must be bound after the modules. None of them loads a store's clie
 
 from __future__ import annotations
 
+from runwide.job.begin import begun
+from runwide.job.checkpoint import Checkpoint
 from runwide.job.gather import failures, finish, gather, load
 from runwide.job.housekeeping import Status, clean, clean_older, older, status
 from runwide.job.reference import short_reference
@@ -14,7 +16,9 @@ from runwide.job.scatter import scatter, scatter_pickled
 from runwide.job.shard import rerun, shard
 
 __all__ = [
+    "Checkpoint",
     "Status",
+    "begun",
     "clean",
     "clean_older",
     "failures",

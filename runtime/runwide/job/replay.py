@@ -60,4 +60,4 @@ def fetched(job: str, item: int) -> tuple[Callable[[Any], Any], Any]:
         function = loaded(verified_function(store, about))
         ((index, digest, frame),) = frames(store, about, [item])
     context = manifest.item_context(about.id, index)
-    return function, decode(memoryview(frame), digest=digest, context=context, uri=about.uri)
+    return function, decode(frame.view(), digest=digest, context=context, uri=about.uri)

@@ -55,8 +55,15 @@ def scatter(function: Callable[[Any], Any], items: Iterable[Any], *, store: str,
     """
     from runwide.pool import function_bytes
 
-    name = f"{getattr(function, '__module__', '?')}:{getattr(function, '__qualname__', type(function).__qualname__)}"
-    return scatter_pickled(function_bytes(function), items, store=store, shards=shards, name=name)
+    return scatter_pickled(
+        function_bytes(function), items, store=store, shards=shards, name=name_of(function)
+    )
+
+
+def name_of(function: Callable[..., Any]) -> str:
+    """Module and name of a function, for people."""
+    name = getattr(function, "__qualname__", type(function).__qualname__)
+    return f"{getattr(function, '__module__', '?')}:{name}"
 
 
 def scatter_pickled(
@@ -113,12 +120,21 @@ def _spilled(
     items: Sequence[Any], starts: Sequence[int], job_id: str, folder: Store, behind: Behind
 ) -> Iterator[manifest.Pack]:
     """Write the items in packs, none of which reaches from one shard into the next."""
+    for about, packed in packs_of(items, starts, job_id):
+        behind.submit(folder.create, about.name, packed.parts)
+        yield about
+
+
+def packs_of(
+    items: Sequence[Any], starts: Sequence[int], job_id: str
+) -> Iterator[tuple[manifest.Pack, pack.Packed]]:
+    """The items as packs of a job; equal items give equal packs, as far as their pickles are equal."""
     for number, members in enumerate(_filled(items, starts, job_id)):
         name = f"items/{number:04d}.pack"
         packed = pack.build(members, job=job_id, slot=name)
-        behind.submit(folder.create, name, packed.parts)
         head = packed.head
-        yield manifest.Pack(name, members[0].item, len(members), packed.size, head.size, head.digest)
+        about = manifest.Pack(name, members[0].item, len(members), packed.size, head.size, head.digest)
+        yield about, packed
 
 
 def _filled(items: Sequence[Any], starts: Sequence[int], job_id: str) -> Iterator[list[pack.Member]]:
@@ -126,7 +142,7 @@ def _filled(items: Sequence[Any], starts: Sequence[int], job_id: str) -> Iterato
     members: list[pack.Member] = []
     size = 0
     for index, item in enumerate(items):
-        value = _encoded(item, index, job_id)
+        value = encoded(item, index, job_id)
         members.append(pack.Member(index, value))
         size += value.size
         if index + 1 in borders or plan.pack_is_full(size, len(members)):
@@ -134,7 +150,12 @@ def _filled(items: Sequence[Any], starts: Sequence[int], job_id: str) -> Iterato
             members, size = [], 0
 
 
-def _encoded(item: Any, index: int, job_id: str) -> Encoded:
+def encoded(item: Any, index: int, job_id: str) -> Encoded:
+    """An item as a frame that is bound to its job and place.
+
+    Raises:
+        ItemNotPicklable: It cannot be pickled.
+    """
     try:
         return encode(item, context=manifest.item_context(job_id, index))
     except Exception as error:

@@ -29,9 +29,11 @@ from runwide.spill.codec import encode
 from runwide.spill.store import open_store
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Generator
 
+    from runwide.job.given import Given
     from runwide.job.manifest import Job
+    from runwide.job.task import Packet
     from runwide.records import Failure, Outcome, TaskEvent
     from runwide.spill.store import Store
 
@@ -77,12 +79,41 @@ def shard(
         >>> runwide.gather(job, references)
         [1, 2, 3]
     """
-    about = manifest.read_job(job)
+    return run(
+        manifest.read_job(job),
+        index,
+        rerun_failed=rerun_failed,
+        on_event=on_event,
+        workers=workers,
+        timeout=timeout,
+        retries=retries,
+    )
+
+
+def run(
+    about: Job,
+    index: int,
+    *,
+    given: Given | None = None,
+    rerun_failed: bool = False,
+    on_event: Callable[[TaskEvent], None] | None = None,
+    **options: Any,
+) -> str:
+    """As `shard`, for a job whose manifest was read.
+
+    Args:
+        about: The job.
+        index: As for `shard`.
+        given: The job's function and items, where they are in memory.
+        rerun_failed: As for `shard`.
+        on_event: As for `shard`.
+        **options: Others of `runwide.pool.mapping.Options`.
+    """
     items = about.items_of(index)
     environment.check(about.environment, uri=about.uri)
     with bound(job=about.id, shard=index), open_store(about.uri) as plain:
         plain.share(about.shards)
-        events = event_log.of_shard(plain, about, index, workers=workers)
+        events = event_log.of_shard(plain, about, index, workers=options.get("workers"))
         store = MeteredStore(plain, events.object)
         chunks = ChunkLog(store, about, index)
         chunks.resume()
@@ -94,9 +125,8 @@ def shard(
         )
         if pending:
             heard = _Listener(events, on_event)
-            options = {"workers": workers, "timeout": timeout, "retries": retries}
             with events:
-                _run(store, about, chunks, pending, heard, **options)
+                _run(_Work(store, about, given), chunks, pending, heard, **options)
         return _finish(store, about, chunks, index)
 
 
@@ -118,12 +148,31 @@ class _Listener:
         return hear
 
 
-def _run(
-    store: Store, job: Job, chunks: ChunkLog, pending: list[int], listener: _Listener, **options: Any
-) -> None:
+@dataclass(frozen=True, slots=True)
+class _Work:
+    """What is to be run: as it lies in the store, or as this process was given it."""
+
+    store: Store
+    job: Job
+    given: Given | None
+
+    def task(self) -> Task:
+        """The function, between two frames."""
+        given = self.given
+        function = verified_function(self.store, self.job) if given is None else given.function
+        return Task(function, self.job.id, self.job.digest)
+
+    def packets(self, pending: list[int]) -> Generator[Packet, None, None]:
+        """The items."""
+        if self.given is None:
+            return frames(self.store, self.job, pending)
+        return self.given.frames(self.job, pending)
+
+
+def _run(work: _Work, chunks: ChunkLog, pending: list[int], listener: _Listener, **options: Any) -> None:
     from runwide.pool import outcomes
 
-    task = Task(verified_function(store, job), job.id, job.digest)
+    task, job = work.task(), work.job
     with Writer(chunks) as writer:
         for again in (False, True):
             damaged = []
@@ -131,7 +180,7 @@ def _run(
             # Closed here and now, also when writing fails: before Python 3.13, the garbage collector may crash on the
             # views of a packet that an exception has kept alive in a cycle.
             with (
-                closing(frames(store, job, pending)) as packets,
+                closing(work.packets(pending)) as packets,
                 closing(outcomes(task, packets, on_event=heard, indices=pending, **options)) as arriving,
             ):
                 for outcome in arriving:
@@ -243,10 +292,17 @@ def rerun(job: str, *, only: str = "failed", **options: Any) -> list[str]:
     if only != "failed":
         raise InputError(f"only={only!r} is not 'failed'", hint="what succeeded is never run again")
     about = manifest.read_job(job)
-    return [_rerun(about, index, options) for index in range(about.shards)]
+    return [finished(about, index, **options) for index in range(about.shards)]
 
 
-def _rerun(job: Job, index: int, options: dict[str, Any]) -> str:
+def finished(job: Job, index: int, **options: Any) -> str:
+    """The reference of a shard all of whose items have succeeded, or have been run again now.
+
+    Args:
+        job: The job.
+        index: The shard.
+        **options: As for `run`.
+    """
     with open_store(job.uri) as store:
         try:
             found, digest = manifest.read_shard(store, job, index)
@@ -254,4 +310,4 @@ def _rerun(job: Job, index: int, options: dict[str, Any]) -> str:
             found = None
         if found is not None and not found.failures:
             return str(Reference(store.child_uri(manifest.shard_name(index)), digest))
-    return shard(job.reference, index, rerun_failed=True, **options)
+    return run(job, index, rerun_failed=True, **options)

@@ -40,8 +40,12 @@ class Part:
         self.start = start
         self.stop = stop
 
+    def view(self) -> memoryview:
+        """The part, for use in this process."""
+        return memoryview(self.data)[self.start : self.stop]
+
     def __reduce_ex__(self, _protocol: object) -> tuple[Any, ...]:
-        return _arrived, (pickle.PickleBuffer(memoryview(self.data)[self.start : self.stop]),)
+        return _arrived, (pickle.PickleBuffer(self.view()),)
 
 
 def _arrived(buffer: Buffer) -> Buffer:

@@ -257,13 +257,13 @@ def test_a_store_that_cannot_take_results_ends_the_shard_with_its_error(memory):
 
 
 def test_what_was_finished_when_a_shard_was_interrupted_is_stored(tmp_path):
-    def slow_end(x):
-        if x == 5:
+    def slow(x):
+        if x == 3:
             Path(tmp_path, "reached").touch()
-            time.sleep(60)
+        time.sleep(0.3)
         return x
 
-    job = runwide.scatter(slow_end, range(6), store=str(tmp_path / "store"), shards=1)
+    job = runwide.scatter(slow, range(40), store=str(tmp_path / "store"), shards=1)
     command = [
         sys.executable,
         "-c",
@@ -284,7 +284,7 @@ def test_what_was_finished_when_a_shard_was_interrupted_is_stored(tmp_path):
         process.stderr.read()
     log = chunks.ChunkLog(open_store(parse(job).folder), manifest.read_job(job), 0)
     log.resume()
-    assert log.finished == {0, 1, 2, 3, 4}
+    assert {0, 1, 2} <= log.finished < set(range(40))
 
 
 def test_a_damaged_chunk_is_computed_again_and_the_manifest_replaced(tmp_path):

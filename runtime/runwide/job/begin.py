@@ -1,0 +1,173 @@
+"""A job that is begun once under a name, and found again by whoever calls the same map later."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from runwide.errors import InputError, IntegrityError, ObjectExists, ObjectNotFound, StoreNotFound
+from runwide.job import housekeeping, manifest
+from runwide.job.given import Given
+from runwide.job.reference import parse
+from runwide.job.scatter import name_of, packs_of, scatter_pickled
+from runwide.log import Log
+from runwide.spill import canonical, signing
+from runwide.spill.buffers import sha256
+from runwide.spill.store import open_store
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from runwide.job.manifest import Job
+    from runwide.spill.store import Store
+
+log = Log("job")
+
+
+def begun(
+    function: Callable[[Any], Any], items: Iterable[Any], *, store: str, shards: int, name: str | None = None
+) -> str:
+    """As `runwide.job.scatter`, but a job that was begun under the same name is found again.
+
+    Whoever runs the job runs what lies in the store. So a job is found only if it has this call's function and items, byte
+    for byte, or if a signing key vouches for it.
+
+    Args:
+        function: As for `scatter`.
+        items: As for `scatter`.
+        store: As for `scatter`.
+        shards: As for `scatter`, for a new job.
+        name: The job's name in the store; None for a new job in any case.
+
+    Raises:
+        InputError: The job of that name is another one.
+
+    Example:
+        >>> first = begun(abs, [-1, -2], store="memory://doc-begun", shards=2, name="absolute")
+        >>> first == begun(abs, [-1, -2], store="memory://doc-begun", shards=2, name="absolute")
+        True
+    """
+    from runwide.pool import function_bytes
+
+    inputs = items if isinstance(items, Sequence) else list(items)
+    given = Given(function_bytes(function), inputs)
+    found = begin(given, store=store, shards=shards, name=name, function_name=name_of(function))
+    if not found.same and signing.key() is None:
+        raise InputError(
+            f"the job {name!r} has another function than this call",
+            uri=found.job.uri,
+            hint="give another name=; or, if it is the same and only pickles differently in each process, set a "
+            "signing key (SECURITY.md)",
+        )
+    return found.job.reference
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A job that can be run, and whether what it would run is vouched for.
+
+    Args:
+        job: The job.
+        same: Its function and items are, byte for byte, those of this call.
+    """
+
+    job: Job
+    same: bool
+
+
+def begin(given: Given, *, store: str, shards: int, name: str | None, function_name: str) -> Found:
+    """Scatter a map, or find the job that an earlier call has scattered under the same name.
+
+    What is found was put there by whoever may write to the store. So its items are held against those of this call,
+    and of the function it is told whether it is the same.
+
+    Args:
+        given: The function and the items.
+        store: Where jobs and their names lie.
+        shards: How many, for a new job.
+        name: The job's name in the store; None for a new job in any case.
+        function_name: For people.
+
+    Raises:
+        InputError: The job of that name has other items.
+    """
+
+    def scattered() -> Job:
+        made = scatter_pickled(given.function, given.items, store=store, shards=shards, name=function_name)
+        return manifest.read_job(made)
+
+    if name is None:
+        return Found(scattered(), same=True)
+    if not name:
+        raise InputError("a job's name is empty", hint="give name= some text, or leave it out for a new job")
+    with open_store(store) as root:
+        found = _find(root, name)
+        if found is None:
+            mine = scattered()
+            found = _claim(root, name, mine)
+            if found == mine:
+                return Found(mine, same=True)
+            housekeeping.clean(mine.uri)  # another copy of this call was first
+    return _checked(found, given, name)
+
+
+def _find(root: Store, name: str) -> Job | None:
+    """The job of a name; None where there is none, where it was deleted, and where the key did not sign it."""
+    try:
+        about = canonical.loads(root.read(_object(name)))
+        mac = bytes.fromhex(about.pop("mac"))
+        signing.check(mac, sha256(canonical.dumps(about)), "name", uri=root.child_uri(_object(name)))
+        if about.pop("name") != name:
+            raise ValueError("it is another name")  # noqa: TRY301 - as whatever else may be wrong with it
+        return manifest.read_job(
+            root.child_uri(parse(about["job"]).uri) + "#" + about["job"].partition("#")[2]
+        )
+    except (ObjectNotFound, StoreNotFound):
+        return None
+    except (IntegrityError, KeyError, TypeError, ValueError, AttributeError) as error:
+        log.warning("name.ignored", name=name, uri=root.uri, cause=str(error))
+        return None
+
+
+def _claim(root: Store, name: str, job: Job) -> Job:
+    """Give a job its name, unless another one has got it in the meantime; says whose it is."""
+    about = {
+        "format": manifest.FORMAT,
+        "job": f"{job.id}/{manifest.JOB}#sha256={job.digest}",
+        "kind": "name",
+        "name": name,
+    }
+    mac = signing.sign(sha256(canonical.dumps(about)), "name")
+    data = canonical.dumps({**about, "mac": mac.hex()})
+    try:
+        root.create(_object(name), data)
+    except ObjectExists:
+        theirs = _find(root, name)
+        if theirs is not None:
+            return theirs
+        root.delete(_object(name))  # of a job that is deleted, or not signed
+        root.create(_object(name), data)
+    return job
+
+
+def _object(name: str) -> str:
+    return f"names/{sha256(name.encode())}.json"
+
+
+def _checked(job: Job, given: Given, name: str) -> Found:
+    if job.count != len(given.items) or not _has_items(job, given.items):
+        raise InputError(
+            f"the job {name!r} has other items than this call",
+            uri=job.uri,
+            hint="give another name=, or the same items; what has no order, such as a set of texts, pickles differently "
+            "in each process: sort it",
+        )
+    same = job.function == sha256(given.function)
+    log.info("job.found", job=job.id, name=name, uri=job.uri, same_function=same)
+    return Found(job, same)
+
+
+def _has_items(job: Job, items: Sequence[Any]) -> bool:
+    made = (about for about, _ in packs_of(items, job.starts, job.id))
+    return all(ours == theirs for ours, theirs in zip(made, job.packs, strict=True))

@@ -1,0 +1,34 @@
+"""A job's function and items where they are in memory, so that neither is read from the store."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from runwide.job.scatter import encoded
+from runwide.job.task import Part
+
+if TYPE_CHECKING:
+    from collections.abc import Generator, Sequence
+
+    from runwide.job.manifest import Job
+    from runwide.job.task import Packet
+
+
+@dataclass(frozen=True, slots=True)
+class Given:
+    """What this process was asked to run.
+
+    Args:
+        function: cloudpickle's bytes of the function.
+        items: All items of the job.
+    """
+
+    function: bytes
+    items: Sequence[Any]
+
+    def frames(self, job: Job, pending: Sequence[int]) -> Generator[Packet, None, None]:
+        """As `runwide.job.items.frames`."""
+        for item in pending:
+            value = encoded(self.items[item], item, job.id)
+            yield item, value.digest, Part(bytearray().join(value.parts))

@@ -1,0 +1,193 @@
+"""The two calls that may run elsewhere than on this container's cores alone: `map` and `Pool`."""
+
+from __future__ import annotations
+
+import threading
+from itertools import count
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from runwide.errors import InputError
+from runwide.pool import compat, mapping
+from runwide.pool.compat import AsyncResult
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+
+    from runwide.pool.compat import Callback
+    from runwide.pool.mapping import Place
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+
+def map(  # noqa: A001 - the field's name
+    function: Callable[[T], R],
+    items: Iterable[T],
+    *,
+    on: Place | None = None,
+    store: str | None = None,
+    name: str | None = None,
+    shards: int = 1,
+    on_error: str = "raise",
+    **options: Any,
+) -> list[R]:
+    """Apply a function to every item, on the physical cores of this container or on many components.
+
+    The function may be a closure, a lambda or nested; results come back in the order of the items. A task that raises, or
+    whose worker dies, fails alone: the others are finished first.
+
+    With ``store``, results are stored as they finish. A call with the same ``name`` and the same items goes on where an
+    earlier one was killed: what has succeeded is not run again, what has failed is. It may run elsewhere: here with
+    ``store``, or with ``on`` on components with the same store.
+
+    Args:
+        function: Takes one item.
+        items: At least one item.
+        on: Where to run instead of on this container's cores, such as ``runwide_components.Components``.
+        store: Where to keep results while this runs: ``gs://bucket/prefix`` or a folder.
+        name: Names the job in its store; the same for one function and one list of items, and no other: results of a
+            function that was changed meanwhile are not computed anew. None for a new job.
+        shards: Into how many parts a new job is divided, for components that may go on with it.
+        on_error: ``"raise"`` the first failed item's own exception, its ``__cause__`` a `TasksFailed` with every failure
+            and every result; or ``"return"`` a `Failure` in the place of each failed result.
+        **options: ``workers``, ``timeout`` (seconds for one attempt at one item), ``retries`` (after an exception; a
+            worker's death is tried once more in any case), ``max_failures``, ``chunksize``, ``progress`` and the others of
+            `runwide.pool.mapping.Options`; further ones of ``on``.
+
+    Raises:
+        NoItems: There are no items.
+        FunctionNotPicklable: The function cannot be sent to a worker.
+        InputError: The job of that name has other items.
+        Exception: Whatever the function raised, by ``on_error``.
+        TooManyFailures: ``max_failures`` was passed.
+        StoreUnavailable: The store did not answer; what was finished is stored.
+        Preempted: SIGTERM came.
+
+    Example:
+        >>> runwide.map(lambda x: x * x, [1, 2, 3])
+        [1, 4, 9]
+        >>> runwide.map(lambda x: x * x, [1, 2, 3], store="memory://doc-map", name="squares")
+        [1, 4, 9]
+    """
+    place = _place(on, store, name, shards)
+    if place is None:
+        return mapping.map(function, items, on_error=on_error, **options)
+    if on is not None and name is not None:
+        options["name"] = name
+    return place.map(function, items, on_error=on_error, **options)
+
+
+def _place(on: Place | None, store: str | None, name: str | None, shards: int) -> Place | None:
+    if on is not None and store is not None:
+        raise InputError("both on= and store= were given", hint="give the store to the place that on= names")
+    if store is not None:
+        from runwide.job import Checkpoint
+
+        return Checkpoint(store, name, shards)
+    if on is None and name is not None:
+        raise InputError("name= names a job in a store, and there is none", hint="give store= as well")
+    return on
+
+
+class Pool(compat.Pool):
+    """Runs functions in worker processes, one per physical core, with the methods of ``multiprocessing.Pool``.
+
+    ``from runwide import Pool`` in the place of ``from multiprocessing import Pool`` is all that changes. Functions may be
+    closures, lambdas or nested; a worker that dies fails its own task and no other.
+
+    Args:
+        processes: Number of workers; None for one per physical core.
+        initializer: Called once in each worker before its first task.
+        initargs: Arguments of ``initializer``.
+        maxtasksperchild: Tasks after which a worker is replaced by a fresh one.
+        timeout: Seconds that one attempt at one task may take before its worker is stopped.
+        retries: Further attempts after an exception.
+        store: Where all forms of ``map`` keep results while they run, as `runwide.map` does.
+        name: Names their jobs there, with the number of the call: the same calls in the same order go on where an earlier
+            process was killed.
+
+    Example:
+        >>> with runwide.Pool(processes=2) as pool:
+        ...     pool.starmap(pow, [(2, 3), (3, 2)])
+        [8, 9]
+        >>> with runwide.Pool(processes=2, store="memory://doc-pool", name="powers") as pool:
+        ...     pool.starmap(pow, [(2, 3), (3, 2)])
+        [8, 9]
+    """
+
+    def __init__(
+        self,
+        processes: int | None = None,
+        initializer: Callable[..., object] | None = None,
+        initargs: Iterable[Any] = (),
+        maxtasksperchild: int | None = None,
+        *,
+        timeout: float | None = None,
+        retries: int = 0,
+        store: str | None = None,
+        name: str | None = None,
+    ) -> None:
+        if store is None and name is not None:
+            raise InputError("name= names jobs in a store, and there is none", hint="give store= as well")
+        initargs = tuple(initargs)
+        super().__init__(processes, initializer, initargs, maxtasksperchild, timeout=timeout, retries=retries)
+        self._store = store
+        self._name = name
+        self._calls = count()
+        self._options: dict[str, Any] = {
+            "workers": processes, "initializer": initializer, "initargs": initargs, "max_tasks": maxtasksperchild,
+            "timeout": timeout, "retries": retries,
+        }  # fmt: skip
+
+    def map(  # noqa: D102 - as the class it stands for
+        self, func: Callable[[Any], Any], iterable: Iterable[Any], chunksize: int | None = None
+    ) -> list[Any]:
+        if self._store is None:
+            return super().map(func, iterable, chunksize)
+        return self._stored(func, iterable, chunksize)()
+
+    def map_async(  # noqa: D102 - as the class it stands for
+        self,
+        func: Callable[[Any], Any],
+        iterable: Iterable[Any],
+        chunksize: int | None = None,
+        callback: Callback = None,
+        error_callback: Callback = None,
+    ) -> AsyncResult:
+        if self._store is None:
+            return super().map_async(func, iterable, chunksize, callback, error_callback)
+        result = AsyncResult(callback, error_callback)
+        run = self._stored(func, iterable, chunksize)
+
+        def settle() -> None:
+            try:
+                result.settle(run(), None)
+            except BaseException as error:
+                result.settle(None, error)
+
+        threading.Thread(target=settle, name="runwide-stored-map", daemon=True).start()
+        return result
+
+    def imap(  # noqa: D102 - as the class it stands for
+        self, func: Callable[[Any], Any], iterable: Iterable[Any], chunksize: int | None = None
+    ) -> Iterator[Any]:
+        if self._store is None:
+            return super().imap(func, iterable, chunksize)
+        return iter(self.map(func, iterable, chunksize))
+
+    def imap_unordered(  # noqa: D102 - as the class it stands for
+        self, func: Callable[[Any], Any], iterable: Iterable[Any], chunksize: int | None = None
+    ) -> Iterator[Any]:
+        if self._store is None:
+            return super().imap_unordered(func, iterable, chunksize)
+        return iter(self.map(func, iterable, chunksize))
+
+    def _stored(
+        self, func: Callable[[Any], Any], iterable: Iterable[Any], chunksize: int | None
+    ) -> Callable[[], list[Any]]:
+        """One map, numbered now and ready to be run."""
+        self._scheduler.check_open()
+        name = None if self._name is None else f"{self._name}/{next(self._calls)}"
+        items = list(iterable)
+        options = {**self._options, "chunksize": chunksize}
+        return lambda: map(func, items, store=self._store, name=name, **options) if items else []
