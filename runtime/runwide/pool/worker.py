@@ -144,6 +144,7 @@ class Worker:
             step = 1 if one_by_one else next_step(step, ended - started)
         status.leave()
         outbox.flush()
+        mapping = None  # its room on the scratch disk is free when the pool hears that the chunk is done
         self._channel.send((DONE, time.monotonic() - began))
 
     def _function(self, call: int) -> Callable[[Any], Any]:
