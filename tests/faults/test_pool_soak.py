@@ -5,6 +5,7 @@ from __future__ import annotations
 import faulthandler
 import os
 import random
+import signal
 import statistics
 import tempfile
 import threading
@@ -61,7 +62,7 @@ class Killer(threading.Thread):
             # An interpreter that has not come up as a worker yet has no task to lose.
             named = [pid for pid in children(os.getpid()) if _comm(pid).startswith("runwide-w")]
             if named:
-                os.kill(self._random.choice(named), 9)
+                os.kill(self._random.choice(named), signal.SIGKILL)
                 self.kills += 1
 
 
@@ -118,3 +119,13 @@ def test_random_kills_lose_nothing_and_leave_nothing(number, mean):
     assert _files() == files
     assert _descriptors() == descriptors
     assert threading.active_count() == threads
+
+
+def test_workers_that_are_killed_while_they_start_are_started_again(tmp_path):
+    def be_killed_early():
+        if len(list(tmp_path.iterdir())) < 6:
+            (tmp_path / str(os.getpid())).touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    assert runwide.map(abs, range(10), workers=2, initializer=be_killed_early) == list(range(10))
+    assert len(list(tmp_path.iterdir())) >= 6

@@ -24,6 +24,7 @@ class Timing:
     Args:
         start_seconds: A worker that has not said hello by then is replaced; imports from a cold disk take seconds.
         start_failures: Deaths in a row before a worker is ready after which the environment, not a task, is to blame.
+        start_kills: The same for deaths by a SIGKILL from outside, which says little about the environment.
         line_seconds: How long a worker may live on after its line to the pool has ended.
         exit_seconds: How long a worker that was asked to leave may take before it is killed.
         memory_seconds: How often the memory of busy workers is looked at.
@@ -31,6 +32,7 @@ class Timing:
 
     start_seconds: float = 60.0
     start_failures: int = 3
+    start_kills: int = 20
     line_seconds: float = 1.0
     exit_seconds: float = 5.0
     memory_seconds: float = 0.1

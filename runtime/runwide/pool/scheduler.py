@@ -382,7 +382,9 @@ class Scheduler:
 
     def _on_failed_start(self, slot: Slot, exitcode: int) -> None:
         self._start_failures += 1
-        if self._start_failures >= self._timing.start_failures:
+        from_outside = exitcode == -signal.SIGKILL and not slot.killed
+        limit = self._timing.start_kills if from_outside else self._timing.start_failures
+        if self._start_failures >= limit:
             self._start_failures = 0
             message = f"no worker starts: the last one {failures.describe(exitcode)}"
             error = WorkerDied(message, exitcode=exitcode, stderr=slot.last_words(), hint="see its .stderr")
