@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from runwide import __version__
 from runwide.errors import FormatTooNew, FrameCorrupt, IntegrityError, ObjectNotFound, StoreNotFound
 from runwide.job import plan
 from runwide.job.reference import Reference, parse
@@ -200,6 +201,14 @@ def read_job(reference: str) -> Job:
     """
     wanted = parse(reference)
     about = _read(open_store(wanted.folder), wanted.name, wanted.digest, "job")
+    made_by = about.get("environment")
+    try:
+        return _job(wanted, about)
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise _not_readable(made_by, error, wanted.uri) from error
+
+
+def _job(wanted: Reference, about: dict[str, Any]) -> Job:
     function = about.pop("function")
     packs = tuple(Pack(**pack) for pack in about.pop("packs"))
     about |= {
@@ -208,6 +217,18 @@ def read_job(reference: str) -> Job:
         "function_name": function["name"],
     }
     return Job(uri=wanted.folder, digest=wanted.digest, packs=packs, **about)
+
+
+def _not_readable(made_by: Any, error: Exception, uri: str) -> FormatTooNew | FrameCorrupt:
+    """The error of a manifest whose bytes are the promised ones, and whose fields are not ours."""
+    theirs = made_by.get("runwide") if isinstance(made_by, dict) else None
+    if theirs in (None, __version__):
+        return FrameCorrupt(f"the job's manifest makes no sense ({error})", uri=uri)
+    return FormatTooNew(
+        f"the job was made by runwide {theirs}, and this is runwide {__version__}, which cannot read it ({error})",
+        uri=uri,
+        hint=f"run it in an image with runwide {theirs} (RUNWIDE_IMAGE), or make the job with runwide {__version__}",
+    )
 
 
 def shard_bytes(shard: Shard, job: Job) -> bytes:
