@@ -41,7 +41,7 @@ class Inputs:
     def of(cls, spec: Any) -> Inputs:
         """The inputs of a pipeline's spec."""
         found = spec.root.input_definitions.parameters
-        kinds = {name: _kind(one) for name, one in found.items()}
+        kinds = {name: _kind(one) for name, one in sorted(found.items())}
         required = {
             name for name, one in found.items() if not one.is_optional and not one.HasField("default_value")
         }

@@ -24,6 +24,7 @@ from runwide_components.engines import spec as specs
 from runwide_components.engines.base import RunState
 from runwide_components.engines.local import Local
 from runwide_components.engines.pace import looks
+from runwide_components.engines.registry import engine_of
 from runwide_components.interrupt import wants_to_cancel
 from runwide_components.parameters import Inputs, labels_of, parameter_sets, run_name
 
@@ -155,27 +156,12 @@ class Pipelines:
             return Batch([item.about for item in items])
 
     def status(self) -> Batch:
-        """All runs of the batch that the store knows of, asked for at the engine where they have not ended."""
-        with open_store(self.uri) as store:
-            return Batch([self._looked_at(attempts) for attempts in Records(store).attempts().values()])
+        """All runs of the batch that the store knows of; see `status_of`."""
+        return status_of(self.uri, engine=self.engine)
 
     def cancel(self) -> int:
-        """Cancel all runs of the batch that have not ended, whoever submitted them; returns how many."""
-        cancelled = 0
-        with open_store(self.uri) as store:
-            records = Records(store)
-            for key, attempts in records.attempts().items():
-                last = max(attempts)
-                found = attempts[last]
-                if "ended" in found or "submitted" not in found:
-                    continue
-                with suppress(EngineError):  # the engine does not know it any more
-                    run = self.engine.attach(found["submitted"]["run"])
-                    if not run.state().ended:
-                        run.cancel()
-                        cancelled += 1
-                records.write(key, last, "ended", {"state": "cancelled", "time": time.time()})
-        return cancelled
+        """Cancel all runs of the batch that have not ended, whoever submitted them; see `cancel_all`."""
+        return cancel_all(self.uri, engine=self.engine)
 
     @contextmanager
     def _prepared(self, parameters: Any) -> Iterator[tuple[Any, list[_Item], Records]]:
@@ -326,23 +312,57 @@ class Pipelines:
                 _close(item)
             raise
 
-    def _looked_at(self, attempts: dict[int, dict[str, Any]]) -> PipelineRun:
-        number = max(attempts)
-        found = attempts[number]
-        about = PipelineRun(
-            found.get("claimed", {}).get("name", ""),
-            found.get("claimed", {}).get("arguments", {}),
-            attempts=number + 1,
-        )
-        if "ended" in found:
-            return _ended(about, found)
-        if "submitted" not in found:
-            return about
-        about = replace(about, run=found["submitted"]["run"], logs=found["submitted"]["logs"])
-        try:
-            return replace(about, state=self.engine.attach(about.run).state())
-        except EngineError as error:
-            return replace(about, state=RunState.FAILED, error=error.message)
+
+def status_of(uri: str, *, engine: Engine | None = None) -> Batch:
+    """All runs of a batch that the store knows of, asked for at the engine where they have not ended.
+
+    Args:
+        uri: `Pipelines.uri` of the batch.
+        engine: What runs them; None for the one that submitted each.
+    """
+    with open_store(uri) as store:
+        return Batch([_looked_at(attempts, engine) for attempts in Records(store).attempts().values()])
+
+
+def cancel_all(uri: str, *, engine: Engine | None = None) -> int:
+    """Cancel all runs of a batch that have not ended, whoever submitted them; returns how many.
+
+    Args:
+        uri: `Pipelines.uri` of the batch.
+        engine: What runs them; None for the one that submitted each.
+    """
+    cancelled = 0
+    with open_store(uri) as store:
+        records = Records(store)
+        for key, attempts in records.attempts().items():
+            last = max(attempts)
+            found = attempts[last]
+            if "ended" in found or "submitted" not in found:
+                continue
+            with suppress(EngineError):  # the engine does not know it any more
+                run = (engine or engine_of(found["submitted"]["engine"])).attach(found["submitted"]["run"])
+                if not run.state().ended:
+                    run.cancel()
+                    cancelled += 1
+            records.write(key, last, "ended", {"state": "cancelled", "time": time.time()})
+    return cancelled
+
+
+def _looked_at(attempts: dict[int, dict[str, Any]], engine: Engine | None) -> PipelineRun:
+    number = max(attempts)
+    found = attempts[number]
+    claimed = found.get("claimed", {})
+    about = PipelineRun(claimed.get("name", ""), claimed.get("arguments", {}), attempts=number + 1)
+    if "ended" in found:
+        return _ended(about, found)
+    if "submitted" not in found:
+        return about
+    submitted = found["submitted"]
+    about = replace(about, run=submitted["run"], logs=submitted["logs"])
+    try:
+        return replace(about, state=(engine or engine_of(submitted["engine"])).attach(about.run).state())
+    except EngineError as error:
+        return replace(about, state=RunState.FAILED, error=error.message)
 
 
 def _ended(about: PipelineRun, found: dict[str, Any]) -> PipelineRun:

@@ -6,7 +6,8 @@ because kfp.local turns the integers inside of lists into floats.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import re
+from dataclasses import asdict, dataclass, field
 from functools import cache
 from inspect import Parameter, Signature
 from typing import TYPE_CHECKING, Any
@@ -17,7 +18,7 @@ from runwide import __version__, settings
 from runwide.errors import InputError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
 Strings = list[str]  # kfp knows a list only by its runtime type
@@ -76,6 +77,10 @@ class JobOptions:
         if self.on_error not in ("raise", "return"):
             raise InputError(f"on_error={self.on_error!r} cannot be meant", hint='say "raise" or "return"')
 
+    def about(self) -> dict[str, Any]:
+        """What makes the same options again, as JSON."""
+        return asdict(self)
+
     def of_shard(self) -> tuple[str, ...]:
         """The words that ``runwide shard`` is given.
 
@@ -92,6 +97,73 @@ class JobOptions:
 
 
 DEFAULT = JobOptions()
+_QUANTITY = re.compile(r"\d+(\.\d+)?(m|[KMGTPE]i?)?")
+
+
+@dataclass(frozen=True, slots=True)
+class Resources:
+    """What each component asks for, and what it is turned into.
+
+    Args:
+        cpu: CPUs, such as ``"8"`` or ``"500m"``.
+        memory: Memory, such as ``"32G"`` or ``"512Mi"``.
+        accelerator: Type and number, such as ``("NVIDIA_L4", 1)``.
+        retries: How often the engine starts a shard again that failed; it then computes only what is missing.
+        as_step: Makes another step of the one that runs a shard; it must keep inputs and outputs.
+
+    Raises:
+        InputError: A value cannot be meant.
+
+    Example:
+        >>> Resources(cpu="8", memory="32G").about()
+        {'cpu': '8', 'memory': '32G', 'accelerator': None, 'retries': 0}
+    """
+
+    cpu: str | None = None
+    memory: str | None = None
+    accelerator: tuple[str, int] | None = None
+    retries: int = 0
+    as_step: Callable[[Any], Any] | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("cpu", "memory"):
+            value = getattr(self, name)
+            if value is not None and not _QUANTITY.fullmatch(str(value)):
+                raise InputError(
+                    f"{name}={value!r} cannot be meant", hint='give a quantity such as "8" or "32G"'
+                )
+        if self.retries < 0:
+            raise InputError(f"retries={self.retries} cannot be meant", hint="give 0 or more")
+
+    @classmethod
+    def of(cls, about: Mapping[str, Any]) -> Resources:
+        """The resources that `about` described; what a step was turned into is not described."""
+        accelerator = about.get("accelerator")
+        return cls(**{**about, "accelerator": tuple(accelerator) if accelerator else None})
+
+    def about(self) -> dict[str, Any]:
+        """What makes the same resources again, as JSON."""
+        accelerator = list(self.accelerator) if self.accelerator else None
+        return {"cpu": self.cpu, "memory": self.memory, "accelerator": accelerator, "retries": self.retries}
+
+    def step(self, shard: Any) -> Any:
+        """The step that runs a shard."""
+        return self.as_step(shard) if self.as_step else shard
+
+    def ask(self, task: Any) -> Any:
+        """Have a task of a pipeline ask for them."""
+        if self.cpu is not None:
+            task.set_cpu_request(str(self.cpu)).set_cpu_limit(str(self.cpu))
+        if self.memory is not None:
+            task.set_memory_request(str(self.memory)).set_memory_limit(str(self.memory))
+        if self.accelerator is not None:
+            task.set_accelerator_type(self.accelerator[0]).set_accelerator_limit(self.accelerator[1])
+        if self.retries:
+            task.set_retry(self.retries)
+        return task
+
+
+NOTHING = Resources()
 
 
 @dataclass(frozen=True, slots=True)

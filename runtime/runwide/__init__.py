@@ -14,6 +14,7 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from runwide.errors import RunwideError
     from runwide.host.cores import Cores, cores
+    from runwide.job.attach import attach
     from runwide.job.exchange import Exchange
     from runwide.job.gather import gather, load
     from runwide.job.replay import replay
@@ -33,6 +34,7 @@ _HOME = {
     "Recording": "runwide.report",
     "RunwideError": "runwide.errors",
     "amap": "runwide.pool",
+    "attach": "runwide.job.attach",
     "cores": "runwide.host",
     "gather": "runwide.job",
     "imap": "runwide.pool",
@@ -56,6 +58,7 @@ __all__ = [
     "Recording",
     "RunwideError",
     "amap",
+    "attach",
     "cores",
     "gather",
     "imap",

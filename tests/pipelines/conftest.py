@@ -82,8 +82,6 @@ def vertex_server(aiplatform):
 @pytest.fixture
 def vertex(vertex_server, gcs, monkeypatch):
     """Make engines that talk to that server, and whose pipeline root is on the emulator."""
-    from google.auth.credentials import AnonymousCredentials
-
     from runwide_components import Vertex
 
     monkeypatch.setenv("DISABLE_GCS_PYTHON_CLIENT_OTEL_BUCKET_METADATA", "true")  # its thread outlives a test
@@ -94,7 +92,6 @@ def vertex(vertex_server, gcs, monkeypatch):
             "shop",
             "europe-west1",
             api_endpoint=vertex_server.url,
-            credentials=AnonymousCredentials(),
             **given,
         )
 

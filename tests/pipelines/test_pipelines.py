@@ -179,9 +179,8 @@ def test_a_batch_whose_client_is_killed_is_attached_to_on_vertex(
 ):
     program = f"""
 import sys
-from google.auth.credentials import AnonymousCredentials
 from runwide_components import Pipelines, Vertex
-engine = Vertex("shop", "europe-west1", api_endpoint={vertex_server.url!r}, credentials=AnonymousCredentials(),
+engine = Vertex("shop", "europe-west1", api_endpoint={vertex_server.url!r},
                 pipeline_root="{gcs}/root", poll=(0.1, 0.5))
 Pipelines(sys.argv[1], engine=engine, store="{gcs}/jobs", name="nightly").map(
     {{"folder": {str(tmp_path)!r}, "x": [1, 2]}})

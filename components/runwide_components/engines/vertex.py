@@ -71,7 +71,7 @@ class Vertex:
         encryption_key: Full name of a Cloud KMS key for what the run makes.
         poll: Seconds between two looks at a run, at first and at most.
         credentials: Credentials of google.auth; None for the default ones.
-        api_endpoint: Another address of the API, spoken to by REST.
+        api_endpoint: Another address of the API, spoken to by REST; without credentials where that is not encrypted.
 
     Raises:
         InputError: An option cannot be meant.
@@ -122,8 +122,8 @@ class Vertex:
         self.failure_policy = failure_policy
         self.encryption_key = encryption_key
         self.poll = (float(first), float(longest))
-        self.credentials = credentials
         self.api_endpoint = api_endpoint
+        self.credentials = credentials or _none_in_clear(api_endpoint)
 
     def __repr__(self) -> str:
         return f"Vertex({self.project!r}, {self.location!r})"
@@ -391,6 +391,13 @@ def _hint(code: int | None) -> str | None:
         404: "look at the project, the region and the name of the run",
         429: "ask for more quota, or submit fewer runs at a time",
     }.get(code or 0)
+
+
+def _none_in_clear(api_endpoint: str | None) -> Any:
+    """Credentials that send none to an address without encryption; otherwise None, for the default ones."""
+    if api_endpoint is None or not api_endpoint.startswith("http://"):
+        return None
+    return import_module("google.auth.credentials").AnonymousCredentials()
 
 
 def _template(pipeline: Any, folder: Path) -> str:

@@ -57,7 +57,7 @@ def test_rows_of_a_dataframe_are_plain_values():
         ([], NoItems, "nothing to run"),
         (7, InputError, "a int gives no sets"),
         ([7], InputError, "set of parameters 0 is no mapping"),
-        ([{**ROW, "no": 1}], InputError, "has no, which the pipeline does not take; it takes country"),
+        ([{**ROW, "no": 1}], InputError, "has no, which the pipeline does not take; it takes about, country"),
         ([{"country": "fr"}], InputError, "lacks about, days, dry, rate, rows"),
         ([ROW, {**ROW, "days": 8}, ROW], InputError, "sets of parameters 0 and 2 are equal"),
         ([{**ROW, "rate": float("nan")}], InputError, "cannot travel"),

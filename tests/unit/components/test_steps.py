@@ -12,7 +12,7 @@ from kfp import components
 from runwide import __version__
 from runwide.cli import jobs
 from runwide.errors import InputError
-from runwide_components.fan_out import fan_out
+from runwide_components.fanout import fan_out
 from runwide_components.steps import JobOptions, base_image, steps_of, write_yaml
 
 SHIPPED = Path(__file__).parents[3] / "components" / "yaml"

@@ -21,9 +21,11 @@ from runwide.pool import function_bytes
 from runwide.spill import open_store
 from runwide_components.steps import (
     DEFAULT,
+    NOTHING,
     STORE_AND_SHARDS,
     Input,
     JobOptions,
+    Resources,
     Strings,
     base_image,
     scatter,
@@ -55,6 +57,11 @@ def fan_out(
     timeout: float | None = None,
     retries: int = 0,
     on_error: str = "raise",
+    cpu: str | None = None,
+    memory: str | None = None,
+    accelerator: tuple[str, int] | None = None,
+    shard_retries: int = 0,
+    as_step: Callable[[Any], Any] | None = None,
 ) -> Any:
     """Apply a function to every item, on parallel components; to be called inside of a ``@dsl.pipeline``.
 
@@ -77,6 +84,13 @@ def fan_out(
         retries: Further attempts after an exception.
         on_error: ``"raise"``: an item that fails fails the pipeline, after all others. ``"return"``: it goes on, and
             ``runwide.load(…, on_error="return")`` has a `runwide.Failure` in the place of each failed result.
+        cpu: CPUs of each component, such as ``"8"``.
+        memory: Memory of each component, such as ``"32G"``.
+        accelerator: Type and number of accelerators of each component, such as ``("NVIDIA_L4", 1)``.
+        shard_retries: How often the engine starts a component again that failed; it then computes only what is missing.
+            The open-source backend ignores it inside of loops (kubeflow/pipelines #12389).
+        as_step: Makes another step of the one that runs a shard, with the same inputs and outputs: a CustomJob on Spot
+            machines, for example.
 
     Returns:
         The task. Its ``.output`` is the reference of the results, which `runwide.load` reads in input order.
@@ -101,42 +115,53 @@ def fan_out(
     ]
     image = image or base_image()
     options = JobOptions(workers=workers, timeout=timeout, retries=retries, on_error=on_error)
-    box = _box(f"fan-out-{_slug(function)}", image, wires, _shards_and_gather(image, parallelism, options))
+    resources = Resources(
+        cpu=cpu, memory=memory, accelerator=accelerator, retries=shard_retries, as_step=as_step
+    )
+    rest = _shards_and_gather(image, parallelism, options, resources)
+    box = _box(f"fan-out-{_slug(function)}", image, wires, rest)
     channels = {port.name: value for port, value in wires if _is_channel(value)}
     return box(**channels)
 
 
 @cache
-def shards_pipeline(image: str, parallelism: int | None = None, options: JobOptions = DEFAULT) -> Any:
+def shards_pipeline(
+    image: str,
+    parallelism: int | None = None,
+    options: JobOptions = DEFAULT,
+    resources: Resources = NOTHING,
+) -> Any:
     """The shards of a job that is scattered already, in parallel; its output is the list of their manifests.
 
     Args:
         image: Image of the steps.
         parallelism: How many may run at the same time; None for as many as the engine allows.
         options: How the items are run.
+        resources: What each shard asks for.
 
     Example:
         >>> sorted(shards_pipeline("runwide:1").component_spec.inputs)
         ['job', 'shards']
     """
-    shard = steps_of(image, options).shard
+    shard = resources.step(steps_of(image, options).shard)
 
     def run_shards(job: str, shards: Strings) -> Strings:
         with dsl.ParallelFor(shards, parallelism=parallelism) as index:
-            task = shard(job=job, index=index)
+            task = resources.ask(shard(job=job, index=index))
         return dsl.Collected(task.outputs["manifest"])  # type: ignore[no-any-return]  # how kfp spells a list
 
     return dsl.pipeline(name="shards")(run_shards)
 
 
 @cache
-def _shards_and_gather(image: str, parallelism: int | None, options: JobOptions) -> Any:
+def _shards_and_gather(image: str, parallelism: int | None, options: JobOptions, resources: Resources) -> Any:
     """A pipeline of its own inside of the box, since kfp.local 2.17 loops over a pipeline's inputs only."""
     made = steps_of(image, options)
+    shard = resources.step(made.shard)
 
     def run_and_gather(job: str, shards: Strings) -> str:
         with dsl.ParallelFor(shards, parallelism=parallelism) as index:
-            task = made.shard(job=job, index=index)
+            task = resources.ask(shard(job=job, index=index))
         return made.gather(job=job, shards=dsl.Collected(task.outputs["manifest"])).outputs["result"]  # type: ignore[no-any-return]  # a channel stands for its value
 
     with _outside_any_pipeline():

@@ -1,0 +1,345 @@
+"""The commands of maps and batches that run on an engine: ``submit``, ``status``, ``wait``, ``cancel`` and ``results``.
+
+The ``runwide`` command finds them through the entry points of the package; it does not know this module.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+import sys
+from math import ceil
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from runwide.cli import inputs
+from runwide.errors import InputError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from runwide_components.batch import Batch
+    from runwide_components.engines.base import Engine
+
+_FUNCTION = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*")
+# "General-purpose machine family" of Compute Engine: what a step has where it asks for nothing
+_DEFAULT_MACHINE = "e2-standard-4, Vertex's default: 4 vCPUs, 2 cores"
+
+_OPTIONS = (
+    click.option(
+        "--engine",
+        type=click.Choice(["docker", "subprocess", "vertex", "kubeflow"]),
+        help="Where it runs: in containers or subprocesses of this machine, on Vertex AI, on Kubeflow Pipelines.",
+    ),
+    click.option("--project", help="Vertex: the project."),
+    click.option("--location", help="Vertex: the region."),
+    click.option("--pipeline-root", help="Vertex, Kubeflow: where kfp itself writes."),
+    click.option("--service-account", help="Vertex, Kubeflow: whom the steps run as."),
+    click.option("--network", help="Vertex: full name of the VPC network."),
+    click.option("--host", help="Kubeflow: URL of the server."),
+    click.option("--namespace", help="Kubeflow: the user's namespace."),
+    click.option("--experiment", help="Kubeflow: the experiment."),
+    click.option("--api-endpoint", hidden=True, help="Vertex: another address of the API."),
+)
+
+
+def _with_engine(command: Callable[..., Any]) -> Callable[..., Any]:
+    for option in reversed(_OPTIONS):
+        command = option(command)
+    return command
+
+
+def engine_from(engine: str | None, **options: Any) -> Engine | None:
+    """The engine that the options of a command describe; None where none is named.
+
+    Raises:
+        InputError: An option is missing, or belongs to another engine.
+
+    Example:
+        >>> engine_from("subprocess", project=None)
+        Local('subprocess')
+    """
+    from runwide_components.engines.registry import engine_of
+
+    given = {name: value for name, value in options.items() if value is not None}
+    if engine is None:
+        if given:
+            raise InputError(f"--{next(iter(given)).replace('_', '-')} is of no use without --engine")
+        return None
+    if engine in ("docker", "subprocess"):
+        return engine_of({"engine": "local", "runner": engine, **given})
+    return engine_of({"engine": engine, **given})
+
+
+@click.command("submit")
+@click.argument("what", metavar="FUNCTION_OR_PIPELINE")
+@click.argument("over", metavar="ITEMS_OR_PARAMETERS", type=click.Path(path_type=str))
+@click.option(
+    "--store", envvar="RUNWIDE_STORE", help="gs://bucket/prefix, or a folder that all components see."
+)
+@click.option(
+    "--components", type=click.IntRange(1), help="Of a function: how many components share the items."
+)
+@click.option(
+    "--parallelism", type=click.IntRange(1), help="Of a function: how many of them run at the same time."
+)
+@click.option(
+    "--workers", type=click.IntRange(1), help="Of a function: processes in each component; one per core."
+)
+@click.option("--timeout", type=float, help="Of a function: seconds that one attempt at one item may take.")
+@click.option(
+    "--retries", type=click.IntRange(0), default=0, help="Further attempts at an item, or at a run."
+)
+@click.option("--cpu", help="Of a function: CPUs of each component, such as 8.")
+@click.option("--memory", help="Of a function: memory of each component, such as 32G.")
+@click.option("--image", help="Of a function: image of the components.")
+@click.option("--name", help="Of a pipeline: name of the batch.")
+@click.option(
+    "--max-active", type=click.IntRange(1), default=8, help="Of a pipeline: runs under way at once."
+)
+@click.option("--dry-run", is_flag=True, help="Print what would be submitted, and submit nothing.")
+@click.option("--wait/--no-wait", "wait", default=None, help="Of a function: whether to wait for its end.")
+@_with_engine
+def submit_command(what: str, over: str, **options: Any) -> None:
+    r"""Run a function over items on many components, or a pipeline for many sets of parameters.
+
+    FUNCTION_OR_PIPELINE is package.module:function with ITEMS a .json or .jsonl file, or the compiled .yaml of a pipeline
+    with PARAMETERS a .csv file, or a .json file with a list or a grid. Prints the job's reference, or the table of runs.
+
+    \b
+    Example:
+        runwide submit shop.scores:score items.jsonl --components 20 --store gs://bucket/runs \
+            --engine vertex --project shop --location europe-west1
+        runwide submit forecast.yaml markets.csv --store gs://bucket/runs --max-active 8 --engine docker
+    """
+    store = options.pop("store")
+    if not store:
+        raise InputError("there is no store", hint="give --store gs://bucket/runs, or set RUNWIDE_STORE")
+    engine = engine_from(options.pop("engine"), **{name: options.pop(name) for name in _engine_names()})
+    if _FUNCTION.fullmatch(what):
+        _submit_function(what, over, store, engine, options)
+    else:
+        _submit_pipeline(what, over, store, engine, options)
+
+
+def _engine_names() -> list[str]:
+    return ["project", "location", "pipeline_root", "service_account", "network",
+            "host", "namespace", "experiment", "api_endpoint"]  # fmt: skip
+
+
+def _submit_function(
+    what: str, over: str, store: str, engine: Engine | None, options: dict[str, Any]
+) -> None:
+    from runwide_components.components import Components, follow, start
+    from runwide_components.engines.local import Local
+    from runwide_components.steps import JobOptions
+
+    if options["components"] is None:
+        raise InputError("the number of components is missing", hint="give --components 20")
+    items = inputs.items_of_file(Path(over))
+    place = Components(
+        options["components"], store=store, engine=engine,
+        image=options["image"], parallelism=options["parallelism"], cpu=options["cpu"], memory=options["memory"],
+    )  # fmt: skip
+    if options["dry_run"]:
+        for line in planned(what, len(items), place, place.components):
+            click.echo(line)
+        return
+    local = isinstance(place.engine, Local)
+    if local and options["wait"] is False:
+        raise InputError("a run on this machine ends with this command", hint="leave out --no-wait")
+    from runwide import job as jobs
+
+    pickled, name = inputs.pickled_function(function=what, file=None, text=None, constants=None)
+    job = jobs.scatter_pickled(pickled, items, store=store, shards=place.components, name=name)
+    click.echo(job)
+    chosen = JobOptions(workers=options["workers"], timeout=options["timeout"], retries=options["retries"])
+    run = start(job, range(min(place.components, len(items))), place, chosen)
+    if local or options["wait"]:
+        click.echo(jobs.finish(job, follow(job, run)))
+    else:
+        click.echo(run.logs, err=True)
+        run.leave()
+
+
+def planned(what: str, items: int, place: Any, components: int) -> list[str]:
+    """What a map would submit, in lines for people.
+
+    Requests are those of a first run without failures: the packs and the manifest of the job; in each component the
+    job, the function, its items, its results once a minute at most and its manifest; and the reading back.
+
+    Args:
+        what: The function.
+        items: How many.
+        place: The `Components`.
+        components: How many are wanted.
+    """
+    count = min(components, items)
+    at_once = min(place.parallelism or count, count)
+    asked = place.resources.cpu or _DEFAULT_MACHINE
+    return [
+        f"function     {what}",
+        f"items        {items:,}, up to {ceil(items / count):,} in each component",
+        f"components   {count} of {place.image}, {at_once} at the same time",
+        f"engine       {place.engine!r}, one pipeline run of {count} tasks",
+        f"CPUs         {asked} in each component",
+        f"store        {place.store}",
+        f"requests     about {3 + 7 * count:,} of the store, 1 submission",
+    ]
+
+
+def _submit_pipeline(
+    what: str, over: str, store: str, engine: Engine | None, options: dict[str, Any]
+) -> None:
+    from runwide_components.pipelines import Pipelines
+
+    batch = Pipelines(
+        what, engine=engine, store=store, name=options["name"],
+        max_active=options["max_active"], retries=options["retries"],
+    )  # fmt: skip
+    sets = over if over.endswith(".csv") else _json_file(over)
+    if options["dry_run"]:
+        plan = batch.plan(sets)
+        _show(plan)
+        new = sum(not run.reused for run in plan)
+        click.echo(
+            f"{batch.uri}: {new} of {len(plan)} runs would be submitted, {min(new, batch.max_active)} at a time"
+        )
+        return
+    click.echo(batch.uri)
+    found = batch.map(sets, on_error="return")
+    _show(found)
+    if found.failed:
+        sys.exit(1)
+
+
+@click.command("status")
+@click.argument("job", metavar="JOB_OR_BATCH")
+@click.option("--json", "as_json", is_flag=True, help="Print it as JSON.")
+@_with_engine
+@click.pass_context
+def status_command(context: click.Context, /, job: str, *, as_json: bool, **options: Any) -> None:
+    """Show how far a job or a batch of runs is."""
+    if not _is_batch(job):
+        from runwide.cli.jobs import status_command as of_job
+
+        context.invoke(of_job, job=job, as_json=as_json)
+        return
+    from runwide_components.pipelines import status_of
+
+    found = status_of(job, engine=engine_from(**options))
+    if as_json:
+        click.echo(json.dumps(found.table(), default=str))
+    else:
+        _show(found)
+
+
+@click.command("wait")
+@click.argument("job", metavar="JOB_OR_BATCH")
+@click.option("--timeout", type=float, help="Seconds to wait.")
+@_with_engine
+def wait_command(job: str, *, timeout: float | None, **options: Any) -> None:
+    """Wait until all components of a job, or all runs of a batch, have ended.
+
+    Of a job, shards that nobody runs any more are run again, and the reference of its results is printed.
+    """
+    engine = engine_from(**options)
+    if _is_batch(job):
+        _show(_awaited(job, engine, timeout))
+        return
+    from runwide import job as jobs
+    from runwide_components.components import rejoin
+
+    click.echo(jobs.finish(job, rejoin(job, engine=engine, timeout=timeout)))
+
+
+@click.command("cancel")
+@click.argument("job", metavar="JOB_OR_BATCH")
+@_with_engine
+def cancel_command(job: str, **options: Any) -> None:
+    """Cancel the components of a job, or all runs of a batch; what they have stored is kept."""
+    engine = engine_from(**options)
+    if _is_batch(job):
+        from runwide_components.pipelines import cancel_all
+
+        click.echo(f"{cancel_all(job, engine=engine)} runs cancelled")
+        return
+    from runwide_components.components import cancel
+
+    click.echo("cancelled" if cancel(job, engine=engine) else "it has ended already")
+
+
+@click.command("results")
+@click.argument("job", metavar="RESULT_OR_JOB_OR_BATCH")
+@click.option("--csv", "as_csv", is_flag=True, help="Of a batch: print it as CSV.")
+@_with_engine
+def results_command(job: str, *, as_csv: bool, **options: Any) -> None:
+    """Print one line of JSON per result of a job, in order, or per run of a batch."""
+    if not _is_batch(job):
+        _print_results(job)
+        return
+    from runwide_components.pipelines import status_of
+
+    rows = status_of(job, engine=engine_from(**options)).table()
+    if as_csv:
+        names = list(dict.fromkeys(name for row in rows for name in row))
+        writer = csv.DictWriter(sys.stdout, names, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+        return
+    for row in rows:
+        click.echo(json.dumps(row, default=str))
+
+
+def _print_results(job: str) -> None:
+    import runwide
+    from runwide.records import Failure
+
+    name = job.partition("#")[0].rpartition("/")[2]
+    read = runwide.load if name.startswith("result") else runwide.gather
+    failed = 0
+    for result in read(job, on_error="return"):
+        is_failure = isinstance(result, Failure)
+        failed += is_failure
+        click.echo(str(result) if is_failure else json.dumps(result, default=repr), err=is_failure)
+    if failed:
+        sys.exit(1)
+
+
+def _awaited(uri: str, engine: Engine | None, timeout: float | None) -> Batch:
+    import time
+
+    from runwide_components.engines.pace import looks
+    from runwide_components.pipelines import status_of
+
+    deadline = None if timeout is None else time.monotonic() + timeout
+    for pause in looks(1.0, 30.0):
+        found = status_of(uri, engine=engine)
+        if all(run.state.ended for run in found):
+            break
+        if deadline is not None and time.monotonic() > deadline:
+            raise InputError(f"the batch goes on after {timeout:g} s: {found.summary()}", uri=uri)
+        time.sleep(pause)
+    return found
+
+
+def _show(batch: Batch) -> None:
+    from runwide.cli.tables import console
+
+    console().print(batch)
+
+
+def _is_batch(text: str) -> bool:
+    return "#" not in text and "/batches/" in text
+
+
+def _json_file(path: str) -> Any:
+    try:
+        return json.loads(Path(path).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InputError(f"the file cannot be read ({error.strerror})", uri=path) from error
+    except ValueError as error:
+        raise InputError(f"the file is not JSON ({error})", uri=path) from error
