@@ -18,7 +18,7 @@ def kfp_in_containers(tmp_path):
 
     def init(**options):
         runner = local.DockerRunner(network_mode="none", user=f"{os.getuid()}:{os.getgid()}", **options)
-        local.init(runner=runner, pipeline_root=str(tmp_path), raise_on_error=True)
+        local.init(runner=runner, pipeline_root=str(tmp_path), workspace_root=str(tmp_path), raise_on_error=True)
 
     return init
 

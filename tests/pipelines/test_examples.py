@@ -110,7 +110,7 @@ from runwide_components import fan_out
 place = {str(tmp_path / "store")!r}
 mounts = [dict(Type="bind", Source=place, Target=place)]
 runner = local.DockerRunner(user=f"{{os.getuid()}}:{{os.getgid()}}", mounts=mounts)
-local.init(runner, pipeline_root={str(tmp_path / "root")!r})
+local.init(runner, pipeline_root={str(tmp_path / "root")!r}, workspace_root={str(tmp_path / "work")!r})
 @dsl.pipeline(name="squares")
 def squares(numbers: list) -> str:
     return fan_out(lambda x: x * x, numbers, components=3, store=place).output
