@@ -1,0 +1,252 @@
+"""Measure how long a component takes from the start of its container to the user's first line, and how large its image is.
+
+    measure.py [--image runwide:dev] [--base IMAGE] [--runs 15] [--write]
+
+Needs a Docker engine and, for the one way that installs kfp at each start, a package index. The ways take turns, so that
+a busy moment is shared by all; given are the median and the quartiles. ``--write`` puts the table into docker/README.md.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+README = Path(__file__).with_name("README.md")
+BEGIN, END = "<!-- measured by docker/measure.py -->", "<!-- end of what was measured -->"
+TARGET = 1.3  # times bare Python, for container components
+FIRST_LINE = "import time; print(time.time(), flush=True)"
+
+
+# Compiles a lightweight component in the image itself, and prints the command that an engine would start.
+_COMPILE = """
+import json, sys, tempfile, yaml
+from kfp import compiler, dsl
+
+def first_line():
+    import time
+    print(time.time(), flush=True)
+
+source = tempfile.NamedTemporaryFile("w", suffix=".py")
+found = {}
+for name, install in (("with", True), ("without", False)):
+    component = dsl.component(first_line, base_image="image", install_kfp_package=install)
+    compiler.Compiler().compile(component, "/tmp/c.yaml")
+    spec = next(yaml.safe_load_all(open("/tmp/c.yaml")))
+    container = next(iter(spec["deploymentSpec"]["executors"].values()))["container"]
+    found[name] = container["command"] + container["args"]
+print(json.dumps(found))
+"""
+_EXECUTOR_INPUT = json.dumps({"inputs": {}, "outputs": {"outputFile": "/tmp/output.json"}})  # noqa: S108 - in the container
+_SHARD_FUNCTION = """
+import time
+
+def first_line(item):
+    with open(f"/store/first-{item}", "w") as file:
+        file.write(str(time.time()))
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Way:
+    """One way to start a component.
+
+    Args:
+        name: What the table calls it.
+        image: The image.
+        command: The words of its command; ``{run}`` is the number of the run.
+        options: Further options of ``docker create``.
+        file: The file below the store that gets the moment of the first line; None where it is printed.
+    """
+
+    name: str
+    image: str
+    command: list[str]
+    options: list[str] = field(default_factory=list)
+    file: str | None = None
+
+
+def docker(*words: str, check: bool = True) -> str:
+    """What a docker command prints."""
+    ran = subprocess.run(["docker", *words], capture_output=True, text=True, check=False)
+    if check and ran.returncode:
+        sys.exit(f"docker {' '.join(words)[:200]}: {ran.stderr.strip()[-500:]}")
+    return ran.stdout.strip()
+
+
+def seconds(way: Way, run: int, store: Path) -> float:
+    """Seconds from the start of a container to the user's first line in it."""
+    command = [word.replace("{run}", str(run)) for word in way.command]
+    container = docker("create", *way.options, way.image, *command)
+    try:
+        begin = time.time()
+        printed = docker("start", "--attach", container)
+        moment = (store / way.file.replace("{run}", str(run))).read_text() if way.file else printed
+        numbers = [word for word in moment.split() if word.replace(".", "", 1).isdigit()]
+        if not numbers:
+            sys.exit(f"{way.name}: {docker('logs', container)[-500:]} {moment[-500:]}")
+        return float(numbers[-1]) - begin
+    finally:
+        docker("rm", "--force", container)
+
+
+def ways(image: str, base: str, origin: str, job: str, store: Path) -> list[Way]:
+    """The ways that are compared, bare Python first."""
+    compiled = json.loads(
+        docker(
+            "run", "--rm", "--network", "none", image, "env", "-u", "_KFP_RUNTIME", "python3", "-c", _COMPILE
+        )
+    )
+    lightweight = {
+        name: [word.replace("{{$}}", _EXECUTOR_INPUT) for word in words] for name, words in compiled.items()
+    }
+    alone = ["--network", "none"]
+    mounted = [*alone, "--volume", f"{store}:/store", "--user", f"{os.getuid()}:{os.getgid()}"]
+    bare = ["python3", "-c", FIRST_LINE]
+    return [
+        Way("bare `python3 -c`, on the base alone", base, bare, alone),
+        Way("bare `python3 -c`", image, bare, alone),
+        Way(
+            "container component, a program that imports runwide",
+            image,
+            ["python3", "-c", f"import runwide\n{FIRST_LINE}"],
+            alone,
+        ),
+        Way(
+            "container component, `runwide shard`: the function in its worker",
+            image,
+            ["runwide", "shard", job, "{run}", "--workers", "1"],
+            mounted,
+            "first-{run}",
+        ),
+        Way("lightweight component, `install_kfp_package=False`", image, lightweight["without"], alone),
+        Way("lightweight component, kfp's pip step", image, lightweight["with"], alone),
+        Way(
+            "the same on a base without kfp: kfp is installed at each start",
+            origin,
+            lightweight["with"],
+            _networked(),
+        ),
+    ]
+
+
+def _networked() -> list[str]:
+    words = ["--network", "host"]
+    authorities = os.environ.get("PIP_CERT") or os.environ.get("SSL_CERT_FILE") or ""
+    if Path(authorities).is_file():
+        words += ["--volume", f"{authorities}:/authorities.pem:ro", "--env", "PIP_CERT=/authorities.pem"]
+    for name in ("PIP_INDEX_URL", "PIP_EXTRA_INDEX_URL", "http_proxy", "https_proxy", "no_proxy"):
+        words += ["--env", name] if os.environ.get(name) else []
+    return words
+
+
+def make_origin(base: str) -> str:
+    """The image that people start from: a base with pip, and without kfp."""
+    tag = "runwide-measure:origin"
+    recipe = f"FROM {base}\nRUN python3 -m venv /venv\nENV PATH=/venv/bin:/usr/local/bin:/usr/bin:/bin\n"
+    with tempfile.TemporaryDirectory() as context:
+        command = ["docker", "build", "--quiet", "--tag", tag, "--file", "-", context]
+        environment = {**os.environ, "DOCKER_BUILDKIT": "0"}
+        subprocess.run(command, input=recipe.encode(), check=True, stdout=subprocess.DEVNULL, env=environment)
+    return tag
+
+
+def make_job(image: str, store: Path, runs: int) -> str:
+    """A job of one item for each run, each item a shard of its own."""
+    (store / "starts.py").write_text(_SHARD_FUNCTION)
+    user = f"{os.getuid()}:{os.getgid()}"
+    words = [
+        "run",
+        "--rm",
+        "--network",
+        "none",
+        "--user",
+        user,
+        "--volume",
+        f"{store}:/store",
+        "--workdir",
+        "/store",
+    ]
+    words += [
+        image,
+        "runwide",
+        "scatter",
+        "--function",
+        "starts:first_line",
+        "--store",
+        "/store/jobs",
+    ]
+    words += ["--items-json", json.dumps(list(range(runs))), "--shards", str(runs)]
+    return docker(*words).splitlines()[-1]
+
+
+def table(measured: dict[str, list[float]], listed: list[Way], host: str) -> str:
+    """The table, in Markdown."""
+    bare = statistics.median(measured[listed[0].name])
+    lines = ["| start | seconds: median (quartiles) | times bare | image, MB |", "|---|---|---|---|"]
+    for way in listed:
+        low, middle, high = statistics.quantiles(measured[way.name], n=4)
+        size = int(docker("image", "inspect", "--format", "{{.Size}}", way.image)) / 1e6
+        lines.append(
+            f"| {way.name} | {middle:.2f} ({low:.2f} to {high:.2f}) | {middle / bare:.2f} | {size:.0f} |"
+        )
+    runs = len(next(iter(measured.values())))
+    return "\n".join([*lines, "", f"{runs} starts of each, in turn; {host}."])
+
+
+def write(text: str) -> None:
+    """Put the table into the README."""
+    before, _, rest = README.read_text(encoding="utf-8").partition(BEGIN)
+    _, _, after = rest.partition(END)
+    README.write_text(f"{before}{BEGIN}\n{text}\n{END}{after}", encoding="utf-8")
+
+
+def main() -> int:
+    """Measure, print the table, and say whether the target is met."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--image", default=os.environ.get("RUNWIDE_IMAGE") or "runwide:dev")
+    parser.add_argument("--base", help="default: what the image says that it was built on")
+    parser.add_argument("--runs", type=int, default=15)
+    parser.add_argument("--write", action="store_true", help="into docker/README.md")
+    asked = parser.parse_args()
+    label = '{{index .Config.Labels "org.opencontainers.image.base.name"}}'
+    base = asked.base or docker("image", "inspect", "--format", label, asked.image)
+    origin = make_origin(base)
+    with tempfile.TemporaryDirectory(prefix="runwide-measure-") as folder:
+        store = Path(folder)
+        listed = ways(asked.image, base, origin, make_job(asked.image, store, asked.runs + 1), store)
+        measured: dict[str, list[float]] = {way.name: [] for way in listed}
+        for run in range(asked.runs + 1):
+            for way in listed:
+                measured[way.name].append(seconds(way, run, store))
+        for found in measured.values():
+            del found[0]  # the first start reads the image from disk
+        engine = docker("version", "--format", "{{.Server.Version}}")
+        host = (
+            f"{os.cpu_count()} CPUs, Docker {engine}, Linux {platform.release().split('-')[0]}, base `{base}`"
+        )
+        text = table(measured, listed, host)
+    docker("image", "rm", origin, check=False)
+    print(text)
+    if asked.write:
+        write(text)
+    bare = statistics.median(measured[listed[0].name])
+    for way in listed[2:4]:
+        ratio = statistics.median(measured[way.name]) / bare
+        verdict = "within" if ratio <= TARGET else "MISSES"
+        print(f"{way.name}: {ratio:.2f} times bare Python, {verdict} the target of {TARGET}", file=sys.stderr)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
