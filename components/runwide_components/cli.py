@@ -219,15 +219,20 @@ def _submit_pipeline(
 @click.command("status")
 @click.argument("job", metavar="JOB_OR_BATCH")
 @click.option("--json", "as_json", is_flag=True, help="Print it as JSON.")
+@click.option("--watch", "watched", is_flag=True, help="Show a job until all its shards have finished.")
 @_with_engine
 @click.pass_context
-def status_command(context: click.Context, /, job: str, *, as_json: bool, **options: Any) -> None:
+def status_command(
+    context: click.Context, /, job: str, *, as_json: bool, watched: bool, **options: Any
+) -> None:
     """Show how far a job or a batch of runs is."""
     if not _is_batch(job):
         from runwide.cli.jobs import status_command as of_job
 
-        context.invoke(of_job, job=job, as_json=as_json)
+        context.invoke(of_job, job=job, as_json=as_json, watched=watched)
         return
+    if watched:
+        raise click.UsageError("--watch shows a job; runwide wait shows a batch until it has ended")
     from runwide_components.pipelines import status_of
 
     found = status_of(job, engine=engine_from(**options))
