@@ -11,11 +11,12 @@ from contextlib import contextmanager
 from functools import cache
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from kfp import dsl
 from kfp.dsl import pipeline_channel, pipeline_context
 
+from runwide.cli.sizing import AUTO
 from runwide.errors import InputError, NoItems
 from runwide.pool import function_bytes
 from runwide.spill import open_store
@@ -57,6 +58,8 @@ def fan_out(
     timeout: float | None = None,
     retries: int = 0,
     on_error: str = "raise",
+    min_success: float = 1.0,
+    dataset: bool = False,
     cpu: str | None = None,
     memory: str | None = None,
     accelerator: tuple[str, int] | None = None,
@@ -73,8 +76,12 @@ def fan_out(
             which must be importable in the image. A function of more than 64 KiB is put into the store
             when the pipeline is compiled.
         items: A list of JSON values, a ``List`` parameter of the pipeline, or a ``List`` output of another
-            task. KFP does not tell 1 from 1.0 in parameters; whole numbers arrive as ``int``.
-        components: How many components, a number or an ``int`` parameter.
+            task. KFP does not tell 1 from 1.0 in parameters; whole numbers arrive as ``int``. Or a text, a ``str``
+            parameter or output: the URI of a table (JSON lines, a JSON list, CSV, Parquet: one item a row), a pattern
+            such as ``gs://bucket/day/*.parquet`` (one item a file, its URI), or the result of another fan-out, whose
+            results are the items. Or an artifact that is such a table.
+        components: How many components, a number or an ``int`` parameter; or ``"auto"``: as many as are worth starting, by
+            the time that a few items take in the scatter step, 20 at most. The function then runs twice for these.
         store: Where the job goes: ``gs://bucket/prefix``, or a ``str`` parameter.
         image: Image of the steps; `base_image` where None.
         parallelism: How many components may run at the same time; None for as many as the engine allows.
@@ -84,6 +91,9 @@ def fan_out(
         retries: Further attempts after an exception.
         on_error: ``"raise"``: an item that fails fails the pipeline, after all others. ``"return"``: it goes on, and
             ``runwide.load(…, on_error="return")`` has a `runwide.Failure` in the place of each failed result.
+        min_success: Share of the items that must have succeeded for the pipeline to go on, with ``"raise"``.
+        dataset: Whether the results are a ``Dataset`` of JSON lines as well; the task then has ``.outputs["result"]`` and
+            ``.outputs["dataset"]``. `Local` knows it, kfp.local by itself forgets artifacts of container components.
         cpu: CPUs of each component, such as ``"8"``.
         memory: Memory of each component, such as ``"32G"``.
         accelerator: Type and number of accelerators of each component, such as ``("NVIDIA_L4", 1)``.
@@ -114,12 +124,19 @@ def fan_out(
         *_constants(constants or {}),
     ]
     image = image or base_image()
-    options = JobOptions(workers=workers, timeout=timeout, retries=retries, on_error=on_error)
+    options = JobOptions(
+        workers=workers,
+        timeout=timeout,
+        retries=retries,
+        on_error=on_error,
+        min_success=min_success,
+        dataset=dataset,
+    )
     resources = Resources(
         cpu=cpu, memory=memory, accelerator=accelerator, retries=shard_retries, as_step=as_step
     )
     rest = _shards_and_gather(image, parallelism, options, resources)
-    box = _box(f"fan-out-{_slug(function)}", image, wires, rest)
+    box = _box(f"fan-out-{_slug(function)}", image, wires, rest, options)
     channels = {port.name: value for port, value in wires if _is_channel(value)}
     return box(**channels)
 
@@ -159,16 +176,35 @@ def _shards_and_gather(image: str, parallelism: int | None, options: JobOptions,
     made = steps_of(image, options)
     shard = resources.step(made.shard)
 
-    def run_and_gather(job: str, shards: Strings) -> str:
+    def run_and_gather(job: str, shards: Strings) -> Any:
         with dsl.ParallelFor(shards, parallelism=parallelism) as index:
             task = resources.ask(shard(job=job, index=index))
-        return made.gather(job=job, shards=dsl.Collected(task.outputs["manifest"])).outputs["result"]  # type: ignore[no-any-return]  # a channel stands for its value
+        return _outputs(made.gather(job=job, shards=dsl.Collected(task.outputs["manifest"])), options)
 
+    run_and_gather.__annotations__["return"] = _returned(options)
     with _outside_any_pipeline():
         return dsl.pipeline(name="shards")(run_and_gather)
 
 
-def _box(name: str, image: str, wires: Sequence[tuple[Input, Any]], rest: Any) -> Any:
+class WithDataset(NamedTuple):
+    """The outputs of a fan-out whose results are a dataset as well."""
+
+    result: str
+    dataset: dsl.Dataset
+
+
+def _returned(options: JobOptions) -> type:
+    return WithDataset if options.dataset else str
+
+
+def _outputs(task: Any, options: JobOptions) -> Any:
+    """What a pipeline returns of a task that has a result, and a dataset if so wanted."""
+    if not options.dataset:
+        return task.output  # it has but one
+    return WithDataset(task.outputs["result"], task.outputs["dataset"])
+
+
+def _box(name: str, image: str, wires: Sequence[tuple[Input, Any]], rest: Any, options: JobOptions) -> Any:
     open_ports = {port.name: port.type for port, value in wires if _is_channel(value)}
     fixed = {port.name: value for port, value in wires if not _is_channel(value)}
     by_name = any(port.options == ("--function",) for port, _ in wires)
@@ -179,10 +215,11 @@ def _box(name: str, image: str, wires: Sequence[tuple[Input, Any]], rest: Any) -
         job = first(**dict(zip(open_ports, values, strict=True)), **fixed)
         # a cached scatter names a job whose objects may have been cleaned up since
         job.set_caching_options(enable_caching=False)
-        return rest(job=job.outputs["job"], shards=job.outputs["shards"]).output
+        return _outputs(rest(job=job.outputs["job"], shards=job.outputs["shards"]), options)
 
     with _outside_any_pipeline():
-        return dsl.pipeline(name=name)(with_signature(box, name.replace("-", "_"), open_ports, returns=str))
+        made = with_signature(box, name.replace("-", "_"), open_ports, returns=_returned(options))
+        return dsl.pipeline(name=name)(made)
 
 
 @contextmanager
@@ -220,8 +257,15 @@ def _function(function: Any, store: Any) -> tuple[Input, str]:
 
 def _items(items: Any, store: Any) -> tuple[Input, Any]:
     if _is_channel(items):
-        _check_type(items, "items", list)
-        return Input("items", list, ("--items-parameter",)), items
+        return _open_items(items), items
+    if isinstance(items, str):
+        if "/" not in items:
+            raise InputError(
+                f"{items!r} is not the URI of items", hint="give a list, or gs://bucket/rows.jsonl"
+            )
+        return Input("items", str, ("--items-from",)), items if "://" in items else str(
+            Path(items).absolute()
+        )
     values = _listed(items)
     if not values:
         raise NoItems("there is nothing to fan out over", hint="give at least one item")
@@ -229,6 +273,20 @@ def _items(items: Any, store: Any) -> tuple[Input, Any]:
     if len(text) <= INLINE_LIMIT // 2:
         return Input("items", str, ("--items-json",)), text
     return Input("items", str, ("--items-reference",)), _spilled("items", text, store)
+
+
+def _open_items(items: Any) -> Input:
+    kind = _kind(items)
+    if kind is list:
+        return Input("items", list, ("--items-parameter",))
+    if kind is str:
+        return Input("items", str, ("--items-from",))
+    if kind is None:
+        return Input("items", dsl.Input[dsl.Artifact], ("--items-from",), artifact=True)
+    raise InputError(
+        f"items is a {items.channel_type} of the pipeline, not a list",
+        hint="annotate it as list, or give a URI as str",
+    )
 
 
 def _listed(items: Any) -> list[Any]:
@@ -243,6 +301,9 @@ def _listed(items: Any) -> list[Any]:
 
 def _counts_and_places(components: Any, store: Any) -> Iterator[tuple[Input, Any]]:
     for port, value in zip(STORE_AND_SHARDS, (store, components), strict=True):
+        if port.name == "components" and isinstance(value, str) and value == AUTO:
+            yield Input("components", str, port.options), AUTO
+            continue
         if _is_channel(value):
             _check_type(value, port.name, port.type)
         elif not isinstance(value, port.type) or not value or (port.type is int and value < 1):

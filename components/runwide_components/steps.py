@@ -33,21 +33,31 @@ class Input:
         type: Its kfp type: ``str``, ``int``, ``float``, ``bool``, ``list`` or ``dict``.
         options: What stands before the value on the command line; nothing for a positional argument.
         default: Default value of the parameter, None where it must be given.
+        artifact: Whether it is an artifact, of which the command is given the URI.
     """
 
     name: str
     type: Any
     options: tuple[str, ...] = ()
     default: Any = None
+    artifact: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Output:
-    """An output parameter of a step and the option that names the file to write it to."""
+    """An output of a step and the option that names the file to write it to.
+
+    Args:
+        name: Its name.
+        type: Its kfp type: of a parameter, or ``dsl.Output[…]`` of an artifact.
+        options: What stands before the file on the command line.
+        artifact: Whether it is an artifact.
+    """
 
     name: str
     type: Any
     options: tuple[str, ...] = field(kw_only=True)
+    artifact: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +69,8 @@ class JobOptions:
         timeout: Seconds that one attempt at one item may take.
         retries: Further attempts after an exception.
         on_error: Whether failed items fail the gather: ``"raise"`` or ``"return"``.
+        min_success: Share of the items that must have succeeded, with ``"raise"``.
+        dataset: Whether the gather writes the results as JSON lines as well.
 
     Raises:
         InputError: A value cannot be meant.
@@ -68,8 +80,14 @@ class JobOptions:
     timeout: float | None = None
     retries: int = 0
     on_error: str = "raise"
+    min_success: float = 1.0
+    dataset: bool = False
 
     def __post_init__(self) -> None:
+        if not 0 <= self.min_success <= 1:
+            raise InputError(
+                f"min_success={self.min_success} cannot be meant", hint="give a share from 0 to 1"
+            )
         for name, least in (("workers", 1), ("timeout", 0), ("retries", 0)):
             value = getattr(self, name)
             if value is not None and (value < least or (name == "timeout" and not value)):
@@ -93,7 +111,9 @@ class JobOptions:
 
     def of_gather(self) -> tuple[str, ...]:
         """The words that ``runwide gather`` is given."""
-        return () if self.on_error == "raise" else ("--on-error", self.on_error)
+        if self.on_error == "return":
+            return ("--on-error", "return")
+        return () if self.min_success == 1 else ("--min-success", str(self.min_success))
 
 
 DEFAULT = JobOptions()
@@ -235,7 +255,9 @@ def _shard(image: str, options: JobOptions) -> Any:
 
 def _gather(image: str, options: JobOptions) -> Any:
     inputs = (Input("job", str), Input("shards", Strings, ("--shards-json",)))
-    outputs = (Output("result", str, options=("--result-out",)),)
+    outputs = [Output("result", str, options=("--result-out",))]
+    if options.dataset:
+        outputs.append(Output("dataset", dsl.Output[dsl.Dataset], options=("--dataset-out",), artifact=True))
     return _step("gather", image, inputs, outputs, fixed=options.of_gather())
 
 
@@ -248,14 +270,25 @@ def _step(
     ports.sort(key=lambda port: isinstance(port, Input) and port.default is not None)
 
     def step(*values: Any) -> dsl.ContainerSpec:
-        args = [word for port, value in zip(ports, values, strict=True) for word in (*port.options, value)]
+        args = [
+            word
+            for port, value in zip(ports, values, strict=True)
+            for word in (*port.options, _word(port, value))
+        ]
         return dsl.ContainerSpec(image=image, command=["runwide", verb], args=[*args, *fixed])
 
     types = {
-        port.name: dsl.OutputPath(port.type) if isinstance(port, Output) else port.type for port in ports
+        port.name: dsl.OutputPath(port.type) if isinstance(port, Output) and not port.artifact else port.type
+        for port in ports
     }
     defaults = {port.name: port.default for port in inputs if port.default is not None}
     return dsl.container_component(with_signature(step, verb, types, defaults=defaults))
+
+
+def _word(port: Input | Output, value: Any) -> Any:
+    if not port.artifact:
+        return value
+    return value.path if isinstance(port, Output) else value.uri
 
 
 def with_signature(

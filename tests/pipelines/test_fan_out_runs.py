@@ -178,3 +178,70 @@ def test_an_empty_list_from_upstream_is_a_named_error(local, tmp_path):
 
     with pytest.raises(StepFailed, match="scatter failed with exit code 2: runwide: NoItems"):
         local().run(empty, numbers=[], store=str(tmp_path / "store"))
+
+
+def test_two_fan_outs_in_a_row_need_nothing_between_them(local, tmp_path):
+    @dsl.pipeline(name="chained")
+    def chained(store: str) -> str:
+        first = fan_out(lambda x: (x, {"half": x / 2}), [1, 2, 3], components=2, store=store)
+        return fan_out(lambda pair: pair[1]["half"] + pair[0], first.output, components=3, store=store).output
+
+    assert runwide.load(local().run(chained, store=str(tmp_path / "store"))["Output"]) == [1.5, 3.0, 4.5]
+
+
+def test_the_rows_of_an_artifact_are_items_and_the_results_a_dataset(local, tmp_path):
+    def write(out: dsl.Output[dsl.Dataset]):
+        from pathlib import Path
+
+        Path(out.path).write_text("country,days\nfr,7\nde,14\n")
+
+    def read(data: dsl.Input[dsl.Dataset]) -> str:
+        from pathlib import Path
+
+        return Path(data.path).read_text()
+
+    write, read = lightweight(write), lightweight(read)
+
+    @dsl.pipeline(name="tables")
+    def tables(store: str) -> str:
+        task = fan_out(
+            lambda row: row["country"] * (int(row["days"]) // 7), write().outputs["out"],
+            components="auto", store=store, dataset=True,
+        )  # fmt: skip
+        return read(data=task.outputs["dataset"]).output
+
+    assert local().run(tables, store=str(tmp_path / "store")) == {"Output": '"fr"\n"dede"\n'}
+
+
+def test_each_file_that_matches_is_an_item(local, tmp_path):
+    folder = tmp_path / "day"
+    folder.mkdir()
+    for name in ("a", "b", "c"):
+        (folder / f"{name}.csv").write_text("x\n" * (ord(name) - 95))
+
+    def lines(uri):
+        from pathlib import Path
+
+        return uri[-5:], Path(uri).read_text().count("x")
+
+    @dsl.pipeline(name="files")
+    def files(store: str) -> str:
+        return fan_out(lines, f"{folder}/*.csv", components=2, store=store).output
+
+    outputs = local(mounts=(folder,)).run(files, store=str(tmp_path / "store"))
+    assert runwide.load(outputs["Output"]) == [("a.csv", 2), ("b.csv", 3), ("c.csv", 4)]
+
+
+@pytest.mark.parametrize(("share", "goes_on"), [(0.75, True), (0.8, False)])
+def test_a_pipeline_goes_on_if_enough_items_succeeded(local, tmp_path, share, goes_on):
+    @dsl.pipeline(name="enough")
+    def enough(store: str) -> str:
+        return fan_out(lambda x: 1 // x, [1, 0, 2, 4], components=2, store=store, min_success=share).output
+
+    run = lambda: local().run(enough, store=str(tmp_path / "store"))
+    if not goes_on:
+        with pytest.raises(StepFailed, match="1 of 4 items failed"):
+            run()
+        return
+    results = runwide.load(run()["Output"], on_error="return")
+    assert [type(result) is int for result in results] == [True, False, True, True]

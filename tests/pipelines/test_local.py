@@ -14,7 +14,13 @@ from pathlib import Path
 
 import pytest
 from kfp import compiler, dsl
-from kfp.local import docker_task_handler, logging_utils, subprocess_task_handler, task_dispatcher
+from kfp.local import (
+    docker_task_handler,
+    executor_output_utils,
+    logging_utils,
+    subprocess_task_handler,
+    task_dispatcher,
+)
 from kfp.local.orchestrator import enhanced_dag_orchestrator
 
 import runwide
@@ -46,6 +52,8 @@ def test_kfp_local_still_has_the_parts_that_are_replaced():
     assert "logging_utils.indented_print()" in source
     assert "logging_utils.local_logger_context()" in source
     assert callable(logging_utils.indented_print)
+    source = inspect.getsource(executor_output_utils.get_outputs_from_executor_output)
+    assert "add_type_to_executor_output(\n        executor_input=executor_input," in source
     loop = inspect.getsource(enhanced_dag_orchestrator.ParallelExecutor.execute_parallel_tasks)
     assert "self.conservative_max" in loop
     assert "ParallelExecutor()" in inspect.getsource(enhanced_dag_orchestrator.run_enhanced_dag)

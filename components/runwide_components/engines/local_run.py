@@ -2,9 +2,10 @@
 
 kfp.local keeps its configuration, the handlers of the root logger and ``builtins.print`` in globals, and its own
 threads change them without a lock; it runs two iterations of a loop at a time whatever ``parallelism`` says, refuses
-container components in subprocesses, and takes a container that vanishes before its logs are read for a success.
-So it works here, where nobody else's globals are, and with a step and a loop of ours in the place of its own:
-the semi-private names that this takes are all in `_adapt`, and a test holds them against the kfp that is installed.
+container components in subprocesses, forgets the artifacts of container components, and takes a container that
+vanishes before its logs are read for a success. So it works here, where nobody else's globals are, and with a step and a
+loop of ours in the place of its own: the semi-private names that this takes are all in `_adapt`, and a test holds them
+against the kfp that is installed.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 from kfp import components, dsl, local
-from kfp.local import logging_utils, status, subprocess_task_handler, task_dispatcher
+from kfp.local import executor_output_utils, logging_utils, status, subprocess_task_handler, task_dispatcher
 from kfp.local.orchestrator import enhanced_dag_orchestrator
 from kfp.local.pip_install_manager import pip_install_manager
 
@@ -237,8 +238,19 @@ def _adapt(session: Session) -> None:
     subprocess_task_handler.SubprocessTaskHandler = step
     if session.request.runner == "docker":
         task_dispatcher.docker_task_handler.DockerTaskHandler = step
+    executor_output_utils.add_type_to_executor_output = partial(
+        _with_artifacts, executor_output_utils.add_type_to_executor_output
+    )
     logging_utils.indented_print = nullcontext
     logging_utils.local_logger_context = nullcontext
+
+
+def _with_artifacts(theirs: Callable[..., Any], *, executor_input: Any, executor_output: Any) -> Any:
+    """The output of a step with all artifacts that it was to write: kfp.local knows only those of kfp's own executor."""
+    for name, artifact in executor_input.outputs.artifacts.items():
+        if name not in executor_output.artifacts:
+            executor_output.artifacts[name].CopyFrom(artifact)
+    return theirs(executor_input=executor_input, executor_output=executor_output)
 
 
 def _portable(value: Any) -> Any:

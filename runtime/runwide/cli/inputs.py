@@ -123,8 +123,21 @@ def items_of_file(path: Path) -> list[Any]:
     data = _read(path).decode("utf-8", errors="replace")
     if path.suffix != ".jsonl":
         return _list(data, str(path))
-    lines = enumerate(data.splitlines(), 1)
-    return [_json(line, f"{path}, line {number}") for number, line in lines if line.strip()]
+    return unpacked_lines(data, str(path))
+
+
+def unpacked_lines(text: str, where: str) -> list[Any]:
+    r"""The values of JSON lines.
+
+    Raises:
+        InputError: A line is not JSON; the message names it.
+
+    Example:
+        >>> unpacked_lines('1\n{"a": 2}\n', "x.jsonl")
+        [1, {'a': 2}]
+    """
+    lines = enumerate(text.splitlines(), 1)
+    return [_json(line, f"{where}, line {number}") for number, line in lines if line.strip()]
 
 
 def strings(text: str, option: str) -> list[str]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import pickle
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -78,12 +80,23 @@ def map_command(
 )
 @click.option("--items-reference", metavar="REF", help="An object with the text of --items-json.")
 @click.option(
+    "--items-from",
+    metavar="URI",
+    help="A table (.jsonl, .json, .csv, .parquet), a pattern of files such as gs://bucket/day/*.parquet, "
+    "or the reference of another job's results.",
+)
+@click.option(
     "--store",
     required=True,
     metavar="URI",
     help="gs://bucket/prefix, or a directory that all components see.",
 )
-@click.option("--shards", required=True, type=int, help="Number of components that share the work.")
+@click.option(
+    "--shards",
+    required=True,
+    metavar="N|auto",
+    help="Number of components that share the work; auto: as many as it is worth, by running some items here.",
+)
 @click.option(
     "--constants-json", metavar="TEXT", help="A JSON object of further keyword arguments of the function."
 )
@@ -112,15 +125,16 @@ def scatter_command(
     items_file: Path | None,
     items_parameter: str | None,
     items_reference: str | None,
+    items_from: str | None,
     store: str,
-    shards: int,
+    shards: str,
     constants_json: str | None,
     typed: tuple[tuple[str, str, str], ...],
     job_out: Path | None,
     shards_out: Path | None,
 ) -> None:
     """Spill a function and its items to a store; print the job's reference."""
-    from runwide.cli import wire
+    from runwide.cli import sizing, sources, wire
 
     wire.check_python(pickled_by)
     if function_reference is not None:
@@ -135,9 +149,10 @@ def scatter_command(
         text=function_base64,
         constants=wire.constants(constants_json, typed),
     )
-    items = inputs.items(text=items_json, file=items_file)
-    reference = jobs.scatter_pickled(pickled, items, store=store, shards=shards, name=name)
-    count = min(shards, len(items))
+    items = sources.items_from(items_from) if items_from else inputs.items(text=items_json, file=items_file)
+    wanted = sizing.shards_of(shards, partial(pickle.loads, pickled), items)
+    reference = jobs.scatter_pickled(pickled, items, store=store, shards=wanted, name=name)
+    count = min(wanted, len(items))
     files.write(job_out, reference)
     files.write(shards_out, json.dumps([str(index) for index in range(count)]))
     click.echo(reference)
@@ -198,6 +213,17 @@ def shard_command(
     default="raise",
     help="Whether failed items fail this command.",
 )
+@click.option(
+    "--min-success",
+    type=click.FloatRange(0, 1),
+    default=1.0,
+    help="Share of the items that must have succeeded, with --on-error raise; 1 for all.",
+)
+@click.option(
+    "--dataset-out",
+    type=click.Path(path_type=Path),
+    help="Write the results there as JSON lines, one a line; null stands for a failed item.",
+)
 def gather_command(
     job: str,
     *,
@@ -206,6 +232,8 @@ def gather_command(
     report_out: Path | None,
     metrics_out: Path | None,
     on_error: str,
+    min_success: float,
+    dataset_out: Path | None,
 ) -> None:
     """Check that every item has ended exactly once, write the result's manifest, print its reference.
 
@@ -215,13 +243,15 @@ def gather_command(
     reference = jobs.finish(job, shards)
     count, failed = jobs.failures(reference)
     report.outputs(job, report_out=report_out, metrics_out=metrics_out)
-    if on_error == "raise":
+    if on_error == "raise" and count - len(failed) < min_success * count:
         _complain(
             count,
             failed,
             uri=reference,
             hint="the others are finished: runwide gather --on-error return, then runwide.load(…, on_error='return')",
         )
+    if dataset_out is not None:
+        files.write(dataset_out, "".join(map(_line, jobs.load(reference, on_error="return"))))
     files.write(result_out, reference)
     click.echo(reference)
 
@@ -308,6 +338,18 @@ def clean_command(job: str, *, older_than: str | None, yes: bool) -> None:
         click.echo("nothing is that old")
 
 
+def _line(result: Any) -> str:
+    from runwide.records import Failure
+
+    try:
+        return json.dumps(None if isinstance(result, Failure) else result) + "\n"
+    except (TypeError, ValueError) as error:
+        raise InputError(
+            f"a {type(result).__name__} is not JSON: {error}",
+            hint="return plain data from the function, or leave out the dataset and use runwide.load",
+        ) from error
+
+
 def _print_result(result: Any, failed: list[Failure]) -> None:
     from runwide.records import Failure
 
@@ -329,4 +371,3 @@ def _complain(count: int, failed: list[Failure], *, uri: str | None = None, hint
         raise TasksFailed(
             f"{len(failed)} of {count} items failed: {named}", failures=failed, uri=uri, hint=hint
         )
-

@@ -169,11 +169,11 @@ def test_what_cannot_be_meant_is_refused_when_compiling(args, options, error, me
 
 def test_a_parameter_of_another_type_is_refused():
     with pytest.raises(
-        InputError, match="items is a String of the pipeline, not a list; annotate it as list"
+        InputError, match="items is a Integer of the pipeline, not a list; annotate it as list"
     ):
 
         @dsl.pipeline(name="wrong")
-        def wrong(items: str):
+        def wrong(items: int):
             fan_out(abs, items, components=2, store=STORE)
 
 
@@ -208,3 +208,90 @@ def test_compiling_needs_no_client_of_google():
         "sys.exit('google.cloud.storage' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def executors(spec: dict) -> dict:
+    return {name: one["container"] for name, one in spec["deploymentSpec"]["executors"].items()}
+
+
+def test_items_are_a_uri_a_text_of_the_pipeline_or_an_artifact(tmp_path):
+    @dsl.component(base_image="python:3.11")
+    def make(out: dsl.Output[dsl.Dataset]):
+        pass
+
+    @dsl.pipeline(name="sources")
+    def sources(where: str):
+        fan_out(abs, "gs://bucket/day/*.parquet", components=2, store=STORE)
+        fan_out(abs, where, components=2, store=STORE)
+        fan_out(abs, make().outputs["out"], components="auto", store=STORE)
+
+    spec, _ = compiled(tmp_path, sources)
+    scatters = [
+        one["args"] for one in executors(spec).values() if one.get("command") == ["runwide", "scatter"]
+    ]
+    assert len(scatters) == 3
+    assert all("--items-from" in args for args in scatters)
+    assert any("{{$.inputs.artifacts['items'].uri}}" in args for args in scatters)
+
+
+def test_what_a_shard_asks_for_is_in_the_spec(tmp_path):
+    pipeline = pipeline_of(
+        abs, "items", components=2, store=STORE,
+        cpu="8", memory="32G", accelerator=("NVIDIA_L4", 1), shard_retries=2,
+    )  # fmt: skip
+    spec, _ = compiled(tmp_path, pipeline)
+    (resources,) = [one["resources"] for one in executors(spec).values() if "resources" in one]
+    assert resources["resourceCpuLimit"] == "8"
+    assert resources["resourceMemoryLimit"] == "32G"
+    assert resources["accelerator"]["resourceType"] == "NVIDIA_L4"
+    assert resources["accelerator"]["resourceCount"] == "1"
+    retries = [
+        task["retryPolicy"]["maxRetryCount"]
+        for component in spec["components"].values()
+        for task in component.get("dag", {}).get("tasks", {}).values()
+        if "retryPolicy" in task
+    ]
+    assert retries == [2]
+
+
+def test_a_shard_can_be_made_another_step(tmp_path):
+    def as_custom_job(shard):
+        assert set(shard.component_spec.inputs) == {"job", "index"}
+
+        @dsl.container_component
+        def custom(job: str, index: str, manifest: dsl.OutputPath(str)):
+            return dsl.ContainerSpec(
+                image="launcher:1", command=["launch", "--spot"], args=[job, index, manifest]
+            )
+
+        return custom
+
+    spec, _ = compiled(tmp_path, pipeline_of(abs, "items", components=2, store=STORE, as_step=as_custom_job))
+    assert [one["image"] for one in executors(spec).values()].count("launcher:1") == 1
+    assert ["runwide", "shard"] not in [one["command"] for one in executors(spec).values()]
+
+
+def test_results_can_be_a_dataset_as_well(tmp_path):
+    @dsl.component(base_image="python:3.11")
+    def use(data: dsl.Input[dsl.Dataset], result: str):
+        pass
+
+    @dsl.pipeline(name="with-dataset")
+    def with_dataset():
+        task = fan_out(abs, [1], components=2, store=STORE, dataset=True, min_success=0.9)
+        use(data=task.outputs["dataset"], result=task.outputs["result"])
+
+    spec, _ = compiled(tmp_path, with_dataset)
+    (gather,) = [
+        one["args"] for one in executors(spec).values() if one.get("command") == ["runwide", "gather"]
+    ]
+    assert gather[gather.index("--dataset-out") + 1] == "{{$.outputs.artifacts['dataset'].path}}"
+    assert gather[-2:] == ["--min-success", "0.9"]
+
+
+@pytest.mark.parametrize(
+    "option", [{"cpu": "many"}, {"memory": "32 gigabytes"}, {"shard_retries": -1}, {"min_success": 2}]
+)
+def test_resources_that_cannot_be_meant_are_refused(option):
+    with pytest.raises(InputError, match="cannot be meant"):
+        pipeline_of(abs, "items", components=2, store=STORE, **option)

@@ -1,0 +1,93 @@
+"""How many components a job should have, by the time that its items take."""
+
+from __future__ import annotations
+
+import time
+from math import ceil
+from typing import TYPE_CHECKING, Any
+
+from runwide.errors import InputError
+from runwide.log import Log
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+log = Log("job")
+
+AUTO = "auto"
+_WORTH = 600.0
+"""Seconds of work that are worth a component: a machine takes two or three minutes to start on Vertex."""
+
+_MOST = 20
+"""Components at once; the quotas of CPUs that projects begin with are 20 to 42 ("Quotas and limits" of Vertex AI)."""
+
+_SAMPLE_SECONDS = 20.0
+_SAMPLE_ITEMS = 16
+
+
+def components_for(seconds: float, *, items: int, workers: int) -> int:
+    """How many components some work is worth.
+
+    Args:
+        seconds: Time of one item on one core.
+        items: How many there are.
+        workers: How many run at the same time in a component.
+
+    Example:
+        >>> components_for(0.01, items=1000, workers=2), components_for(60, items=1000, workers=2)
+        (1, 20)
+        >>> components_for(6, items=1000, workers=2), components_for(3600, items=3, workers=2)
+        (5, 3)
+    """
+    return max(1, min(items, _MOST, ceil(seconds * items / workers / _WORTH)))
+
+
+def shards_of(text: str, function: Callable[[], Callable[[Any], Any]], items: Sequence[Any]) -> int:
+    """The number of shards that ``--shards`` means.
+
+    With ``auto`` the function runs here over some items, spread over all of them, for 20 seconds at most. So it runs
+    twice for these: it must not mind.
+
+    Args:
+        text: A number, or ``auto``.
+        function: Loads the function.
+        items: All items.
+
+    Raises:
+        InputError: It is neither.
+    """
+    if text == AUTO:
+        return _measured(function(), items)
+    if not text.isdigit() or int(text) < 1:
+        raise InputError(f"--shards {text} cannot be meant", hint="give a number of 1 or more, or auto")
+    return int(text)
+
+
+def _measured(function: Callable[[Any], Any], items: Sequence[Any]) -> int:
+    from runwide.host import cores
+    from runwide.pool import imap_unordered
+
+    workers = cores().count
+    step = max(1, len(items) // _SAMPLE_ITEMS)
+    sample = items[::step][:_SAMPLE_ITEMS]
+    began, done, seconds = time.monotonic(), 0, 0.0
+    results = imap_unordered(function, sample, timeout=_SAMPLE_SECONDS, on_error="return", progress=False)
+    for _ in results:
+        done, seconds = done + 1, time.monotonic() - began
+        if seconds > _SAMPLE_SECONDS:
+            break
+    close = getattr(results, "close", None)
+    if close is not None:
+        close()
+    busy = min(workers, len(sample))
+    each = seconds * busy / max(1, done)
+    count = components_for(each, items=len(items), workers=workers)
+    log.info(
+        "shards.chosen",
+        shards=count,
+        items=len(items),
+        sampled=done,
+        seconds_each=round(each, 4),
+        workers=workers,
+    )
+    return count

@@ -1,0 +1,130 @@
+"""Where the items of a fan-out come from, and how many components they are worth."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+import runwide
+from runwide.cli import sizing
+from runwide.cli.sources import items_from
+from runwide.errors import InputError, NoItems, ObjectNotFound
+from runwide.job import finish
+from runwide.spill import open_store
+
+ROWS = [{"country": "fr", "days": 7}, {"country": "de", "days": 14}]
+TEXTS = [{name: str(value) for name, value in row.items()} for row in ROWS]
+
+
+def parquet(path):
+    import pyarrow as pa
+    from pyarrow import parquet
+
+    parquet.write_table(pa.Table.from_pylist(ROWS), path)
+
+
+def written(path, text: str) -> str:
+    path.write_text(text, encoding="utf-8")
+    return str(path)
+
+
+@pytest.mark.parametrize("ending", [".jsonl", ".ndjson", ""])
+def test_json_lines_are_one_item_each(tmp_path, ending):
+    text = "\n".join(json.dumps(row) for row in ROWS) + "\n\n"
+    assert items_from(written(tmp_path / f"rows{ending}", text)) == ROWS
+
+
+@pytest.mark.parametrize("ending", [".json", ""])
+def test_a_json_list_is_the_items(tmp_path, ending):
+    assert items_from(written(tmp_path / f"rows{ending}", json.dumps(ROWS))) == ROWS
+
+
+@pytest.mark.parametrize("ending", [".csv", ".CSV", ""])
+def test_rows_of_csv_are_dicts_of_texts(tmp_path, ending):
+    assert items_from(written(tmp_path / f"rows{ending}", '\ufeffcountry,days\nfr,7\n"de",14\n')) == TEXTS
+
+
+@pytest.mark.parametrize("ending", [".parquet", ""])
+def test_rows_of_parquet_are_dicts(tmp_path, ending):
+    parquet(tmp_path / f"rows{ending}")
+    assert items_from(str(tmp_path / f"rows{ending}")) == ROWS
+
+
+def test_files_that_match_are_items_by_their_uris(tmp_path):
+    for name in ("day/b.parquet", "day/a.parquet", "day/c.csv", "day/deep/d.parquet", "other/e.parquet"):
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    assert items_from(f"{tmp_path}/day/*.parquet") == [
+        f"{tmp_path}/day/a.parquet",
+        f"{tmp_path}/day/b.parquet",
+    ]
+    assert items_from(f"file://{tmp_path}/*/[ad]*.parquet") == [f"file://{tmp_path}/day/a.parquet"]
+
+
+@pytest.mark.gcs
+def test_a_bucket_is_read_as_a_folder_is(gcs):
+    with open_store(gcs) as store:
+        store.create("day/1.csv", b"x\n1\n")
+        store.create("day/2.csv", b"x\n2\n")
+    assert items_from(f"{gcs}/day/*.csv") == [f"{gcs}/day/1.csv", f"{gcs}/day/2.csv"]
+    assert items_from(f"{gcs}/day/2.csv") == [{"x": "2"}]
+
+
+def test_results_of_another_job_are_items_with_their_types(tmp_path):
+    job = runwide.scatter(lambda x: (x, {x}), [1, 2], store=str(tmp_path), shards=1)
+    runwide.shard(job, 0, workers=1)
+    assert items_from(finish(job)) == [(1, {1}), (2, {2})]
+    with pytest.raises(InputError, match="not the reference of results"):
+        items_from(job)
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "error", "message"),
+    [
+        ("empty.jsonl", "", NoItems, "there are no items"),
+        ("bad.jsonl", "1\n{", InputError, "line 2 is not JSON"),
+        ("bad.json", '{"a": 1}', InputError, "JSON, and no list"),
+        ("bad.json", "[", InputError, "cannot be read as json"),
+        ("bad.csv", 'a,b\n"x', InputError, "cannot be read as csv"),
+        ("bad.parquet", "PAR1", InputError, "cannot be read as parquet"),
+    ],
+)
+def test_a_file_that_is_not_what_it_should_be_is_named(tmp_path, name, text, error, message):
+    with pytest.raises(error, match=message) as caught:
+        items_from(written(tmp_path / name, text))
+    assert name in str(caught.value)
+
+
+def test_what_is_not_there_is_told(tmp_path):
+    with pytest.raises(ObjectNotFound):
+        items_from(f"{tmp_path}/none.csv")
+    with pytest.raises(NoItems, match="there are no items"):
+        items_from(f"{tmp_path}/*.csv")
+    with pytest.raises(InputError, match="is not the URI of items"):
+        items_from("rows.csv")
+
+
+def test_quick_items_are_worth_one_component_and_slow_ones_more():
+    assert sizing.shards_of("auto", lambda: abs, list(range(1000))) == 1
+    assert sizing.components_for(30.0, items=1000, workers=4) == 13
+    assert sizing.components_for(3600.0, items=1000, workers=4) == 20
+    assert sizing.components_for(0.0, items=1, workers=4) == 1
+
+
+def test_a_sample_that_is_too_slow_ends_and_counts(monkeypatch):
+    monkeypatch.setattr(sizing, "_SAMPLE_SECONDS", 0.5)
+
+    def slow(x):
+        import time
+
+        time.sleep(30)
+
+    assert sizing.shards_of("auto", lambda: slow, list(range(100_000))) == 20
+
+
+@pytest.mark.parametrize("text", ["0", "-1", "many", "1.5", ""])
+def test_a_number_of_shards_that_cannot_be_meant_is_refused(text):
+    with pytest.raises(InputError, match="cannot be meant"):
+        sizing.shards_of(text, lambda: abs, [1])
