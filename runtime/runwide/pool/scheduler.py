@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from runwide.errors import PoolClosed, Preempted, WorkerDied
 from runwide.log import Log
-from runwide.pool import failures, outbox, policy, reporting, transfer, worker
+from runwide.pool import arrivals, failures, outbox, policy, transfer, worker
 from runwide.pool.crew import Crew, Timing
 from runwide.pool.dispatch import Dispatcher
 from runwide.pool.memory_watch import MemoryWatch
@@ -23,7 +23,6 @@ from runwide.pool.output import Output
 from runwide.pool.policy import Cause
 from runwide.pool.reporting import Reporter
 from runwide.pool.slot import SlotOptions, split
-from runwide.records import Failure, FailureKind
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -252,48 +251,11 @@ class Scheduler:
         failed: dict[int, End] = {}
         if not transfer.only_values(entries):
             chunk.payload += transfer.payload_size(entries)
-            failed = self._deliver(chunk, first, entries, transfer.open_mapping(path))
+            failed = arrivals.deliver(chunk, first, entries, transfer.open_mapping(path))
         elif not chunk.call.over:
             chunk.call.sink.values(chunk.tasks.first + first, entries)
         if self._reporter is not None and report is not None:
             self._reporter.attempts(slot, chunk, entries, report, first=first, failed=failed)
-
-    def _deliver(
-        self, chunk: Chunk, first: int, entries: list[Any], mapping: memoryview | None
-    ) -> dict[int, End]:
-        """Hand results to their call; returns those that are no values, by position in the chunk."""
-        if chunk.call.over:
-            return {}
-        failed = {}
-        for position, entry in enumerate(entries, first):
-            end = self._on_entry(chunk, position, entry, mapping)
-            if end is not None:
-                failed[position] = end
-        return failed
-
-    def _on_entry(self, chunk: Chunk, position: int, entry: Any, mapping: memoryview | None) -> End | None:
-        index, charges = chunk.tasks.first + position, chunk.tasks.charges.started()
-        if type(entry) is tuple and entry[0] == transfer.FAILED:
-            return self._on_failure(chunk, position, failures.of_entry(entry, index, charges))
-        try:
-            value = transfer.load(entry, mapping)
-        except BaseException as error:
-            failure = failures.of_result(error, index, charges)
-            chunk.call.sink.failure(failure)
-            return reporting.of_failure(failure, again=False)
-        chunk.call.sink.values(index, [value])
-        return None
-
-    def _on_failure(self, chunk: Chunk, position: int, failure: Failure) -> End:
-        charges = chunk.tasks.charges.started().raised()
-        retryable = failure.kind is FailureKind.EXCEPTION and not isinstance(failure.exception, WorkerDied)
-        if retryable and chunk.call.budget.allows(charges):
-            task = chunk.tasks.part(position, position + 1)
-            task.charges = charges
-            chunk.call.again.append(task)
-            return reporting.of_failure(failure, again=True)
-        chunk.call.sink.failure(failure)
-        return reporting.of_failure(failure, again=False)
 
     def _on_done(self, slot: Slot, seconds: float) -> None:
         chunk = slot.chunks.popleft()

@@ -1,0 +1,61 @@
+"""What came of a chunk's tasks, handed to their call: values, failures, and tasks that are tried again."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from runwide.errors import WorkerDied
+from runwide.pool import failures, reporting, transfer
+from runwide.records import Failure, FailureKind
+
+if TYPE_CHECKING:
+    from runwide.pool.reporting import End
+    from runwide.pool.slot import Chunk
+
+
+def deliver(chunk: Chunk, first: int, entries: list[Any], mapping: memoryview | None) -> dict[int, End]:
+    """Hand results to their call; each is loaded apart, so that one that cannot be fails alone.
+
+    Args:
+        chunk: Whose tasks they were.
+        first: Position of the first of them in the chunk.
+        entries: What came.
+        mapping: The payload file that came with them.
+
+    Returns:
+        Those that are no values, by position in the chunk.
+    """
+    if chunk.call.over:
+        return {}
+    failed = {}
+    for position, entry in enumerate(entries, first):
+        end = _end(chunk, position, entry, mapping)
+        if end is not None:
+            failed[position] = end
+    return failed
+
+
+def _end(chunk: Chunk, position: int, entry: Any, mapping: memoryview | None) -> End | None:
+    index, charges = chunk.tasks.first + position, chunk.tasks.charges.started()
+    if type(entry) is tuple and entry[0] == transfer.FAILED:
+        return _fail(chunk, position, failures.of_entry(entry, index, charges))
+    try:
+        value = transfer.load(entry, mapping)
+    except BaseException as error:
+        failure = failures.of_result(error, index, charges)
+        chunk.call.sink.failure(failure)
+        return reporting.of_failure(failure, again=False)
+    chunk.call.sink.values(index, [value])
+    return None
+
+
+def _fail(chunk: Chunk, position: int, failure: Failure) -> End:
+    charges = chunk.tasks.charges.started().raised()
+    retryable = failure.kind is FailureKind.EXCEPTION and not isinstance(failure.exception, WorkerDied)
+    if retryable and chunk.call.budget.allows(charges):
+        task = chunk.tasks.part(position, position + 1)
+        task.charges = charges
+        chunk.call.again.append(task)
+        return reporting.of_failure(failure, again=True)
+    chunk.call.sink.failure(failure)
+    return reporting.of_failure(failure, again=False)
