@@ -52,14 +52,15 @@ class GcsStore(Store):
     def create(self, name: str, data: Buffer | Sequence[Buffer]) -> None:  # noqa: D102 - see Store
         key, parts = self._key(name), views(data)
         about = {"name": key, "crc32c": _crc32c(parts)}
+        creation = _Creation(self._bucket, key, about, parts)
         with mapped(self.child_uri(name), writing=True):
             try:
-                attempt(lambda: _upload(self._bucket, about, parts), uri=self.child_uri(name))
+                found = attempt(creation, uri=self.child_uri(name))
             except exceptions().PreconditionFailed:
-                # Ours, if an earlier attempt was stored and only its answer was lost.
                 found = attempt(lambda: _stat(self._bucket, key), uri=self.child_uri(name))
-                if not _same(found, parts):
-                    raise ObjectExists("other bytes are there already", uri=self.child_uri(name)) from None
+            # Ours, if an earlier attempt was stored and only its answer was lost.
+            if found is not None and not _same(found, parts):
+                raise ObjectExists("other bytes are there already", uri=self.child_uri(name))
 
     def read(self, name: str, *, start: int = 0, length: int | None = None) -> bytearray:  # noqa: D102 - see Store
         key, uri = self._key(name), self.child_uri(name)
@@ -91,6 +92,32 @@ class GcsStore(Store):
 
     def _key(self, name: str) -> str:
         return self._prefix + checked(name, self.uri)
+
+
+class _Creation:
+    """Creates an object, in as many attempts as it takes; returns what is there already, if anything is.
+
+    A second attempt looks first: a server may refuse an upload before it has read it and then reset the connection, and
+    whoever is still writing sees the reset and never the refusal. Nor is what was stored sent again.
+    """
+
+    def __init__(self, bucket: str, key: str, about: dict[str, str], parts: Sequence[memoryview]) -> None:
+        self._bucket = bucket
+        self._key = key
+        self._about = about
+        self._parts = parts
+        self._tried = False
+
+    def __call__(self) -> dict[str, Any] | None:
+        """One attempt."""
+        if self._tried:
+            with suppress(
+                exceptions().NotFound, exceptions().Forbidden
+            ):  # who may write may not read everywhere
+                return _stat(self._bucket, self._key)
+        self._tried = True
+        _upload(self._bucket, self._about, self._parts)
+        return None
 
 
 def _upload(bucket: str, about: dict[str, str], parts: Sequence[memoryview]) -> None:

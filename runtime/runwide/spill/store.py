@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 
     from runwide.spill.buffers import Buffer
 
+_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:")
 PARTIAL = ".partial-"  # what a local store calls files that are not yet objects
 
 
@@ -141,6 +143,11 @@ def open_store(uri: str) -> Store:
             f"{uri!r} is not the URI of a store", hint="give gs://bucket/prefix or a directory"
         )
     if not found:
+        if _SCHEME.match(uri):
+            raise BadReference(
+                f"{uri!r} has a scheme and not two slashes behind it",
+                hint="give gs://bucket/prefix; a folder of such a name is ./NAME",
+            )
         scheme, rest = "file", uri
     elif scheme == "file":
         rest = _path_of(rest, uri)

@@ -25,6 +25,7 @@ class Kind(enum.Enum):
     """What happens to a request."""
 
     STATUS = "the proxy answers with a status of its own; the server never sees the request"
+    REFUSED_EARLY = "the proxy answers with a status of its own, reads no body and resets the connection"
     RESET_BEFORE = "the connection is reset before the request is read to its end"
     RESET_UPLOAD = "the connection is reset in the middle of the request's body"
     RESET_DOWNLOAD = "the connection is reset in the middle of the answer's body"
@@ -45,7 +46,7 @@ class Fault:
         contains: Text in their path, with its percent signs, empty for any.
         skip: How many of them pass before.
         times: How many are spoiled.
-        status: For `Kind.STATUS`.
+        status: For `Kind.STATUS` and `Kind.REFUSED_EARLY`.
         seconds: For `Kind.STALL`.
     """
 
@@ -189,11 +190,11 @@ class Proxy:
     def _spoil(self, client: socket.socket, request: _Message, fault: Fault) -> bool:
         if fault.kind is Kind.STATUS:
             _drain(client, request)
-            body = b'{"error": {"message": "spoiled by the proxy"}}'
-            head = f"HTTP/1.1 {fault.status} Spoiled\r\ncontent-type: application/json\r\ncontent-length: {len(body)}"
-            client.sendall(head.encode() + b"\r\n\r\n" + body)
+            _refuse(client, fault.status)
             return True
-        if fault.kind is Kind.STALL:
+        if fault.kind is Kind.REFUSED_EARLY:
+            _refuse(client, fault.status)
+        elif fault.kind is Kind.STALL:
             time.sleep(fault.seconds)
         elif fault.kind is Kind.RESET_UPLOAD:
             client.recv(max(1, (request.length - len(request.body)) // 2))
@@ -234,6 +235,12 @@ def _rest(connection: socket.socket, message: _Message) -> Iterator[bytes]:
 def _drain(connection: socket.socket, message: _Message) -> None:
     for _ in _rest(connection, message):
         pass
+
+
+def _refuse(connection: socket.socket, status: int) -> None:
+    body = b'{"error": {"message": "spoiled by the proxy"}}'
+    head = f"HTTP/1.1 {status} Spoiled\r\ncontent-type: application/json\r\ncontent-length: {len(body)}"
+    connection.sendall(head.encode() + b"\r\n\r\n" + body)
 
 
 def _pass(request: _Message, client: socket.socket, server: socket.socket) -> None:

@@ -130,10 +130,28 @@ def test_a_folder_is_not_an_object(tmp_path):
         store.read("a")
 
 
-@pytest.mark.parametrize("uri", ["", "file://relative", "s3://bucket/x", "gs://", "memory://", "a\0b"])
+@pytest.mark.parametrize(
+    "uri",
+    [
+        "",
+        "file://relative",
+        "s3://bucket/x",
+        "gs://",
+        "gs:/bucket/x",
+        "gs:bucket",
+        "file:/x",
+        "memory://",
+        "a\0b",
+    ],
+)
 def test_what_is_no_store_is_refused(uri):
     with pytest.raises(BadReference):
         open_store(uri)
+
+
+def test_a_folder_whose_name_looks_like_a_scheme_is_given_with_a_dot(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert open_store("./gs:").uri == f"{tmp_path}/gs:"
 
 
 def test_a_path_a_relative_path_and_a_file_uri_are_one_store(tmp_path, monkeypatch):
