@@ -28,14 +28,13 @@ FIRST_LINE = "import time; print(time.time(), flush=True)"
 
 # Compiles a lightweight component in the image itself, and prints the command that an engine would start.
 _COMPILE = """
-import json, sys, tempfile, yaml
+import json, yaml
 from kfp import compiler, dsl
 
 def first_line():
     import time
     print(time.time(), flush=True)
 
-source = tempfile.NamedTemporaryFile("w", suffix=".py")
 found = {}
 for name, install in (("with", True), ("without", False)):
     component = dsl.component(first_line, base_image="image", install_kfp_package=install)
@@ -100,9 +99,11 @@ def seconds(way: Way, run: int, store: Path) -> float:
 
 def ways(image: str, base: str, origin: str, job: str, store: Path) -> list[Way]:
     """The ways that are compared, bare Python first."""
+    (store / "compile.py").write_text(_COMPILE)
     compiled = json.loads(
         docker(
-            "run", "--rm", "--network", "none", image, "env", "-u", "_KFP_RUNTIME", "python3", "-c", _COMPILE
+            *("run", "--rm", "--network", "none", "--volume", f"{store}:/store:ro", image),
+            *("python3", "/store/compile.py"),
         )
     )
     lightweight = {
@@ -155,7 +156,7 @@ def make_origin(base: str) -> str:
     with tempfile.TemporaryDirectory() as context:
         command = ["docker", "build", "--quiet", "--tag", tag, "--file", "-", context]
         environment = {**os.environ, "DOCKER_BUILDKIT": "0"}
-        subprocess.run(command, input=recipe.encode(), check=True, stdout=subprocess.DEVNULL, env=environment)
+        subprocess.run(command, input=recipe.encode(), check=True, capture_output=True, env=environment)
     return tag
 
 
@@ -224,6 +225,7 @@ def main() -> int:
     origin = make_origin(base)
     with tempfile.TemporaryDirectory(prefix="runwide-measure-") as folder:
         store = Path(folder)
+        store.chmod(0o755)  # the image's user reads programs there
         listed = ways(asked.image, base, origin, make_job(asked.image, store, asked.runs + 1), store)
         measured: dict[str, list[float]] = {way.name: [] for way in listed}
         for run in range(asked.runs + 1):

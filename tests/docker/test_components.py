@@ -18,7 +18,12 @@ def kfp_in_containers(tmp_path):
 
     def init(**options):
         runner = local.DockerRunner(network_mode="none", user=f"{os.getuid()}:{os.getgid()}", **options)
-        local.init(runner=runner, pipeline_root=str(tmp_path), workspace_root=str(tmp_path), raise_on_error=True)
+        local.init(
+            runner=runner,
+            pipeline_root=str(tmp_path),
+            workspace_root=str(tmp_path / "workspace"),
+            raise_on_error=True,
+        )
 
     return init
 
@@ -39,6 +44,19 @@ def test_a_lightweight_component_runs_in_it(image, kfp_in_containers, install_kf
     kfp_in_containers()
     task = total(numbers=[1, 2, 3])
     assert task.outputs == {"Output": 14, "store": "written"}
+
+
+def test_kfp_loads_its_run_time_half_only_in_a_lightweight_component(image, kfp_in_containers):
+    from kfp import dsl
+
+    @dsl.component(base_image=image, install_kfp_package=False)
+    def loaded() -> list:
+        import sys
+
+        return [name for name in ("kfp.dsl", "kfp.client", "kubernetes") if name in sys.modules]
+
+    kfp_in_containers()
+    assert loaded().output == ["kfp.dsl"]
 
 
 def test_a_lightweight_component_brings_its_own_packages(image, kfp_in_containers, wheel):
