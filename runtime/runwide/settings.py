@@ -23,12 +23,14 @@ class Settings:
         image: ``RUNWIDE_IMAGE``: image of the components.
         store_deadline: ``RUNWIDE_STORE_DEADLINE``: how long a store that answered before may be away, in seconds.
         store_timeout: ``RUNWIDE_STORE_TIMEOUT``: how long a connection may be silent before it is given up, in seconds.
+        compression: ``RUNWIDE_COMPRESSION``: ``zstd`` to compress values of which a sample shows that it pays.
         storage_emulator: ``STORAGE_EMULATOR_HOST``: a Cloud Storage emulator, instead of Google's.
         signing_key: ``RUNWIDE_SIGNING_KEY``: vouches for what is found in a store.
         signing_key_file: ``RUNWIDE_SIGNING_KEY_FILE``: a file with it.
         signing_key_secret: ``RUNWIDE_SIGNING_KEY_SECRET``: its name in Secret Manager,
             ``projects/P/secrets/S/versions/V``.
         secret_endpoint: ``CLOUDSDK_API_ENDPOINT_OVERRIDES_SECRETMANAGER``: as gcloud understands it.
+        vertex_endpoint: ``CLOUDSDK_API_ENDPOINT_OVERRIDES_AIPLATFORM``: likewise.
         memory_guard: ``RUNWIDE_MEMORY_GUARD``: whether the largest worker is stopped near the memory limit: ``always``,
             ``never``, or ``auto`` for where one OOM kill would take the whole container.
         otel: ``RUNWIDE_OTEL``: ``1`` for OpenTelemetry spans and metrics.
@@ -42,11 +44,13 @@ class Settings:
     image: str | None = None
     store_deadline: int = 900
     store_timeout: int = 60
+    compression: str = "none"
     storage_emulator: str | None = None
     signing_key: str | None = field(default=None, repr=False)
     signing_key_file: str | None = None
     signing_key_secret: str | None = None
     secret_endpoint: str | None = None
+    vertex_endpoint: str | None = None
     memory_guard: str = "auto"
     otel: bool = False
     log_format: str = ""
@@ -71,10 +75,12 @@ def read() -> Settings:
         image=env.get("RUNWIDE_IMAGE") or None,
         store_deadline=_positive("RUNWIDE_STORE_DEADLINE") or 900,
         store_timeout=_positive("RUNWIDE_STORE_TIMEOUT") or 60,
+        compression=_one_of("RUNWIDE_COMPRESSION", ("none", "zstd")),
         storage_emulator=env.get("STORAGE_EMULATOR_HOST") or None,
         signing_key=env.get("RUNWIDE_SIGNING_KEY") or None,
         signing_key_file=env.get("RUNWIDE_SIGNING_KEY_FILE") or None,
         signing_key_secret=env.get("RUNWIDE_SIGNING_KEY_SECRET") or None,
+        vertex_endpoint=env.get("CLOUDSDK_API_ENDPOINT_OVERRIDES_AIPLATFORM") or None,
         secret_endpoint=env.get("CLOUDSDK_API_ENDPOINT_OVERRIDES_SECRETMANAGER") or None,
         memory_guard=_one_of("RUNWIDE_MEMORY_GUARD", ("auto", "always", "never")),
         otel=_one_of("RUNWIDE_OTEL", ("", "0", "1")) == "1",

@@ -17,7 +17,7 @@ from kfp import compiler, dsl
 from runwide.cli import cli
 from runwide.errors import InputError
 from runwide_components import base_image
-from runwide_components.cli import engine_from
+from runwide_components.cli import engine_from, estimated_requests
 
 pytestmark = pytest.mark.xdist_group("vertex")  # one process pays for the import of Google's client
 
@@ -84,7 +84,7 @@ def test_a_dry_run_says_what_would_be_submitted_and_stores_nothing(shop):
     assert re.search(r"components +4 of \S+, 3 at the same time", said)
     assert "Vertex('shop', 'europe-west1'), one pipeline run of 4 tasks" in said
     assert re.search(r"CPUs +8 in each", said)
-    assert "about 31 of the store, 1 submission" in said
+    assert "about 44 of the store, 1 submission" in said
     assert not (shop / "store").exists()
 
 
@@ -115,7 +115,10 @@ def test_a_grid_comes_from_a_json_file(shop):
 
 
 @pytest.mark.gcs
-def test_a_job_on_vertex_is_submitted_left_cancelled_and_taken_up(shop, vertex_server, gcs, tmp_path):
+def test_a_job_on_vertex_is_submitted_left_cancelled_and_taken_up(
+    shop, vertex_server, gcs, tmp_path, monkeypatch
+):
+    monkeypatch.setenv("CLOUDSDK_API_ENDPOINT_OVERRIDES_AIPLATFORM", vertex_server.url)
     (shop / "scores.py").write_text(
         "def score(x):\n"
         "    import time\n"
@@ -127,8 +130,7 @@ def test_a_job_on_vertex_is_submitted_left_cancelled_and_taken_up(shop, vertex_s
         "    return x\n"
     )
     engine = [
-        "--engine", "vertex", "--project", "shop", "--location", "europe-west1",
-        "--api-endpoint", vertex_server.url, "--pipeline-root", f"{gcs}/root",
+        "--engine", "vertex", "--project", "shop", "--location", "europe-west1", "--pipeline-root", f"{gcs}/root",
     ]  # fmt: skip
     (job,) = runwide(
         "submit", "scores:score", "items.jsonl", "--components", "2", "--store", f"{gcs}/jobs", *engine
@@ -145,6 +147,17 @@ def test_a_job_on_vertex_is_submitted_left_cancelled_and_taken_up(shop, vertex_s
     (result,) = runwide("wait", job, *engine).splitlines()
     assert runwide("results", result) == "1\n2\n3\n4\n"
     assert len(vertex_server.jobs) == 2
+
+
+@pytest.mark.gcs
+def test_the_estimate_of_requests_is_what_a_run_makes(gcs, gcs_server):
+    import runwide as rw
+
+    before = len(gcs_server.requests())
+    job = rw.scatter(abs, range(100), store=gcs, shards=6)
+    rw.gather(job, [rw.shard(job, index, workers=1) for index in range(6)])
+    made = len(gcs_server.requests()) - before
+    assert made == pytest.approx(estimated_requests(6), rel=0.25)
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from google.protobuf import json_format
 
+from runwide import settings
 from runwide.errors import EngineError, InputError, StepFailed
 from runwide.log import Log
 from runwide_components.engines import spec
@@ -71,7 +72,8 @@ class Vertex:
         encryption_key: Full name of a Cloud KMS key for what the run makes.
         poll: Seconds between two looks at a run, at first and at most.
         credentials: Credentials of google.auth; None for the default ones.
-        api_endpoint: Another address of the API, spoken to by REST; without credentials where that is not encrypted.
+        api_endpoint: Another address of the API, spoken to by REST, without credentials where that is not encrypted; None
+            for ``CLOUDSDK_API_ENDPOINT_OVERRIDES_AIPLATFORM``, as gcloud understands it, or the region's own.
 
     Raises:
         InputError: An option cannot be meant.
@@ -122,8 +124,8 @@ class Vertex:
         self.failure_policy = failure_policy
         self.encryption_key = encryption_key
         self.poll = (float(first), float(longest))
-        self.api_endpoint = api_endpoint
-        self.credentials = credentials or _none_in_clear(api_endpoint)
+        self.api_endpoint = api_endpoint or settings.read().vertex_endpoint
+        self.credentials = credentials or _none_in_clear(self.api_endpoint)
 
     def __repr__(self) -> str:
         return f"Vertex({self.project!r}, {self.location!r})"

@@ -3,6 +3,7 @@
 No annotations as strings here: kfp takes those of a pipeline as objects.
 """
 
+import platform
 from pathlib import Path
 
 import pytest
@@ -99,5 +100,11 @@ def test_all_options_of_a_fan_out_are_known_to_scatter(tmp_path):
 def test_the_image_is_that_of_this_release_or_of_the_environment(monkeypatch):
     monkeypatch.delenv("RUNWIDE_IMAGE", raising=False)
     assert base_image() == f"runwide:{__version__}"
+    minor = ".".join(platform.python_version_tuple()[:2]).replace(".", "")
+    assert base_image("shop").endswith(f"/shop/runwide/runwide:{__version__}-py{minor}")
+    assert base_image(python="3.13", version="2.0.0") == "runwide:2.0.0-py313"
+    with pytest.raises(InputError, match=r"no image with Python 3\.9"):
+        base_image("shop", python="3.9")
     monkeypatch.setenv("RUNWIDE_IMAGE", "registry/runwide@sha256:00")
+    assert base_image("shop", python="3.13") == "registry/runwide@sha256:00"
     assert base_image() == "registry/runwide@sha256:00"
