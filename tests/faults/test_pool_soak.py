@@ -10,6 +10,7 @@ import statistics
 import tempfile
 import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -62,8 +63,9 @@ class Killer(threading.Thread):
             # An interpreter that has not come up as a worker yet has no task to lose.
             named = [pid for pid in children(os.getpid()) if _comm(pid).startswith("runwide-w")]
             if named:
-                os.kill(self._random.choice(named), signal.SIGKILL)
-                self.kills += 1
+                with suppress(ProcessLookupError):  # it has ended meanwhile
+                    os.kill(self._random.choice(named), signal.SIGKILL)
+                    self.kills += 1
 
 
 def _comm(pid: int) -> str:
