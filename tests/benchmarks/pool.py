@@ -13,9 +13,8 @@ are runwide's median over that of the best peer, and over that of the best peer 
 What each peer is given:
 
 - workers: as many as `runwide.cores` counts. Pools are warm (every worker has run a task) but in ``closure`` and ``start``.
-- ``chunksize``: ``number / (4 * workers)`` for equal tasks, which is ``multiprocessing.Pool``'s own rule and was the
-  best of 1, 10, 100, 1000 and this; 1 for skewed tasks and for arrays. joblib gets it as ``batch_size``.
-  runwide is left to find its own.
+- ``chunksize``: ``number / (4 * workers)`` for equal tasks, which is ``multiprocessing.Pool``'s own rule; 1 for skewed
+  tasks and for arrays. joblib gets it as ``batch_size``. runwide is left to find its own.
 - ``closure``: forked pools (``multiprocessing.Pool``, ``concurrent.futures``, mpire, pebble) inherit the array
   through a global variable or ``shared_objects=``, at no cost; loky gets it through ``initializer=``, once per worker;
   joblib maps it from a file that it writes once; runwide gets a ``functools.partial``.
