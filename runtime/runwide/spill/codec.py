@@ -4,17 +4,17 @@ A frame, little-endian; every section but the lengths starts at a multiple of 64
 
     magic     8 bytes   89 52 57 46 0d 0a 1a 0a: a text-mode copy or a truncated one shows at once
     version   u16       1; a reader refuses a newer one
-    flags     u16       0; kept for compression
+    flags     u16       1: one zstd frame of all that follows the context; a reader refuses others
     context   u32       length of the context in bytes
     buffers   u32       number of buffers out of band
     reserved  u32       0
     pickle    u64       length of the pickle in bytes
-    lengths   u64 each  lengths of the buffers
+    lengths   u64 each  lengths of the buffers; with flag 1 also that of the zstd frame
     context             UTF-8: the job and the slot that this value belongs to
     pickle              pickle protocol 5
     buffers             as they were in memory
 
-The digest that names a frame covers all of it, header and padding included, so a valid frame of another
+The digest that names a frame covers all of it as it is stored, header and padding included, so a valid frame of another
 job or another slot cannot take its place.
 """
 
@@ -28,12 +28,14 @@ from typing import TYPE_CHECKING, Any
 
 from runwide.errors import DigestMismatch, FormatTooNew, FrameCorrupt
 from runwide.spill.buffers import Buffer, padding, sha256, size_of
+from runwide.spill.compression import compressed, expanded
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 MAGIC = b"\x89RWF\r\n\x1a\n"
 VERSION = 1
+ZSTD = 1  # flag
 _HEADER = struct.Struct("<8sHHIIIQ")
 _IN_BAND = 4096  # a smaller buffer costs more as a section of its own than it does copied into the pickle
 
@@ -73,9 +75,15 @@ def encode(value: Any, *, context: str) -> Encoded:
     """
     stream, buffers = _dumps(value)
     name = context.encode()
-    head = _HEADER.pack(MAGIC, VERSION, 0, len(name), len(buffers), 0, len(stream))
-    lengths = struct.pack(f"<{len(buffers)}Q", *(buffer.nbytes for buffer in buffers))
-    parts = tuple(_padded([head + lengths + name, stream, *buffers]))
+    sections = tuple(_padded([stream, *buffers]))
+    small = compressed(sections, size_of(sections))
+    lengths = [buffer.nbytes for buffer in buffers]
+    if small is not None:
+        sections = tuple(_padded([small]))
+        lengths.append(len(small))
+    flags = 0 if small is None else ZSTD
+    head = _HEADER.pack(MAGIC, VERSION, flags, len(name), len(buffers), 0, len(stream))
+    parts = (*_padded([head + struct.pack(f"<{len(lengths)}Q", *lengths) + name]), *sections)
     return Encoded(parts, size_of(parts), sha256(*parts))
 
 
@@ -157,25 +165,31 @@ def _sections(view: memoryview, uri: str | None) -> tuple[str, memoryview, list[
     """Take a frame apart: context, pickle and buffers, each inside the frame and all of it used."""
     if view.nbytes < _HEADER.size or view[:8] != MAGIC:
         raise FrameCorrupt("these bytes are not a value written by runwide", uri=uri)
-    _, version, _, context, count, _, stream = _HEADER.unpack_from(view)
-    if version > VERSION:
+    _, version, flags, context, count, _, stream = _HEADER.unpack_from(view)
+    if version > VERSION or flags & ~ZSTD:
         raise FormatTooNew(
-            f"the value has format {version}, this runwide reads up to {VERSION}",
+            f"the value has format {version}.{flags}, this runwide reads up to {VERSION}.{ZSTD}",
             uri=uri,
             hint="upgrade runwide",
         )
-    start = _HEADER.size + 8 * count
+    known = count + bool(flags & ZSTD)
+    start = _HEADER.size + 8 * known
     if start + context > view.nbytes:
         raise FrameCorrupt("the value's header is longer than the value", uri=uri)
-    lengths = struct.unpack_from(f"<{count}Q", view, _HEADER.size)
-    sections = list(_cut(view, start + context, [stream, *lengths], uri))
-    return str(view[start : start + context], "utf-8", "replace"), sections[0], sections[1:]
+    lengths = [stream, *struct.unpack_from(f"<{known}Q", view, _HEADER.size)]
+    name = str(view[start : start + context], "utf-8", "replace")
+    rest = view[start + context + -(start + context) % 64 :]
+    if flags & ZSTD:
+        (small,) = _cut(rest, [lengths.pop()], uri)
+        rest = memoryview(expanded(small, sum(length + -length % 64 for length in lengths), uri=uri))
+    sections = list(_cut(rest, lengths, uri))
+    return name, sections[0], sections[1:]
 
 
-def _cut(view: memoryview, offset: int, lengths: list[int], uri: str | None) -> Iterator[memoryview]:
+def _cut(view: memoryview, lengths: list[int], uri: str | None) -> Iterator[memoryview]:
+    offset = 0
     for length in lengths:
-        offset += -offset % 64
         yield view[offset : offset + length]
-        offset += length
-    if offset + (-offset % 64) != view.nbytes:
+        offset += length + -length % 64
+    if offset != view.nbytes:
         raise FrameCorrupt("the value's lengths do not add up", uri=uri)

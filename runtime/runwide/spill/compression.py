@@ -1,0 +1,104 @@
+"""zstd, where it is asked for and a sample shows that it pays; the one door to zstandard."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from runwide import settings
+from runwide.errors import EnvironmentMismatch, FrameCorrupt, InputError
+from runwide.spill.buffers import pieces, views
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from runwide.spill.buffers import Buffer
+
+_LEAST = 16 << 10  # bytes; below, a request costs more than its bytes
+_SAMPLE, _SAMPLES = 16 << 10, 4  # bytes of each sample, and their number
+_PAYS = 0.7  # of the size: then a core at 400 MB/s saves more than it takes, on a network of up to 1 Gbit/s for each core
+_PIECE = 1 << 20
+_LEVEL = 1
+
+
+def compressed(parts: Sequence[Buffer], size: int) -> bytes | None:
+    """The parts as one zstd frame; None where that is not asked for, or would not pay.
+
+    Args:
+        parts: Bytes, in order.
+        size: Their total.
+
+    Raises:
+        InputError: ``RUNWIDE_COMPRESSION=zstd`` is set, and zstandard is not installed.
+    """
+    if size < _LEAST or settings.read().compression != "zstd":
+        return None
+    try:
+        import zstandard
+    except ImportError as error:
+        raise InputError(
+            "RUNWIDE_COMPRESSION=zstd is set, and zstandard is not installed",
+            hint="pip install 'runwide[zstd]', here and in the image of the components",
+        ) from error
+    compressor = zstandard.ZstdCompressor(level=_LEVEL)
+    flat = views(list(parts))
+    sample = b"".join(samples(flat, size))
+    if len(compressor.compress(sample)) > _PAYS * len(sample):
+        return None
+    stream = compressor.compressobj(size=size)
+    found = [stream.compress(piece) for piece in pieces(flat, _PIECE)]
+    return b"".join([*found, stream.flush()])
+
+
+def samples(parts: Sequence[memoryview], size: int) -> list[memoryview]:
+    """A few short pieces, spread evenly over the parts.
+
+    Example:
+        >>> [len(piece) for piece in samples([memoryview(bytes(1 << 20))], 1 << 20)]
+        [16384, 16384, 16384, 16384]
+    """
+    starts = [number * max(0, size - _SAMPLE) // (_SAMPLES - 1) for number in range(_SAMPLES)]
+    found, begin = [], 0
+    for part in parts:
+        stop = begin + part.nbytes
+        found += [part[start - begin :][:_SAMPLE] for start in starts if begin <= start < stop]
+        begin = stop
+    return found
+
+
+def expanded(data: memoryview, size: int, *, uri: str | None = None) -> bytearray:
+    """The bytes of a zstd frame, of which there are as many as the verified header of the value says.
+
+    Never more memory is taken than that, whatever the compressed bytes would give.
+
+    Raises:
+        EnvironmentMismatch: zstandard is not installed here.
+        FrameCorrupt: They are fewer or more, or this is no zstd frame.
+    """
+    try:
+        import zstandard
+    except ImportError as error:
+        raise EnvironmentMismatch(
+            "the value is compressed with zstd, and zstandard is not installed here",
+            uri=uri,
+            hint="install runwide[zstd] here, or unset RUNWIDE_COMPRESSION where the value is made",
+        ) from error
+    try:
+        with zstandard.ZstdDecompressor().stream_reader(data) as reader:
+            content = _exactly(reader, size)
+    except (zstandard.ZstdError, MemoryError, OverflowError) as error:
+        raise FrameCorrupt(f"the value cannot be decompressed ({error})", uri=uri) from error
+    if content is None:
+        raise FrameCorrupt(f"the value does not decompress to the {size} bytes that it promises", uri=uri)
+    return content
+
+
+def _exactly(reader: Any, size: int) -> bytearray | None:
+    content = bytearray(size)
+    view = memoryview(content)
+    done = 0
+    while done < size:
+        count = reader.readinto(view[done:])
+        if not count:
+            return None
+        done += count
+    return None if reader.read(1) else content
