@@ -58,5 +58,6 @@ def _handled(handler: Callable[..., None]) -> Iterator[None]:
     try:
         yield
     finally:
-        if threading.current_thread() is threading.main_thread():  # else the garbage collector closes an iterator
+        # elsewhere it is the garbage collector that closes an iterator
+        if threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGTERM, before)
