@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from runwide.pool import Executor, amap, imap, imap_unordered, register_joblib
     from runwide.records import Failure
     from runwide.report.report import Recording, report
+    from runwide.spill.file import File
     from runwide.surface import Pool, map
 
 _HOME = {
@@ -30,6 +31,7 @@ _HOME = {
     "Exchange": "runwide.job.exchange",
     "Executor": "runwide.pool",
     "Failure": "runwide.records",
+    "File": "runwide.spill.file",
     "Pool": "runwide.surface",
     "Recording": "runwide.report",
     "RunwideError": "runwide.errors",
@@ -54,6 +56,7 @@ __all__ = [
     "Exchange",
     "Executor",
     "Failure",
+    "File",
     "Pool",
     "Recording",
     "RunwideError",

@@ -14,6 +14,7 @@ from runwide.job.scatter import name_of, packs_of, scatter_pickled
 from runwide.log import Log
 from runwide.spill import canonical, signing
 from runwide.spill.buffers import sha256
+from runwide.spill.file import spilled_to
 from runwide.spill.store import open_store
 
 if TYPE_CHECKING:
@@ -161,7 +162,7 @@ def _checked(job: Job, given: Given, name: str) -> Found:
             f"the job {name!r} has other items than this call",
             uri=job.uri,
             hint="give another name=, or the same items; what has no order, such as a set of texts, pickles differently "
-            "in each process: sort it",
+            "in each process: sort it; RUNWIDE_COMPRESSION must be the same",
         )
     same = job.function == sha256(given.function)
     log.info("job.found", job=job.id, name=name, uri=job.uri, same_function=same)
@@ -169,5 +170,6 @@ def _checked(job: Job, given: Given, name: str) -> Found:
 
 
 def _has_items(job: Job, items: Sequence[Any]) -> bool:
-    made = (about for about, _ in packs_of(items, job.starts, job.id))
-    return all(ours == theirs for ours, theirs in zip(made, job.packs, strict=True))
+    with open_store(job.uri) as folder, spilled_to(folder, write=False):
+        made = (about for about, _ in packs_of(items, job.starts, job.id))
+        return all(ours == theirs for ours, theirs in zip(made, job.packs, strict=True))

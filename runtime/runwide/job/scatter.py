@@ -8,7 +8,7 @@ import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from runwide.errors import ItemNotPicklable
+from runwide.errors import ItemNotPicklable, StoreError
 from runwide.job import environment, manifest, plan
 from runwide.job.flow import Behind
 from runwide.job.reference import Reference
@@ -16,6 +16,7 @@ from runwide.log import Log
 from runwide.spill import pack
 from runwide.spill.buffers import sha256
 from runwide.spill.codec import encode
+from runwide.spill.file import spilled_to
 from runwide.spill.store import open_store
 
 if TYPE_CHECKING:
@@ -84,7 +85,7 @@ def scatter_pickled(
         log.info("shards.reduced", wanted=shards, shards=len(starts) - 1, items=len(inputs))
     job_id = new_job_id()
     with open_store(store) as root, root.sub(job_id) as folder:
-        with Behind(threads=_WRITERS) as behind:
+        with Behind(threads=_WRITERS) as behind, spilled_to(folder):
             behind.submit(folder.create, manifest.FUNCTION, function)
             packs = tuple(_spilled(inputs, starts, job_id, folder, behind))
         job = manifest.Job(
@@ -158,6 +159,8 @@ def encoded(item: Any, index: int, job_id: str) -> Encoded:
     """
     try:
         return encode(item, context=manifest.item_context(job_id, index))
+    except StoreError:  # of a file that is spilled by reference
+        raise
     except Exception as error:
         raise ItemNotPicklable(
             f"a {type(item).__name__} cannot be pickled: {type(error).__name__}: {error}",

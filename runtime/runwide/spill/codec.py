@@ -22,11 +22,10 @@ from __future__ import annotations
 
 import pickle
 import struct
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from runwide.errors import DigestMismatch, FormatTooNew, FrameCorrupt
+from runwide.errors import DigestMismatch, FormatTooNew, FrameCorrupt, StoreError
 from runwide.spill.buffers import Buffer, padding, sha256, size_of
 from runwide.spill.compression import compressed, expanded
 
@@ -133,10 +132,14 @@ def _dumps(value: Any) -> tuple[bytes, list[memoryview]]:
     import cloudpickle
 
     if not cloudpickle.list_registry_pickle_by_value():
-        with suppress(Exception):  # cloudpickle has the last word, and the better message
+        try:
             stream, buffers = _with(pickle.dumps, value)
             if b"__main__" not in stream:
                 return stream, buffers
+        except StoreError:  # of a file that is spilled by reference
+            raise
+        except Exception:  # noqa: S110 - cloudpickle has the last word, and the better message
+            pass
     return _with(cloudpickle.dumps, value)
 
 
