@@ -237,6 +237,7 @@ def main() -> int:
         host = (
             f"{os.cpu_count()} CPUs, Docker {engine}, Linux {platform.release().split('-')[0]}, base `{base}`"
         )
+        host += f"; on average {os.getloadavg()[1]:.1f} processes wanted a CPU meanwhile"
         text = table(measured, listed, host)
     docker("image", "rm", origin, check=False)
     print(text)
