@@ -84,6 +84,10 @@ def _place(on: Place | None, store: str | None, name: str | None, shards: int) -
         from runwide.job import Checkpoint
 
         return Checkpoint(store, name, shards)
+    if shards != 1:
+        raise InputError(
+            f"shards={shards} divides a job in a store=, and there is none", hint="give store= as well"
+        )
     if on is None and name is not None:
         raise InputError("name= names a job in a store, and there is none", hint="give store= as well")
     return on

@@ -141,15 +141,16 @@ def _claim(root: Store, name: str, job: Job) -> Job:
     }
     mac = signing.sign(sha256(canonical.dumps(about)), "name")
     data = canonical.dumps({**about, "mac": mac.hex()})
-    try:
-        root.create(_object(name), data)
-    except ObjectExists:
-        theirs = _find(root, name)
-        if theirs is not None:
-            return theirs
-        root.delete(_object(name))  # of a job that is deleted, or not signed
-        root.create(_object(name), data)
-    return job
+    while True:
+        try:
+            root.create(_object(name), data)
+        except ObjectExists:
+            theirs = _find(root, name)
+            if theirs is not None:
+                return theirs
+            root.delete(_object(name))  # of a job that is deleted, or not signed
+        else:
+            return job
 
 
 def _object(name: str) -> str:

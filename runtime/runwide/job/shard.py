@@ -113,7 +113,10 @@ def run(
     environment.check(about.environment, uri=about.uri)
     with bound(job=about.id, shard=index), open_store(about.uri) as plain:
         plain.share(about.shards)
-        events = event_log.of_shard(plain, about, index, workers=options.get("workers"))
+        workers = options.get("workers")
+        events = event_log.of_shard(
+            plain, about, index, workers=workers if isinstance(workers, int) else None
+        )
         store = MeteredStore(plain, events.object)
         chunks = ChunkLog(store, about, index)
         chunks.resume()

@@ -138,6 +138,7 @@ def test_options_of_the_pool_are_those_of_a_map_with_a_store(memory, tmp_path):
     ("options", "error", "why"),
     [
         ({"name": "n"}, InputError, "give store= as well"),
+        ({"shards": 2}, InputError, "give store= as well"),
         ({"store": "memory://x", "on": object()}, InputError, "both on= and store="),
         ({"store": "memory://x", "name": ""}, InputError, "name is empty"),
         ({"store": "memory://x", "on_error": "ignore"}, InputError, "on_error must be"),
@@ -215,6 +216,21 @@ def test_a_name_whose_job_was_deleted_is_given_to_a_new_one(memory, tmp_path):
     for expected in ([0, 1, 2], []):
         assert runwide.map(noting(tmp_path), range(3), store=memory, name="n", workers=1) == [0, 1, 4]
         assert calls(tmp_path) == expected
+
+
+def test_sigterm_keeps_what_was_finished_and_the_next_call_runs_the_rest(tmp_path):
+    program = tmp_path / "program.py"
+    program.write_text(PROGRAM.replace("(0.02, 0.02)", "(60, 60)"))  # nothing is written before the end
+    command = [sys.executable, str(program), str(tmp_path / "store"), str(tmp_path)]
+    with subprocess.Popen(command, stderr=subprocess.DEVNULL) as process:
+        noted = tmp_path / "calls"
+        while process.poll() is None and (not noted.exists() or noted.read_text().count("\n") < 30):
+            time.sleep(0.005)
+        process.terminate()
+        assert process.wait(timeout=30) == 143
+    before = calls(tmp_path)
+    subprocess.run(command, check=True, timeout=60)
+    assert sorted(before + calls(tmp_path)) == list(range(60))
 
 
 def test_begun_finds_the_job_of_the_same_function_and_items_only(memory):
