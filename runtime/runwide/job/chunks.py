@@ -268,7 +268,9 @@ class Writer:
                 if patience is not None and patience <= 0:
                     break
                 self._changed.wait(patience)
-            batch, self._waiting, self._bytes = self._waiting, [], 0
+            batch = self._waiting[: plan.chunk_of([end.member.value.size for end in self._waiting])]
+            self._waiting = self._waiting[len(batch) :]
+            self._bytes -= sum(end.member.value.size for end in batch)
             self._changed.notify_all()
             return batch
 

@@ -72,6 +72,24 @@ def pack_is_full(size: int, count: int) -> bool:
     return size >= PACK_BYTES or count >= PACK_ITEMS
 
 
+def chunk_of(sizes: Sequence[int]) -> int:
+    """How many of the waiting results go into one chunk: the last one fills it.
+
+    Args:
+        sizes: Their sizes in bytes, in order.
+
+    Example:
+        >>> chunk_of([1 << 20] * 100), chunk_of([1, 2]), chunk_of([1 << 30, 1])
+        (32, 2, 1)
+    """
+    total = 0
+    for count, size in enumerate(sizes, start=1):
+        total += size
+        if total >= CHUNK_BYTES:
+            return count
+    return len(sizes)
+
+
 def flush_after(elapsed: float) -> float:
     """Seconds for which a finished result may wait in memory, ``elapsed`` seconds into the shard.
 
