@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import time
+import warnings
 from pathlib import Path
 
 import pytest
@@ -51,9 +53,17 @@ def engine():
         client = docker.from_env(timeout=60)
         client.ping()
     except docker.errors.DockerException as error:
-        _missing(f"no Docker engine answers ({error}); docker/ensure-engine starts one")
-    yield client
-    client.close()
+        reason = str(error)
+    else:
+        yield client
+        client.close()
+        return
+    with warnings.catch_warnings():
+        warnings.simplefilter(
+            "ignore", ResourceWarning
+        )  # docker-py leaves its socket open where nobody answers
+        gc.collect()
+    _missing(f"no Docker engine answers ({reason}); docker/ensure-engine starts one")
 
 
 @pytest.fixture(scope="session")
