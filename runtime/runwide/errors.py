@@ -311,7 +311,9 @@ class StepFailed(EngineError):
         log: Last lines of its log.
     """
 
-    def __init__(self, message: str, *, step: str = "", exitcode: int | None = None, log: str = "", **where: Any) -> None:
+    def __init__(
+        self, message: str, *, step: str = "", exitcode: int | None = None, log: str = "", **where: Any
+    ) -> None:
         super().__init__(message, **where)
         self.step = step
         self.exitcode = exitcode

@@ -74,7 +74,9 @@ ROWS = (
 def main() -> None:
     """Print the table, or write it."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--write", action="store_true", help="write the table into README.md and docs/cores.md")
+    parser.add_argument(
+        "--write", action="store_true", help="write the table into README.md and docs/cores.md"
+    )
     parser.add_argument("--count", metavar="DIRECTORY", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.count:

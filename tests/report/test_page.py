@@ -117,16 +117,19 @@ def test_the_findings_name_what_went_wrong_and_what_to_do(browse, trouble):
 
 
 def test_filters_show_one_shard_or_what_failed(browse, trouble):
+    from playwright.sync_api import expect
+
     shown = browse(page(trouble[0]))
     visible = shown.locator("#rows .row:visible")
-    assert visible.count() == 12
+    expect(visible).to_have_count(12)
     shown.get_by_role("textbox", name="Shard").fill("3")
-    assert visible.count() == 2
+    expect(visible).to_have_count(2)
     assert shown.locator("#shown").inner_text() == "2 of 12 rows"
     assert shown.locator("#failures > li:visible").count() == 1  # the one that ran into the timeout
     shown.get_by_role("button", name="Show all").click()
-    assert visible.count() == 12
+    expect(visible).to_have_count(12)
     shown.get_by_role("combobox", name="Show").select_option("killed")
+    expect(visible).not_to_have_count(12)
     labels = visible.locator("svg").evaluate_all("found => found.map(one => one.getAttribute('aria-label'))")
     assert labels
     assert all("killed" in label for label in labels)
