@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import re
 import subprocess
+import tarfile
 import uuid
 from pathlib import Path
 
@@ -30,13 +32,29 @@ def inside(engine, image):
 
 
 @pytest.fixture(scope="module")
-def bill(inside) -> dict:
-    return json.loads(inside("cat", "/opt/runwide/sbom.cdx.json"))
+def file_of(engine, image):
+    """The bytes of a file of the image. Not what `cat` prints: an engine's log may lack the end when a container ends."""
+
+    def read(path: str) -> bytes:
+        container = engine.containers.create(image)
+        try:
+            archive = io.BytesIO(b"".join(container.get_archive(path)[0]))
+        finally:
+            container.remove(force=True)
+        with tarfile.open(fileobj=archive) as members:
+            return members.extractfile(members.next()).read()
+
+    return read
 
 
 @pytest.fixture(scope="module")
-def licences(inside) -> list[dict]:
-    return json.loads(inside("cat", "/opt/runwide/licenses.json"))
+def bill(file_of) -> dict:
+    return json.loads(file_of("/opt/runwide/sbom.cdx.json"))
+
+
+@pytest.fixture(scope="module")
+def licences(file_of) -> list[dict]:
+    return json.loads(file_of("/opt/runwide/licenses.json"))
 
 
 def installed(inside) -> set[tuple[str, str]]:
