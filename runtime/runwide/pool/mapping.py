@@ -73,42 +73,15 @@ class Options(TypedDict, total=False):
 
 
 def map(  # noqa: A001 - the field's name
-    function: Callable[[T], R],
-    items: Iterable[T],
-    *,
-    on: Place | None = None,
-    on_error: str = "raise",
-    **options: Any,
+    function: Callable[[T], R], items: Iterable[T], *, on_error: str = "raise", **options: Unpack[Options]
 ) -> list[R]:
-    """Apply a function to every item, on the physical cores of this container or on many components.
-
-    The function may be a closure, a lambda or nested; results come back in the order of the items. A task that raises, or
-    whose worker dies, fails alone: the others are finished first.
-
-    Args:
-        function: Takes one item.
-        items: At least one item.
-        on: Where to run instead of on this container's cores, such as ``runwide_components.Components``.
-        on_error: ``"raise"`` the first failed item's own exception, its ``__cause__`` a `TasksFailed` with every failure
-            and every result; or ``"return"`` a `Failure` in the place of each failed result.
-        **options: ``workers``, ``timeout`` (seconds for one attempt at one item), ``retries`` (after an exception; a
-            worker's death is tried once more in any case), ``max_failures``, ``chunksize``, ``progress`` and the others of
-            `runwide.pool.mapping.Options`; further ones of ``on``.
-
-    Raises:
-        NoItems: There are no items.
-        FunctionNotPicklable: The function cannot be sent to a worker.
-        Exception: Whatever the function raised, by ``on_error``.
-        TooManyFailures: ``max_failures`` was passed.
-        Preempted: SIGTERM came.
+    """`runwide.map` where it runs on this container's cores and keeps nothing: the same arguments but ``on`` and ``store``.
 
     Example:
-        >>> runwide.map(lambda x: x * x, [1, 2, 3])
+        >>> map(lambda x: x * x, [1, 2, 3])
         [1, 4, 9]
     """
     _check(on_error)
-    if on is not None:
-        return on.map(function, items, on_error=on_error, **options)
     return raise_or_return(_collect(outcomes(function, items, **options)), on_error)
 
 
