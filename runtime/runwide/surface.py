@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from itertools import count
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from runwide.errors import InputError
 from runwide.pool import compat, mapping
@@ -14,10 +14,16 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
     from runwide.pool.compat import Callback
-    from runwide.pool.mapping import Place
 
 T = TypeVar("T")
 R = TypeVar("R")
+
+
+class Place(Protocol):
+    """Where a map can run instead of here: what ``on=`` takes."""
+
+    def map(self, function: Callable[[Any], Any], items: Iterable[Any], **options: Any) -> list[Any]:
+        """As `runwide.map`."""
 
 
 def map(  # noqa: A001 - the field's name

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from itertools import chain
 from operator import length_hint
-from typing import TYPE_CHECKING, Any, Protocol, TypedDict, TypeVar
+from typing import TYPE_CHECKING, Any, TypedDict, TypeVar
 
 from runwide.errors import InputError, NoItems, TasksFailed, TooManyFailures
 from runwide.pool.base import Base, dump_function
@@ -26,13 +26,6 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 _LISTED = 40  # failures spelled out in a summary; the record has them all
-
-
-class Place(Protocol):
-    """Where a map can run instead of here: what ``on=`` takes."""
-
-    def map(self, function: Callable[[Any], Any], items: Iterable[Any], **options: Any) -> list[Any]:
-        """As `runwide.map`."""
 
 
 class Options(TypedDict, total=False):
