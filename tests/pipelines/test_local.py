@@ -229,7 +229,7 @@ def containers_of(run: str, runner: str) -> list:
     client = docker.from_env()
     try:
         deadline = time.monotonic() + 30
-        while left := client.containers.list(all=True, filters={"label": f"runwide.run={run}"}):
+        while left := client.api.containers(all=True, filters={"label": f"runwide.run={run}"}):
             if time.monotonic() > deadline:
                 break
             time.sleep(0.1)

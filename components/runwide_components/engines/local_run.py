@@ -19,7 +19,7 @@ import subprocess
 import sys
 import threading
 import time
-from contextlib import closing, nullcontext
+from contextlib import closing, nullcontext, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -265,9 +265,11 @@ def _leave_when_told(request: Request, folder: Path) -> None:
     parent = os.getppid()
 
     def leave() -> None:
-        if request.runner == "docker":
-            _remove_containers(request.run)
-        os.killpg(0, signal.SIGKILL)
+        try:
+            if request.runner == "docker":
+                _remove_containers(request.run)
+        finally:
+            os.killpg(0, signal.SIGKILL)
 
     def told(*_: Any) -> None:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
@@ -286,8 +288,11 @@ def _leave_when_told(request: Request, folder: Path) -> None:
 def _remove_containers(run: str) -> None:
     docker = docker_package()
     with closing(docker.from_env()) as client:
-        for container in client.containers.list(all=True, filters={"label": f"{_LABEL}={run}"}):
-            container.remove(force=True, v=True)
+        # Not the client's own list: it inspects each, and fails when one is gone by then.
+        for container in client.api.containers(all=True, filters={"label": f"{_LABEL}={run}"}):
+            # Its step may be removing it at this moment, which must not keep the others.
+            with suppress(docker.errors.APIError):
+                client.api.remove_container(container["Id"], force=True, v=True)
 
 
 if __name__ == "__main__":
