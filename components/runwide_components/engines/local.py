@@ -15,9 +15,7 @@ import subprocess
 import sys
 import tempfile
 import warnings
-from contextlib import closing
 from dataclasses import asdict, dataclass, field
-from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
@@ -29,6 +27,7 @@ from runwide.errors import EngineError, InputError, StepFailed
 from runwide.host import cores
 from runwide_components.engines import spec
 from runwide_components.engines.base import RunState
+from runwide_components.engines.containers import check_docker
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -133,7 +132,7 @@ class Local:
             EngineError: No Docker engine answers, or it has no such image.
         """
         if self.runner == "docker":
-            _check_docker(image)
+            check_docker(image)
 
     def run(self, pipeline: Any, /, **arguments: Any) -> dict[str, Any]:
         """Run a pipeline to its end and return its outputs by name.
@@ -324,40 +323,6 @@ def _store_folders(uris: Iterable[str | None]) -> list[str]:
             folder.mkdir(parents=True, exist_ok=True)
             folders.add(str(folder))
     return sorted(folders)
-
-
-def docker_package() -> Any:
-    """The docker package, by name: this repository has a folder ``docker``, which type checkers take for it.
-
-    Raises:
-        EngineError: It is not installed.
-    """
-    try:
-        return import_module("docker")
-    except ImportError as error:
-        raise EngineError("the docker package is missing", hint="pip install 'runwide[docker]'") from error
-
-
-def _check_docker(image: str | None) -> None:
-    docker = docker_package()
-    try:
-        client = docker.from_env()
-    except docker.errors.DockerException as error:
-        hint = 'start Docker, or use Local("subprocess")'
-        raise EngineError(f"no Docker engine answers: {error}", hint=hint) from error
-    with closing(client):
-        if image is not None:
-            _check_image(docker, client, image)
-
-
-def _check_image(docker: Any, client: Any, image: str) -> None:
-    try:
-        client.images.get(image)
-    except docker.errors.ImageNotFound as error:
-        hint = "build or pull it, or name another one with RUNWIDE_IMAGE"
-        raise EngineError("the Docker engine has no such image", uri=image, hint=hint) from error
-    except docker.errors.APIError as error:
-        raise EngineError(f"the Docker engine refused: {error.explanation}", uri=image) from error
 
 
 def _as_error(result: dict[str, Any]) -> EngineError:

@@ -19,7 +19,7 @@ import subprocess
 import sys
 import threading
 import time
-from contextlib import closing, nullcontext, suppress
+from contextlib import closing, nullcontext
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -32,13 +32,13 @@ from kfp.local.pip_install_manager import pip_install_manager
 
 from runwide import settings
 from runwide.log import Log
-from runwide_components.engines.local import LOG_LINES, Request, docker_package
+from runwide_components.engines.containers import Containers, docker_package
+from runwide_components.engines.local import LOG_LINES, Request
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 _log = Log("engine")
-_LABEL = "runwide.run"
 # what a container must know of this machine's environment: to find the store, to sign, to log like its caller
 _PASSED_ON = (
     "GOOGLE_CLOUD_PROJECT",
@@ -67,6 +67,10 @@ class Session:
     failures: list[dict[str, Any]] = field(default_factory=list)
     lock: threading.Lock = field(default_factory=threading.Lock)
     started: int = 0
+    containers: Containers = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.containers = Containers(self.request.run)
 
     def next_log(self, name: str) -> Path:
         """A log file of its own for each step."""
@@ -162,19 +166,17 @@ def in_subprocess(step: Step, log: IO[bytes]) -> int:
 def in_container(step: Step, log: IO[bytes]) -> int:
     """Run a step's command in a container of its image and return its exit code."""
     docker = docker_package()
-    request = step.session.request
+    session = step.session
     with closing(docker.from_env()) as client:
         mode = "rw,z" if "name=selinux" in client.info().get("SecurityOptions", []) else "rw"
+        folders = (step.pipeline_root, *session.request.mounts)
         try:
-            container = client.containers.run(
+            container = session.containers.start(
+                client,
                 step.image,
                 step.full_command,
-                detach=True,
-                labels={_LABEL: request.run},
-                volumes={
-                    folder: {"bind": folder, "mode": mode} for folder in (step.pipeline_root, *request.mounts)
-                },
-                environment={"HOME": "/tmp", **step.session.environment(), **step.env_vars},  # noqa: S108 - this user has no home in the image
+                volumes={folder: {"bind": folder, "mode": mode} for folder in folders},
+                environment={"HOME": "/tmp", **session.environment(), **step.env_vars},  # noqa: S108 - this user has no home in the image
                 **step.runner.container_run_args,
             )
         except docker.errors.DockerException as error:
@@ -194,7 +196,7 @@ def main(folder: Path) -> None:
     session = Session(request, folder)
     for name in ("logs", "root", "tmp"):
         (folder / name).mkdir()
-    _leave_when_told(request, folder)
+    _leave_when_told(session)
     try:
         result = _run(session)
     except Exception as error:
@@ -260,39 +262,30 @@ def _portable(value: Any) -> Any:
     return value
 
 
-def _leave_when_told(request: Request, folder: Path) -> None:
+def _leave_when_told(session: Session) -> None:
     """End with everything that was started, on SIGTERM and when the parent is gone."""
     parent = os.getppid()
 
     def leave() -> None:
         try:
-            if request.runner == "docker":
-                _remove_containers(request.run)
+            if session.request.runner == "docker":
+                session.containers.remove_all()
         finally:
             os.killpg(0, signal.SIGKILL)
 
     def told(*_: Any) -> None:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
-        leave()
+        # not in this thread: a container whose start it has in hand could never become known
+        threading.Thread(target=leave).start()
 
     def watch() -> None:
         while os.getppid() == parent:
             time.sleep(_PARENT_SECONDS)
-        shutil.rmtree(folder, ignore_errors=True)  # nobody else is left to do it
+        shutil.rmtree(session.folder, ignore_errors=True)  # nobody else is left to do it
         leave()
 
     signal.signal(signal.SIGTERM, told)
     threading.Thread(target=watch, daemon=True).start()
-
-
-def _remove_containers(run: str) -> None:
-    docker = docker_package()
-    with closing(docker.from_env()) as client:
-        # Not the client's own list: it inspects each, and fails when one is gone by then.
-        for container in client.api.containers(all=True, filters={"label": f"{_LABEL}={run}"}):
-            # Its step may be removing it at this moment, which must not keep the others.
-            with suppress(docker.errors.APIError):
-                client.api.remove_container(container["Id"], force=True, v=True)
 
 
 if __name__ == "__main__":

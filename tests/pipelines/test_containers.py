@@ -1,0 +1,46 @@
+"""No container of a run outlives it, whenever its end comes."""
+
+from __future__ import annotations
+
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+
+import pytest
+
+from runwide_components.engines.containers import LABEL, Containers, docker_package
+
+pytestmark = pytest.mark.docker
+
+
+def left(engine, run):
+    return engine.api.containers(all=True, filters={"label": f"{LABEL}={run}"})
+
+
+@pytest.mark.parametrize("delay", [0, 0.02, 0.1, 0.3])
+def test_none_is_left_when_the_end_comes_while_they_are_started(engine, image, tmp_path, delay):
+    containers = Containers(tmp_path.name + str(delay))
+    under_way = threading.Event()
+
+    def start():
+        under_way.set()
+        with suppress(docker_package().errors.DockerException):
+            containers.start(engine, image, ["sleep", "60"], network_mode="none")
+
+    with ThreadPoolExecutor(3) as threads:
+        starts = [threads.submit(start) for _ in range(3)]
+        under_way.wait()
+        time.sleep(delay)
+        containers.remove_all()
+        for each in starts:
+            each.result()
+    assert left(engine, tmp_path.name + str(delay)) == []
+
+
+def test_no_container_is_started_after_the_end(engine, image, tmp_path):
+    containers = Containers(tmp_path.name)
+    containers.remove_all()
+    with pytest.raises(docker_package().errors.DockerException, match="the run is over"):
+        containers.start(engine, image, ["sleep", "60"])
+    assert left(engine, tmp_path.name) == []
