@@ -47,6 +47,7 @@ _VARIABLE = re.compile(r"\$(?:\$|\{(\w+)\}|([A-Z_][A-Z0-9_]*))")
 _DOCKER_BUILDER = "gcr.io/cloud-builders/docker"
 _SECONDS_TO_PULL = 60
 _SECONDS_TO_START = 20.0
+_SECONDS_TO_FORGET = 30.0
 
 
 class BuildError(Exception):
@@ -366,14 +367,31 @@ class Machine:
         return next(one for one in known if one.startswith(f"{repository}@"))
 
     def forget(self, host: str) -> None:
-        """Remove all tags and digests of a registry from the engine."""
+        """Remove all tags and digests of a registry from the engine.
+
+        Raises:
+            BuildError: Some are still there after a while.
+        """
+        deadline = time.monotonic() + _SECONDS_TO_FORGET
+        while (names := self._known_of(host)) != []:
+            if time.monotonic() > deadline:
+                raise BuildError(f"the engine keeps {', '.join(names or ['what it cannot list'])}")
+            for name in names or []:
+                self.output("image", "rm", "--force", name)  # a container that is about to end may keep it
+
+    def _known_of(self, host: str) -> list[str] | None:
+        """Tags and digests of a registry that the engine has; None where it fails, as when others remove an image now."""
         form = "{{.Repository}}\t{{.Tag}}\t{{.Digest}}"
-        for line in self.output("images", "--digests", "--format", form).splitlines():
-            repository, tag, digest = line.split("\t")
-            if repository.startswith(f"{host}/"):
-                self.output(
-                    "image", "rm", f"{repository}:{tag}" if tag != "<none>" else f"{repository}@{digest}"
-                )
+        listed = subprocess.run(
+            [self.docker, "images", "--digests", "--format", form],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        if listed.returncode:
+            return None
+        rows = [line.split("\t") for line in listed.stdout.splitlines() if line.startswith(f"{host}/")]
+        return [f"{name}:{tag}" if tag != "<none>" else f"{name}@{digest}" for name, tag, digest in rows]
 
     def tidy(self) -> None:
         """Remove the workspace."""
