@@ -102,7 +102,6 @@ def test_nvml_names_the_devices_where_it_works(init, expected, tmp_path):
     import json
     import shutil
 
-    pytest.importorskip("pynvml", reason="nvidia-ml-py is optional")
     if not shutil.which("cc"):
         pytest.skip("no C compiler to make a library with NVML's interface")
     source = tmp_path / "nvml.c"

@@ -8,6 +8,7 @@ import random
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -23,6 +24,8 @@ from runwide.errors import (
 )
 from runwide.spill import local
 from runwide.spill.store import open_store
+
+NOBODY = 65534
 
 WRITER = """
 import sys
@@ -111,16 +114,31 @@ def test_what_the_system_refuses_is_named_with_the_object(number, kind):
     assert error.hint
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may read and write everything")
-def test_permissions_are_told(tmp_path):
-    store = open_store(str(tmp_path))
+@pytest.fixture
+def anyone():
+    """A folder of a user who is not root, as whom the test goes on: root may read and write everything."""
+    with tempfile.TemporaryDirectory(prefix="runwide-anyone-") as folder:
+        before = os.geteuid()
+        user = before or NOBODY
+        os.chown(folder, user, -1)
+        list(open_store(folder).list())  # whatever is loaded at first use may be where only root can read
+        os.seteuid(user)
+        try:
+            yield Path(folder)
+        finally:
+            os.seteuid(before)
+
+
+def test_permissions_are_told(anyone):
+    store = open_store(str(anyone))
     store.create("object", b"abc")
-    Path(tmp_path, "object").chmod(0)
+    Path(anyone, "object").chmod(0)
     with pytest.raises(StoreNotReadable):
         store.read("object")
-    tmp_path.chmod(0o500)
+    anyone.chmod(0o500)
     with pytest.raises(StoreNotWritable):
         store.create("other", b"abc")
+    anyone.chmod(0o700)
 
 
 def test_a_folder_is_not_an_object(tmp_path):
