@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from html import escape
 from typing import TYPE_CHECKING
 
-from runwide.redaction import redacted
 from runwide.report import series, words
+from runwide.report.markup import text
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -21,10 +20,6 @@ _GLYPHS = {
 }
 _TABLE_ROWS = 12
 _WIDTH = 1000  # of the exact drawing, in units of its own
-
-
-def _text(value: object) -> str:
-    return escape(redacted(str(value)), quote=True)
 
 
 def timeline(rows: Sequence[Row], clock: Clock) -> str:
@@ -51,15 +46,15 @@ def _row(row: Row) -> str:
     kinds = " ".join(sorted(row.bad))
     return (
         f'<div class="row" data-from="{row.shards[0]}" data-to="{row.shards[1]}" data-kinds="{kinds}">'
-        f'<span class="name">{_text(row.label)}</span><span class="lane">'
-        f'<svg role="img" aria-label="{_text(label)}" viewBox="0 0 {width} 10" preserveAspectRatio="none">{body}</svg>'
+        f'<span class="name">{text(row.label)}</span><span class="lane">'
+        f'<svg role="img" aria-label="{text(label)}" viewBox="0 0 {width} 10" preserveAspectRatio="none">{body}</svg>'
         f"{marks}</span></div>"
     )
 
 
 def _mark(mark: series.Mark) -> str:
     more = f" and {mark.count - 1} more" if mark.count > 1 else ""
-    about = _text(f"{mark.kind}: {mark.text}{more}")
+    about = text(f"{mark.kind}: {mark.text}{more}")
     return f'<i class="mark {mark.kind}" style="left:{100 * mark.at:.2f}%" title="{about}">{_GLYPHS[mark.kind]}</i>'
 
 
@@ -67,7 +62,7 @@ def _exact(row: Row) -> str:
     return "".join(
         f'<rect class="{"ok" if one.name == "task.ended" else series.kind_of(one)}" x="{_WIDTH * start:.2f}" y="0" '
         f'width="{max(0.6, _WIDTH * (end - start)):.2f}" height="10"><title>item {one.item}: '
-        f"{_text(words.seconds(one.seconds))}</title></rect>"
+        f"{text(words.seconds(one.seconds))}</title></rect>"
         for start, end, one in row.exact
     )
 
@@ -84,7 +79,7 @@ def _steps(levels: Sequence[int]) -> str:
 
 
 def _axis(span: float) -> str:
-    ticks = "".join(f"<span>{_text(words.seconds(span * part / 4))}</span>" for part in range(1, 5))
+    ticks = "".join(f"<span>{text(words.seconds(span * part / 4))}</span>" for part in range(1, 5))
     return f'<div class="axis" aria-hidden="true"><span>0</span>{ticks}</div>'
 
 
@@ -149,10 +144,10 @@ def times(seconds: Sequence[float], numbers: Figures) -> str:
     about = numbers.times
     label = f"How long tasks took: half of them less than {words.seconds(about.median)}"
     svg = (
-        f'<svg class="chart" role="img" aria-label="{_text(label)}" viewBox="0 0 {100 * len(bars)} 40" '
+        f'<svg class="chart" role="img" aria-label="{text(label)}" viewBox="0 0 {100 * len(bars)} 40" '
         f'preserveAspectRatio="none">{"".join(_bar(place, bar, most) for place, bar in enumerate(bars))}</svg>'
     )
-    labels = "".join(f"<span>{_text(words.seconds(bar.low))}</span>" for bar in bars)
+    labels = "".join(f"<span>{text(words.seconds(bar.low))}</span>" for bar in bars)
     summary = " · ".join(
         f'{name} <data id="n-{name}" value="{value!r}">{words.seconds(value)}</data>'
         for name, value in (
@@ -174,7 +169,7 @@ def _bar(place: int, bar: series.Bar, most: int) -> str:
     height = 40 * bar.count / most
     return (
         f'<rect class="ok" x="{100 * place + 5}" y="{40 - height:.2f}" width="90" height="{height:.2f}">'
-        f"<title>{_text(_range(bar))}: {bar.count:,}</title></rect>"
+        f"<title>{text(_range(bar))}: {bar.count:,}</title></rect>"
     )
 
 
@@ -184,8 +179,8 @@ def _range(bar: series.Bar) -> str:
 
 def _chart(label: str, body: str, top: str) -> str:
     return (
-        f'<div class="plot"><span class="top" aria-hidden="true">{_text(top)}</span>'
-        f'<svg class="chart" role="img" aria-label="{_text(label)}" viewBox="0 0 {series.BINS} 100" '
+        f'<div class="plot"><span class="top" aria-hidden="true">{text(top)}</span>'
+        f'<svg class="chart" role="img" aria-label="{text(label)}" viewBox="0 0 {series.BINS} 100" '
         f'preserveAspectRatio="none">{body}</div>'
     )
 
@@ -210,8 +205,8 @@ def _thinned(*columns: Sequence[float]) -> Iterable[tuple[float, ...]]:
 
 
 def _data(name: str, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    head = "".join(f'<th scope="col">{_text(column)}</th>' for column in columns)
-    body = "".join("<tr>" + "".join(f"<td>{_text(cell)}</td>" for cell in row) + "</tr>" for row in rows)
+    head = "".join(f'<th scope="col">{text(column)}</th>' for column in columns)
+    body = "".join("<tr>" + "".join(f"<td>{text(cell)}</td>" for cell in row) + "</tr>" for row in rows)
     return (
         f'<details class="data"><summary>The numbers of this chart</summary><table id="data-{name}">'
         f"<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></details>"

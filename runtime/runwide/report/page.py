@@ -2,22 +2,14 @@
 
 from __future__ import annotations
 
-import base64
-import hashlib
-import json
 from dataclasses import asdict
-from functools import cache
-from html import escape
-from importlib.resources import files
-from string import Template
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from runwide import __version__
-from runwide.redaction import redacted
-from runwide.report import charts, figures, findings, metrics, series, words
+from runwide.report import charts, figures, findings, markup, metrics, series, words
+from runwide.report.markup import text
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Sequence
 
     from runwide.records import Failure
     from runwide.report.figures import Figures
@@ -55,15 +47,10 @@ def page(story: Story) -> str:
         True
     """
     numbers = figures.of(story)
-    script = _asset("page.js")
-    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     parts = {
-        "title": _text(f"{story.function or 'map'} · {story.title}"),
-        "heading": _text(story.function or "map"),
-        "subtitle": _text(_subtitle(story)),
-        "style": _asset("page.css"),
-        "script": script,
-        "digest": digest,
+        "title": text(f"{story.function or 'map'} · {story.title}"),
+        "heading": text(story.function or "map"),
+        "subtitle": text(_subtitle(story)),
         "tiles": _tiles(numbers),
         "findings": _findings(findings.of(story, numbers)),
         "timeline": charts.timeline(series.timeline(story.runs), figures.Clock.over(story.runs)),
@@ -76,26 +63,12 @@ def page(story: Story) -> str:
         "shards": _shards(numbers),
         "moved": _moved(numbers),
         "environment": _environment(story),
-        "numbers": _json({"metrics": metrics.of(numbers), "lost": asdict(numbers.lost)}),
-        "version": _text(__version__),
+        "numbers": markup.as_json({"metrics": metrics.of(numbers), "lost": asdict(numbers.lost)}),
     }
-    return Template(_asset("page.html")).substitute(parts)
-
-
-@cache
-def _asset(name: str) -> str:
-    return files("runwide.report").joinpath("assets").joinpath(name).read_text(encoding="utf-8")
-
-
-def _text(value: object) -> str:
-    """Text as markup that shows it: secrets removed, everything escaped."""
-    return escape(redacted(str(value)), quote=True)
-
-
-def _json(value: Any) -> str:
-    """JSON that cannot end the element that it stands in."""
-    text = json.dumps(value, allow_nan=False)
-    return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
+    template, style, script = (
+        markup.asset("runwide.report", name) for name in ("page.html", "page.css", "page.js")
+    )
+    return markup.filled(template, style=style, script=script, parts=parts)
 
 
 def _subtitle(story: Story) -> str:
@@ -109,7 +82,7 @@ def _good_seconds(story: Story) -> list[float]:
 
 
 def _tiles(numbers: Figures) -> str:
-    tiles = [
+    return markup.tiles([
         ("ended", f"{numbers.ended:,}", "results", numbers.ended),
         ("failed", f"{numbers.failed:,}", "items failed", numbers.failed),
         ("retried", f"{numbers.retried:,}", "attempts made again", numbers.retried),
@@ -117,12 +90,7 @@ def _tiles(numbers: Figures) -> str:
         ("throughput", f"{numbers.throughput:,.3g}", "results a second", numbers.throughput),
         ("utilisation", words.share(numbers.utilisation), "of the physical cores used", numbers.utilisation),
         ("useful", words.share(numbers.lost.share("useful")), "of the workers' time useful", numbers.lost.share("useful")),
-    ]  # fmt: skip  # one tile a line
-    return "".join(
-        f'<div class="tile"><dt>{_text(label)}</dt>'
-        f'<dd><data id="n-{name}" value="{value!r}">{_text(shown)}</data></dd></div>'
-        for name, shown, label, value in tiles
-    )
+    ])  # fmt: skip  # one tile a line
 
 
 def _findings(found: Sequence[findings.Finding]) -> str:
@@ -130,60 +98,31 @@ def _findings(found: Sequence[findings.Finding]) -> str:
         return "<p>Nothing stands out.</p>"
     rows = (
         f'<li class="{one.level.value}"><strong class="level">{one.level.value}</strong> '
-        f"<span>{_text(one.text)}{_advice(one.advice)}</span></li>"
+        f"<span>{text(one.text)}{_advice(one.advice)}</span></li>"
         for one in found
     )
     return f'<ul class="findings">{"".join(rows)}</ul>'
 
 
 def _advice(advice: str) -> str:
-    return f' <span class="advice">{_text(advice)}</span>' if advice else ""
-
-
-def table(
-    columns: Sequence[tuple[str, bool]], rows: Iterable[Sequence[str]], *, name: str, label: str
-) -> str:
-    """A table that scrolls by itself on a narrow screen.
-
-    Args:
-        columns: Names, and whether they hold numbers.
-        rows: Cells, as markup.
-        name: Its id.
-        label: What it is, for a screen reader.
-    """
-    head = "".join(
-        f'<th scope="col"{" class=num" if number else ""}>{_text(title)}</th>' for title, number in columns
-    )
-    body = "".join(
-        "<tr>"
-        + "".join(
-            f"<td{' class=num' if number else ''}>{cell}</td>"
-            for cell, (_, number) in zip(row, columns, strict=True)
-        )
-        + "</tr>"
-        for row in rows
-    )
-    return (
-        f'<div class="scroll" role="region" aria-label="Table: {_text(label)}" tabindex="0"><table id="{name}">'
-        f"<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>"
-    )
+    return f' <span class="advice">{text(advice)}</span>' if advice else ""
 
 
 def _lost(numbers: Figures) -> str:
     lost = numbers.lost
     rows = [
         (
-            _text(what),
+            text(what),
             (
                 f'<data class="lost" data-part="{name}" value="{getattr(lost, name)!r}">'
-                f"{_text(words.seconds(getattr(lost, name)))}</data>"
+                f"{text(words.seconds(getattr(lost, name)))}</data>"
             ),
-            _text(words.share(lost.share(name))),
+            text(words.share(lost.share(name))),
             f'<span class="bar {name}" style="width:{100 * lost.share(name):.2f}%"></span>',
         )
         for name, what in _LOST.items()
     ]
-    shown = table(
+    shown = markup.table(
         [("the workers' time went to", False), ("worker time", True), ("share", True), ("", False)],
         rows,
         name="lost",
@@ -193,7 +132,7 @@ def _lost(numbers: Figures) -> str:
         return shown
     return (
         f"{shown}<p>Had all shards started at once, the others would have waited "
-        f'<data id="n-imbalance" value="{lost.imbalance!r}">{_text(words.seconds(lost.imbalance))}</data> '
+        f'<data id="n-imbalance" value="{lost.imbalance!r}">{text(words.seconds(lost.imbalance))}</data> '
         "of worker time for the slowest.</p>"
     )
 
@@ -204,13 +143,13 @@ def _slowest(slowest: Sequence[Attempt]) -> str:
     rows = [
         (
             f"{one.item:,}",
-            f'<data class="seconds" value="{one.seconds!r}">{_text(words.seconds(one.seconds))}</data>',
-            _text(words.seconds(one.cpu_seconds)),
+            f'<data class="seconds" value="{one.seconds!r}">{text(words.seconds(one.seconds))}</data>',
+            text(words.seconds(one.cpu_seconds)),
             str(one.shard),
             str(one.worker),
             str(one.attempt),
-            _text(words.size(one.peak_rss)) if one.peak_rss else "",
-            _text("ended" if one.name == "task.ended" else f"{one.name.removeprefix('task.')}: {one.kind}"),
+            text(words.size(one.peak_rss)) if one.peak_rss else "",
+            text("ended" if one.name == "task.ended" else f"{one.name.removeprefix('task.')}: {one.kind}"),
         )
         for one in slowest
     ]
@@ -218,7 +157,7 @@ def _slowest(slowest: Sequence[Attempt]) -> str:
         ("item", True), ("took", True), ("CPU", True), ("shard", True), ("worker", True), ("attempt", True),
         ("worker's peak", True), ("outcome", False),
     ]  # fmt: skip  # two lines are enough
-    return table(columns, rows, name="slowest-items", label="Slowest attempts")
+    return markup.table(columns, rows, name="slowest-items", label="Slowest attempts")
 
 
 def _failed(story: Story, numbers: Figures) -> str:
@@ -240,7 +179,7 @@ def _failed(story: Story, numbers: Figures) -> str:
 
 def _failure(item: int, failure: Failure | None, event: Attempt | None, room: int) -> tuple[str, int]:
     kind = failure.kind.value if failure is not None else event.kind if event is not None else ""
-    text = (
+    said = (
         f"{failure.type}: {failure.message}"
         if failure is not None
         else event.detail
@@ -250,10 +189,10 @@ def _failure(item: int, failure: Failure | None, event: Attempt | None, room: in
     where = f" · shard {event.shard}, worker {event.worker}, attempt {event.attempt}" if event else ""
     shard = event.shard if event else -1
     trace = failure.traceback[-room:] if failure is not None and room > 0 else ""
-    shown = f'<pre tabindex="0">{_text(trace)}</pre>' if trace else "<p>It left no traceback.</p>"
+    shown = f'<pre tabindex="0">{text(trace)}</pre>' if trace else "<p>It left no traceback.</p>"
     markup = (
-        f'<li data-shard="{shard}" data-kind="{_text(kind)}"><details><summary><b>item {item:,}</b> '
-        f'<span class="kind">{_text(kind)}</span> {_text(text[:300])}<small>{_text(where)}</small></summary>'
+        f'<li data-shard="{shard}" data-kind="{text(kind)}"><details><summary><b>item {item:,}</b> '
+        f'<span class="kind">{text(kind)}</span> {text(said[:300])}<small>{text(where)}</small></summary>'
         f"{shown}</details></li>"
     )
     return markup, len(trace)
@@ -263,14 +202,14 @@ def _shards(numbers: Figures) -> str:
     rows = [
         (
             str(one.index),
-            f'<data value="{one.seconds!r}">{_text(words.seconds(one.seconds))}</data>',
+            f'<data value="{one.seconds!r}">{text(words.seconds(one.seconds))}</data>',
             str(one.workers),
             f"{one.ended:,}",
             f"{one.failed:,}",
             f"{one.retried:,}",
-            _text(words.share(one.busy)),
-            _text(words.size(one.peak_worker)),
-            _text(f"{words.size(one.peak)} of {words.size(one.memory)}") if one.memory and one.peak else "",
+            text(words.share(one.busy)),
+            text(words.size(one.peak_worker)),
+            text(f"{words.size(one.peak)} of {words.size(one.memory)}") if one.memory and one.peak else "",
         )
         for one in sorted(numbers.shards, key=lambda shard: -shard.seconds)[:_SHARDS]
     ]
@@ -279,7 +218,7 @@ def _shards(numbers: Figures) -> str:
         ("busy", True), ("largest worker", True), ("memory peak", True),
     ]  # fmt: skip  # two lines are enough
     note = f"<p>The {_SHARDS} that took longest.</p>" if len(numbers.shards) > _SHARDS else ""
-    return table(columns, rows, name="shards", label="Shards, the slowest first") + note
+    return markup.table(columns, rows, name="shards", label="Shards, the slowest first") + note
 
 
 def _moved(numbers: Figures) -> str:
@@ -287,15 +226,15 @@ def _moved(numbers: Figures) -> str:
         return "<p>Nothing was read or written.</p>"
     rows = [
         (
-            _text(_MOVED.get(one.name, one.name)),
-            f'<data class="operations" data-kind="{_text(one.name)}" value="{one.count}">{one.count:,}</data>',
-            _text(words.size(one.bytes)),
-            _text(words.seconds(one.seconds)),
+            text(_MOVED.get(one.name, one.name)),
+            f'<data class="operations" data-kind="{text(one.name)}" value="{one.count}">{one.count:,}</data>',
+            text(words.size(one.bytes)),
+            text(words.seconds(one.seconds)),
         )
         for one in numbers.moved
     ]
     columns = [("operation", False), ("count", True), ("bytes", True), ("time, all together", True)]
-    return table(columns, rows, name="moved", label="What was read from and written to the store")
+    return markup.table(columns, rows, name="moved", label="What was read from and written to the store")
 
 
 def _environment(story: Story) -> str:
@@ -303,8 +242,8 @@ def _environment(story: Story) -> str:
     known: dict[str, object] = {"job": story.uri or story.title, "function": story.function}
     known |= {f"made with {name}": version for name, version in sorted(story.environment.items())}
     known |= {f"ran on {name}": _host_value(name, value) for name, value in sorted(host.items())}
-    rows = [(_text(name), f"<code>{_text(value)}</code>") for name, value in known.items()]
-    return table([("", False), ("", False)], rows, name="environment", label="Environment")
+    rows = [(text(name), f"<code>{text(value)}</code>") for name, value in known.items()]
+    return markup.table([("", False), ("", False)], rows, name="environment", label="Environment")
 
 
 def _host_value(name: str, value: object) -> object:
