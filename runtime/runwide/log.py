@@ -1,6 +1,6 @@
-"""The only configuration of structlog: Cloud Logging's JSON in a container, colours on a terminal.
+"""The only configuration of logging: Cloud Logging's JSON in a container, structlog's colours on a terminal.
 
-structlog takes a tenth of a second to import, so it is imported when the first line is written.
+structlog takes a tenth of a second to import, which a shard would pay at its first line; so JSON is written without it.
 """
 
 from __future__ import annotations
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, MutableMapping
     from types import FrameType
 
+    Writer = Callable[[str, dict[str, Any]], None]  # of a level and an event's fields
+
 _LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
 _LOCATION = "logging.googleapis.com/sourceLocation"
 _LABELS = "logging.googleapis.com/labels"
@@ -28,7 +30,7 @@ _TRACE = "logging.googleapis.com/trace"
 _BOUND = ("job", "shard", "item", "worker", "attempt")
 
 _lock = threading.Lock()
-_root: Any = None
+_root: Writer | None = None
 _here: ContextVar[Mapping[str, Any] | None] = ContextVar("runwide-log", default=None)
 _anywhere: Mapping[str, Any] = {}  # of this process, for threads that were started before or beside
 _task: Callable[[], Mapping[str, Any]] | None = None
@@ -50,19 +52,19 @@ class Log:
 
     def debug(self, event: str, **fields: Any) -> None:
         """Write a line for those who look for a fault."""
-        _logger().debug(event, logger=self._name, **fields)
+        _writer()("debug", {"logger": self._name, **fields, "event": event})
 
     def info(self, event: str, **fields: Any) -> None:
         """Write a line about the normal course of things."""
-        _logger().info(event, logger=self._name, **fields)
+        _writer()("info", {"logger": self._name, **fields, "event": event})
 
     def warning(self, event: str, **fields: Any) -> None:
         """Write a line about something that somebody should look at."""
-        _logger().warning(event, logger=self._name, **fields)
+        _writer()("warning", {"logger": self._name, **fields, "event": event})
 
     def error(self, event: str, **fields: Any) -> None:
         """Write a line about something that failed."""
-        _logger().error(event, logger=self._name, **fields)
+        _writer()("error", {"logger": self._name, **fields, "event": event})
 
 
 @contextmanager
@@ -140,11 +142,10 @@ def print_line(text: str, *, severity: str, known: Mapping[str, Any]) -> str:
     """
     if text.startswith("{") and text.endswith("}"):
         return text
-    now = datetime.now(timezone.utc).isoformat().replace("+00:00", "Z")
     event: dict[str, Any] = {
         "message": redacted(text),
         "severity": severity,
-        "time": now,
+        "time": _now(),
         **fields(),
         **known,
     }
@@ -165,9 +166,7 @@ class _Handler(logging.Handler):
                 "severity": record.levelname
                 if record.levelno in _LEVELS.values()
                 else _severity(record.levelno),
-                "time": datetime.fromtimestamp(record.created, timezone.utc)
-                .isoformat()
-                .replace("+00:00", "Z"),
+                "time": _iso(datetime.fromtimestamp(record.created, timezone.utc)),
                 "logger": record.name,
                 **fields(),
                 _LOCATION: location,
@@ -188,8 +187,8 @@ def _severity(level: int) -> str:
     return next((name for least, name in names if level >= least), "DEBUG")
 
 
-def _logger() -> Any:
-    global _root  # noqa: PLW0603 - one logger a process, made on first use
+def _writer() -> Writer:
+    global _root  # noqa: PLW0603 - one a process, made on first use
     if _root is None:
         with _lock:
             if _root is None:
@@ -197,56 +196,54 @@ def _logger() -> Any:
     return _root
 
 
-def _configured(wanted: settings.Settings) -> Any:
-    import structlog
-
+def _configured(wanted: settings.Settings) -> Writer:
     as_json = wanted.log_format == "json" or (not wanted.log_format and not sys.stderr.isatty())
-    common: list[Any] = [_with_fields, structlog.processors.format_exc_info]
-    stamp = structlog.processors.TimeStamper(fmt="iso", utc=True, key="time" if as_json else "timestamp")
-    finish = (
-        [_cloud_logging, structlog.processors.JSONRenderer(default=str)]
-        if as_json
-        else [structlog.processors.add_log_level, structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())]
-    )
-    bound_logger: Any = structlog.make_filtering_bound_logger(_LEVELS[wanted.log_level])
-    return bound_logger(_StandardError(), [*common, stamp, *finish], {})
+    render, least = _json if as_json else _text(), _LEVELS[wanted.log_level]
+
+    def write(level: str, given: dict[str, Any]) -> None:
+        if _LEVELS[level] >= least:
+            # Whatever it is at that moment, so that capturing and redirecting work.
+            sys.stderr.write(render(level, redacted_fields({**fields(), **given})) + "\n")
+            sys.stderr.flush()
+
+    return write
 
 
-class _StandardError:
-    """Writes to whatever ``sys.stderr`` is at that moment, so that capturing and redirecting work."""
-
-    @staticmethod
-    def _write(message: str) -> None:
-        sys.stderr.write(message + "\n")
-        sys.stderr.flush()
-
-    debug = info = warning = error = _write
-
-
-def _with_fields(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
-    """Add what is bound, and take out secrets."""
-    return redacted_fields({**fields(), **event})
-
-
-def _cloud_logging(_logger: Any, method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+def _json(level: str, known: dict[str, Any]) -> str:
     """Name the fields as Cloud Logging's agents parse them (cloud.google.com/logging/docs/structured-logging)."""
-    event["severity"] = method.upper()
-    event["message"] = event.pop("event")
+    known["time"] = _now()
+    known["severity"] = level.upper()
+    known["message"] = known.pop("event")
     frame = _caller()
     if frame is not None:
         code = frame.f_code
-        event[_LOCATION] = {"file": code.co_filename, "line": str(frame.f_lineno), "function": code.co_name}
-    return _labelled(event)
+        known[_LOCATION] = {"file": code.co_filename, "line": str(frame.f_lineno), "function": code.co_name}
+    return json.dumps(_labelled(known), default=str)
 
 
-def _caller() -> Any:
+def _text() -> Callable[[str, dict[str, Any]], str]:
+    import structlog
+
+    stamp = structlog.processors.TimeStamper(fmt="iso", utc=True)
+    render: Any = structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
+
+    return lambda level, known: render(None, level, stamp(None, level, {**known, "level": level}))
+
+
+def _now() -> str:
+    return _iso(datetime.now(timezone.utc))
+
+
+def _iso(time: datetime) -> str:
+    return time.isoformat().replace("+00:00", "Z")
+
+
+def _caller() -> FrameType | None:
     """The frame that called a method of `Log`."""
     frame: FrameType | None = sys._getframe(1)  # noqa: SLF001 - what logging itself does
-    while frame is not None and frame.f_globals.get("__name__", "").partition(".")[0] != "structlog":
+    while frame is not None and frame.f_globals is globals():
         frame = frame.f_back
-    while frame is not None and frame.f_globals.get("__name__", "").partition(".")[0] == "structlog":
-        frame = frame.f_back
-    return None if frame is None else frame.f_back  # the method of Log is left
+    return frame
 
 
 def _labelled(event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:

@@ -181,3 +181,28 @@ def test_what_is_bound_ends_with_its_block_also_in_other_threads():
         look()
     look()
     assert seen == [{"job": "a", "shard": 1}, {"job": "a"}, {}]
+
+
+def test_lines_of_json_cost_no_structlog():
+    program = (
+        "import runwide.log, sys; runwide.log.Log('room').info('a.b'); print('structlog' in sys.modules)"
+    )
+    env = {**os.environ, "RUNWIDE_LOG": "json"}
+    done = subprocess.run(
+        [sys.executable, "-c", program], env=env, capture_output=True, text=True, check=True
+    )
+    assert done.stdout == "False\n"
+    assert json.loads(done.stderr)["message"] == "a.b"
+
+
+def test_text_for_people_is_structlogs_and_has_no_secret_either(capsys, monkeypatch):
+    monkeypatch.setattr(log, "_root", None)
+    monkeypatch.setenv("RUNWIDE_LOG", "text")
+    monkeypatch.setenv("RUNWIDE_LOG_LEVEL", "warning")
+    log.Log("room").info("nothing.said")
+    log.Log("room").warning("thing.happened", item=3, token="t")
+    written = capsys.readouterr().err
+    assert re.fullmatch(
+        r"2\d{3}-\S+Z \[warning  \] thing\.happened +\[room\] item=3 token=\[redacted\]\n", written
+    )
+    monkeypatch.setattr(log, "_root", None)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from itertools import chain
 from operator import length_hint
 from typing import TYPE_CHECKING, Any, TypedDict, TypeVar
@@ -84,9 +83,12 @@ async def amap(
     """As `map`, without blocking the event loop; cancelling it stops the workers.
 
     Example:
+        >>> import asyncio
         >>> asyncio.run(runwide.amap(lambda x: x * x, [1, 2, 3]))
         [1, 4, 9]
     """
+    import asyncio  # which whoever calls this has loaded; others need not wait for it
+
     _check(on_error)
     arriving = outcomes(function, items, **options)
     collecting = asyncio.get_running_loop().run_in_executor(None, _collect, arriving)
