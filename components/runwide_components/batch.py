@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
-import html
 import json
+import re
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
 
-from runwide.errors import InputError, IntegrityError, ObjectExists, ObjectNotFound, StoreNotFound
+from runwide.errors import (
+    InputError,
+    IntegrityError,
+    ObjectExists,
+    ObjectNotFound,
+    RunwideError,
+    StoreNotFound,
+)
 from runwide_components.engines.base import RunState
 
 if TYPE_CHECKING:
@@ -18,8 +26,10 @@ if TYPE_CHECKING:
 
     from rich.table import Table
 
+    from runwide.report import Report
     from runwide.spill.store import Store
 
+_RESULT = re.compile(r"[^\s#]+/result[^/\s#]*\.json#sha256=[0-9a-f]{64}")
 _COLOURS = {
     RunState.PENDING: "dim", RunState.RUNNING: "cyan", RunState.SUCCEEDED: "green",
     RunState.FAILED: "red", RunState.CANCELLED: "yellow",
@@ -41,6 +51,7 @@ class PipelineRun:
         attempts: How often it was submitted.
         seconds: From its submission to its end.
         reused: Whether it had succeeded before, and was not run again.
+        started: When it was submitted, Unix time in seconds; 0 where that is not known.
     """
 
     name: str
@@ -53,6 +64,7 @@ class PipelineRun:
     attempts: int = 0
     seconds: float = 0.0
     reused: bool = False
+    started: float = 0.0
 
     def row(self) -> dict[str, Any]:
         """Its arguments, its outputs, and what became of it, in one flat row.
@@ -134,22 +146,60 @@ class Batch(Sequence[PipelineRun]):
             table.add_row(run.name, state, str(run.attempts or ""), seconds, _escaped(run.error or run.logs))
         return table
 
-    def _repr_html_(self) -> str:
-        """The table for a notebook or a page; what users wrote is escaped."""
-        names = list(dict.fromkeys(name for row in self.table() for name in row))
-        head = "".join(f"<th>{html.escape(name)}</th>" for name in names)
-        rows = "".join(
-            "<tr>" + "".join(f"<td>{html.escape(_text(row.get(name, '')))}</td>" for name in names) + "</tr>"
-            for row in self.table()
-        )
-        return f"<p>{self.summary()}</p><table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>"
+    def page(self, *, title: str = "", reports: Mapping[str, str] | None = None) -> str:
+        """One self-contained HTML page: all runs with their links, and what they say together.
 
-    def write_page(self, path: str | Path) -> None:
-        """Write the table as an HTML page."""
-        style = "body{font:14px sans-serif}table{border-collapse:collapse}td,th{padding:.2em .7em;text-align:left}"
-        style += "tr:nth-child(even){background:#8881}"
-        page = f"<!doctype html><meta charset=utf-8><title>Runs</title><style>{style}</style>{self._repr_html_()}"
-        Path(path).write_text(page, encoding="utf-8")
+        Args:
+            title: What it is called.
+            reports: Links to the reports of the runs' fan-outs, by name of the run; those that their outputs name are
+                found by themselves.
+        """
+        from runwide_components import batch_page
+
+        found = {run.name: link for run in self._runs if (link := batch_page.link_of(run))}
+        return batch_page.page(self._runs, title=title, reports={**found, **(reports or {})})
+
+    def save(self, path: str | Path, *, title: str = "") -> Path:
+        """Write the page to a file, and beside it the report of each run's fan-out, as far as it can be read.
+
+        A run's fan-out is known where the run puts out its results: the ``.output`` of a `fan_out`.
+
+        Returns:
+            The file.
+
+        Raises:
+            InputError: It cannot be written there.
+        """
+        target = Path(path)
+        folder = target.with_name(f"{target.stem}-reports")
+        links = {}
+        for number, run in enumerate(self._runs):
+            report = _report(run)
+            if report is not None:
+                file = report.save(folder / f"{number:04d}.html")
+                links[run.name] = f"{folder.name}/{file.name}"
+        try:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_text(self.page(title=title, reports=links), encoding="utf-8")
+        except OSError as error:
+            raise InputError(f"the page cannot be written ({error.strerror})", uri=str(target)) from error
+        return target
+
+    def _repr_html_(self) -> str:
+        from runwide.report import framed
+
+        return framed(self.page(), title="runs of a batch", height=min(900, 420 + 34 * len(self)))
+
+
+def _report(run: PipelineRun) -> Report | None:
+    """The report of the fan-out whose results a run has put out; None where there is none, or it is gone."""
+    from runwide.report import report
+
+    for value in run.outputs.values():
+        if isinstance(value, str) and _RESULT.fullmatch(value):
+            with suppress(RunwideError):
+                return report(value)
+    return None
 
 
 class Records:
@@ -198,10 +248,6 @@ class Records:
                 yield name, json.loads(self._store.read(name))
             except (ObjectNotFound, IntegrityError):  # deleted in the meantime
                 continue
-
-
-def _text(value: Any) -> str:
-    return value if isinstance(value, str) else json.dumps(value, default=str)
 
 
 def _escaped(text: str) -> str:

@@ -229,7 +229,9 @@ class Pipelines:
                 )
                 self._again(item)
             else:
-                item.about = replace(item.about, state=RunState.RUNNING, attempts=item.attempt + 1)
+                item.about = replace(
+                    item.about, state=RunState.RUNNING, attempts=item.attempt + 1, started=item.started
+                )
                 return
         arguments = item.about.arguments
         labels = {
@@ -253,6 +255,7 @@ class Pipelines:
             run=item.handle.id,
             logs=item.handle.logs,
             attempts=item.attempt + 1,
+            started=item.started,
         )
         about = {
             "run": item.handle.id, "logs": item.handle.logs, "engine": self.engine.about(), "time": item.started,
@@ -358,7 +361,7 @@ def _looked_at(attempts: dict[int, dict[str, Any]], engine: Engine | None) -> Pi
     if "submitted" not in found:
         return about
     submitted = found["submitted"]
-    about = replace(about, run=submitted["run"], logs=submitted["logs"])
+    about = replace(about, run=submitted["run"], logs=submitted["logs"], started=submitted.get("time", 0.0))
     try:
         return replace(about, state=(engine or engine_of(submitted["engine"])).attach(about.run).state())
     except EngineError as error:
@@ -376,6 +379,7 @@ def _ended(about: PipelineRun, found: dict[str, Any]) -> PipelineRun:
         seconds=ended.get("seconds", 0.0),
         run=submitted.get("run", ""),
         logs=submitted.get("logs", ""),
+        started=submitted.get("time", 0.0),
     )
 
 

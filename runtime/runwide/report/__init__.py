@@ -5,9 +5,9 @@ from __future__ import annotations
 import sys
 from types import ModuleType
 
-from runwide.report.report import Recording, Report, report
+from runwide.report.report import Recording, Report, framed, report
 
-__all__ = ["Recording", "Report", "report"]
+__all__ = ["Recording", "Report", "framed", "report"]
 
 
 class _Room(ModuleType):

@@ -17,6 +17,8 @@ from runwide.redaction import redacted
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
+    from runwide.report.findings import Finding
+
 
 @cache
 def asset(package: str, name: str) -> str:
@@ -65,6 +67,22 @@ def tiles(found: Iterable[tuple[str, str, str, float]]) -> str:
         f'<dd><data id="n-{name}" value="{value!r}">{text(shown)}</data></dd></div>'
         for name, shown, label, value in found
     )
+
+
+def findings(found: Sequence[Finding]) -> str:
+    """What the numbers mean, with advice, each with its weight as a word."""
+    if not found:
+        return "<p>Nothing stands out.</p>"
+    rows = (
+        f'<li class="{one.level.value}"><strong class="level">{one.level.value}</strong> '
+        f"<span>{text(one.text)}{_advice(one.advice)}</span></li>"
+        for one in found
+    )
+    return f'<ul class="findings">{"".join(rows)}</ul>'
+
+
+def _advice(advice: str) -> str:
+    return f' <span class="advice">{text(advice)}</span>' if advice else ""
 
 
 def table(

@@ -52,7 +52,7 @@ def page(story: Story) -> str:
         "heading": text(story.function or "map"),
         "subtitle": text(_subtitle(story)),
         "tiles": _tiles(numbers),
-        "findings": _findings(findings.of(story, numbers)),
+        "findings": markup.findings(findings.of(story, numbers)),
         "timeline": charts.timeline(series.timeline(story.runs), figures.Clock.over(story.runs)),
         "cores": charts.cores(series.over_time(story.runs)),
         "memory": charts.memory(series.over_time(story.runs)),
@@ -91,21 +91,6 @@ def _tiles(numbers: Figures) -> str:
         ("utilisation", words.share(numbers.utilisation), "of the physical cores used", numbers.utilisation),
         ("useful", words.share(numbers.lost.share("useful")), "of the workers' time useful", numbers.lost.share("useful")),
     ])  # fmt: skip  # one tile a line
-
-
-def _findings(found: Sequence[findings.Finding]) -> str:
-    if not found:
-        return "<p>Nothing stands out.</p>"
-    rows = (
-        f'<li class="{one.level.value}"><strong class="level">{one.level.value}</strong> '
-        f"<span>{text(one.text)}{_advice(one.advice)}</span></li>"
-        for one in found
-    )
-    return f'<ul class="findings">{"".join(rows)}</ul>'
-
-
-def _advice(advice: str) -> str:
-    return f' <span class="advice">{text(advice)}</span>' if advice else ""
 
 
 def _lost(numbers: Figures) -> str:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from runwide.errors import IntegrityError, ObjectNotFound
 from runwide.job import events, manifest
+from runwide.job.reference import Reference, parse
 from runwide.spill.store import open_store
 
 if TYPE_CHECKING:
@@ -141,13 +142,13 @@ def of_job(reference: str) -> Story:
     """Read what happened in a job, with one listing, one read for each finished shard and one for each part of events.
 
     Args:
-        reference: What `runwide.scatter` returned.
+        reference: What `runwide.scatter` returned, or what stands for the job's results.
 
     Raises:
         BadReference: It is none.
         ObjectNotFound: The job is not there (any more).
     """
-    about = manifest.read_job(reference)
+    about = manifest.read_job(_of_job(reference))
     reader = Reader()
     with open_store(about.uri) as store:
         names = [info.name for info in store.list("shards/")]
@@ -170,6 +171,13 @@ def of_job(reference: str) -> Story:
         environment={**about.environment, **about.packages},
         unreadable=reader.unreadable,
     )
+
+
+def _of_job(reference: str) -> str:
+    found = parse(reference)
+    if not found.name.startswith("result"):
+        return reference
+    return str(Reference(f"{found.folder}/{manifest.JOB}", manifest.read_result(found).job))
 
 
 def _failures(store: Store, job: Job, index: int) -> tuple[Failure, ...]:

@@ -67,15 +67,25 @@ class Report:
         return target
 
     def _repr_html_(self) -> str:
-        source = escape(self.html(), quote=True)
-        return (
-            f'<iframe sandbox="allow-scripts" title="runwide report" srcdoc="{source}" '
-            f'style="width:100%;height:{_HEIGHT}px;border:0"></iframe>'
-        )
+        return framed(self.html(), title="runwide report")
 
     def __repr__(self) -> str:
         lines = [f"{one.level.value:>8}  {one.text}" for one in self.findings]
         return "\n".join([f"<runwide report of {self.story.title}>", *lines])
+
+
+def framed(html: str, *, title: str, height: int = _HEIGHT) -> str:
+    """A page in a frame of its own, for a notebook: what is around it is out of its reach.
+
+    Args:
+        html: The page.
+        title: What it is, for a screen reader.
+        height: Of the frame, in pixels.
+    """
+    return (
+        f'<iframe sandbox="allow-scripts allow-popups allow-popups-to-escape-sandbox" title="{escape(title)}" '
+        f'srcdoc="{escape(html, quote=True)}" style="width:100%;height:{height}px;border:0"></iframe>'
+    )
 
 
 class Recording:
@@ -130,7 +140,7 @@ def report(job: str | Recording) -> Report:
     """What happened in a job, or in a recorded map.
 
     Args:
-        job: The reference that `runwide.scatter` returned, or a `Recording`.
+        job: The reference that `runwide.scatter` returned, that of the job's results, or a `Recording`.
 
     Example:
         >>> job = runwide.scatter(abs, [-1, -2], store="memory://doc-report", shards=1)

@@ -1,0 +1,172 @@
+"""The page of a batch in a real browser: one row a run, its links, and what the runs say together."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+import runwide
+from runwide_components import Batch, PipelineRun, RunState
+
+START = 1_795_000_000.0
+CONSOLE = "https://console.cloud.google.com/vertex-ai/locations/europe-west1/pipelines/runs/"
+
+
+def runs():
+    """Twelve runs of a forecast, four at a time: two fail alike, one is slow, one still runs, one was there before."""
+    found = []
+    for number, market in enumerate(["fr", "de", "it", "es", "pt", "nl", "be", "at", "ch", "dk", "se", "no"]):
+        seconds, state, error, outputs = 60.0 + 3 * number, RunState.SUCCEEDED, "", {"rmse": 0.1 * number}
+        if market in ("it", "nl"):
+            state, error, outputs = RunState.FAILED, "step train failed: ValueError: no rows", {}
+        if market == "ch":
+            seconds = 400.0
+        if market == "no":
+            seconds, state, outputs = 0.0, RunState.RUNNING, {}
+        found.append(
+            PipelineRun(
+                f"forecast-{market}", {"market": market, "days": 7, "store": "gs://bucket/runs"}, state, outputs, error,
+                run=f"run-{market}", logs=f"{CONSOLE}forecast-{market}?project=shop", attempts=2 if market == "pt" else 1,
+                seconds=seconds, started=START + 70 * (number // 4), reused=market == "fr",
+            )
+        )  # fmt: skip
+    return Batch(found)
+
+
+def number(shown, name):
+    return float(shown.locator(f"#n-{name}").get_attribute("value"))
+
+
+def test_every_run_has_a_row_with_its_state_parameters_outputs_and_the_link_of_its_engine(browse):
+    shown = browse(runs().page())
+    rows = shown.locator("#runs tbody tr")
+    assert rows.count() == 12
+    heads = shown.locator("#runs thead th").all_inner_texts()
+    for name in ("run", "state", "took", "attempts", "market", "rmse"):
+        assert any(head.strip().startswith(name) for head in heads), (name, heads)
+    assert not any(
+        head.startswith(("days", "store")) for head in heads
+    )  # the same everywhere: they say nothing of a run
+    assert "days = 7" in shown.locator("main").inner_text()
+    assert rows.nth(1).locator("a").first.get_attribute("href") == f"{CONSOLE}forecast-de?project=shop"
+    assert "step train failed: ValueError: no rows" in rows.nth(2).inner_text()
+    assert browse.said == []
+    assert browse.outside == []
+
+
+def test_the_numbers_on_the_page_are_those_of_the_runs(browse):
+    batch = runs()
+    shown = browse(batch.page())
+    assert number(shown, "succeeded") == sum(run.state is RunState.SUCCEEDED for run in batch) == 9
+    assert number(shown, "failed") == sum(run.state is RunState.FAILED for run in batch) == 2
+    assert number(shown, "active") == 1
+    ends = [run.started + run.seconds for run in batch if run.seconds and not run.reused]
+    assert number(shown, "wall") == pytest.approx(max(ends) - START)
+    took = sorted(run.seconds for run in batch if run.state is RunState.SUCCEEDED)
+    assert number(shown, "median") == pytest.approx(took[4])
+
+
+def test_the_findings_say_what_the_runs_have_in_common_and_what_to_do(browse):
+    said = browse(runs().page()).locator(".findings").inner_text()
+    assert "2 of 12 runs failed." in said
+    assert "2 runs failed alike: step train failed: ValueError: no rows" in said
+    assert "forecast-ch took" in said
+    assert "1 run succeeded before and was not run again" in said
+    assert "1 run has not ended" in said
+    assert "The same call again runs only" in said
+
+
+def test_filters_and_columns_find_runs(browse):
+    from playwright.sync_api import expect
+
+    shown = browse(runs().page())
+    visible = shown.locator("#runs tbody tr:visible")
+    shown.get_by_role("combobox", name="Show").select_option("failed")
+    expect(visible).to_have_count(2)
+    shown.get_by_role("button", name="Show all").click()
+    shown.get_by_role("searchbox", name="Find").fill("-de")
+    expect(visible).to_have_count(1)
+    shown.get_by_role("searchbox", name="Find").fill("")
+    column = shown.locator("#runs th", has_text="took")
+    column.get_by_role("button").press("Enter")
+    column.get_by_role("button").press("Enter")
+    assert column.get_attribute("aria-sort") == "descending"
+    assert "forecast-ch" in shown.locator("#runs tbody tr").first.inner_text()
+    assert browse.said == []
+
+
+def test_a_saved_page_links_the_report_of_each_runs_fan_out(browse, tmp_path):
+    job = runwide.scatter(lambda x: x * x, range(6), store=str(tmp_path / "store"), shards=1)
+    runwide.shard(job, 0, workers=1)
+    result = runwide.job.finish(job)
+    gone = f"{tmp_path}/store/gone/result.json#sha256={'0' * 64}"
+    batch = Batch([
+        PipelineRun("squares", {"n": 6}, RunState.SUCCEEDED, {"Output": result}, seconds=1.0),
+        PipelineRun("gone", {"n": 7}, RunState.SUCCEEDED, {"Output": gone}),
+        PipelineRun("other", {"n": 8}, RunState.SUCCEEDED, {"Output": "a word", "report": "gs://bucket/x/report.html"}),
+    ])  # fmt: skip
+    index = batch.save(tmp_path / "out" / "runs.html")
+    shown = browse(index.read_text())
+    shown.goto(index.as_uri())
+    squares, gone, other = shown.locator("#runs tbody tr").all()
+    assert "report" not in gone.inner_text()
+    assert other.locator("a").get_attribute("href") == "https://storage.cloud.google.com/bucket/x/report.html"
+    squares.get_by_role("link", name="report").click()
+    assert number(shown, "ended") == 6
+    assert browse.said == []
+    assert browse.outside == []
+
+
+HOSTILE = """</script><script>alert(1)</script>"><img src=x onerror=alert(2)>"""
+
+
+def test_what_users_and_engines_wrote_stays_text_and_bad_links_are_none(browse):
+    batch = Batch([
+        PipelineRun(HOSTILE, {HOSTILE: HOSTILE}, RunState.FAILED, {"a": HOSTILE}, HOSTILE, logs="javascript:alert(3)"),
+        PipelineRun("b", {}, RunState.FAILED, error="https://b/o?X-Goog-Signature=0badc0de", logs="data:text/html,x"),
+    ])  # fmt: skip
+    html = batch.page()
+    assert "0badc0de" not in html
+    shown = browse(html)
+    assert shown.locator("#runs a").count() == 0
+    assert shown.locator("img").count() == 0
+    assert HOSTILE in shown.locator("#runs tbody tr").first.inner_text()
+    assert browse.said == []
+    assert browse.outside == []
+
+
+def serious(shown):
+    from axe_playwright_python.sync_playwright import Axe
+
+    found = Axe().run(shown).response["violations"]
+    return [
+        (one["id"], [node["target"] for node in one["nodes"]]) for one in found if one["impact"] != "minor"
+    ]
+
+
+@pytest.mark.parametrize(("scheme", "width"), [("light", 1200), ("dark", 1200), ("light", 360)])
+def test_axe_finds_no_serious_fault_and_a_phone_needs_no_sideways_scrolling(browse, scheme, width):
+    shown = browse(runs().page(), scheme=scheme, width=width)
+    assert serious(shown) == []
+    assert shown.evaluate("document.documentElement.scrollWidth") <= width
+
+
+def test_in_a_notebook_the_batch_is_its_page_in_a_sandboxed_frame(browse):
+    shown = browse(f"<!doctype html><title>viewer</title>{runs()._repr_html_()}")
+    frame = shown.frame_locator("iframe")
+    frame.get_by_role("searchbox", name="Find").fill("-de")
+    assert frame.locator("#runs tbody tr:visible").count() == 1
+    assert browse.said == []
+    assert browse.outside == []
+
+
+def test_a_thousand_runs_stay_small_and_no_run_is_no_fault(browse):
+    many = Batch([
+        PipelineRun(f"run-{x}", {"x": x}, RunState.SUCCEEDED, {"y": x}, seconds=1.0 * x, started=START + x)
+        for x in range(1000)
+    ])  # fmt: skip
+    assert len(many.page().encode()) < 1_000_000
+    assert "There are no runs" in browse(Batch([]).page()).locator("main").inner_text()
+    assert browse.said == []
+    json.dumps(many.table())
