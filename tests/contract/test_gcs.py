@@ -150,6 +150,30 @@ sys.exit(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
     subprocess.run([sys.executable, "-c", program, gcs], check=True, timeout=60)
 
 
+@pytest.mark.gcs
+def test_a_proxy_that_the_environment_names_carries_the_requests(gcs, gcs_server, monkeypatch):
+    monkeypatch.setenv("STORAGE_EMULATOR_HOST", "http://storage.invalid")
+    for name in ("http_proxy", "HTTP_PROXY"):
+        monkeypatch.setenv(name, gcs_server.url)
+    for name in ("no_proxy", "NO_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    store = open_store(gcs)
+    store.create("object", b"abc")
+    assert store.read("object") == b"abc"
+
+
+@pytest.mark.gcs
+def test_a_login_in_netrc_is_not_sent_in_the_place_of_the_credentials(gcs, gcs_server, monkeypatch, tmp_path):
+    (tmp_path / "netrc").write_text("machine 127.0.0.1 login somebody password something\n")
+    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
+    sent = []
+    connection = door._connect(gcs_server.url)
+    connection.session.hooks["response"] = lambda answer, **_: sent.append(answer.request.headers)
+    connection.session.get(f"{gcs_server.url}/storage/v1/b/bucket/o", timeout=10)
+    assert len(sent) == 1
+    assert "authorization" not in sent[0]
+
+
 def test_a_store_loads_no_client_before_it_is_used():
     program = """
 import sys

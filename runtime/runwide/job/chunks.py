@@ -13,7 +13,6 @@ from runwide.job import manifest, plan
 from runwide.job.environment import current
 from runwide.log import Log
 from runwide.spill import pack, signing
-from runwide.spill.codec import verify
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -187,36 +186,27 @@ class ChunkLog:
 
 
 def read_chunk(store: Store, job: Job, name: str, digest: str | None = None) -> tuple[bytearray, pack.Head]:
-    """Read a whole chunk and check it, as `check_chunk` does."""
-
-    def check(data: bytearray) -> tuple[bytearray, pack.Head]:
-        return data, check_chunk(data, job=job, name=name, digest=digest, uri=store.child_uri(name))
-
-    return manifest.checked_read(store, name, check)
-
-
-def check_chunk(data: bytearray, *, job: Job, name: str, digest: str | None = None, uri: str) -> pack.Head:
-    """Check a whole chunk, head and values, before anything of it is used.
+    """Read a whole chunk and check it, head and values, before anything of it is used.
 
     Args:
-        data: The chunk.
+        store: The job's folder.
         job: The job.
         name: Its name in the job.
         digest: What a manifest promises; without it a signature is demanded, where a key is set.
-        uri: Where it comes from, for errors.
 
     Raises:
         IntegrityError: It is damaged, belongs to another job or place, or is not signed.
     """
-    head = pack.read_head(data, job=job.digest, slot=name, digest=digest, uri=uri)
-    if digest is None:  # nobody vouches for it but the store, or who has the key
-        signing.check(head.mac, head.digest, "pack", uri=uri)
-    view = memoryview(data)
-    if head.stop != len(data):
-        raise pack.wrong_size(uri, len(data), head.stop)
-    for entry in head.entries:
-        verify(view[entry.offset : entry.stop], digest=entry.digest, uri=uri)
-    return head
+    uri = store.child_uri(name)
+
+    def check(data: bytearray) -> tuple[bytearray, pack.Head]:
+        head = pack.read_head(data, job=job.digest, slot=name, digest=digest, uri=uri)
+        if digest is None:  # nobody vouches for it but the store, or who has the key
+            signing.check(head.mac, head.digest, "pack", uri=uri)
+        pack.verify_values(data, head, uri=uri)
+        return data, head
+
+    return manifest.checked_read(store, name, check)
 
 
 class Writer:

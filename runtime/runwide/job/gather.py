@@ -19,7 +19,7 @@ from runwide.job.reference import Reference, parse, parse_shard
 from runwide.log import Log
 from runwide.records import Failure, FailureKind, Outcome
 from runwide.spill.buffers import sha256
-from runwide.spill.codec import decode
+from runwide.spill.codec import decode_verified
 from runwide.spill.store import open_store
 
 if TYPE_CHECKING:
@@ -191,7 +191,7 @@ def _outcomes(store: Store, job: Job, shards: Sequence[Shard]) -> Iterator[Outco
 def _outcome(frame: memoryview, entry: Entry, job: Job, failure: Failure | None, uri: str) -> Outcome:
     context = manifest.result_context(job.digest, entry.item)
     try:
-        value = decode(frame, digest=entry.digest, context=context, uri=uri)
+        value = decode_verified(frame, context=context, uri=uri)  # by `read_chunk`, on another thread
     except Exception as error:
         return Outcome(entry.item, failure=failure or _not_loadable(error, entry.item, uri))
     if failure is None:

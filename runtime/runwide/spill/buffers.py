@@ -49,3 +49,26 @@ def pieces(parts: Iterable[memoryview], size: int) -> Iterator[memoryview]:
     for part in parts:
         for start in range(0, part.nbytes, size):
             yield part[start : start + size]
+
+
+def gathered(parts: Iterable[memoryview], size: int) -> Iterator[Buffer]:
+    """The parts in pieces of at most ``size`` bytes, small neighbours joined: each piece may cost a system call.
+
+    Example:
+        >>> [len(piece) for piece in gathered([memoryview(b"x" * n) for n in (1, 2, 100, 3)], 64)]
+        [3, 64, 39]
+    """
+    small: list[memoryview] = []
+    waiting = 0
+    for piece in pieces(parts, size):
+        if waiting + piece.nbytes > size and small:
+            yield _joined(small)
+            small, waiting = [], 0
+        small.append(piece)
+        waiting += piece.nbytes
+    if small:
+        yield _joined(small)
+
+
+def _joined(parts: Sequence[memoryview]) -> Buffer:
+    return parts[0] if len(parts) == 1 else b"".join(parts)

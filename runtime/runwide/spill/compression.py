@@ -30,7 +30,7 @@ def compressed(parts: Sequence[Buffer], size: int) -> bytes | None:
     Raises:
         InputError: ``RUNWIDE_COMPRESSION=zstd`` is set, and zstandard is not installed.
     """
-    if size < _LEAST or settings.read().compression != "zstd":
+    if size < _LEAST or not settings.is_set("RUNWIDE_COMPRESSION") or settings.read().compression != "zstd":
         return None
     try:
         import zstandard

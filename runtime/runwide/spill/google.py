@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import base64
+import http.client
 import os
+import ssl
 import threading
 import warnings
 from contextlib import contextmanager
@@ -198,6 +200,9 @@ def _is_transient(error: BaseException) -> bool:
     kinds = (
         Damaged,
         ConnectionError,
+        TimeoutError,
+        http.client.HTTPException,
+        ssl.SSLError,
         auth.TransportError,
         requests.ConnectionError,
         requests.Timeout,
@@ -213,7 +218,7 @@ def _is_transient(error: BaseException) -> bool:
 def attempt(call: Callable[[], T], *, uri: str) -> T:
     """Make a request until it gets an answer that is not a transient fault, within the deadline."""
     connection = _connection()
-    deadline = float(settings.read().store_deadline)
+    deadline = float(settings.store_patience()[0])
     answer = _retried(
         call, uri=uri, deadline=deadline if connection.reached else min(deadline, _FIRST_DEADLINE)
     )
@@ -235,7 +240,7 @@ def _retried(call: Callable[[], T], *, uri: str, deadline: float) -> T:
 
 
 def _connection() -> _Connection:
-    emulator = settings.read().storage_emulator
+    emulator = settings.value("STORAGE_EMULATOR_HOST") or None
     key = (os.getpid(), emulator)
     with _lock:
         found = connections.get(key)
@@ -252,8 +257,18 @@ def _connect(emulator: str | None) -> _Connection:
     for scheme in ("http://", "https://"):
         session.mount(scheme, module("requests.adapters").HTTPAdapter(pool_maxsize=CONNECTIONS))
     client = module("google.cloud.storage").Client(project=project, credentials=credentials, _http=session)
-    limiters = rate.Limiter(rate.READS), rate.Limiter(rate.WRITES)
-    return _Connection(client, session, client.api_endpoint.rstrip("/"), *limiters)
+    endpoint = client.api_endpoint.rstrip("/")
+    _settle(session, endpoint)
+    return _Connection(client, session, endpoint, rate.Limiter(rate.READS), rate.Limiter(rate.WRITES))
+
+
+def _settle(session: Any, endpoint: str) -> None:
+    """Look once for proxies and certificates: requests does at each request, which takes half the time of a small one.
+
+    It would look into ~/.netrc, too, and send what it finds there in the place of Google's credentials.
+    """
+    found = session.merge_environment_settings(endpoint, {}, None, None, None)
+    session.proxies, session.verify, session.trust_env = found["proxies"], found["verify"], False
 
 
 def _credentials(emulator: str | None) -> tuple[Any, str]:
@@ -290,7 +305,7 @@ def request(method: str, path: str, **options: Any) -> Any:
     connection = _connection()
     limiter = connection.reads if method == "GET" else connection.writes
     limiter.wait()
-    timeout = (_CONNECT, settings.read().store_timeout)
+    timeout = (_CONNECT, settings.store_patience()[1])
     response = connection.session.request(method, connection.endpoint + path, timeout=timeout, **options)
     if response.status_code in _SLOW_DOWN:
         limiter.refused()

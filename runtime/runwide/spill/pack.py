@@ -30,6 +30,7 @@ from runwide.errors import DigestMismatch, FormatTooNew, FrameCorrupt
 from runwide.spill import signing
 from runwide.spill.buffers import Buffer, padding
 from runwide.spill.canonical import dumps, loads
+from runwide.spill.codec import verify
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -188,9 +189,23 @@ def read_head(
     return _bound(head, job, slot, uri)
 
 
-def wrong_size(uri: str | None, found: int, wanted: int) -> FrameCorrupt:
-    """The error of a pack that is shorter or longer than its index says."""
-    return FrameCorrupt(f"the pack has {found} bytes, its index accounts for {wanted}", uri=uri)
+def verify_values(buffer: Buffer, head: Head, *, uri: str | None = None) -> None:
+    """Hold every value of a whole pack against its digest, and the pack's size against its index.
+
+    Args:
+        buffer: The whole pack.
+        head: What `read_head` found in it.
+        uri: Where the bytes come from, for errors.
+
+    Raises:
+        DigestMismatch: A value is another one.
+        FrameCorrupt: The pack is shorter or longer than its index says.
+    """
+    view = memoryview(buffer).cast("B")
+    if head.stop != view.nbytes:
+        raise FrameCorrupt(f"the pack has {view.nbytes} bytes, its index accounts for {head.stop}", uri=uri)
+    for entry in head.entries:
+        verify(view[entry.offset : entry.stop], digest=entry.digest, uri=uri)
 
 
 def _offsets(members: Sequence[Member]) -> list[int]:

@@ -87,3 +87,23 @@ def test_a_pack_of_a_newer_format_says_so():
     struct.pack_into("<H", data, 8, pack.VERSION + 1)
     with pytest.raises(FormatTooNew, match="upgrade runwide"):
         pack.read_head(data)
+
+
+@given(st.data())
+def test_a_value_that_was_changed_is_found_before_it_is_used(data):
+    one = packed([b"abc", "x" * 500, 3])
+    changed = joined(one)
+    head = pack.read_head(changed)
+    pack.verify_values(changed, head)
+    changed[data.draw(st.integers(head.size, len(changed) - 1))] ^= 1 << data.draw(st.integers(0, 7))
+    with pytest.raises(DigestMismatch):
+        pack.verify_values(changed, head)
+
+
+@pytest.mark.parametrize("change", [-1, 1])
+def test_a_pack_of_another_size_than_its_index_says_is_refused(change):
+    one = packed([b"abc", "x" * 500])
+    data = joined(one)
+    other = data[:change] if change < 0 else data + bytes(change)
+    with pytest.raises(FrameCorrupt, match="accounts for"):
+        pack.verify_values(other, pack.read_head(data))
