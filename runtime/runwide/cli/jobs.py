@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from runwide import job as jobs
-from runwide.cli import files, inputs, report
+from runwide.cli import executor, files, inputs, report
 from runwide.errors import InputError, RunwideError, TasksFailed
 from runwide.pool.preemption import leaves_on_sigterm
 
@@ -208,6 +208,11 @@ def shard_command(
     "--metrics-out", type=click.Path(path_type=Path), help="Write its numbers there, as a JSON object."
 )
 @click.option(
+    "--executor-input",
+    metavar="TEXT",
+    help="What kfp puts in the place of {{$}}: the engine is then told of the artifacts, with the numbers as metadata.",
+)
+@click.option(
     "--on-error",
     type=click.Choice(["raise", "return"]),
     default="raise",
@@ -231,6 +236,7 @@ def gather_command(
     result_out: Path | None,
     report_out: Path | None,
     metrics_out: Path | None,
+    executor_input: str | None,
     on_error: str,
     min_success: float,
     dataset_out: Path | None,
@@ -242,7 +248,8 @@ def gather_command(
     shards = None if shards_json is None else inputs.strings(shards_json, "--shards-json")
     reference = jobs.finish(job, shards)
     count, failed = jobs.failures(reference)
-    report.outputs(job, report_out=report_out, metrics_out=metrics_out)
+    numbers = report.outputs(job, report_out=report_out, metrics_out=metrics_out)
+    executor.tell(executor_input, numbers)
     if on_error == "raise" and count - len(failed) < min_success * count:
         _complain(
             count,

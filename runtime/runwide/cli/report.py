@@ -11,7 +11,6 @@ import click
 
 from runwide import job as jobs
 from runwide.cli import files
-from runwide.errors import RunwideError
 from runwide.log import Log
 
 if TYPE_CHECKING:
@@ -51,20 +50,26 @@ def report_command(job: str, *, out: Path | None, metrics_out: Path | None, open
         click.launch(path.resolve().as_uri())
 
 
-def outputs(job: str, *, report_out: Path | None, metrics_out: Path | None) -> None:
-    """Write a job's page and numbers where asked, as the step that ends a job does; parent folders are made."""
+def outputs(job: str, *, report_out: Path | None, metrics_out: Path | None) -> dict[str, float]:
+    """Write a job's page and numbers where asked, as the step that ends a job does; parent folders are made.
+
+    Returns:
+        The numbers; none where neither is asked for, or the report cannot be made.
+    """
     if report_out is None and metrics_out is None:
-        return
+        return {}
     from runwide.report import report
 
     try:
         found = report(job)
-    except RunwideError as error:  # the results are there, and matter more
-        _log.warning("report.failed", cause=str(error))
-        return
-    if report_out is not None:
-        found.save(report_out)
-    files.write(metrics_out, json.dumps(found.metrics))
+        numbers = found.metrics
+        if report_out is not None:
+            found.save(report_out)
+    except Exception as error:  # whatever it is: the results are there, and matter more
+        _log.warning("report.failed", cause=f"{type(error).__name__}: {error}")
+        return {}
+    files.write(metrics_out, json.dumps(numbers))
+    return numbers
 
 
 def watch(job: str, *, interval: float = _INTERVAL) -> None:
