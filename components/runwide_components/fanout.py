@@ -1,48 +1,53 @@
 """`fan_out`: one function over many items, on parallel components, as one call inside a pipeline."""
 
 # No `from __future__ import annotations` here: kfp takes the annotations of a pipeline as objects.
-import base64
-import json
 import platform
-import re
-import zlib
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cache
-from hashlib import sha256
-from pathlib import Path
 from typing import Any, NamedTuple
 
 from kfp import dsl
-from kfp.dsl import pipeline_channel, pipeline_context
+from kfp.dsl import pipeline_context
 
-from runwide.cli.sizing import AUTO
-from runwide.errors import InputError, NoItems
-from runwide.pool import function_bytes
-from runwide.spill import open_store
 from runwide_components.steps import (
     DEFAULT,
     NOTHING,
-    STORE_AND_SHARDS,
     Input,
     JobOptions,
     Resources,
     Strings,
     base_image,
+    gathered,
     scatter,
     steps_of,
     with_signature,
 )
+from runwide_components.wires import is_channel, slug, wires
 
-# The engine hands all inputs of a task over as one command-line argument, and Linux takes 128 KiB of it
-# (MAX_ARG_STRLEN); quoting needs some of that.
-INLINE_LIMIT = 64 * 1024
-WIRE_LIMIT = 120 * 1024
 
-_TYPES: dict[str, type] = {
-    "string": str, "str": str, "integer": int, "int": int, "float": float, "double": float,
-    "boolean": bool, "bool": bool, "list": list, "dict": dict,
-}  # fmt: skip
+class FanOut(dsl.PipelineTask):  # type: ignore[misc]  # kfp has no types
+    """The task that a fan-out is in its pipeline, with its outputs by name."""
+
+    @property
+    def output(self) -> Any:
+        """The reference of the results, which `runwide.load` and the next `fan_out` take."""
+        return self.outputs["result"]
+
+    @property
+    def report(self) -> Any:
+        """The page of what happened, a ``dsl.HTML`` artifact."""
+        return self.outputs["report"]
+
+    @property
+    def metrics(self) -> Any:
+        """Its numbers, a ``dsl.Metrics`` artifact."""
+        return self.outputs["metrics"]
+
+    @property
+    def dataset(self) -> Any:
+        """The results as JSON lines, a ``dsl.Dataset`` artifact, with ``dataset=True``."""
+        return self.outputs["dataset"]
 
 
 def fan_out(
@@ -60,12 +65,13 @@ def fan_out(
     on_error: str = "raise",
     min_success: float = 1.0,
     dataset: bool = False,
+    report: bool = True,
     cpu: str | None = None,
     memory: str | None = None,
     accelerator: tuple[str, int] | None = None,
     shard_retries: int = 0,
     as_step: Callable[[Any], Any] | None = None,
-) -> Any:
+) -> FanOut:
     """Apply a function to every item, on parallel components; to be called inside of a ``@dsl.pipeline``.
 
     It becomes one box in the pipeline: scatter, then the shards in a ``ParallelFor``, then gather. The spec
@@ -92,8 +98,9 @@ def fan_out(
         on_error: ``"raise"``: an item that fails fails the pipeline, after all others. ``"return"``: it goes on, and
             ``runwide.load(…, on_error="return")`` has a `runwide.Failure` in the place of each failed result.
         min_success: Share of the items that must have succeeded for the pipeline to go on, with ``"raise"``.
-        dataset: Whether the results are a ``Dataset`` of JSON lines as well; the task then has ``.outputs["result"]`` and
-            ``.outputs["dataset"]``. `Local` knows it, kfp.local by itself forgets artifacts of container components.
+        dataset: Whether the results are a ``Dataset`` of JSON lines as well, the task's ``.dataset``.
+        report: Whether the gather step makes the page of what happened, the task's ``.report``, and its numbers,
+            ``.metrics``.
         cpu: CPUs of each component, such as ``"8"``.
         memory: Memory of each component, such as ``"32G"``.
         accelerator: Type and number of accelerators of each component, such as ``("NVIDIA_L4", 1)``.
@@ -103,7 +110,8 @@ def fan_out(
             machines, for example.
 
     Returns:
-        The task. Its ``.output`` is the reference of the results, which `runwide.load` reads in input order.
+        The task. Its ``.output`` is the reference of the results, which `runwide.load` reads in input order; ``.report``,
+        ``.metrics`` and ``.dataset`` are artifacts, which the engines' own pages show.
 
     Raises:
         FunctionNotPicklable: The function cannot be sent to another process.
@@ -116,13 +124,7 @@ def fan_out(
         >>> sorted(squares.component_spec.inputs)
         ['numbers']
     """
-    store = _absolute(store)
-    wires = [
-        _function(function, store),
-        _items(items, store),
-        *_counts_and_places(components, store),
-        *_constants(constants or {}),
-    ]
+    given = wires(function, items, components, store, constants or {})
     image = image or base_image()
     options = JobOptions(
         workers=workers,
@@ -131,14 +133,16 @@ def fan_out(
         on_error=on_error,
         min_success=min_success,
         dataset=dataset,
+        report=report,
     )
     resources = Resources(
         cpu=cpu, memory=memory, accelerator=accelerator, retries=shard_retries, as_step=as_step
     )
     rest = _shards_and_gather(image, parallelism, options, resources)
-    box = _box(f"fan-out-{_slug(function)}", image, wires, rest, options)
-    channels = {port.name: value for port, value in wires if _is_channel(value)}
-    return box(**channels)
+    box = _box(f"fan-out-{slug(function)}", image, given, rest, options)
+    task = box(**{port.name: value for port, value in given if is_channel(value)})
+    task.__class__ = FanOut  # kfp has registered this very object, so it cannot be another one
+    return task  # type: ignore[no-any-return]
 
 
 @cache
@@ -186,30 +190,21 @@ def _shards_and_gather(image: str, parallelism: int | None, options: JobOptions,
         return dsl.pipeline(name="shards")(run_and_gather)
 
 
-class WithDataset(NamedTuple):
-    """The outputs of a fan-out whose results are a dataset as well."""
-
-    result: str
-    dataset: dsl.Dataset
-
-
-def _returned(options: JobOptions) -> type:
-    return WithDataset if options.dataset else str
+def _returned(options: JobOptions) -> Any:
+    """What a pipeline that ends in a gather returns, by name."""
+    return NamedTuple("Outputs", [(port.name, port.type) for port in gathered(options)])
 
 
 def _outputs(task: Any, options: JobOptions) -> Any:
-    """What a pipeline returns of a task that has a result, and a dataset if so wanted."""
-    if not options.dataset:
-        return task.output  # it has but one
-    return WithDataset(task.outputs["result"], task.outputs["dataset"])
+    return _returned(options)(*(task.outputs[port.name] for port in gathered(options)))
 
 
-def _box(name: str, image: str, wires: Sequence[tuple[Input, Any]], rest: Any, options: JobOptions) -> Any:
-    open_ports = {port.name: port.type for port, value in wires if _is_channel(value)}
-    fixed = {port.name: value for port, value in wires if not _is_channel(value)}
-    by_name = any(port.options == ("--function",) for port, _ in wires)
+def _box(name: str, image: str, given: Sequence[tuple[Input, Any]], rest: Any, options: JobOptions) -> Any:
+    open_ports = {port.name: port.type for port, value in given if is_channel(value)}
+    fixed = {port.name: value for port, value in given if not is_channel(value)}
+    by_name = any(port.options == ("--function",) for port, _ in given)
     made_by = () if by_name else ("--pickled-by", platform.python_version())
-    first = scatter(image, [port for port, _ in wires], fixed=made_by)
+    first = scatter(image, [port for port, _ in given], fixed=made_by)
 
     def box(*values: Any) -> Any:
         job = first(**dict(zip(open_ports, values, strict=True)), **fixed)
@@ -234,149 +229,3 @@ def _outside_any_pipeline() -> Iterator[None]:
         yield
     finally:
         pipeline_context.Pipeline._default_pipeline = current  # noqa: SLF001 - likewise
-
-
-def _absolute(store: Any) -> Any:
-    """A local folder in full: steps do not run where the pipeline was compiled."""
-    return (
-        Path(store).resolve().as_uri() if isinstance(store, str) and store and "://" not in store else store
-    )
-
-
-def _function(function: Any, store: Any) -> tuple[Input, str]:
-    if isinstance(function, str):
-        if not re.fullmatch(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*", function):
-            raise InputError(f"{function!r} does not name a function", hint='write "package.module:function"')
-        return Input("function", str, ("--function",)), function
-    data = zlib.compress(function_bytes(function), level=9)
-    text = "z:" + base64.b64encode(data).decode()
-    if len(text) <= INLINE_LIMIT:
-        return Input("function", str, ("--function-base64",)), text
-    return Input("function", str, ("--function-reference",)), _spilled("function", text, store)
-
-
-def _items(items: Any, store: Any) -> tuple[Input, Any]:
-    if _is_channel(items):
-        return _open_items(items), items
-    if isinstance(items, str):
-        if "/" not in items:
-            raise InputError(
-                f"{items!r} is not the URI of items", hint="give a list, or gs://bucket/rows.jsonl"
-            )
-        return Input("items", str, ("--items-from",)), items if "://" in items else str(
-            Path(items).absolute()
-        )
-    values = _listed(items)
-    if not values:
-        raise NoItems("there is nothing to fan out over", hint="give at least one item")
-    text = json.dumps([_as_json(value, f"item {index}") for index, value in enumerate(values)])
-    if len(text) <= INLINE_LIMIT // 2:
-        return Input("items", str, ("--items-json",)), text
-    return Input("items", str, ("--items-reference",)), _spilled("items", text, store)
-
-
-def _open_items(items: Any) -> Input:
-    kind = _kind(items)
-    if kind is list:
-        return Input("items", list, ("--items-parameter",))
-    if kind is str:
-        return Input("items", str, ("--items-from",))
-    if kind is None:
-        return Input("items", dsl.Input[dsl.Artifact], ("--items-from",), artifact=True)
-    raise InputError(
-        f"items is a {items.channel_type} of the pipeline, not a list",
-        hint="annotate it as list, or give a URI as str",
-    )
-
-
-def _listed(items: Any) -> list[Any]:
-    if isinstance(items, dsl.PipelineTask):
-        raise InputError("items is a task, not what it puts out", hint="pass its .output")
-    if isinstance(items, (str, bytes, Mapping)) or not isinstance(items, Iterable):
-        raise InputError(
-            f"items is a {type(items).__name__}, not a list", hint="give a list, or a List output"
-        )
-    return list(items)
-
-
-def _counts_and_places(components: Any, store: Any) -> Iterator[tuple[Input, Any]]:
-    for port, value in zip(STORE_AND_SHARDS, (store, components), strict=True):
-        if port.name == "components" and isinstance(value, str) and value == AUTO:
-            yield Input("components", str, port.options), AUTO
-            continue
-        if _is_channel(value):
-            _check_type(value, port.name, port.type)
-        elif not isinstance(value, port.type) or not value or (port.type is int and value < 1):
-            raise InputError(
-                f"{port.name}={value!r} cannot be meant",
-                hint="give a number of 1 or more"
-                if port.type is int
-                else 'give a URI such as "gs://bucket/runs"',
-            )
-        yield port, value
-
-
-def _constants(constants: Mapping[str, Any]) -> Iterator[tuple[Input, Any]]:
-    fixed = {
-        name: _as_json(value, f"constant {name!r}")
-        for name, value in constants.items()
-        if not _is_channel(value)
-    }
-    if fixed:
-        yield Input("constants", str, ("--constants-json",)), json.dumps(fixed)
-    for name, channel in constants.items():
-        if _is_channel(channel):
-            kind = _kind(channel)
-            if kind is None:
-                raise InputError(
-                    f"constant {name!r} is an artifact, not a parameter", hint="pass its URI as a str"
-                )
-            yield Input(f"constant_{name}", kind, ("--constant", name, kind.__name__)), channel
-
-
-def _as_json(value: Any, what: str) -> Any:
-    try:
-        json.dumps(value, allow_nan=False)
-    except (TypeError, ValueError) as error:
-        raise InputError(
-            f"{what} cannot travel in a pipeline: {error}",
-            hint="give JSON values; or map over references, and load what they name inside of the function",
-        ) from error
-    return value
-
-
-def _spilled(kind: str, text: str, store: Any) -> str:
-    """Put what is too long for a pipeline spec into the store, under its digest, and return the reference."""
-    if not isinstance(store, str):
-        raise InputError(
-            f"the {kind} takes {len(text)} characters in a pipeline spec, and the store is only known at run time",
-            hint="give store= as a string, so that it can be put there when the pipeline is compiled",
-        )
-    data = text.encode()
-    digest = sha256(data).hexdigest()
-    name = f"{kind}/{digest}"
-    with open_store(store) as opened:
-        opened.create(name, data)
-        return f"{opened.child_uri(name)}#sha256={digest}"
-
-
-def _check_type(channel: Any, name: str, wanted: type) -> None:
-    if _kind(channel) is not wanted:
-        raise InputError(
-            f"{name} is a {channel.channel_type} of the pipeline, not a {wanted.__name__}",
-            hint=f"annotate it as {wanted.__name__}",
-        )
-
-
-def _kind(channel: Any) -> type | None:
-    """The Python type of a channel, None for an artifact. kfp spells the names in several ways."""
-    return _TYPES.get(str(channel.channel_type).lower())
-
-
-def _is_channel(value: Any) -> bool:
-    return isinstance(value, pipeline_channel.PipelineChannel)
-
-
-def _slug(function: Any) -> str:
-    name = function.rpartition(":")[2] if isinstance(function, str) else getattr(function, "__name__", "call")
-    return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-") or "call"

@@ -50,7 +50,7 @@ class Output:
 
     Args:
         name: Its name.
-        type: Its kfp type: of a parameter, or ``dsl.Output[…]`` of an artifact.
+        type: Its kfp type, of a parameter or of an artifact.
         options: What stands before the file on the command line.
         artifact: Whether it is an artifact.
     """
@@ -72,6 +72,7 @@ class JobOptions:
         on_error: Whether failed items fail the gather: ``"raise"`` or ``"return"``.
         min_success: Share of the items that must have succeeded, with ``"raise"``.
         dataset: Whether the gather writes the results as JSON lines as well.
+        report: Whether the gather makes the page of what happened, and its numbers.
 
     Raises:
         InputError: A value cannot be meant.
@@ -83,6 +84,7 @@ class JobOptions:
     on_error: str = "raise"
     min_success: float = 1.0
     dataset: bool = False
+    report: bool = True
 
     def __post_init__(self) -> None:
         if not 0 <= self.min_success <= 1:
@@ -284,12 +286,22 @@ def _shard(image: str, options: JobOptions) -> Any:
     return _step("shard", image, inputs, outputs, fixed=options.of_shard())
 
 
-def _gather(image: str, options: JobOptions) -> Any:
-    inputs = (Input("job", str), Input("shards", Strings, ("--shards-json",)))
+def gathered(options: JobOptions) -> list[Output]:
+    """What the gather step puts out."""
     outputs = [Output("result", str, options=("--result-out",))]
     if options.dataset:
-        outputs.append(Output("dataset", dsl.Output[dsl.Dataset], options=("--dataset-out",), artifact=True))
-    return _step("gather", image, inputs, outputs, fixed=options.of_gather())
+        outputs.append(Output("dataset", dsl.Dataset, options=("--dataset-out",), artifact=True))
+    if options.report:
+        outputs.append(Output("report", dsl.HTML, options=("--report-out",), artifact=True))
+        outputs.append(Output("metrics", dsl.Metrics, options=("--metrics-out",), artifact=True))
+    return outputs
+
+
+def _gather(image: str, options: JobOptions) -> Any:
+    inputs = (Input("job", str), Input("shards", Strings, ("--shards-json",)))
+    # engines show what stands in the metadata of an artifact, and learn of it from what a step says of its outputs
+    described = ("--executor-input", dsl.PIPELINE_TASK_EXECUTOR_INPUT_PLACEHOLDER) if options.report else ()
+    return _step("gather", image, inputs, gathered(options), fixed=(*described, *options.of_gather()))
 
 
 def _step(
@@ -308,12 +320,15 @@ def _step(
         ]
         return dsl.ContainerSpec(image=image, command=["runwide", verb], args=[*args, *fixed])
 
-    types = {
-        port.name: dsl.OutputPath(port.type) if isinstance(port, Output) and not port.artifact else port.type
-        for port in ports
-    }
+    types = {port.name: _annotation(port) for port in ports}
     defaults = {port.name: port.default for port in inputs if port.default is not None}
     return dsl.container_component(with_signature(step, verb, types, defaults=defaults))
+
+
+def _annotation(port: Input | Output) -> Any:
+    if isinstance(port, Input):
+        return port.type
+    return dsl.Output[port.type] if port.artifact else dsl.OutputPath(port.type)
 
 
 def _word(port: Input | Output, value: Any) -> Any:

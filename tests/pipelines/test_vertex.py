@@ -9,6 +9,7 @@ import runwide
 from runwide.errors import EngineError, InputError, StepFailed
 from runwide_components import Components, RunState, Vertex, base_image, fan_out
 from runwide_components.engines import vertex as vertex_module
+from runwide_components.engines import vertex_client
 from runwide_components.engines.registry import engine_of
 
 pytestmark = [pytest.mark.gcs, pytest.mark.xdist_group("vertex")]  # one process pays for the import
@@ -136,7 +137,7 @@ def test_an_error_that_stays_is_told_with_what_to_do(vertex, vertex_server):
 
 
 def test_a_service_that_stays_away_is_given_up(vertex, vertex_server, monkeypatch):
-    monkeypatch.setattr(vertex_module, "_PATIENCE", 0.05)
+    monkeypatch.setattr(vertex_client, "PATIENCE", 0.05)
     vertex_server.fail("POST", f"{JOBS}$", *[503] * 100)
     with pytest.raises(EngineError, match="Vertex refused"):
         vertex().submit(pipeline_of(double), {"x": 3})

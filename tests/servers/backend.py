@@ -72,6 +72,7 @@ class Execution:
     state: str = "RUNNING"
     outputs: dict[str, Any] = field(default_factory=dict)
     files: dict[str, dict[str, Any]] = field(default_factory=dict)  # folder of a task -> output parameters
+    artifacts: dict[str, dict[str, Any]] = field(default_factory=dict)  # folder of a task -> output artifacts
     error: str = ""
     step: str = ""
     thread: threading.Thread | None = None
@@ -94,7 +95,8 @@ class Execution:
                         self.outputs = self.run.wait()
                         self.state = "SUCCEEDED"
                     finally:
-                        self.files = parameter_files(Path(self.run._folder) / "root")
+                        root = Path(self.run._folder) / "root"
+                        self.files, self.artifacts = parameter_files(root), artifacts(root)
             except StepFailed as error:
                 self.step, self.error = error.step, error.message
                 self.state = "CANCELLED" if self.state == "CANCELLING" else "FAILED"
@@ -140,6 +142,17 @@ def parameter_files(root: Path) -> dict[str, dict[str, Any]]:
             except ValueError:
                 values[path.name] = text
     return found
+
+
+def artifacts(root: Path) -> dict[str, dict[str, Any]]:
+    """Output artifacts by the folder of their task, as the step itself has told them."""
+    return {
+        path.parent.relative_to(root).as_posix().partition("/")[2]: {
+            name: listed["artifacts"][0]
+            for name, listed in json.loads(path.read_text()).get("artifacts", {}).items()
+        }
+        for path in root.rglob("executor_output.json")
+    }
 
 
 class Server:

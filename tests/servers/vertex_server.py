@@ -5,10 +5,11 @@ body of every request, and of every answer of its own, against Google's publishe
 (the one that google-api-python-client ships).
 
 What it does not cover: IAM and credentials (any are accepted), quotas other than those that a test injects, the gRPC form,
-filters of lists other than none, page tokens, pre-flight validations, caching, schedules, artifacts and their lineage,
-machines and their start times. How the rounds of a loop stand among ``taskDetails`` is not documented by Google; here each
-round is a task of its own below the loop, named after it. Output parameters stand in the metadata of a task's
-execution as ``output:NAME``, as Google's own client reads them there.
+filters of lists other than none, page tokens, pre-flight validations, caching, schedules, lineage, machines and their start
+times. How the rounds of a loop stand among ``taskDetails`` is not documented by Google; here each round is a task of its
+own below the loop, named after it. Output parameters stand in the metadata of a task's execution as ``output:NAME``, as
+Google's own client reads them there; output artifacts in its ``outputs``, as the step has told of them in the file that
+kfp's executor writes. That Vertex copies their metadata from there is how its own page comes to show metrics.
 """
 
 from __future__ import annotations
@@ -160,6 +161,12 @@ class Walk:
         detail["execution"] = {
             "schemaTitle": "system.ContainerExecution",
             "metadata": {f"output:{key}": value for key, value in values.items()},
+        }
+        told = self.execution.artifacts.get(f"{prefix}{name}", {})
+        kinds = component.get("outputDefinitions", {}).get("artifacts", {})
+        detail["outputs"] = {
+            key: {"artifacts": [{**one, "schemaTitle": kinds[key]["artifactType"]["schemaTitle"]}]}
+            for key, one in told.items()
         }
         yield detail
 

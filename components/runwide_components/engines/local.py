@@ -57,6 +57,7 @@ class Request:
         run: Label of the run's containers.
         options: Options of docker-py's ``containers.run``.
         mounts: Folders that the containers see at the same path.
+        root: Folder for what kfp itself writes; None for one that goes with the run.
     """
 
     spec: str
@@ -67,6 +68,7 @@ class Request:
     run: str
     options: dict[str, Any] = field(default_factory=dict)
     mounts: list[str] = field(default_factory=list)
+    root: str | None = None
 
 
 class Local:
@@ -80,6 +82,7 @@ class Local:
             `submit` expects, at most 8 where it says nothing.
         mounts: Folders that containers see at the same path, beside the store of a run.
         docker: Further options of docker-py's ``containers.run``, such as ``{"mem_limit": "1g"}``.
+        pipeline_root: Folder for what kfp itself writes, the artifacts of a run above all; where None, it goes with the run.
 
     Raises:
         InputError: There is no such runner, or some option cannot be meant.
@@ -105,6 +108,7 @@ class Local:
         parallelism: int | None = None,
         mounts: Sequence[str | os.PathLike[str]] = (),
         docker: Mapping[str, Any] | None = None,
+        pipeline_root: str | os.PathLike[str] | None = None,
     ) -> None:
         if runner not in ("docker", "subprocess"):
             raise InputError(f"there is no runner {runner!r}", hint='say "docker" or "subprocess"')
@@ -118,6 +122,7 @@ class Local:
         self.parallelism = parallelism
         self.mounts = tuple(str(Path(folder).resolve()) for folder in mounts)
         self.options = dict(docker or {})
+        self.pipeline_root = None if pipeline_root is None else str(Path(pipeline_root).resolve())
 
     def __repr__(self) -> str:
         return f"Local({self.runner!r})"
@@ -185,6 +190,7 @@ class Local:
             "parallelism": self.parallelism,
             "mounts": list(self.mounts),
             "docker": self.options,
+            "pipeline_root": self.pipeline_root,
         }
 
     def _start(
@@ -195,6 +201,8 @@ class Local:
         store: str | None,
         parallelism: int | None,
     ) -> LocalRun:
+        if self.pipeline_root is not None:  # a container would make it as root
+            Path(self.pipeline_root).mkdir(parents=True, exist_ok=True)
         path = spec.compiled(pipeline, folder)
         stores = spec.stores(spec.loaded(path), arguments)
         request = Request(
@@ -206,6 +214,7 @@ class Local:
             run=folder.name,
             options=self._docker_options(),
             mounts=[*self.mounts, *_store_folders([store, *stores])],
+            root=self.pipeline_root,
         )
         (folder / "request.json").write_text(json.dumps(asdict(request)))
         return LocalRun(folder)

@@ -212,7 +212,7 @@ def _run(session: Session) -> dict[str, Any]:
     _adapt(session)
     local.init(
         runner=local.DockerRunner(**request.options) if docker else local.SubprocessRunner(use_venv=False),
-        pipeline_root=str(session.folder / "root"),
+        pipeline_root=request.root or str(session.folder / "root"),
         workspace_root=str(session.folder / "workspace"),
     )
     pipeline = components.load_component_from_file(request.spec)

@@ -24,13 +24,15 @@ class Source:
 
     Args:
         path: Names of the tasks, from the pipeline's own down to the one that runs in a container.
-        key: Name of that task's output parameter.
+        key: Name of that task's output.
         many: Whether it runs in a loop, and the output is the list of all that it made.
+        artifact: Whether it is an artifact, not a parameter.
     """
 
     path: tuple[str, ...]
     key: str
     many: bool
+    artifact: bool = False
 
 
 def compiled(pipeline: Any, folder: Path) -> Path:
@@ -88,24 +90,37 @@ def stores(spec: Any, arguments: Mapping[str, Any]) -> Iterator[str]:
 
 
 def sources(spec: Any) -> dict[str, Source]:
-    """Which task makes each output parameter of the pipeline; artifacts and outputs of alternatives are left out."""
+    """Which task makes each output of the pipeline; outputs of alternatives are left out."""
     found = {}
-    for name in spec.root.output_definitions.parameters:
-        source = _source(spec, spec.root, name)
-        if source is not None:
-            found[name] = source
+    outputs = spec.root.output_definitions
+    for names, artifact in ((outputs.parameters, False), (outputs.artifacts, True)):
+        for name in names:
+            source = _source(spec, spec.root, name, artifact=artifact)
+            if source is not None:
+                found[name] = source
     return found
 
 
-def _source(spec: Any, component: Any, output: str) -> Source | None:
+def _source(spec: Any, component: Any, output: str, *, artifact: bool) -> Source | None:
     if not component.HasField("dag"):
-        return Source((), output, many=False)
-    selector = component.dag.outputs.parameters[output].value_from_parameter
-    task = component.dag.tasks.get(selector.producer_subtask)
-    if task is None:
+        return Source((), output, many=False, artifact=artifact)
+    made_by = _maker(component.dag.outputs, output, artifact=artifact)
+    task = component.dag.tasks.get(made_by[0]) if made_by else None
+    if made_by is None or task is None:
         return None
-    inner = _source(spec, spec.components[task.component_ref.name], selector.output_parameter_key)
+    inner = _source(spec, spec.components[task.component_ref.name], made_by[1], artifact=artifact)
     if inner is None:
         return None
     loops = task.HasField("parameter_iterator") or task.HasField("artifact_iterator")
-    return Source((selector.producer_subtask, *inner.path), inner.key, many=inner.many or loops)
+    return Source((made_by[0], *inner.path), inner.key, many=inner.many or loops, artifact=artifact)
+
+
+def _maker(outputs: Any, name: str, *, artifact: bool) -> tuple[str, str] | None:
+    """The task and its output that an output of a DAG is; None where it is one of several."""
+    if not artifact:
+        selector = outputs.parameters[name].value_from_parameter
+        return selector.producer_subtask, selector.output_parameter_key
+    selectors = outputs.artifacts[name].artifact_selectors
+    if len(selectors) != 1:
+        return None
+    return selectors[0].producer_subtask, selectors[0].output_artifact_key

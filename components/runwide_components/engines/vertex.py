@@ -7,7 +7,6 @@ import json
 import re
 import secrets
 import tempfile
-import time
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,33 +14,22 @@ from typing import TYPE_CHECKING, Any
 from google.protobuf import json_format
 
 from runwide import settings
-from runwide.errors import EngineError, InputError, StepFailed
+from runwide.errors import EngineError, InputError
 from runwide.log import Log
 from runwide_components.engines import spec
-from runwide_components.engines.base import RunState
-from runwide_components.engines.pace import Quota, retried
-from runwide_components.engines.polled import PolledRun
+from runwide_components.engines.pace import Quota
+from runwide_components.engines.vertex_client import Client, asked
+from runwide_components.engines.vertex_run import VertexRun
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
-
-    from runwide_components.engines.spec import Source
 
 _log = Log("engine")
 
 # "Quotas and limits" of Vertex AI: pipeline jobs may be submitted 60 times a minute in a project and region
 _SUBMISSIONS = 60
-_PATIENCE = 900.0  # seconds; a quota that is used up is a matter of minutes
 _NAME = re.compile(r"[a-z][-a-z0-9]{0,127}")
 _LABEL = "runwide-spec"
-_STATES = {
-    "PIPELINE_STATE_QUEUED": RunState.PENDING,
-    "PIPELINE_STATE_PENDING": RunState.PENDING,
-    "PIPELINE_STATE_SUCCEEDED": RunState.SUCCEEDED,
-    "PIPELINE_STATE_FAILED": RunState.FAILED,
-    "PIPELINE_STATE_CANCELLED": RunState.CANCELLED,
-}
-_TRANSIENT = frozenset({408, 429, 500, 502, 503, 504})
 _quotas: dict[tuple[str, str], Quota] = {}
 
 
@@ -172,8 +160,8 @@ class Vertex:
         found.state()
         return found
 
-    def _client(self) -> _Client:
-        client = _Client()
+    def _client(self) -> Client:
+        client = Client()
         # their own settings are global: whoever uses aiplatform in the same process keeps theirs where they can
         if self.api_endpoint is not None:
             client.aiplatform.init(
@@ -187,7 +175,7 @@ class Vertex:
 
     def _job(
         self,
-        client: _Client,
+        client: Client,
         path: str,
         arguments: dict[str, Any],
         name: str | None,
@@ -242,7 +230,7 @@ class Vertex:
                 pipeline_job_id=job.job_id,
             )
 
-        _asked(create, f"{self.project}/{self.location}")
+        asked(create, f"{self.project}/{self.location}")
 
     def _make_default_bucket(self, folder: str) -> None:
         gcs_utils = import_module("google.cloud.aiplatform.utils.gcs_utils")
@@ -261,7 +249,7 @@ class Vertex:
                 hint="give pipeline_root=",
             ) from error
 
-    def _existing(self, client: _Client, job: Any) -> VertexRun:
+    def _existing(self, client: Client, job: Any) -> VertexRun:
         ours = job._gca_resource.labels[_LABEL]  # noqa: SLF001 - likewise
         run = VertexRun(self, client, self._full_name(job.job_id))
         theirs = run.resource().labels.get(_LABEL)
@@ -276,123 +264,6 @@ class Vertex:
 
     def _full_name(self, run: str) -> str:
         return f"projects/{self.project}/locations/{self.location}/pipelineJobs/{run}"
-
-
-class VertexRun(PolledRun):
-    """One run on Vertex; see `Run`.
-
-    Outputs are read from the metadata of the tasks that made them, the only place where the API has them: parameters
-    come as Vertex ML Metadata keeps them, artifacts are not among them.
-    """
-
-    def __init__(self, engine: Vertex, client: _Client, name: str) -> None:
-        super().__init__(name, engine.poll)
-        self._engine = engine
-        self._service = client.service(engine)
-        self._last: Any = None
-
-    @property
-    def logs(self) -> str:
-        """Its page in the console."""
-        _, project, _, location, _, run = self.id.split("/")
-        return f"https://console.cloud.google.com/vertex-ai/locations/{location}/pipelines/runs/{run}?project={project}"
-
-    def resource(self) -> Any:
-        """The ``PipelineJob`` as the API has it now."""
-        self._last = _asked(lambda: self._service.get_pipeline_job(name=self.id), self.id)
-        return self._last
-
-    def _ask(self) -> RunState:
-        return _STATES.get(self.resource().state.name, RunState.RUNNING)
-
-    def _outputs(self) -> dict[str, Any]:
-        tasks = list(self._last.job_detail.task_details)
-        found = {name: _made(tasks, source) for name, source in spec.sources(self._spec()).items()}
-        return {name: value for name, value in found.items() if value is not None}
-
-    def _spec(self) -> Any:
-        with tempfile.TemporaryDirectory() as folder:
-            path = Path(folder) / "pipeline.json"
-            path.write_text(json_format.MessageToJson(self._last._pb.pipeline_spec))  # noqa: SLF001 - the message itself
-            return spec.loaded(path)
-
-    def _failure(self) -> EngineError:
-        failed = [task for task in self._last.job_detail.task_details if task.state.name == "FAILED"]
-        parents = {task.parent_task_id for task in failed}
-        leaves = [task for task in failed if task.task_id not in parents]
-        if not leaves:
-            return EngineError(
-                f"the run failed: {self._last.error.message or 'Vertex says no more'}",
-                uri=self.id,
-                hint=f"see {self.logs}",
-            )
-        first, others = leaves[0], f" (and {len(leaves) - 1} other steps)" if leaves[1:] else ""
-        message = first.error.message or "Vertex says no more"
-        return StepFailed(
-            f"{first.task_name}{others} failed: {message}",
-            step=first.task_name, log=message, uri=self.id, hint=f"see {self.logs}",
-        )  # fmt: skip
-
-    def _cancel(self) -> None:
-        try:
-            _asked(lambda: self._service.cancel_pipeline_job(name=self.id), self.id)
-        except EngineError as error:
-            if getattr(error.__cause__, "code", None) != 400:  # noqa: PLR2004 - FAILED_PRECONDITION: it has just ended
-                raise
-
-
-class _Client:
-    """Google's client, loaded now: importing it takes a second where it is compiled already, and ten where it is not."""
-
-    def __init__(self) -> None:
-        try:
-            self.aiplatform: Any = import_module("google.cloud.aiplatform")
-            self.pipeline_jobs: Any = import_module("google.cloud.aiplatform.pipeline_jobs")
-            self.exceptions: Any = import_module("google.api_core.exceptions")
-        except ImportError as error:
-            raise EngineError(
-                f"Google's client of Vertex AI is missing ({error})", hint="pip install 'runwide[vertex]'"
-            ) from error
-
-    def service(self, engine: Vertex) -> Any:
-        """A client of the pipeline service, as theirs is made for `PipelineJob`."""
-        initializer = import_module("google.cloud.aiplatform.initializer")
-        utils = import_module("google.cloud.aiplatform.utils")
-        return initializer.global_config.create_client(
-            client_class=utils.PipelineJobClientWithOverride,
-            credentials=engine.credentials,
-            location_override=engine.location,
-        )
-
-
-def _asked(call: Any, uri: str) -> Any:
-    """What a call returns, made again after errors that pass; what is left is an error of ours.
-
-    Only ``Conflict``, a name that exists, comes through as it is: it is an answer.
-    """
-    exceptions = import_module("google.api_core.exceptions")
-    connection = import_module("requests.exceptions").ConnectionError
-
-    def passes(error: Exception) -> bool:
-        code = getattr(error, "code", None)
-        return isinstance(error, (connection, exceptions.RetryError)) or code in _TRANSIENT
-
-    try:
-        return retried(call, transient=passes, patience=_PATIENCE)
-    except exceptions.Conflict:
-        raise
-    except exceptions.GoogleAPICallError as error:
-        raise EngineError(f"Vertex refused: {error.message}", uri=uri, hint=_hint(error.code)) from error
-    except (connection, exceptions.RetryError) as error:
-        raise EngineError(f"Vertex does not answer: {error}", uri=uri) from error
-
-
-def _hint(code: int | None) -> str | None:
-    return {
-        403: "give this account the role Vertex AI User, and Service Account User on the steps' service account",
-        404: "look at the project, the region and the name of the run",
-        429: "ask for more quota, or submit fewer runs at a time",
-    }.get(code or 0)
 
 
 def _none_in_clear(api_endpoint: str | None) -> Any:
@@ -423,43 +294,3 @@ def _fingerprint(resource: Any) -> str:
     about = json_format.MessageToDict(resource._pb)  # noqa: SLF001 - the message itself
     kept = {name: about.get(name) for name in ("pipelineSpec", "runtimeConfig", "templateUri")}
     return hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()[:32]
-
-
-def _made(tasks: list[Any], source: Source) -> Any:
-    """An output, from the metadata of the tasks that made it; None where the API does not have it."""
-    by_id = {task.task_id: task for task in tasks}
-    makers = [task for task in tasks if _is_on(task, source.path, by_id)]
-    makers.sort(
-        key=lambda task: (task.create_time.timestamp() if task.create_time else time.time(), task.task_id)
-    )
-    values = [
-        task.execution.metadata[f"output:{source.key}"]
-        for task in makers
-        if task.execution and f"output:{source.key}" in (task.execution.metadata or {})
-    ]
-    if source.many:
-        return [_plain(value) for value in values] or None
-    return _plain(values[0]) if len(values) == 1 else None
-
-
-def _is_on(task: Any, path: tuple[str, ...], by_id: Mapping[int, Any]) -> bool:
-    """Whether a task is the last of a path; what stands between its tasks, such as the rounds of a loop, does not matter."""
-    if task.task_name != path[-1]:
-        return False
-    wanted, parent = list(path[:-1]), by_id.get(task.parent_task_id)
-    while parent is not None and wanted:
-        if parent.task_name == wanted[-1]:
-            wanted.pop()
-        parent = by_id.get(parent.parent_task_id)
-    return not wanted
-
-
-def _plain(value: Any) -> Any:
-    """A value of protobuf as one of Python; whole numbers are ints, since a double does not tell them apart."""
-    if isinstance(value, float) and value.is_integer():
-        return int(value)
-    if hasattr(value, "items"):
-        return {name: _plain(one) for name, one in value.items()}
-    if hasattr(value, "__iter__") and not isinstance(value, str):
-        return [_plain(one) for one in value]
-    return value

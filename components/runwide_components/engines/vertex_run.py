@@ -1,0 +1,139 @@
+"""One run on Vertex AI: where it is, what its tasks put out, and why it failed."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from google.protobuf import json_format
+
+from runwide.errors import EngineError, StepFailed
+from runwide_components.engines import spec
+from runwide_components.engines.base import RunState
+from runwide_components.engines.polled import PolledRun
+from runwide_components.engines.vertex_client import Client, asked
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from runwide_components.engines.spec import Source
+    from runwide_components.engines.vertex import Vertex
+
+_STATES = {
+    "PIPELINE_STATE_QUEUED": RunState.PENDING,
+    "PIPELINE_STATE_PENDING": RunState.PENDING,
+    "PIPELINE_STATE_SUCCEEDED": RunState.SUCCEEDED,
+    "PIPELINE_STATE_FAILED": RunState.FAILED,
+    "PIPELINE_STATE_CANCELLED": RunState.CANCELLED,
+}
+
+
+class VertexRun(PolledRun):
+    """One run on Vertex; see `Run`.
+
+    Outputs are read from the tasks that made them, the only place where the API has them: parameters come from their
+    metadata, as Vertex ML Metadata keeps them, and an artifact as its name, URI and metadata.
+    """
+
+    def __init__(self, engine: Vertex, client: Client, name: str) -> None:
+        super().__init__(name, engine.poll)
+        self._engine = engine
+        self._service = client.service(engine)
+        self._last: Any = None
+
+    @property
+    def logs(self) -> str:
+        """Its page in the console."""
+        _, project, _, location, _, run = self.id.split("/")
+        return f"https://console.cloud.google.com/vertex-ai/locations/{location}/pipelines/runs/{run}?project={project}"
+
+    def resource(self) -> Any:
+        """The ``PipelineJob`` as the API has it now."""
+        self._last = asked(lambda: self._service.get_pipeline_job(name=self.id), self.id)
+        return self._last
+
+    def _ask(self) -> RunState:
+        return _STATES.get(self.resource().state.name, RunState.RUNNING)
+
+    def _outputs(self) -> dict[str, Any]:
+        tasks = list(self._last.job_detail.task_details)
+        found = {name: _made(tasks, source) for name, source in spec.sources(self._spec()).items()}
+        return {name: value for name, value in found.items() if value is not None}
+
+    def _spec(self) -> Any:
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "pipeline.json"
+            path.write_text(json_format.MessageToJson(self._last._pb.pipeline_spec))  # noqa: SLF001 - the message itself
+            return spec.loaded(path)
+
+    def _failure(self) -> EngineError:
+        failed = [task for task in self._last.job_detail.task_details if task.state.name == "FAILED"]
+        parents = {task.parent_task_id for task in failed}
+        leaves = [task for task in failed if task.task_id not in parents]
+        if not leaves:
+            return EngineError(
+                f"the run failed: {self._last.error.message or 'Vertex says no more'}",
+                uri=self.id,
+                hint=f"see {self.logs}",
+            )
+        first, others = leaves[0], f" (and {len(leaves) - 1} other steps)" if leaves[1:] else ""
+        message = first.error.message or "Vertex says no more"
+        return StepFailed(
+            f"{first.task_name}{others} failed: {message}",
+            step=first.task_name, log=message, uri=self.id, hint=f"see {self.logs}",
+        )  # fmt: skip
+
+    def _cancel(self) -> None:
+        try:
+            asked(lambda: self._service.cancel_pipeline_job(name=self.id), self.id)
+        except EngineError as error:
+            if getattr(error.__cause__, "code", None) != 400:  # noqa: PLR2004 - FAILED_PRECONDITION: it has just ended
+                raise
+
+
+def _made(tasks: list[Any], source: Source) -> Any:
+    """An output, from the metadata of the tasks that made it; None where the API does not have it."""
+    by_id = {task.task_id: task for task in tasks}
+    makers = [task for task in tasks if _is_on(task, source.path, by_id)]
+    makers.sort(
+        key=lambda task: (task.create_time.timestamp() if task.create_time else time.time(), task.task_id)
+    )
+    values = [value for task in makers for value in _values(task, source)]
+    if source.many:
+        return [_plain(value) for value in values] or None
+    return _plain(values[0]) if len(values) == 1 else None
+
+
+def _values(task: Any, source: Source) -> Iterator[Any]:
+    """What one task put out under a name: nothing, or one value."""
+    if source.artifact:
+        listed = task.outputs.get(source.key)
+        for one in listed.artifacts if listed else ():
+            yield {"name": one.name, "uri": one.uri, "metadata": dict(one.metadata or {})}
+    elif task.execution and f"output:{source.key}" in (task.execution.metadata or {}):
+        yield task.execution.metadata[f"output:{source.key}"]
+
+
+def _is_on(task: Any, path: tuple[str, ...], by_id: Mapping[int, Any]) -> bool:
+    """Whether a task is the last of a path; what stands between its tasks, such as the rounds of a loop, does not matter."""
+    if task.task_name != path[-1]:
+        return False
+    wanted, parent = list(path[:-1]), by_id.get(task.parent_task_id)
+    while parent is not None and wanted:
+        if parent.task_name == wanted[-1]:
+            wanted.pop()
+        parent = by_id.get(parent.parent_task_id)
+    return not wanted
+
+
+def _plain(value: Any) -> Any:
+    """A value of protobuf as one of Python; whole numbers are ints, since a double does not tell them apart."""
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    if hasattr(value, "items"):
+        return {name: _plain(one) for name, one in value.items()}
+    if hasattr(value, "__iter__") and not isinstance(value, str):
+        return [_plain(one) for one in value]
+    return value
