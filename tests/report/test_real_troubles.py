@@ -163,7 +163,7 @@ def test_the_page_says_what_happened_and_what_to_do(shown):
     assert kinds == {"out-of-memory", "crash", "timeout", "exception"}
     killed = shown.locator("#failures > li[data-kind=out-of-memory]")
     assert f"item {GREEDY}" in killed.inner_text()
-    assert re.search(r"at [45]\d\d MB", killed.inner_text())  # how much it had
+    assert int(re.search(r"at (\d+) MB", killed.inner_text())[1]) > 128  # how much it had, at the last look
     raised = shown.locator("#failures > li[data-kind=exception]")
     raised.locator("summary").click()
     trace = raised.locator("pre").inner_text()
