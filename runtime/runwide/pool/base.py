@@ -41,8 +41,6 @@ class Base:
         timing: How long things may take.
     """
 
-    _wait_at_exit = False
-
     def __init__(
         self,
         workers: int | str | None = None,
@@ -58,8 +56,8 @@ class Base:
             raise InputError(
                 f"a pool needs at least one worker, not {workers}", hint="leave workers out for all cores"
             )
-        if max_tasks is not None and max_tasks < 1:
-            raise InputError(f"a worker must run at least one task, not {max_tasks}")
+        if max_tasks is not None and (not isinstance(max_tasks, int) or max_tasks < 1):
+            raise InputError(f"a worker must run at least one task, not {max_tasks!r}")
         if initializer is not None and not callable(initializer):
             raise TypeError("initializer must be a callable")
         envs = _environments(workers)
@@ -79,7 +77,9 @@ class Base:
                 timing=timing,
             )
         self._feeders: set[Feeder] = set()
-        self._finalizer = weakref.finalize(self, _leaked, self._scheduler, type(self).__name__)
+        self._finalizer: weakref.finalize[..., Base] = weakref.finalize(
+            self, _leaked, self._scheduler, type(self).__name__
+        )
         self._finalizer.atexit = False
         _open.add(self)
 
@@ -102,6 +102,10 @@ class Base:
             if thread.ident is not None and thread is not threading.current_thread():
                 thread.join()
             _open.discard(self)
+
+    def _end_with_program(self) -> None:
+        """What becomes of a pool that is still open when the program ends."""
+        self._end(kill=True)
 
     def kill(self) -> None:
         """Stop the workers at once, without finishing; from any thread."""
@@ -158,10 +162,15 @@ _open: weakref.WeakSet[Base] = weakref.WeakSet()
 
 def _leaked(scheduler: Scheduler | InPlaceScheduler, name: str) -> None:
     scheduler.close(kill=True)
-    warnings.warn(f"a runwide.{name} was not closed; use it in a with block", ResourceWarning, stacklevel=2)
+    warn_of_leak(name)
+
+
+def warn_of_leak(name: str) -> None:
+    """Say that a pool was dropped without having been closed."""
+    warnings.warn(f"a runwide.{name} was not closed; use it in a with block", ResourceWarning, stacklevel=3)
 
 
 @atexit.register
 def _close_all() -> None:
     for pool in list(_open):
-        pool._end(kill=not pool._wait_at_exit)  # noqa: SLF001 - of this module's own class
+        pool._end_with_program()  # noqa: SLF001 - of this module's own class

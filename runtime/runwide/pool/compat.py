@@ -7,7 +7,7 @@ import threading
 from typing import TYPE_CHECKING, Any
 
 from runwide.errors import InputError
-from runwide.pool import mapping, streams
+from runwide.pool import mapping, policy, streams
 from runwide.pool.applied import Starred
 from runwide.pool.base import Base, dump_function
 from runwide.pool.call import Call, Source
@@ -18,6 +18,9 @@ from runwide.pool.submit import Submitter
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
     from concurrent.futures import Future
+    from types import TracebackType
+
+    from typing_extensions import Self
 
     from runwide.records import Failure
 
@@ -96,11 +99,12 @@ class Pool(Base):
         error_callback: Callback = None,
     ) -> AsyncResult:
         """As `map`, but returns at once."""
+        size = policy.checked_chunksize(chunksize)
         items = iterable if isinstance(iterable, (list, tuple, range)) else list(iterable)
         result = AsyncResult(callback, error_callback)
         sink = _Notifying(len(items), result)
         payload = self._scheduler.function_payload(dump_function(func))
-        self._scheduler.start(Call(payload, Source(items), sink, self._budget, _checked(chunksize)))
+        self._scheduler.start(Call(payload, Source(items), sink, self._budget, size))
         return result
 
     def starmap(
@@ -132,6 +136,15 @@ class Pool(Base):
         """As `imap`, in the order in which they finish."""
         return streams.values(self._stream(func, iterable, chunksize), "raise")
 
+    def __enter__(self) -> Self:
+        self._scheduler.check_open()
+        return super().__enter__()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.terminate()
+
     def close(self) -> None:
         """Take no more tasks; workers leave when those submitted are done."""
         self._closed = True
@@ -150,9 +163,7 @@ class Pool(Base):
         self._end(kill=False)
 
     def _stream(self, func: Callable[[Any], Any], iterable: Iterable[Any], chunksize: int | None) -> Any:
-        return streams.stream(
-            self, dump_function(func), iterable, self._budget, chunksize=_checked(chunksize)
-        )
+        return streams.stream(self, dump_function(func), iterable, self._budget, chunksize=chunksize)
 
 
 class AsyncResult:
@@ -233,9 +244,3 @@ def _first_error(failures: list[Failure], results: list[Any]) -> BaseException |
     if not failures:
         return None
     return mapping.first_error(failures, results)
-
-
-def _checked(chunksize: int | None) -> int | None:
-    if chunksize is not None and chunksize < 1:
-        raise InputError(f"chunksize must be 1 or more, not {chunksize}", hint="leave it out to adapt it")
-    return chunksize

@@ -68,8 +68,11 @@ class Crew:
         return next((slot for slot in self.slots.values() if slot.idle), None)
 
     def free(self) -> int:
-        """How many workers have, or will have when they have started, nothing to do."""
-        return sum(1 for slot in self.slots.values() if not slot.chunks)
+        """How many workers have, or will have in a moment or when they have started, nothing to do."""
+        # Of a chunk whose results have all come, the word that it is done follows at once.
+        return sum(
+            1 for slot in self.slots.values() if all(chunk.ended == len(chunk) for chunk in slot.chunks)
+        )
 
     def open(self) -> None:
         """Start one more."""

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import concurrent.futures
 import time
+import weakref
 from typing import TYPE_CHECKING, Any
 
 from runwide.pool import streams
 from runwide.pool.applied import Starred
-from runwide.pool.base import Base, dump_function
+from runwide.pool.base import Base, dump_function, warn_of_leak
 from runwide.pool.policy import Budget
 from runwide.pool.submit import Submitter
 
@@ -16,6 +17,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
     from concurrent.futures import Future
     from types import TracebackType
+
+    from runwide.pool.inplace import InPlaceScheduler
+    from runwide.pool.scheduler import Scheduler
 
 
 class Executor(Base, concurrent.futures.Executor):
@@ -39,8 +43,6 @@ class Executor(Base, concurrent.futures.Executor):
         1024
     """
 
-    _wait_at_exit = True
-
     def __init__(
         self,
         max_workers: int | None = None,
@@ -56,6 +58,10 @@ class Executor(Base, concurrent.futures.Executor):
         )
         self._budget = Budget(retries=retries, timeout=timeout)
         self._submitter = Submitter(self._scheduler, self._budget)
+        # As with the standard executor, futures outlive it: what was submitted is done.
+        self._finalizer.detach()
+        self._finalizer = weakref.finalize(self, _dropped, self._submitter, self._scheduler)
+        self._finalizer.atexit = False
 
     def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
         """Schedule ``fn(*args, **kwargs)``; returns its future.
@@ -106,6 +112,9 @@ class Executor(Base, concurrent.futures.Executor):
         self._submitter.close(cancel=cancel_futures)
         self._end(kill=False, wait=wait)
 
+    def _end_with_program(self) -> None:
+        self.shutdown()
+
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
@@ -113,3 +122,9 @@ class Executor(Base, concurrent.futures.Executor):
             self._end(kill=True)
         else:
             self.shutdown()
+
+
+def _dropped(submitter: Submitter, scheduler: Scheduler | InPlaceScheduler) -> None:
+    submitter.close()
+    scheduler.close()
+    warn_of_leak("Executor")

@@ -85,6 +85,21 @@ def chunk_size(pace: Pace, *, available: int, final: bool, workers: int) -> int:
     return max(1, int(min(by_time, by_share, by_bytes, pace.largest * GROWTH, CHUNK_ITEMS)))
 
 
+def checked_chunksize(chunksize: int | None) -> int | None:
+    """A chunk size that was asked for, if it can be one.
+
+    Raises:
+        InputError: It is less than 1.
+
+    Example:
+        >>> checked_chunksize(5)
+        5
+    """
+    if chunksize is not None and chunksize < 1:
+        raise InputError(f"chunksize must be 1 or more, not {chunksize}", hint="leave it out to adapt it")
+    return chunksize
+
+
 def lookahead(pace: Pace, *, workers: int) -> int:
     """How many items of a lazy iterable may be in the pool, unfinished or not yet fetched by the consumer.
 

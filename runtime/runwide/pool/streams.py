@@ -45,11 +45,14 @@ def stream(
         indices: Index of each item in a larger input, as workers are to call it.
         deadline: Time on the monotonic clock after which waiting for the next outcome is a ``TimeoutError``.
     """
+    size = policy.checked_chunksize(chunksize)
     scheduler = pool._scheduler  # noqa: SLF001 - the rooms of one house
     sink = Stream()
-    call = Call(scheduler.function_payload(dumped), Source(closed=False), sink, budget, chunksize, indices)
+    call = Call(scheduler.function_payload(dumped), Source(closed=False), sink, budget, size, indices)
     feeder = Feeder(call, iter(items), pool.workers, scheduler.ring, ahead)
     feeder.feed()
+    if ahead == ALL and feeder.error is not None:  # nothing has begun
+        raise feeder.error
     pool._feeders.add(feeder)  # noqa: SLF001 - likewise
     scheduler.start(call)
     return _consume(pool, call, sink, feeder, deadline)
@@ -60,10 +63,13 @@ def _consume(
 ) -> Iterator[Outcome]:
     try:
         while batch := sink.fetch(None if deadline is None else max(0.0, deadline - time.monotonic())):
-            for outcome in batch:
+            batch.reverse()
+            while batch:
                 feeder.consumed += 1
                 feeder.feed()
-                yield outcome
+                yield batch.pop()  # kept nowhere: what the consumer drops is free
+        if feeder.error is not None:
+            raise feeder.error
     finally:
         pool._feeders.discard(feeder)  # noqa: SLF001 - likewise
         pool._scheduler.cancel(call)  # noqa: SLF001 - likewise
@@ -90,6 +96,7 @@ class Feeder:
         self._ahead = ahead
         self._fed = 0
         self.consumed = 0
+        self.error: Exception | None = None  # that the items' own iterator raised; those before it are done
 
     def feed(self) -> None:
         """Put as many items as may be ahead now."""
@@ -100,6 +107,10 @@ class Feeder:
                 source.put(next(self._items))
                 self._fed += 1
             except StopIteration:
+                source.close()
+                self._ring()
+            except Exception as error:
+                self.error = error
                 source.close()
                 self._ring()
         # The scheduler sets `hungry`, then looks once more; so an item is never put unseen.
@@ -130,6 +141,7 @@ def in_order(arriving: Iterator[Outcome]) -> Iterator[Outcome]:
     with closed_after(arriving):
         for outcome in arriving:
             early[outcome.index] = outcome
+            del outcome  # it is kept no longer than until its turn
             while turn in early:
                 yield early.pop(turn)
                 turn += 1
@@ -150,12 +162,12 @@ def values(arriving: Iterator[Outcome], on_error: str) -> Iterator[Any]:
     """The values of outcomes; a failure is raised or stands in their place."""
     with closed_after(arriving):
         for outcome in arriving:
-            if outcome.failure is None:
-                yield outcome.value
-            elif on_error == "return":
-                yield outcome.failure
-            else:
-                raise exception_of(outcome.failure)
+            failure = outcome.failure
+            if failure is not None and on_error == "raise":
+                raise exception_of(failure)
+            held = [outcome.value if failure is None else failure]
+            del outcome, failure
+            yield held.pop()  # kept nowhere: what the consumer drops is free
 
 
 def exception_of(failure: Failure) -> BaseException:
