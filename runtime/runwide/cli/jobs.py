@@ -170,6 +170,12 @@ def scatter_command(
     type=click.Path(path_type=Path),
     help="Write the shard's reference there, in its short form.",
 )
+@click.option(
+    "--on-error",
+    type=click.Choice(["raise", "return"]),
+    default="raise",
+    help="return: what the shard cannot run for good counts as failed items, and this command succeeds.",
+)
 def shard_command(
     job: str,
     index: int,
@@ -179,12 +185,18 @@ def shard_command(
     retries: int,
     rerun_failed: bool,
     manifest_out: Path | None,
+    on_error: str,
 ) -> None:
     """Run shard INDEX of a job on the cores of this machine; print its reference.
 
     Run again, it computes only what is not stored yet. Items that fail are recorded, and reported by gather.
     """
     options = {"workers": workers, "timeout": timeout, "retries": retries, "rerun_failed": rerun_failed}
+    if on_error == "return":
+        from runwide.cli import supervised
+
+        supervised.shard(job, index, manifest_out, options)
+        return
     with leaves_on_sigterm():
         reference = jobs.shard(job, index, **options)  # type: ignore[arg-type]  # mypy sees one type for all values
     files.write(manifest_out, jobs.short_reference(index, reference))
@@ -219,6 +231,11 @@ def shard_command(
     help="Whether failed items fail this command.",
 )
 @click.option(
+    "--close",
+    is_flag=True,
+    help="End the shards that have not finished: their items count as failed. They must not run any more.",
+)
+@click.option(
     "--min-success",
     type=click.FloatRange(0, 1),
     default=1.0,
@@ -238,6 +255,7 @@ def gather_command(
     metrics_out: Path | None,
     executor_input: str | None,
     on_error: str,
+    close: bool,
     min_success: float,
     dataset_out: Path | None,
 ) -> None:
@@ -246,6 +264,8 @@ def gather_command(
     `runwide.load` of it gives the results.
     """
     shards = None if shards_json is None else inputs.strings(shards_json, "--shards-json")
+    if close:
+        shards = jobs.close_unfinished(job, shards)
     reference = jobs.finish(job, shards)
     count, failed = jobs.failures(reference)
     numbers = report.outputs(job, report_out=report_out, metrics_out=metrics_out)

@@ -13,7 +13,7 @@ from runwide.job.housekeeping import Status, clean, clean_older, older, status
 from runwide.job.reference import short_reference
 from runwide.job.replay import replay
 from runwide.job.scatter import scatter, scatter_pickled
-from runwide.job.shard import rerun, shard
+from runwide.job.shard import close, close_unfinished, rerun, shard
 
 __all__ = [
     "Checkpoint",
@@ -21,6 +21,8 @@ __all__ = [
     "begun",
     "clean",
     "clean_older",
+    "close",
+    "close_unfinished",
     "failures",
     "finish",
     "gather",

@@ -11,6 +11,7 @@ from runwide.errors import (
     InputError,
     IntegrityError,
     ItemNotLoadable,
+    JobIncomplete,
     ObjectExists,
     ObjectNotFound,
     ResultNotPicklable,
@@ -19,22 +20,22 @@ from runwide.job import environment, event_log, manifest
 from runwide.job.chunks import ChunkLog, Ended, Writer, located
 from runwide.job.event_log import EventLog, MeteredStore
 from runwide.job.items import frames
-from runwide.job.reference import Reference
+from runwide.job.reference import Reference, parse_shard
 from runwide.job.task import ItemDamaged, Task, loaded
 from runwide.log import Log, bound
-from runwide.records import FailureKind
+from runwide.records import Failure, FailureKind, Outcome
 from runwide.spill import pack
 from runwide.spill.buffers import sha256
 from runwide.spill.codec import encode
 from runwide.spill.store import open_store
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator
+    from collections.abc import Callable, Generator, Sequence
 
     from runwide.job.given import Given
     from runwide.job.manifest import Job
     from runwide.job.task import Packet
-    from runwide.records import Failure, Outcome, TaskEvent
+    from runwide.records import TaskEvent
     from runwide.spill.store import Store
 
 log = Log("job")
@@ -131,6 +132,64 @@ def run(
             with events:
                 _run(_Work(store, about, given), chunks, pending, heard, **options)
         return _finish(store, about, chunks, index)
+
+
+def close(job: str, index: int, error: Exception) -> str:
+    """End a shard that cannot be run: the items of which it has stored nothing count as failed, with this error.
+
+    What it has stored is kept, `rerun` runs the others, and a copy of it that still runs may store results for them.
+
+    Args:
+        job: The reference that `scatter` returned.
+        index: Which shard, from 0.
+        error: Why; it is stored once for each item.
+
+    Returns:
+        The shard's reference, for `gather`.
+
+    Example:
+        >>> job = runwide.scatter(abs, [-1, -2], store="memory://doc-close", shards=2)
+        >>> references = [shard(job, 0, workers=1), close(job, 1, RuntimeError("no machine"))]
+        >>> [str(one) for one in runwide.gather(job, references, on_error="return")]
+        ['1', 'item 1: RuntimeError: no machine']
+    """
+    about = manifest.read_job(job)
+    items = about.items_of(index)
+    with bound(job=about.id, shard=index), open_store(about.uri) as store:
+        chunks = ChunkLog(store, about, index)
+        chunks.resume()
+        missing = [item for item in items if item not in chunks.finished]
+        log.warning("shard.closed", job=about.id, shard=index, items=len(missing), cause=str(error)[:500])
+        with Writer(chunks) as writer:
+            for item in missing:
+                failure = Failure(item, FailureKind.CRASH, type(error).__name__, str(error), exception=error)
+                writer.put(_end(Outcome(item, failure=failure), item, about))
+        return _finish(store, about, chunks, index)
+
+
+def close_unfinished(
+    job: str, shards: Sequence[str] | None = None, error: Exception | None = None
+) -> list[str] | None:
+    """End all shards of a job that have not finished, none of which may run any more.
+
+    Args:
+        job: As for `close`.
+        shards: What the others returned, if it is known.
+        error: Why; None where nothing is known of it.
+
+    Returns:
+        What all shards returned, or None where the others' is not known.
+    """
+    about = manifest.read_job(job)
+    known = {parse_shard(one)[0] for one in shards or ()}
+    with open_store(about.uri) as store:
+        there = {info.name for info in store.list("shards/")}
+    closed = [
+        close(job, index, error or JobIncomplete(f"shard {index} never finished"))
+        for index in range(about.shards)
+        if index not in known and manifest.shard_name(index) not in there
+    ]
+    return None if shards is None else [*shards, *closed]
 
 
 @dataclass(frozen=True, slots=True)
