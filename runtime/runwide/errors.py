@@ -49,13 +49,23 @@ Every one inherits the builtin that a caller would expect, pickles, and reads as
 from __future__ import annotations
 
 import pickle
-from concurrent.futures.process import BrokenProcessPool
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from runwide.deaths import WorkerDied as WorkerDied  # noqa: PLC0414 - so that it is known to be passed on
+    from runwide.deaths import WorkerOutOfMemory as WorkerOutOfMemory  # noqa: PLC0414 - likewise
     from runwide.records import Failure
+
+
+def __getattr__(name: str) -> Any:
+    """The deaths of workers, on first use: what they inherit brings half of multiprocessing along."""
+    if name not in ("WorkerDied", "WorkerOutOfMemory"):
+        raise AttributeError(f"module 'runwide.errors' has no attribute {name!r}")
+    from runwide import deaths
+
+    return getattr(deaths, name)
 
 
 class RunwideError(Exception):
@@ -118,39 +128,6 @@ class ShardOutOfRange(InputError, IndexError):
 
 class TaskError(RunwideError):
     """A task failed for a reason that is not an exception of its own."""
-
-
-class WorkerDied(TaskError, BrokenProcessPool):
-    """The process that ran the task is gone; the pool, and every other task, goes on.
-
-    Args:
-        exitcode: Exit status of the process, negative for a signal, as in ``subprocess``.
-        attempts: How often the task was started.
-        peak_rss: Peak resident memory of the dead process, in bytes, where it could be read.
-        stderr: Last lines that the process wrote to its standard error.
-    """
-
-    def __init__(
-        self,
-        message: str,
-        *,
-        item: int | None = None,
-        uri: str | None = None,
-        hint: str | None = None,
-        exitcode: int | None = None,
-        attempts: int = 1,
-        peak_rss: int | None = None,
-        stderr: str = "",
-    ) -> None:
-        super().__init__(message, item=item, uri=uri, hint=hint)
-        self.exitcode = exitcode
-        self.attempts = attempts
-        self.peak_rss = peak_rss
-        self.stderr = stderr
-
-
-class WorkerOutOfMemory(WorkerDied, MemoryError):
-    """The kernel's OOM killer took the process that ran the task."""
 
 
 class TaskTimeout(TaskError, TimeoutError):

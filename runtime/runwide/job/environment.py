@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import pickletools
-import platform
 import sys
-from importlib.metadata import version
 from typing import TYPE_CHECKING
 
 from runwide import __version__
@@ -35,11 +32,16 @@ _warned: set[tuple[str, str | None, str]] = set()
 
 def current() -> dict[str, str]:
     """What this process is, as far as pickles care."""
-    return {
-        "cloudpickle": version("cloudpickle"),
-        "python": platform.python_version(),
-        "runwide": __version__,
-    }
+    import cloudpickle
+
+    return {**_loaded(), "cloudpickle": cloudpickle.__version__}
+
+
+def _loaded() -> dict[str, str]:
+    """The same, of what is loaded: nothing is imported only to be compared."""
+    found = {"python": "{}.{}.{}".format(*sys.version_info), "runwide": __version__}
+    cloudpickle = sys.modules.get("cloudpickle")
+    return found if cloudpickle is None else {**found, "cloudpickle": cloudpickle.__version__}
 
 
 def packages(*pickles: bytes) -> dict[str, str]:
@@ -66,7 +68,7 @@ def check(theirs: Mapping[str, str], *, uri: str) -> None:
     Raises:
         EnvironmentMismatch: Another minor version of Python made the job.
     """
-    ours = current()
+    ours = _loaded()
     if minor(theirs["python"]) != minor(ours["python"]):
         raise EnvironmentMismatch(
             f"the job was made by Python {theirs['python']}, this is Python {ours['python']}",
@@ -97,7 +99,7 @@ def check_packages(theirs: Mapping[str, str], *, uri: str) -> None:
 
 def warn(theirs: Mapping[str, str], *, uri: str) -> None:
     """Warn of differences that matter only to some pickles: results are data, seldom code."""
-    ours = current()
+    ours = _loaded()
     same = {"python": minor(theirs["python"]) == minor(ours["python"])}
     for name in sorted(ours):
         if not same.get(name, theirs.get(name) == ours[name]):
@@ -115,6 +117,8 @@ def minor(python: str) -> str:
 
 
 def _words(pickled: bytes) -> Iterable[str]:
+    import pickletools  # for who makes a job, not for who runs a shard of it
+
     for opcode, argument, _ in pickletools.genops(pickled):
         if opcode.name in _STRINGS and isinstance(argument, str):
             yield argument.partition(" ")[0]  # GLOBAL has module and name in one

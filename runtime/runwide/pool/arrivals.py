@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from runwide.errors import WorkerDied
+from runwide import errors
 from runwide.pool import failures, reporting, transfer
 from runwide.records import Failure, FailureKind
 
@@ -51,7 +51,7 @@ def _end(chunk: Chunk, position: int, entry: Any, mapping: memoryview | None) ->
 
 def _fail(chunk: Chunk, position: int, failure: Failure) -> End:
     charges = chunk.tasks.charges.started().raised()
-    retryable = failure.kind is FailureKind.EXCEPTION and not isinstance(failure.exception, WorkerDied)
+    retryable = failure.kind is FailureKind.EXCEPTION and not isinstance(failure.exception, errors.WorkerDied)
     if retryable and chunk.call.budget.allows(charges):
         task = chunk.tasks.part(position, position + 1)
         task.charges = charges

@@ -7,6 +7,7 @@ import signal
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from runwide import errors
 from runwide.errors import (
     ExceptionNotPortable,
     FunctionNotLoadable,
@@ -15,8 +16,6 @@ from runwide.errors import (
     ResultNotLoadable,
     ResultNotPicklable,
     TaskTimeout,
-    WorkerDied,
-    WorkerOutOfMemory,
 )
 from runwide.pool.policy import Cause, Charges
 from runwide.records import Failure, FailureKind
@@ -49,7 +48,7 @@ def of_entry(entry: tuple[Any, ...], index: int, charges: Charges) -> Failure:
     if what:
         raised: BaseException = _pickling(what, f"{name}: {message}", index)
     elif name == "SystemExit":
-        raised = WorkerDied(
+        raised = errors.WorkerDied(
             f"the task called sys.exit({message})",
             item=index,
             exitcode=exitcode,
@@ -97,13 +96,13 @@ def of_death(death: Death, index: int, charges: Charges, *, timeout: float | Non
         raised = TaskTimeout(message, item=index, hint="raise timeout=")
     elif death.cause is Cause.OUT_OF_MEMORY:
         message = f"the worker was killed for lack of memory{_peak(death)} ({_times(charges)})"
-        raised = WorkerOutOfMemory(
+        raised = errors.WorkerOutOfMemory(
             message, item=index, hint="use fewer workers or more memory", **_facts(death, charges)
         )
     else:
         what = death.cause.value if death.cause is Cause.LINE_LOST else describe(death.exitcode)
         message = f"the worker {what} while it ran this task ({_times(charges)})"
-        raised = WorkerDied(
+        raised = errors.WorkerDied(
             message, item=index, hint="run this item alone to see why", **_facts(death, charges)
         )
     return _failure(raised, _KINDS[death.cause], index, charges, death.last_words)

@@ -13,7 +13,8 @@ from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from runwide.errors import PoolClosed, Preempted, WorkerDied
+from runwide import errors
+from runwide.errors import PoolClosed, Preempted
 from runwide.log import Log
 from runwide.pool import arrivals, failures, outbox, policy, transfer, worker
 from runwide.pool.crew import Crew, Timing
@@ -239,7 +240,7 @@ class Scheduler:
     def _on_unfit(self, slot: Slot, entry: tuple[Any, ...]) -> None:  # noqa: ARG002 - as all of these
         failure = failures.of_entry(entry, 0, policy.NO_CHARGES)
         message = f"the initializer failed: {failure.type}: {failure.message}"
-        error = WorkerDied(message, hint="mend the initializer")
+        error = errors.WorkerDied(message, hint="mend the initializer")
         error.__cause__ = failure.exception
         self._fail_all(error)
 
@@ -349,7 +350,9 @@ class Scheduler:
         if self._start_failures >= limit:
             self._start_failures = 0
             message = f"no worker starts: the last one {failures.describe(exitcode)}"
-            error = WorkerDied(message, exitcode=exitcode, stderr=slot.last_words(), hint="see its .stderr")
+            error = errors.WorkerDied(
+                message, exitcode=exitcode, stderr=slot.last_words(), hint="see its .stderr"
+            )
             self._fail_all(error)
 
     # Ends
