@@ -106,6 +106,7 @@ class Crew:
         if slot.line_lost_at is None:
             self._selector.unregister(slot.channel)
         self._selector.unregister(slot.process.sentinel)
+        slot.gone = True
         slot.close()
         if self.slots.get(slot.number) is slot:
             del self.slots[slot.number]

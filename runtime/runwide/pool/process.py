@@ -1,47 +1,78 @@
-"""Worker processes: the only module that knows loky.
+"""Worker processes: fresh interpreters that share nothing with this one but the descriptors that they are handed.
 
-loky's process is an ``exec`` of a fresh interpreter that does not import ``__main__`` again and has its environment set
-before anything is imported. ``loky.backend`` is semi-private, hence pinned; `tests/unit/pool/test_process.py` holds what
-is used of it.
+They are started by ``exec``, since a fork copies locks, threads and clients in whatever state they are; ``__main__`` is not
+imported again, and the environment is set before anything is imported. loky's processes are such too; but loky, its
+tracker of resources and multiprocessing's take longer to start than all of ours.
 """
 
 from __future__ import annotations
 
+import multiprocessing
 import os
+import select
 import signal
+import subprocess
+import sys
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping
+
+    from runwide.pool.channel import Channel
+
+_BOOT = """
+import os, pickle, sys
+
+def boot(name, *descriptors):
+    def read(size):
+        data = b""
+        while len(data) < size:
+            part = os.read(line, size - len(data))
+            if not part:
+                sys.exit(1)
+            data += part
+        return data
+
+    for descriptor in map(int, descriptors):
+        os.set_inheritable(descriptor, False)
+    line, alive = map(int, descriptors[:2])
+    sys.path[:], sys.argv[:], shared = pickle.loads(read(int.from_bytes(read(4), "little")))
+    from runwide.pool.worker import main
+    main(name, line, alive, shared)
+
+boot(*sys.argv[1:])
+"""
+"""Finds modules where this process finds them; only then can one of ours be imported."""
+
+_TRACKED = ("multiprocessing.resource_tracker", "multiprocessing.shared_memory")
 
 
 class WorkerProcess:
-    """One running interpreter, started by `start`."""
+    """One running interpreter, started by `start`.
 
-    def __init__(self, process: Any) -> None:
+    Args:
+        process: The interpreter.
+        ended: A descriptor that becomes readable when it has ended.
+    """
+
+    def __init__(self, process: subprocess.Popen[bytes], ended: int) -> None:
         self._process = process
         self.pid: int = process.pid
-        self._pidfd: int | None = None
-        # A pidfd tells the death of exactly this process; loky's sentinel is a pipe that stays open as long as any child
-        # of the worker keeps it. It needs Linux 5.3, and some sandboxes refuse it.
-        with suppress(OSError, AttributeError):
-            self._pidfd = os.pidfd_open(self.pid)
-
-    @property
-    def sentinel(self) -> int:
-        """A file descriptor that becomes readable when the process has ended."""
-        return self._pidfd if self._pidfd is not None else self._process.sentinel
+        self.sentinel = ended
 
     def exitcode(self) -> int | None:
         """Exit status, negative for a signal; None while it runs."""
-        code: int | None = self._process.exitcode
-        return code
+        return self._process.poll()
 
     def wait(self, seconds: float | None = None) -> int | None:
         """Wait for the end; returns the exit status, or None if it still runs."""
-        self._process.join(seconds)
+        ended = select.poll()  # select() takes no descriptor above 1023
+        ended.register(self.sentinel, select.POLLIN)
+        if ended.poll(None if seconds is None else max(0.0, seconds) * 1000):
+            return self._process.wait()
         return self.exitcode()
 
     def kill_tree(self) -> bool:
@@ -49,34 +80,89 @@ class WorkerProcess:
         if self.exitcode() is not None:
             return False
         kill_tree(self.pid)
-        self._process.join()
+        self._process.wait()
         return True
 
     def close(self) -> None:
         """Release descriptors; the process must have ended."""
-        if self._pidfd is not None:
-            os.close(self._pidfd)
-            self._pidfd = None
+        if self.sentinel >= 0:
+            os.close(self.sentinel)
+            self.sentinel = -1
 
 
-def start(
-    target: Callable[..., object], args: tuple[object, ...], *, name: str, env: Mapping[str, str]
-) -> WorkerProcess:
-    """Start an interpreter that calls ``target(*args)``.
+@dataclass(frozen=True, slots=True)
+class Ends:
+    """The worker's ends of what lies between it and the pool.
 
     Args:
-        target: An importable function.
-        args: Its arguments; `multiprocessing.connection.Connection` objects are handed over.
+        line: Of the socket for messages.
+        alive: Of the pipe that ends with the pool's process.
+        stdout: Of what is read of its standard output.
+        stderr: Of what is read of its standard error.
+    """
+
+    line: int
+    alive: int
+    stdout: int
+    stderr: int
+
+
+def start(name: str, channel: Channel, ends: Ends, env: Mapping[str, str]) -> WorkerProcess:
+    """Start an interpreter that runs `runwide.pool.worker.main`.
+
+    Args:
         name: Name of the process.
+        channel: The pool's end of the line.
+        ends: The worker's ends, which stay open here.
         env: Variables set on top of this process's environment, before the interpreter starts.
     """
-    from loky.backend.process import LokyProcess
+    tracker = _tracker()
+    ended, ending = _end_of_process()
+    handed = [ends.line, ends.alive, *(fd for fd in (tracker, ending) if fd is not None)]
+    try:
+        # One thread of the pool starts all workers, and signals that it blocks stay blocked in them.
+        started = subprocess.Popen(
+            [sys.executable, "-c", _BOOT, name, *map(str, handed)],
+            pass_fds=handed,
+            stdin=subprocess.DEVNULL,
+            stdout=ends.stdout,
+            stderr=ends.stderr,
+            env={**os.environ, **env},
+        )
+    except BaseException:
+        if ended is not None:
+            os.close(ended)
+        raise
+    finally:
+        if ending is not None:
+            os.close(ending)
+    shared = {"authkey": bytes(multiprocessing.current_process().authkey), "tracker": tracker}
+    channel.send((sys.path, sys.argv, shared))
+    return WorkerProcess(started, os.pidfd_open(started.pid) if ended is None else ended)
 
-    process = LokyProcess(
-        target=target, args=args, name=name, daemon=False, init_main_module=False, env=dict(env)
-    )
-    process.start()
-    return WorkerProcess(process)
+
+def _end_of_process() -> tuple[int | None, int | None]:
+    """A pipe that ends with the worker, where no pidfd tells of that: before Linux 5.3, and in some sandboxes.
+
+    A pidfd tells the death of exactly one process; a pipe stays open as long as any child of the worker keeps it.
+    """
+    try:
+        os.close(os.pidfd_open(os.getpid()))
+    except (OSError, AttributeError):
+        return os.pipe()
+    return None, None
+
+
+def _tracker() -> int | None:
+    """The line to multiprocessing's tracker of shared memory, where this program may use it.
+
+    Workers must have the same: one of their own would, before Python 3.13, remove at their end what they were only shown.
+    """
+    if sys.modules.keys().isdisjoint(_TRACKED):
+        return None
+    from multiprocessing import resource_tracker
+
+    return resource_tracker.getfd()
 
 
 def kill_tree(pid: int) -> None:

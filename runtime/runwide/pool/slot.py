@@ -6,10 +6,8 @@ import os
 import socket
 import time
 from collections import deque
-from contextlib import ExitStack
 from dataclasses import dataclass
 from itertools import count
-from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +15,7 @@ from runwide import log
 from runwide.pool import process, worker
 from runwide.pool.channel import Channel
 from runwide.pool.output import STDERR, STDOUT
-from runwide.pool.station import Lines, Station
+from runwide.pool.station import Station
 from runwide.pool.status import StatusWords
 
 if TYPE_CHECKING:
@@ -139,25 +137,23 @@ class Slot:
         alive, self._lifeline = os.pipe()
         self.stdout, stdout = options.output.pipe()
         self.stderr, stderr = options.output.pipe()
-        directories, tag = options.scratch.directories, f"{self.tag}-out"
         self.stdout.known = self.stderr.known = {"worker": number}
-        fields = {**log.fields(), "worker": number}
-        station = Station(f"runwide-w{number}", self._status_path, directories, tag, os.getpid(), fields)
+        ends = process.Ends(theirs.detach(), alive, stdout, stderr)
         try:
-            # Our copies of the worker's ends are closed, so that its death is an end of file.
-            with ExitStack() as handed:
-                ends = [
-                    handed.enter_context(Connection(end)) for end in (theirs.detach(), alive, stdout, stderr)
-                ]
-                self.process = process.start(
-                    worker.main,
-                    (Lines(*ends), station),
-                    name=f"runwide-worker-{number}",
-                    env=options.envs[number],
-                )
+            try:
+                name = f"runwide-worker-{number}"
+                self.process = process.start(name, self.channel, ends, options.envs[number])
+            finally:  # our copies are closed, so that the worker's death is an end of file
+                for end in (ends.line, ends.alive, ends.stdout, ends.stderr):
+                    os.close(end)
         except BaseException:
             self._release()
             raise
+        fields = {**log.fields(), "worker": number}
+        directories, tag = options.scratch.directories, f"{self.tag}-out"
+        self.channel.send(
+            Station(f"runwide-w{number}", self._status_path, directories, tag, os.getpid(), fields)
+        )
         options.output.watch(self.stdout, STDOUT)
         options.output.watch(self.stderr, STDERR)
         self.channel.send((worker.PREPARE, *(options.initializer or (None, None)), options.measured))

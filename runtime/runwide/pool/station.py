@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import multiprocessing
 import os
 import signal
 import sys
@@ -18,7 +19,6 @@ from runwide.pool.output import Prefixed
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from multiprocessing.connection import Connection
 
     from runwide.pool.status import StatusWords
     from runwide.pool.transfer import Scratch
@@ -50,46 +50,44 @@ class Station:
     fields: Mapping[str, Any]
 
 
-@dataclass(frozen=True, slots=True)
-class Lines:
-    """The descriptors that a worker is handed.
-
-    Args:
-        messages: The worker's end of the line to the pool.
-        alive: A pipe that ends with the pool's process.
-        stdout: Where standard output goes.
-        stderr: Where standard error goes.
-    """
-
-    messages: Connection
-    alive: Connection
-    stdout: Connection
-    stderr: Connection
-
-
-def arrange(lines: Lines, station: Station, status: StatusWords, scratch: Scratch) -> None:
+def arrange(alive: int, station: Station, status: StatusWords, scratch: Scratch) -> None:
     """Become a worker."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
     signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGINT])
-    _die_with(lines.alive)
+    _die_with(alive)
     _introduce(station)
-    _redirect(lines, status)
+    _redirect(status)
     log.become_worker(station.fields, status.task)
     threading.Thread(
         target=_leave_with, args=(station.parent, scratch), name="runwide-watch", daemon=True
     ).start()
 
 
-def _die_with(alive: Connection) -> None:
+def join(name: str, *, authkey: bytes, tracker: int | None) -> None:
+    """Be one of the pool's processes for multiprocessing: its managers, and its tracker of shared memory, are ours.
+
+    Args:
+        name: Name of this process.
+        authkey: What managers ask for.
+        tracker: Descriptor of the line to the tracker.
+    """
+    current = multiprocessing.current_process()
+    current.name = name
+    current.authkey = authkey
+    if tracker is not None:
+        from multiprocessing import resource_tracker
+
+        resource_tracker._resource_tracker._fd = tracker  # type: ignore[attr-defined]  # noqa: SLF001 - as multiprocessing.spawn does
+
+
+def _die_with(alive: int) -> None:
     """Have the kernel end this process when the pool's is gone, even while native code keeps the GIL.
 
     When the last writer of the pipe is gone, the kernel sends SIGIO, which ends a process that does not handle it.
     """
     with suppress(OSError):  # some sandboxes have no O_ASYNC: the watching thread is left
-        descriptor = os.dup(alive.fileno())
-        fcntl.fcntl(descriptor, fcntl.F_SETOWN, os.getpid())
-        fcntl.fcntl(descriptor, fcntl.F_SETFL, fcntl.fcntl(descriptor, fcntl.F_GETFL) | os.O_ASYNC)
-    alive.close()
+        fcntl.fcntl(alive, fcntl.F_SETOWN, os.getpid())
+        fcntl.fcntl(alive, fcntl.F_SETFL, fcntl.fcntl(alive, fcntl.F_GETFL) | os.O_ASYNC)
 
 
 def _introduce(station: Station) -> None:
@@ -101,10 +99,7 @@ def _introduce(station: Station) -> None:
         score.write_text(str(min(1000, int(score.read_text()) + _OOM_SCORE)))
 
 
-def _redirect(lines: Lines, status: StatusWords) -> None:
-    for connection, descriptor in ((lines.stdout, 1), (lines.stderr, 2)):
-        os.dup2(connection.fileno(), descriptor)
-        connection.close()
+def _redirect(status: StatusWords) -> None:
     task = status.task if log.is_collected() else None
     sys.stdout = Prefixed(1, status.item, task)
     sys.stderr = Prefixed(2, status.item, task)

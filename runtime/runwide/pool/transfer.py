@@ -18,8 +18,6 @@ import errno
 import mmap
 import os
 import pickle
-import shutil
-import tempfile
 from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
@@ -151,6 +149,8 @@ class Scratch:
     @classmethod
     def create(cls, preferred: str | None = None) -> Scratch:
         """Make the directories of a new pool, and sweep those of pools whose process is gone."""
+        import tempfile  # of no use in a worker, and slow to load
+
         roots = [Path(preferred)] if preferred else [_SHM, Path(tempfile.gettempdir())]
         made = []
         for root in roots:
@@ -201,7 +201,7 @@ class Scratch:
     def remove(self) -> None:
         """Remove the directories with all that is in them."""
         for directory in self.directories:
-            shutil.rmtree(directory, ignore_errors=True)
+            _remove_tree(directory)
 
 
 def seal(entries: list[Entry], scratch: Scratch) -> tuple[str | None, list[Entry]]:
@@ -290,4 +290,10 @@ def _sweep(root: Path) -> None:
     for path in root.glob("runwide-*-*"):
         owner = path.name.split("-")[1]
         if owner.isdigit() and not Path(f"/proc/{owner}").exists():
-            shutil.rmtree(path, ignore_errors=True)
+            _remove_tree(path)
+
+
+def _remove_tree(path: str | Path) -> None:
+    import shutil  # as above
+
+    shutil.rmtree(path, ignore_errors=True)

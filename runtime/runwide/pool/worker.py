@@ -13,12 +13,12 @@ from runwide.pool.channel import WorkerChannel
 from runwide.pool.failed import failed
 from runwide.pool.meter import Meter
 from runwide.pool.outbox import Outbox
-from runwide.pool.station import Lines, Station, arrange
+from runwide.pool.station import Station, arrange, join
 from runwide.pool.status import StatusWords
 from runwide.records import FailureKind
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
 # messages to a worker
 PREPARE, FUNCTION, RUN, FORGET, EXIT = "prepare", "function", "run", "forget", "exit"
@@ -34,17 +34,25 @@ inside = False
 _forked = False
 
 
-def main(lines: Lines, station: Station) -> None:
-    """Serve one pool until it says so or is gone."""
+def main(name: str, line: int, alive: int, shared: Mapping[str, Any]) -> None:
+    """Serve one pool until it says so or is gone.
+
+    Args:
+        name: Name of the process.
+        line: Descriptor of the line to the pool.
+        alive: Descriptor of the pipe that ends with the pool's process.
+        shared: What `runwide.pool.station.join` takes.
+    """
     global inside  # noqa: PLW0603 - a fact about this process
     inside = True
-    status = StatusWords(station.status_path)
-    scratch = transfer.Scratch(station.directories, station.tag)
-    arrange(lines, station, status, scratch)
-    os.register_at_fork(after_in_child=_note_fork)
-    channel = WorkerChannel(socket.socket(fileno=os.dup(lines.messages.fileno())))
-    lines.messages.close()
+    channel = WorkerChannel(socket.socket(fileno=line))
     with suppress(EOFError, ConnectionError):
+        station: Station = channel.receive()
+        status = StatusWords(station.status_path)
+        scratch = transfer.Scratch(station.directories, station.tag)
+        arrange(alive, station, status, scratch)
+        join(name, **shared)
+        os.register_at_fork(after_in_child=_note_fork)
         Worker(channel, status, scratch).serve()
 
 

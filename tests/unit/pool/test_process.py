@@ -1,0 +1,159 @@
+"""A worker is a fresh interpreter that finds what this one finds, and loads little before its first task."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+import subprocess
+import sys
+from multiprocessing import shared_memory
+from pathlib import Path
+
+import runwide
+
+# What is slow to load, and of no use before something is logged, shown, or goes wrong.
+NOT_AT_START = {
+    "asyncio",
+    "click",
+    "cloudpickle",
+    "google",
+    "kfp",
+    "loky",
+    "numpy",
+    "rich",
+    "ssl",
+    "structlog",
+    "tqdm",
+}
+NOT_IN_A_WORKER = NOT_AT_START | {
+    "random",
+    "runwide.host",
+    "runwide.job",
+    "runwide.pool.scheduler",
+    "runwide.spill",
+    "shutil",
+    "tempfile",
+}
+
+
+BARE = "import json, sys; print(json.dumps(list(sys.modules)))"  # site-packages may load modules of their own
+
+
+def run(program: str) -> object:
+    """What a program prints, as JSON, in a fresh interpreter that nothing of the environment has changed."""
+    env = {key: value for key, value in os.environ.items() if not key.startswith(("COV", "PYTHON"))}
+    done = subprocess.run(
+        [sys.executable, "-c", program], env=env, capture_output=True, text=True, check=True, timeout=60
+    )
+    return json.loads(done.stdout)
+
+
+def test_importing_the_pool_loads_nothing_that_is_needed_later_only():
+    program = "import json, sys, runwide; runwide.map, runwide.Executor; print(json.dumps(list(sys.modules)))"
+    assert (set(run(program)) - set(run(BARE))) & NOT_AT_START == set()
+
+
+def test_a_fresh_worker_has_loaded_little():
+    # `exec` is pickled by its name, so that nothing is loaded for the task itself.
+    program = """
+import json, runwide
+with runwide.Executor(1) as executor:
+    print(json.dumps(executor.submit(eval, "list(__import__('sys').modules)").result()))
+"""
+    assert (set(run(program)) - set(run(BARE))) & NOT_IN_A_WORKER == set()
+
+
+def test_a_pool_starts_its_workers_and_no_other_process():
+    program = """
+import json, os, runwide
+from runwide.pool.process import children
+with runwide.Executor(2) as executor:
+    list(executor.map(abs, range(100)))
+    print(json.dumps(len(children(os.getpid()))))
+"""
+    assert run(program) in (1, 2)  # the first may have done it all before a second was wanted
+
+
+def test_a_worker_finds_modules_where_this_process_finds_them_and_has_its_arguments(tmp_path, monkeypatch):
+    (tmp_path / "found_only_here.py").write_text("def answer(x):\n    return 42 + x\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setattr(sys, "argv", ["program", "--fast"])
+    import found_only_here
+
+    assert runwide.map(found_only_here.answer, [0, 1], workers=1) == [42, 43]
+    assert runwide.map(lambda _: sys.argv, [0], workers=1) == [["program", "--fast"]]
+
+
+def test_a_worker_reads_nothing_from_this_programs_standard_input():
+    assert runwide.map(lambda _: sys.stdin.read(), [0], workers=1) == [""]
+
+
+def test_a_worker_is_one_of_this_programs_processes_for_multiprocessing():
+    with multiprocessing.get_context("spawn").Manager() as manager:
+        shared = manager.list()
+
+        def add(x):
+            shared.append(x)
+            return multiprocessing.current_process().name
+
+        assert runwide.map(add, [1, 2], workers=1) == ["runwide-worker-0"] * 2
+        assert sorted(shared) == [1, 2]
+
+
+def test_shared_memory_outlives_the_workers_that_were_shown_it():
+    segment = shared_memory.SharedMemory(create=True, size=4)
+
+    def write(x):
+        shown = shared_memory.SharedMemory(name=segment_name)
+        shown.buf[x] = x + 1
+        shown.close()
+
+    segment_name = segment.name
+    try:
+        runwide.map(write, range(4), workers=2)
+        assert bytes(segment.buf[:4]) == bytes([1, 2, 3, 4])
+    finally:
+        segment.close()
+        segment.unlink()  # raises if a worker has done so
+
+
+def test_what_a_worker_holds_is_not_inherited_by_programs_that_its_tasks_start():
+    def task(_):
+        shown = subprocess.run(
+            ["ls", "-l", "/proc/self/fd"], close_fds=False, capture_output=True, text=True, check=True
+        )
+        return [line for line in shown.stdout.splitlines() if "socket:" in line]
+
+    assert runwide.map(task, [0], workers=1) == [[]]
+
+
+def test_a_worker_that_cannot_even_start_tells_why(tmp_path):
+    (tmp_path / "encodings").mkdir()
+    (tmp_path / "encodings" / "__init__.py").write_text("raise ImportError('no such codec')")
+    program = f"""
+import json, os, runwide
+os.environ["PYTHONPATH"] = {str(tmp_path)!r}
+try:
+    runwide.map(abs, [1], workers=1)
+except runwide.RunwideError as error:
+    print(json.dumps([type(error).__name__, error.stderr]))
+"""
+    name, words = run(program)
+    assert name == "WorkerDied"
+    assert "no such codec" in words
+
+
+def test_without_pidfds_a_death_is_told_by_the_end_of_a_pipe(monkeypatch):
+    monkeypatch.delattr(os, "pidfd_open")
+    before = len(list(Path("/proc/self/fd").iterdir()))
+
+    def die_at_three(x):
+        if x == 3:
+            os._exit(7)
+        return x
+
+    results = runwide.map(die_at_three, range(6), workers=2, on_error="return")
+    assert results.pop(3).exception.exitcode == 7
+    assert results == [0, 1, 2, 4, 5]
+    assert len(list(Path("/proc/self/fd").iterdir())) == before
