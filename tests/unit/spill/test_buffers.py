@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -18,7 +20,7 @@ def test_gathered_pieces_are_the_same_bytes_each_no_longer_than_asked_for(parts,
 @given(st.lists(st.integers(1, 60), min_size=1, max_size=200))
 def test_of_two_neighbours_one_is_always_more_than_half_of_what_was_asked_for(sizes):
     found = [len(piece) for piece in gathered([memoryview(bytes(size)) for size in sizes], 64)]
-    assert all(one + two > 64 for one, two in zip(found, found[1:], strict=False))
+    assert all(one + two > 64 for one, two in pairwise(found))
 
 
 def test_a_large_part_is_not_copied():
