@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import sys
 from importlib import import_module
-from importlib.metadata import entry_points
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from runwide import __version__
 from runwide.errors import InputError, Preempted, RunwideError
 from runwide.log import take_over_logging
+
+if TYPE_CHECKING:
+    from importlib.metadata import EntryPoints
 
 _INTERRUPTED = 130  # 128 + SIGINT, as a shell has it
 
@@ -26,7 +28,7 @@ _COMMANDS = {
     "report": "runwide.cli.report",
     "rerun": "runwide.cli.jobs",
     "scatter": "runwide.cli.jobs",
-    "shard": "runwide.cli.jobs",
+    "shard": "runwide.cli.shard",
     "status": "runwide.cli.jobs",
 }
 
@@ -38,12 +40,12 @@ _WITH_ENGINES = frozenset({"status"})  # commands of ours that such a package ma
 
 class _Lazy(click.Group):
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
-        return sorted({*_COMMANDS, *(found.name for found in entry_points(group=_GROUP))})
+        return sorted({*_COMMANDS, *(found.name for found in _others())})
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
         home = _COMMANDS.get(cmd_name)
         if home is None or cmd_name in _WITH_ENGINES:
-            other = next(iter(entry_points(group=_GROUP, name=cmd_name)), None)
+            other = next((found for found in _others() if found.name == cmd_name), None)
             if other is not None:
                 further: click.Command = other.load()
                 return further
@@ -51,6 +53,13 @@ class _Lazy(click.Group):
             return None
         command: click.Command = getattr(import_module(home), f"{cmd_name}_command")
         return command
+
+
+def _others() -> EntryPoints:
+    # loading this takes longer than all that a shard needs of this module
+    from importlib.metadata import entry_points
+
+    return entry_points(group=_GROUP)
 
 
 @click.group(cls=_Lazy, context_settings={"help_option_names": ["-h", "--help"]})

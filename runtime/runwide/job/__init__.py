@@ -1,19 +1,46 @@
 """One map over many components: spill it, run its shards anywhere, read its results back.
 
-Unlike other rooms, this one loads its modules at once: ``gather``, ``scatter`` and ``shard`` are modules and functions, and
-the functions must be bound after the modules. None of them loads a store's client or the pool.
+Names are loaded on first use: a component that runs a shard does not wait for what scatters and gathers.
 """
 
 from __future__ import annotations
 
-from runwide.job.begin import begun
-from runwide.job.checkpoint import Checkpoint
-from runwide.job.gather import failures, finish, gather, load
-from runwide.job.housekeeping import Status, clean, clean_older, older, status
-from runwide.job.reference import short_reference
-from runwide.job.replay import replay
-from runwide.job.scatter import scatter, scatter_pickled
-from runwide.job.shard import close, close_unfinished, rerun, shard
+import sys
+from importlib import import_module
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from runwide.job.begin import begun
+    from runwide.job.checkpoint import Checkpoint
+    from runwide.job.gather import failures, finish, gather, load
+    from runwide.job.housekeeping import Status, clean, clean_older, older, status
+    from runwide.job.reference import short_reference
+    from runwide.job.replay import replay
+    from runwide.job.scatter import scatter, scatter_pickled
+    from runwide.job.shard import close, close_unfinished, rerun, shard
+
+_HOME = {
+    "Checkpoint": "runwide.job.checkpoint",
+    "Status": "runwide.job.housekeeping",
+    "begun": "runwide.job.begin",
+    "clean": "runwide.job.housekeeping",
+    "clean_older": "runwide.job.housekeeping",
+    "close": "runwide.job.shard",
+    "close_unfinished": "runwide.job.shard",
+    "failures": "runwide.job.gather",
+    "finish": "runwide.job.gather",
+    "gather": "runwide.job.gather",
+    "load": "runwide.job.gather",
+    "older": "runwide.job.housekeeping",
+    "replay": "runwide.job.replay",
+    "rerun": "runwide.job.shard",
+    "scatter": "runwide.job.scatter",
+    "scatter_pickled": "runwide.job.scatter",
+    "shard": "runwide.job.shard",
+    "short_reference": "runwide.job.reference",
+    "status": "runwide.job.housekeeping",
+}
 
 __all__ = [
     "Checkpoint",
@@ -36,3 +63,23 @@ __all__ = [
     "short_reference",
     "status",
 ]
+
+
+class _Room(ModuleType):
+    """A package some of whose modules have the name of a function in them: the name is the function's."""
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        # what the import system does once it has loaded a module of this package
+        if not (name in _HOME and isinstance(value, ModuleType)):
+            super().__setattr__(name, value)
+
+
+def __getattr__(name: str) -> Any:
+    home = _HOME.get(name)
+    if home is None:
+        raise AttributeError(f"module 'runwide.job' has no attribute {name!r}")
+    value = globals()[name] = getattr(import_module(home), name)
+    return value
+
+
+sys.modules[__name__].__class__ = _Room

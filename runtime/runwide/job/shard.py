@@ -273,6 +273,7 @@ def verified_function(store: Store, job: Job) -> bytes:
             uri=store.child_uri(manifest.FUNCTION),
             hint="install what it imports in the image of this component, in the versions of the one that made the job",
         ) from error
+    environment.warn(job.environment, uri=job.uri)  # of what came with the function
     environment.check_packages(job.packages, uri=job.uri)
     return data
 

@@ -1,0 +1,56 @@
+"""The command of a component that runs a shard: it loads nothing that only other commands need."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from runwide.cli import files, options
+from runwide.job import shard, short_reference
+from runwide.pool.preemption import leaves_on_sigterm
+
+
+@click.command("shard")
+@click.argument("job")
+@click.argument("index", type=int)
+@options.workers
+@options.timeout
+@options.retries
+@click.option("--rerun-failed", is_flag=True, help="Also run the items again that have failed before.")
+@click.option(
+    "--manifest-out",
+    type=click.Path(path_type=Path),
+    help="Write the shard's reference there, in its short form.",
+)
+@click.option(
+    "--on-error",
+    type=click.Choice(["raise", "return"]),
+    default="raise",
+    help="return: what the shard cannot run for good counts as failed items, and this command succeeds.",
+)
+def shard_command(
+    job: str,
+    index: int,
+    *,
+    workers: int | None,
+    timeout: float | None,
+    retries: int,
+    rerun_failed: bool,
+    manifest_out: Path | None,
+    on_error: str,
+) -> None:
+    """Run shard INDEX of a job on the cores of this machine; print its reference.
+
+    Run again, it computes only what is not stored yet. Items that fail are recorded, and reported by gather.
+    """
+    given = {"workers": workers, "timeout": timeout, "retries": retries, "rerun_failed": rerun_failed}
+    if on_error == "return":
+        from runwide.cli import supervised
+
+        supervised.shard(job, index, manifest_out, given)
+        return
+    with leaves_on_sigterm():
+        reference = shard(job, index, **given)  # type: ignore[arg-type]  # mypy sees one type for all values
+    files.write(manifest_out, short_reference(index, reference))
+    click.echo(reference)
