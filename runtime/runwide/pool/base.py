@@ -41,6 +41,9 @@ class Base:
         timing: How long things may take.
     """
 
+    outlived = False
+    """Whether what it was given is done even when nobody has the pool any more."""
+
     def __init__(
         self,
         workers: int | str | None = None,

@@ -43,6 +43,8 @@ class Executor(Base, concurrent.futures.Executor):
         1024
     """
 
+    outlived = True  # as the standard executor is by its futures
+
     def __init__(
         self,
         max_workers: int | None = None,
@@ -58,7 +60,6 @@ class Executor(Base, concurrent.futures.Executor):
         )
         self._budget = Budget(retries=retries, timeout=timeout)
         self._submitter = Submitter(self._scheduler, self._budget)
-        # As with the standard executor, futures outlive it: what was submitted is done.
         self._finalizer.detach()
         self._finalizer = weakref.finalize(self, _dropped, self._submitter, self._scheduler)
         self._finalizer.atexit = False

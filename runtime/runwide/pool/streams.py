@@ -15,7 +15,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from runwide.pool.base import Base
+    from runwide.pool.inplace import InPlaceScheduler
     from runwide.pool.policy import Budget
+    from runwide.pool.scheduler import Scheduler
     from runwide.records import Failure, Outcome
 
 ALL = sys.maxsize
@@ -53,13 +55,25 @@ def stream(
     feeder.feed()
     if ahead == ALL and feeder.error is not None:  # nothing has begun
         raise feeder.error
-    pool._feeders.add(feeder)  # noqa: SLF001 - likewise
+    feeders = pool._feeders  # noqa: SLF001 - likewise
+    feeders.add(feeder)
     scheduler.start(call)
-    return _consume(pool, call, sink, feeder, deadline)
+    arriving = _consume(scheduler, call, sink, feeder, feeders=feeders, deadline=deadline)
+    return arriving if pool.outlived else _holding(pool, arriving)
+
+
+def _holding(pool: Base, arriving: Iterator[Outcome]) -> Iterator[Outcome]:  # noqa: ARG001 - held as long as this runs
+    yield from arriving
 
 
 def _consume(
-    pool: Base, call: Call, sink: Stream, feeder: Feeder, deadline: float | None
+    scheduler: Scheduler | InPlaceScheduler,
+    call: Call,
+    sink: Stream,
+    feeder: Feeder,
+    *,
+    feeders: set[Feeder],
+    deadline: float | None,
 ) -> Iterator[Outcome]:
     try:
         while batch := sink.fetch(None if deadline is None else max(0.0, deadline - time.monotonic())):
@@ -71,8 +85,8 @@ def _consume(
         if feeder.error is not None:
             raise feeder.error
     finally:
-        pool._feeders.discard(feeder)  # noqa: SLF001 - likewise
-        pool._scheduler.cancel(call)  # noqa: SLF001 - likewise
+        feeders.discard(feeder)
+        scheduler.cancel(call)
 
 
 class Feeder:
