@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
 _PIECE = 1 << 18  # what is being copied stays in the processor's cache
+_RECEIVED = 1 << 20  # bytes that the socket is asked for at once
 _CRC32C = re.compile(r"crc32c=([^,\s]+)")
 _RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+)")
 
@@ -195,7 +196,7 @@ def _fill(raw: Any, view: memoryview) -> None:
     source = getattr(raw, "_original_response", None) or raw
     done = 0
     while done < view.nbytes:
-        count = source.readinto(view[done : done + _PIECE])
+        count = source.readinto(view[done : done + _RECEIVED])
         if not count:
             raise Damaged(f"the answer ended after {done} of {view.nbytes} bytes")
         done += count
