@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import concurrent.futures
+import sys
 import threading
 from collections import deque
 from typing import TYPE_CHECKING, Any
@@ -12,6 +14,13 @@ if TYPE_CHECKING:
     from concurrent.futures import Future
 
     from runwide.records import Failure
+
+if sys.version_info >= (3, 11):
+    NotInTime = TimeoutError
+else:
+
+    class NotInTime(concurrent.futures.TimeoutError, TimeoutError):
+        """There is no result yet; callers expect the one or the other, which later are the same."""
 
 
 class Everything:
@@ -100,7 +109,7 @@ class Stream:
         """
         with self._change:
             if not self._change.wait_for(lambda: self._arrived or self._over, seconds):
-                raise TimeoutError(f"no result for {seconds} s")
+                raise NotInTime(f"no result for {seconds} s")
             batch = list(self._arrived)
             self._arrived.clear()
         if not batch and self._error is not None:
