@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import selectors
 import signal
-import socket
 import threading
 import time
 from collections import deque
-from contextlib import suppress
 from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,6 +15,7 @@ from runwide import errors
 from runwide.errors import PoolClosed, Preempted
 from runwide.log import Log
 from runwide.pool import arrivals, failures, outbox, policy, transfer, worker
+from runwide.pool.bell import Bell
 from runwide.pool.crew import Crew, Timing
 from runwide.pool.dispatch import Dispatcher
 from runwide.pool.memory_watch import MemoryWatch
@@ -85,10 +84,7 @@ class Scheduler:
         self._crew = Crew(options, self._timing, self._selector)
         self._dispatcher = Dispatcher(self._crew, self._calls, scratch, len(envs), max_tasks)
         self._memory = MemoryWatch(self._timing.memory_seconds, max_memory)
-        self._bell, self._bell_end = socket.socketpair()
-        self._bell.setblocking(False)
-        self._bell_end.setblocking(False)
-        self._selector.register(self._bell_end, selectors.EVENT_READ, None)
+        self._bell = Bell(self._selector)
         self._lock = threading.Lock()
         self.thread = threading.Thread(target=self._main, name="runwide-pool", daemon=True)
         self.thread.start()
@@ -127,14 +123,13 @@ class Scheduler:
         self.ring()
 
     def drain(self, grace: float) -> None:
-        """Start nothing more; what runs may go on for so many seconds, then all calls end with `Preempted`."""
+        """Start no further task; those that run may go on for so many seconds, then all calls end with `Preempted`."""
         self._drained_at = time.monotonic() + grace
         self.ring()
 
     def ring(self) -> None:
         """Make the scheduler look: items, a call or a request have come."""
-        with suppress(OSError):  # full: it will look anyway; closed: there is nobody to look
-            self._bell.send(b"!")
+        self._bell.ring()
 
     def close(self, *, kill: bool = False) -> None:
         """Take no more calls and end when those under way have; at once with ``kill``."""
@@ -146,8 +141,8 @@ class Scheduler:
     # The loop
 
     def _main(self) -> None:
-        # Workers start with Ctrl-C blocked, so that it cannot strike before they ignore it.
-        signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
+        # Workers start with these blocked, so that none can strike before it is ignored.
+        signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT, signal.SIGTERM])
         try:
             while self._has_work():
                 self._turn()
@@ -174,7 +169,7 @@ class Scheduler:
         for key, mask in self._selector.select(0 if self._look_again() else self._patience()):
             slot = key.data
             if slot is None:
-                self._hear_bell()
+                self._bell.hear()
             elif slot.gone:  # buried earlier in this turn
                 continue
             elif key.fileobj is slot.channel:
@@ -201,11 +196,6 @@ class Scheduler:
                 if call.source.available() or call.source.closed:
                     return True
         return False
-
-    def _hear_bell(self) -> None:
-        with suppress(BlockingIOError):
-            while self._bell_end.recv(4096):
-                pass
 
     def _stop_overdue(self) -> None:
         for slot in self._crew.overdue():
@@ -268,6 +258,12 @@ class Scheduler:
         ):
             self._crew.retire(slot)
 
+    def _on_stopped(self, slot: Slot) -> None:
+        """The worker was asked to start no further task: what it has not begun is where it was."""
+        chunk = slot.chunks.popleft()
+        chunk.call.running -= 1
+        chunk.call.again.appendleft(chunk.tasks.part(chunk.ended))
+
     def _on_broken(self, slot: Slot, entry: tuple[Any, ...]) -> None:
         """The worker could not load the function or the payload: no task of the chunk can run."""
         chunk = slot.chunks.popleft()
@@ -281,6 +277,7 @@ class Scheduler:
         worker.UNFIT: _on_unfit,
         outbox.RESULTS: _on_results,
         worker.DONE: _on_done,
+        worker.STOPPED: _on_stopped,
         worker.BROKEN: _on_broken,
     }
 
@@ -363,6 +360,8 @@ class Scheduler:
             call.sink.finished()
 
     def _finish_draining(self, deadline: float) -> None:
+        for slot in self._crew:
+            slot.status.stop()
         if not self._crew.busy or time.monotonic() >= deadline:
             self._fail_all(
                 Preempted("stopped by SIGTERM; what had finished is kept", hint="run it again to go on")
@@ -398,5 +397,4 @@ class Scheduler:
         self._selector.close()
         self._output.close()
         self._bell.close()
-        self._bell_end.close()
         self._scratch.remove()

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from runwide.pool.status import StatusWords
     from runwide.pool.transfer import Scratch
 
-_PARENT_SECONDS = 0.5
+_WATCH_SECONDS = 0.5
 """How often a worker looks whether the pool's process still lives; PR_SET_PDEATHSIG would follow a thread instead."""
 
 _OOM_SCORE = 500
@@ -53,13 +53,15 @@ class Station:
 def arrange(alive: int, station: Station, status: StatusWords, scratch: Scratch) -> None:
     """Become a worker."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGINT])
+    signal.signal(signal.SIGTERM, _stay)
+    os.register_at_fork(after_in_child=_leave_again)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGINT, signal.SIGTERM])
     _die_with(alive)
     _introduce(station)
     _redirect(status)
     log.become_worker(station.fields, status.task)
     threading.Thread(
-        target=_leave_with, args=(station.parent, scratch), name="runwide-watch", daemon=True
+        target=_watch, args=(station.parent, status, scratch), name="runwide-watch", daemon=True
     ).start()
 
 
@@ -105,9 +107,23 @@ def _redirect(status: StatusWords) -> None:
     sys.stderr = Prefixed(2, status.item, task)
 
 
-def _leave_with(parent: int, scratch: Scratch) -> None:
+def _stay(*_: object) -> None:
+    """Go on: where SIGTERM goes to all processes of a container, the pool has it too, and says what is still to be done.
+
+    Not `signal.SIG_IGN`, which programs that a task starts would inherit.
+    """
+
+
+def _leave_again() -> None:
+    if signal.getsignal(signal.SIGTERM) is _stay:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
+def _watch(parent: int, status: StatusWords, scratch: Scratch) -> None:
+    """Leave with the pool's process, and see that tasks which run in one go do so for a short time only."""
     while os.getppid() == parent:
-        time.sleep(_PARENT_SECONDS)
+        status.cut()
+        time.sleep(_WATCH_SECONDS)
     scratch.remove()
     from runwide.pool.process import children, kill_tree
 

@@ -1,7 +1,7 @@
 """A few words of shared memory in which a worker says, at no cost, what it is doing.
 
 When a worker dies nobody can ask it which task it ran; these words still stand. They are written by the worker
-alone and read by the pool alone; each is one aligned 8-byte store.
+alone and read by the pool alone, but for one in which the pool asks it to stop; each is one aligned 8-byte store.
 """
 
 from __future__ import annotations
@@ -10,13 +10,16 @@ import mmap
 import os
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-_CHUNK, _POSITION, _STARTED, _COUNT = range(4)
+_CHUNK, _POSITION, _STARTED, _COUNT, _STOP = range(5)
 _BYTES = 64  # one cache line
+
+_GO_NS = 50_000_000
+"""How long tasks that run in one go may do so without saying more, in nanoseconds: they were to take one millisecond."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +53,7 @@ class StatusWords:
         self._items: Sequence[int] = ()  # known in the worker only
         self._attempt = 1  # likewise
         self.results: list[object] = []  # of the tasks that run in one go, so far; known in the worker only
+        self.pending: list[Any] = []  # their items; the run ends with the task that runs when this is emptied
 
     def begin(self, chunk: int, items: Sequence[int], attempt: int) -> None:
         """The worker takes up a chunk, whose items have these indices, and are tried for so many times now."""
@@ -67,6 +71,20 @@ class StatusWords:
     def leave(self) -> None:
         """The worker is between tasks."""
         self.words[_POSITION] = 0
+
+    def stop(self) -> None:
+        """The pool asks the worker to start no further task."""
+        self.words[_STOP] = 1
+
+    @property
+    def stopping(self) -> bool:
+        """Whether the worker is to start no further task."""
+        return bool(self.words[_STOP])
+
+    def cut(self) -> None:
+        """End what runs in one go after the task that runs now, if it takes long or is to stop; any thread may."""
+        if self.pending and (self.stopping or time.monotonic_ns() - self.words[_STARTED] > _GO_NS):
+            self.pending.clear()
 
     def item(self) -> int | None:
         """Index of the item that runs now."""

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 # messages to a worker
 PREPARE, FUNCTION, RUN, FORGET, EXIT = "prepare", "function", "run", "forget", "exit"
 # messages from a worker, with RESULTS
-HELLO, READY, UNFIT, DONE, BROKEN = "hello", "ready", "unfit", "done", "broken"
+HELLO, READY, UNFIT, DONE, BROKEN, STOPPED = "hello", "ready", "unfit", "done", "broken", "stopped"
 
 _STEP_SECONDS = 0.001
 _STEP_TASKS = 1024
@@ -126,6 +126,9 @@ class Worker:
 
     def _run(self, order: Order, path: str | None, entries: Sequence[Any]) -> None:
         status, outbox = self._status, self._outbox
+        if status.stopping:
+            self._channel.send((STOPPED,))
+            return
         status.begin(order.chunk, order.indices, order.attempt)
         status.enter(0)  # loading the function or the payload may kill us as well
         try:
@@ -139,7 +142,7 @@ class Worker:
         began = time.monotonic()
         one_by_one = order.fine or outbox.meter is not None
         position, step = 0, 1
-        while position < len(entries):
+        while position < len(entries) and not status.stopping:
             batch = entries[position : position + step]
             status.enter(position, len(batch))
             started = time.monotonic()
@@ -147,13 +150,14 @@ class Worker:
             ended = time.monotonic()
             if _forked:  # a task forked, and its child came back here: it is no worker
                 os._exit(0)
-            outbox.extend(results, started, ended)
-            position += len(batch)
+            if results:
+                outbox.extend(results, started, ended)
+            position += len(results)
             step = 1 if one_by_one else next_step(step, ended - started)
         status.leave()
         outbox.flush()
         mapping = None  # its room on the scratch disk is free when the pool hears that the chunk is done
-        self._channel.send((DONE, time.monotonic() - began))
+        self._channel.send((DONE, time.monotonic() - began) if position == len(entries) else (STOPPED,))
 
     def _function(self, call: int) -> Callable[[Any], Any]:
         function = self._loaded.get(call)
@@ -182,26 +186,36 @@ def next_step(step: int, seconds: float) -> int:
 def run_batch(
     function: Callable[[Any], Any], entries: Sequence[Any], mapping: memoryview | None, status: StatusWords
 ) -> list[Any]:
-    """Run tasks one after another; whatever happens to one becomes its entry."""
+    """Run tasks one after another; whatever happens to one becomes its entry.
+
+    Returns:
+        Entries of the first tasks: of all, unless they were cut short.
+    """
     if len(entries) == 1:
         return [run_task(function, entries[0], mapping)]
     results: list[Any] = []
     failures: dict[int, Any] = {}
     status.results = results
     append = results.append
-    if not transfer.only_values(entries):
-        for entry in entries:
-            append(run_task(function, entry, mapping))
-        status.results = []
-        return results
+    plain = transfer.only_values(entries)
     while len(results) < len(entries):
+        # A list, since its iterator ends where another thread empties it.
+        status.pending = pending = list(entries[len(results) :])
         try:
-            for entry in entries[len(results) :]:
-                append(function(entry))
+            if plain:
+                for entry in pending:
+                    append(function(entry))
+            else:
+                for entry in pending:
+                    append(run_task(function, entry, mapping))
         except BaseException as error:
             failures[len(results)] = failed(FailureKind.EXCEPTION, error)
             append(None)
-    status.results = []
+        if not pending:
+            break
+    status.results, status.pending = [], []
+    if not plain:
+        return results
     if not failures and transfer.all_scalars(results):
         return results
     return [failures.get(position) or _as_entry(value) for position, value in enumerate(results)]

@@ -247,3 +247,17 @@ def test_workers_share_the_cores_among_their_threads():
     cores = runwide.cores().usable
     (threads,) = set(runwide.map(lambda _: os.environ["OMP_NUM_THREADS"], range(4), workers=1))
     assert int(threads) == cores
+
+
+def test_tasks_that_turn_slow_after_many_quick_ones_hold_no_result_back(tmp_path):
+    def task(x):
+        if x < 5_000:
+            return x
+        (tmp_path / str(x)).touch()
+        time.sleep(0.2)
+        return x
+
+    arriving = runwide.imap_unordered(task, range(5_600), workers=1, chunksize=5_600)
+    assert next(x for x in arriving if x >= 5_000) == 5_000
+    assert len(list(tmp_path.iterdir())) < 10  # they were taken up by hundreds
+    arriving.close()
