@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from runwide_components.batch import Batch
+    from runwide_components.components import Components
     from runwide_components.engines.base import Engine
 
 _FUNCTION = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*")
@@ -132,31 +133,32 @@ def _engine_names() -> list[str]:
 def _submit_function(
     what: str, over: str, store: str, engine: Engine | None, options: dict[str, Any]
 ) -> None:
-    from runwide_components.components import Components, follow, start
+    from runwide_components.components import Components
     from runwide_components.engines.local import Local
+    from runwide_components.runs import follow, start
     from runwide_components.steps import JobOptions
 
     if options["components"] is None:
         raise InputError("the number of components is missing", hint="give --components 20")
     items = inputs.items_of_file(Path(over))
-    place = Components(
+    wanted = Components(
         options["components"], store=store, engine=engine,
         image=options["image"], parallelism=options["parallelism"], cpu=options["cpu"], memory=options["memory"],
     )  # fmt: skip
     if options["dry_run"]:
-        for line in planned(what, len(items), place, place.components):
+        for line in planned(what, len(items), wanted):
             click.echo(line)
         return
-    local = isinstance(place.engine, Local)
+    local = isinstance(wanted.place.engine, Local)
     if local and options["wait"] is False:
         raise InputError("a run on this machine ends with this command", hint="leave out --no-wait")
     from runwide import job as jobs
 
     pickled, name = inputs.pickled_function(function=what, file=None, text=None, constants=None)
-    job = jobs.scatter_pickled(pickled, items, store=store, shards=place.components, name=name)
+    job = jobs.scatter_pickled(pickled, items, store=store, shards=wanted.components, name=name)
     click.echo(job)
     chosen = JobOptions(workers=options["workers"], timeout=options["timeout"], retries=options["retries"])
-    run = start(job, range(min(place.components, len(items))), place, chosen)
+    run = start(job, range(min(wanted.components, len(items))), wanted.place, chosen)
     if local or options["wait"]:
         click.echo(jobs.finish(job, follow(job, run)))
     else:
@@ -164,16 +166,15 @@ def _submit_function(
         run.leave()
 
 
-def planned(what: str, items: int, place: Any, components: int) -> list[str]:
+def planned(what: str, items: int, wanted: Components) -> list[str]:
     """What a map would submit, in lines for people.
 
     Args:
         what: The function.
         items: How many.
-        place: The `Components`.
-        components: How many are wanted.
+        wanted: Where it would run.
     """
-    count = min(components, items)
+    place, count = wanted.place, min(wanted.components, items)
     at_once = min(place.parallelism or count, count)
     asked = place.resources.cpu or _DEFAULT_MACHINE
     return [
@@ -182,7 +183,7 @@ def planned(what: str, items: int, place: Any, components: int) -> list[str]:
         f"components   {count} of {place.image}, {at_once} at the same time",
         f"engine       {place.engine!r}, one pipeline run of {count} tasks",
         f"CPUs         {asked} in each component",
-        f"store        {place.store}",
+        f"store        {wanted.store}",
         f"requests     about {estimated_requests(count):,} of the store, 1 submission",
     ]
 
@@ -264,7 +265,7 @@ def wait_command(job: str, *, timeout: float | None, **options: Any) -> None:
         _show(_awaited(job, engine, timeout))
         return
     from runwide import job as jobs
-    from runwide_components.components import rejoin
+    from runwide_components.runs import rejoin
 
     click.echo(jobs.finish(job, rejoin(job, engine=engine, timeout=timeout)))
 
@@ -280,7 +281,7 @@ def cancel_command(job: str, **options: Any) -> None:
 
         click.echo(f"{cancel_all(job, engine=engine)} runs cancelled")
         return
-    from runwide_components.components import cancel
+    from runwide_components.runs import cancel
 
     click.echo("cancelled" if cancel(job, engine=engine) else "it has ended already")
 

@@ -10,12 +10,11 @@ from typing import Any, NamedTuple
 from kfp import dsl
 from kfp.dsl import pipeline_context
 
+from runwide_components.resources import NOTHING, Resources
 from runwide_components.steps import (
     DEFAULT,
-    NOTHING,
     Input,
     JobOptions,
-    Resources,
     Strings,
     base_image,
     gathered,
@@ -97,7 +96,10 @@ def fan_out(
         retries: Further attempts after an exception.
         on_error: ``"raise"``: an item that fails fails the pipeline, after all others. ``"return"``: it goes on, and
             ``runwide.load(…, on_error="return")`` has a `runwide.Failure` in the place of each failed result.
-        min_success: Share of the items that must have succeeded for the pipeline to go on, with ``"raise"``.
+        min_success: Share of the items that must have succeeded for the pipeline to go on, with ``"raise"``. With less than
+            all, as with ``"return"``, a component whose process dies twice or cannot start is no failed step: its items
+            fail, but for those that it has stored. Only where the container itself is lost, more often than
+            ``shard_retries`` allows, the run fails; ``runwide gather JOB --close`` then ends it.
         dataset: Whether the results are a ``Dataset`` of JSON lines as well, the task's ``.dataset``.
         report: Whether the gather step makes the page of what happened, the task's ``.report``, and its numbers,
             ``.metrics``.

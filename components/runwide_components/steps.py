@@ -19,7 +19,7 @@ from runwide import __version__, settings
 from runwide.errors import InputError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Sequence
     from pathlib import Path
 
 Strings = list[str]  # kfp knows a list only by its runtime type
@@ -73,6 +73,7 @@ class JobOptions:
         min_success: Share of the items that must have succeeded, with ``"raise"``.
         dataset: Whether the gather writes the results as JSON lines as well.
         report: Whether the gather makes the page of what happened, and its numbers.
+        rerun_failed: Whether items that have failed before run again.
 
     Raises:
         InputError: A value cannot be meant.
@@ -85,6 +86,7 @@ class JobOptions:
     min_success: float = 1.0
     dataset: bool = False
     report: bool = True
+    rerun_failed: bool = False
 
     def __post_init__(self) -> None:
         if not 0 <= self.min_success <= 1:
@@ -98,6 +100,11 @@ class JobOptions:
         if self.on_error not in ("raise", "return"):
             raise InputError(f"on_error={self.on_error!r} cannot be meant", hint='say "raise" or "return"')
 
+    @property
+    def tolerant(self) -> bool:
+        """Whether the run goes on without some items, and so without a shard that fails for good."""
+        return self.on_error == "return" or self.min_success < 1
+
     def about(self) -> dict[str, Any]:
         """What makes the same options again, as JSON."""
         return asdict(self)
@@ -109,8 +116,14 @@ class JobOptions:
             >>> JobOptions(workers=2).of_shard()
             ('--workers', '2')
         """
-        given = {"--workers": self.workers, "--timeout": self.timeout, "--retries": self.retries}
-        return tuple(word for option, value in given.items() if value for word in (option, str(value)))
+        given = {
+            "--workers": self.workers,
+            "--timeout": self.timeout,
+            "--retries": self.retries,
+            "--on-error": "return" if self.tolerant else None,
+        }
+        words = [word for option, value in given.items() if value for word in (option, str(value))]
+        return (*words, "--rerun-failed") if self.rerun_failed else tuple(words)
 
     def of_gather(self) -> tuple[str, ...]:
         """The words that ``runwide gather`` is given."""
@@ -120,73 +133,6 @@ class JobOptions:
 
 
 DEFAULT = JobOptions()
-_QUANTITY = re.compile(r"\d+(\.\d+)?(m|[KMGTPE]i?)?")
-
-
-@dataclass(frozen=True, slots=True)
-class Resources:
-    """What each component asks for, and what it is turned into.
-
-    Args:
-        cpu: CPUs, such as ``"8"`` or ``"500m"``.
-        memory: Memory, such as ``"32G"`` or ``"512Mi"``.
-        accelerator: Type and number, such as ``("NVIDIA_L4", 1)``.
-        retries: How often the engine starts a shard again that failed; it then computes only what is missing.
-        as_step: Makes another step of the one that runs a shard; it must keep inputs and outputs.
-
-    Raises:
-        InputError: A value cannot be meant.
-
-    Example:
-        >>> Resources(cpu="8", memory="32G").about()
-        {'cpu': '8', 'memory': '32G', 'accelerator': None, 'retries': 0}
-    """
-
-    cpu: str | None = None
-    memory: str | None = None
-    accelerator: tuple[str, int] | None = None
-    retries: int = 0
-    as_step: Callable[[Any], Any] | None = None
-
-    def __post_init__(self) -> None:
-        for name in ("cpu", "memory"):
-            value = getattr(self, name)
-            if value is not None and not _QUANTITY.fullmatch(str(value)):
-                raise InputError(
-                    f"{name}={value!r} cannot be meant", hint='give a quantity such as "8" or "32G"'
-                )
-        if self.retries < 0:
-            raise InputError(f"retries={self.retries} cannot be meant", hint="give 0 or more")
-
-    @classmethod
-    def of(cls, about: Mapping[str, Any]) -> Resources:
-        """The resources that `about` described; what a step was turned into is not described."""
-        accelerator = about.get("accelerator")
-        return cls(**{**about, "accelerator": tuple(accelerator) if accelerator else None})
-
-    def about(self) -> dict[str, Any]:
-        """What makes the same resources again, as JSON."""
-        accelerator = list(self.accelerator) if self.accelerator else None
-        return {"cpu": self.cpu, "memory": self.memory, "accelerator": accelerator, "retries": self.retries}
-
-    def step(self, shard: Any) -> Any:
-        """The step that runs a shard."""
-        return self.as_step(shard) if self.as_step else shard
-
-    def ask(self, task: Any) -> Any:
-        """Have a task of a pipeline ask for them."""
-        if self.cpu is not None:
-            task.set_cpu_request(str(self.cpu)).set_cpu_limit(str(self.cpu))
-        if self.memory is not None:
-            task.set_memory_request(str(self.memory)).set_memory_limit(str(self.memory))
-        if self.accelerator is not None:
-            task.set_accelerator_type(self.accelerator[0]).set_accelerator_limit(self.accelerator[1])
-        if self.retries:
-            task.set_retry(self.retries)
-        return task
-
-
-NOTHING = Resources()
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import signal
 import sys
+import threading
+from contextlib import contextmanager
 
 import pytest
 
@@ -60,6 +63,34 @@ def meet(tmp_path):
 
     make.folder = folder
     return make
+
+
+@pytest.fixture
+def interrupted_once():
+    """A block in which a Ctrl-C arrives in the main thread once something has begun."""
+
+    @contextmanager
+    def block(begun):
+        left = threading.Event()
+
+        def interrupt():
+            try:
+                while not begun():
+                    if left.wait(0.05):
+                        return
+            finally:  # also when it cannot be told: the error then fails the test, which does not wait for nobody
+                if not left.is_set():
+                    signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
+
+        thread = threading.Thread(target=interrupt)
+        thread.start()
+        try:
+            yield
+        finally:
+            left.set()
+            thread.join()
+
+    return block
 
 
 @pytest.fixture(scope="session")

@@ -15,7 +15,7 @@ import runwide
 from runwide.errors import EngineError
 from runwide.job import status
 from runwide_components import Components, Local
-from runwide_components.components import cancel, rejoin
+from runwide_components.runs import cancel, last_record, rejoin
 from runwide_components.watch import Watch
 
 pytestmark = pytest.mark.xdist_group("vertex")  # one process pays for the import of Google's client
@@ -128,9 +128,7 @@ def test_a_run_that_goes_on_times_out_and_can_be_cancelled_from_elsewhere(vertex
 
 
 def place_run(job: str) -> str:
-    from runwide_components.components import _last_record
-
-    return _last_record(job)["run"]
+    return last_record(job)["run"]
 
 
 def test_one_bar_counts_the_items_of_all_shards_and_failures_are_told_as_they_come(tmp_path, capsys):
@@ -187,4 +185,4 @@ def test_the_user_can_leave_a_run_to_itself(monkeypatch):
 
 def test_a_place_can_be_made_from_its_parts(tmp_path):
     place = Components(2, store=str(tmp_path), engine=Local("subprocess"), cpu="2", memory="4G")
-    assert place.about()["resources"] == {"cpu": "2", "memory": "4G", "accelerator": None, "retries": 0}
+    assert place.place.about()["resources"] == {"cpu": "2", "memory": "4G", "accelerator": None, "retries": 0}

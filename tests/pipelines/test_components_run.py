@@ -9,7 +9,6 @@ import re
 import signal
 import threading
 import time
-from contextlib import contextmanager
 from pathlib import Path
 from random import Random
 
@@ -141,30 +140,7 @@ def test_an_error_carries_the_end_of_the_log_of_its_step(place):
     assert "\n" not in str(caught.value)
 
 
-@contextmanager
-def interrupted_once(begun):
-    """Have a Ctrl-C arrive in the main thread once something has begun."""
-    left = threading.Event()
-
-    def interrupt():
-        try:
-            while not begun():
-                if left.wait(0.05):
-                    return
-        finally:  # also when it cannot be told: the error then fails the test, which does not wait for nobody
-            if not left.is_set():
-                signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
-
-    thread = threading.Thread(target=interrupt)
-    thread.start()
-    try:
-        yield
-    finally:
-        left.set()
-        thread.join()
-
-
-def test_an_interrupted_map_stops_its_components_and_keeps_the_job(place, tmp_path):
+def test_an_interrupted_map_stops_its_components_and_keeps_the_job(place, tmp_path, interrupted_once):
     busy = tmp_path / "busy"
     busy.mkdir()
     folder = str(busy)
@@ -198,7 +174,7 @@ def test_an_image_that_is_not_there_is_named(engine, tmp_path):
 
 
 @pytest.mark.docker
-def test_an_interrupted_map_leaves_no_container(engine, image_of_this_python, tmp_path):
+def test_an_interrupted_map_leaves_no_container(engine, image_of_this_python, tmp_path, interrupted_once):
     place = Components(2, store=str(tmp_path), engine=Local("docker"), image=image_of_this_python)
 
     def containers():

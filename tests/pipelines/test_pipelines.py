@@ -153,20 +153,13 @@ def test_the_runs_of_a_batch_share_an_exchange(pipelines):
     assert [run.outputs["Output"] for run in batch] == [3.0, 2.0]
 
 
-def test_an_interrupted_batch_cancels_its_runs_and_can_be_taken_up(pipelines, tmp_path):
+def test_an_interrupted_batch_cancels_its_runs_and_can_be_taken_up(pipelines, tmp_path, interrupted_once):
     made = pipelines(pipeline_of(wait_in))
     grid = {"folder": str(tmp_path), "x": [1, 2]}
 
-    def interrupt():
-        while len(list(tmp_path.glob("busy-*"))) < 2:
-            time.sleep(0.05)
-        signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
-
-    thread = threading.Thread(target=interrupt)
-    thread.start()
-    with pytest.raises(KeyboardInterrupt):
+    both_run = lambda: len(list(tmp_path.glob("busy-*"))) == 2
+    with pytest.raises(KeyboardInterrupt), interrupted_once(both_run):
         made.map(grid)
-    thread.join()
     assert made.status().summary() == "2 cancelled"
     (tmp_path / "go").touch()
     assert [run.outputs["Output"] for run in made.map(grid)] == [1, 2]

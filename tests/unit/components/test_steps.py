@@ -53,7 +53,9 @@ def test_a_step_starts_our_command_with_options_that_it_has(verb):
 def test_options_of_a_job_reach_the_step_that_they_concern():
     made = steps_of("image:1", JobOptions(workers=2, timeout=9.5, retries=1, on_error="return"))
     (shard,), (gather,) = containers(made.shard), containers(made.gather)
-    assert shard["args"][-6:] == ["--workers", "2", "--timeout", "9.5", "--retries", "1"]
+    assert shard["args"][-8:] == [
+        "--workers", "2", "--timeout", "9.5", "--retries", "1", "--on-error", "return",
+    ]  # fmt: skip
     assert gather["args"][-2:] == ["--on-error", "return"]
 
 

@@ -1,0 +1,212 @@
+"""Components that fail, one among many: what is started again, what is left, and how it is told.
+
+No annotations as strings here: kfp takes those of a pipeline as objects.
+"""
+
+import os
+import signal
+import threading
+import time
+from pathlib import Path
+
+import pytest
+from kfp import dsl
+
+import runwide
+from runwide.errors import EngineError, StepFailed
+from runwide.records import Failure
+from runwide_components import Components, Local, fan_out
+
+pytestmark = pytest.mark.faults
+
+
+def deadly(folder: Path, guilty: int, deaths: int):
+    """A function that counts its calls, and kills the process of its shard at one item, so many times."""
+    place = str(folder)
+
+    def work(x):
+        here = Path(place)
+        (here / f"ran-{x}-{time.monotonic_ns()}").touch()
+        if x == guilty and len(list(here.glob("died-*"))) < deaths:
+            (here / f"died-{time.monotonic_ns()}").touch()
+            os.kill(os.getppid(), signal.SIGKILL)
+            time.sleep(60)
+        return x * x
+
+    return work
+
+
+def squares_and_one_gap(results: list, guilty: int, count: int) -> Failure:
+    assert len(results) == count
+    gap = results[guilty]
+    assert isinstance(gap, Failure)
+    assert [one for one in results if one is not gap] == [x * x for x in range(count) if x != guilty]
+    return gap
+
+
+def test_one_component_of_twenty_that_fails_for_good_leaves_the_others_and_a_typed_gap(tmp_path):
+    store = str(tmp_path / "store")
+    work = deadly(tmp_path, guilty=7, deaths=99)
+
+    @dsl.pipeline(name="nineteen")
+    def nineteen() -> str:
+        return fan_out(work, list(range(20)), components=20, store=store, on_error="return", workers=1).output
+
+    result = Local("subprocess").run(nineteen)["Output"]
+    gap = squares_and_one_gap(runwide.load(result, on_error="return"), 7, 20)
+    assert str(gap) == "item 7: StepFailed: shard 7 ended with signal 9, 2 times"
+    assert isinstance(gap.exception, StepFailed)
+    with pytest.raises(StepFailed) as caught:
+        runwide.load(result)
+    assert [failure.index for failure in caught.value.__cause__.failures] == [7]
+
+
+def test_a_pipeline_may_go_on_without_some_components_but_not_without_more(tmp_path):
+    work = deadly(tmp_path, guilty=2, deaths=99)
+
+    def pipeline(share: float):
+        @dsl.pipeline(name="enough")
+        def enough(store: str) -> str:
+            return fan_out(
+                work, list(range(4)), components=4, store=store, min_success=share, workers=1
+            ).output
+
+        return enough
+
+    engine = Local("subprocess")
+    result = engine.run(pipeline(0.75), store=str(tmp_path / "store"))["Output"]
+    squares_and_one_gap(runwide.load(result, on_error="return"), 2, 4)
+    with pytest.raises(
+        StepFailed, match=r"1 of 4 items failed: item 2: StepFailed: shard 2 ended with signal 9"
+    ):
+        engine.run(pipeline(0.8), store=str(tmp_path / "store"))
+
+
+def test_a_map_over_components_has_the_gap_too(tmp_path):
+    place = Components(4, store=str(tmp_path / "store"), engine=Local("subprocess"), progress=False)
+    results = runwide.map(
+        deadly(tmp_path, guilty=3, deaths=99), range(4), on=place, on_error="return", workers=1
+    )
+    gap = squares_and_one_gap(results, 3, 4)
+    assert "shard 3 ended with signal 9" in str(gap)
+
+
+def test_a_named_map_called_again_runs_what_failed_and_nothing_else(tmp_path):
+    place = Components(4, store=str(tmp_path / "store"), engine=Local("subprocess"), progress=False)
+    work = deadly(tmp_path, guilty=3, deaths=2)
+
+    def run(**options):
+        return runwide.map(work, range(8), on=place, name="squares", workers=1, **options)
+
+    results = run(on_error="return")
+    assert sum(isinstance(one, Failure) for one in results) in (
+        1,
+        2,
+    )  # its neighbour may have been stored, or not
+    before = {x: len(list(tmp_path.glob(f"ran-{x}-*"))) for x in range(8)}
+    assert run() == [x * x for x in range(8)]
+    ran_again = [x for x in range(8) if len(list(tmp_path.glob(f"ran-{x}-*"))) > before[x]]
+    assert 3 in ran_again
+    assert set(ran_again) <= {2, 3}
+    assert run() == [x * x for x in range(8)]  # nothing is left to run
+    assert len(list((tmp_path / "store").glob("*/runs/*.json"))) == 2
+
+
+def test_a_component_is_started_again_as_often_as_asked(tmp_path):
+    place = Components(
+        2, store=str(tmp_path / "store"), engine=Local("subprocess"), shard_retries=1, progress=False
+    )
+    assert runwide.map(deadly(tmp_path, guilty=3, deaths=1), range(4), on=place, workers=1) == [0, 1, 4, 9]
+    assert len(list(tmp_path.glob("died-*"))) == 1
+
+
+@pytest.mark.docker
+def test_a_container_that_is_killed_is_started_again_and_goes_on_where_it_was(
+    engine, image_of_this_python, tmp_path
+):
+    place = str(tmp_path)
+
+    def slow(x):
+        (Path(place) / f"ran-{x}-{time.monotonic_ns()}").touch()
+        if x == 5:
+            while not (Path(place) / "killed").exists():
+                time.sleep(0.05)
+        return x * x
+
+    def kill_one():
+        deadline = time.monotonic() + 60
+        while not list(tmp_path.glob("store/*/shards/0001/chunks/*")):
+            if time.monotonic() > deadline:
+                return
+            time.sleep(0.1)
+        for about in engine.api.containers(filters={"label": "runwide.run"}):
+            words = engine.api.inspect_container(about["Id"])["Config"]["Cmd"]
+            if words[:2] == ["runwide", "shard"] and words[3] == "1":
+                engine.api.kill(about["Id"])
+        (tmp_path / "killed").touch()
+
+    killer = threading.Thread(target=kill_one)
+    killer.start()
+    components = Components(
+        2, store=str(tmp_path / "store"), image=image_of_this_python, shard_retries=1, progress=False,
+        engine=Local("docker", mounts=[tmp_path]),
+    )  # fmt: skip
+    try:
+        assert runwide.map(slow, range(6), on=components, workers=1) == [x * x for x in range(6)]
+    finally:
+        killer.join()
+    assert (tmp_path / "killed").exists()
+    assert [len(list(tmp_path.glob(f"ran-{x}-*"))) for x in range(6)] == [1, 1, 1, 1, 1, 2]
+
+
+@pytest.mark.docker
+def test_forty_components_run_in_containers_of_the_image(image_of_this_python, monkeypatch, tmp_path):
+    monkeypatch.setenv("RUNWIDE_IMAGE", image_of_this_python)
+
+    @dsl.pipeline(name="forty")
+    def forty(numbers: list, store: str) -> str:
+        return fan_out(lambda x: x * x, numbers, components=40, store=store).output
+
+    outputs = Local("docker").run(forty, numbers=list(range(100)), store=str(tmp_path / "store"))
+    assert runwide.load(outputs["Output"]) == [x * x for x in range(100)]
+    assert len(list((tmp_path / "store").glob("*/shards/*/shard.json"))) == 40
+
+
+def test_what_an_engine_lost_for_good_is_a_gap_of_a_map_and_the_error_where_none_is_wanted(tmp_path):
+    """The step itself dies here, and not only the process below it: nobody is left who could record anything."""
+    place = Components(3, store=str(tmp_path / "store"), engine=Local("subprocess"), progress=False)
+    folder = str(tmp_path)
+
+    def kill_all(x):
+        if x == 1:
+            step = int(Path(f"/proc/{os.getppid()}/stat").read_text().rpartition(")")[2].split()[1])
+            (Path(folder) / "died").touch()
+            os.kill(step, signal.SIGKILL)
+            time.sleep(60)
+        return x * x
+
+    results = runwide.map(kill_all, range(3), on=place, on_error="return", workers=1)
+    gap = squares_and_one_gap(results, 1, 3)
+    assert "shard 1 failed with exit code -9" in str(gap)
+    assert (gap.exception.step, gap.exception.exitcode) == ("shard 1", -9)
+
+
+def test_a_cancelled_map_has_no_gaps(tmp_path):
+    place = Components(1, store=str(tmp_path / "store"), engine=Local("subprocess"), progress=False)
+    folder = str(tmp_path)
+
+    def wait(x):
+        (Path(folder) / "busy").touch()
+        time.sleep(60)
+
+    def cancel():
+        while not (tmp_path / "busy").exists():
+            time.sleep(0.05)
+        run.cancel()
+
+    job, run = place.submit(wait, [1], on_error="return")
+    thread = threading.Thread(target=cancel)
+    thread.start()
+    with pytest.raises(EngineError, match="cancelled"):
+        place._manifests(job, run, "return")
+    thread.join()
