@@ -188,7 +188,7 @@ class Batch(Sequence[PipelineRun]):
     def _repr_html_(self) -> str:
         from runwide.report import framed
 
-        return framed(self.page(), title="runs of a batch", height=min(900, 420 + 34 * len(self)))
+        return framed(self.page(), title="runs of a batch", height=min(900, 420 + 34 * len(self)), links=True)
 
 
 def _report(run: PipelineRun) -> Report | None:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
     from runwide.job.manifest import Job
-    from runwide.records import TaskEvent
+    from runwide.records import TaskBatch, TaskEvent
     from runwide.spill.buffers import Buffer
     from runwide.spill.store import ObjectInfo
 
@@ -76,7 +76,7 @@ class EventLog:
     def __init__(self, run: events.Run, write: Callable[[int, bytes], None]) -> None:
         self.run = run
         self._write = write
-        self._came: deque[tuple[Any, int]] = deque()  # appended to by other threads
+        self._came: deque[Callable[[], None]] = deque()  # appended to by other threads
         self._lines: list[str] = []
         self._size = 0
         self._part = 0
@@ -91,11 +91,15 @@ class EventLog:
 
     def task(self, event: TaskEvent, item: int) -> None:
         """An attempt has ended; ``item`` is the index in the whole job."""
-        self._came.append((event, item))
+        self._came.append(lambda: self._note_task(event, item))
+
+    def batch(self, batch: TaskBatch, items: Sequence[int]) -> None:
+        """Tasks have ended with a value; ``items`` are their indices in the whole job."""
+        self._came.append(lambda: self._note_batch(batch, items))
 
     def object(self, event: events.ObjectEvent) -> None:
         """The store has done something."""
-        self._came.append((event, -1))
+        self._came.append(lambda: self._add(events.object_line(event)))
 
     def __enter__(self) -> Self:
         self._thread.start()
@@ -121,19 +125,29 @@ class EventLog:
     def _note(self) -> None:
         """Write down what has come."""
         while self._came:
-            event, item = self._came.popleft()
-            if item < 0:
-                self._add(events.object_line(event))
-                continue
-            self._any_task = True
-            if self._telemetry is not None:
-                self._telemetry.task(event, item)
-            self._sums[event.worker].add(event)
-            if event.name != events.ENDED or events.is_written(item, self.run.sampled):
-                self._add(events.task_line(event, item=item, shard=self.run.shard))
-            else:
-                self._left_out += 1
+            self._came.popleft()()
         self._sample()
+
+    def _note_task(self, event: TaskEvent, item: int) -> None:
+        self._any_task = True
+        if self._telemetry is not None:
+            self._telemetry.task(event, item)
+        self._sums[event.worker].add(event)
+        if event.name != events.ENDED or events.is_written(item, self.run.sampled):
+            self._add(events.task_line(event, item=item, shard=self.run.shard))
+        else:
+            self._left_out += 1
+
+    def _note_batch(self, batch: TaskBatch, items: Sequence[int]) -> None:
+        self._any_task = True
+        if self._telemetry is not None:
+            for event in batch.events():
+                self._telemetry.task(event, items[event.index - batch.index])
+        self._sums[batch.worker].add_batch(batch)
+        lines, written = events.batch_lines(batch, items, shard=self.run.shard, share=self.run.sampled)
+        for line in lines:
+            self._add(line)
+        self._left_out += batch.tasks - written
 
     def _sample(self) -> None:
         now = time.monotonic()

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from runwide.job.given import Given
     from runwide.job.manifest import Job
     from runwide.job.task import Packet
-    from runwide.records import TaskEvent
+    from runwide.records import TaskBatch, TaskEvent
     from runwide.spill.store import Store
 
 log = Log("job")
@@ -128,9 +128,8 @@ def run(
             "shard.started", job=about.id, shard=index, items=len(items), finished=len(items) - len(pending)
         )
         if pending:
-            heard = _Listener(events, on_event)
             with events:
-                _run(_Work(store, about, given), chunks, pending, heard, **options)
+                _run(_Work(store, about, given), chunks, _Listener(events, on_event, pending), **options)
         return _finish(store, about, chunks, index)
 
 
@@ -199,15 +198,21 @@ class _Listener:
     events: EventLog
     user: Callable[[TaskEvent], None] | None
 
-    def over(self, items: list[int]) -> Callable[[TaskEvent], None]:
-        """What a pool is given that runs these items."""
+    items: list[int]
 
-        def hear(event: TaskEvent) -> None:
-            self.events.task(event, items[event.index])
-            if self.user is not None:
-                self.user(replace(event, index=items[event.index]))
+    def __call__(self, event: TaskEvent) -> None:
+        """One attempt."""
+        item = self.items[event.index]
+        self.events.task(event, item)
+        if self.user is not None:
+            self.user(replace(event, index=item))
 
-        return hear
+    def batch(self, batch: TaskBatch) -> None:
+        """Tasks that have all ended with a value."""
+        self.events.batch(batch, self.items[batch.index : batch.index + batch.tasks])
+        if self.user is not None:
+            for event in batch.events():
+                self.user(replace(event, index=self.items[event.index]))
 
 
 @dataclass(frozen=True, slots=True)
@@ -231,19 +236,18 @@ class _Work:
         return self.given.frames(self.job, pending)
 
 
-def _run(work: _Work, chunks: ChunkLog, pending: list[int], listener: _Listener, **options: Any) -> None:
+def _run(work: _Work, chunks: ChunkLog, listener: _Listener, **options: Any) -> None:
     from runwide.pool import outcomes
 
-    task, job = work.task(), work.job
+    task, job, pending = work.task(), work.job, listener.items
     with Writer(chunks) as writer:
         for again in (False, True):
             damaged = []
-            heard = listener.over(pending)
             # Closed here and now, also when writing fails: before Python 3.13, the garbage collector may crash on the
             # views of a packet that an exception has kept alive in a cycle.
             with (
                 closing(work.packets(pending)) as packets,
-                closing(outcomes(task, packets, on_event=heard, indices=pending, **options)) as arriving,
+                closing(outcomes(task, packets, on_event=listener, indices=pending, **options)) as arriving,
             ):
                 for outcome in arriving:
                     item = pending[outcome.index]
@@ -256,6 +260,7 @@ def _run(work: _Work, chunks: ChunkLog, pending: list[int], listener: _Listener,
             # A byte range comes without a checksum: damage on the way shows in the worker, and is gone when read anew.
             log.warning("items.reread", job=job.id, items=len(damaged))
             pending = sorted(damaged)
+            listener = replace(listener, items=pending)
 
 
 def _is_damaged(outcome: Outcome) -> bool:

@@ -5,48 +5,109 @@ from __future__ import annotations
 import os
 import re
 import time
+from array import array
 from contextlib import suppress
+from typing import TYPE_CHECKING, Any
 
-Measured = tuple[float, float, float]
-"""Start and end of a task on the monotonic clock, and the CPU seconds that its process spent in between."""
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
 
-Report = tuple[list[Measured], int, int]
-"""Tasks, the worker's highest resident memory so far in bytes, and the CPU that it is on; 0 and -1 where unknown."""
+Rows = tuple["array[int]", "array[float]", "array[float]", "array[float]"]
+"""Columns, one row for each time that was taken: how many tasks, their start and end on the monotonic clock, the CPU seconds
+that the process spent in between."""
+
+Report = tuple[Rows, int, int]
+"""What was measured, the worker's highest resident memory so far in bytes, and its CPU; 0 and -1 where unknown."""
 
 _PEAK = re.compile(rb"VmHWM:\s*(\d+)")
 _CPU = 36  # fields between the end of the command's name and the number of the CPU, in /proc/PID/stat (man 5 proc)
 
 
 class Meter:
-    """Measures tasks: CPU time for each, memory and CPU number for each batch of results, since they cost a read.
+    """Measures tasks: wall and CPU time for each or for each group, memory and CPU number for each message.
 
     The CPU time is the whole process's, with the threads of native libraries and our own sending of results; that of
-    child processes is not in it. ``ru_maxrss`` is no measure here: an exec inherits that of the parent.
+    child processes is not in it. Of tasks that ran in one go it is shared out by their wall time. ``ru_maxrss`` is no
+    measure of memory here: an exec inherits that of the parent.
+
+    Args:
+        each: Whether tasks that run in one go are timed one by one; otherwise their group is.
 
     Example:
-        >>> meter = Meter()
-        >>> meter.begin()
-        >>> meter.task(1.0, 3.0)[:2]
-        (1.0, 3.0)
+        >>> meter = Meter(each=False)
+        >>> meter.begin(abs)(-3)
+        3
+        >>> meter.add(3, 1.0, 2.0)
+        >>> [list(column) for column in meter.report()[0]][:3]
+        [[3], [1.0], [2.0]]
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, each: bool) -> None:
+        self.each = each
         self._spent = 0.0
+        self._rows = _no_rows()
+        self._stamps: list[float] = []
         self._files: list[int] = []
         with suppress(OSError):  # some sandboxes have no /proc
             for name in ("status", "stat"):
                 self._files.append(os.open(f"/proc/self/{name}", os.O_RDONLY | os.O_CLOEXEC))
 
-    def begin(self) -> None:
-        """Start measuring now."""
+    def begin(self, function: Callable[[Any], Any]) -> Callable[[Any], Any]:
+        """Start measuring now; returns the function to call, which notes the end of each task where that is wanted."""
         self._spent = time.process_time()
+        self._stamps.clear()
+        if not self.each:
+            return function
+        stamp, clock = self._stamps.append, time.monotonic
 
-    def task(self, started: float, ended: float) -> Measured:
-        """One task, which ended just now."""
+        def stamped(item: Any) -> Any:
+            try:
+                return function(item)
+            finally:
+                stamp(clock())
+
+        return stamped
+
+    def add(self, tasks: int, started: float, ended: float) -> None:
+        """Tasks have ended just now.
+
+        Args:
+            tasks: How many, which ran in one go.
+            started: When the first of them started.
+            ended: When the last of them ended.
+        """
         before, self._spent = self._spent, time.process_time()
-        return started, ended, self._spent - before
+        spent = self._spent - before
+        counts, starts, ends, cpu = self._rows
+        if tasks == 1 or not self.each:
+            counts.append(tasks)
+            starts.append(started)
+            ends.append(ended)
+            cpu.append(spent)
+        else:
+            stamps = self._ends(tasks, started, ended)
+            begins = [started, *stamps[:-1]]
+            share = spent / max(ended - started, 1e-9)
+            counts.extend([1] * tasks)
+            starts.extend(begins)
+            ends.extend(stamps)
+            cpu.extend([share * (end - begin) for begin, end in zip(begins, stamps, strict=True)])
+        self._stamps.clear()
 
-    def state(self) -> tuple[int, int]:
+    def _ends(self, tasks: int, started: float, ended: float) -> Sequence[float]:
+        """When each task ended; not known where one never came to its function, since its item could not be loaded."""
+        if len(self._stamps) == tasks:
+            self._stamps[-1] = ended  # its result was made after it
+            return self._stamps
+        each = (ended - started) / tasks
+        return [started + each * turn for turn in range(1, tasks + 1)]
+
+    def report(self) -> Report:
+        """What was measured since the last report."""
+        rows, self._rows = self._rows, _no_rows()
+        return rows, *self._state()
+
+    def _state(self) -> tuple[int, int]:
         """Highest resident memory so far in bytes, and the CPU that this process is on."""
         try:
             status, stat = (os.pread(descriptor, 4096, 0) for descriptor in self._files)
@@ -55,3 +116,7 @@ class Meter:
         except (OSError, ValueError, IndexError):
             return 0, -1
         return int(peak[1]) * 1024 if peak else 0, int(cpu)
+
+
+def _no_rows() -> Rows:
+    return array("L"), array("d"), array("d"), array("d")

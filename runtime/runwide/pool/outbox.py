@@ -13,7 +13,7 @@ from runwide.records import FailureKind
 
 if TYPE_CHECKING:
     from runwide.pool.channel import WorkerChannel
-    from runwide.pool.meter import Measured, Meter
+    from runwide.pool.meter import Meter
 
 RESULTS = "results"
 
@@ -37,7 +37,6 @@ class Outbox:
         self._lock = threading.Lock()
         self._filled = threading.Event()
         self._entries: list[Any] = []
-        self._measured: list[Measured] = []
         self.meter: Meter | None = None  # set where somebody listens to events
         self._bytes = 0
         self._since = 0.0
@@ -47,7 +46,7 @@ class Outbox:
         """Keep results of tasks that ran one after another, for sending.
 
         Args:
-            entries: At least one; where tasks are measured, one.
+            entries: At least one.
             started: When the first of them started, on the monotonic clock, in seconds.
             ended: When the last of them ended, just now.
         """
@@ -57,7 +56,7 @@ class Outbox:
             self._entries += entries
             self._bytes += size
             if self.meter is not None:
-                self._measured.append(self.meter.task(started, ended))
+                self.meter.add(len(entries), started, ended)
         if size and self._bytes > _STREAM_BYTES:
             self.flush()
         elif first:
@@ -75,10 +74,7 @@ class Outbox:
 
     def _send(self, entries: list[Any]) -> None:
         path, sealed = self._seal(entries)
-        report = None
-        if self.meter is not None:
-            report = (self._measured, *self.meter.state())
-            self._measured = []
+        report = None if self.meter is None else self.meter.report()
         self._channel.send((RESULTS, path, sealed, report))
 
     def _seal(self, entries: list[Any]) -> tuple[str | None, list[Any]]:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import time
+from array import array
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from runwide.pool import transfer
-from runwide.records import FailureKind, TaskEvent
+from runwide.records import FailureKind, TaskBatch, TaskEvent
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -22,15 +24,26 @@ End = tuple[FailureKind, str, bool]
 _DETAIL = 500  # characters
 
 
+def timed_by(listener: Callable[[TaskEvent], None] | None) -> bool | None:
+    """Whether tasks are to be timed one by one, or False for groups of short ones; None where nobody listens."""
+    return None if listener is None else not getattr(listener, "grouped", False)
+
+
 class Reporter:
     """Calls one listener, on the scheduler's thread.
 
     Args:
-        listener: Called with each `TaskEvent`.
+        listener: Called with each `TaskEvent`. One that has a method ``batch`` is called with a `TaskBatch` there, for all
+            tasks that have ended with a value; and with ``grouped = True`` it has the short ones timed in groups.
     """
 
     def __init__(self, listener: Callable[[TaskEvent], None]) -> None:
         self._listener = listener
+        self._take: Callable[[TaskBatch], None] = getattr(listener, "batch", self._one_by_one)
+
+    def _one_by_one(self, batch: TaskBatch) -> None:
+        for event in batch.events():
+            self._listener(event)
 
     def attempts(
         self,
@@ -52,38 +65,36 @@ class Reporter:
             first: Position of the first of them in the chunk.
             failed: Those that are no values, by position in the chunk.
         """
-        measured, peak, cpu = report
-        slot.peak_rss = peak = max(slot.peak_rss, peak)
+        (counts, starts, ends, cpu), peak, where = report
+        slot.peak_rss = max(slot.peak_rss, peak)
         offset = time.time() - time.monotonic()
-        queued, attempt = chunk.queued + offset, chunk.tasks.charges.starts + 1
-        pid, worker, listener, first_item = slot.process.pid, slot.number, self._listener, chunk.tasks.first
-        where = cpu if cpu >= 0 else None
-        for position, (entry, (started, ended, spent)) in enumerate(
-            zip(entries, measured, strict=True), first
-        ):
-            size = transfer.entry_size(entry) if type(entry) is tuple else 0
-            kind, detail, again = failed.get(position, _ENDED)
-            name = "task.ended" if kind is None else _failed(again=again)
-            seconds = ended - started
-            listener(
-                TaskEvent(
-                    name=name,
-                    time=ended + offset,
-                    index=first_item + position,
-                    worker=worker,
-                    pid=pid,
-                    attempt=attempt,
-                    seconds=seconds,
-                    peak_rss=peak,
-                    detail=detail,
-                    queued=queued,
-                    started=started + offset,
-                    cpu_seconds=spent,
-                    cpu=where,
-                    bytes=size,
-                    kind=kind,
-                )
-            )
+        batch = TaskBatch(
+            index=chunk.tasks.first + first,
+            tasks=len(entries),
+            worker=slot.number,
+            pid=slot.process.pid,
+            attempt=chunk.tasks.charges.starts + 1,
+            queued=chunk.queued + offset,
+            counts=counts,
+            starts=array("d", [one + offset for one in starts]),
+            ends=array("d", [one + offset for one in ends]),
+            cpu_seconds=cpu,
+            peak_rss=slot.peak_rss,
+            cpu=where if where >= 0 else None,
+            sizes=() if transfer.only_values(entries) else tuple(map(_size, entries)),
+        )
+        done = 0
+        for position, (kind, detail, again) in sorted(failed.items()):
+            at = position - first
+            self._values(batch, done, at)
+            event = next(batch.part(at, at + 1).events())
+            self._listener(replace(event, name=_failed(again=again), kind=kind, detail=detail))
+            done = at + 1
+        self._values(batch, done, len(entries))
+
+    def _values(self, batch: TaskBatch, start: int, stop: int) -> None:
+        if start < stop:
+            self._take(batch if stop - start == batch.tasks else batch.part(start, stop))
 
     def died(self, slot: Slot, chunk: Chunk, index: int, *, charges: Charges, end: End) -> None:
         """The worker died of a task, or was stopped.
@@ -116,7 +127,8 @@ class Reporter:
         )
 
 
-_ENDED: tuple[None, str, bool] = (None, "", False)
+def _size(entry: Any) -> int:
+    return transfer.entry_size(entry) if type(entry) is tuple else 0
 
 
 def _failed(*, again: bool) -> str:

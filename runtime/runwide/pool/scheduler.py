@@ -21,7 +21,7 @@ from runwide.pool.dispatch import Dispatcher
 from runwide.pool.memory_watch import MemoryWatch
 from runwide.pool.output import Output
 from runwide.pool.policy import Cause
-from runwide.pool.reporting import Reporter
+from runwide.pool.reporting import Reporter, timed_by
 from runwide.pool.slot import SlotOptions, split
 
 if TYPE_CHECKING:
@@ -80,7 +80,7 @@ class Scheduler:
         self._output = Output()
         prepared = None if initializer is None else self.function_payload(initializer)
         self._selector = selectors.DefaultSelector()
-        options = SlotOptions(scratch, self._output, envs, prepared, measured=on_event is not None)
+        options = SlotOptions(scratch, self._output, envs, prepared, timed=timed_by(on_event))
         self._crew = Crew(options, self._timing, self._selector)
         self._dispatcher = Dispatcher(self._crew, self._calls, scratch, len(envs), max_tasks)
         self._memory = MemoryWatch(self._timing.memory_seconds, max_memory)

@@ -93,14 +93,15 @@ class SlotOptions:
         output: What passes on what they print.
         envs: Variables of the worker processes, by number of the slot.
         initializer: Payload of what a worker calls first.
-        measured: Whether somebody listens to events, so that tasks are measured.
+        timed: Whether each task is timed, as a listener to events wants it, or False for groups of short ones; None for
+            no measuring.
     """
 
     scratch: Scratch
     output: Output
     envs: Sequence[Mapping[str, str]]
     initializer: tuple[str | None, Any] | None = None
-    measured: bool = False
+    timed: bool | None = None
 
 
 class Slot:
@@ -156,7 +157,7 @@ class Slot:
         )
         options.output.watch(self.stdout, STDOUT)
         options.output.watch(self.stderr, STDERR)
-        self.channel.send((worker.PREPARE, *(options.initializer or (None, None)), options.measured))
+        self.channel.send((worker.PREPARE, *(options.initializer or (None, None)), options.timed))
 
     @property
     def idle(self) -> bool:

@@ -114,8 +114,8 @@ class Worker:
             elif kind == EXIT:
                 return
 
-    def _prepare(self, path: str | None, entry: Any, measured: bool) -> None:  # noqa: FBT001 - of a message
-        self._outbox.meter = Meter() if measured else None
+    def _prepare(self, path: str | None, entry: Any, timed: bool | None) -> None:  # noqa: FBT001 - of a message
+        self._outbox.meter = None if timed is None else Meter(each=timed)
         try:
             if entry is not None:
                 transfer.load(entry, transfer.open_mapping(path, keep=True))()
@@ -138,9 +138,8 @@ class Worker:
             self._channel.send((BROKEN, failed(FailureKind.PICKLING, error, "function")))
             return
         if outbox.meter is not None:
-            outbox.meter.begin()
+            function = outbox.meter.begin(function)
         began = time.monotonic()
-        one_by_one = order.fine or outbox.meter is not None
         position, step = 0, 1
         while position < len(entries) and not status.stopping:
             batch = entries[position : position + step]
@@ -153,7 +152,7 @@ class Worker:
             if results:
                 outbox.extend(results, started, ended)
             position += len(results)
-            step = 1 if one_by_one else next_step(step, ended - started)
+            step = 1 if order.fine else next_step(step, ended - started)
         status.leave()
         outbox.flush()
         mapping = None  # its room on the scratch disk is free when the pool hears that the chunk is done

@@ -247,6 +247,8 @@ def _take(log: RunLog, about: Mapping[str, Any]) -> None:
     name = about["name"]
     if name in (events.ENDED, events.RETRIED, events.FAILED):
         log.attempts.append(_attempt(about, log.run.shard))
+    elif name == events.ALL_ENDED:
+        log.attempts += _attempts(about, log.run.shard)
     elif name == events.SUMMED:
         for row in about["workers"]:
             log.sums[_count(row["worker"])].merge(_sums(row))
@@ -285,6 +287,34 @@ def _attempt(about: Mapping[str, Any], shard: int) -> Attempt:
         kind=_text(about.get("kind", "")),
         detail=_text(about.get("detail", "")),
     )
+
+
+def _attempts(about: Mapping[str, Any], shard: int) -> list[Attempt]:
+    """Those that share a line; CPU time, which is of all, is shared out by their duration."""
+    first, queued = _time(about["started"]), _time(about["queued"])
+    items, began, lasted = ([_count(one) for one in about[name]] for name in ("items", "began", "lasted"))
+    sizes = [_count(one) for one in about.get("bytes", ())] or [0] * len(items)
+    spent = _seconds(about["cpu_seconds"]) / max(1, sum(lasted))
+    worker, attempt, peak = (_count(about.get(name, 0)) for name in ("worker", "attempt", "peak_rss"))
+    return [
+        Attempt(
+            name=events.ENDED,
+            time=_time(first + (begin + nanos) / 1e9),
+            started=first + begin / 1e9,
+            queued=queued,
+            seconds=_seconds(nanos / 1e9),
+            item=item,
+            shard=shard,
+            worker=worker,
+            attempt=attempt,
+            cpu_seconds=spent * nanos,
+            peak_rss=peak,
+            bytes=size,
+            kind="",
+            detail="",
+        )
+        for item, begin, nanos, size in zip(items, began, lasted, sizes, strict=True)
+    ]
 
 
 def _sums(row: Mapping[str, Any]) -> events.WorkerSums:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from typing_extensions import Self
 
-    from runwide.records import TaskEvent
+    from runwide.records import TaskBatch, TaskEvent
     from runwide.report.figures import Figures
     from runwide.report.findings import Finding
     from runwide.report.reading import Story
@@ -74,17 +74,19 @@ class Report:
         return "\n".join([f"<runwide report of {self.story.title}>", *lines])
 
 
-def framed(html: str, *, title: str, height: int = _HEIGHT) -> str:
+def framed(html: str, *, title: str, height: int = _HEIGHT, links: bool = False) -> str:
     """A page in a frame of its own, for a notebook: what is around it is out of its reach.
 
     Args:
         html: The page.
         title: What it is, for a screen reader.
         height: Of the frame, in pixels.
+        links: Whether links in it may open windows.
     """
+    allowed = "allow-scripts allow-popups allow-popups-to-escape-sandbox" if links else "allow-scripts"
     return (
-        f'<iframe sandbox="allow-scripts allow-popups allow-popups-to-escape-sandbox" title="{escape(title)}" '
-        f'srcdoc="{escape(html, quote=True)}" style="width:100%;height:{height}px;border:0"></iframe>'
+        f'<iframe sandbox="{allowed}" title="{escape(title)}" srcdoc="{escape(html, quote=True)}" '
+        f'style="width:100%;height:{height}px;border:0"></iframe>'
     )
 
 
@@ -115,6 +117,10 @@ class Recording:
     def __call__(self, event: TaskEvent) -> None:
         """Take one event; give this object as ``on_event=``."""
         self._log.task(event, event.index)
+
+    def batch(self, batch: TaskBatch) -> None:
+        """Take many at once."""
+        self._log.batch(batch, range(batch.index, batch.index + batch.tasks))
 
     def __enter__(self) -> Self:
         self._log.__enter__()

@@ -174,3 +174,50 @@ def test_a_manifest_is_not_touched_by_events(memory):
     about = manifest.read_job(job)
     found, _ = manifest.read_shard(open_store(about.uri), about, 0)
     assert [chunk.name for chunk in found.chunks] == ["shards/0000/chunks/000000.pack"]
+
+
+def tasks_of(lines):
+    """Item and seconds of all tasks that have ended, those that share a line among them."""
+    for line in lines:
+        if line["name"] == "tasks.ended":
+            yield from zip(line["items"], (nanos / 1e9 for nanos in line["lasted"]), strict=True)
+        elif line["name"] == "task.ended":
+            yield line["item"], line["seconds"]
+
+
+def test_many_short_tasks_share_lines_that_tell_each_of_them_and_add_up(memory):
+    job = runwide.scatter(lambda x: 1 // (x % 100 - 3), range(3000), store=memory, shards=2)
+    runwide.shard(job, 1, workers=2)
+    lines = lines_of(job, 1)
+    assert sum(line["name"] == "tasks.ended" for line in lines) > 0
+    told = sorted(item for item, _ in tasks_of(lines))
+    assert told == [x for x in range(1500, 3000) if x % 100 != 3]
+    assert sum(line["name"] == "task.failed" for line in lines) == 15
+    rows = [row for line in lines if line["name"] == "events.summed" for row in line["workers"]]
+    assert sum(row["ended"] for row in rows) == 1485
+    assert sum(row["seconds"] for row in rows) == pytest.approx(
+        sum(one for _, one in tasks_of(lines)), rel=0.01
+    )
+    size = sum(len(json.dumps(line)) for line in lines if line["name"] == "tasks.ended")
+    assert size < 60 * len(told)
+
+
+def test_of_tasks_that_share_lines_the_same_items_are_sampled(memory, monkeypatch):
+    monkeypatch.setattr(events, "WRITTEN", 1000)
+    job = runwide.scatter(abs, range(10_000), store=memory, shards=1)
+    runwide.shard(job, 0, workers=2)
+    lines = lines_of(job)
+    assert lines[0]["sampled"] == 0.1
+    assert sorted(item for item, _ in tasks_of(lines)) == [
+        x for x in range(10_000) if events.is_written(x, 0.1)
+    ]
+    summed = [line for line in lines if line["name"] == "events.summed"]
+    assert sum(row["ended"] for line in summed for row in line["workers"]) == 10_000
+    assert sum(line["left_out"] for line in summed) == 10_000 - len(list(tasks_of(lines)))
+
+
+def test_the_users_listener_hears_short_tasks_one_by_one(memory):
+    heard = []
+    job = runwide.scatter(abs, range(4000), store=memory, shards=2)
+    runwide.shard(job, 1, workers=2, on_event=heard.append)
+    assert sorted(event.index for event in heard) == list(range(2000, 4000))

@@ -91,3 +91,91 @@ def test_a_result_that_cannot_be_loaded_here_is_a_failure():
 
 def test_many_quick_tasks_have_one_record_each():
     assert [event.index for event in events_of(abs, range(3000), workers=2)] == list(range(3000))
+
+
+def in_one_go(_):
+    import sys
+
+    frame = sys._getframe()
+    while frame.f_code.co_name != "run_batch":
+        frame = frame.f_back
+    return len(frame.f_locals["entries"]) > 1
+
+
+def test_with_a_listener_tasks_of_microseconds_still_run_many_in_one_go_and_are_timed_one_by_one():
+    events = []
+    results = [
+        outcome.value for outcome in outcomes(in_one_go, range(5000), workers=2, on_event=events.append)
+    ]
+    assert sum(results) > 4000
+    assert sorted(event.index for event in events) == list(range(5000))
+    by_worker = {}
+    for event in sorted(events, key=lambda event: event.started):
+        assert event.started <= event.time
+        assert abs(event.time - event.started - event.seconds) < 1e-6
+        assert event.started >= by_worker.get(event.worker, 0) - 1e-6  # one after another
+        by_worker[event.worker] = event.time
+
+
+class Batches:
+    """A listener that takes many at once."""
+
+    def __init__(self, *, grouped):
+        self.grouped = grouped
+        self.batches, self.others = [], []
+
+    def __call__(self, event):
+        self.others.append(event)
+
+    def batch(self, batch):
+        self.batches.append(batch)
+
+
+def test_a_listener_that_takes_batches_gets_each_task_once_and_failures_apart():
+    heard = Batches(grouped=False)
+    list(outcomes(lambda x: 1 // (x % 100 - 7), range(1000), workers=2, on_event=heard))
+    assert sorted(event.index for event in heard.others) == list(range(7, 1000, 100))
+    assert {event.name for event in heard.others} == {"task.failed"}
+    told = [event.index for batch in heard.batches for event in batch.events()]
+    assert sorted(told) == [x for x in range(1000) if x % 100 != 7]
+    assert all(set(batch.counts) == {1} for batch in heard.batches)
+
+
+def test_a_listener_of_groups_gets_short_tasks_together_and_long_ones_one_by_one():
+    heard = Batches(grouped=True)
+    list(
+        outcomes(
+            lambda x: time.sleep(0.003) if x < 8 else 1 // (x - 1500), range(3000), workers=1, on_event=heard
+        )
+    )
+    assert [event.index for event in heard.others] == [1500]
+    assert 0 < heard.others[0].seconds < 0.01
+    told = sorted(event.index for batch in heard.batches for event in batch.events())
+    assert told == [x for x in range(3000) if x != 1500]
+    first = next(batch for batch in heard.batches if batch.index == 0)
+    assert first.counts[0] == 1
+    assert first.ends[0] - first.starts[0] >= 0.003
+    assert max(max(batch.counts) for batch in heard.batches) > 100
+    assert sum(sum(batch.cpu_seconds) for batch in heard.batches) > 0
+
+
+def test_the_cpu_time_of_tasks_that_run_in_one_go_adds_up_to_what_they_took():
+    def spin(_):
+        return sum(range(300))
+
+    events = events_of(spin, range(20_000), workers=1)
+    wall = sum(event.seconds for event in events)
+    assert 0.5 * wall < sum(event.cpu_seconds for event in events) < 2 * wall
+    assert wall > 0.01
+
+
+def test_an_item_that_cannot_be_loaded_leaves_the_others_their_records():
+    class Unloadable:
+        def __reduce__(self):
+            return int, ("no number",)
+
+    items = [Unloadable() if x == 50 else [x] for x in range(400)]
+    events = events_of(len, items, workers=1)
+    assert [event.index for event in events] == list(range(400))
+    assert [event.index for event in events if event.kind is not None] == [50]
+    assert all(0 <= event.seconds < 1 for event in events)
