@@ -128,7 +128,7 @@ class Pool(Base):
         self, func: Callable[[Any], Any], iterable: Iterable[Any], chunksize: int | None = None
     ) -> Iterator[Any]:
         """Results in order, each as soon as those before it are there; items are taken a bounded number ahead."""
-        return streams.values(streams.in_order(self._stream(func, iterable, chunksize)), "raise")
+        return streams.values(self._stream(func, iterable, chunksize, ordered=True), "raise")
 
     def imap_unordered(
         self, func: Callable[[Any], Any], iterable: Iterable[Any], chunksize: int | None = None
@@ -162,8 +162,16 @@ class Pool(Base):
             raise InputError("the pool is still running", hint="call close() or terminate() before join()")
         self._end(kill=False)
 
-    def _stream(self, func: Callable[[Any], Any], iterable: Iterable[Any], chunksize: int | None) -> Any:
-        return streams.stream(self, dump_function(func), iterable, self._budget, chunksize=chunksize)
+    def _stream(
+        self,
+        func: Callable[[Any], Any],
+        iterable: Iterable[Any],
+        chunksize: int | None,
+        *,
+        ordered: bool = False,
+    ) -> Any:
+        dumped = dump_function(func)
+        return streams.stream(self, dumped, iterable, self._budget, chunksize=chunksize, ordered=ordered)
 
 
 class AsyncResult:

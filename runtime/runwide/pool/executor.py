@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from runwide.pool import streams
 from runwide.pool.applied import Starred
-from runwide.pool.base import Base, dump_function, warn_of_leak
+from runwide.pool.base import Base, dump_function, let_finish, warn_of_leak
 from runwide.pool.policy import Budget
 from runwide.pool.submit import Submitter
 
@@ -100,8 +100,9 @@ class Executor(Base, concurrent.futures.Executor):
             chunksize=chunksize,
             ahead=buffersize or streams.ALL,
             deadline=deadline,
+            ordered=True,
         )
-        return streams.values(streams.in_order(outcomes), "raise")
+        return streams.values(outcomes, "raise")
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:  # noqa: FBT001, FBT002 - the standard's
         """Take no more calls; free the workers when those submitted are done.
@@ -111,6 +112,7 @@ class Executor(Base, concurrent.futures.Executor):
             cancel_futures: Cancel what has not started.
         """
         self._submitter.close(cancel=cancel_futures)
+        let_finish(self._scheduler)
         self._end(kill=False, wait=wait)
 
     def _end_with_program(self) -> None:
@@ -128,4 +130,5 @@ class Executor(Base, concurrent.futures.Executor):
 def _dropped(submitter: Submitter, scheduler: Scheduler | InPlaceScheduler) -> None:
     submitter.close()
     scheduler.close()
+    let_finish(scheduler)
     warn_of_leak("Executor")

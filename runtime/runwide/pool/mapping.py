@@ -11,7 +11,7 @@ from runwide.pool.base import Base, dump_function
 from runwide.pool.policy import Budget
 from runwide.pool.preemption import GRACE, drains_on_sigterm
 from runwide.pool.progress import shown
-from runwide.pool.streams import closed_after, exception_of, in_order, stream, values
+from runwide.pool.streams import closed_after, exception_of, stream, values
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
@@ -117,7 +117,7 @@ def imap(
         4
     """
     _check(on_error)
-    return values(in_order(outcomes(function, items, **options)), on_error)
+    return values(_outcomes(function, items, options, ordered=True), on_error)
 
 
 def imap_unordered(
@@ -151,22 +151,31 @@ def outcomes(function: Callable[[Any], Any], items: Iterable[Any], **options: Un
         >>> sorted(outcome.value for outcome in outcomes(abs, [-1, -2]))
         [1, 2]
     """
+    return _outcomes(function, items, options)
+
+
+def _outcomes(
+    function: Callable[[Any], Any], items: Iterable[Any], options: Options, *, ordered: bool = False
+) -> Outcomes:
     unknown = options.keys() - Options.__annotations__.keys()
     if unknown:
         raise TypeError(
             f"unknown option {min(unknown)!r}; there are {', '.join(sorted(Options.__annotations__))}"
         )
-    return Outcomes(dump_function(function), _some(items), length_hint(items) or None, options)
+    total = length_hint(items) or None
+    return Outcomes(dump_function(function), _some(items), total, options, ordered=ordered)
 
 
 class Outcomes:
     """An iterator of outcomes with a pool of its own, opened at the first and closed after the last."""
 
-    def __init__(self, dumped: Dumped, items: Iterator[Any], total: int | None, options: Options) -> None:
+    def __init__(
+        self, dumped: Dumped, items: Iterator[Any], total: int | None, options: Options, *, ordered: bool
+    ) -> None:
         # The generators know this list and not this object: so they are closed as soon as nobody iterates any more.
         self._pools: list[Base] = []
         budget = Budget(options.get("retries", 0), options.get("max_crashes", 2), options.get("timeout"))
-        running = _run(self._pools, dumped, items, budget, options)
+        running = _run(self._pools, dumped, items, budget, options, ordered=ordered)
         limited = _limited(running, options.get("max_failures"))
         self._arriving = shown(limited, total, wanted=options.get("progress"))
 
@@ -187,7 +196,7 @@ class Outcomes:
 
 
 def _run(
-    opened: list[Base], dumped: Dumped, items: Iterator[Any], budget: Budget, given: Options
+    opened: list[Base], dumped: Dumped, items: Iterator[Any], budget: Budget, given: Options, *, ordered: bool
 ) -> Generator[Outcome, None, None]:
     with Base(
         given.get("workers"),
@@ -200,7 +209,13 @@ def _run(
         opened.append(pool)
         with drains_on_sigterm(pool._scheduler, given.get("grace", GRACE)):  # noqa: SLF001 - one house
             yield from stream(
-                pool, dumped, items, budget, chunksize=given.get("chunksize"), indices=given.get("indices")
+                pool,
+                dumped,
+                items,
+                budget,
+                chunksize=given.get("chunksize"),
+                indices=given.get("indices"),
+                ordered=ordered,
             )
 
 

@@ -34,6 +34,7 @@ def stream(
     ahead: int | None = None,
     deadline: float | None = None,
     indices: Sequence[int] | None = None,
+    ordered: bool = False,
 ) -> Iterator[Outcome]:
     """Run a pickled function over items in a pool; the first tasks start now, leaving the iterator cancels the rest.
 
@@ -46,6 +47,7 @@ def stream(
         ahead: Fixed number of items to be ahead; None adapts it, `ALL` takes all of them now.
         indices: Index of each item in a larger input, as workers are to call it.
         deadline: Time on the monotonic clock after which waiting for the next outcome is a ``TimeoutError``.
+        ordered: Whether outcomes come by index; those that wait for an earlier one are not consumed.
     """
     size = policy.checked_chunksize(chunksize)
     scheduler = pool._scheduler  # noqa: SLF001 - the rooms of one house
@@ -58,7 +60,8 @@ def stream(
     feeders = pool._feeders  # noqa: SLF001 - likewise
     feeders.add(feeder)
     scheduler.start(call)
-    arriving = _consume(scheduler, call, sink, feeder, feeders=feeders, deadline=deadline)
+    fetched = _fetched(sink, deadline)
+    arriving = _consume(scheduler, call, in_order(fetched) if ordered else fetched, feeder, feeders)
     return arriving if pool.outlived else _holding(pool, arriving)
 
 
@@ -66,22 +69,27 @@ def _holding(pool: Base, arriving: Iterator[Outcome]) -> Iterator[Outcome]:  # n
     yield from arriving
 
 
+def _fetched(sink: Stream, deadline: float | None) -> Iterator[Outcome]:
+    while batch := sink.fetch(None if deadline is None else max(0.0, deadline - time.monotonic())):
+        batch.reverse()
+        while batch:
+            yield batch.pop()  # kept nowhere: what the consumer drops is free
+
+
 def _consume(
     scheduler: Scheduler | InPlaceScheduler,
     call: Call,
-    sink: Stream,
+    arriving: Iterator[Outcome],
     feeder: Feeder,
-    *,
     feeders: set[Feeder],
-    deadline: float | None,
 ) -> Iterator[Outcome]:
     try:
-        while batch := sink.fetch(None if deadline is None else max(0.0, deadline - time.monotonic())):
-            batch.reverse()
-            while batch:
-                feeder.consumed += 1
-                feeder.feed()
-                yield batch.pop()  # kept nowhere: what the consumer drops is free
+        for outcome in arriving:
+            feeder.consumed += 1
+            feeder.feed()
+            passed = [outcome]
+            del outcome
+            yield passed.pop()  # likewise
         if feeder.error is not None:
             raise feeder.error
     finally:

@@ -261,3 +261,31 @@ def test_tasks_that_turn_slow_after_many_quick_ones_hold_no_result_back(tmp_path
     assert next(x for x in arriving if x >= 5_000) == 5_000
     assert len(list(tmp_path.iterdir())) < 10  # they were taken up by hundreds
     arriving.close()
+
+
+@pytest.mark.parametrize("how", ["map", "pool", "executor"])
+def test_one_slow_item_does_not_have_an_endless_input_taken_without_bound(tmp_path, how):
+    def items():
+        for x in range(1_000_000):
+            taken.append(x)
+            yield x
+
+    def first_is_slow(x):
+        while x == 0 and not (tmp_path / "go on").exists():
+            time.sleep(0.01)
+        return x
+
+    taken = []
+    with runwide.Pool(2) as pool, runwide.Executor(2) as executor:
+        arriving = {
+            "map": lambda: runwide.imap(first_is_slow, items(), workers=2, chunksize=1),
+            "pool": lambda: pool.imap(first_is_slow, items(), chunksize=1),
+            "executor": lambda: executor.map(first_is_slow, items(), chunksize=1, buffersize=10),
+        }[how]()
+        timer = threading.Timer(1, (tmp_path / "go on").touch)
+        timer.start()
+        assert next(arriving) == 0
+        assert len(taken) < 1_000
+        assert next(arriving) == 1
+        arriving.close()
+        timer.join()
