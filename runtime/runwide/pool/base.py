@@ -161,6 +161,12 @@ def name_of(function: Any) -> str:
 
 
 _open: weakref.WeakSet[Base] = weakref.WeakSet()
+_finishing: weakref.WeakSet[threading.Thread] = weakref.WeakSet()
+
+
+def let_finish(scheduler: Scheduler | InPlaceScheduler) -> None:
+    """Have the program wait for a scheduler before it ends, though nobody else does."""
+    _finishing.add(scheduler.thread)
 
 
 def _leaked(scheduler: Scheduler | InPlaceScheduler, name: str) -> None:
@@ -177,3 +183,6 @@ def warn_of_leak(name: str) -> None:
 def _close_all() -> None:
     for pool in list(_open):
         pool._end_with_program()  # noqa: SLF001 - of this module's own class
+    for thread in list(_finishing):
+        if thread.is_alive():
+            thread.join()

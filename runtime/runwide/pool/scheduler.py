@@ -227,11 +227,12 @@ class Scheduler:
         slot.ready = True
         self._start_failures = 0
 
-    def _on_unfit(self, slot: Slot, entry: tuple[Any, ...]) -> None:  # noqa: ARG002 - as all of these
+    def _on_unfit(self, slot: Slot, entry: tuple[Any, ...]) -> None:
         failure = failures.of_entry(entry, 0, policy.NO_CHARGES)
         message = f"the initializer failed: {failure.type}: {failure.message}"
         error = errors.WorkerDied(message, hint="mend the initializer")
         error.__cause__ = failure.exception
+        self._crew.retire(slot)
         self._fail_all(error)
 
     def _on_results(self, slot: Slot, path: str | None, entries: list[Any], report: Report | None) -> None:

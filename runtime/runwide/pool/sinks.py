@@ -134,6 +134,8 @@ class Futures:
     def expect(self, index: int, future: Future[Any]) -> None:
         """Have the outcome of an item set on a future."""
         self._waiting[index] = future
+        if self._error is not None:  # it broke in the meantime
+            self.broken(self._error)
 
     def cancel_pending(self) -> None:
         """Cancel what is not running."""
@@ -154,9 +156,12 @@ class Futures:
         """Every item has ended."""
 
     def broken(self, error: BaseException) -> None:
-        """No pending future will ever be done."""
-        while self._waiting:
-            _, future = self._waiting.popitem()
+        """No pending future will ever be done; nor will one that comes later."""
+        self._error = error
+        for index in list(self._waiting):
+            future = self._waiting.pop(index, None)
+            if future is None:  # the other thread was here first
+                continue
             if future.running() or future.set_running_or_notify_cancel():
                 future.set_exception(error)
 

@@ -30,7 +30,7 @@ class Submitter:
     def __init__(self, scheduler: Scheduler | InPlaceScheduler, budget: Budget | None = None) -> None:
         self._scheduler = scheduler
         self._budget = budget or Budget()
-        self._sink = Futures()
+        self._sink = Futures()  # of the standing call
         self._call: Call | None = None
         self._submitted = 0
         self._lock = threading.Lock()
@@ -45,7 +45,9 @@ class Submitter:
         """
         future: Future[Any] = Future()
         with self._lock:
-            call = self._call or self._open()
+            call = self._call
+            if call is None or call.over:
+                call = self._open()
             self._scheduler.check_open()
             self._sink.expect(self._submitted, future)
             self._submitted += 1
@@ -65,6 +67,9 @@ class Submitter:
         self._scheduler.ring()
 
     def _open(self) -> Call:
+        """A standing call, in the place of one that could not go on."""
+        self._sink = Futures()
+        self._submitted = 0
         payload = self._scheduler.function_payload(dump_function(applied.apply))
         self._call = Call(payload, Source(closed=False), self._sink, self._budget, hungry=True)
         self._scheduler.start(self._call)
