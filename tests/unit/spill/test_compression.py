@@ -17,7 +17,7 @@ from runwide.errors import EnvironmentMismatch, FormatTooNew, FrameCorrupt, Inpu
 from runwide.job import manifest
 from runwide.spill.buffers import sha256
 from runwide.spill.codec import ZSTD, decode, encode
-from runwide.spill.compression import samples
+from runwide.spill.compression import compressed, samples
 from runwide.spill.store import open_store
 
 TABLE = {"day": ["2026-11-24"] * 5000, "flags": np.zeros(100_000), "small": 1}
@@ -58,6 +58,23 @@ def test_what_is_random_or_small_stays_as_it_is(value):
     data = framed(value)
     assert not is_compressed(data)
     assert np.array_equal(loaded(data), value)
+
+
+def test_what_shrinks_only_where_it_is_sampled_stays_as_it_is():
+    data = bytearray(os.urandom(1 << 20))
+    for start in range(0, len(data), len(data) // 3 - 6000):
+        data[max(0, start - 20_000) : start + 20_000] = bytes(
+            len(data[max(0, start - 20_000) : start + 20_000])
+        )
+    sample = b"".join(samples([memoryview(data)], len(data)))
+    assert len(zstandard.compress(sample)) < 0.5 * len(sample)
+    assert compressed([data], len(data)) is None
+
+
+@pytest.mark.parametrize("size", [16 << 10, (64 << 10) + 64])
+def test_a_value_of_a_few_samples_is_compressed_as_a_large_one_is(size):
+    assert compressed([b"abc" * size], size * 3) is not None
+    assert compressed([os.urandom(size)], size) is None
 
 
 def test_nothing_is_compressed_unless_it_is_asked_for(monkeypatch):
