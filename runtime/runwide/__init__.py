@@ -20,11 +20,12 @@ if TYPE_CHECKING:
     from runwide.job.replay import replay
     from runwide.job.scatter import scatter
     from runwide.job.shard import rerun, shard
-    from runwide.pool import Executor, amap, imap, imap_unordered, register_joblib
+    from runwide.pool import Executor, imap, imap_unordered, register_joblib
     from runwide.records import Failure
     from runwide.report.report import Recording, report
+    from runwide.results import Results
     from runwide.spill.file import File
-    from runwide.surface import Pool, map
+    from runwide.surface import Pool, amap, map
 
 _HOME = {
     "Cores": "runwide.host",
@@ -34,8 +35,9 @@ _HOME = {
     "File": "runwide.spill.file",
     "Pool": "runwide.surface",
     "Recording": "runwide.report",
+    "Results": "runwide.results",
     "RunwideError": "runwide.errors",
-    "amap": "runwide.pool",
+    "amap": "runwide.surface",
     "attach": "runwide.job.attach",
     "cores": "runwide.host",
     "gather": "runwide.job",
@@ -59,6 +61,7 @@ __all__ = [
     "File",
     "Pool",
     "Recording",
+    "Results",
     "RunwideError",
     "amap",
     "attach",

@@ -1,4 +1,4 @@
-"""The two calls that may run elsewhere than on this container's cores alone: `map` and `Pool`."""
+"""The calls that may run elsewhere than on this container's cores alone, or tell of themselves: `map`, `amap`, `Pool`."""
 
 from __future__ import annotations
 
@@ -8,7 +8,10 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from runwide.errors import InputError
 from runwide.pool import compat, mapping
+from runwide.pool.base import name_of
 from runwide.pool.compat import AsyncResult
+from runwide.pool.trace import Trace
+from runwide.results import Results, telling
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -36,7 +39,7 @@ def map(  # noqa: A001 - the field's name
     shards: int = 1,
     on_error: str = "raise",
     **options: Any,
-) -> list[R]:
+) -> Results[R]:
     """Apply a function to every item, on the physical cores of this container or on many components.
 
     The function may be a closure, a lambda or nested; results come back in the order of the items. A task that raises, or
@@ -60,6 +63,10 @@ def map(  # noqa: A001 - the field's name
             worker's death is tried once more in any case), ``max_failures``, ``chunksize``, ``progress`` and the others of
             `runwide.pool.mapping.Options`; further ones of ``on``.
 
+    Returns:
+        The results, a list; its ``.report()`` is one page of what happened. Where failures are raised, the results in
+        ``error.__cause__`` have it as well.
+
     Raises:
         NoItems: There are no items.
         FunctionNotPicklable: The function cannot be sent to a worker.
@@ -77,10 +84,43 @@ def map(  # noqa: A001 - the field's name
     """
     place = _place(on, store, name, shards)
     if place is None:
-        return mapping.map(function, items, on_error=on_error, **options)
+        trace = _traced(function, options)
+        with telling(trace=trace):
+            try:
+                values = mapping.map(function, items, on_error=on_error, **options)
+            finally:
+                trace.end()
+        return Results(values, trace=trace)
     if on is not None and name is not None:
         options["name"] = name
-    return place.map(function, items, on_error=on_error, **options)
+    found = place.map(function, items, on_error=on_error, **options)
+    return found if isinstance(found, Results) else Results(found)
+
+
+async def amap(
+    function: Callable[[T], R], items: Iterable[T], *, on_error: str = "raise", **options: Any
+) -> Results[R]:
+    """As `map` on this container's cores, without blocking the event loop; cancelling it stops the workers.
+
+    Example:
+        >>> import asyncio
+        >>> asyncio.run(runwide.amap(lambda x: x * x, [1, 2, 3]))
+        [1, 4, 9]
+    """
+    trace = _traced(function, options)
+    with telling(trace=trace):
+        try:
+            values = await mapping.amap(function, items, on_error=on_error, **options)
+        finally:
+            trace.end()
+    return Results(values, trace=trace)
+
+
+def _traced(function: Any, options: dict[str, Any]) -> Trace:
+    """Have a map leave its trace, whoever else listens."""
+    trace = Trace(name_of(function), workers=options.get("workers"), listener=options.get("on_event"))
+    options["on_event"] = trace
+    return trace
 
 
 def _place(on: Place | None, store: str | None, name: str | None, shards: int) -> Place | None:

@@ -18,6 +18,7 @@ from runwide.job.flow import ahead
 from runwide.job.reference import Reference, parse, parse_shard
 from runwide.log import Log
 from runwide.records import Failure, FailureKind, Outcome
+from runwide.results import Results, telling
 from runwide.spill.buffers import sha256
 from runwide.spill.codec import decode_verified
 from runwide.spill.store import open_store
@@ -34,7 +35,7 @@ log = Log("job")
 _THREADS = 8  # manifests and chunks on the way at once
 
 
-def gather(job: str, shards: Sequence[str] | None = None, *, on_error: str = "raise") -> list[Any]:
+def gather(job: str, shards: Sequence[str] | None = None, *, on_error: str = "raise") -> Results[Any]:
     """The results of a job whose shards have all finished.
 
     Args:
@@ -74,7 +75,7 @@ def finish(job: str, shards: Sequence[str] | None = None) -> str:
     return _finished(job, shards)[2]
 
 
-def load(result: str, *, on_error: str = "raise") -> list[Any]:
+def load(result: str, *, on_error: str = "raise") -> Results[Any]:
     """The results that a reference to a finished job stands for.
 
     Args:
@@ -113,13 +114,14 @@ def _read(result: str) -> tuple[Job, Result]:
     return manifest.read_job(str(Reference(f"{reference.folder}/{manifest.JOB}", found.job))), found
 
 
-def _loaded(job: Job, shards: Sequence[tuple[Shard, str]], on_error: str) -> list[Any]:
+def _loaded(job: Job, shards: Sequence[tuple[Shard, str]], on_error: str) -> Results[Any]:
     from runwide.pool import raise_or_return
 
     environment.warn(job.environment, uri=job.uri)
     with open_store(job.uri) as store:
         ended = list(_outcomes(store, job, [shard for shard, _ in shards]))
-    return raise_or_return(ended, on_error)
+    with telling(job=job.reference):
+        return Results(raise_or_return(ended, on_error), job=job.reference)
 
 
 def _digests(job: Job, shards: Sequence[str] | None) -> dict[int, str | None]:

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import sys
 from types import ModuleType
+from typing import TYPE_CHECKING, Any
 
 from runwide.report.report import Recording, Report, framed, report
+
+if TYPE_CHECKING:
+    from runwide.results import Results
 
 __all__ = ["Recording", "Report", "framed", "report"]
 
@@ -13,7 +17,7 @@ __all__ = ["Recording", "Report", "framed", "report"]
 class _Room(ModuleType):
     """This module, which is also what its name means: ``runwide.report(job)`` works whoever has imported what."""
 
-    def __call__(self, job: str | Recording) -> Report:
+    def __call__(self, job: str | Recording | Results[Any]) -> Report:
         return report(job)
 
 

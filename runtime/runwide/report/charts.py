@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from runwide.report.figures import Clock, Figures
+    from runwide.report.reading import Attempt
     from runwide.report.series import Row, Series
 
 _GLYPHS = {
@@ -61,10 +62,14 @@ def _mark(mark: series.Mark) -> str:
 def _exact(row: Row) -> str:
     return "".join(
         f'<rect class="{"ok" if one.name == "task.ended" else series.kind_of(one)}" x="{_WIDTH * start:.2f}" y="0" '
-        f'width="{max(0.6, _WIDTH * (end - start)):.2f}" height="10"><title>item {one.item}: '
+        f'width="{max(0.6, _WIDTH * (end - start)):.2f}" height="10"><title>{_items(one)}: '
         f"{text(words.seconds(one.seconds))}</title></rect>"
         for start, end, one in row.exact
     )
+
+
+def _items(one: Attempt) -> str:
+    return f"item {one.item}" if one.count == 1 else f"items {one.item} to {one.item + one.count - 1}"
 
 
 def _steps(levels: Sequence[int]) -> str:
@@ -135,9 +140,9 @@ def memory(found: Series) -> str:
     )
 
 
-def times(seconds: Sequence[float], numbers: Figures) -> str:
-    """How long tasks took."""
-    bars = series.histogram(seconds)
+def times(found: Sequence[tuple[float, int]], numbers: Figures) -> str:
+    """How long tasks took: seconds, and how many took them."""
+    bars = series.histogram(found)
     if not bars:
         return "<p>No task has ended.</p>"
     most = max(bar.count for bar in bars)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
+from bisect import bisect_left
 from collections import Counter, defaultdict
 from dataclasses import dataclass
-from statistics import median
+from itertools import accumulate
 from typing import TYPE_CHECKING
 
 from runwide.job import events
@@ -187,10 +188,10 @@ def of(story: Story) -> Figures:
         cpu_seconds=math.fsum(row.cpu_seconds for row in sums),
         core_seconds=math.fsum(physical(log) * (log.end - log.run.started) for log in story.runs),
         lost=lost(story.runs),
-        times=times([attempt.seconds for attempt in good]),
+        times=times((attempt.each, attempt.count) for attempt in good),
         shards=tuple(shards(story.runs, failures)),
         moved=tuple(moved(one for log in story.runs for one in log.objects)),
-        slowest=tuple(sorted(attempts, key=lambda attempt: -attempt.seconds)[:SLOWEST]),
+        slowest=tuple(sorted(attempts, key=lambda attempt: -attempt.each)[:SLOWEST]),
         failures=tuple(failures),
         kinds=dict(kinds),
         sampled=min((log.run.sampled for log in story.runs), default=1.0),
@@ -241,34 +242,33 @@ def _durations(runs: Sequence[RunLog]) -> dict[int, tuple[float, int]]:
     return found
 
 
-def times(seconds: Sequence[float]) -> Times:
+def times(found: Iterable[tuple[float, int]]) -> Times:
     """How task times are distributed.
 
+    Args:
+        found: Seconds, and how many tasks took them.
+
     Example:
-        >>> times([1.0, 2.0, 3.0, 4.0]).median
+        >>> times([(1.0, 1), (2.0, 1), (3.0, 1), (4.0, 1)]).median
         2.5
     """
-    if not seconds:
+    ordered = sorted(found)
+    if not ordered:
         return Times(0, 0.0, 0.0, 0.0, 0.0, 0.0)
-    ordered = sorted(seconds)
+    upto = list(accumulate(count for _, count in ordered))
+    total = upto[-1]
+
+    def rank(number: int) -> float:
+        return ordered[bisect_left(upto, number)][0]
+
     return Times(
-        len(ordered),
-        math.fsum(ordered) / len(ordered),
-        median(ordered),
-        quantile(ordered, 0.9),
-        quantile(ordered, 0.99),
-        ordered[-1],
+        total,
+        math.fsum(seconds * count for seconds, count in ordered) / total,
+        (rank((total + 1) // 2) + rank(total // 2 + 1)) / 2,
+        rank(math.ceil(0.9 * total)),
+        rank(math.ceil(0.99 * total)),
+        ordered[-1][0],
     )
-
-
-def quantile(ordered: Sequence[float], share: float) -> float:
-    """The smallest value that so large a share of sorted values does not exceed.
-
-    Example:
-        >>> quantile([1, 2, 3, 4, 5, 6, 7, 8, 9, 10], 0.9)
-        9
-    """
-    return ordered[max(0, math.ceil(share * len(ordered)) - 1)]
 
 
 def shards(runs: Sequence[RunLog], failures: Sequence[Attempt]) -> list[ShardFigures]:

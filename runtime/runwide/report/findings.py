@@ -63,6 +63,7 @@ def of(story: Story, figures: Figures) -> list[Finding]:
         *cores(host),
         *waiting(figures.cpu_seconds, figures.lost.useful + figures.lost.wasted),
         *sampling(figures.sampled, story.unreadable),
+        *grouping(max((one.count for log in story.runs for one in log.attempts), default=1)),
         *well(figures),
     ]
     order = list(Level)
@@ -287,6 +288,21 @@ def sampling(sampled: float, unreadable: int) -> Iterator[Finding]:
         )
     if unreadable:
         yield Finding(Level.WARNING, f"{words.count(unreadable, 'line')} of the events could not be read.")
+
+
+def grouping(largest: int) -> Iterator[Finding]:
+    """Whether tasks were timed together.
+
+    Example:
+        >>> next(grouping(512)).text
+        'Short tasks were timed in groups of up to 512: of each, the mean of its group is shown.'
+    """
+    if largest > 1:
+        yield Finding(
+            Level.NOTE,
+            f"Short tasks were timed in groups of up to {largest:,}: of each, the mean of its group is shown.",
+            "To have each timed, listen: on_event=runwide.Recording(), or store=.",
+        )
 
 
 def well(figures: Figures) -> Iterator[Finding]:

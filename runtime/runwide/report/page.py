@@ -56,7 +56,7 @@ def page(story: Story) -> str:
         "timeline": charts.timeline(series.timeline(story.runs), figures.Clock.over(story.runs)),
         "cores": charts.cores(series.over_time(story.runs)),
         "memory": charts.memory(series.over_time(story.runs)),
-        "times": charts.times(_good_seconds(story), numbers),
+        "times": charts.times(_good_times(story), numbers),
         "lost": _lost(numbers),
         "slowest": _slowest(numbers.slowest),
         "failed": _failed(story, numbers),
@@ -77,8 +77,8 @@ def _subtitle(story: Story) -> str:
     return f"{words.count(story.items, 'item')} · {finished}{made}"
 
 
-def _good_seconds(story: Story) -> list[float]:
-    return [one.seconds for log in story.runs for one in log.attempts if one.name == "task.ended"]
+def _good_times(story: Story) -> list[tuple[float, int]]:
+    return [(one.each, one.count) for log in story.runs for one in log.attempts if one.name == "task.ended"]
 
 
 def _tiles(numbers: Figures) -> str:
@@ -127,9 +127,9 @@ def _slowest(slowest: Sequence[Attempt]) -> str:
         return "<p>No task has ended.</p>"
     rows = [
         (
-            f"{one.item:,}",
-            f'<data class="seconds" value="{one.seconds!r}">{text(words.seconds(one.seconds))}</data>',
-            text(words.seconds(one.cpu_seconds)),
+            f"{one.item:,}" if one.count == 1 else f"{one.item:,} to {one.item + one.count - 1:,}, each",
+            f'<data class="seconds" value="{one.each!r}">{text(words.seconds(one.each))}</data>',
+            text(words.seconds(one.cpu_seconds / one.count)),
             str(one.shard),
             str(one.worker),
             str(one.attempt),

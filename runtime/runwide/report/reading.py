@@ -10,15 +10,17 @@ from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from runwide.errors import IntegrityError, ObjectNotFound
-from runwide.job import events, manifest
+from runwide.job import event_log, events, manifest
 from runwide.job.reference import Reference, parse
+from runwide.records import Failure
 from runwide.spill.store import open_store
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from runwide.job.manifest import Job
-    from runwide.records import Failure
+    from runwide.pool.trace import Trace
+    from runwide.records import TaskBatch, TaskEvent
     from runwide.spill.store import Store
 
 T = TypeVar("T")
@@ -31,7 +33,7 @@ _TEXT = 2000  # characters of a text that are believed to be meant
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """One attempt at a task, as it was written; see `runwide.records.TaskEvent`.
+    """One attempt at a task, as it was written; see `runwide.records.TaskEvent`. Or at a few that were timed together.
 
     Args:
         name: ``task.ended``, ``task.retried`` or ``task.failed``.
@@ -48,6 +50,7 @@ class Attempt:
         bytes: Of the result.
         kind: Why it failed, empty where it did not.
         detail: The same in one line.
+        count: How many tasks it stands for, from ``item`` on.
     """
 
     name: str
@@ -64,6 +67,12 @@ class Attempt:
     bytes: int
     kind: str
     detail: str
+    count: int = 1
+
+    @property
+    def each(self) -> float:
+        """Wall time of one of them."""
+        return self.seconds / self.count
 
     @property
     def killed(self) -> bool:
@@ -195,6 +204,46 @@ def of_lines(text: bytes, *, title: str) -> Story:
     items = {attempt.item for log in runs for attempt in log.attempts}
     function = runs[0].run.function if runs else ""
     return Story(title, function, len(items), len(runs), len(runs), runs, unreadable=reader.unreadable)
+
+
+def of_trace(trace: Trace, results: Sequence[Any]) -> Story:
+    """What a map has left behind of itself."""
+    run = events.Run(
+        id="map",
+        started=trace.started,
+        items=len(results),
+        function=trace.function,
+        host=event_log.host_facts(trace.workers),
+    )
+    log = RunLog(run, ended=trace.ended, memory=list(trace.memory))
+    for batch in trace.batches:
+        log.sums[batch.worker].add_batch(batch)
+        log.attempts += _rows(batch)
+    for event in trace.failed:
+        log.sums[event.worker].add(event)
+        log.attempts.append(_of_event(event))
+    failures = tuple(one for one in results if isinstance(one, Failure))
+    return Story("map", trace.function, len(results), 1, 1, (log,), failures)
+
+
+def _rows(batch: TaskBatch) -> Iterator[Attempt]:
+    index = batch.index
+    for count, start, end, spent in zip(
+        batch.counts, batch.starts, batch.ends, batch.cpu_seconds, strict=True
+    ):
+        yield Attempt(
+            events.ENDED, end, start, batch.queued, end - start, index, 0, batch.worker, batch.attempt, spent,
+            batch.peak_rss, 0, "", "", count,
+        )  # fmt: skip  # two lines are enough
+        index += count
+
+
+def _of_event(event: TaskEvent) -> Attempt:
+    kind = event.kind.value if event.kind else ""
+    return Attempt(
+        event.name, event.time, event.started, event.queued, event.seconds, event.index, 0, event.worker, event.attempt,
+        event.cpu_seconds, event.peak_rss, event.bytes, kind, event.detail,
+    )  # fmt: skip  # two lines are enough
 
 
 class Reader:

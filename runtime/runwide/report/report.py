@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import tempfile
 import time
 import uuid
+import webbrowser
 from html import escape
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from runwide.errors import InputError
 from runwide.job import event_log, events
 from runwide.report import figures, findings, metrics, reading
 from runwide.report.page import page
+from runwide.results import Results
 
 if TYPE_CHECKING:
     import os
@@ -64,6 +67,13 @@ class Report:
             target.write_text(self.html(), encoding="utf-8")
         except OSError as error:
             raise InputError(f"the report cannot be written ({error.strerror})", uri=str(target)) from error
+        return target
+
+    def open(self) -> Path:
+        """Show the page in a browser; it stays in a file in the folder for temporary ones, which is returned."""
+        folder = Path(tempfile.mkdtemp(prefix="runwide-report-"))
+        target = self.save(folder / "report.html")
+        webbrowser.open(target.as_uri())
         return target
 
     def _repr_html_(self) -> str:
@@ -142,11 +152,16 @@ class Recording:
         return self._log.run.function
 
 
-def report(job: str | Recording) -> Report:
-    """What happened in a job, or in a recorded map.
+def report(job: str | Recording | Results[Any]) -> Report:
+    """What happened in a job, or in a map.
 
     Args:
-        job: The reference that `runwide.scatter` returned, that of the job's results, or a `Recording`.
+        job: The reference that `runwide.scatter` returned, that of the job's results, a `Recording`,
+            or what `runwide.map` has returned.
+
+    Raises:
+        InputError: Nothing was recorded of these results.
+        ObjectNotFound: The job is not there (any more).
 
     Example:
         >>> job = runwide.scatter(abs, [-1, -2], store="memory://doc-report", shards=1)
@@ -156,4 +171,13 @@ def report(job: str | Recording) -> Report:
     """
     if isinstance(job, Recording):
         return Report(reading.of_lines(job.lines, title=job.name))
-    return Report(reading.of_job(job))
+    if not isinstance(job, Results):
+        return Report(reading.of_job(job))
+    if job.job is not None:
+        return Report(reading.of_job(job.job))
+    if job.trace is None or not (job.trace.batches or job.trace.failed):
+        raise InputError(
+            "nothing was recorded of how these results came about",
+            hint="a map inside of a task runs in place, and other places may keep nothing: runwide.Recording or store= do",
+        )
+    return Report(reading.of_trace(job.trace, job))

@@ -188,7 +188,7 @@ def _row(
         levels=() if exact else tuple(levels),
         exact=tuple(drawn),
         marks=tuple(_marks(bad, clock, marks)),
-        attempts=len(found),
+        attempts=sum(one.count for one, _ in found),
         busy=busy,
         bad=dict(Counter(map(kind_of, bad))),
     )
@@ -247,16 +247,21 @@ class Bar:
     count: int
 
 
-def histogram(seconds: Sequence[float]) -> list[Bar]:
+def histogram(found: Iterable[tuple[float, int]]) -> list[Bar]:
     """How many tasks took how long, in steps of 1, 2, 5, 10, 20, 50 ….
 
+    Args:
+        found: Seconds, and how many tasks took them.
+
     Example:
-        >>> [(bar.low, bar.high, bar.count) for bar in histogram([0.11, 0.15, 0.3])]
-        [(0.1, 0.2, 2), (0.2, 0.5, 1)]
+        >>> [(bar.low, bar.high, bar.count) for bar in histogram([(0.11, 1), (0.15, 2), (0.3, 1)])]
+        [(0.1, 0.2, 3), (0.2, 0.5, 1)]
     """
-    if not seconds:
+    counts: Counter[int] = Counter()
+    for seconds, tasks in found:
+        counts[_step(max(seconds, 1e-7))] += tasks
+    if not counts:
         return []
-    counts = Counter(_step(max(value, 1e-7)) for value in seconds)
     return [
         Bar(_edge(place), _edge(place + 1), counts[place]) for place in range(min(counts), max(counts) + 1)
     ]

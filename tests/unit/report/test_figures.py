@@ -139,7 +139,7 @@ def test_memory_over_time_is_that_of_the_fullest_container():
 
 @given(st.lists(st.floats(1e-6, 1e5), min_size=1, max_size=50))
 def test_every_task_is_in_the_bar_of_its_time(seconds):
-    bars = series.histogram(seconds)
+    bars = series.histogram((value, 1) for value in seconds)
     for bar in bars:
         assert bar.count == sum(bar.low <= value < bar.high for value in seconds)
     assert sum(bar.count for bar in bars) == len(seconds)
