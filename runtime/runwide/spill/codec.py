@@ -26,8 +26,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from runwide.errors import DigestMismatch, FormatTooNew, FrameCorrupt, StoreError
-from runwide.spill.buffers import Buffer, padding, sha256, size_of
-from runwide.spill.compression import compressed, expanded
+from runwide.spill.buffers import ALIGNMENT, Buffer, padding, sha256, size_of
+from runwide.spill.compression import LEAST, compressed, expanded
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -36,6 +36,7 @@ MAGIC = b"\x89RWF\r\n\x1a\n"
 VERSION = 1
 ZSTD = 1  # flag
 _HEADER = struct.Struct("<8sHHIIIQ")
+_SMALL = LEAST - ALIGNMENT  # such a value is never compressed
 _IN_BAND = 4096  # a smaller buffer costs more as a section of its own than it does copied into the pickle
 
 
@@ -74,6 +75,8 @@ def encode(value: Any, *, context: str) -> Encoded:
     """
     stream, buffers = _dumps(value)
     name = context.encode()
+    if not buffers and len(stream) < _SMALL:
+        return _small(stream, name)
     sections = tuple(_padded([stream, *buffers]))
     small = compressed(sections, size_of(sections))
     lengths = [buffer.nbytes for buffer in buffers]
@@ -84,6 +87,13 @@ def encode(value: Any, *, context: str) -> Encoded:
     head = _HEADER.pack(MAGIC, VERSION, flags, len(name), len(buffers), 0, len(stream))
     parts = (*_padded([head + struct.pack(f"<{len(lengths)}Q", *lengths) + name]), *sections)
     return Encoded(parts, size_of(parts), sha256(*parts))
+
+
+def _small(stream: bytes, name: bytes) -> Encoded:
+    """The same frame as one part: there may be millions of small values, and this takes a third of the time."""
+    head = _HEADER.pack(MAGIC, VERSION, 0, len(name), 0, 0, len(stream)) + name
+    frame = b"".join((head, padding(len(head)), stream, padding(len(stream))))
+    return Encoded((frame,), len(frame), sha256(frame))
 
 
 def decode(buffer: Buffer, *, digest: str, context: str, uri: str | None = None) -> Any:

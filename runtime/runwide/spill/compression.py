@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from runwide.spill.buffers import Buffer
 
-_LEAST = 16 << 10  # bytes; below, a request costs more than its bytes
+LEAST = 16 << 10  # bytes; below, a request costs more than its bytes
 _SAMPLE, _SAMPLES = 16 << 10, 4  # bytes of each sample, and their number
 # Of the size. At 2 Gbit/s to the store and back for each core, what shrinks to more takes a core longer than it saves, as
 # tests/benchmarks/compression.py measures; whoever has a faster way does not ask for compression.
@@ -32,7 +32,7 @@ def compressed(parts: Sequence[Buffer], size: int) -> bytes | None:
     Raises:
         InputError: ``RUNWIDE_COMPRESSION=zstd`` is set, and zstandard is not installed.
     """
-    if size < _LEAST or not settings.is_set("RUNWIDE_COMPRESSION") or settings.read().compression != "zstd":
+    if size < LEAST or not settings.is_set("RUNWIDE_COMPRESSION") or settings.read().compression != "zstd":
         return None
     try:
         import zstandard

@@ -58,6 +58,16 @@ def test_size_and_digest_are_those_of_the_bytes(value):
     assert len(data) % 64 == 0
 
 
+@given(VALUES, st.text(max_size=100))
+def test_the_quick_way_for_small_values_gives_the_same_frame(value, context):
+    with pytest.MonkeyPatch.context() as patch:
+        quick = encode(value, context=context)
+        patch.setattr(codec, "_SMALL", 0)
+        usual = encode(value, context=context)
+    assert len(quick.parts) == 1
+    assert (joined(quick), quick.size, quick.digest) == (joined(usual), usual.size, usual.digest)
+
+
 @pytest.mark.parametrize("order", ["C", "F"])
 @pytest.mark.parametrize("shape", [(3,), (1000,), (300, 40)])
 def test_an_array_comes_back_equal_and_writable(shape, order):
