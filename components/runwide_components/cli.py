@@ -95,6 +95,16 @@ def engine_from(engine: str | None, **options: Any) -> Engine | None:
 )
 @click.option("--cpu", help="Of a function: CPUs of each component, such as 8.")
 @click.option("--memory", help="Of a function: memory of each component, such as 32G.")
+@click.option(
+    "--machine-type", help="Of a function, on Vertex: machine of each component, such as n2-standard-8."
+)
+@click.option("--spot", is_flag=True, help="Of a function, on Vertex: Spot capacity, with --machine-type.")
+@click.option(
+    "--shard-retries",
+    type=click.IntRange(0),
+    default=0,
+    help="Of a function: restarts of a component that failed.",
+)
 @click.option("--image", help="Of a function: image of the components.")
 @click.option("--name", help="Of a pipeline: name of the batch.")
 @click.option(
@@ -144,6 +154,7 @@ def _submit_function(
     wanted = Components(
         options["components"], store=store, engine=engine,
         image=options["image"], parallelism=options["parallelism"], cpu=options["cpu"], memory=options["memory"],
+        machine_type=options["machine_type"], spot=options["spot"], shard_retries=options["shard_retries"],
     )  # fmt: skip
     if options["dry_run"]:
         for line in planned(what, len(items), wanted):
@@ -176,7 +187,7 @@ def planned(what: str, items: int, wanted: Components) -> list[str]:
     """
     place, count = wanted.place, min(wanted.components, items)
     at_once = min(place.parallelism or count, count)
-    asked = place.resources.cpu or _DEFAULT_MACHINE
+    asked = place.resources.machine or place.resources.cpu or _DEFAULT_MACHINE
     return [
         f"function     {what}",
         f"items        {items:,}, up to {ceil(items / count):,} in each component",

@@ -32,11 +32,13 @@ class Components:
         engine: What runs the pipeline; `Local` where None.
         image: Image of the steps; `base_image` where None.
         parallelism: How many may run at the same time; None for all.
-        cpu: CPUs of each component, such as ``"8"``; None for the engine's default. Machines are the engine's: see `Vertex`.
+        cpu: CPUs of each component, such as ``"8"``; None for the engine's default.
         memory: Memory of each component, such as ``"32G"``.
         accelerator: Type and number of accelerators of each component, such as ``("NVIDIA_L4", 1)``.
+        machine_type: Machine of each component by its name, on `Vertex`; see `fan_out`.
+        spot: Whether these are Spot capacity.
         shard_retries: How often the engine starts a component again that failed; see `fan_out`.
-        as_step: Makes another step of the one that runs a shard, such as a CustomJob on Spot machines.
+        as_step: Makes another step of the one that runs a shard.
         progress: True for a bar over all items, False for silence, None for a bar on a terminal or in a notebook and log
             lines elsewhere.
 
@@ -62,6 +64,8 @@ class Components:
         cpu: str | None = None,
         memory: str | None = None,
         accelerator: tuple[str, int] | None = None,
+        machine_type: str | None = None,
+        spot: bool = False,
         shard_retries: int = 0,
         as_step: Callable[[Any], Any] | None = None,
         progress: bool | None = None,
@@ -73,8 +77,9 @@ class Components:
         if not self.store:
             raise InputError("there is no store", hint='give store="gs://bucket/runs", or set RUNWIDE_STORE')
         resources = Resources(
-            cpu=cpu, memory=memory, accelerator=accelerator, retries=shard_retries, as_step=as_step
-        )
+            cpu=cpu, memory=memory, accelerator=accelerator, machine_type=machine_type, spot=spot,
+            retries=shard_retries, as_step=as_step,
+        )  # fmt: skip
         self.place = Place(engine or Local(), image or base_image(), parallelism, resources)
         self.progress = progress
 

@@ -11,6 +11,7 @@ from kfp import dsl
 from kfp.dsl import pipeline_context
 
 from runwide_components.resources import NOTHING, Resources
+from runwide_components.signature import with_signature
 from runwide_components.steps import (
     DEFAULT,
     Input,
@@ -20,7 +21,6 @@ from runwide_components.steps import (
     gathered,
     scatter,
     steps_of,
-    with_signature,
 )
 from runwide_components.wires import is_channel, slug, wires
 
@@ -68,6 +68,8 @@ def fan_out(
     cpu: str | None = None,
     memory: str | None = None,
     accelerator: tuple[str, int] | None = None,
+    machine_type: str | None = None,
+    spot: bool = False,
     shard_retries: int = 0,
     as_step: Callable[[Any], Any] | None = None,
 ) -> FanOut:
@@ -106,10 +108,13 @@ def fan_out(
         cpu: CPUs of each component, such as ``"8"``.
         memory: Memory of each component, such as ``"32G"``.
         accelerator: Type and number of accelerators of each component, such as ``("NVIDIA_L4", 1)``.
+        machine_type: Machine of each component by its name, such as ``"n2-highmem-16"``, in the place of CPUs and memory.
+            Only Vertex AI has them: each component becomes a CustomJob.
+        spot: Whether these machines are Spot capacity, which costs less and may be taken away at any moment; the
+            component is then started again and computes only what is missing. It takes a ``machine_type``.
         shard_retries: How often the engine starts a component again that failed; it then computes only what is missing.
             The open-source backend ignores it inside of loops (kubeflow/pipelines #12389).
-        as_step: Makes another step of the one that runs a shard, with the same inputs and outputs: a CustomJob on Spot
-            machines, for example.
+        as_step: Makes another step of the one that runs a shard, with the same inputs and outputs.
 
     Returns:
         The task. Its ``.output`` is the reference of the results, which `runwide.load` reads in input order; ``.report``,
@@ -138,8 +143,9 @@ def fan_out(
         report=report,
     )
     resources = Resources(
-        cpu=cpu, memory=memory, accelerator=accelerator, retries=shard_retries, as_step=as_step
-    )
+        cpu=cpu, memory=memory, accelerator=accelerator, machine_type=machine_type, spot=spot,
+        retries=shard_retries, as_step=as_step,
+    )  # fmt: skip
     rest = _shards_and_gather(image, parallelism, options, resources)
     box = _box(f"fan-out-{slug(function)}", image, given, rest, options)
     task = box(**{port.name: value for port, value in given if is_channel(value)})

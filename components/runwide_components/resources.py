@@ -7,10 +7,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from runwide.errors import InputError
+from runwide_components.custom_job import as_custom_job
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+_MACHINE = re.compile(r"[a-z][a-z0-9-]{2,62}")
 _QUANTITY = re.compile(r"\d+(\.\d+)?(m|[KMGTPE]i?)?")
 
 
@@ -22,6 +24,8 @@ class Resources:
         cpu: CPUs, such as ``"8"`` or ``"500m"``.
         memory: Memory, such as ``"32G"`` or ``"512Mi"``.
         accelerator: Type and number, such as ``("NVIDIA_L4", 1)``.
+        machine_type: Name of the machine, in the place of CPUs and memory; on Vertex AI only.
+        spot: Whether it is Spot capacity.
         retries: How often the engine starts a shard again that failed; it then computes only what is missing.
         as_step: Makes another step of the one that runs a shard; it must keep inputs and outputs.
 
@@ -29,13 +33,15 @@ class Resources:
         InputError: A value cannot be meant.
 
     Example:
-        >>> Resources(cpu="8", memory="32G").about()
-        {'cpu': '8', 'memory': '32G', 'accelerator': None, 'retries': 0}
+        >>> Resources(machine_type="n2-highmem-16", spot=True).machine
+        'n2-highmem-16, Spot'
     """
 
     cpu: str | None = None
     memory: str | None = None
     accelerator: tuple[str, int] | None = None
+    machine_type: str | None = None
+    spot: bool = False
     retries: int = 0
     as_step: Callable[[Any], Any] | None = None
 
@@ -46,8 +52,28 @@ class Resources:
                 raise InputError(
                     f"{name}={value!r} cannot be meant", hint='give a quantity such as "8" or "32G"'
                 )
+        if self.spot and self.machine_type is None:
+            raise InputError("spot=True needs a machine", hint='give machine_type="n2-standard-8"')
+        if self.machine_type is not None:
+            self._check_machine(self.machine_type)
         if self.retries < 0:
             raise InputError(f"retries={self.retries} cannot be meant", hint="give 0 or more")
+
+    def _check_machine(self, name: str) -> None:
+        if not _MACHINE.fullmatch(name):
+            raise InputError(
+                f"machine_type={name!r} cannot be meant", hint='give a name such as "n2-standard-8"'
+            )
+        if self.cpu or self.memory or self.as_step:
+            raise InputError(
+                "a machine by its name has its own CPUs and memory, and makes another step",
+                hint="give machine_type=, or cpu= and memory=, or as_step=",
+            )
+
+    @property
+    def machine(self) -> str | None:
+        """The machine, for people; None where none is named."""
+        return self.machine_type and self.machine_type + (", Spot" if self.spot else "")
 
     @classmethod
     def of(cls, about: Mapping[str, Any]) -> Resources:
@@ -58,10 +84,17 @@ class Resources:
     def about(self) -> dict[str, Any]:
         """What makes the same resources again, as JSON."""
         accelerator = list(self.accelerator) if self.accelerator else None
-        return {"cpu": self.cpu, "memory": self.memory, "accelerator": accelerator, "retries": self.retries}
+        return {
+            "cpu": self.cpu, "memory": self.memory, "accelerator": accelerator,
+            "machine_type": self.machine_type, "spot": self.spot, "retries": self.retries,
+        }  # fmt: skip
 
     def step(self, shard: Any) -> Any:
         """The step that runs a shard."""
+        if self.machine_type is not None:
+            return as_custom_job(
+                shard, machine_type=self.machine_type, spot=self.spot, accelerator=self.accelerator
+            )
         return self.as_step(shard) if self.as_step else shard
 
     def ask(self, task: Any) -> Any:
@@ -70,7 +103,7 @@ class Resources:
             task.set_cpu_request(str(self.cpu)).set_cpu_limit(str(self.cpu))
         if self.memory is not None:
             task.set_memory_request(str(self.memory)).set_memory_limit(str(self.memory))
-        if self.accelerator is not None:
+        if self.accelerator is not None and self.machine_type is None:
             task.set_accelerator_type(self.accelerator[0]).set_accelerator_limit(self.accelerator[1])
         if self.retries:
             task.set_retry(self.retries)

@@ -10,13 +10,13 @@ import platform
 import re
 from dataclasses import asdict, dataclass, field
 from functools import cache
-from inspect import Parameter, Signature
 from typing import TYPE_CHECKING, Any
 
 from kfp import compiler, dsl
 
 from runwide import __version__, settings
 from runwide.errors import InputError
+from runwide_components.signature import with_signature
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -281,40 +281,6 @@ def _word(port: Input | Output, value: Any) -> Any:
     if not port.artifact:
         return value
     return value.path if isinstance(port, Output) else value.uri
-
-
-def with_signature(
-    function: Any,
-    name: str,
-    types: dict[str, Any],
-    *,
-    defaults: dict[str, Any] | None = None,
-    returns: Any = Signature.empty,
-) -> Any:
-    """Give a function of ``*values`` the name, parameters and types that kfp is to see.
-
-    Args:
-        function: The function; changed in place and returned.
-        name: The name that it is to have.
-        types: Parameter names and their annotations, in order, those with a default last.
-        defaults: Default values by parameter name.
-        returns: Annotation of the return value.
-    """
-    function.__name__ = function.__qualname__ = name
-    function.__signature__ = Signature(
-        [
-            Parameter(
-                name,
-                Parameter.POSITIONAL_OR_KEYWORD,
-                annotation=kind,
-                default=(defaults or {}).get(name, Parameter.empty),
-            )
-            for name, kind in types.items()
-        ],
-        return_annotation=returns,
-    )
-    function.__annotations__ = types | ({} if returns is Signature.empty else {"return": returns})
-    return function
 
 
 def write_yaml(folder: Path, image: str) -> list[Path]:

@@ -15,6 +15,7 @@ import runwide
 from runwide.errors import EngineError
 from runwide.job import status
 from runwide_components import Components, Local
+from runwide_components.resources import Resources
 from runwide_components.runs import cancel, last_record, rejoin
 from runwide_components.watch import Watch
 
@@ -185,4 +186,6 @@ def test_the_user_can_leave_a_run_to_itself(monkeypatch):
 
 def test_a_place_can_be_made_from_its_parts(tmp_path):
     place = Components(2, store=str(tmp_path), engine=Local("subprocess"), cpu="2", memory="4G")
-    assert place.place.about()["resources"] == {"cpu": "2", "memory": "4G", "accelerator": None, "retries": 0}
+    about = place.place.about()["resources"]
+    assert Resources.of(about) == place.place.resources
+    assert (about["cpu"], about["memory"], about["machine_type"]) == ("2", "4G", None)

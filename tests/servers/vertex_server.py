@@ -9,11 +9,13 @@ filters of lists other than none, page tokens, pre-flight validations, caching, 
 times. How the rounds of a loop stand among ``taskDetails`` is not documented by Google; here each round is a task of its
 own below the loop, named after it. Output parameters stand in the metadata of a task's execution as ``output:NAME``, as
 Google's own client reads them there; output artifacts in its ``outputs``, as the step has told of them in the file that
-kfp's executor writes. That Vertex copies their metadata from there is how its own page comes to show metrics.
+kfp's executor writes. That Vertex copies their metadata from there is how its own page comes to show metrics. A step that
+starts a CustomJob is held against the type and the schema of that, and its container run in the launcher's place.
 """
 
 from __future__ import annotations
 
+import copy
 import itertools
 import json
 import re
@@ -25,6 +27,7 @@ from typing import TYPE_CHECKING, Any
 
 import jsonschema
 from backend import Call, Execution, Refusal, Server, now
+from google.cloud.aiplatform_v1.types import CustomJob
 from google.protobuf import json_format
 from kfp.pipeline_spec import pipeline_spec_pb2
 
@@ -50,6 +53,7 @@ class VertexServer(Server):
     def __init__(self) -> None:
         super().__init__()
         self.jobs: dict[str, dict[str, Any]] = {}
+        self.custom_jobs: list[dict[str, Any]] = []  # of steps that start one
 
     def answer(self, call: Call) -> dict[str, Any]:
         if found := _CREATE.fullmatch(call.path):
@@ -91,7 +95,11 @@ class VertexServer(Server):
                 raise Refusal(409, f"{name} exists")
             self.jobs[name] = body
             arguments = typed(body["pipelineSpec"], body["runtimeConfig"].get("parameterValues", {}))
-            execution = Execution(body["pipelineSpec"], arguments, looks_pending=self.pending_looks)
+            execution = Execution(
+                without_launchers(body["pipelineSpec"], self.custom_jobs),
+                arguments,
+                looks_pending=self.pending_looks,
+            )
             self.executions[name] = execution
         execution.start(self.engine)
         return self._job(name)
@@ -114,6 +122,22 @@ class VertexServer(Server):
         if full and execution.ended:
             job["jobDetail"] = {"taskDetails": list(task_details(execution))}
         return checked("PipelineJob", job)
+
+
+def without_launchers(spec: dict[str, Any], found: list[dict[str, Any]]) -> dict[str, Any]:
+    """A spec in which the container of each CustomJob runs in the place of the launcher that would start it."""
+    changed = copy.deepcopy(spec)
+    for executor in changed["deploymentSpec"]["executors"].values():
+        container = executor["container"]
+        if "custom_job.launcher" in " ".join(container.get("command", [])):
+            words = container["args"]
+            given = json.loads(words[words.index("--payload") + 1])
+            job = json_format.MessageToDict(CustomJob(given)._pb)  # as the launcher's client reads it
+            found.append(checked("CustomJob", job, request=True))
+            (pool,) = job["jobSpec"]["workerPoolSpecs"]
+            run = pool["containerSpec"]
+            executor["container"] = {"image": run["imageUri"], "command": run["command"], "args": run["args"]}
+    return changed
 
 
 def typed(spec: dict[str, Any], arguments: dict[str, Any]) -> dict[str, Any]:

@@ -127,6 +127,7 @@ class Kubeflow:
         with tempfile.TemporaryDirectory(prefix="runwide-kubeflow-") as folder:
             path = spec.compiled(pipeline, Path(folder))
             loaded = spec.loaded(path)
+            spec.refuse_custom_jobs(loaded, repr(self))
             if self.enable_caching is not None:
                 path = spec.with_caching(path, Path(folder) / "submitted.yaml", enable=self.enable_caching)
             experiment = self._experiment()

@@ -74,6 +74,8 @@ class Request:
 class Local:
     """An engine on this machine, which is kfp.local with real concurrency.
 
+    What steps ask for, CPUs, memory and accelerators, is not heeded: they share this machine. ``docker=`` sets limits.
+
     Args:
         runner: ``"docker"``: each step is a container of its image. ``"subprocess"``: each step's command runs as a
             process of this machine, by this Python and with its packages, whatever its image; a step that starts
@@ -204,7 +206,9 @@ class Local:
         if self.pipeline_root is not None:  # a container would make it as root
             Path(self.pipeline_root).mkdir(parents=True, exist_ok=True)
         path = spec.compiled(pipeline, folder)
-        stores = spec.stores(spec.loaded(path), arguments)
+        loaded = spec.loaded(path)
+        spec.refuse_custom_jobs(loaded, repr(self))
+        stores = spec.stores(loaded, arguments)
         request = Request(
             spec=str(path),
             arguments=dict(arguments),

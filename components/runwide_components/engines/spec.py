@@ -11,6 +11,7 @@ import yaml
 from kfp import compiler, components
 
 from runwide.errors import InputError
+from runwide_components.custom_job import LAUNCHER
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -87,6 +88,23 @@ def stores(spec: Any, arguments: Mapping[str, Any]) -> Iterator[str]:
                 # inside of a condition or loop, an argument of the pipeline goes by a longer name
                 name = store.component_input_parameter.removeprefix(_CHANNEL)
                 yield str(given.get(name, "")) or store.runtime_value.constant.string_value
+
+
+def refuse_custom_jobs(spec: Any, engine: str) -> None:
+    """Say that an engine which is not Vertex AI cannot start CustomJobs, where a pipeline has some.
+
+    Raises:
+        InputError: It has.
+    """
+    containers = spec.deployment_spec.fields["executors"].struct_value.fields
+    images = (
+        one.struct_value.fields["container"].struct_value.fields["image"] for one in containers.values()
+    )
+    if any(image.string_value.startswith(LAUNCHER) for image in images):
+        raise InputError(
+            f"steps of this pipeline are CustomJobs of Vertex AI, which {engine} cannot start",
+            hint="leave out machine_type= and spot=, and say cpu= and memory=; or use Vertex",
+        )
 
 
 def sources(spec: Any) -> dict[str, Source]:

@@ -42,10 +42,9 @@ class Vertex:
     was lost does not run twice.
 
     What a step asks for is part of the pipeline: CPU, memory and accelerators as ``fan_out(…, cpu=, memory=,
-    accelerator=)`` or kfp's own setters have them, from which Vertex chooses the machine. A **machine type by name, Spot
-    capacity and reservations cannot be said in a pipeline spec**; a step has them once it is turned into a CustomJob, by
-    ``google_cloud_pipeline_components``' ``create_custom_training_job_from_component``, which is what ``as_step=`` of
-    `fan_out` and `Components` is for.
+    accelerator=)`` or kfp's own setters have them, from which Vertex chooses the machine. A machine type by name and Spot
+    capacity cannot be said in a pipeline spec. So ``fan_out(…, machine_type=, spot=)`` turns each shard into a CustomJob, as
+    Google's own components do: a small step of the pipeline starts it and waits for it.
 
     Args:
         project: Project id.
