@@ -5,8 +5,10 @@ The names below are loaded on first use: kfp takes half a second to import, and 
 
 from __future__ import annotations
 
-from importlib import import_module
 from typing import TYPE_CHECKING, Any
+
+from runwide import lazy, settings
+from runwide.errors import InputError
 
 if TYPE_CHECKING:
     from runwide_components.batch import Batch, PipelineRun
@@ -16,23 +18,24 @@ if TYPE_CHECKING:
     from runwide_components.engines.local import Local
     from runwide_components.engines.vertex import Vertex
     from runwide_components.fanout import fan_out
+    from runwide_components.image import base_image
     from runwide_components.pipelines import Pipelines
-    from runwide_components.steps import base_image
 
 _HOME = {
-    "Batch": "batch",
-    "Components": "components",
-    "Engine": "engines.base",
-    "Kubeflow": "engines.kubeflow",
-    "Local": "engines.local",
-    "PipelineRun": "batch",
-    "Pipelines": "pipelines",
-    "Run": "engines.base",
-    "RunState": "engines.base",
-    "Vertex": "engines.vertex",
-    "base_image": "steps",
-    "fan_out": "fanout",
+    "Batch": "runwide_components.batch",
+    "Components": "runwide_components.components",
+    "Engine": "runwide_components.engines.base",
+    "Kubeflow": "runwide_components.engines.kubeflow",
+    "Local": "runwide_components.engines.local",
+    "PipelineRun": "runwide_components.batch",
+    "Pipelines": "runwide_components.pipelines",
+    "Run": "runwide_components.engines.base",
+    "RunState": "runwide_components.engines.base",
+    "Vertex": "runwide_components.engines.vertex",
+    "base_image": "runwide_components.image",
+    "fan_out": "runwide_components.fanout",
 }
+_WITH_KFP = {"Components", "Kubeflow", "Local", "Pipelines", "Vertex", "fan_out"}
 
 __all__ = [
     "Batch",
@@ -51,12 +54,12 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    home = _HOME.get(name)
-    if home is None:
-        raise AttributeError(f"module 'runwide_components' has no attribute {name!r}")
-    value = getattr(import_module(f"runwide_components.{home}"), name)
-    globals()[name] = value
-    return value
+    if name in _WITH_KFP and settings.value("_KFP_RUNTIME") == "true":
+        raise InputError(
+            f"{name} defines or runs pipelines, and inside of a component kfp loads only the half of itself that runs one",
+            hint="call it where the pipeline is defined; here are runwide.map, runwide.load and runwide.Exchange",
+        )
+    return lazy.found(__name__, _HOME, name)
 
 
 def __dir__() -> list[str]:

@@ -8,9 +8,10 @@ from runwide import settings
 from runwide.errors import EngineError, InputError
 from runwide.job import begun, gather, status
 from runwide_components.engines.local import Local
+from runwide_components.image import base_image
 from runwide_components.resources import Resources
 from runwide_components.runs import Place, follow, rejoin, start, still_going, without_the_lost
-from runwide_components.steps import JobOptions, base_image
+from runwide_components.steps import JobOptions
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 from kfp import dsl
 from kfp.dsl import pipeline_context
 
+from runwide_components.image import base_image
 from runwide_components.resources import NOTHING, Resources
 from runwide_components.signature import with_signature
 from runwide_components.steps import (
@@ -17,7 +18,6 @@ from runwide_components.steps import (
     Input,
     JobOptions,
     Strings,
-    base_image,
     gathered,
     scatter,
     steps_of,

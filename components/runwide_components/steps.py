@@ -6,15 +6,12 @@ because kfp.local turns the integers inside of lists into floats.
 
 from __future__ import annotations
 
-import platform
-import re
 from dataclasses import asdict, dataclass, field
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from kfp import compiler, dsl
 
-from runwide import __version__, settings
 from runwide.errors import InputError
 from runwide_components.signature import with_signature
 
@@ -151,48 +148,6 @@ _BY_NAME = (
     Input("constants", dict, ("--constants-json",), default={}),
     *STORE_AND_SHARDS,
 )
-
-
-def base_image(
-    project: str | None = None,
-    region: str = "europe-west1",
-    *,
-    repository: str = "runwide",
-    python: str | None = None,
-    version: str = __version__,
-) -> str:
-    """URI of the image of a release, as cloudbuild.yaml publishes it; ``RUNWIDE_IMAGE`` overrides it.
-
-    It is what to give a lightweight component as its ``base_image``, and that of the steps where none is named.
-
-    Args:
-        project: Project whose Artifact Registry has it; None for the image of this machine's Docker engine.
-        region: Region of the repository.
-        repository: Name of the repository.
-        python: Minor version of Python in it; None for this process's, since functions travel as its bytecode.
-        version: The release; not ``latest``, which caches take for the same image for ever.
-
-    Raises:
-        InputError: There is no image of that Python.
-
-    Example:
-        >>> import os
-        >>> os.environ.pop("RUNWIDE_IMAGE", None)
-        >>> base_image("shop", python="3.12", version="1.2.3")
-        'europe-west1-docker.pkg.dev/shop/runwide/runwide:1.2.3-py312'
-    """
-    given = settings.read().image
-    if given:
-        return given
-    if project is None and python is None:
-        return f"runwide:{version}"
-    tag = (python or ".".join(platform.python_version_tuple()[:2])).replace(".", "")
-    if not re.fullmatch(r"31[0-3]", tag):
-        raise InputError(
-            f"there is no image with Python {python or platform.python_version()}", hint="say 3.10 to 3.13"
-        )
-    host = f"{region}-docker.pkg.dev/{project}/{repository}/" if project else ""
-    return f"{host}runwide:{version}-py{tag}"
 
 
 @cache

@@ -6,8 +6,9 @@ The names below are the whole public surface of the runtime. They are loaded on 
 
 from __future__ import annotations
 
-from importlib import import_module
 from typing import TYPE_CHECKING, Any
+
+from runwide import lazy
 
 __version__ = "0.1.0"
 
@@ -81,12 +82,7 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    home = _HOME.get(name)
-    if home is None:
-        raise AttributeError(f"module 'runwide' has no attribute {name!r}")
-    value = getattr(import_module(home), name)
-    globals()[name] = value
-    return value
+    return lazy.found(__name__, _HOME, name)
 
 
 def __dir__() -> list[str]:

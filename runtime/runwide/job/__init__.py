@@ -6,9 +6,10 @@ Names are loaded on first use: a component that runs a shard does not wait for w
 from __future__ import annotations
 
 import sys
-from importlib import import_module
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
+
+from runwide import lazy
 
 if TYPE_CHECKING:
     from runwide.job.begin import begun
@@ -75,11 +76,7 @@ class _Room(ModuleType):
 
 
 def __getattr__(name: str) -> Any:
-    home = _HOME.get(name)
-    if home is None:
-        raise AttributeError(f"module 'runwide.job' has no attribute {name!r}")
-    value = globals()[name] = getattr(import_module(home), name)
-    return value
+    return lazy.found(__name__, _HOME, name)
 
 
 sys.modules[__name__].__class__ = _Room

@@ -5,8 +5,9 @@ Names are loaded on first use: a worker process imports this package too, and st
 
 from __future__ import annotations
 
-from importlib import import_module
 from typing import TYPE_CHECKING, Any
+
+from runwide import lazy
 
 if TYPE_CHECKING:
     from runwide.pool.compat import Pool
@@ -50,7 +51,4 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    home = _HOME.get(name)
-    if home is None:
-        raise AttributeError(f"module 'runwide.pool' has no attribute {name!r}")
-    return getattr(import_module(home), name)
+    return lazy.found(__name__, _HOME, name)

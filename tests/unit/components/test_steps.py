@@ -11,13 +11,14 @@ from google.protobuf import json_format
 from kfp import components
 
 from runwide import __version__
-from runwide.cli import jobs, shard
+from runwide.cli import jobs
 from runwide.errors import InputError
 from runwide_components.fanout import fan_out
-from runwide_components.steps import JobOptions, base_image, steps_of, write_yaml
+from runwide_components.image import base_image
+from runwide_components.steps import JobOptions, steps_of, write_yaml
 
 SHIPPED = Path(__file__).parents[3] / "components" / "yaml"
-COMMANDS = {"scatter": jobs.scatter_command, "shard": shard.shard_command, "gather": jobs.gather_command}
+COMMANDS = {"scatter": jobs.scatter_command, "shard": jobs.shard_command, "gather": jobs.gather_command}
 
 
 def spec(path: Path) -> dict:

@@ -1,0 +1,33 @@
+"""Names of a package that are loaded when they are first used, so that importing it costs nothing."""
+
+from __future__ import annotations
+
+import sys
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+
+def found(package: str, homes: Mapping[str, str], name: str) -> Any:
+    """What a name of a package stands for; the package has it from then on.
+
+    Args:
+        package: The package's own name.
+        homes: The module that has it, by name.
+        name: The name.
+
+    Raises:
+        AttributeError: The package has no such name.
+
+    Example:
+        >>> found("runwide", {"cores": "runwide.host"}, "cores").__name__
+        'cores'
+    """
+    home = homes.get(name)
+    if home is None:
+        raise AttributeError(f"module {package!r} has no attribute {name!r}")
+    value = getattr(import_module(home), name)
+    setattr(sys.modules[package], name, value)
+    return value
