@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import os
+import socket
 import subprocess
 import sys
 import threading
@@ -85,6 +86,7 @@ def test_a_bucket_that_does_not_exist_is_named(gcs):
     with pytest.raises(StoreNotFound, match="no such bucket") as caught:
         open_store("gs://nowhere/x").create("object", b"abc")
     assert caught.value.uri == "gs://nowhere/x/object"
+    assert caught.value.hint.endswith("buckets create gs://nowhere")
 
 
 @pytest.mark.gcs
@@ -209,6 +211,78 @@ except StoreNotReadable as error:
         env=environment,
     )
     assert "gcloud auth application-default login" in done.stdout
+
+
+def test_a_metadata_server_that_never_answers_is_not_waited_for_long(tmp_path):
+    program = """
+import time
+from pathlib import Path
+from runwide.errors import StoreNotReadable
+from runwide.spill import google
+from runwide.spill.store import open_store
+google._FIRMWARE = Path("/nowhere")
+began = time.monotonic()
+try:
+    open_store("gs://bucket").read("object")
+except StoreNotReadable as error:
+    print("gcloud auth application-default login" in error.hint, time.monotonic() - began)
+"""
+    with socket.create_server(("127.0.0.1", 0)) as hole:
+        host = f"127.0.0.1:{hole.getsockname()[1]}"
+        environment = {
+            "HOME": str(tmp_path),
+            "PATH": os.environ["PATH"],
+            "GCE_METADATA_IP": host,
+            "GCE_METADATA_HOST": host,
+        }
+        done = subprocess.run(
+            [sys.executable, "-c", program],
+            check=True,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            env=environment,
+        )
+    said, seconds = done.stdout.split()
+    assert said == "True"
+    assert float(seconds) < 8  # 12 by default
+
+
+@pytest.mark.parametrize(
+    ("firmware", "variable", "googles"),
+    [
+        ("Google Compute Engine", None, True),
+        ("VirtualBox", None, False),
+        (None, None, False),
+        (None, "K_SERVICE", True),
+        (None, "KUBERNETES_SERVICE_HOST", True),
+        ("VirtualBox", "CLOUD_ML_JOB_ID", True),
+    ],
+)
+def test_a_machine_of_googles_is_known_by_its_firmware_or_by_what_started_the_container(
+    monkeypatch, tmp_path, firmware, variable, googles
+):
+    for name in (
+        "K_SERVICE",
+        "CLOUD_RUN_JOB",
+        "KUBERNETES_SERVICE_HOST",
+        "CLOUD_ML_JOB_ID",
+        "CLOUD_ML_PROJECT_ID",
+    ):
+        monkeypatch.delenv(name, raising=False)
+    if variable:
+        monkeypatch.setenv(variable, "x")
+    if firmware:
+        (tmp_path / "product_name").write_text(f"{firmware}\n")
+    monkeypatch.setattr(door, "_FIRMWARE", tmp_path / "product_name")
+    assert door._is_googles() is googles
+
+
+@pytest.mark.gcs
+def test_an_emulator_may_be_named_without_a_scheme(gcs, gcs_server, monkeypatch):
+    monkeypatch.setenv("STORAGE_EMULATOR_HOST", gcs_server.url.removeprefix("http://"))
+    open_store(gcs).create("object", b"abc")
+    assert open_store(gcs).read("object") == b"abc"
 
 
 @pytest.mark.gcs

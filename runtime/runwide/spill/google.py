@@ -12,7 +12,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from importlib import import_module
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
+from urllib.parse import urlsplit
 
 from runwide import settings
 from runwide.errors import (
@@ -29,7 +31,7 @@ from runwide.log import Log
 from runwide.spill import rate
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
 T = TypeVar("T")
 
@@ -39,6 +41,8 @@ CONNECTIONS = 64  # as many as threads may ask at once: urllib3 throws away conn
 _CONNECT = 10  # seconds to connect
 _SLOW_DOWN = frozenset({429, 503})
 _FIRST_DEADLINE = 60.0  # seconds for a store that has never answered: more likely a wrong name than an outage
+_FIRMWARE = Path("/sys/class/dmi/id/product_name")
+_SERVERLESS = ("K_SERVICE", "CLOUD_RUN_JOB")  # Cloud Run, whose sandbox shows no firmware
 _TRANSIENT_CODES = frozenset({408, 429, 500, 502, 503, 504})
 
 
@@ -162,7 +166,7 @@ def _absent(error: Exception, uri: str, *, writing: bool) -> StoreError:
         return StoreNotFound(
             "there is no such bucket",
             uri=uri,
-            hint="create it first: gcloud storage buckets create gs://NAME",
+            hint=f"create it first: gcloud storage buckets create gs://{urlsplit(uri).netloc}",
         )
     return ObjectNotFound("there is no such object", uri=uri)
 
@@ -258,6 +262,8 @@ def _connect(emulator: str | None) -> _Connection:
         session.mount(scheme, module("requests.adapters").HTTPAdapter(pool_maxsize=CONNECTIONS))
     client = module("google.cloud.storage").Client(project=project, credentials=credentials, _http=session)
     endpoint = client.api_endpoint.rstrip("/")
+    if "://" not in endpoint:  # as Google's clients in other languages take it
+        endpoint = f"http://{endpoint}"
     _settle(session, endpoint)
     return _Connection(client, session, endpoint, rate.Limiter(rate.READS), rate.Limiter(rate.WRITES))
 
@@ -275,8 +281,30 @@ def _credentials(emulator: str | None) -> tuple[Any, str]:
     if emulator:
         return module("google.auth.credentials").AnonymousCredentials(), "emulated"
     scopes = module("google.cloud.storage").Client.SCOPE
-    credentials, project = module("google.auth").default(scopes=scopes)
+    credentials, project = _default_credentials(scopes)
     return credentials, project or "none"
+
+
+def _default_credentials(scopes: Sequence[str]) -> tuple[Any, str | None]:
+    """Google's own search for credentials.
+
+    It ends with a metadata server, for which it waits 12 s where a network swallows what is sent there. A second is enough
+    where the firmware is not Google's, and no service of Google's has started this container; what the user has set wins.
+    """
+    if not _is_googles():
+        settings.set_default("GCE_METADATA_TIMEOUT", "1")
+        settings.set_default("GCE_METADATA_DETECT_RETRIES", "1")
+    credentials, project = module("google.auth").default(scopes=scopes)
+    return credentials, project
+
+
+def _is_googles() -> bool:
+    if settings.in_cloud() or any(map(settings.is_set, _SERVERLESS)):
+        return True
+    try:
+        return "Google" in _FIRMWARE.read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return False
 
 
 @cache
@@ -337,8 +365,7 @@ def secret_value(name: str) -> bytes:
     if override:
         credentials = module("google.auth.credentials").AnonymousCredentials()
     else:
-        scopes = ["https://www.googleapis.com/auth/cloud-platform"]
-        credentials, _ = module("google.auth").default(scopes=scopes)
+        credentials, _ = _default_credentials(["https://www.googleapis.com/auth/cloud-platform"])
 
     def access() -> bytes:
         with module("google.auth.transport.requests").AuthorizedSession(credentials) as session:
