@@ -18,6 +18,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from runwide.pool import spare
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -117,7 +119,21 @@ def start(name: str, channel: Channel, ends: Ends, env: Mapping[str, str]) -> Wo
         env: Variables set on top of this process's environment, before the interpreter starts.
     """
     tracker = _tracker()
+    shared = {"authkey": bytes(multiprocessing.current_process().authkey), "tracker": tracker}
+    told = (sys.path, sys.argv, shared)
     ended, ending = _end_of_process()
+    waiting = spare.taken() if ended is None else None
+    if waiting is not None:
+        descriptors = [
+            ends.line,
+            ends.alive,
+            ends.stdout,
+            ends.stderr,
+            *([] if tracker is None else [tracker]),
+        ]
+        became = waiting.become((dict(env), name, *told), descriptors)
+        if became is not None:
+            return WorkerProcess(became, os.pidfd_open(became.pid))
     handed = [ends.line, ends.alive, *(fd for fd in (tracker, ending) if fd is not None)]
     try:
         # One thread of the pool starts all workers, and signals that it blocks stay blocked in them.
@@ -136,8 +152,7 @@ def start(name: str, channel: Channel, ends: Ends, env: Mapping[str, str]) -> Wo
     finally:
         if ending is not None:
             os.close(ending)
-    shared = {"authkey": bytes(multiprocessing.current_process().authkey), "tracker": tracker}
-    channel.send((sys.path, sys.argv, shared))
+    channel.send(told)
     return WorkerProcess(started, os.pidfd_open(started.pid) if ended is None else ended)
 
 

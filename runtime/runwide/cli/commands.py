@@ -1,0 +1,86 @@
+"""The group of all commands."""
+
+from __future__ import annotations
+
+import sys
+from importlib import import_module
+from typing import TYPE_CHECKING, NoReturn
+
+import click
+
+from runwide import __version__
+from runwide.cli.ends import INTERRUPTED, coded
+from runwide.log import take_over_logging
+
+if TYPE_CHECKING:
+    from importlib.metadata import EntryPoints
+
+# command name -> module that defines it, under a function of the same name
+_COMMANDS = {
+    "clean": "runwide.cli.jobs",
+    "cores": "runwide.cli.cores",
+    "doctor": "runwide.cli.doctor",
+    "gather": "runwide.cli.jobs",
+    "map": "runwide.cli.jobs",
+    "replay": "runwide.cli.jobs",
+    "report": "runwide.cli.report",
+    "rerun": "runwide.cli.jobs",
+    "scatter": "runwide.cli.jobs",
+    "shard": "runwide.cli.jobs",
+    "status": "runwide.cli.jobs",
+}
+
+
+# where packages that the runtime does not know say which commands they have; read only where it is needed
+_GROUP = "runwide.commands"
+_WITH_ENGINES = frozenset({"status"})  # commands of ours that such a package may answer in more cases
+
+
+class _Lazy(click.Group):
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
+        return sorted({*_COMMANDS, *(found.name for found in _others())})
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
+        home = _COMMANDS.get(cmd_name)
+        if home is None or cmd_name in _WITH_ENGINES:
+            other = next((found for found in _others() if found.name == cmd_name), None)
+            if other is not None:
+                further: click.Command = other.load()
+                return further
+        if home is None:
+            return None
+        command: click.Command = getattr(import_module(home), f"{cmd_name}_command")
+        return command
+
+
+def _others() -> EntryPoints:
+    # loading this takes longer than all that a shard needs of this module
+    from importlib.metadata import entry_points
+
+    return entry_points(group=_GROUP)
+
+
+@click.group(cls=_Lazy, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="runwide")
+def cli() -> None:
+    r"""Run a function on the real cores of this container, or as a shard of a larger job.
+
+    \b
+    Example:
+        runwide cores
+        runwide map mymodule:score items.jsonl
+    """
+
+
+def run(args: list[str]) -> NoReturn:
+    """Run one command and exit; `runwide.cli.main` has the exit codes."""
+    try:
+        with coded():
+            take_over_logging()
+            sys.exit(cli.main(args=args, prog_name="runwide", standalone_mode=False))
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except click.Abort as error:
+        click.echo("Aborted!", err=True)
+        sys.exit(INTERRUPTED if isinstance(error.__cause__, KeyboardInterrupt) else 1)

@@ -1,0 +1,37 @@
+"""How a command ends: an error of ours is one line on standard error, and everything an exit code."""
+
+from __future__ import annotations
+
+import sys
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from runwide.errors import InputError, Preempted, RunwideError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+INTERRUPTED = 130  # 128 + SIGINT, as a shell has it
+_WRONG_CALL = 2
+
+
+@contextmanager
+def coded() -> Iterator[None]:
+    """Exit as `runwide.cli.main` says when the block raises an error of ours, or is interrupted."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        _exit("Aborted!", INTERRUPTED)
+    except RunwideError as error:
+        _exit(f"runwide: {type(error).__name__}: {error}", _code(error))
+
+
+def _code(error: RunwideError) -> int:
+    if isinstance(error, Preempted):
+        return Preempted.code
+    return _WRONG_CALL if isinstance(error, InputError) else 1
+
+
+def _exit(line: str, code: int) -> None:
+    sys.stderr.write(f"{line}\n")
+    sys.exit(code)
