@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 _PIECE = 1 << 18  # what is being copied stays in the processor's cache
 _RECEIVED = 1 << 20  # bytes that the socket is asked for at once
+_BUCKET = re.compile(r"[a-z0-9._-]+")
 _CRC32C = re.compile(r"crc32c=([^,\s]+)")
 _RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+)")
 
@@ -45,6 +46,12 @@ class GcsStore(Store):
         if not self._bucket:
             raise BadReference(
                 "the bucket's name is missing", uri=f"gs://{path}", hint="give gs://bucket/prefix"
+            )
+        if not _BUCKET.fullmatch(self._bucket):
+            raise BadReference(
+                f"{self._bucket!r} cannot be the name of a bucket",
+                uri=f"gs://{path}",
+                hint="it has small letters, digits, '-', '_' and '.'; behind it follows a slash and the prefix",
             )
         super().__init__(f"gs://{self._bucket}/{prefix}".rstrip("/"))
         self._prefix = f"{checked(prefix, self.uri)}/" if prefix else ""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -138,10 +139,7 @@ def open_store(uri: str) -> Store:
         'memory://doc'
     """
     scheme, found, rest = uri.partition("://")
-    if not uri or "\0" in uri:
-        raise BadReference(
-            f"{uri!r} is not the URI of a store", hint="give gs://bucket/prefix or a directory"
-        )
+    _check_spelling(uri)
     if not found:
         if _SCHEME.match(uri):
             raise BadReference(
@@ -159,6 +157,19 @@ def open_store(uri: str) -> Store:
             hint="use gs://bucket/prefix, file:///directory or a plain path",
         )
     return opener(rest)
+
+
+def _check_spelling(uri: str) -> None:
+    """Refuse what was not meant, and would make a folder of a name that nobody finds again."""
+    wrong, hint = "", "give gs://bucket/prefix or a directory"
+    if uri != uri.strip():
+        wrong = ": it has white space around it"
+    elif any(unicodedata.category(character) == "Cc" for character in uri):
+        wrong = ": it has a control character in it"
+    elif uri.partition("/")[0].startswith("~"):
+        wrong, hint = ": only a shell replaces '~'", "give the whole path; a folder of that name is ./~"
+    if wrong or not uri:
+        raise BadReference(f"{uri!r} is not the URI of a store{wrong}", hint=hint)
 
 
 def register(scheme: str, opener: Callable[[str], Store]) -> None:
