@@ -107,7 +107,7 @@ class ChunkLog:
 
     def append(self, ends: list[Ended]) -> None:
         """Write ends as chunks; those that another writer has stored in the meantime are dropped."""
-        while ends := [end for end in ends if end.member.item not in self.finished]:
+        while ends := self._missing(ends):
             number = self._free_number()
             packed = self._packed(number, ends)
             try:
@@ -117,6 +117,10 @@ class ChunkLog:
                 self._adopt(number)
             else:
                 self._record(number, packed.head, packed.size, [end.failure for end in ends if end.failure])
+
+    def _missing(self, ends: list[Ended]) -> list[Ended]:
+        finished = self.finished  # made anew by each look
+        return [end for end in ends if end.member.item not in finished]
 
     def manifest(self) -> manifest.Shard:
         """What the shard's manifest should say, a function of the chunks alone."""

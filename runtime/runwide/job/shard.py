@@ -123,7 +123,8 @@ def run(
         chunks.resume()
         if rerun_failed:
             chunks.run_failed_again()
-        pending = [item for item in items if item not in chunks.finished]
+        finished = chunks.finished  # made anew by each look
+        pending = [item for item in items if item not in finished]
         log.info(
             "shard.started", job=about.id, shard=index, items=len(items), finished=len(items) - len(pending)
         )
@@ -157,7 +158,8 @@ def close(job: str, index: int, error: Exception) -> str:
     with bound(job=about.id, shard=index), open_store(about.uri) as store:
         chunks = ChunkLog(store, about, index)
         chunks.resume()
-        missing = [item for item in items if item not in chunks.finished]
+        finished = chunks.finished  # made anew by each look
+        missing = [item for item in items if item not in finished]
         log.warning("shard.closed", job=about.id, shard=index, items=len(missing), cause=str(error)[:500])
         with Writer(chunks) as writer:
             for item in missing:
