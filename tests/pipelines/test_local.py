@@ -5,6 +5,7 @@ No annotations as strings here: kfp takes those of a pipeline as objects.
 
 import gc
 import inspect
+import io
 import os
 import signal
 import subprocess
@@ -25,7 +26,8 @@ from kfp.local.orchestrator import enhanced_dag_orchestrator
 
 import runwide
 from runwide.errors import EngineError, InputError, StepFailed
-from runwide_components import Local, RunState, base_image, fan_out
+from runwide_components import Components, Local, RunState, base_image, fan_out
+from runwide_components.engines.credentials import credentials_file
 from runwide_components.engines.local_run import Step
 
 
@@ -286,3 +288,79 @@ def test_options_of_docker_reach_the_containers(image_of_this_python, monkeypatc
     assert Local("docker", docker={"mem_limit": "300m"}).run(pipeline_of(limit)) == {"Output": 300 * 2**20}
     with pytest.raises(InputError, match="no_such_option"):
         Local("docker", docker={"no_such_option": 1})
+
+
+@pytest.fixture
+def adc(tmp_path, monkeypatch):
+    """Application-default credentials of nobody."""
+    file = tmp_path / "adc.json"
+    file.write_text('{"type": "authorized_user", "refresh_token": "nobodys"}')
+    monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", str(file))
+    monkeypatch.delenv("STORAGE_EMULATOR_HOST", raising=False)
+    return file
+
+
+@pytest.mark.docker
+@pytest.mark.parametrize("given", [True, False])
+def test_containers_with_a_store_in_a_bucket_may_read_the_credentials(
+    image_of_this_python, monkeypatch, adc, capfd, given
+):
+    monkeypatch.setenv("RUNWIDE_IMAGE", image_of_this_python)
+
+    def look(store: str) -> list:
+        import os
+        from pathlib import Path
+
+        path = os.environ.get("GOOGLE_APPLICATION_CREDENTIALS")
+        if path is None:
+            return []
+        try:
+            Path(path).write_text("")
+        except OSError as error:
+            return [path, Path(path).read_text(), error.strerror]
+        return [path, "written", ""]
+
+    @dsl.pipeline(name="with-credentials")
+    def pipeline() -> list:
+        return pipeline_of(look)(store="gs://bucket/runs").output
+
+    found = Local("docker", credentials=given).run(pipeline)["Output"]
+    assert found == ([str(adc), adc.read_text(), "Read-only file system"] if given else [])
+    assert "nobodys" not in "".join(capfd.readouterr())
+
+
+def test_credentials_are_where_google_looks_for_them(adc, tmp_path, monkeypatch):
+    assert credentials_file() == str(adc)
+    monkeypatch.delenv("GOOGLE_APPLICATION_CREDENTIALS")
+    monkeypatch.setenv("CLOUDSDK_CONFIG", str(tmp_path / "gcloud"))
+    assert credentials_file() is None
+    (tmp_path / "gcloud").mkdir()
+    theirs = tmp_path / "gcloud" / "application_default_credentials.json"
+    theirs.write_text("{}")
+    assert credentials_file() == str(theirs)
+    monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", str(tmp_path / "none.json"))
+    with pytest.raises(InputError, match="names a file that is not there"):
+        credentials_file()
+
+
+OLD = r"""FROM {image}
+USER root
+RUN printf '#!/bin/sh\ncase $1 in\n--version) echo runwide, version 0.0.9;;\n' > "$(command -v runwide)"
+RUN printf '*) echo "Error: No such option: --new" >&2; exit 2;;\nesac\n' >> "$(command -v runwide)"
+"""
+
+
+@pytest.mark.docker
+def test_an_image_of_an_older_release_is_told_from_a_wrong_call(engine, image, tmp_path):
+    made, _ = engine.images.build(
+        fileobj=io.BytesIO(OLD.format(image=image).encode()), rm=True, network_mode="none"
+    )
+    try:
+        place = Components(1, store=str(tmp_path), engine=Local("docker"), image=made.id, progress=False)
+        with pytest.raises(
+            StepFailed,
+            match=rf"the image has runwide, 0\.0\.9, which does not know --new; this is {runwide.__version__}",
+        ):
+            runwide.map(abs, [1], on=place)
+    finally:
+        engine.images.remove(made.id, force=True)

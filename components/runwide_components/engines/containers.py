@@ -89,6 +89,17 @@ def docker_package() -> Any:
         raise EngineError("the docker package is missing", hint="pip install 'runwide[docker]'") from error
 
 
+def version_in(image: str) -> str | None:
+    """The release of runwide in an image; None where it does not tell."""
+    docker = docker_package()
+    with closing(docker.from_env()) as client:
+        try:
+            said = client.containers.run(image, ["runwide", "--version"], remove=True, network_mode="none")
+        except docker.errors.DockerException:
+            return None
+    return str(said.decode(errors="replace").strip().rpartition(" ")[2]) or None
+
+
 def check_docker(image: str | None) -> None:
     """Make sure that an engine answers, and has an image where one is named.
 

@@ -28,6 +28,7 @@ from runwide.host import cores
 from runwide_components.engines import spec
 from runwide_components.engines.base import RunState
 from runwide_components.engines.containers import check_docker
+from runwide_components.engines.credentials import credentials_file
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -58,6 +59,7 @@ class Request:
         options: Options of docker-py's ``containers.run``.
         mounts: Folders that the containers see at the same path.
         root: Folder for what kfp itself writes; None for one that goes with the run.
+        credentials: File with credentials for Google Cloud that the containers may read.
     """
 
     spec: str
@@ -69,6 +71,7 @@ class Request:
     options: dict[str, Any] = field(default_factory=dict)
     mounts: list[str] = field(default_factory=list)
     root: str | None = None
+    credentials: str | None = None
 
 
 class Local:
@@ -85,6 +88,8 @@ class Local:
         mounts: Folders that containers see at the same path, beside the store of a run.
         docker: Further options of docker-py's ``containers.run``, such as ``{"mem_limit": "1g"}``.
         pipeline_root: Folder for what kfp itself writes, the artifacts of a run above all; where None, it goes with the run.
+        credentials: Whether containers of a run with a store in a bucket are given your application-default credentials, as
+            a file that they may read and not write.
 
     Raises:
         InputError: There is no such runner, or some option cannot be meant.
@@ -111,6 +116,7 @@ class Local:
         mounts: Sequence[str | os.PathLike[str]] = (),
         docker: Mapping[str, Any] | None = None,
         pipeline_root: str | os.PathLike[str] | None = None,
+        credentials: bool = True,
     ) -> None:
         if runner not in ("docker", "subprocess"):
             raise InputError(f"there is no runner {runner!r}", hint='say "docker" or "subprocess"')
@@ -125,6 +131,7 @@ class Local:
         self.mounts = tuple(str(Path(folder).resolve()) for folder in mounts)
         self.options = dict(docker or {})
         self.pipeline_root = None if pipeline_root is None else str(Path(pipeline_root).resolve())
+        self.credentials = credentials
 
     def __repr__(self) -> str:
         return f"Local({self.runner!r})"
@@ -193,6 +200,7 @@ class Local:
             "mounts": list(self.mounts),
             "docker": self.options,
             "pipeline_root": self.pipeline_root,
+            "credentials": self.credentials,
         }
 
     def _start(
@@ -208,7 +216,7 @@ class Local:
         path = spec.compiled(pipeline, folder)
         loaded = spec.loaded(path)
         spec.refuse_custom_jobs(loaded, repr(self))
-        stores = spec.stores(loaded, arguments)
+        stores = [store, *spec.stores(loaded, arguments)]
         request = Request(
             spec=str(path),
             arguments=dict(arguments),
@@ -217,11 +225,17 @@ class Local:
             cores=cores().count,
             run=folder.name,
             options=self._docker_options(),
-            mounts=[*self.mounts, *_store_folders([store, *stores])],
+            mounts=[*self.mounts, *_store_folders(stores)],
             root=self.pipeline_root,
+            credentials=self._credentials_for(stores),
         )
         (folder / "request.json").write_text(json.dumps(asdict(request)))
         return LocalRun(folder)
+
+    def _credentials_for(self, stores: Iterable[str | None]) -> str | None:
+        in_a_bucket = any((uri or "").startswith("gs://") for uri in stores)
+        wanted = self.credentials and self.runner == "docker" and in_a_bucket
+        return credentials_file() if wanted and not settings.read().storage_emulator else None
 
     def _docker_options(self) -> dict[str, Any]:
         if self.runner != "docker":

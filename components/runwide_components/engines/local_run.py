@@ -30,9 +30,9 @@ from kfp.local import executor_output_utils, logging_utils, status, subprocess_t
 from kfp.local.orchestrator import enhanced_dag_orchestrator
 from kfp.local.pip_install_manager import pip_install_manager
 
-from runwide import settings
+from runwide import __version__, settings
 from runwide.log import Log
-from runwide_components.engines.containers import Containers, docker_package
+from runwide_components.engines.containers import Containers, docker_package, version_in
 from runwide_components.engines.local import LOG_LINES, Request
 
 if TYPE_CHECKING:
@@ -49,6 +49,8 @@ _PASSED_ON = (
     "RUNWIDE_WORKERS",
     "STORAGE_EMULATOR_HOST",
 )
+_WRONG_CALL = 2  # as click exits
+_UNKNOWN = re.compile(r"No such (?:option|command):? '?(-*[\w-]+)")
 _PARENT_SECONDS = 1.0  # how often a run looks whether its parent is still there
 
 
@@ -82,6 +84,8 @@ class Session:
         """What a step is told: the cores of this machine are shared by the steps that run at the same time."""
         workers = str(max(1, self.request.cores // self.at_once))
         ours = {name: text for name in _PASSED_ON if (text := settings.value(name)) is not None}
+        if self.request.credentials is not None:
+            ours["GOOGLE_APPLICATION_CREDENTIALS"] = self.request.credentials
         return {"RUNWIDE_WORKERS": workers, **ours}
 
 
@@ -102,6 +106,9 @@ class Step:
         path = self.session.next_log(name)
         with path.open("wb") as log, self._pip_lock():
             code = self._start(log)
+            if code == _WRONG_CALL and self.session.request.runner == "docker":
+                log.flush()
+                log.write(self._other_release(path.read_text(errors="replace")).encode())
         seconds = round(time.monotonic() - started, 3)
         if code == 0:
             _log.info("step.succeeded", step=name, seconds=seconds)
@@ -110,6 +117,18 @@ class Step:
         tail = path.read_text(errors="replace").splitlines()[-LOG_LINES:]
         self.session.failures.append({"step": name, "exitcode": code, "log": "\n".join(tail)})
         return status.Status.FAILURE
+
+    def _other_release(self, log: str) -> str:
+        """What to say where the image's ``runwide`` does not know what this one asks of it."""
+        unknown = _UNKNOWN.search(log)
+        if self.full_command[0] != "runwide" or unknown is None:
+            return ""
+        theirs = version_in(self.image) or "of another release"
+        theirs = f"an earlier build of {theirs}" if theirs == __version__ else theirs
+        return (
+            f"runwide: EnvironmentMismatch: the image has runwide, {theirs}, which does not know {unknown[1]}; this is "
+            f"{__version__}: rebuild the image, or name one of this release with image= or RUNWIDE_IMAGE [{self.image}]\n"
+        )
 
     def _pip_lock(self) -> Any:
         """Steps that start with pip take turns, as in kfp.local itself: they share one environment."""
@@ -170,12 +189,15 @@ def in_container(step: Step, log: IO[bytes]) -> int:
     with closing(docker.from_env()) as client:
         mode = "rw,z" if "name=selinux" in client.info().get("SecurityOptions", []) else "rw"
         folders = (step.pipeline_root, *session.request.mounts)
+        volumes = {folder: {"bind": folder, "mode": mode} for folder in folders}
+        if session.request.credentials is not None:
+            volumes[session.request.credentials] = {"bind": session.request.credentials, "mode": "ro"}
         try:
             container = session.containers.start(
                 client,
                 step.image,
                 step.full_command,
-                volumes={folder: {"bind": folder, "mode": mode} for folder in folders},
+                volumes=volumes,
                 environment={"HOME": "/tmp", **session.environment(), **step.env_vars},  # noqa: S108 - this user has no home in the image
                 **step.runner.container_run_args,
             )

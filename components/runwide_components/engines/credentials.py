@@ -1,0 +1,32 @@
+"""Where the user's own credentials for Google Cloud are, so that containers on this machine can use them too."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from runwide import settings
+from runwide.errors import InputError
+
+_NAME = "application_default_credentials.json"
+
+
+def credentials_file() -> str | None:
+    """The file of the application-default credentials; None where there is none, as on a machine of Google's.
+
+    Its place is the one where google.auth looks: what ``GOOGLE_APPLICATION_CREDENTIALS`` names, or gcloud's folder.
+
+    Raises:
+        InputError: The variable names a file that is not there.
+    """
+    named = settings.value("GOOGLE_APPLICATION_CREDENTIALS")
+    if named:
+        if not Path(named).is_file():
+            raise InputError(
+                "GOOGLE_APPLICATION_CREDENTIALS names a file that is not there",
+                uri=named,
+                hint="gcloud auth application-default login makes one, or unset it",
+            )
+        return str(Path(named).resolve())
+    folder = settings.value("CLOUDSDK_CONFIG")
+    found = Path(folder or Path.home() / ".config" / "gcloud") / _NAME
+    return str(found.resolve()) if found.is_file() else None
