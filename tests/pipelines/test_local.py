@@ -329,6 +329,16 @@ def test_containers_with_a_store_in_a_bucket_may_read_the_credentials(
     assert "nobodys" not in "".join(capfd.readouterr())
 
 
+@pytest.mark.docker
+def test_containers_sign_with_the_key_of_a_file(image_of_this_python, monkeypatch, tmp_path):
+    (tmp_path / "key").write_text("a key of no value, of enough characters")
+    monkeypatch.setenv("RUNWIDE_SIGNING_KEY_FILE", str(tmp_path / "key"))
+    place = Components(1, store=str(tmp_path / "store"), engine=Local("docker"), image=image_of_this_python)
+    assert runwide.map(abs, [-1], on=place) == [1]
+    (manifest,) = (tmp_path / "store").glob("*/shards/0000/shard.json")
+    assert "mac" in manifest.read_text()
+
+
 def test_credentials_are_where_google_looks_for_them(adc, tmp_path, monkeypatch):
     assert credentials_file() == str(adc)
     monkeypatch.delenv("GOOGLE_APPLICATION_CREDENTIALS")

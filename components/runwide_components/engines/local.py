@@ -41,6 +41,7 @@ _DOCKER_OPTIONS = frozenset(
     DockerRunner.DOCKER_CONTAINER_RUN_ARGS - {"image", "command", "volumes", "detach"}
 )
 _ERROR_LINE = re.compile(r"runwide: |[\w.]+(Error|Exception|Exit|Interrupt)\b")
+_KEY_FILE = "RUNWIDE_SIGNING_KEY_FILE"
 LOG_LINES = 20  # of a log in an error
 _CANCEL_SECONDS = 10.0  # from asking a run to stop to killing it; removing a container takes about one
 
@@ -59,7 +60,7 @@ class Request:
         options: Options of docker-py's ``containers.run``.
         mounts: Folders that the containers see at the same path.
         root: Folder for what kfp itself writes; None for one that goes with the run.
-        credentials: File with credentials for Google Cloud that the containers may read.
+        files: Files that containers may read at the same path, by the variable that names each.
     """
 
     spec: str
@@ -71,7 +72,7 @@ class Request:
     options: dict[str, Any] = field(default_factory=dict)
     mounts: list[str] = field(default_factory=list)
     root: str | None = None
-    credentials: str | None = None
+    files: dict[str, str] = field(default_factory=dict)
 
 
 class Local:
@@ -227,15 +228,21 @@ class Local:
             options=self._docker_options(),
             mounts=[*self.mounts, *_store_folders(stores)],
             root=self.pipeline_root,
-            credentials=self._credentials_for(stores),
+            files=self._files_for(stores),
         )
         (folder / "request.json").write_text(json.dumps(asdict(request)))
         return LocalRun(folder)
 
-    def _credentials_for(self, stores: Iterable[str | None]) -> str | None:
+    def _files_for(self, stores: Iterable[str | None]) -> dict[str, str]:
+        if self.runner != "docker":
+            return {}
+        key = settings.value(_KEY_FILE)
+        files = {_KEY_FILE: str(Path(key).resolve())} if key else {}
         in_a_bucket = any((uri or "").startswith("gs://") for uri in stores)
-        wanted = self.credentials and self.runner == "docker" and in_a_bucket
-        return credentials_file() if wanted and not settings.read().storage_emulator else None
+        if self.credentials and in_a_bucket and not settings.read().storage_emulator:
+            found = credentials_file()
+            files |= {"GOOGLE_APPLICATION_CREDENTIALS": found} if found else {}
+        return files
 
     def _docker_options(self) -> dict[str, Any]:
         if self.runner != "docker":

@@ -42,9 +42,11 @@ _log = Log("engine")
 # what a container must know of this machine's environment: to find the store, to sign, to log like its caller
 _PASSED_ON = (
     "GOOGLE_CLOUD_PROJECT",
+    "RUNWIDE_COMPRESSION",
     "RUNWIDE_LOG",
     "RUNWIDE_LOG_LEVEL",
     "RUNWIDE_SIGNING_KEY",
+    "RUNWIDE_SIGNING_KEY_SECRET",
     "RUNWIDE_STORE_DEADLINE",
     "RUNWIDE_WORKERS",
     "STORAGE_EMULATOR_HOST",
@@ -84,9 +86,7 @@ class Session:
         """What a step is told: the cores of this machine are shared by the steps that run at the same time."""
         workers = str(max(1, self.request.cores // self.at_once))
         ours = {name: text for name in _PASSED_ON if (text := settings.value(name)) is not None}
-        if self.request.credentials is not None:
-            ours["GOOGLE_APPLICATION_CREDENTIALS"] = self.request.credentials
-        return {"RUNWIDE_WORKERS": workers, **ours}
+        return {"RUNWIDE_WORKERS": workers, **ours, **self.request.files}
 
 
 @dataclass
@@ -190,8 +190,7 @@ def in_container(step: Step, log: IO[bytes]) -> int:
         mode = "rw,z" if "name=selinux" in client.info().get("SecurityOptions", []) else "rw"
         folders = (step.pipeline_root, *session.request.mounts)
         volumes = {folder: {"bind": folder, "mode": mode} for folder in folders}
-        if session.request.credentials is not None:
-            volumes[session.request.credentials] = {"bind": session.request.credentials, "mode": "ro"}
+        volumes |= {file: {"bind": file, "mode": "ro"} for file in session.request.files.values()}
         try:
             container = session.containers.start(
                 client,
