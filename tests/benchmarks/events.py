@@ -1,12 +1,13 @@
-"""What events cost: the same tasks in a pool with nobody listening, and with the recorder that a shard has.
+"""What events cost: the same tasks in a pool with nobody listening, with the trace that each map leaves, and recorded.
 
-Tasks compute for a fixed CPU time, so that the pool's own work takes cores away from them. The two ways take turns.
-Printed are the medians of the wall time and of the CPU time of all processes, and the ratios of the fastest rounds and of
-the medians; last, what one event costs the pool's process, measured alone. On a machine that has other things to do, the
-CPU time still says something.
+Tasks of a fixed CPU time, so that the pool's own work takes cores away from them; and tasks that do nothing, of which there
+is nothing but the pool's work. The ways take turns. Printed are the medians of the wall time and of the CPU time of all
+processes, and what each way costs over nobody listening, by the fastest rounds and by the medians; last, what one event
+costs the pool's process, measured alone. On a machine that has other things to do, the CPU time still says something.
 
-    python tests/benchmarks/events.py                     # 5 ms tasks
+    python tests/benchmarks/events.py                     # 5 ms tasks, and 100,000 that do nothing
     python tests/benchmarks/events.py --milliseconds 1 --rounds 9
+    python tests/benchmarks/events.py --quick             # small, to see that it works
 """
 
 from __future__ import annotations
@@ -16,10 +17,15 @@ import resource
 import statistics
 import time
 from functools import partial
+from typing import TYPE_CHECKING, Any
 
 import runwide
+from runwide import pool
 from runwide.job import event_log, events
 from runwide.records import TaskEvent
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 TASK_SECONDS = 4.0  # of work a round and worker
 
@@ -32,41 +38,72 @@ def spin(_: int, *, seconds: float) -> int:
     return 0
 
 
+def nothing(_: int) -> None:
+    """Do nothing."""
+
+
+def silent(function: Callable[[int], Any], tasks: int) -> None:
+    """Nobody listens."""
+    pool.map(function, range(tasks), progress=False)
+
+
+def traced(function: Callable[[int], Any], tasks: int) -> None:
+    """The map leaves its trace, as each does."""
+    runwide.map(function, range(tasks), progress=False)
+
+
+def recorded(function: Callable[[int], Any], tasks: int) -> None:
+    """Each task is written down, as in a shard."""
+    with runwide.Recording() as recording:
+        pool.map(function, range(tasks), progress=False, on_event=recording)
+
+
+WAYS = (silent, traced, recorded)
+
+
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--milliseconds", type=float, default=5.0)
     parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--quick", action="store_true")
     arguments = parser.parse_args()
     workers = runwide.cores().count
-    tasks = int(TASK_SECONDS * workers / arguments.milliseconds * 1000)
+    work = TASK_SECONDS / (50 if arguments.quick else 1)
+    long = int(work * workers / arguments.milliseconds * 1000)
+    rounds = 2 if arguments.quick else arguments.rounds
     function = partial(spin, seconds=arguments.milliseconds / 1000)
-    found: dict[str, list[tuple[float, float]]] = {"silent": [], "recorded": []}
-    for number in range(arguments.rounds):
-        for name in sorted(found, reverse=number % 2 == 0):
-            found[name].append(measured(function, tasks, recorded=name == "recorded"))
-    print(f"{tasks} tasks of {arguments.milliseconds:g} ms on {workers} workers, {arguments.rounds} rounds")
-    for name, rounds in found.items():
-        wall, cpu = (statistics.median(values) for values in zip(*rounds, strict=True))
-        print(f"  {name:<9} {wall:7.3f} s wall  {cpu:7.3f} s CPU  (fastest {min(rounds)[0]:.3f} s)")
-    for what, column in (("wall", 0), ("CPU", 1)):
-        silent, recorded = ([one[column] for one in found[name]] for name in ("silent", "recorded"))
-        fastest = 100 * (min(recorded) / min(silent) - 1)
-        median = 100 * (statistics.median(recorded) / statistics.median(silent) - 1)
-        print(f"  events cost {fastest:+.2f} % of {what} (fastest rounds), {median:+.2f} % (medians)")
+    compare(f"{long} tasks of {arguments.milliseconds:g} ms on {workers} workers", function, long, rounds)
+    short = 5_000 if arguments.quick else 100_000
+    compare(f"{short} tasks that do nothing on {workers} workers", nothing, short, rounds)
     each = alone()
     share = 100 * each / (arguments.milliseconds / 1000)
-    print(f"  one event, recorded and written down: {each * 1e6:.1f} µs, {share:.2f} % of a task")
+    print(f"one event, recorded and written down: {each * 1e6:.1f} µs, {share:.2f} % of a task")
 
 
-def measured(function: partial[int], tasks: int, *, recorded: bool) -> tuple[float, float]:
+def compare(title: str, function: Callable[[int], Any], tasks: int, rounds: int) -> None:
+    """Run all ways in turns, and print what they took."""
+    found: dict[str, list[tuple[float, float]]] = {way.__name__: [] for way in WAYS}
+    for number in range(rounds):
+        for turn in range(len(WAYS)):  # each goes first, second and last as often
+            way = WAYS[(turn + number) % len(WAYS)]
+            found[way.__name__].append(measured(way, function, tasks))
+    print(f"{title}, {rounds} rounds")
+    for name, taken in found.items():
+        wall, cpu = (statistics.median(values) for values in zip(*taken, strict=True))
+        print(f"  {name:<9} {wall:7.3f} s wall  {cpu:7.3f} s CPU  (fastest {min(taken)[0]:.3f} s)")
+    for name in ("traced", "recorded"):
+        for what, column in (("wall", 0), ("CPU", 1)):
+            base, mine = ([one[column] for one in found[way]] for way in ("silent", name))
+            fastest = 100 * (min(mine) / min(base) - 1)
+            median = 100 * (statistics.median(mine) / statistics.median(base) - 1)
+            print(f"  {name} costs {fastest:+.2f} % of {what} (fastest rounds), {median:+.2f} % (medians)")
+
+
+def measured(way: Callable[..., None], function: Callable[[int], Any], tasks: int) -> tuple[float, float]:
     """Wall and CPU seconds of one round."""
     before, began = spent(), time.monotonic()
-    if recorded:
-        with runwide.Recording() as recording:
-            runwide.map(function, range(tasks), progress=False, on_event=recording)
-    else:
-        runwide.map(function, range(tasks), progress=False)
+    way(function, tasks)
     return time.monotonic() - began, spent() - before
 
 

@@ -26,7 +26,9 @@ def ran(count, store, *, shards=2):
     for index in range(shards):
         runwide.shard(job, index, workers=2)
     return job, [
-        json.loads(line) for part in sorted(store.glob("*/shards/*/events*.jsonl")) for line in part.open()
+        json.loads(line)
+        for part in sorted(store.glob("*/shards/*/events*.jsonl"))
+        for line in part.read_text().splitlines()
     ]
 
 

@@ -37,3 +37,11 @@ def test_the_fault_table_finds_nothing_left_to_wish_in_runwide():
         "| result that fails to load | 11, which why, on |",
         "| nothing left to wish | 2 of 2 |",
     ]
+
+
+def test_the_events_table_has_each_way_for_long_and_for_short_tasks():
+    lines = run("events.py", "--quick").splitlines()
+    assert sum("costs" in line and "of CPU" in line for line in lines) == 4
+    assert (
+        sum(line.split()[0] in ("silent", "traced", "recorded") and "s wall" in line for line in lines) == 6
+    )
