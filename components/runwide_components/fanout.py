@@ -88,7 +88,7 @@ def fan_out(
             such as ``gs://bucket/day/*.parquet`` (one item a file, its URI), or the result of another fan-out, whose
             results are the items. Or an artifact that is such a table.
         components: How many components, a number or an ``int`` parameter; or ``"auto"``: as many as are worth starting, by
-            the time that a few items take in the scatter step, 20 at most. The function then runs twice for these.
+            the time that a few items take in the scatter step, 20 at most. Their results are kept.
         store: Where the job goes: ``gs://bucket/prefix``, or a ``str`` parameter.
         image: Image of the steps; `base_image` where None.
         parallelism: How many components may run at the same time; None for as many as the engine allows.

@@ -151,9 +151,11 @@ def scatter_command(
         constants=wire.constants(constants_json, typed),
     )
     items = sources.items_from(items_from) if items_from else inputs.items(text=items_json, file=items_file)
-    wanted = sizing.shards_of(shards, partial(pickle.loads, pickled), items)
-    reference = jobs.scatter_pickled(pickled, items, store=store, shards=wanted, name=name)
-    count = min(wanted, len(items))
+    size = sizing.size_of(shards, partial(pickle.loads, pickled), items)
+    reference = jobs.scatter_pickled(pickled, items, store=store, shards=size.shards, name=name)
+    if size.results:
+        jobs.keep(reference, size.results)
+    count = min(size.shards, len(items))
     files.write(job_out, reference)
     files.write(shards_out, json.dumps([str(index) for index in range(count)]))
     click.echo(reference)

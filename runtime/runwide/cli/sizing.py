@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import time
+from contextlib import closing
+from dataclasses import dataclass, field
 from math import ceil
 from typing import TYPE_CHECKING, Any
 
@@ -42,11 +44,24 @@ def components_for(seconds: float, *, items: int, workers: int) -> int:
     return max(1, min(items, _MOST, ceil(seconds * items / workers / _WORTH)))
 
 
-def shards_of(text: str, function: Callable[[], Callable[[Any], Any]], items: Sequence[Any]) -> int:
-    """The number of shards that ``--shards`` means.
+@dataclass(frozen=True, slots=True)
+class Size:
+    """How many shards a job should have, and what is known of its results by now.
 
-    With ``auto`` the function runs here over some items, spread over all of them, for 20 seconds at most. So it runs
-    twice for these: it must not mind.
+    Args:
+        shards: How many.
+        results: Those of the items by which it was measured, by index.
+    """
+
+    shards: int
+    results: dict[int, Any] = field(default_factory=dict)
+
+
+def size_of(text: str, function: Callable[[], Callable[[Any], Any]], items: Sequence[Any]) -> Size:
+    """What ``--shards`` means.
+
+    With ``auto`` the function runs here over some items, spread over all of them, for 20 seconds at most. What it
+    returns for these is kept; an item that failed here, or was under way when the time was up, runs again in its shard.
 
     Args:
         text: A number, or ``auto``.
@@ -60,25 +75,25 @@ def shards_of(text: str, function: Callable[[], Callable[[Any], Any]], items: Se
         return _measured(function(), items)
     if not text.isdigit() or int(text) < 1:
         raise InputError(f"--shards {text} cannot be meant", hint="give a number of 1 or more, or auto")
-    return int(text)
+    return Size(int(text))
 
 
-def _measured(function: Callable[[Any], Any], items: Sequence[Any]) -> int:
+def _measured(function: Callable[[Any], Any], items: Sequence[Any]) -> Size:
     from runwide.host import cores
-    from runwide.pool import imap_unordered
+    from runwide.pool import outcomes
 
     workers = cores().count
     step = max(1, len(items) // _SAMPLE_ITEMS)
-    sample = items[::step][:_SAMPLE_ITEMS]
-    began, done, seconds = time.monotonic(), 0, 0.0
-    results = imap_unordered(function, sample, timeout=_SAMPLE_SECONDS, on_error="return", progress=False)
-    for _ in results:
-        done, seconds = done + 1, time.monotonic() - began
-        if seconds > _SAMPLE_SECONDS:
-            break
-    close = getattr(results, "close", None)
-    if close is not None:
-        close()
+    sample = range(0, len(items), step)[:_SAMPLE_ITEMS]
+    began, done, seconds, results = time.monotonic(), 0, 0.0, {}
+    chosen = [items[index] for index in sample]
+    with closing(outcomes(function, chosen, timeout=_SAMPLE_SECONDS, progress=False)) as arriving:
+        for outcome in arriving:
+            done, seconds = done + 1, time.monotonic() - began
+            if outcome.failure is None:
+                results[sample[outcome.index]] = outcome.value
+            if seconds > _SAMPLE_SECONDS:
+                break
     busy = min(workers, len(sample))
     each = seconds * busy / max(1, done)
     count = components_for(each, items=len(items), workers=workers)
@@ -90,4 +105,4 @@ def _measured(function: Callable[[Any], Any], items: Sequence[Any]) -> int:
         seconds_each=round(each, 4),
         workers=workers,
     )
-    return count
+    return Size(count, results)

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from runwide.job.checkpoint import Checkpoint
     from runwide.job.gather import failures, finish, gather, load
     from runwide.job.housekeeping import Status, clean, clean_older, older, status
+    from runwide.job.known import keep
     from runwide.job.reference import short_reference
     from runwide.job.replay import replay
     from runwide.job.scatter import scatter, scatter_pickled
@@ -32,6 +33,7 @@ _HOME = {
     "failures": "runwide.job.gather",
     "finish": "runwide.job.gather",
     "gather": "runwide.job.gather",
+    "keep": "runwide.job.known",
     "load": "runwide.job.gather",
     "older": "runwide.job.housekeeping",
     "replay": "runwide.job.replay",
@@ -54,6 +56,7 @@ __all__ = [
     "failures",
     "finish",
     "gather",
+    "keep",
     "load",
     "older",
     "replay",

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
+from collections import Counter
 
 import pytest
 
@@ -107,7 +111,7 @@ def test_what_is_not_there_is_told(tmp_path):
 
 
 def test_quick_items_are_worth_one_component_and_slow_ones_more():
-    assert sizing.shards_of("auto", lambda: abs, list(range(1000))) == 1
+    assert sizing.size_of("auto", lambda: abs, list(range(1000))).shards == 1
     assert sizing.components_for(30.0, items=1000, workers=4) == 13
     assert sizing.components_for(3600.0, items=1000, workers=4) == 20
     assert sizing.components_for(0.0, items=1, workers=4) == 1
@@ -121,10 +125,39 @@ def test_a_sample_that_is_too_slow_ends_and_counts(monkeypatch):
 
         time.sleep(30)
 
-    assert sizing.shards_of("auto", lambda: slow, list(range(100_000))) == 20
+    assert sizing.size_of("auto", lambda: slow, list(range(100_000))).shards == 20
 
 
 @pytest.mark.parametrize("text", ["0", "-1", "many", "1.5", ""])
 def test_a_number_of_shards_that_cannot_be_meant_is_refused(text):
     with pytest.raises(InputError, match="cannot be meant"):
-        sizing.shards_of(text, lambda: abs, [1])
+        sizing.size_of(text, lambda: abs, [1])
+
+
+def test_what_was_measured_is_not_computed_again(tmp_path):
+    (tmp_path / "counting.py").write_text(
+        "from pathlib import Path\n"
+        "def work(x):\n"
+        "    with (Path(__file__).parent / 'calls').open('a') as file:\n"
+        "        file.write(f'{x}\\n')\n"
+        "    return 1 // x\n"
+    )
+    words = ["scatter", "--function", "counting:work", "--items-json", json.dumps([1, 0, *range(2, 40)])]
+    done = subprocess.run(
+        [sys.executable, "-m", "runwide.cli", *words, "--store", str(tmp_path / "store"), "--shards", "auto"],
+        cwd=tmp_path, capture_output=True, text=True, check=True, timeout=60,
+        env={**os.environ, "PYTHONPATH": str(tmp_path)},
+    )  # fmt: skip
+    job = done.stdout.strip()
+    measured = (tmp_path / "calls").read_text().split()
+    assert len(measured) == 16
+    subprocess.run(
+        [sys.executable, "-m", "runwide.cli", "shard", job, "0"],
+        cwd=tmp_path, capture_output=True, check=True, timeout=60,
+        env={**os.environ, "PYTHONPATH": str(tmp_path)},
+    )  # fmt: skip
+    calls = Counter((tmp_path / "calls").read_text().split())
+    assert calls == {str(x): 1 for x in range(40)} | ({"0": 2} if "0" in measured else {})
+    results = runwide.gather(job, on_error="return")
+    assert [results[0], *results[2:]] == [1, *(1 // x for x in range(2, 40))]
+    assert results[1].type == "ZeroDivisionError"
