@@ -12,8 +12,8 @@ import pytest
 import requests
 
 import runwide
-from runwide.errors import FrameCorrupt, ObjectExists, StoreError, StoreUnavailable
-from runwide.job import manifest
+from runwide.errors import FrameCorrupt, ObjectExists, StoreError, StoreNotWritable, StoreUnavailable
+from runwide.job import finish, manifest
 from runwide.job.reference import parse
 from runwide.spill.store import open_store
 from runwide.testing.proxy import Fault, Kind, Proxy
@@ -301,6 +301,17 @@ def test_a_truncated_object_is_told_from_a_truncated_answer(store, gcs, gcs_serv
     gcs_server.put(f"{gcs.removeprefix('gs://bucket/')}/object", DATA[:1000])
     with pytest.raises(FrameCorrupt, match="object ends after 1000 bytes"):
         store.read("object", start=500, length=501)
+
+
+def test_who_may_only_read_gathers_the_results_and_gets_no_reference_to_them(gcs, proxy):
+    job = runwide.scatter(abs, [-1, -2], store=gcs, shards=2)
+    shards = run(job)
+    proxy.add(Fault(Kind.STATUS, "POST", status=403, times=1000))
+    assert runwide.gather(job, shards) == [1, 2]
+    with pytest.raises(StoreNotWritable):
+        finish(job, shards)
+    proxy.clear()
+    assert runwide.load(finish(job, shards)) == [1, 2]
 
 
 def test_a_429_slows_the_process_down(store, proxy):

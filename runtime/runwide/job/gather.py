@@ -11,6 +11,7 @@ from runwide.errors import (
     ObjectNotFound,
     RemoteTraceback,
     ResultNotLoadable,
+    StoreNotWritable,
 )
 from runwide.job import environment, manifest, plan
 from runwide.job.chunks import read_chunk
@@ -57,7 +58,11 @@ def gather(job: str, shards: Sequence[str] | None = None, *, on_error: str = "ra
         >>> gather(job, [runwide.shard(job, 0, workers=1)])
         [1, 2]
     """
-    about, found, _ = _finished(job, shards)
+    about, found = _ended(job, shards)
+    try:
+        _written(about, found)
+    except StoreNotWritable as error:  # who may only read gets the results, and no reference to them
+        log.info("result.not_written", job=about.id, cause=error.message)
     return _loaded(about, found, on_error)
 
 
@@ -72,7 +77,7 @@ def finish(job: str, shards: Sequence[str] | None = None) -> str:
         JobIncomplete: Shards are missing.
         DigestMismatch: A shard's manifest was changed.
     """
-    return _finished(job, shards)[2]
+    return _written(*_ended(job, shards))
 
 
 def load(result: str, *, on_error: str = "raise") -> Results[Any]:
@@ -98,14 +103,15 @@ def failures(result: str) -> tuple[int, list[Failure]]:
     return job.count, [failure for shard, _ in shards for failure in shard.failures]
 
 
-def _finished(job: str, shards: Sequence[str] | None) -> tuple[Job, list[tuple[Shard, str]], str]:
+def _ended(job: str, shards: Sequence[str] | None) -> tuple[Job, list[tuple[Shard, str]]]:
     about = manifest.read_job(job)
     found = _shards(about, _digests(about, shards))
-    failed = sum(len(one.failures) for one, _ in found)
-    data = manifest.result_bytes(manifest.Result(about.digest, tuple(digest for _, digest in found), failed))
-    name = _written(about, data)
-    log.info("job.gathered", job=about.id, items=about.count, failed=failed)
-    return about, found, str(Reference(f"{about.uri}/{name}", sha256(data)))
+    log.info("job.gathered", job=about.id, items=about.count, failed=_failed(found))
+    return about, found
+
+
+def _failed(shards: Sequence[tuple[Shard, str]]) -> int:
+    return sum(len(one.failures) for one, _ in shards)
 
 
 def _read(result: str) -> tuple[Job, Result]:
@@ -159,16 +165,18 @@ def _complain(job: Job, missing: list[int], what: str) -> None:
         )
 
 
-def _written(job: Job, data: bytes) -> str:
-    """Name of the result's manifest: one that differs, after a shard was repaired, gets a name of its own."""
+def _written(job: Job, shards: Sequence[tuple[Shard, str]]) -> str:
+    """Reference of the result's manifest: one that differs, after a shard was repaired, gets a name of its own."""
+    digests = tuple(digest for _, digest in shards)
+    data = manifest.result_bytes(manifest.Result(job.digest, digests, _failed(shards)))
+    name = manifest.RESULT
     with open_store(job.uri) as store:
         try:
-            store.create(manifest.RESULT, data)
+            store.create(name, data)
         except ObjectExists:
             name = f"result-{sha256(data)[:12]}.json"
             store.create(name, data)
-            return name
-    return manifest.RESULT
+    return str(Reference(f"{job.uri}/{name}", sha256(data)))
 
 
 def _outcomes(store: Store, job: Job, shards: Sequence[Shard]) -> Iterator[Outcome]:
