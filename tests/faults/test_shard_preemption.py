@@ -30,7 +30,19 @@ def job_of(tmp_path: Path) -> str:
 
 
 def start(job: str) -> subprocess.Popen:
-    command = [sys.executable, "-m", "runwide.cli", "shard", job, "0", "--workers", "2"]
+    # A shell has background jobs ignore SIGINT, and their children with them.
+    command = [
+        "env",
+        "--default-signal=INT",
+        sys.executable,
+        "-m",
+        "runwide.cli",
+        "shard",
+        job,
+        "0",
+        "--workers",
+        "2",
+    ]
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
