@@ -37,6 +37,9 @@ class Sink(Protocol):
     def claim(self, index: int) -> bool:
         """Whether an item is still wanted, asked when it is about to be sent."""
 
+    def may_drop(self) -> bool:
+        """Whether results that were delivered may be dropped before more are: their room would be free."""
+
 
 @dataclass(slots=True)
 class Tasks:
@@ -47,6 +50,7 @@ class Tasks:
     charges: Charges = NO_CHARGES
     alone: bool = False  # to be run while no other worker is busy
     fine: bool = False  # to be run task by task: one of them killed a worker
+    full_since: float | None = None  # when there was no room for it and nothing that could make some
 
     def part(self, start: int, stop: int | None = None) -> Tasks:
         """A slice, by position."""

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING, Any
 
 from runwide.errors import ItemNotPicklable, ScratchFull
 from runwide.pool import policy, transfer, worker
+from runwide.pool.room import LOOK_SECONDS, is_hopeless, may_drop
 from runwide.pool.slot import Chunk
 from runwide.records import Failure, FailureKind
 
@@ -37,14 +39,22 @@ class Dispatcher:
         self._scratch = scratch
         self._workers = workers
         self._max_tasks = max_tasks
+        self._closing = False
+        self._next_try = 0.0  # of an item for which there was no room
         self.wanted = workers
+        self.waits_for_room = False
 
     def narrow(self) -> None:
         """Use one worker less from now on: together they need more memory than there is."""
         self.wanted = max(1, self.wanted - 1)
 
-    def dispatch(self) -> None:
-        """Start workers and send chunks, as far as there is work and room."""
+    def dispatch(self, *, closing: bool) -> None:
+        """Start workers and send chunks, as far as there is work and room.
+
+        Args:
+            closing: Whether the pool ends when all is done.
+        """
+        self._closing, self.waits_for_room = closing, False
         if not self._calls:
             return
         while (alone := self._alone()) is not None:
@@ -64,6 +74,9 @@ class Dispatcher:
     def _dispatch_alone(self, call: Call, task: Tasks) -> None:
         if self._crew.busy:
             return
+        if task.full_since is not None and time.monotonic() < self._next_try:
+            self.waits_for_room = True
+            return
         if not self._crew.slots:
             self._crew.open()
         slot = self._crew.idle()
@@ -81,7 +94,7 @@ class Dispatcher:
             self._crew.retire(spare)
 
     def _takes_work(self, slot: Slot) -> bool:
-        if not slot.ready or slot.leaving or slot.line_lost_at is not None:
+        if not slot.ready or slot.leaving or slot.waits_for_room or slot.line_lost_at is not None:
             return False
         if not slot.chunks:
             return True
@@ -145,19 +158,29 @@ class Dispatcher:
         slot.channel.send((worker.RUN, order, path, entries))
 
     def _on_full(self, call: Call, tasks: Tasks, error: ScratchFull) -> None:
-        """Try again one by one, and while nothing else takes up room; what does not fit even then fails."""
+        """Try again one by one, and while nothing else takes up room; what waits in vain even then fails."""
         busy = self._crew.busy
         if busy or len(tasks.items) > 1:
             for position in reversed(range(len(tasks.items))):
                 task = tasks.part(position, position + 1)
                 task.alone = busy
                 call.again.appendleft(task)
+        elif self._may_wait(call, tasks):
+            tasks.alone = self.waits_for_room = True
+            self._next_try = time.monotonic() + LOOK_SECONDS
+            call.again.appendleft(tasks)
         else:
             raised = ScratchFull(error.message, item=tasks.first, uri=error.uri, hint=error.hint)
             failure = Failure(
                 tasks.first, FailureKind.PICKLING, "ScratchFull", raised.message, exception=raised
             )
             call.sink.failure(failure)
+
+    def _may_wait(self, call: Call, task: Tasks) -> bool:
+        now, drop = time.monotonic(), may_drop(call, closing=self._closing)
+        if drop or task.full_since is None:
+            task.full_since = now
+        return not is_hopeless(task.full_since, now, others_run=False, may_drop=drop)
 
     def _entries(self, call: Call, tasks: Tasks) -> tuple[list[Any], Tasks]:
         """Pickle items up to the first that cannot be, or is not wanted any more; the rest goes back."""

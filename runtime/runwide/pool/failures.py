@@ -15,6 +15,7 @@ from runwide.errors import (
     RemoteTraceback,
     ResultNotLoadable,
     ResultNotPicklable,
+    ScratchFull,
     TaskTimeout,
 )
 from runwide.pool.policy import Cause, Charges
@@ -174,6 +175,8 @@ def _portable(pickled: bytes | None, name: str, message: str, index: int) -> Bas
             raised = pickle.loads(pickled)
         except Exception:
             raised = None
+        if isinstance(raised, ScratchFull) and raised.item is None:
+            raised.item = index
         if isinstance(raised, BaseException):
             return raised
     return ExceptionNotPortable(

@@ -234,6 +234,7 @@ def _limited(
                         failures=failures,
                         hint="mend the function, or raise max_failures=",
                     )
+            del outcome  # while it waits for the next, it keeps nobody's memory
 
 
 def _collect(arriving: Outcomes) -> list[Outcome]:

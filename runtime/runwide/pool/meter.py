@@ -38,7 +38,7 @@ class Meter:
         >>> meter.begin(abs)(-3)
         3
         >>> meter.add(3, 1.0, 2.0)
-        >>> [list(column) for column in meter.report()[0]][:3]
+        >>> [list(column) for column in meter.report(3)[0]][:3]
         [[3], [1.0], [2.0]]
     """
 
@@ -102,9 +102,18 @@ class Meter:
         each = (ended - started) / tasks
         return [started + each * turn for turn in range(1, tasks + 1)]
 
-    def report(self) -> Report:
-        """What was measured since the last report."""
+    def report(self, tasks: int) -> Report:
+        """What was measured of the first so many tasks that have not been reported.
+
+        Example:
+            >>> meter = Meter(each=False)
+            >>> meter.add(4, 1.0, 5.0)
+            >>> [list(column) for column in meter.report(1)[0]][:3], [list(column) for column in meter.report(3)[0]][:3]
+            ([[1], [1.0], [2.0]], [[3], [2.0], [5.0]])
+        """
         rows, self._rows = self._rows, _no_rows()
+        if sum(rows[0]) > tasks:
+            rows, self._rows = _divided(rows, tasks)
         return rows, *self._state()
 
     def _state(self) -> tuple[int, int]:
@@ -116,6 +125,26 @@ class Meter:
         except (OSError, ValueError, IndexError):
             return 0, -1
         return int(peak[1]) * 1024 if peak else 0, int(cpu)
+
+
+def _divided(rows: Rows, tasks: int) -> tuple[Rows, Rows]:
+    """The rows of the first tasks, and the others; a row is divided by the number of its tasks where need be."""
+    parts, left = (_no_rows(), _no_rows()), tasks
+    for count, start, end, cpu in zip(*rows, strict=True):
+        here = min(count, left)
+        left -= here
+        middle = start + (end - start) * here / count
+        for part, number, began, ended in (
+            (parts[0], here, start, middle),
+            (parts[1], count - here, middle, end),
+        ):
+            if number:
+                counts, starts, ends, spent = part
+                counts.append(number)
+                starts.append(began)
+                ends.append(ended)
+                spent.append(cpu * number / count)
+    return parts
 
 
 def _no_rows() -> Rows:

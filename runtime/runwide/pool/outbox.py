@@ -7,6 +7,7 @@ import time
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
+from runwide.errors import ScratchFull
 from runwide.pool import transfer
 from runwide.pool.failed import failed
 from runwide.records import FailureKind
@@ -14,13 +15,17 @@ from runwide.records import FailureKind
 if TYPE_CHECKING:
     from runwide.pool.channel import WorkerChannel
     from runwide.pool.meter import Meter
+    from runwide.pool.status import StatusWords
 
-RESULTS = "results"
+RESULTS, WAITING = "results", "waiting"
 
 _STREAM_SECONDS = 0.05
 """Finished results leave a running chunk at this interval, so that the death of a later task loses little."""
 
 _STREAM_BYTES = 1 << 20
+
+_SHORTEST, _LONGEST = 0.01, 0.1
+"""Seconds between two looks whether there is room."""
 
 
 class Outbox:
@@ -29,15 +34,18 @@ class Outbox:
     Args:
         channel: Where they go.
         scratch: Where large ones go.
+        status: Where the pool says that there will be no room.
     """
 
-    def __init__(self, channel: WorkerChannel, scratch: transfer.Scratch) -> None:
+    def __init__(self, channel: WorkerChannel, scratch: transfer.Scratch, status: StatusWords) -> None:
         self._channel = channel
         self._scratch = scratch
+        self._status = status
         self._lock = threading.Lock()
         self._filled = threading.Event()
         self._entries: list[Any] = []
         self.meter: Meter | None = None  # set where somebody listens to events
+        self.mapped = False  # whether items of the chunk lie in scratch
         self._bytes = 0
         self._since = 0.0
         threading.Thread(target=self._stream, name="runwide-stream", daemon=True).start()
@@ -46,7 +54,7 @@ class Outbox:
         """Keep results of tasks that ran one after another, for sending.
 
         Args:
-            entries: At least one.
+            entries: At least one; they are taken out of the list.
             started: When the first of them started, on the monotonic clock, in seconds.
             ended: When the last of them ended, just now.
         """
@@ -54,9 +62,11 @@ class Outbox:
         with self._lock:
             first = not self._entries
             self._entries += entries
+            number = len(entries)
+            entries.clear()  # a result that has been sent must not keep its memory
             self._bytes += size
             if self.meter is not None:
-                self.meter.add(len(entries), started, ended)
+                self.meter.add(number, started, ended)
         if size and self._bytes > _STREAM_BYTES:
             self.flush()
         elif first:
@@ -73,18 +83,39 @@ class Outbox:
                 self._entries, self._bytes = [], 0
 
     def _send(self, entries: list[Any]) -> None:
-        path, sealed = self._seal(entries)
-        report = None if self.meter is None else self.meter.report()
+        whole = self._attempt(entries)
+        if not isinstance(whole, OSError):
+            self._post(*whole)
+            return
+        while entries:  # one by one: each may make room for the next
+            self._post(*self._first_sealed(entries))
+
+    def _post(self, path: str | None, sealed: list[Any]) -> None:
+        report = None if self.meter is None else self.meter.report(len(sealed))
         self._channel.send((RESULTS, path, sealed, report))
 
-    def _seal(self, entries: list[Any]) -> tuple[str | None, list[Any]]:
-        """Make a message of entries; where there is no room for all, the largest become failures, one by one."""
-        while True:
-            try:
-                return transfer.seal(entries, self._scratch)
-            except OSError as error:
-                sizes = [transfer.entry_size(entry) for entry in entries]
-                entries[sizes.index(max(sizes))] = failed(FailureKind.PICKLING, error)
+    def _attempt(self, entries: list[Any]) -> tuple[str | None, list[Any]] | OSError:
+        try:
+            return transfer.seal(entries, self._scratch)
+        except OSError as error:
+            return error.with_traceback(None)  # its frames would keep the buffers
+
+    def _first_sealed(self, entries: list[Any]) -> tuple[str | None, list[Any]]:
+        """Take out one result and seal it when there is room; a failure in its place when there will be none."""
+        entry = entries.pop(0)
+        found = self._attempt([entry])
+        if isinstance(found, ScratchFull):
+            if self.mapped:  # it may be a part of its item, whose room it waits for
+                entry = transfer.detached(entry)
+            self._status.hope()
+            self._channel.send((WAITING,))
+        pause = _SHORTEST
+        while isinstance(found, ScratchFull) and not self._status.hopeless:
+            time.sleep(pause)
+            pause = min(2 * pause, _LONGEST)
+            if self._scratch.has_room(transfer.entry_size(entry)):
+                found = self._attempt([entry])
+        return (None, [failed(FailureKind.PICKLING, found)]) if isinstance(found, OSError) else found
 
     def _stream(self) -> None:
         while True:

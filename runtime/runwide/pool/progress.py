@@ -55,6 +55,7 @@ def _with_bar(arriving: Generator[Outcome, None, None], total: int | None) -> Ge
             elif time.monotonic() - began > QUIET_SECONDS:
                 bar = _bar(total, done)
             yield outcome
+            del outcome  # while it waits for the next, it keeps nobody's memory
     finally:
         arriving.close()
         if bar is not None:
@@ -68,13 +69,15 @@ def _bar(total: int | None, done: int) -> Any:
 
 
 def _with_log(arriving: Generator[Outcome, None, None], total: int | None) -> Generator[Outcome, None, None]:
-    failed = 0
+    done = failed = 0
     began = said = time.monotonic()
     with closing(arriving):
-        for done, outcome in enumerate(arriving, 1):
+        for outcome in arriving:  # enumerate() would keep the last one
+            done += 1
             failed += outcome.failure is not None
             now = time.monotonic()
             if now - said > LOG_SECONDS:
                 said = now
                 _log.info("map.progressed", done=done, total=total, failed=failed, seconds=round(now - began))
             yield outcome
+            del outcome  # likewise

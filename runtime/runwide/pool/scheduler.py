@@ -22,6 +22,7 @@ from runwide.pool.memory_watch import MemoryWatch
 from runwide.pool.output import Output
 from runwide.pool.policy import Cause
 from runwide.pool.reporting import Reporter, timed_by
+from runwide.pool.room import LOOK_SECONDS, RoomWatch, any_waits
 from runwide.pool.slot import SlotOptions, split
 
 if TYPE_CHECKING:
@@ -84,6 +85,7 @@ class Scheduler:
         self._crew = Crew(options, self._timing, self._selector)
         self._dispatcher = Dispatcher(self._crew, self._calls, scratch, len(envs), max_tasks)
         self._memory = MemoryWatch(self._timing.memory_seconds, max_memory)
+        self._room = RoomWatch()
         self._bell = Bell(self._selector)
         self._lock = threading.Lock()
         self.thread = threading.Thread(target=self._main, name="runwide-pool", daemon=True)
@@ -163,7 +165,7 @@ class Scheduler:
 
     def _turn(self) -> None:
         if self._drained_at is None:
-            self._dispatcher.dispatch()
+            self._dispatcher.dispatch(closing=self._closing)
         else:
             self._finish_draining(self._drained_at)
         for key, mask in self._selector.select(0 if self._look_again() else self._patience()):
@@ -177,11 +179,14 @@ class Scheduler:
             else:
                 self._on_death(slot)
         self._stop_overdue()
+        self._room.look(self._crew, closing=self._closing)
 
     def _patience(self) -> float | None:
         waits = [self._crew.patience()]
         if self._crew.busy:
             waits.append(self._memory.seconds)
+        if self._dispatcher.waits_for_room or any_waits(self._crew):
+            waits.append(LOOK_SECONDS)
         if self._drained_at is not None and self._calls:
             waits.append(max(0.0, self._drained_at - time.monotonic()))
         return min((wait for wait in waits if wait is not None), default=None)
@@ -236,6 +241,7 @@ class Scheduler:
         self._fail_all(error)
 
     def _on_results(self, slot: Slot, path: str | None, entries: list[Any], report: Report | None) -> None:
+        slot.waits_for_room = False
         chunk = slot.chunks[0]
         first = chunk.ended
         chunk.ended += len(entries)
@@ -259,6 +265,9 @@ class Scheduler:
         ):
             self._crew.retire(slot)
 
+    def _on_waiting(self, slot: Slot) -> None:
+        slot.waits_for_room = True
+
     def _on_stopped(self, slot: Slot) -> None:
         """The worker was asked to start no further task: what it has not begun is where it was."""
         chunk = slot.chunks.popleft()
@@ -277,6 +286,7 @@ class Scheduler:
         worker.READY: _on_ready,
         worker.UNFIT: _on_unfit,
         outbox.RESULTS: _on_results,
+        outbox.WAITING: _on_waiting,
         worker.DONE: _on_done,
         worker.STOPPED: _on_stopped,
         worker.BROKEN: _on_broken,

@@ -60,6 +60,10 @@ class Everything:
         """Whether an item is still wanted."""
         return True
 
+    def may_drop(self) -> bool:
+        """Results are kept to the end."""
+        return False
+
     def wait(self) -> None:
         """Wait for the end; raises what broke the call."""
         self._ended.wait()
@@ -76,6 +80,7 @@ class Stream:
         self._arrived: deque[Outcome] = deque()
         self._change = threading.Condition()
         self._over = False
+        self._wanting = False
         self._error: BaseException | None = None
 
     def values(self, first: int, values: list[Any]) -> None:
@@ -101,6 +106,10 @@ class Stream:
         """Whether an item is still wanted."""
         return True
 
+    def may_drop(self) -> bool:
+        """Not while the consumer waits for more: it has dropped what it does not keep."""
+        return not self._wanting
+
     def fetch(self, seconds: float | None = None) -> list[Outcome]:
         """Wait for outcomes and return those that are there; none when all have been fetched.
 
@@ -108,8 +117,12 @@ class Stream:
             TimeoutError: Nothing came for so many seconds.
         """
         with self._change:
-            if not self._change.wait_for(lambda: self._arrived or self._over, seconds):
-                raise NotInTime(f"no result for {seconds} s")
+            self._wanting = True
+            try:
+                if not self._change.wait_for(lambda: self._arrived or self._over, seconds):
+                    raise NotInTime(f"no result for {seconds} s")
+            finally:
+                self._wanting = False
             batch = list(self._arrived)
             self._arrived.clear()
         if not batch and self._error is not None:
@@ -164,6 +177,10 @@ class Futures:
                 continue
             if future.running() or future.set_running_or_notify_cancel():
                 future.set_exception(error)
+
+    def may_drop(self) -> bool:
+        """Whoever has the futures may keep them."""
+        return False
 
     def claim(self, index: int) -> bool:
         """Whether an item is still wanted: its future is not cancelled, and is running from now."""

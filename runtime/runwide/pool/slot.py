@@ -125,6 +125,7 @@ class Slot:
         self.too_large = False  # stopped before the kernel stops everybody
         self.stopped = False  # its call was cancelled
         self.worn = False  # to be replaced once it is free
+        self.waits_for_room = False  # with a result
         self.gone = False
         self.task_started = 0.0  # of the task that it died of, on the monotonic clock
         self.tasks_run = 0

@@ -1,7 +1,7 @@
 """A few words of shared memory in which a worker says, at no cost, what it is doing.
 
 When a worker dies nobody can ask it which task it ran; these words still stand. They are written by the worker
-alone and read by the pool alone, but for one in which the pool asks it to stop; each is one aligned 8-byte store.
+alone and read by the pool alone, but for two in which the pool asks it to stop; each is one aligned 8-byte store.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-_CHUNK, _POSITION, _STARTED, _COUNT, _STOP = range(5)
+_CHUNK, _POSITION, _STARTED, _COUNT, _STOP, _FULL = range(6)
 _BYTES = 64  # one cache line
 
 _GO_NS = 50_000_000
@@ -80,6 +80,19 @@ class StatusWords:
     def stopping(self) -> bool:
         """Whether the worker is to start no further task."""
         return bool(self.words[_STOP])
+
+    def hope(self) -> None:
+        """The worker begins to wait for room for a result."""
+        self.words[_FULL] = 0
+
+    def give_up(self) -> None:
+        """The pool tells the worker that there will be no room."""
+        self.words[_FULL] = 1
+
+    @property
+    def hopeless(self) -> bool:
+        """Whether there will be no room for the result that waits."""
+        return bool(self.words[_FULL])
 
     def cut(self) -> None:
         """End what runs in one go after the task that runs now, if it takes long or is to stop; any thread may."""

@@ -192,6 +192,13 @@ class Scratch:
             hint="set RUNWIDE_SCRATCH to a larger disk, or pass references instead of data",
         )
 
+    def has_room(self, size: int) -> bool:
+        """Whether so many bytes might be written now."""
+        return any(
+            _free(directory) >= size + (_SHM_SPARE if directory.startswith(str(_SHM)) else 0)
+            for directory in self.directories
+        )
+
     def forget(self, tag: str) -> None:
         """Remove what a dead worker left, and what it had not fetched."""
         for directory in self.directories:
@@ -213,7 +220,7 @@ def seal(entries: list[Entry], scratch: Scratch) -> tuple[str | None, list[Entry
     if only_values(entries):
         return None, entries
     if payload_size(entries) <= INLINE_BYTES:
-        return None, [_inline(entry) for entry in entries]
+        return None, [detached(entry) for entry in entries]
     parts: list[bytes | memoryview] = []
     for entry in entries:
         if type(entry) is tuple and entry[0] == FRAME:
@@ -228,7 +235,8 @@ def seal(entries: list[Entry], scratch: Scratch) -> tuple[str | None, list[Entry
     ]
 
 
-def _inline(entry: Entry) -> Entry:
+def detached(entry: Entry) -> Entry:
+    """The same entry with buffers of its own, so that what they were part of may go."""
     if type(entry) is tuple and entry[0] == FRAME and entry[2]:
         return (FRAME, entry[1], [bytearray(buffer) for buffer in entry[2]])
     return entry

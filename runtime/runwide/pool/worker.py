@@ -91,7 +91,7 @@ class Worker:
     def __init__(self, channel: WorkerChannel, status: StatusWords, scratch: transfer.Scratch) -> None:
         self._channel = channel
         self._status = status
-        self._outbox = Outbox(channel, scratch)
+        self._outbox = Outbox(channel, scratch, status)
         self._functions: dict[int, tuple[str | None, Any]] = {}
         self._loaded: dict[int, Callable[[Any], Any]] = {}
 
@@ -137,6 +137,7 @@ class Worker:
         except BaseException as error:
             self._channel.send((BROKEN, failed(FailureKind.PICKLING, error, "function")))
             return
+        outbox.mapped = mapping is not None
         if outbox.meter is not None:
             function = outbox.meter.begin(function)
         began = time.monotonic()
@@ -149,13 +150,14 @@ class Worker:
             ended = time.monotonic()
             if _forked:  # a task forked, and its child came back here: it is no worker
                 os._exit(0)
+            status.leave()  # a death from here on is not theirs
+            position += len(results)
+            if position == len(entries):
+                mapping = None  # its room is free before the last results look for some
             if results:
                 outbox.extend(results, started, ended)
-            position += len(results)
             step = 1 if order.fine else next_step(step, ended - started)
-        status.leave()
         outbox.flush()
-        mapping = None  # its room on the scratch disk is free when the pool hears that the chunk is done
         self._channel.send((DONE, time.monotonic() - began) if position == len(entries) else (STOPPED,))
 
     def _function(self, call: int) -> Callable[[Any], Any]:

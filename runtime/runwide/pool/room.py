@@ -1,0 +1,72 @@
+"""How long payloads that find no room in scratch wait for some."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from runwide.pool.call import Call
+    from runwide.pool.slot import Slot
+
+PATIENCE = 1.0
+"""Seconds without anything that could make room after which a payload is given up."""
+
+LOOK_SECONDS = 0.1
+"""Interval at which the pool looks, while something waits."""
+
+
+def is_hopeless(since: float | None, now: float, *, others_run: bool, may_drop: bool) -> bool:
+    """Whether a payload waits in vain.
+
+    Args:
+        since: When nothing could make room any more; None if that was not so before.
+        now: The time, in seconds, as ``since``.
+        others_run: Whether tasks run, which give the room of their items free.
+        may_drop: Whether the consumer may yet drop results that it has.
+
+    Example:
+        >>> is_hopeless(5.0, 7.0, others_run=False, may_drop=False), is_hopeless(5.0, 7.0, others_run=True, may_drop=False)
+        (True, False)
+    """
+    return since is not None and not others_run and not may_drop and now - since >= PATIENCE
+
+
+def may_drop(call: Call, *, closing: bool) -> bool:
+    """Whether the consumer of a call may yet drop results, and so make room for others.
+
+    Args:
+        call: The call.
+        closing: Whether the pool ends without its consumers, one of which may be waiting for just that.
+    """
+    return call.sink.may_drop() and not closing
+
+
+class RoomWatch:
+    """Has a result that waits in its worker given up, one at a time, when nothing is left that could make room."""
+
+    def __init__(self) -> None:
+        self._since: float | None = None
+
+    def look(self, slots: Iterable[Slot], *, closing: bool) -> None:
+        """Give one up if it is time."""
+        busy = [slot for slot in slots if slot.chunks]
+        waiting = [slot for slot in busy if slot.waits_for_room]
+        others_run = len(waiting) < len(busy)
+        drop = any(may_drop(slot.chunks[0].call, closing=closing) for slot in waiting)
+        now = time.monotonic()
+        if not waiting or others_run or drop:
+            self._since = None
+        elif self._since is None:
+            self._since = now
+        if waiting and is_hopeless(self._since, now, others_run=others_run, may_drop=drop):
+            waiting[0].waits_for_room = False
+            waiting[0].status.give_up()
+            self._since = None
+
+
+def any_waits(slots: Iterable[Slot]) -> bool:
+    """Whether a result waits for room."""
+    return any(slot.waits_for_room for slot in slots)
