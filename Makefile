@@ -1,7 +1,9 @@
 # Every target does all of its own set-up, and may be called again.
-# `make` lists them; the variables are PYTHON (default python3) and RUNWIDE_REQUIRE_DOCKER (1: no engine is a failure).
+# `make` lists them; the variables are PYTHON (default python3), PYTHONS (of `make image-test`) and RUNWIDE_REQUIRE_DOCKER (1: no engine is a failure).
 
 PYTHON ?= python3
+unexport PYTHON   # docker/build has a variable of that name: the version in the image
+PYTHONS ?= 3.11
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
@@ -41,8 +43,8 @@ lock: .venv-lock/bin/uv ## bring the locks in line with pyproject.toml (UPGRADE=
 image: ## build the image runwide:dev
 	@docker/build
 
-image-test: $(READY) image ## build the image and test it
-	@RUNWIDE_REQUIRE_DOCKER=1 $(BIN)/python -m pytest tests/docker
+image-test: $(READY) ## build the image and test it (PYTHONS="3.10 3.13": on these versions of Python)
+	@docker/image-test $(PYTHONS)
 
 cloudbuild-local: $(READY) ## the steps of cloudbuild.yaml, here, with a registry of its own; then a pipeline in what was pushed
 	@docker/ensure-engine

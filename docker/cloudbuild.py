@@ -354,13 +354,7 @@ class Machine:
             raise BuildError(f"step {step.id} failed with {ran.returncode}")
 
     def push(self, image: str) -> str:
-        """Push an image, and return what a registry knows it by: its name with a digest.
-
-        Raises:
-            BuildError: No step has made it, or the registry refuses it.
-        """
-        if not self.output("image", "inspect", image):
-            raise BuildError(f"no step has made {image}")
+        """Push an image, and return what a registry knows it by: its name with a digest."""
         subprocess.run([self.docker, "push", "--quiet", image], check=True, stdout=subprocess.DEVNULL)
         repository = image.rpartition(":")[0]
         known = json.loads(self.output("image", "inspect", "--format", "{{json .RepoDigests}}", image))
@@ -419,7 +413,7 @@ def carry_out(machine: Machine, build: Plan) -> dict[str, str]:
     """Run the steps, push the images, and return the name with digest of each.
 
     Raises:
-        BuildError: A step failed; nothing is pushed then.
+        BuildError: A step failed, or no step has made one of the images; nothing is pushed then.
     """
     deadline = time.monotonic() + build.seconds
     machine.upload()
@@ -428,6 +422,9 @@ def carry_out(machine: Machine, build: Plan) -> dict[str, str]:
         begin = time.monotonic()
         machine.run(step, deadline - begin)
         say(f"step {step.id} done in {time.monotonic() - begin:.0f} s")
+    for image in build.images:
+        if not machine.output("image", "inspect", image):
+            raise BuildError(f"no step has made {image}")
     return {image: machine.push(image) for image in build.images}
 
 

@@ -85,10 +85,11 @@ def test_a_step_that_fails_ends_the_build_and_nothing_is_pushed(carry_out, engin
     assert left_behind(engine) == []
 
 
-def test_an_image_that_no_step_has_made_is_a_failure(carry_out):
+def test_an_image_that_no_step_has_made_is_a_failure_and_nothing_is_pushed(carry_out):
     ran = carry_out({**SMALL, "images": ["${_URI}:1", "${_URI}:2"]})
     assert ran.returncode == 1
     assert "no step has made 127.0.0.1:" in ran.stderr
+    assert "pushed" not in ran.stderr
 
 
 @pytest.mark.slow
