@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from runwide.errors import BadReference
 from runwide.job import manifest
-from runwide.job.flow import Behind
+from runwide.job.flow import Behind, ahead
 from runwide.job.reference import parse
 from runwide.spill.store import open_store
 
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 _JOB_ID = re.compile(r"[0-9a-f]-\d{8}t\d{6}-[0-9a-f]{16}")
 _CHUNK = re.compile(r"shards/(\d+)/chunks/\d{6}\.pack")
 _DELETERS = 16
+_READERS = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,10 +94,11 @@ def status(job: str) -> Status:
     with open_store(about.uri) as store:
         sizes = {info.name: info.size for info in store.list()}
         chunks = Counter(int(found[1]) for name in sizes if (found := _CHUNK.fullmatch(name)))
-        shards = tuple(
-            _shard(store, about, index, chunks[index], finished=manifest.shard_name(index) in sizes)
-            for index in range(about.shards)
-        )
+
+        def read(index: int) -> ShardStatus:
+            return _shard(store, about, index, chunks[index], finished=manifest.shard_name(index) in sizes)
+
+        shards = tuple(ahead(read, range(about.shards), threads=_READERS))
     gathered = manifest.RESULT in sizes
     size = sum(sizes.values())
     return Status(
@@ -140,6 +142,7 @@ def clean(job: str) -> int:
                 if name != marker:
                     behind.submit(store.delete, name)
         store.delete(marker)  # last, so that a job that is half deleted can still be seen to be one
+        store.sweep(job_id)
     return len(names)
 
 
@@ -168,8 +171,14 @@ def older(store: str, *, seconds: float, now: float | None = None) -> list[str]:
     limit = (time.time() if now is None else now) - seconds
     with open_store(store) as root:
         names = {info.name.partition("/")[0] for info in root.list()}
-        jobs = sorted(name for name in names if _JOB_ID.fullmatch(name) and made_at(name) < limit)
-        return [root.child_uri(name) for name in jobs]
+        return [root.child_uri(name) for name in sorted(names) if _is_older(name, limit)]
+
+
+def _is_older(name: str, limit: float) -> bool:
+    try:
+        return bool(_JOB_ID.fullmatch(name)) and made_at(name) < limit
+    except ValueError:  # digits that are no date
+        return False
 
 
 def made_at(job_id: str) -> float:

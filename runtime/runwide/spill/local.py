@@ -83,6 +83,15 @@ class LocalStore(Store):
             with contextlib.suppress(OSError):
                 folder.rmdir()
 
+    def sweep(self, folder: str) -> None:  # noqa: D102 - see Store
+        root = self._path(folder)
+        with self._writing(folder):
+            for path in root.rglob(f"{PARTIAL}*"):
+                path.unlink(missing_ok=True)
+            for directory, _, _ in os.walk(root, topdown=False):
+                with contextlib.suppress(OSError):  # what is not empty stays
+                    Path(directory).rmdir()
+
     def _path(self, name: str) -> Path:
         return self._root / checked(name, self.uri)
 

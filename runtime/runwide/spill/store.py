@@ -99,6 +99,9 @@ class Store(ABC):
     def delete(self, name: str) -> None:
         """Delete an object; that it is not there is fine."""
 
+    def sweep(self, folder: str) -> None:  # noqa: B027 - most stores have objects whole or not at all
+        """Remove what writers that were killed have left below a folder; nobody may be writing there."""
+
     def sub(self, prefix: str) -> Store:
         """The same store, seen from below ``prefix``."""
         return open_store(self.child_uri(prefix))

@@ -50,6 +50,9 @@ class HookedStore(Store):
         self._before("delete", name)
         self._inner.delete(name)
 
+    def sweep(self, folder: str) -> None:  # noqa: D102 - see Store
+        self._inner.sweep(folder)
+
     def _before(self, method: str, name: str) -> None:
         full = f"{self._inner.uri}/{name}"
         self._counts[method, full] += 1

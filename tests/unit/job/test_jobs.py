@@ -29,7 +29,7 @@ from runwide.errors import (
     StoreUnavailable,
     TasksFailed,
 )
-from runwide.job import chunks, clean, finish, load, manifest, scatter_pickled, short_reference, status
+from runwide.job import chunks, finish, load, manifest, scatter_pickled, short_reference
 from runwide.job.reference import parse
 from runwide.records import FailureKind
 from runwide.spill import canonical
@@ -351,36 +351,6 @@ def test_the_manifest_of_another_kind_is_refused(memory):
         runwide.shard(shard, 0)
 
 
-def test_status_says_how_far_a_job_is(anywhere):
-    job = runwide.scatter(lambda x: 1 // x, range(4), store=anywhere, shards=2)
-    assert [(one.finished, one.items, one.chunks) for one in status(job).shards] == [(False, 2, 0)] * 2
-    runwide.shard(job, 0, workers=1)
-    found = status(job)
-    assert (found.finished, found.failed, found.items, found.gathered) == (1, 1, 4, False)
-    runwide.shard(job, 1, workers=1)
-    finish(job)
-    assert (status(job).finished, status(job).gathered) == (2, True)
-
-
-def test_clean_deletes_one_job_and_nothing_else(anywhere):
-    first, second = (runwide.scatter(square, range(4), store=anywhere, shards=2) for _ in range(2))
-    run(first)
-    root = open_store(anywhere)
-    root.create("else", b"")
-    assert clean(first) == 10
-    left = {info.name.partition("/")[0] for info in root.list()}
-    assert left == {"else", manifest.read_job(second).id}
-    assert clean(parse(second).folder) == 4
-
-
-@pytest.mark.parametrize(
-    "uri", ["memory://x", "gs://bucket", "/tmp", "memory://x/a-20261124t231308-36c13f7040d35a90/items"]
-)
-def test_clean_refuses_what_is_no_job(uri):
-    with pytest.raises(runwide.errors.BadReference, match="not the folder of a job"):
-        clean(uri)
-
-
 def test_large_items_are_split_into_packs_and_results_into_chunks(tmp_path, monkeypatch):
     monkeypatch.setattr("runwide.job.plan.PACK_BYTES", 200_000)
     monkeypatch.setattr("runwide.job.plan.CHUNK_BYTES", 200_000)
@@ -401,77 +371,6 @@ def test_the_log_of_a_job_is_json_with_names_of_what_happened(memory, capfd):
         json.loads(line)["message"] for line in capfd.readouterr().err.splitlines() if line.startswith("{")
     ]
     assert events == ["job.scattered", *["shard.started", "shard.finished"] * 2, "job.gathered"]
-
-
-def test_failed_items_are_run_again_alone_and_then_count(tmp_path):
-    def until_fixed(x):
-        with Path(tmp_path, "calls").open("a") as file:
-            file.write(f"{x} ")
-        if x in (3, 7, 8) and not Path(tmp_path, "fixed").exists():
-            raise ValueError(x)
-        if x == 8:
-            raise KeyError(x)
-        return x
-
-    job = runwide.scatter(until_fixed, range(10), store=str(tmp_path / "store"), shards=2)
-    first = run(job)
-    assert run(job) == first
-    assert status(job).failed == 3
-    Path(tmp_path, "fixed").touch()
-    Path(tmp_path, "calls").write_text("")
-    second = runwide.rerun(job, workers=1)
-    assert sorted(map(int, Path(tmp_path, "calls").read_text().split())) == [3, 7, 8]
-    found = runwide.gather(job, second, on_error="return")
-    assert [x for x in found if not isinstance(x, runwide.Failure)] == [0, 1, 2, 3, 4, 5, 6, 7, 9]
-    assert found[8].type == "KeyError"
-    assert status(job).failed == 1
-    assert runwide.gather(job, on_error="return")[3] == 3
-    assert run(job) == second  # what was run again is not forgotten by the next run
-
-
-def test_a_rerun_of_a_job_without_failures_runs_nothing(tmp_path):
-    job = runwide.scatter(lambda _: os.getpid(), range(4), store=str(tmp_path), shards=2)
-    first = run(job)
-    assert runwide.rerun(job, workers=1) == first
-
-
-def test_a_rerun_finishes_what_was_never_run(memory):
-    job = runwide.scatter(square, range(6), store=memory, shards=3)
-    runwide.shard(job, 1, workers=1)
-    assert runwide.gather(job, runwide.rerun(job, workers=1)) == [x * x for x in range(6)]
-
-
-def test_what_succeeded_is_never_run_again(memory):
-    job = runwide.scatter(square, range(6), store=memory, shards=3)
-    with pytest.raises(runwide.errors.InputError, match="never run again"):
-        runwide.rerun(job, only="all")
-
-
-def test_replay_runs_one_item_here_and_writes_nothing(memory):
-    here = os.getpid()
-    job = runwide.scatter(lambda x: (os.getpid() == here, 10 // x), [5, 0, 2], store=memory, shards=2)
-    before = list(open_store(memory).list())
-    assert runwide.replay(job, 0) == (True, 2)
-    with pytest.raises(ZeroDivisionError):
-        runwide.replay(job, 1)
-    with pytest.raises(runwide.errors.InputError, match="no item 3, the job has 3"):
-        runwide.replay(job, 3)
-    assert list(open_store(memory).list()) == before
-
-
-def test_jobs_are_cleaned_by_age_and_nothing_else_is(anywhere):
-    from runwide.job import clean_older
-    from runwide.job.housekeeping import made_at
-
-    jobs = [runwide.scatter(square, [1], store=anywhere, shards=1) for _ in range(2)]
-    open_store(anywhere).create("else/object", b"")
-    made = made_at(manifest.read_job(jobs[0]).id)
-    assert abs(made - time.time()) < 60
-    assert clean_older(anywhere, seconds=3600, now=made + 3500) == []
-    assert sorted(clean_older(anywhere, seconds=3600, now=made + 3700)) == sorted(
-        parse(job).folder for job in jobs
-    )
-    assert [info.name for info in open_store(anywhere).list()] == ["else/object"]
 
 
 @pytest.mark.parametrize(("theirs", "error"), [("0.1.0", True), (np.__version__ + ".post1", False)])
