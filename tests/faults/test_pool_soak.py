@@ -10,7 +10,6 @@ import statistics
 import tempfile
 import threading
 import time
-from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -60,12 +59,38 @@ class Killer(threading.Thread):
 
     def run(self) -> None:
         while not self._ended.wait(self._random.expovariate(1 / self._mean)):
-            # An interpreter that has not come up as a worker yet has no task to lose.
-            named = [pid for pid in children(os.getpid()) if _comm(pid).startswith("runwide-w")]
-            if named:
-                with suppress(ProcessLookupError):  # it has ended meanwhile
-                    os.kill(self._random.choice(named), signal.SIGKILL)
-                    self.kills += 1
+            workers = [pid for pid in children(os.getpid()) if _is_worker(pid)]
+            if workers and _killed(self._random.choice(workers)):
+                self.kills += 1
+
+
+def _killed(pid: int) -> bool:
+    """Kill a worker that still is one: its number may have been given to another process since it was looked up."""
+    try:
+        process = os.pidfd_open(pid)
+    except OSError:  # it has ended meanwhile, or been reaped
+        return False
+    try:
+        if pid not in children(os.getpid()) or not _is_worker(pid):
+            return False
+        signal.pidfd_send_signal(process, signal.SIGKILL)
+    except ProcessLookupError:
+        return False
+    finally:
+        os.close(process)
+    return True
+
+
+def _is_worker(pid: int) -> bool:
+    # An interpreter that has not come up as a worker yet has no task to lose, and no name.
+    return _comm(pid).startswith("runwide-w") and _state(pid) != "Z"
+
+
+def _state(pid: int) -> str:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except OSError:
+        return "Z"
 
 
 def _comm(pid: int) -> str:
@@ -114,7 +139,8 @@ def test_random_kills_lose_nothing_and_leave_nothing(number, mean):
     seconds = time.monotonic() - started
     growth = statistics.median(memory[-(len(memory) // 3) :]) - statistics.median(memory[: len(memory) // 3])
     print(f"{number} tasks, {killer.kills} kills, {seconds:.1f} s, memory {growth / 1e6:+.1f} MB")
-    assert killer.kills > seconds / mean / 4  # a run without kills would show nothing
+    # A run without kills would show nothing. How many there are depends on how fast workers start beside other work.
+    assert killer.kills >= number // 2_000
     assert times_seen == bytes([1]) * number
     assert growth < GROWTH_BYTES
     assert not [pid for pid in children(os.getpid()) if _comm(pid).startswith("runwide-")]

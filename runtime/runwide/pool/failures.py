@@ -18,7 +18,7 @@ from runwide.errors import (
     ScratchFull,
     TaskTimeout,
 )
-from runwide.pool.policy import Cause, Charges
+from runwide.pool.policy import NO_CHARGES, Cause, Charges
 from runwide.records import Failure, FailureKind
 
 if TYPE_CHECKING:
@@ -107,6 +107,22 @@ def of_death(death: Death, index: int, charges: Charges, *, timeout: float | Non
             message, item=index, hint="run this item alone to see why", **_facts(death, charges)
         )
     return _failure(raised, _KINDS[death.cause], index, charges, death.last_words)
+
+
+def of_start(exitcode: int, last_words: str) -> BaseException:
+    """The error of all calls where no worker comes up."""
+    message = f"no worker starts: the last one {describe(exitcode)}"
+    return errors.WorkerDied(message, exitcode=exitcode, stderr=last_words, hint="see its .stderr")
+
+
+def of_initializer(entry: tuple[Any, ...]) -> BaseException:
+    """The error of all calls where the initializer has failed."""
+    failure = of_entry(entry, 0, NO_CHARGES)
+    error = errors.WorkerDied(
+        f"the initializer failed: {failure.type}: {failure.message}", hint="mend the initializer"
+    )
+    error.__cause__ = failure.exception
+    return error
 
 
 def _facts(death: Death, charges: Charges) -> dict[str, Any]:

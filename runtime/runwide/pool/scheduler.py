@@ -11,7 +11,6 @@ from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from runwide import errors
 from runwide.errors import PoolClosed, Preempted
 from runwide.log import Log
 from runwide.pool import arrivals, failures, outbox, policy, transfer, worker
@@ -233,12 +232,8 @@ class Scheduler:
         self._start_failures = 0
 
     def _on_unfit(self, slot: Slot, entry: tuple[Any, ...]) -> None:
-        failure = failures.of_entry(entry, 0, policy.NO_CHARGES)
-        message = f"the initializer failed: {failure.type}: {failure.message}"
-        error = errors.WorkerDied(message, hint="mend the initializer")
-        error.__cause__ = failure.exception
         self._crew.retire(slot)
-        self._fail_all(error)
+        self._fail_all(failures.of_initializer(entry))
 
     def _on_results(self, slot: Slot, path: str | None, entries: list[Any], report: Report | None) -> None:
         slot.waits_for_room = False
@@ -357,11 +352,7 @@ class Scheduler:
         limit = self._timing.start_kills if from_outside else self._timing.start_failures
         if self._start_failures >= limit:
             self._start_failures = 0
-            message = f"no worker starts: the last one {failures.describe(exitcode)}"
-            error = errors.WorkerDied(
-                message, exitcode=exitcode, stderr=slot.last_words(), hint="see its .stderr"
-            )
-            self._fail_all(error)
+            self._fail_all(failures.of_start(exitcode, slot.last_words()))
 
     # Ends
 
