@@ -65,7 +65,7 @@ def test_importing_runwide_loads_one_module_of_ours_and_little_of_the_standard_l
     assert len(loaded) <= 30, loaded
 
 
-@pytest.mark.parametrize("name", ["google", "kfp", "structlog", "loky", "cloudpickle", "runwide_components"])
+@pytest.mark.parametrize("name", ["google", "kfp", "structlog", "cloudpickle", "runwide_components"])
 def test_counting_cores_and_reading_settings_loads_no(name):
     assert name not in loaded_by("import runwide, runwide.settings; runwide.cores()")
 

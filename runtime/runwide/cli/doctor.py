@@ -32,7 +32,6 @@ _NEEDED = (
     "click",
     "cloudpickle",
     "google-cloud-storage",
-    "loky",
     "rich",
     "structlog",
     "threadpoolctl",

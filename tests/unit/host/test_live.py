@@ -73,7 +73,6 @@ def test_counting_loads_nothing_that_a_component_would_wait_for():
     assert not loaded & {
         "google",
         "kfp",
-        "loky",
         "rich",
         "structlog",
         "click",

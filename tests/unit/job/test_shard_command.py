@@ -21,7 +21,6 @@ NOT_FOR_A_SHARD = {
     "structlog",
     "rich",
     "google",
-    "loky",
     "kfp",
     "email",
 }

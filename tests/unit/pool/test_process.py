@@ -19,7 +19,6 @@ NOT_AT_START = {
     "cloudpickle",
     "google",
     "kfp",
-    "loky",
     "numpy",
     "rich",
     "ssl",
