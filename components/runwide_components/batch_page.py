@@ -7,6 +7,7 @@ from collections import Counter
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
+from runwide.redaction import redacted
 from runwide.report import markup, words
 from runwide.report.findings import Finding, Level
 from runwide.report.markup import text
@@ -93,7 +94,9 @@ def _failures(runs: Sequence[PipelineRun]) -> Iterator[Finding]:
     ) else ("", 0)  # fmt: skip  # the commonest
     if count >= _ALIKE:
         yield Finding(
-            Level.WARNING, f"{count} runs failed alike: {error[:_CELL]}", "One cause, probably: mend it once."
+            Level.WARNING,
+            f"{count} runs failed alike: {redacted(error)[:_CELL]}",
+            "One cause, probably: mend it once.",
         )
 
 
@@ -262,7 +265,7 @@ def _are_numbers(runs: Sequence[PipelineRun], where: str, name: str) -> bool:
 def _value(value: Any) -> str:
     if isinstance(value, float):
         return f'<data value="{value!r}">{value:.6g}</data>'
-    return text(_shown(value)[:_CELL])
+    return text(redacted(_shown(value))[:_CELL])
 
 
 def _shown(value: Any) -> str:

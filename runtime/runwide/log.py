@@ -15,7 +15,7 @@ from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 
 from runwide import settings
-from runwide.redaction import redacted, redacted_fields
+from runwide.redaction import redacted, redacted_fields, redacted_json
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, MutableMapping
@@ -127,7 +127,7 @@ def take_over_logging() -> None:
 
 
 def print_line(text: str, *, severity: str, known: Mapping[str, Any]) -> str:
-    r"""A line that a task has printed, as JSON that a log collector reads; a line that is such JSON stays as it is.
+    r"""A line that a task has printed, as JSON that a log collector reads; a line that is such JSON stays so.
 
     Args:
         text: The line, without its end.
@@ -140,8 +140,8 @@ def print_line(text: str, *, severity: str, known: Mapping[str, Any]) -> str:
         >>> print_line('{"message": "mine"}', severity="INFO", known={})
         '{"message": "mine"}'
     """
-    if text.startswith("{") and text.endswith("}"):
-        return text
+    if text.startswith("{") and text.endswith("}") and (as_it_is := redacted_json(text)) is not None:
+        return as_it_is
     event: dict[str, Any] = {
         "message": redacted(text),
         "severity": severity,

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from runwide.errors import InputError, Preempted, RunwideError
+from runwide.redaction import redacted
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -33,5 +34,5 @@ def _code(error: RunwideError) -> int:
 
 
 def _exit(line: str, code: int) -> None:
-    sys.stderr.write(f"{line}\n")
+    sys.stderr.write(f"{redacted(line)}\n")
     sys.exit(code)

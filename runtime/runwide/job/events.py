@@ -10,6 +10,8 @@ import json
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from runwide.redaction import redacted
+
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
@@ -191,7 +193,7 @@ def task_line(event: TaskEvent, *, item: int, shard: int) -> str:
         ("peak_rss", event.peak_rss),
         ("bytes", event.bytes),
         ("kind", event.kind and event.kind.value),
-        ("detail", event.detail),
+        ("detail", redacted(event.detail)),
     )
     about.update((name, value) for name, value in optional if value)
     if event.cpu is not None:

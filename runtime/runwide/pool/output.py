@@ -12,6 +12,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any, TextIO
 
 from runwide import log
+from runwide.redaction import Lines
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -156,6 +157,7 @@ class Pipe:
         self._collected = log.is_collected()
         self.last: deque[str] = deque(maxlen=_KEPT)
         self._partial = b""
+        self._hidden = Lines()
 
     def read(self) -> bool | None:
         """Pass on what is there; None when there is nothing now, False at the end."""
@@ -188,12 +190,15 @@ class Pipe:
             return
         read = [_unframed(line.decode(errors="backslashreplace")) for line in lines]
         texts = [text for text, _ in read]
-        self.last.extend(texts)
+        hidden = [self._hidden(text) for text in texts]
+        self.last.extend(hidden)
         if self._collected:
             severity = "INFO" if self.target == STDOUT else "WARNING"
             texts = [
-                log.print_line(text, severity=severity, known={**self.known, **task})
-                for text, task in read
+                log.print_line(
+                    text if text.startswith("{") else shown, severity=severity, known={**self.known, **task}
+                )
+                for (text, task), shown in zip(read, hidden, strict=True)
                 if text
             ]
         stream: TextIO | Any = sys.stdout if self.target == STDOUT else sys.stderr

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
+from runwide.redaction import redacted
 from runwide.report import charts, figures, findings, markup, metrics, series, words
 from runwide.report.markup import text
 
@@ -173,11 +174,12 @@ def _failure(item: int, failure: Failure | None, event: Attempt | None, room: in
     )
     where = f" · shard {event.shard}, worker {event.worker}, attempt {event.attempt}" if event else ""
     shard = event.shard if event else -1
-    trace = failure.traceback[-room:] if failure is not None and room > 0 else ""
+    # Redacted first: a cut may part a secret from what gives it away.
+    trace = redacted(failure.traceback)[-room:] if failure is not None and room > 0 else ""
     shown = f'<pre tabindex="0">{text(trace)}</pre>' if trace else "<p>It left no traceback.</p>"
     markup = (
         f'<li data-shard="{shard}" data-kind="{text(kind)}"><details><summary><b>item {item:,}</b> '
-        f'<span class="kind">{text(kind)}</span> {text(said[:300])}<small>{text(where)}</small></summary>'
+        f'<span class="kind">{text(kind)}</span> {text(redacted(said)[:300])}<small>{text(where)}</small></summary>'
         f"{shown}</details></li>"
     )
     return markup, len(trace)

@@ -13,6 +13,7 @@ from runwide.errors import IntegrityError, ObjectNotFound
 from runwide.job import event_log, events, manifest
 from runwide.job.reference import Reference, parse
 from runwide.records import Failure
+from runwide.redaction import redacted
 from runwide.spill.store import open_store
 
 if TYPE_CHECKING:
@@ -242,7 +243,7 @@ def _of_event(event: TaskEvent) -> Attempt:
     kind = event.kind.value if event.kind else ""
     return Attempt(
         event.name, event.time, event.started, event.queued, event.seconds, event.index, 0, event.worker, event.attempt,
-        event.cpu_seconds, event.peak_rss, event.bytes, kind, event.detail,
+        event.cpu_seconds, event.peak_rss, event.bytes, kind, redacted(event.detail),
     )  # fmt: skip  # two lines are enough
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from runwide import settings
 from runwide.errors import DigestMismatch, InputError
+from runwide.redaction import hide
 
 UNSIGNED = bytes(32)
 _SHORTEST = 16  # bytes; a shorter key can be guessed
@@ -71,6 +72,7 @@ def _key(text: str | None, file: str | None, secret: str | None) -> bytes | None
             f"the signing key has {len(found.strip())} bytes, at least {_SHORTEST} are needed",
             hint="make one with: openssl rand -hex 32",
         )
+    hide(found.decode(errors="replace"))
     return found.strip()
 
 

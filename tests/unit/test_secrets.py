@@ -1,0 +1,141 @@
+"""A task that gives its secrets away in every way it can: none of them is in a log, in an event or on a page."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import runwide
+
+SECRETS = (
+    "s1gned",
+    "p3mline",
+    "b3arer",
+    "hmacS3cret",
+    "hunt3r2",
+    "GOOG1EQQQQQQQQQQQQQQQQQQQQ",
+    "correct-horse-battery",
+)
+PROGRAM = r"""
+import json, logging, os, sys
+
+URL = "https://storage.googleapis.com/b/o?X-Goog-Algorithm=GOOG4-RSA-SHA256&X-Goog-Signature=s1gned00ff"
+WORD = "hunt3r2"
+PEM = "-----BEGIN PRIVATE KEY-----\np3mlineAAAA\np3mlineBBBB\n-----END PRIVATE KEY-----\n"
+ACCOUNT = {"type": "service_account", "private_key": PEM, "client_email": "robot@shop"}
+
+def leak(item):
+    print("reading", URL)
+    print(URL, file=sys.stderr)
+    print(PEM)                                         # over several lines
+    print(json.dumps(ACCOUNT))                         # a line of JSON, which a collector takes as it is
+    print(json.dumps({"message": URL, "headers": [{"Authorization": "Bearer b3arer.token"}]}))
+    print(json.dumps(ACCOUNT, indent=2))
+    print({"Authorization": "Bearer b3arer.token"}, file=sys.stderr)
+    print("hmac_secret =", "hmacS3cret", "of", "GOOG1EQQQQQQQQQQQQQQQQQQQQ")
+    os.write(2, b"native code: password=hunt3r2\n")
+    print("my key is", os.environ["RUNWIDE_SIGNING_KEY"])
+    logging.getLogger("mine").warning("%s with %s", URL, ACCOUNT)
+    logging.getLogger("mine").error("header", extra={"token": "b3arer"})
+    try:
+        raise OSError(URL)
+    except OSError:
+        logging.exception("failed at %s", URL)
+    if item == 1:
+        raise PermissionError(f"403 GET {URL}: Authorization: Bearer b3arer.token\n{PEM}")
+    if item == 2:
+        raise ValueError(URL + " " + "x" * 3990)        # where a page cuts, the name may be gone and the value not
+    if item == 3:
+        print(PEM.rpartition("-----END")[0] * 3, file=sys.stderr, flush=True)
+        os._exit(3)                                    # these are its last words
+    if item == 4:
+        nested({"password": WORD}, WORD)
+    return item
+
+def nested(about, word):
+    raise RuntimeError(f"connect(postgres://me:{word}@db/base) {about} --password {word}")
+"""
+
+
+@pytest.fixture(scope="module")
+def leaked(tmp_path_factory):
+    """What the commands of such a job wrote, the events, and the pages."""
+    folder = tmp_path_factory.mktemp("leak")
+    (folder / "leaking.py").write_text(PROGRAM)
+    env = {
+        **os.environ,
+        "RUNWIDE_LOG": "",
+        "CLOUD_ML_JOB_ID": "1",
+        "RUNWIDE_SIGNING_KEY": "correct-horse-battery",
+    }
+
+    def run(*words):
+        command = [str(Path(sys.executable).with_name("runwide")), *words]
+        return subprocess.run(
+            command, cwd=folder, env=env, capture_output=True, text=True, check=False, timeout=60
+        )
+
+    store = folder / "store"
+    given = "--function", "leaking:leak", "--items-json", "[0, 1, 2, 3, 4]"
+    scattered = run("scatter", *given, "--store", str(store), "--shards", "1")
+    job = scattered.stdout.strip()
+    written = [scattered]
+    written.append(run("shard", job, "0", "--workers", "1", "--retries", "1"))
+    written.append(run("gather", job, "--report-out", "page.html", "--metrics-out", "metrics.json"))
+    written.append(run("report", job, "--out", "other.html"))
+    assert [one.returncode for one in written] == [0, 0, 1, 0], written[-1].stderr
+    texts = {f"{one.args[1]} {name}": getattr(one, name) for one in written for name in ("stdout", "stderr")}
+    for path in [*store.glob("*/shards/*/events*.jsonl"), *folder.glob("*.html"), *folder.glob("*.json")]:
+        texts[path.name] = path.read_text()
+    return texts, job
+
+
+@pytest.mark.parametrize("secret", SECRETS)
+def test_no_secret_is_in_a_log_in_an_event_or_on_a_page(leaked, secret):
+    texts, _ = leaked
+    assert {
+        "events.jsonl",
+        "page.html",
+        "other.html",
+        "metrics.json",
+        "shard stdout",
+        "gather stderr",
+    } <= texts.keys()
+    found = {
+        name: text[max(0, text.find(secret) - 150) : text.find(secret) + 40]
+        for name, text in texts.items()
+        if secret in text
+    }
+    assert found == {}
+
+
+def test_what_is_no_secret_is_all_there(leaked):
+    texts, _ = leaked
+    lines = [
+        json.loads(line)
+        for line in (texts["shard stdout"] + texts["shard stderr"]).splitlines()
+        if line.startswith("{")
+    ]
+    said = "\n".join(str(line.get("message", line)) for line in lines)
+    for word in ("reading https://storage.googleapis.com/b/o?X-Goog-Algorithm=GOOG4-RSA-SHA256", "robot@shop", "native code",
+                 "my key is [redacted]", "failed at https://storage.googleapis.com"):  # fmt: skip
+        assert word in said, word
+    page = texts["page.html"]
+    for word in ("PermissionError: 403 GET https://storage.googleapis.com/b/o", "RuntimeError: connect(postgres://me:[redacted]@db/base)",
+                 "leaking.py", "in nested"):  # fmt: skip
+        assert word in page, word
+
+
+def test_in_a_notebook_the_results_report_has_none_either(monkeypatch, tmp_path):
+    namespace: dict[str, object] = {}
+    exec(PROGRAM.replace("os._exit(3)", "1 / 0"), namespace)
+    monkeypatch.setenv("RUNWIDE_SIGNING_KEY", "correct-horse-battery")
+    results = runwide.map(namespace["leak"], range(5), workers=1, on_error="return")
+    shown = results.report()._repr_html_() + repr(results.report())
+    assert "PermissionError" in shown
+    assert [secret for secret in SECRETS if secret in shown] == []
