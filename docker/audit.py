@@ -6,9 +6,10 @@ Every ``pkg:pypi`` component of a CycloneDX file is looked up by pip-audit. The 
 
     0  nothing is known against them, but for what accepted-vulnerabilities.txt lets through
     1  something is known
-    3  the service did not answer, so nothing is known either way; RUNWIDE_ACCEPT_UNREACHED=yes makes it 0
+    3  the service did not answer, or not for each, so nothing is known either way; RUNWIDE_ACCEPT_UNREACHED=yes makes it 0
     4  there is nothing to judge, or a list that cannot be read
 
+``RUNWIDE_ADVISORIES`` says who is asked: ``osv``, or ``pypi`` where an index is all that a build reaches.
 ``RUNWIDE_OSV_URL`` names another service that answers as OSV's ``/v1/query`` does.
 Debian's packages are not judged here: they are the base's, and follow it.
 """
@@ -29,6 +30,8 @@ ACCEPTED = Path(__file__).with_name("accepted-vulnerabilities.txt")
 _PURL = re.compile(r"pkg:pypi/([^@]+)@(.+)")
 _LINE = re.compile(r"(\S+)\s+(\d{4}-\d\d-\d\d)\s+(\S.*)")
 _OURS = "runwide"
+_SERVICES = ("osv", "pypi")
+_NAMED = 5  # packages named in one line
 
 
 class UnreadableError(Exception):
@@ -68,7 +71,7 @@ def accepted(text: str, today: dt.date) -> list[str]:
     return through
 
 
-def audit(pins: list[str], through: list[str], url: str) -> tuple[dict[str, Any] | None, str]:
+def audit(pins: list[str], through: list[str], service: str, url: str) -> tuple[dict[str, Any] | None, str]:
     """What pip-audit found, None where it could not find out, and what it said."""
     with tempfile.NamedTemporaryFile("w", suffix=".txt") as file:
         file.write("\n".join(pins) + "\n")
@@ -82,7 +85,7 @@ def audit(pins: list[str], through: list[str], url: str) -> tuple[dict[str, Any]
             "--no-deps",
             "--disable-pip",
         ]
-        command += ["--vulnerability-service", "osv", "--format", "json", "--progress-spinner", "off"]
+        command += ["--vulnerability-service", service, "--format", "json", "--progress-spinner", "off"]
         command += ["--osv-url", url] if url else []
         command += [word for one in through for word in ("--ignore-vuln", one)]
         ran = subprocess.run(command, capture_output=True, text=True, check=False)
@@ -92,8 +95,18 @@ def audit(pins: list[str], through: list[str], url: str) -> tuple[dict[str, Any]
         return None, ran.stderr
 
 
+def unanswered(found: dict[str, Any]) -> list[str]:
+    """The packages that the service has said nothing about, which pip-audit skips and otherwise calls clean.
+
+    Example:
+        >>> unanswered({"dependencies": [{"name": "six", "skip_reason": "not found"}, {"name": "tqdm", "vulns": []}]})
+        ['six']
+    """
+    return sorted(package["name"] for package in found["dependencies"] if "skip_reason" in package)
+
+
 def main(path: str) -> int:
-    """Judge a bill of materials, say so, and return the exit code."""
+    """Judge a bill of materials; returns the exit code."""
     try:
         pins = requirements(json.loads(Path(path).read_text(encoding="utf-8")))
         through = accepted(ACCEPTED.read_text(encoding="utf-8"), dt.datetime.now(dt.timezone.utc).date())
@@ -101,10 +114,21 @@ def main(path: str) -> int:
         return _say(4, f"cannot be judged: {error}")
     if not pins:
         return _say(4, f"{path} names no package of Python")
-    url = os.environ.get("RUNWIDE_OSV_URL", "")
-    found, said = audit(pins, through, url)
+    return judge(pins, through)
+
+
+def judge(pins: list[str], through: list[str]) -> int:
+    """Judge packages but for what is let through, say so, and return the exit code."""
+    service, url = os.environ.get("RUNWIDE_ADVISORIES") or "osv", os.environ.get("RUNWIDE_OSV_URL", "")
+    if service not in _SERVICES:
+        return _say(4, f"RUNWIDE_ADVISORIES={service} is none of {', '.join(_SERVICES)}")
+    where = url or service
+    found, said = audit(pins, through, service, url)
     if found is None:
-        return _unreached(url, said)
+        reason = next(
+            (line for line in reversed(said.strip().splitlines()) if line.strip()), "no reason given"
+        )
+        return _unjudged(f"service not reached ({where})", reason)
     guilty = [(package, flaw) for package in found["dependencies"] for flaw in package.get("vulns", [])]
     for package, flaw in guilty:
         repaired = ", ".join(flaw.get("fix_versions", [])) or "no version yet"
@@ -112,15 +136,19 @@ def main(path: str) -> int:
     passed = f"; let through: {', '.join(through)}" if through else ""
     if guilty:
         return _say(1, f"{len(guilty)} known against {len(pins)} packages{passed}")
+    unknown = unanswered(found)
+    if unknown:
+        named = ", ".join(unknown[:_NAMED]) + (", …" if len(unknown) > _NAMED else "")
+        return _unjudged(
+            f"service without an answer for {len(unknown)} of {len(pins)} packages ({where})", named
+        )
     return _say(0, f"nothing known against {len(pins)} packages{passed}")
 
 
-def _unreached(url: str, said: str) -> int:
-    reason = next((line for line in reversed(said.strip().splitlines()) if line.strip()), "no reason given")
-    where = url or "OSV's own service"
+def _unjudged(what: str, reason: str) -> int:
     if os.environ.get("RUNWIDE_ACCEPT_UNREACHED") == "yes":
-        return _say(0, f"NOT JUDGED: service not reached ({where}), accepted by RUNWIDE_ACCEPT_UNREACHED=yes")
-    return _say(3, f"service not reached ({where}): {reason}")
+        return _say(0, f"NOT JUDGED: {what}, accepted by RUNWIDE_ACCEPT_UNREACHED=yes")
+    return _say(3, f"{what}: {reason}")
 
 
 def _say(code: int, text: str) -> int:

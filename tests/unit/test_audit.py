@@ -106,6 +106,20 @@ def test_the_variable_lets_nothing_known_through(judge, service):
     assert judge(BILL, url=url, RUNWIDE_ACCEPT_UNREACHED="yes")[0] == 1
 
 
+def test_an_index_that_is_not_reached_is_a_failure_as_well(judge):
+    nowhere = "http://127.0.0.1:9"
+    code, said = judge(BILL, url="", RUNWIDE_ADVISORIES="pypi", https_proxy=nowhere, HTTPS_PROXY=nowhere)
+    assert code == 3
+    assert said.startswith("audit: service ")
+    assert "(pypi): " in said
+
+
+@pytest.mark.parametrize("service", ["esms", "none"])
+def test_a_service_that_there_is_not_is_refused(judge, service):
+    code, said = judge(BILL, url="", RUNWIDE_ADVISORIES=service)
+    assert (code, said) == (4, f"audit: RUNWIDE_ADVISORIES={service} is none of osv, pypi\n")
+
+
 def test_a_bill_without_a_package_is_not_a_clean_one(judge, service):
     assert judge({"components": []}, url=service())[0] == 4
 

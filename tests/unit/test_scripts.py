@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import datetime
+import doctest
+import importlib
 import os
 import subprocess
 import sys
@@ -70,3 +73,14 @@ def test_no_engine_is_said_and_is_a_failure_where_one_is_required(tmp_path):
     required = run(".ci/image-where-possible", DOCKER_HOST=nowhere, RUNWIDE_REQUIRE_DOCKER="1")
     assert required.returncode == 1
     assert required.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize("name", sorted(path.stem for path in (ROOT / "docker").glob("*.py")))
+def test_the_examples_of_a_program_of_the_image_show_what_it_does(name):
+    said: list[str] = []
+    runner = doctest.DocTestRunner()
+    for test in doctest.DocTestFinder().find(
+        importlib.import_module(name), extraglobs={"datetime": datetime}
+    ):
+        runner.run(test, out=said.append)
+    assert not runner.failures, "".join(said)
