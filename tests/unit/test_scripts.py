@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import datetime
+import datetime as dt
 import doctest
 import importlib
 import os
@@ -79,8 +79,6 @@ def test_no_engine_is_said_and_is_a_failure_where_one_is_required(tmp_path):
 def test_the_examples_of_a_program_of_the_image_show_what_it_does(name):
     said: list[str] = []
     runner = doctest.DocTestRunner()
-    for test in doctest.DocTestFinder().find(
-        importlib.import_module(name), extraglobs={"datetime": datetime}
-    ):
+    for test in doctest.DocTestFinder().find(importlib.import_module(name), extraglobs={"datetime": dt}):
         runner.run(test, out=said.append)
     assert not runner.failures, "".join(said)
