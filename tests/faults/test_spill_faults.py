@@ -15,6 +15,7 @@ import runwide
 from runwide.errors import FrameCorrupt, ObjectExists, StoreError, StoreNotWritable, StoreUnavailable
 from runwide.job import finish, manifest
 from runwide.job.reference import parse
+from runwide.spill import google
 from runwide.spill.store import open_store
 from runwide.testing.proxy import Fault, Kind, Proxy
 
@@ -234,6 +235,24 @@ def test_an_outage_longer_than_the_deadline_ends_in_a_named_error(store, proxy, 
     assert store.read("object") == DATA
 
 
+def test_a_store_that_was_given_up_is_not_waited_for_as_long_again(store, proxy, monkeypatch):
+    # A shard that loses its store has more to write when it ends, and should not wait the whole time for each.
+    monkeypatch.setenv("RUNWIDE_STORE_DEADLINE", "3")
+    monkeypatch.setattr(google, "_FIRST_DEADLINE", 0.5)
+    store.create("object", DATA)
+
+    def patience():
+        with pytest.raises(StoreUnavailable) as caught:
+            store.read("object")
+        return str(caught.value.__cause__).partition(" exceeded")[0]
+
+    with proxy.away():
+        assert [patience() for _ in range(3)] == ["Timeout of 3.0s", "Timeout of 0.5s", "Timeout of 0.5s"]
+    assert store.read("object") == DATA
+    with proxy.away():
+        assert patience() == "Timeout of 3.0s"
+
+
 def test_an_outage_is_waited_out(store, proxy):
     store.create("object", DATA)
     found = []
@@ -315,8 +334,6 @@ def test_who_may_only_read_gathers_the_results_and_gets_no_reference_to_them(gcs
 
 
 def test_a_429_slows_the_process_down(store, proxy):
-    from runwide.spill import google
-
     store.create("object", b"x")
     writes = google._connection().writes
     before = writes._pace.rate(time.monotonic())

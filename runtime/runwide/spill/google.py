@@ -40,7 +40,8 @@ log = Log("spill")
 CONNECTIONS = 64  # as many as threads may ask at once: urllib3 throws away connections above its pool's size
 _CONNECT = 10  # seconds to connect
 _SLOW_DOWN = frozenset({429, 503})
-_FIRST_DEADLINE = 60.0  # seconds for a store that has never answered: more likely a wrong name than an outage
+# Seconds for a store that has never answered, more likely a wrong name than an outage, or that was given up before.
+_FIRST_DEADLINE = 60.0
 _FIRMWARE = Path("/sys/class/dmi/id/product_name")
 _SERVERLESS = ("K_SERVICE", "CLOUD_RUN_JOB")  # Cloud Run, whose sandbox shows no firmware
 _TRANSIENT_CODES = frozenset({408, 429, 500, 502, 503, 504})
@@ -48,7 +49,7 @@ _TRANSIENT_CODES = frozenset({408, 429, 500, 502, 503, 504})
 
 @dataclass(slots=True)
 class _Connection:
-    """The client of this process, its session, and whether it ever got an answer."""
+    """The client of this process, its session, and whether it has got an answer and not given up since."""
 
     client: Any
     session: Any
@@ -223,9 +224,13 @@ def attempt(call: Callable[[], T], *, uri: str) -> T:
     """Make a request until it gets an answer that is not a transient fault, within the deadline."""
     connection = _connection()
     deadline = float(settings.store_patience()[0])
-    answer = _retried(
-        call, uri=uri, deadline=deadline if connection.reached else min(deadline, _FIRST_DEADLINE)
-    )
+    if not connection.reached:
+        deadline = min(deadline, _FIRST_DEADLINE)
+    try:
+        answer = _retried(call, uri=uri, deadline=deadline)
+    except exceptions().RetryError:
+        connection.reached = False  # who else has something to ask need not wait the whole time again
+        raise
     connection.reached = True
     return answer
 
