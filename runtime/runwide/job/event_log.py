@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import secrets
 import threading
 import time
-import uuid
 from collections import defaultdict, deque
 from typing import TYPE_CHECKING, Any
 
@@ -180,7 +180,7 @@ class EventLog:
 def of_shard(store: Store, job: Job, index: int, *, workers: int | None) -> EventLog:
     """The log of one run of a shard, written beside its results."""
     run = events.Run(
-        id=uuid.uuid4().hex[:12],
+        id=secrets.token_hex(6),
         started=time.time(),
         shard=index,
         items=len(job.items_of(index)),
