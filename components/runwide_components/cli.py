@@ -253,7 +253,7 @@ def status_command(
         return
     if watched:
         raise click.UsageError("--watch shows a job; runwide wait shows a batch until it has ended")
-    from runwide_components.pipelines import status_of
+    from runwide_components.standing import status_of
 
     found = status_of(job, engine=engine_from(**options))
     if as_json:
@@ -288,7 +288,7 @@ def cancel_command(job: str, **options: Any) -> None:
     """Cancel the components of a job, or all runs of a batch; what they have stored is kept."""
     engine = engine_from(**options)
     if _is_batch(job):
-        from runwide_components.pipelines import cancel_all
+        from runwide_components.standing import cancel_all
 
         click.echo(f"{cancel_all(job, engine=engine)} runs cancelled")
         return
@@ -306,7 +306,7 @@ def results_command(job: str, *, as_csv: bool, **options: Any) -> None:
     if not _is_batch(job):
         _print_results(job)
         return
-    from runwide_components.pipelines import status_of
+    from runwide_components.standing import status_of
 
     rows = status_of(job, engine=engine_from(**options)).table()
     if as_csv:
@@ -338,7 +338,7 @@ def _awaited(uri: str, engine: Engine | None, timeout: float | None) -> Batch:
     import time
 
     from runwide_components.engines.pace import looks
-    from runwide_components.pipelines import status_of
+    from runwide_components.standing import status_of
 
     deadline = None if timeout is None else time.monotonic() + timeout
     for pause in looks(1.0, 30.0):

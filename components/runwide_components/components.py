@@ -157,7 +157,8 @@ class Components:
             return job, going
         shards = status(job).shards
         wanted = [shard.index for shard in shards if shard.failed or not shard.finished]
-        again = any(shard.failed for shard in shards)
+        # One that was killed may have stored failures, too, which its chunks alone know.
+        again = any(shard.failed or (shard.chunks and not shard.finished) for shard in shards)
         options = JobOptions(
             workers=workers, timeout=timeout, retries=retries, on_error=on_error, rerun_failed=again
         )

@@ -24,9 +24,9 @@ from runwide_components.engines import spec as specs
 from runwide_components.engines.base import RunState
 from runwide_components.engines.local import Local
 from runwide_components.engines.pace import looks
-from runwide_components.engines.registry import engine_of
 from runwide_components.interrupt import wants_to_cancel
 from runwide_components.parameters import Inputs, labels_of, parameter_sets, run_name
+from runwide_components.standing import as_it_ended, cancel_all, status_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -190,7 +190,7 @@ class Pipelines:
         if "ended" not in last:
             return _Item(key, replace(about, run=last.get("submitted", {}).get("run", "")), number)
         if last["ended"]["state"] == RunState.SUCCEEDED.value:
-            return _Item(key, replace(_ended(about, last), attempts=number + 1, reused=True), number)
+            return _Item(key, replace(as_it_ended(about, last), attempts=number + 1, reused=True), number)
         return _Item(key, replace(about, name=run_name(self.name, shown, key, number + 1)), number + 1)
 
     def _run(self, path: Any, items: list[_Item], records: Records) -> None:
@@ -314,73 +314,6 @@ class Pipelines:
                         )
                 _close(item)
             raise
-
-
-def status_of(uri: str, *, engine: Engine | None = None) -> Batch:
-    """All runs of a batch that the store knows of, asked for at the engine where they have not ended.
-
-    Args:
-        uri: `Pipelines.uri` of the batch.
-        engine: What runs them; None for the one that submitted each.
-    """
-    with open_store(uri) as store:
-        return Batch([_looked_at(attempts, engine) for attempts in Records(store).attempts().values()])
-
-
-def cancel_all(uri: str, *, engine: Engine | None = None) -> int:
-    """Cancel all runs of a batch that have not ended, whoever submitted them; returns how many.
-
-    Args:
-        uri: `Pipelines.uri` of the batch.
-        engine: What runs them; None for the one that submitted each.
-    """
-    cancelled = 0
-    with open_store(uri) as store:
-        records = Records(store)
-        for key, attempts in records.attempts().items():
-            last = max(attempts)
-            found = attempts[last]
-            if "ended" in found or "submitted" not in found:
-                continue
-            with suppress(EngineError):  # the engine does not know it any more
-                run = (engine or engine_of(found["submitted"]["engine"])).attach(found["submitted"]["run"])
-                if not run.state().ended:
-                    run.cancel()
-                    cancelled += 1
-            records.write(key, last, "ended", {"state": "cancelled", "time": time.time()})
-    return cancelled
-
-
-def _looked_at(attempts: dict[int, dict[str, Any]], engine: Engine | None) -> PipelineRun:
-    number = max(attempts)
-    found = attempts[number]
-    claimed = found.get("claimed", {})
-    about = PipelineRun(claimed.get("name", ""), claimed.get("arguments", {}), attempts=number + 1)
-    if "ended" in found:
-        return _ended(about, found)
-    if "submitted" not in found:
-        return about
-    submitted = found["submitted"]
-    about = replace(about, run=submitted["run"], logs=submitted["logs"], started=submitted.get("time", 0.0))
-    try:
-        return replace(about, state=(engine or engine_of(submitted["engine"])).attach(about.run).state())
-    except EngineError as error:
-        return replace(about, state=RunState.FAILED, error=error.message)
-
-
-def _ended(about: PipelineRun, found: dict[str, Any]) -> PipelineRun:
-    ended, submitted = found["ended"], found.get("submitted", {})
-    return replace(
-        about,
-        name=submitted.get("name", about.name),
-        state=RunState(ended["state"]),
-        outputs=ended.get("outputs", {}),
-        error=ended.get("error", ""),
-        seconds=ended.get("seconds", 0.0),
-        run=submitted.get("run", ""),
-        logs=submitted.get("logs", ""),
-        started=submitted.get("time", 0.0),
-    )
 
 
 def _close(item: _Item) -> None:
