@@ -112,6 +112,23 @@ def test_a_named_map_called_again_runs_what_failed_and_nothing_else(tmp_path):
     assert len(list((tmp_path / "store").glob("*/runs/*.json"))) == 2
 
 
+def test_a_failure_that_a_shard_had_stored_when_it_was_killed_is_run_again_by_a_named_map(tmp_path):
+    place = Components(2, store=str(tmp_path / "store"), engine=Local("subprocess"), progress=False)
+    mended = str(tmp_path / "mended")
+
+    def work(x):
+        return x if x != 1 or Path(mended).exists() else 1 / 0
+
+    def run(**options):
+        return runwide.map(work, range(4), on=place, name="mended", workers=1, **options)
+
+    assert isinstance(run(on_error="return")[1], Failure)
+    (manifest,) = (tmp_path / "store").glob("*/shards/0000/shard.json")
+    manifest.unlink()  # killed before it wrote that, and after its chunks
+    Path(mended).touch()
+    assert run() == [0, 1, 2, 3]
+
+
 def test_a_component_is_started_again_as_often_as_asked(tmp_path):
     place = Components(
         2, store=str(tmp_path / "store"), engine=Local("subprocess"), shard_retries=1, progress=False
