@@ -7,7 +7,8 @@ from kfp import compiler, dsl
 
 import runwide
 from runwide.errors import EngineError, InputError, StepFailed
-from runwide_components import Components, RunState, Vertex, base_image, fan_out
+from runwide.spill import open_store
+from runwide_components import Components, Local, Pipelines, RunState, Vertex, base_image, fan_out
 from runwide_components.engines import vertex as vertex_module
 from runwide_components.engines import vertex_client
 from runwide_components.engines.registry import engine_of
@@ -98,6 +99,18 @@ def test_a_map_runs_there_with_the_digests_of_its_shards_through_the_pipeline(ve
     (name,) = vertex_server.jobs
     outputs = vertex().attach(name).wait(10)["Output"]
     assert sorted(one.partition(":")[0] for one in outputs) == ["0", "1", "2"]
+
+
+def test_a_pipeline_is_read_from_where_it_was_published(vertex, vertex_server, gcs, tmp_path):
+    compiler.Compiler().compile(pipeline_of(double), str(tmp_path / "double.yaml"))
+    with open_store(gcs) as store:
+        store.create("published/double.yaml", (tmp_path / "double.yaml").read_bytes())
+    where = f"{gcs}/published/double.yaml"
+    assert vertex().submit(where, {"x": 4}).wait(60) == {"Output": 8}
+    batch = Pipelines(where, engine=vertex(), store=f"{gcs}/runs", progress=False).map({"x": [1, 2]})
+    assert [run.outputs["Output"] for run in batch] == [2, 4]
+    with pytest.raises(InputError, match="only Vertex reads a pipeline from a registry"):
+        Local("subprocess").submit(where, {"x": 4})
 
 
 @pytest.mark.parametrize("status", [429, 500, 503, None])

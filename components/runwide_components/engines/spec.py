@@ -40,8 +40,14 @@ def compiled(pipeline: Any, folder: Path) -> Path:
     """The file of a compiled pipeline, made in a folder where it is not one already.
 
     Raises:
-        InputError: There is no such file.
+        InputError: It is a URL, which only Google's client reads.
     """
+    if isinstance(pipeline, str) and "://" in pipeline:
+        raise InputError(
+            "only Vertex reads a pipeline from a registry or a bucket",
+            uri=pipeline,
+            hint="give a file, or Vertex()",
+        )
     if isinstance(pipeline, (str, os.PathLike)):
         return Path(pipeline).resolve()
     path = folder / "pipeline.yaml"
