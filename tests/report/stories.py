@@ -125,7 +125,7 @@ def troubled():
             elif item == 100:
                 oom = {
                     "kind": FailureKind.OUT_OF_MEMORY,
-                    "detail": "the worker was killed by the kernel for lack of memory",
+                    "detail": "the worker was killed for lack of memory",
                 }
                 shard.attempt(item, 2.0, name="task.retried", cpu=0, peak_rss=6 * GIB, **oom)
                 shard.attempt(item, 2.5, name="task.failed", attempt=2, cpu=0, peak_rss=7 * GIB, **oom)

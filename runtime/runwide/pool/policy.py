@@ -185,7 +185,7 @@ class Cause(Enum):
 
     EXIT = "exited"
     SIGNAL = "was killed by a signal"
-    OUT_OF_MEMORY = "was killed by the kernel for lack of memory"
+    OUT_OF_MEMORY = "was killed for lack of memory"
     LINE_LOST = "ended its line to the pool, as by closing all files"
     TIMEOUT = "was stopped after the timeout"
 
