@@ -114,9 +114,40 @@ def test_a_container_component_needs_no_more(image, kfp_hardened):
     assert json.loads(doctor().outputs["found"])["ok"] is True
 
 
+@pytest.fixture
+def kfp_builds(engine, image):
+    """`kfp component build`, and what it leaves on the engine: the containers of its steps, and the images below its own."""
+    built = []
+
+    def build(folder: Path, tag: str) -> None:
+        built.append(tag)
+        kfp = [Path(sys.executable).with_name("kfp"), "component", "build", folder, "--no-push-image"]
+        ran = subprocess.run(
+            [*kfp, "--component-filepattern", "scoring.py"],
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=300,
+        )
+        assert ran.returncode == 0, ran.stdout[-2000:] + ran.stderr[-2000:]
+
+    before = {container.id for container in engine.containers.list(all=True)}
+    yield build
+    for container in engine.containers.list(all=True, filters={"ancestor": image, "status": "exited"}):
+        command = container.attrs["Config"]["Cmd"] or []
+        if container.id not in before and command[:2] == [
+            "/bin/sh",
+            "-c",
+        ]:  # as a RUN of a Dockerfile is started
+            container.remove(force=True)
+    for tag in built:
+        if engine.images.list(tag):
+            engine.images.remove(tag, force=True)
+
+
 @pytest.mark.mounts
 def test_a_containerised_component_that_kfp_builds_on_the_image_needs_no_more(
-    engine, image, kfp_hardened, tmp_path
+    image, kfp_builds, kfp_hardened, tmp_path
 ):
     """``target_image``: the function lives in a module of an image that ``kfp component build`` makes of ours."""
     folder, tag = tmp_path / "context", "runwide-test-scoring:1"
@@ -128,24 +159,12 @@ def test_a_containerised_component_that_kfp_builds_on_the_image_needs_no_more(
         "def score(numbers: list) -> int:\n"
         "    return int(sum(runwide.map(double, numbers)))\n"
     )
-    kfp = [Path(sys.executable).with_name("kfp"), "component", "build", folder, "--no-push-image"]
-    built = subprocess.run(
-        [*kfp, "--component-filepattern", "scoring.py"],
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=300,
-    )
-    try:
-        assert built.returncode == 0, built.stdout[-2000:] + built.stderr[-2000:]
-        spec = importlib.util.spec_from_file_location("scoring", folder / "scoring.py")
-        module = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(module)
-        assert module.score.component_spec.implementation.container.image == tag
-        assert module.score(numbers=[1, 2, 3]).output == 12
-    finally:
-        if engine.images.list(tag):
-            engine.images.remove(tag, force=True)
+    kfp_builds(folder, tag)
+    spec = importlib.util.spec_from_file_location("scoring", folder / "scoring.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    assert module.score.component_spec.implementation.container.image == tag
+    assert module.score(numbers=[1, 2, 3]).output == 12
 
 
 DRAINING = """

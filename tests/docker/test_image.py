@@ -97,6 +97,17 @@ def test_pipelines_can_be_written_in_it(run):
     assert ran.status == 0, ran.err
 
 
+def test_with_kfps_run_time_half_alone_a_module_that_defines_a_component_cannot_be_loaded(run):
+    """Why the image does not set ``_KFP_RUNTIME``: the module of a containerised component is such a one."""
+    module = "from kfp import dsl\n@dsl.component\ndef one() -> int:\n    return 1\nprint(one.name)"
+    program = f"echo '{module}' > /tmp/one.py && python3 /tmp/one.py"
+    whole = run("sh", "-c", program)
+    assert (whole.status, whole.out) == (0, "one\n"), whole.err
+    half = run("sh", "-c", program, environment={"_KFP_RUNTIME": "true"})
+    assert half.status == 1
+    assert half.err.splitlines()[-1] == "AttributeError: module 'kfp.dsl' has no attribute 'component'"
+
+
 def test_its_packages_fit_together(run):
     assert run("python3", "-m", "pip", "check") == Ran(0, "No broken requirements found.\n", "")
 
