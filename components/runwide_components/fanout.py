@@ -45,7 +45,7 @@ class FanOut(dsl.PipelineTask):  # type: ignore[misc]  # kfp has no types
 
     @property
     def dataset(self) -> Any:
-        """The results as JSON lines, a ``dsl.Dataset`` artifact, with ``dataset=True``."""
+        """The results as a ``dsl.Dataset`` artifact, with ``dataset=``."""
         return self.outputs["dataset"]
 
 
@@ -63,7 +63,7 @@ def fan_out(
     retries: int = 0,
     on_error: str = "raise",
     min_success: float = 1.0,
-    dataset: bool = False,
+    dataset: bool | str = False,
     report: bool = True,
     cpu: str | None = None,
     memory: str | None = None,
@@ -102,7 +102,8 @@ def fan_out(
             all, as with ``"return"``, a component whose process dies twice or cannot start is no failed step: its items
             fail, but for those that it has stored. Only where the container itself is lost, more often than
             ``shard_retries`` allows, the run fails; ``runwide gather JOB --close`` then ends it.
-        dataset: Whether the results are a ``Dataset`` of JSON lines as well, the task's ``.dataset``.
+        dataset: Whether the results are a ``Dataset`` as well, the task's ``.dataset``: True or ``"jsonl"`` for JSON lines,
+            ``"parquet"`` for a table, with a dict's keys as columns, for which the image has to have pyarrow.
         report: Whether the gather step makes the page of what happened, the task's ``.report``, and its numbers,
             ``.metrics``.
         cpu: CPUs of each component, such as ``"8"``.

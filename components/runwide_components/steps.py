@@ -68,7 +68,7 @@ class JobOptions:
         retries: Further attempts after an exception.
         on_error: Whether failed items fail the gather: ``"raise"`` or ``"return"``.
         min_success: Share of the items that must have succeeded, with ``"raise"``.
-        dataset: Whether the gather writes the results as JSON lines as well.
+        dataset: Whether the gather writes the results as a dataset as well: ``"jsonl"``, ``"parquet"``, True for the former.
         report: Whether the gather makes the page of what happened, and its numbers.
         rerun_failed: Whether items that have failed before run again.
 
@@ -81,7 +81,7 @@ class JobOptions:
     retries: int = 0
     on_error: str = "raise"
     min_success: float = 1.0
-    dataset: bool = False
+    dataset: bool | str = False
     report: bool = True
     rerun_failed: bool = False
 
@@ -94,6 +94,8 @@ class JobOptions:
             value = getattr(self, name)
             if value is not None and (value < least or (name == "timeout" and not value)):
                 raise InputError(f"{name}={value} cannot be meant", hint="leave it out, or give more")
+        if self.dataset not in (False, True, "jsonl", "parquet"):
+            raise InputError(f"dataset={self.dataset!r} cannot be meant", hint='say "jsonl" or "parquet"')
         if self.on_error not in ("raise", "return"):
             raise InputError(f"on_error={self.on_error!r} cannot be meant", hint='say "raise" or "return"')
 
@@ -124,9 +126,10 @@ class JobOptions:
 
     def of_gather(self) -> tuple[str, ...]:
         """The words that ``runwide gather`` is given."""
+        form = ("--dataset-format", "parquet") if self.dataset == "parquet" else ()
         if self.on_error == "return":
-            return ("--on-error", "return")
-        return () if self.min_success == 1 else ("--min-success", str(self.min_success))
+            return (*form, "--on-error", "return")
+        return form if self.min_success == 1 else (*form, "--min-success", str(self.min_success))
 
 
 DEFAULT = JobOptions()

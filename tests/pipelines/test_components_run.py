@@ -60,7 +60,9 @@ def test_results_are_those_of_the_plain_loop_byte_for_byte(place):
 
 def test_all_components_run_at_the_same_time(place, meet):
     together = meet(4)
-    assert runwide.map(together, range(4), on=place(4, mounts=(meet.folder,))) == [0, 1, 2, 3]
+    results = runwide.map(together, range(4), on=place(4, mounts=(meet.folder,)))
+    assert results == [0, 1, 2, 3]
+    assert results.report().metrics["results"] == 4  # it tells what happened, as on the pool
 
 
 def test_the_exception_of_an_item_comes_back_as_itself(place):

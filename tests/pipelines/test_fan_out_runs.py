@@ -9,7 +9,7 @@ from kfp import dsl
 import runwide
 from runwide.errors import StepFailed
 from runwide.records import Failure
-from runwide_components import base_image, fan_out
+from runwide_components import Local, base_image, fan_out
 
 
 def lightweight(function):
@@ -245,3 +245,19 @@ def test_a_pipeline_goes_on_if_enough_items_succeeded(local, tmp_path, share, go
         return
     results = runwide.load(run()["Output"], on_error="return")
     assert [type(result) is int for result in results] == [True, False, True, True]
+
+
+def test_the_results_are_a_table_of_parquet_if_so_wanted(tmp_path):
+    @dsl.pipeline(name="parquet")
+    def parquet(store: str) -> dsl.Dataset:
+        return fan_out(
+            lambda x: {"x": x, "inverse": 1 / x}, [1, 2, 0], components=2, store=store, on_error="return",
+            dataset="parquet",
+        ).dataset  # fmt: skip
+
+    engine = Local("subprocess", pipeline_root=tmp_path / "root")
+    (output,) = engine.run(parquet, store=str(tmp_path / "store")).values()
+    from pyarrow.parquet import read_table
+
+    rows = read_table(output["uri"]).to_pylist()
+    assert rows == [{"x": 1, "inverse": 1.0}, {"x": 2, "inverse": 0.5}, {"x": None, "inverse": None}]

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from runwide import job as jobs
-from runwide.cli import executor, files, inputs, report
+from runwide.cli import dataset, executor, files, inputs, report
 from runwide.cli import shard as component
 from runwide.errors import InputError, RunwideError, TasksFailed
 from runwide.pool.preemption import leaves_on_sigterm
@@ -244,7 +244,10 @@ def shard_command(
 @click.option(
     "--dataset-out",
     type=click.Path(path_type=Path),
-    help="Write the results there as JSON lines, one a line; null stands for a failed item.",
+    help="Write the results there, one a line or row; null stands for a failed item.",
+)
+@click.option(
+    "--dataset-format", type=click.Choice(dataset.FORMATS), default="jsonl", help="JSON lines, or Parquet."
 )
 def gather_command(
     job: str,
@@ -258,6 +261,7 @@ def gather_command(
     close: bool,
     min_success: float,
     dataset_out: Path | None,
+    dataset_format: str,
 ) -> None:
     """Check that every item has ended exactly once, write the result's manifest, print its reference.
 
@@ -278,7 +282,7 @@ def gather_command(
             hint="the others are finished: runwide gather --on-error return, then runwide.load(…, on_error='return')",
         )
     if dataset_out is not None:
-        files.write(dataset_out, "".join(map(_line, jobs.load(reference, on_error="return"))))
+        dataset.write(dataset_out, jobs.load(reference, on_error="return"), dataset_format)
     files.write(result_out, reference)
     click.echo(reference)
 
@@ -363,18 +367,6 @@ def clean_command(job: str, *, older_than: str | None, yes: bool) -> None:
         click.echo(f"deleted {jobs.clean(one)} objects below {one}")
     if not found:
         click.echo("nothing is that old")
-
-
-def _line(result: Any) -> str:
-    from runwide.records import Failure
-
-    try:
-        return json.dumps(None if isinstance(result, Failure) else result) + "\n"
-    except (TypeError, ValueError) as error:
-        raise InputError(
-            f"a {type(result).__name__} is not JSON: {error}",
-            hint="return plain data from the function, or leave out the dataset and use runwide.load",
-        ) from error
 
 
 def _print_result(result: Any, failed: list[Failure]) -> None:
