@@ -1,4 +1,4 @@
-"""Makes the pictures of the report in the docs: a job with troubles, light, dark and on a phone.
+"""Makes the pictures of the docs: the page of a job with troubles, light, dark and on a phone, and that of a batch.
 
 python tests/report/screenshots.py docs/images        # needs chromium: .ci/browser
 """
@@ -11,7 +11,7 @@ import tempfile
 from pathlib import Path
 
 from playwright.sync_api import sync_playwright
-from stories import story_of, troubled
+from stories import forecasts, story_of, troubled
 
 from conftest import opened
 from runwide.report.page import page
@@ -20,6 +20,7 @@ PICTURES = {
     "report-light": {"width": 1100, "height": 1500, "scheme": "light"},
     "report-dark": {"width": 1100, "height": 1500, "scheme": "dark"},
     "report-phone": {"width": 360, "height": 1400, "scheme": "light"},
+    "batch-light": {"width": 1100, "height": 1080, "scheme": "light"},
 }
 
 
@@ -29,17 +30,23 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     folder = parser.parse_args().folder
     texts, failures = troubled()
-    html = page(story_of(texts, items=360, failures=failures))
-    with tempfile.TemporaryDirectory() as scratch, sync_playwright() as playwright:
-        path = Path(scratch, "page.html")
-        path.write_text(html, encoding="utf-8")
-        with opened(playwright, shutil.which("chromium"), Path(scratch, "profile")) as context:
-            for name, wanted in PICTURES.items():
-                shown = context.new_page()
-                shown.set_viewport_size({"width": wanted["width"], "height": wanted["height"]})
-                shown.emulate_media(color_scheme=wanted["scheme"])
-                shown.goto(path.as_uri())
-                shown.screenshot(path=folder / f"{name}.png")
+    pages = {
+        "report": page(story_of(texts, items=360, failures=failures)),
+        "batch": forecasts().page(title="forecast"),
+    }
+    with (
+        tempfile.TemporaryDirectory() as scratch,
+        sync_playwright() as playwright,
+        opened(playwright, shutil.which("chromium"), Path(scratch, "profile")) as context,
+    ):
+        for name, wanted in PICTURES.items():
+            path = Path(scratch, f"{name}.html")
+            path.write_text(pages[name.partition("-")[0]], encoding="utf-8")
+            shown = context.new_page()
+            shown.set_viewport_size({"width": wanted["width"], "height": wanted["height"]})
+            shown.emulate_media(color_scheme=wanted["scheme"])
+            shown.goto(path.as_uri())
+            shown.screenshot(path=folder / f"{name}.png")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Jobs that never ran: events as runs would have written them, with all that can go wrong."""
+"""Jobs and batches that never ran: events as runs would have written them, with all that can go wrong."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import random
 from runwide.job import events
 from runwide.records import Failure, FailureKind, TaskEvent
 from runwide.report.reading import Reader, Story
+from runwide_components import Batch, PipelineRun, RunState
 
 START = 1_795_000_000.0
 GIB = 1 << 30
@@ -171,3 +172,27 @@ def many(tasks, *, shards=20, sampled=1.0, job_items=None):
                 shard.attempt(item, seconds)
         texts.append(shard.text())
     return story_of(texts, items=job_items or tasks)
+
+
+CONSOLE = "https://console.cloud.google.com/vertex-ai/locations/europe-west1/pipelines/runs/"
+
+
+def forecasts():
+    """Twelve runs of a forecast, four at a time: two fail alike, one is slow, one still runs, one was there before."""
+    found = []
+    for number, market in enumerate(["fr", "de", "it", "es", "pt", "nl", "be", "at", "ch", "dk", "se", "no"]):
+        seconds, state, error, outputs = 60.0 + 3 * number, RunState.SUCCEEDED, "", {"rmse": 0.1 * number}
+        if market in ("it", "nl"):
+            state, error, outputs = RunState.FAILED, "step train failed: ValueError: no rows", {}
+        if market == "ch":
+            seconds = 400.0
+        if market == "no":
+            seconds, state, outputs = 0.0, RunState.RUNNING, {}
+        found.append(
+            PipelineRun(
+                f"forecast-{market}", {"market": market, "days": 7, "store": "gs://bucket/runs"}, state, outputs, error,
+                run=f"run-{market}", logs=f"{CONSOLE}forecast-{market}?project=shop", attempts=2 if market == "pt" else 1,
+                seconds=seconds, started=START + 70 * (number // 4), reused=market == "fr",
+            )
+        )  # fmt: skip
+    return Batch(found)

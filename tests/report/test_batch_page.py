@@ -5,33 +5,10 @@ from __future__ import annotations
 import json
 
 import pytest
+from stories import CONSOLE, START, forecasts
 
 import runwide
 from runwide_components import Batch, PipelineRun, RunState
-
-START = 1_795_000_000.0
-CONSOLE = "https://console.cloud.google.com/vertex-ai/locations/europe-west1/pipelines/runs/"
-
-
-def runs():
-    """Twelve runs of a forecast, four at a time: two fail alike, one is slow, one still runs, one was there before."""
-    found = []
-    for number, market in enumerate(["fr", "de", "it", "es", "pt", "nl", "be", "at", "ch", "dk", "se", "no"]):
-        seconds, state, error, outputs = 60.0 + 3 * number, RunState.SUCCEEDED, "", {"rmse": 0.1 * number}
-        if market in ("it", "nl"):
-            state, error, outputs = RunState.FAILED, "step train failed: ValueError: no rows", {}
-        if market == "ch":
-            seconds = 400.0
-        if market == "no":
-            seconds, state, outputs = 0.0, RunState.RUNNING, {}
-        found.append(
-            PipelineRun(
-                f"forecast-{market}", {"market": market, "days": 7, "store": "gs://bucket/runs"}, state, outputs, error,
-                run=f"run-{market}", logs=f"{CONSOLE}forecast-{market}?project=shop", attempts=2 if market == "pt" else 1,
-                seconds=seconds, started=START + 70 * (number // 4), reused=market == "fr",
-            )
-        )  # fmt: skip
-    return Batch(found)
 
 
 def number(shown, name):
@@ -39,7 +16,7 @@ def number(shown, name):
 
 
 def test_every_run_has_a_row_with_its_state_parameters_outputs_and_the_link_of_its_engine(browse):
-    shown = browse(runs().page())
+    shown = browse(forecasts().page())
     rows = shown.locator("#runs tbody tr")
     assert rows.count() == 12
     heads = shown.locator("#runs thead th").all_inner_texts()
@@ -56,7 +33,7 @@ def test_every_run_has_a_row_with_its_state_parameters_outputs_and_the_link_of_i
 
 
 def test_the_numbers_on_the_page_are_those_of_the_runs(browse):
-    batch = runs()
+    batch = forecasts()
     shown = browse(batch.page())
     assert number(shown, "succeeded") == sum(run.state is RunState.SUCCEEDED for run in batch) == 9
     assert number(shown, "failed") == sum(run.state is RunState.FAILED for run in batch) == 2
@@ -68,7 +45,7 @@ def test_the_numbers_on_the_page_are_those_of_the_runs(browse):
 
 
 def test_the_findings_say_what_the_runs_have_in_common_and_what_to_do(browse):
-    said = browse(runs().page()).locator(".findings").inner_text()
+    said = browse(forecasts().page()).locator(".findings").inner_text()
     assert "2 of 12 runs failed." in said
     assert "2 runs failed alike: step train failed: ValueError: no rows" in said
     assert "forecast-ch took" in said
@@ -80,7 +57,7 @@ def test_the_findings_say_what_the_runs_have_in_common_and_what_to_do(browse):
 def test_filters_and_columns_find_runs(browse):
     from playwright.sync_api import expect
 
-    shown = browse(runs().page())
+    shown = browse(forecasts().page())
     visible = shown.locator("#runs tbody tr:visible")
     shown.get_by_role("combobox", name="Show").select_option("failed")
     expect(visible).to_have_count(2)
@@ -147,13 +124,13 @@ def serious(shown):
 
 @pytest.mark.parametrize(("scheme", "width"), [("light", 1200), ("dark", 1200), ("light", 360)])
 def test_axe_finds_no_serious_fault_and_a_phone_needs_no_sideways_scrolling(browse, scheme, width):
-    shown = browse(runs().page(), scheme=scheme, width=width)
+    shown = browse(forecasts().page(), scheme=scheme, width=width)
     assert serious(shown) == []
     assert shown.evaluate("document.documentElement.scrollWidth") <= width
 
 
 def test_in_a_notebook_the_batch_is_its_page_in_a_sandboxed_frame(browse):
-    shown = browse(f"<!doctype html><title>viewer</title>{runs()._repr_html_()}")
+    shown = browse(f"<!doctype html><title>viewer</title>{forecasts()._repr_html_()}")
     frame = shown.frame_locator("iframe")
     frame.get_by_role("searchbox", name="Find").fill("-de")
     assert frame.locator("#runs tbody tr:visible").count() == 1

@@ -47,7 +47,7 @@ def _row(row: Row) -> str:
     kinds = " ".join(sorted(row.bad))
     return (
         f'<div class="row" data-from="{row.shards[0]}" data-to="{row.shards[1]}" data-kinds="{kinds}">'
-        f'<span class="name">{text(row.label)}</span><span class="lane">'
+        f'<span class="name">{text(row.short)}</span><span class="lane">'
         f'<svg role="img" aria-label="{text(label)}" viewBox="0 0 {width} 10" preserveAspectRatio="none">{body}</svg>'
         f"{marks}</span></div>"
     )

@@ -21,9 +21,6 @@ _TIGHT = 0.85  # share of the memory from which it is called tight
 _SPREAD = 10.0  # times the median from which a task is called a straggler
 
 
-_TIMES = "\N{MULTIPLICATION SIGN}"
-
-
 class Level(str, Enum):
     """How much a finding matters."""
 
@@ -167,7 +164,7 @@ def uneven_shards(shards: Sequence[ShardFigures]) -> Iterator[Finding]:
     if typical > 0 and slowest.seconds > _UNEVEN * typical and slowest.seconds - typical > 1:
         yield Finding(
             Level.WARNING,
-            f"Shard {slowest.index} took {slowest.seconds / typical:.1f} {_TIMES} the median shard "
+            f"Shard {slowest.index} took {slowest.seconds / typical:.1f} {words.TIMES} the median shard "
             f"({words.seconds(slowest.seconds)} against {words.seconds(typical)}).",
             "Mix long and short items (shuffle them), or use more, smaller shards.",
         )
@@ -207,7 +204,7 @@ def stragglers(times: Times, *, wall: float) -> Iterator[Finding]:
         yield Finding(
             Level.WARNING,
             f"The longest task took {words.seconds(times.longest)}, {times.longest / max(times.median, 1e-6):,.0f} "
-            f"{_TIMES} the median, and {words.share(min(1.0, times.longest / wall) if wall else 0)} of the whole run.",
+            f"{words.TIMES} the median, and {words.share(min(1.0, times.longest / wall) if wall else 0)} of the whole run.",
             "Split that item, or start it first.",
         )
 

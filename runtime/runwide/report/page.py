@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from runwide.report.figures import Figures
     from runwide.report.reading import Attempt, Story
 
+_ALIKE = 8  # errors that are counted
 _FAILED = 200  # failed items that are listed
 _TRACEBACK = 4000
 _TRACEBACKS = 400_000  # characters of all tracebacks together
@@ -52,6 +54,8 @@ def page(story: Story) -> str:
         "title": text(f"{story.function or 'map'} · {story.title}"),
         "heading": text(story.function or "map"),
         "subtitle": text(_subtitle(story)),
+        "verdict": _verdict(story, numbers),
+        "troubles": f" <b>{troubles:,}</b>" if (troubles := numbers.failed) else "",
         "tiles": _tiles(numbers),
         "findings": markup.findings(findings.of(story, numbers)),
         "timeline": charts.timeline(series.timeline(story.runs), figures.Clock.over(story.runs)),
@@ -82,6 +86,22 @@ def _good_times(story: Story) -> list[tuple[float, int]]:
     return [(one.each, one.count) for log in story.runs for one in log.attempts if one.name == "task.ended"]
 
 
+def _verdict(story: Story, numbers: Figures) -> str:
+    """What happened, in one sentence."""
+    if not numbers.shards:
+        return "<p>Nothing has run yet.</p>"
+    good = min(numbers.ended, max(0, story.items - numbers.failed))
+    workers = sum(shard.workers for shard in numbers.shards)
+    where = f" in {words.count(len(numbers.shards), 'shard')}" if story.shards > 1 else ""
+    bad = f"; <strong>{words.count(numbers.failed, 'item')} failed</strong>" if numbers.failed else ""
+    rest = story.items - good - numbers.failed
+    missing = f"; {words.count(rest, 'item')} {words.verb(rest, 'is', 'are')} not done" if rest > 0 else ""
+    return (
+        f'<p class="verdict">{good:,} of {words.count(story.items, "item")} gave a result in '
+        f"{text(words.seconds(numbers.wall))}, on {words.count(workers, 'worker')}{where}{bad}{missing}.</p>"
+    )
+
+
 def _tiles(numbers: Figures) -> str:
     return markup.tiles([
         ("ended", f"{numbers.ended:,}", "results", numbers.ended),
@@ -91,6 +111,7 @@ def _tiles(numbers: Figures) -> str:
         ("throughput", f"{numbers.throughput:,.3g}", "results a second", numbers.throughput),
         ("utilisation", words.share(numbers.utilisation), "of the physical cores used", numbers.utilisation),
         ("useful", words.share(numbers.lost.share("useful")), "of the workers' time useful", numbers.lost.share("useful")),
+        ("cost", words.seconds(numbers.core_seconds), "of core time to pay for", numbers.core_seconds),
     ])  # fmt: skip  # one tile a line
 
 
@@ -98,18 +119,17 @@ def _lost(numbers: Figures) -> str:
     lost = numbers.lost
     rows = [
         (
-            text(what),
+            f'<i class="key part {name}"></i> {text(what)}',
             (
                 f'<data class="lost" data-part="{name}" value="{getattr(lost, name)!r}">'
                 f"{text(words.seconds(getattr(lost, name)))}</data>"
             ),
             text(words.share(lost.share(name))),
-            f'<span class="bar {name}" style="width:{100 * lost.share(name):.2f}%"></span>',
         )
         for name, what in _LOST.items()
     ]
-    shown = markup.table(
-        [("the workers' time went to", False), ("worker time", True), ("share", True), ("", False)],
+    shown = _stack(numbers) + markup.table(
+        [("the workers' time went to", False), ("worker time", True), ("share", True)],
         rows,
         name="lost",
         label="Where the time of the workers went",
@@ -121,6 +141,19 @@ def _lost(numbers: Figures) -> str:
         f'<data id="n-imbalance" value="{lost.imbalance!r}">{text(words.seconds(lost.imbalance))}</data> '
         "of worker time for the slowest.</p>"
     )
+
+
+def _stack(numbers: Figures) -> str:
+    """All of the workers' time as one bar."""
+    lost = numbers.lost
+    shares = {name: lost.share(name) for name in _LOST}
+    label = ", ".join(f"{words.share(share)} {_LOST[name]}" for name, share in shares.items() if share)
+    parts = "".join(
+        f'<span class="part {name}" style="width:{100 * share:.3f}%" title="{text(_LOST[name])}"></span>'
+        for name, share in shares.items()
+        if share
+    )
+    return f'<div class="stack" role="img" aria-label="{text(label)}">{parts}</div>'
 
 
 def _slowest(slowest: Sequence[Attempt]) -> str:
@@ -153,36 +186,46 @@ def _failed(story: Story, numbers: Figures) -> str:
     if not listed:
         return '<p id="no-failure">None.</p>'
     left = _TRACEBACKS
+    alike = Counter(_said(known.get(item), events.get(item)) for item in listed)
     rows = []
     for item in listed[:_FAILED]:
-        markup, used = _failure(item, known.get(item), events.get(item), min(left, _TRACEBACK))
+        entry, used = _failure(item, known.get(item), events.get(item), min(left, _TRACEBACK))
         left -= used
-        rows.append(markup)
+        rows.append(entry)
     more = len(listed) - len(rows)
     rest = f"<p>And {more:,} more: runwide.gather(…, on_error='return') has all.</p>" if more else ""
-    return f'<ul class="failures" id="failures">{"".join(rows)}</ul>{rest}'
+    return f'{_alike(alike)}<ul class="failures" id="failures">{"".join(rows)}</ul>{rest}'
+
+
+def _alike(counts: Counter[str]) -> str:
+    """The errors that more than one item has, the commonest first."""
+    common = [(said, count) for said, count in counts.most_common(_ALIKE) if count > 1]
+    if not common:
+        return ""
+    rows = "".join(f"<li><b>{count:,} {words.TIMES}</b> {text(said)}</li>" for said, count in common)
+    return f'<ul class="alike" aria-label="Items that failed alike">{rows}</ul>'
+
+
+def _said(failure: Failure | None, event: Attempt | None) -> str:
+    """Why an item failed, in one line."""
+    if failure is not None:
+        return redacted(f"{failure.type}: {failure.message}")[:300]
+    return redacted(event.detail)[:300] if event is not None else ""
 
 
 def _failure(item: int, failure: Failure | None, event: Attempt | None, room: int) -> tuple[str, int]:
     kind = failure.kind.value if failure is not None else event.kind if event is not None else ""
-    said = (
-        f"{failure.type}: {failure.message}"
-        if failure is not None
-        else event.detail
-        if event is not None
-        else ""
-    )
     where = f" · shard {event.shard}, worker {event.worker}, attempt {event.attempt}" if event else ""
     shard = event.shard if event else -1
     # Redacted first: a cut may part a secret from what gives it away.
     trace = redacted(failure.traceback)[-room:] if failure is not None and room > 0 else ""
     shown = f'<pre tabindex="0">{text(trace)}</pre>' if trace else "<p>It left no traceback.</p>"
-    markup = (
+    entry = (
         f'<li data-shard="{shard}" data-kind="{text(kind)}"><details><summary><b>item {item:,}</b> '
-        f'<span class="kind">{text(kind)}</span> {text(redacted(said)[:300])}<small>{text(where)}</small></summary>'
+        f'<span class="kind">{text(kind)}</span> {text(_said(failure, event))}<small>{text(where)}</small></summary>'
         f"{shown}</details></li>"
     )
-    return markup, len(trace)
+    return entry, len(trace)
 
 
 def _shards(numbers: Figures) -> str:

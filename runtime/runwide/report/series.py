@@ -69,6 +69,7 @@ class Row:
 
     Args:
         label: What it is of.
+        short: The same where there is little room.
         shards: First shard and the one after the last.
         levels: Share of each stretch in which tasks ran, in tenths; empty where attempts are drawn one by one.
         exact: Start and end as shares of the whole time, and the attempt, where they are.
@@ -79,6 +80,7 @@ class Row:
     """
 
     label: str
+    short: str
     shards: tuple[int, int]
     levels: tuple[int, ...]
     exact: tuple[tuple[float, float, Attempt], ...]
@@ -185,6 +187,7 @@ def _row(
     )
     return Row(
         label=_label(shard, width[0], worker),
+        short=_short(shard, width[0], worker),
         shards=(shard, shard + width[0]),
         levels=() if exact else tuple(levels),
         exact=tuple(drawn),
@@ -210,6 +213,12 @@ def _label(shard: int, shards: int, worker: int) -> str:
     if shards > 1:
         return f"shards {shard} to {shard + shards - 1}"
     return f"shard {shard}" if worker < 0 else f"shard {shard}, worker {worker}"
+
+
+def _short(shard: int, shards: int, worker: int) -> str:
+    if shards > 1:
+        return f"shards {shard}\N{EN DASH}{shard + shards - 1}"
+    return f"shard {shard}" if worker < 0 else f"shard {shard} \N{MIDDLE DOT} w{worker}"
 
 
 def kind_of(attempt: Attempt) -> str:

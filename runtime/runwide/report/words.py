@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+TIMES = "\N{MULTIPLICATION SIGN}"
+
 
 def seconds(value: float) -> str:
     """A duration.

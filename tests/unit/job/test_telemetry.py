@@ -85,3 +85,30 @@ except InputError as error:
     print(json.dumps(str(error)))
 """
     assert "pip install runwide[otel]" in run(tmp_path, program, RUNWIDE_OTEL="1")
+
+
+def test_short_tasks_that_come_together_are_spans_of_their_own_and_failures_tell_no_secret(tmp_path):
+    program = PROGRAM.replace("lambda x: 1 / x, [0, 1, 2]", "work, range(500)").replace(
+        "import runwide\n",
+        "import runwide\n\ndef work(x):\n    if x == 7:\n        raise ValueError('password=hunter2')\n    return x\n",
+    ).replace('"name": span.name', '"said": span.status.description, "name": span.name')  # fmt: skip
+    found = run(tmp_path, program, RUNWIDE_OTEL="1")
+    assert found["counts"] == {"ended": 499, "failed": 1}
+    tasks = [span for span in found["spans"] if span["name"] == "runwide.task"]
+    assert sorted(span["item"] for span in tasks) == list(range(500))
+    assert [span["said"] for span in tasks if not span["ok"]] == ["ValueError: password=[redacted]"]
+
+
+def test_without_an_sdk_only_the_api_is_loaded_and_the_job_runs(tmp_path):
+    program = """
+import json, sys
+import runwide
+
+if __name__ == "__main__":
+    job = runwide.scatter(abs, [-1], store="memory://otel-api", shards=1)
+    runwide.shard(job, 0, workers=1)
+    wanted = ("opentelemetry.trace", "opentelemetry.metrics", "opentelemetry.sdk")
+    print(json.dumps([name for name in wanted if name in sys.modules]))
+"""
+    assert run(tmp_path, program, RUNWIDE_OTEL="1") == ["opentelemetry.trace", "opentelemetry.metrics"]
+    assert run(tmp_path, program, RUNWIDE_OTEL="") == []
