@@ -7,7 +7,7 @@ import multiprocessing
 import os
 import subprocess
 import sys
-from multiprocessing import shared_memory
+from multiprocessing import resource_tracker, shared_memory
 from pathlib import Path
 
 import runwide
@@ -145,6 +145,7 @@ except runwide.RunwideError as error:
 
 def test_without_pidfds_a_death_is_told_by_the_end_of_a_pipe(monkeypatch):
     monkeypatch.delattr(os, "pidfd_open")
+    resource_tracker.ensure_running()  # this module uses shared memory: the first pool would start it
     before = len(list(Path("/proc/self/fd").iterdir()))
 
     def die_at_three(x):

@@ -22,7 +22,11 @@ def about_me(_: object) -> tuple[int, str | None, bool]:
 
 
 def gone(pid: int) -> bool:
-    return not Path(f"/proc/{pid}").exists()
+    """Whether it has ended; whoever inherits it may never bury it."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] in "ZX"
+    except FileNotFoundError:
+        return True
 
 
 @pytest.fixture
