@@ -228,6 +228,8 @@ def _submit_pipeline(
         click.echo(
             f"{batch.uri}: {new} of {len(plan)} runs would be submitted, {min(new, batch.max_active)} at a time"
         )
+        click.echo(f"engine       {batch.engine!r}")
+        click.echo(f"requests     about {1 + 3 * new:,} of the store, {new:,} submissions")
         return
     click.echo(batch.uri)
     found = batch.map(sets, on_error="return")

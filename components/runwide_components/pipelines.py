@@ -294,6 +294,13 @@ class Pipelines:
         _log.info("run.ended", run=about.run, state=state.value, seconds=seconds, cause=about.error or None)
         return True
 
+    @staticmethod
+    def _wants_to_cancel(items: list[_Item]) -> bool:
+        """Whether these should end; those of this machine do so in any case, and nobody need be asked."""
+        if not any(item.handle is not None and item.handle.outlives_client for item in items):
+            return True
+        return wants_to_cancel(f"the {len(items)} runs under way")
+
     @contextmanager
     def _cancelling(self, active: list[_Item], records: Records) -> Iterator[None]:
         """Cancel what is under way when this is interrupted, or leave it to itself if so wanted."""
@@ -302,9 +309,7 @@ class Pipelines:
         except BaseException as error:
             mine = [item for item in active if item.handle is not None]
             # whatever else happens here says nothing of the runs, which the next call finds again
-            cancel = isinstance(error, KeyboardInterrupt) and wants_to_cancel(
-                f"the {len(mine)} runs under way"
-            )
+            cancel = isinstance(error, KeyboardInterrupt) and self._wants_to_cancel(mine)
             for item in mine:
                 with suppress(EngineError):
                     if cancel and item.handle is not None:

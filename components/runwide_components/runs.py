@@ -100,7 +100,7 @@ def follow(
     except EngineError as error:
         raise _with_job(error, job) from error
     except KeyboardInterrupt:
-        if wants_to_cancel(f"the components of {job.partition('#')[0]}"):
+        if run.outlives_client and wants_to_cancel(f"the components of {job.partition('#')[0]}"):
             run.cancel()
         raise
     finally:

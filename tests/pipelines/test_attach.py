@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import pty
 import re
 import signal
 import subprocess
 import sys
 import time
+from contextlib import contextmanager
 
 import pytest
 
@@ -163,6 +165,90 @@ def test_a_watched_chunk_is_read_once(tmp_path, monkeypatch):
             watch.look()
     assert len(set(reads)) == 1
     assert len(reads) <= 2
+
+
+PROGRAM = """
+import fcntl, sys, termios
+fcntl.ioctl(0, termios.TIOCSCTTY, 0)  # Ctrl-C on this terminal is for this program
+import runwide
+from runwide_components import Components, {engine}
+def wait_in(x):
+    import time
+    from pathlib import Path
+    folder = Path({folder!r})
+    (folder / f"busy-{{x}}").touch()
+    deadline = time.monotonic() + 60
+    while not (folder / "go").exists() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    return x * x
+place = Components(2, store={store!r}, engine={make})
+print(runwide.map(wait_in, range(2), on=place))
+"""
+
+
+@contextmanager
+def on_a_terminal(program: str):
+    """A program that has a terminal of its own, and the other end of that."""
+    ours, theirs = pty.openpty()
+    process = subprocess.Popen(
+        [sys.executable, "-c", program], stdin=theirs, stdout=theirs, stderr=theirs, start_new_session=True
+    )
+    os.close(theirs)
+    try:
+        yield process, ours
+    finally:
+        process.kill()
+        process.wait()
+        os.close(ours)
+
+
+def heard(terminal: int, wanted: bytes) -> bytes:
+    """What a program says until it has said something, or ends."""
+    said = b""
+    deadline = time.monotonic() + 60
+    while wanted not in said and time.monotonic() < deadline:
+        try:
+            said += os.read(terminal, 4096)
+        except OSError:  # the program has ended
+            break
+    return said
+
+
+@pytest.mark.gcs
+@pytest.mark.faults
+@pytest.mark.parametrize("answer", ["n", "y"])
+def test_ctrl_c_on_a_terminal_asks_whether_the_components_should_end(
+    vertex, vertex_server, gcs, tmp_path, answer
+):
+    make = f"Vertex('shop', 'europe-west1', api_endpoint={vertex_server.url!r}, pipeline_root='{gcs}/root')"
+    program = PROGRAM.format(engine="Vertex", make=make, folder=str(tmp_path), store=f"{gcs}/jobs")
+    with on_a_terminal(program) as (process, terminal):
+        come(tmp_path, 2, lambda: process.poll() is None)
+        os.write(terminal, b"\x03")
+        assert b"If not, it goes on where it runs" in heard(terminal, b"it runs")
+        os.write(terminal, answer.encode() + b"\n")
+        assert b"KeyboardInterrupt" in heard(terminal, b"KeyboardInterrupt")
+        process.wait(30)
+    (run,) = vertex_server.jobs
+    (tmp_path / "go").touch()
+    if answer == "n":
+        assert vertex().attach(run).wait(60)["Output"]
+    else:
+        with pytest.raises(EngineError, match="cancelled"):
+            vertex().attach(run).wait(60)
+
+
+@pytest.mark.faults
+def test_ctrl_c_ends_a_run_of_this_machine_without_a_question(tmp_path):
+    program = PROGRAM.format(
+        engine="Local", make="Local('subprocess')", folder=str(tmp_path), store=str(tmp_path / "store")
+    )
+    with on_a_terminal(program) as (process, terminal):
+        come(tmp_path, 2, lambda: process.poll() is None)
+        os.write(terminal, b"\x03")
+        assert b"goes on" not in heard(terminal, b"KeyboardInterrupt")
+        process.wait(30)
+    # the fixture of all tests asserts that no process is left
 
 
 def test_the_user_can_leave_a_run_to_itself(monkeypatch):

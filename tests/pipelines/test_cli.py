@@ -90,7 +90,10 @@ def test_a_dry_run_says_what_would_be_submitted_and_stores_nothing(shop):
 
 def test_a_pipeline_runs_for_each_row_of_a_file_and_what_succeeded_is_not_run_again(shop):
     words = ["submit", "forecast.yaml", "sets.csv", "--engine", "subprocess", "--max-active", "2"]
-    assert "2 of 2 runs would be submitted, 2 at a time" in runwide(*words, "--dry-run")
+    plan = runwide(*words, "--dry-run")
+    assert "2 of 2 runs would be submitted, 2 at a time" in plan
+    assert "engine       Local('subprocess')" in plan
+    assert "about 7 of the store, 2 submissions" in plan
     uri, *table = runwide(*words).splitlines()
     assert "2 succeeded" in table[0]
     (shop / "sets.csv").write_text("country,days\nfr,7\nde,14\nit,7\n")

@@ -43,6 +43,10 @@ class Run(Protocol):
     def logs(self) -> str:
         """Where its logs are: a link or a path."""
 
+    @property
+    def outlives_client(self) -> bool:
+        """Whether it goes on when this process ends."""
+
     def state(self) -> RunState:
         """Where it is now.
 

@@ -257,6 +257,8 @@ class Local:
 class LocalRun:
     """One run of a pipeline on this machine; see `Run`."""
 
+    outlives_client = False
+
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._result: dict[str, Any] | None = None

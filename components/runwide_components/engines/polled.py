@@ -24,6 +24,8 @@ class PolledRun(ABC):
         poll: Seconds between two looks, at first and at most.
     """
 
+    outlives_client = True
+
     def __init__(self, run: str, poll: tuple[float, float]) -> None:
         self.id = run
         self._poll = poll
