@@ -15,6 +15,7 @@ from runwide.results import Results, telling
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
+    from os import PathLike
 
     from runwide.pool.compat import Callback
 
@@ -34,7 +35,7 @@ def map(  # noqa: A001 - the field's name
     items: Iterable[T],
     *,
     on: Place | None = None,
-    store: str | None = None,
+    store: str | PathLike[str] | None = None,
     name: str | None = None,
     shards: int = 1,
     on_error: str = "raise",
@@ -123,7 +124,9 @@ def _traced(function: Any, options: dict[str, Any]) -> Trace:
     return trace
 
 
-def _place(on: Place | None, store: str | None, name: str | None, shards: int) -> Place | None:
+def _place(
+    on: Place | None, store: str | PathLike[str] | None, name: str | None, shards: int
+) -> Place | None:
     if on is not None and store is not None:
         raise InputError("both on= and store= were given", hint="give the store to the place that on= names")
     if store is not None:
@@ -174,7 +177,7 @@ class Pool(compat.Pool):
         *,
         timeout: float | None = None,
         retries: int = 0,
-        store: str | None = None,
+        store: str | PathLike[str] | None = None,
         name: str | None = None,
     ) -> None:
         if store is None and name is not None:

@@ -19,6 +19,7 @@ from runwide.spill.store import open_store
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
+    from os import PathLike
 
     from runwide.job.manifest import Job
     from runwide.spill.store import Store
@@ -27,7 +28,12 @@ log = Log("job")
 
 
 def begun(
-    function: Callable[[Any], Any], items: Iterable[Any], *, store: str, shards: int, name: str | None = None
+    function: Callable[[Any], Any],
+    items: Iterable[Any],
+    *,
+    store: str | PathLike[str],
+    shards: int,
+    name: str | None = None,
 ) -> str:
     """As `runwide.job.scatter`, but a job that was begun under the same name is found again.
 
@@ -77,7 +83,9 @@ class Found:
     same: bool
 
 
-def begin(given: Given, *, store: str, shards: int, name: str | None, function_name: str) -> Found:
+def begin(
+    given: Given, *, store: str | PathLike[str], shards: int, name: str | None, function_name: str
+) -> Found:
     """Scatter a map, or find the job that an earlier call has scattered under the same name.
 
     What is found was put there by whoever may write to the store. So its items are held against those of this call,
@@ -102,6 +110,8 @@ def begin(given: Given, *, store: str, shards: int, name: str | None, function_n
         return Found(scattered(), same=True)
     if not name:
         raise InputError("a job's name is empty", hint="give name= some text, or leave it out for a new job")
+    if not isinstance(name, str) or not _is_text(name):
+        raise InputError(f"{name!r} is not a job's name, which is some text", hint="give name= another one")
     with open_store(store) as root:
         found = _find(root, name)
         if found is None:
@@ -151,6 +161,11 @@ def _claim(root: Store, name: str, job: Job) -> Job:
             root.delete(_object(name))  # of a job that is deleted, or not signed
         else:
             return job
+
+
+def _is_text(name: str) -> bool:
+    """Whether it is more than the bytes of a file name that is none in UTF-8."""
+    return name.encode(errors="replace").decode() == name
 
 
 def _object(name: str) -> str:

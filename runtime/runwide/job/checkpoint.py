@@ -15,6 +15,7 @@ from runwide.job.shard import finished
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
+    from os import PathLike
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +33,7 @@ class Checkpoint:
         [1, 4, 9]
     """
 
-    store: str
+    store: str | PathLike[str]
     name: str | None = None
     shards: int = 1
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import operator
+from typing import TYPE_CHECKING, Any
 
 from runwide.errors import InputError, NoItems, ShardOutOfRange
 
@@ -35,6 +36,7 @@ def bounds(count: int, shards: int) -> list[int]:
     """
     if count < 1:
         raise NoItems("there are no items to map over", hint="pass at least one")
+    shards = whole("shards", shards)
     if shards < 1:
         raise InputError(
             f"shards={shards} is not 1 or more",
@@ -45,6 +47,21 @@ def bounds(count: int, shards: int) -> list[int]:
     for index in range(min(shards, count)):
         starts.append(starts[-1] + size + (index < larger))
     return starts
+
+
+def whole(name: str, value: Any) -> int:
+    """A number that was given as one.
+
+    Raises:
+        InputError: It is none.
+
+    Example:
+        >>> whole("shards", 3)
+        3
+    """
+    if isinstance(value, bool) or not hasattr(value, "__index__"):
+        raise InputError(f"{name}={value!r} is not a whole number", hint=f"give {name} as an int")
+    return operator.index(value)
 
 
 def items_of(starts: Sequence[int], index: int, *, uri: str | None = None) -> range:

@@ -50,10 +50,11 @@ def parse(text: str) -> Reference:
     Raises:
         BadReference: It is none.
     """
-    uri, mark, digest = text.strip().rpartition(_MARK)
+    text = str(text).strip()  # also of what is none: the message shows it
+    uri, mark, digest = text.rpartition(_MARK)
     if not mark or not _HEX.fullmatch(digest) or "/" not in uri:
         raise BadReference(
-            f"{text.strip()[:200]!r} is not a reference",
+            f"{text[:200]!r} is not a reference",
             hint=f"pass the whole line that the step before printed, with {_MARK} and 64 hex digits",
         )
     return Reference(uri, digest)
@@ -82,7 +83,7 @@ def parse_shard(text: str) -> tuple[int, str]:
         >>> parse_shard("7:" + "A" * 43) == (7, "0" * 64)
         True
     """
-    short = _SHORT.fullmatch(text.strip())
+    short = _SHORT.fullmatch(str(text).strip())
     if short:
         try:
             return int(short[1]), base64.urlsafe_b64decode(short[2] + "=").hex()

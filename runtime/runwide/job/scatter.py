@@ -21,6 +21,7 @@ from runwide.spill.store import open_store
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
+    from os import PathLike
 
     from runwide.spill.codec import Encoded
     from runwide.spill.store import Store
@@ -30,7 +31,9 @@ log = Log("job")
 _WRITERS = 4  # packs on the way at once; with their size this bounds the memory
 
 
-def scatter(function: Callable[[Any], Any], items: Iterable[Any], *, store: str, shards: int) -> str:
+def scatter(
+    function: Callable[[Any], Any], items: Iterable[Any], *, store: str | PathLike[str], shards: int
+) -> str:
     """Spill a map, to be run by `shard` in other processes and read back by `gather`.
 
     Args:
@@ -68,7 +71,7 @@ def name_of(function: Callable[..., Any]) -> str:
 
 
 def scatter_pickled(
-    function: bytes, items: Iterable[Any], *, store: str, shards: int, name: str = "?"
+    function: bytes, items: Iterable[Any], *, store: str | PathLike[str], shards: int, name: str = "?"
 ) -> str:
     """As `scatter`, for a function that is pickled already.
 

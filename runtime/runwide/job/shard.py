@@ -16,7 +16,7 @@ from runwide.errors import (
     ObjectNotFound,
     ResultNotPicklable,
 )
-from runwide.job import environment, event_log, manifest
+from runwide.job import environment, event_log, manifest, plan
 from runwide.job.chunks import ChunkLog, Ended, Writer, located
 from runwide.job.event_log import EventLog, MeteredStore
 from runwide.job.items import frames
@@ -110,6 +110,7 @@ def run(
         on_event: As for `shard`.
         **options: Others of `runwide.pool.mapping.Options`.
     """
+    index = plan.whole("index", index)
     items = about.items_of(index)
     environment.check(about.environment, uri=about.uri)
     with bound(job=about.id, shard=index), open_store(about.uri) as plain:

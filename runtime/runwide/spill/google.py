@@ -132,6 +132,12 @@ _MEANING = {name: meaning for meaning, names in MEANING.items() for name in name
 
 def _ours(error: Exception, uri: str, *, writing: bool) -> StoreError | None:
     meaning = _meaning(error)
+    if _is_untrusted(error):
+        return StoreUnavailable(
+            f"the certificate of what answers is not trusted here: {_line(error)}",
+            uri=uri,
+            hint="set REQUESTS_CA_BUNDLE to a file with your network's certificate authority; check the clock, too",
+        )
     if meaning == "Absent":
         return _absent(error, uri, writing=writing)
     if meaning == "Refused":
@@ -195,6 +201,10 @@ class Damaged(Exception):
     """What came over the network is not what the server has."""
 
 
+def _is_untrusted(error: BaseException) -> bool:
+    return "CERTIFICATE_VERIFY_FAILED" in str(error)
+
+
 def _is_transient(error: BaseException) -> bool:
     import requests
     import urllib3
@@ -202,6 +212,8 @@ def _is_transient(error: BaseException) -> bool:
     auth = module("google.auth.exceptions")
     if isinstance(error, exceptions().GoogleAPICallError):
         return error.code in _TRANSIENT_CODES
+    if _is_untrusted(error):
+        return False
     kinds = (
         Damaged,
         ConnectionError,

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import re
 import unicodedata
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from os import PathLike
 from typing import TYPE_CHECKING
 from urllib.parse import unquote
 
@@ -128,11 +130,11 @@ class Store(ABC):
         return f"<{type(self).__name__} {self.uri}>"
 
 
-def open_store(uri: str) -> Store:
+def open_store(uri: str | PathLike[str]) -> Store:
     """Open a store by its URI; nothing is read or written yet.
 
     Args:
-        uri: ``gs://bucket/prefix``, ``file:///directory``, a plain path, or ``memory://name`` for tests in one process.
+        uri: ``gs://bucket/prefix``, ``file:///directory``, a path, or ``memory://name`` for tests in one process.
 
     Raises:
         BadReference: The URI is none of these.
@@ -141,8 +143,8 @@ def open_store(uri: str) -> Store:
         >>> open_store("memory://doc/").uri
         'memory://doc'
     """
+    uri = _spelt(uri)
     scheme, found, rest = uri.partition("://")
-    _check_spelling(uri)
     if not found:
         if _SCHEME.match(uri):
             raise BadReference(
@@ -162,9 +164,12 @@ def open_store(uri: str) -> Store:
     return opener(rest)
 
 
-def _check_spelling(uri: str) -> None:
-    """Refuse what was not meant, and would make a folder of a name that nobody finds again."""
+def _spelt(given: object) -> str:
+    """A URI as text; what cannot be meant, and would make a folder of a name that nobody finds again, is refused."""
+    uri = os.fspath(given) if isinstance(given, PathLike) else given
     wrong, hint = "", "give gs://bucket/prefix or a directory"
+    if not isinstance(uri, str):
+        raise BadReference(f"{given!r} is not the URI of a store", hint=hint)
     if uri != uri.strip():
         wrong = ": it has white space around it"
     elif any(unicodedata.category(character) == "Cc" for character in uri):
@@ -173,6 +178,7 @@ def _check_spelling(uri: str) -> None:
         wrong, hint = ": only a shell replaces '~'", "give the whole path; a folder of that name is ./~"
     if wrong or not uri:
         raise BadReference(f"{uri!r} is not the URI of a store{wrong}", hint=hint)
+    return uri
 
 
 def register(scheme: str, opener: Callable[[str], Store]) -> None:
