@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import multiprocessing
+import os
 import threading
 import warnings
 import weakref
@@ -177,6 +178,17 @@ def _leaked(scheduler: Scheduler | InPlaceScheduler, name: str) -> None:
 def warn_of_leak(name: str) -> None:
     """Say that a pool was dropped without having been closed."""
     warnings.warn(f"a runwide.{name} was not closed; use it in a with block", ResourceWarning, stacklevel=3)
+
+
+def _abandon_all() -> None:
+    """In a fork, the pools are those of the parent: neither closed nor reported as leaked here."""
+    for pool in list(_open):
+        pool._finalizer.detach()  # noqa: SLF001 - of this module's own class
+        pool._scheduler.abandon()  # noqa: SLF001 - likewise
+    _open.clear()
+
+
+os.register_at_fork(after_in_child=_abandon_all)
 
 
 @atexit.register

@@ -12,7 +12,7 @@ from runwide.pool.applied import Starred
 from runwide.pool.base import Base, dump_function
 from runwide.pool.call import Call, Source
 from runwide.pool.policy import Budget
-from runwide.pool.sinks import Everything
+from runwide.pool.sinks import Everything, undisturbed
 from runwide.pool.submit import Submitter
 
 if TYPE_CHECKING:
@@ -100,7 +100,7 @@ class Pool(Base):
     ) -> AsyncResult:
         """As `map`, but returns at once."""
         size = policy.checked_chunksize(chunksize)
-        items = iterable if isinstance(iterable, (list, tuple, range)) else list(iterable)
+        items = iterable if isinstance(iterable, (tuple, range)) else list(iterable)  # lists may change
         result = AsyncResult(callback, error_callback)
         sink = _Notifying(len(items), result)
         payload = self._scheduler.function_payload(dump_function(func))
@@ -224,11 +224,9 @@ class AsyncResult:
         """End with a value or an error, and call back."""
         self._value, self._error = value, error
         callback = self._callback if error is None else self._error_callback
-        try:
-            if callback is not None:
-                callback(value if error is None else error)
-        finally:
-            self._ended.set()
+        if callback is not None:
+            undisturbed(callback, value if error is None else error)
+        self._ended.set()
 
 
 class _Notifying(Everything):

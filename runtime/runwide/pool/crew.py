@@ -114,6 +114,11 @@ class Crew:
             self._retired.remove(slot)
         return -9 if exitcode is None else exitcode
 
+    def abandon(self) -> None:
+        """In a fork of the pool's process: let go of what would keep the workers alive."""
+        for slot in self:
+            slot.abandon()
+
     def overdue(self) -> list[Slot]:
         """Workers that take too long: to start, to leave, or with their task."""
         now = time.monotonic()

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from runwide.errors import ItemNotPicklable, ScratchFull
 from runwide.pool import policy, transfer, worker
+from runwide.pool.failed import text_of
 from runwide.pool.room import LOOK_SECONDS, is_hopeless, may_drop
 from runwide.pool.slot import Chunk
 from runwide.records import Failure, FailureKind
@@ -201,7 +202,7 @@ class Dispatcher:
             return item
         try:
             return (transfer.FRAME, *transfer.dump_by_value(item))
-        except Exception as error:
+        except BaseException as error:
             call.sink.failure(_not_picklable(error, index))
             return _DROPPED
 
@@ -209,9 +210,9 @@ class Dispatcher:
 _DROPPED = object()
 
 
-def _not_picklable(error: Exception, index: int) -> Failure:
+def _not_picklable(error: BaseException, index: int) -> Failure:
     raised = ItemNotPicklable(
-        f"the item cannot be pickled: {type(error).__name__}: {error}",
+        f"the item cannot be pickled: {type(error).__name__}: {text_of(error)}",
         item=index,
         hint="pass plain data, or build it in the function",
     )

@@ -15,12 +15,27 @@ if TYPE_CHECKING:
 _OURS = str(Path(__file__).parent)
 
 
+def text_of(error: BaseException) -> str:
+    """What an exception says; its own code may fail to say it.
+
+    Example:
+        >>> text_of(ValueError("no"))
+        'no'
+    """
+    try:
+        return str(error)
+    except BaseException as worse:
+        return f"<no text: its __str__ raises {type(worse).__name__}>"
+
+
 def failed(kind: FailureKind, error: BaseException, what: str = "") -> tuple[Any, ...]:
     """An entry for a failure: text that always arrives, and the exception itself if it can be pickled."""
-    text = "".join(traceback.format_exception(type(error), error, _beyond_ours(error)))
+    text = ""
+    with suppress(BaseException):  # whose code is the user's
+        text = "".join(traceback.format_exception(type(error), error, _beyond_ours(error)))
     pickled: bytes | None = None
     if isinstance(error, Exception):
-        with suppress(Exception):
+        with suppress(BaseException):
             body, buffers = transfer.dump_by_reference_first(error)
             pickled = body if not buffers else None
     name = type(error).__qualname__
@@ -28,7 +43,7 @@ def failed(kind: FailureKind, error: BaseException, what: str = "") -> tuple[Any
     qualified = name if module in ("builtins", "__main__") else f"{module}.{name}"
     exited = error.code if isinstance(error, SystemExit) else None
     exitcode = exited if isinstance(exited, int) else None
-    return (transfer.FAILED, kind.value, what, qualified, str(error), text, pickled, exitcode)
+    return (transfer.FAILED, kind.value, what, qualified, text_of(error), text, pickled, exitcode)
 
 
 def _beyond_ours(error: BaseException) -> Any:

@@ -18,6 +18,7 @@ from runwide.errors import (
     ScratchFull,
     TaskTimeout,
 )
+from runwide.pool.failed import text_of
 from runwide.pool.policy import NO_CHARGES, Cause, Charges
 from runwide.records import Failure, FailureKind
 
@@ -64,7 +65,7 @@ def of_entry(entry: tuple[Any, ...], index: int, charges: Charges) -> Failure:
 def of_result(error: BaseException, index: int, charges: Charges) -> Failure:
     """The failure of a result that arrived but could not be loaded here."""
     raised = ResultNotLoadable(
-        f"the result cannot be unpickled here: {type(error).__name__}: {error}",
+        f"the result cannot be unpickled here: {type(error).__name__}: {text_of(error)}",
         item=index,
         hint="return something that this program can unpickle",
     )
@@ -158,6 +159,14 @@ def describe(exitcode: int) -> str:
 
 
 def _failure(raised: BaseException, kind: FailureKind, index: int, charges: Charges, text: str) -> Failure:
+    try:
+        return _record(raised, kind, index, charges, text)
+    except BaseException:  # an exception may be of a class whose own code fails
+        name, message = type(raised).__qualname__, text_of(raised)
+        return _record(_portable(None, name, message, index), kind, index, charges, text)
+
+
+def _record(raised: BaseException, kind: FailureKind, index: int, charges: Charges, text: str) -> Failure:
     if text and raised.__cause__ is None:
         raised.__cause__ = RemoteTraceback("in a worker", item=index, traceback=text)
     name = type(raised).__qualname__
@@ -189,7 +198,7 @@ def _portable(pickled: bytes | None, name: str, message: str, index: int) -> Bas
     if pickled is not None:
         try:
             raised = pickle.loads(pickled)
-        except Exception:
+        except BaseException:
             raised = None
         if isinstance(raised, ScratchFull) and raised.item is None:
             raised.item = index

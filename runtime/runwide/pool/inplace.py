@@ -73,6 +73,9 @@ class InPlaceScheduler:
         with self._lock:
             self._calls.pop(call, None)
 
+    def abandon(self) -> None:
+        """Nothing is elsewhere."""
+
     def drain(self, grace: float) -> None:  # noqa: ARG002 - nothing runs but what the caller waits for
         """Drop everything: the outer pool is asked to leave."""
         self.close(kill=True)

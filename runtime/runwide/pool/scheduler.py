@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import selectors
 import signal
 import threading
@@ -76,6 +77,7 @@ class Scheduler:
         self._drained_at: float | None = None
         self._closing = False
         self._killing = False
+        self._pid = os.getpid()
         self._functions = count()
         self._output = Output()
         prepared = None if initializer is None else self.function_payload(initializer)
@@ -104,6 +106,8 @@ class Scheduler:
         Raises:
             PoolClosed: The pool was closed.
         """
+        if self._pid != os.getpid():
+            raise PoolClosed("the pool belongs to the process of which this is a fork", hint="make one here")
         if self._closing:
             raise PoolClosed("the pool is closed", hint="make a new one")
 
@@ -139,6 +143,12 @@ class Scheduler:
             self._killing = self._killing or kill
         self.ring()
 
+    def abandon(self) -> None:
+        """In a fork of the pool's process: there is no thread to wait for, and nothing that workers must not outlive."""
+        self._lock = threading.Lock()
+        self.thread = threading.Thread()
+        self._crew.abandon()
+
     # The loop
 
     def _main(self) -> None:
@@ -149,7 +159,8 @@ class Scheduler:
                 self._turn()
         except BaseException as error:
             _log.error("pool.broken", error=repr(error))
-            self._killing = True
+            self.close(kill=True)
+            self._take_requests()
             self._fail_all(error)
             raise
         finally:
@@ -157,10 +168,13 @@ class Scheduler:
 
     def _has_work(self) -> bool:
         closing = self._closing  # read first: whatever was started before it was set is in the requests
-        while self._requests:
-            self._requests.popleft()()
+        self._take_requests()
         self._finish_calls()
         return not self._killing and (bool(self._calls) or not closing)
+
+    def _take_requests(self) -> None:
+        while self._requests:
+            self._requests.popleft()()
 
     def _turn(self) -> None:
         if self._drained_at is None:
@@ -392,6 +406,7 @@ class Scheduler:
             call.sink.broken(error)
 
     def _end(self) -> None:
+        self._take_requests()  # whatever came before the pool was closed
         self._fail_all(
             PoolClosed("the pool was closed before the work was done", hint="close it after the results")
         )

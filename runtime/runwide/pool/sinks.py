@@ -6,14 +6,20 @@ import concurrent.futures
 import sys
 import threading
 from collections import deque
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
+from runwide.log import Log
+from runwide.pool.failed import text_of
 from runwide.records import Outcome
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from concurrent.futures import Future
 
     from runwide.records import Failure
+
+_log = Log("pool")
 
 if sys.version_info >= (3, 11):
     NotInTime = TimeoutError
@@ -21,6 +27,14 @@ else:
 
     class NotInTime(concurrent.futures.TimeoutError, TimeoutError):
         """There is no result yet; callers expect the one or the other, which later are the same."""
+
+
+def undisturbed(function: Callable[..., object], *args: Any) -> None:
+    """Call what calls back: whatever the user's code raises is logged, and stops nobody else's work."""
+    try:
+        function(*args)
+    except BaseException as error:
+        _log.error("callback.failed", type=type(error).__name__, error=text_of(error))
 
 
 class Everything:
@@ -158,12 +172,12 @@ class Futures:
     def values(self, first: int, values: list[Any]) -> None:
         """Results of consecutive items."""
         for index, value in enumerate(values, first):
-            self._waiting.pop(index).set_result(value)
+            undisturbed(self._waiting.pop(index).set_result, value)
 
     def failure(self, failure: Failure) -> None:
         """One item has failed for good."""
         future = self._waiting.pop(failure.index)
-        future.set_exception(failure.exception)
+        undisturbed(future.set_exception, failure.exception)
 
     def finished(self) -> None:
         """Every item has ended."""
@@ -175,8 +189,8 @@ class Futures:
             future = self._waiting.pop(index, None)
             if future is None:  # the other thread was here first
                 continue
-            if future.running() or future.set_running_or_notify_cancel():
-                future.set_exception(error)
+            if future.running() or _is_wanted(future):
+                undisturbed(future.set_exception, error)
 
     def may_drop(self) -> bool:
         """Whoever has the futures may keep them."""
@@ -187,7 +201,14 @@ class Futures:
         future = self._waiting[index]
         if future.running():  # it is tried again
             return True
-        wanted = future.set_running_or_notify_cancel()
+        wanted = _is_wanted(future)
         if not wanted:
             del self._waiting[index]
         return wanted
+
+
+def _is_wanted(future: Future[Any]) -> bool:
+    """Whether a future is not cancelled, and is running from now; one that somebody else has ended is not wanted."""
+    with suppress(RuntimeError):
+        return future.set_running_or_notify_cancel()
+    return False

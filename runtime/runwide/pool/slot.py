@@ -194,6 +194,12 @@ class Slot:
             self.exit_deadline = deadline
             self.channel.send((worker.EXIT,))
 
+    def abandon(self) -> None:
+        """In a fork of the pool's process: let go of what tells the worker that the pool lives."""
+        if self._lifeline >= 0:
+            os.close(self._lifeline)
+            self._lifeline = -1
+
     def close(self) -> None:
         """Kill the process if it still runs, and release everything of this slot."""
         self.process.kill_tree()
@@ -208,7 +214,7 @@ class Slot:
         self._options.output.finish(self.stdout)
         self._options.output.finish(self.stderr)
         self.channel.close()
-        os.close(self._lifeline)
+        self.abandon()
         self.status.close()
         Path(self._status_path).unlink(missing_ok=True)
         self._options.scratch.forget(self.tag)

@@ -6,6 +6,7 @@ import threading
 from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any
 
+from runwide.errors import PoolClosed
 from runwide.pool import applied
 from runwide.pool.base import dump_function
 from runwide.pool.call import Call, Source
@@ -33,6 +34,7 @@ class Submitter:
         self._sink = Futures()  # of the standing call
         self._call: Call | None = None
         self._submitted = 0
+        self._closed = False
         self._lock = threading.Lock()
 
     def submit(
@@ -45,10 +47,12 @@ class Submitter:
         """
         future: Future[Any] = Future()
         with self._lock:
+            if self._closed:
+                raise PoolClosed("the pool is closed", hint="make a new one")
+            self._scheduler.check_open()
             call = self._call
             if call is None or call.over:
                 call = self._open()
-            self._scheduler.check_open()
             self._sink.expect(self._submitted, future)
             self._submitted += 1
             call.source.put((function, args, kwargs))
@@ -60,6 +64,7 @@ class Submitter:
     def close(self, *, cancel: bool = False) -> None:
         """No more will come; with ``cancel``, what has not started is cancelled."""
         with self._lock:
+            self._closed = True
             if cancel:
                 self._sink.cancel_pending()
             if self._call is not None:
