@@ -349,11 +349,11 @@ def request(method: str, path: str, **options: Any) -> Any:
     """One request to the service, in its turn; an answer that is no success is raised as the client library would."""
     connection = _connection()
     limiter = connection.reads if method == "GET" else connection.writes
-    limiter.wait()
+    sent = limiter.wait()
     timeout = (_CONNECT, settings.store_patience()[1])
     response = connection.session.request(method, connection.endpoint + path, timeout=timeout, **options)
     if response.status_code in _SLOW_DOWN:
-        limiter.refused()
+        limiter.refused(sent)
     if response.status_code >= 300:  # noqa: PLR2004 - everything above is no success
         with response:
             raise exceptions().from_http_response(response)

@@ -83,8 +83,8 @@ class Limiter:
         with self._lock:
             self._pace = Pace(start / parts, self._clock())
 
-    def wait(self) -> None:
-        """Wait for one's turn; a second's worth may go at once."""
+    def wait(self) -> float:
+        """Wait for one's turn, and say when it has come; a second's worth may go at once."""
         with self._lock:
             now = self._clock()
             step = 1 / self._pace.rate(now)
@@ -92,8 +92,14 @@ class Limiter:
             late = self._next - now
         if late > 0:
             self._sleep(late)
+        return self._clock()
 
-    def refused(self) -> None:
-        """Slow down, as the service has asked."""
+    def refused(self, sent: float) -> None:
+        """Slow down, as the service has asked; requests that were on the way together are refused together, and count once.
+
+        Args:
+            sent: What `wait` has returned for the request.
+        """
         with self._lock:
-            self._pace = self._pace.refused(self._clock())
+            if sent > self._pace.at:
+                self._pace = self._pace.refused(self._clock())

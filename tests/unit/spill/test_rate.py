@@ -59,10 +59,25 @@ def test_a_refusal_halves_the_rate_and_half_a_minute_brings_it_back():
     clock = Clock()
     limiter = Limiter(1000, clock=clock, sleep=clock.sleep)
     sent_in(limiter, clock, 5)
-    limiter.refused()
+    limiter.refused(clock.now)
     assert 450 <= sent_in(limiter, clock, 1) <= 560
     sent_in(limiter, clock, 30)
     assert sent_in(limiter, clock, 1) >= 990
+
+
+def test_refusals_of_what_was_on_the_way_together_count_once():
+    # 64 threads are told so at the same moment: halved for each of them, the rate would take minutes to come back.
+    clock = Clock()
+    limiter = Limiter(1000, clock=clock, sleep=clock.sleep)
+    sent_in(limiter, clock, 5)
+    sent = [limiter.wait() for _ in range(64)]
+    clock.now += 0.2
+    for moment in sent:
+        limiter.refused(moment)
+    assert 499 <= limiter._pace.rate(clock.now) <= 505
+    clock.now += 0.001
+    limiter.refused(limiter.wait())  # this one was sent after that
+    assert 249 <= limiter._pace.rate(clock.now) <= 255
 
 
 @given(st.lists(st.floats(0, 1e5), max_size=300), st.floats(0, 1e7))
