@@ -3,7 +3,7 @@
     measure.py [--image runwide:dev] [--base IMAGE] [--runs 15] [--write]
 
 Needs a Docker engine and, for the one way that installs kfp at each start, a package index. The ways take turns, so that
-a busy moment is shared by all; given are the median and the quartiles. ``--write`` puts the table into docker/README.md.
+a busy moment is shared by all; given are the median and the quartiles. ``--write`` puts the table into README.md.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
-README = Path(__file__).with_name("README.md")
+README = Path(__file__).parents[1] / "README.md"
 BEGIN, END = "<!-- measured by docker/measure.py -->", "<!-- end of what was measured -->"
 TARGET = 1.3  # times bare Python, for container components
 FIRST_LINE = "import time; print(time.time(), flush=True)"
@@ -51,6 +51,21 @@ import time
 def first_line(item):
     with open(f"/store/first-{item}", "w") as file:
         file.write(str(time.time()))
+"""
+# Starts both in one container that runs already, in turn, and prints the medians in milliseconds.
+_ALONE = f"""
+import json, statistics, subprocess, sys, time
+from pathlib import Path
+
+job, runs, bare, shard = sys.argv[1], int(sys.argv[2]), [], []
+for run in range(runs + 1):
+    begin = time.time()
+    printed = subprocess.run(["python3", "-c", {FIRST_LINE!r}], check=True, capture_output=True, text=True).stdout
+    bare.append(float(printed) - begin)
+    begin = time.time()
+    subprocess.run(["runwide", "shard", job, str(run), "--workers", "1"], check=True, capture_output=True)
+    shard.append(float(Path(f"/store/first-{{run}}").read_text()) - begin)
+print(json.dumps([1000 * statistics.median(found[1:]) for found in (bare, shard)]))
 """
 
 
@@ -160,36 +175,32 @@ def make_origin(base: str) -> str:
     return tag
 
 
+def in_image(image: str, store: Path, *command: str) -> str:
+    """What a command prints in a container of its own, as the calling user and without a network."""
+    options = ["--network", "none", "--user", f"{os.getuid()}:{os.getgid()}", "--workdir", "/store"]
+    return docker("run", "--rm", *options, "--volume", f"{store}:/store", image, *command)
+
+
 def make_job(image: str, store: Path, runs: int) -> str:
     """A job of one item for each run, each item a shard of its own."""
     (store / "starts.py").write_text(_SHARD_FUNCTION)
-    user = f"{os.getuid()}:{os.getgid()}"
-    words = [
-        "run",
-        "--rm",
-        "--network",
-        "none",
-        "--user",
-        user,
-        "--volume",
-        f"{store}:/store",
-        "--workdir",
-        "/store",
-    ]
-    words += [
-        image,
-        "runwide",
-        "scatter",
-        "--function",
-        "starts:first_line",
-        "--store",
-        "/store/jobs",
-    ]
-    words += ["--items-json", json.dumps(list(range(runs))), "--shards", str(runs)]
-    return docker(*words).splitlines()[-1]
+    items = ["--items-json", json.dumps(list(range(runs))), "--shards", str(runs)]
+    where = ["--function", "starts:first_line", "--store", "/store/jobs"]
+    return in_image(image, store, "runwide", "scatter", *where, *items).splitlines()[-1]
 
 
-def table(measured: dict[str, list[float]], listed: list[Way], host: str) -> str:
+def alone(image: str, store: Path, runs: int) -> str:
+    """How long the processes take by themselves, as a sentence."""
+    (store / "alone.py").write_text(_ALONE)
+    job = make_job(image, store, runs + 1)
+    bare, shard = json.loads(in_image(image, store, "python3", "/store/alone.py", job, str(runs)))
+    return (
+        f"In a container that runs already, bare Python reaches its first line after {bare:.0f} ms, and `runwide shard` "
+        f"the function's after {shard:.0f} ms: two interpreters, what they load, the job's manifest, and the item."
+    )
+
+
+def table(measured: dict[str, list[float]], listed: list[Way], notes: list[str]) -> str:
     """The table, in Markdown."""
     bare = statistics.median(measured[listed[0].name])
     lines = ["| start | seconds: median (quartiles) | times bare | image, MB |", "|---|---|---|---|"]
@@ -200,7 +211,7 @@ def table(measured: dict[str, list[float]], listed: list[Way], host: str) -> str
             f"| {way.name} | {middle:.2f} ({low:.2f} to {high:.2f}) | {middle / bare:.2f} | {size:.0f} |"
         )
     runs = len(next(iter(measured.values())))
-    return "\n".join([*lines, "", f"{runs} starts of each, in turn; {host}."])
+    return "\n".join([*lines, "", f"{runs} starts of each, in turn; {'; '.join(notes[:-1])}. {notes[-1]}"])
 
 
 def write(text: str) -> None:
@@ -218,7 +229,7 @@ def main() -> int:
     parser.add_argument("--image", default=os.environ.get("RUNWIDE_IMAGE") or "runwide:dev")
     parser.add_argument("--base", help="default: what the image says that it was built on")
     parser.add_argument("--runs", type=int, default=15)
-    parser.add_argument("--write", action="store_true", help="into docker/README.md")
+    parser.add_argument("--write", action="store_true", help="into README.md")
     asked = parser.parse_args()
     label = '{{index .Config.Labels "org.opencontainers.image.base.name"}}'
     base = asked.base or docker("image", "inspect", "--format", label, asked.image)
@@ -234,11 +245,10 @@ def main() -> int:
         for found in measured.values():
             del found[0]  # the first start reads the image from disk
         engine = docker("version", "--format", "{{.Server.Version}}")
-        host = (
-            f"{os.cpu_count()} CPUs, Docker {engine}, Linux {platform.release().split('-')[0]}, base `{base}`"
-        )
-        host += f"; on average {os.getloadavg()[1]:.1f} processes wanted a CPU meanwhile"
-        text = table(measured, listed, host)
+        system = f"{os.cpu_count()} CPUs, Docker {engine}, Linux {platform.release().split('-')[0]}"
+        busy = f"on average {os.getloadavg()[1]:.1f} processes wanted a CPU meanwhile"
+        notes = [f"{system}, base `{base}`", busy, alone(asked.image, store, asked.runs)]
+        text = table(measured, listed, notes)
     docker("image", "rm", origin, check=False)
     print(text)
     if asked.write:

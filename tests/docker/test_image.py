@@ -246,6 +246,24 @@ def test_constraints_refuse_what_would_move_a_locked_package(run, wheel):
     assert "conflict" in ran.err.lower()
 
 
+@pytest.mark.mounts
+def test_the_doctor_tells_what_an_extension_has_moved_and_whether_it_broke_something(run, wheel):
+    found = json.loads(run("runwide", "doctor", "--json").out)["checks"]
+    assert next(check for check in found if check["name"] == "locked")["state"] == "ok"
+    moved = wheel("tabulate", "99.0", "word = 'newer'\n")
+    broken = wheel("cloudpickle", "99.0", "raise ImportError('made for a test')\n")
+    install = "pip install --quiet --no-index {} 2>/dev/null; runwide doctor --json"
+    ran = run("sh", "-c", install.format(moved), volumes=at(moved.parent))
+    checks = {check["name"]: check for check in json.loads(ran.out)["checks"]}
+    assert (ran.status, checks["packages"]["state"], checks["locked"]["state"]) == (0, "ok", "warning")
+    assert "1 of " in checks["locked"]["says"]
+    assert "tabulate 99.0 (was " in checks["locked"]["says"]
+    assert checks["locked"]["hint"] == "extend it with pip install -c /opt/runwide/constraints.txt"
+    ran = run("sh", "-c", install.format(broken), volumes=at(broken.parent))
+    assert ran.status == 1
+    assert "cloudpickle cannot be loaded (ImportError: made for a test)" in ran.err
+
+
 @pytest.mark.parametrize("user", ["1000", "4321:4321"])
 def test_kfps_own_pip_step_finds_kfp_there_and_reaches_for_no_network(run, user):
     import kfp

@@ -7,7 +7,7 @@ import platform
 import sys
 import uuid
 from dataclasses import asdict, dataclass
-from importlib import metadata
+from importlib import import_module, metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,15 +27,18 @@ if TYPE_CHECKING:
 FORMAT = 1  # of the JSON form
 _OLDEST = (3, 10)
 _IMAGE = Path("/opt/runwide/image.json")  # written when the image is built
-_NEEDED = (
-    "runwide",
-    "click",
-    "cloudpickle",
-    "google-cloud-storage",
-    "rich",
-    "structlog",
-    "threadpoolctl",
-)
+_LOCKED = Path("/opt/runwide/constraints.txt")  # likewise
+_NAMED = 5  # packages named in one line
+# what a job needs, and the module that shows whether it can be loaded
+_NEEDED = {
+    "runwide": "runwide.pool.worker",
+    "click": "click",
+    "cloudpickle": "cloudpickle",
+    "google-cloud-storage": "google.cloud.storage",
+    "rich": "rich.console",
+    "structlog": "structlog",
+    "threadpoolctl": "threadpoolctl",
+}
 _WELCOME = ("kfp", "numpy", "pandas", "pyarrow", "scikit-learn", "torch")
 _STYLES = {State.OK: "green", State.WARNING: "yellow", State.FAILURE: "bold red"}
 
@@ -112,10 +115,40 @@ def _packages() -> list[Check]:
     versions = {name: _version(name) for name in (*_NEEDED, *_WELCOME)}
     there = ", ".join(f"{name} {version}" for name, version in versions.items() if version)
     missing = [name for name in _NEEDED if not versions[name]]
+    hint = "install runwide with its dependencies"
     if missing:
-        hint = "install runwide with its dependencies"
         return [Check("packages", State.FAILURE, f"without {', '.join(missing)}; with {there}", hint)]
-    return [Check("packages", State.OK, there)]
+    broken = [reason for module in _NEEDED.values() if (reason := _reason_not_to_load(module))]
+    if broken:
+        return [Check("packages", State.FAILURE, f"{'; '.join(broken)}; with {there}", hint), *_moved()]
+    return [Check("packages", State.OK, there), *_moved()]
+
+
+def _reason_not_to_load(module: str) -> str:
+    try:
+        import_module(module)
+    except Exception as error:  # whatever an installed package does when it is loaded
+        return f"{module} cannot be loaded ({type(error).__name__}: {error})"
+    return ""
+
+
+def _moved() -> list[Check]:
+    """Whether the image has been extended with other versions than those that it was locked, and tested, with."""
+    try:
+        lines = _LOCKED.read_text(encoding="utf-8").split()
+    except FileNotFoundError:
+        return []
+    pins = dict(line.split("==") for line in lines)
+    moved = [
+        f"{name} {_version(name) or 'gone'} (was {locked})"
+        for name, locked in pins.items()
+        if _version(name) != locked
+    ]
+    if not moved:
+        return [Check("locked", State.OK, f"all {len(pins)} packages of the image are as it was tested with")]
+    named = ", ".join(moved[:_NAMED]) + (", …" if len(moved) > _NAMED else "")
+    says = f"{len(moved)} of {len(pins)} packages of the image were moved: {named}"
+    return [Check("locked", State.WARNING, says, f"extend it with pip install -c {_LOCKED}")]
 
 
 def _version(name: str) -> str:
