@@ -237,7 +237,9 @@ def _with_job(error: EngineError, job: str) -> EngineError:
         "what finished is kept: 'runwide status JOB' shows what is missing, runwide.attach(job) or 'runwide wait JOB' "
         "runs it, 'runwide shard JOB INDEX' runs one shard here"
     )
-    where: dict[str, Any] = {"uri": job, "hint": f"{error.hint}; {go_on}" if error.hint else go_on}
+    # an engine that knows the job has said how to go on in its own words
+    hint = f"{error.hint}; {go_on}" if error.hint and error.uri != job else go_on
+    where: dict[str, Any] = {"uri": job, "hint": hint}
     if isinstance(error, StepFailed):
         return StepFailed(error.message, step=error.step, exitcode=error.exitcode, log=error.log, **where)
     return EngineError(error.message, **where)

@@ -14,6 +14,7 @@ from kfp import dsl
 
 import runwide
 from runwide.errors import EngineError, StepFailed
+from runwide.job import rerun, status
 from runwide.records import Failure
 from runwide_components import Components, Local, fan_out
 
@@ -80,6 +81,33 @@ def test_a_pipeline_may_go_on_without_some_components_but_not_without_more(tmp_p
         StepFailed, match=r"1 of 4 items failed: item 2: StepFailed: shard 2 ended with signal 9"
     ):
         engine.run(pipeline(0.8), store=str(tmp_path / "store"))
+
+
+def test_without_tolerance_the_error_names_the_job_and_how_to_go_on(tmp_path):
+    @dsl.pipeline(name="strict")
+    def strict(store: str) -> str:
+        work = deadly(tmp_path, guilty=1, deaths=2)
+        return fan_out(work, [0, 1], components=2, store=store, workers=1, shard_retries=1).output
+
+    with pytest.raises(
+        StepFailed, match=r"^shard 1 failed with exit code -9 \[\S+#sha256=\w+\]; what finished"
+    ) as caught:
+        Local("subprocess").run(strict, store=str(tmp_path / "store"))
+    job = caught.value.uri
+    assert [shard.finished for shard in status(job).shards] == [True, False]
+    assert runwide.gather(job, rerun(job, workers=1)) == [0, 1]
+
+
+def test_a_step_that_was_started_again_and_went_well_is_not_blamed(tmp_path):
+    @dsl.pipeline(name="blamed")
+    def blamed(store: str) -> str:
+        work = deadly(tmp_path, guilty=1, deaths=1)
+        fails = lambda x: work(x) if x else 1 / 0
+        return fan_out(fails, [0, 1], components=2, store=store, workers=1, shard_retries=1).output
+
+    with pytest.raises(StepFailed, match=r"^gather failed with exit code 1: .*item 0: ZeroDivisionError"):
+        Local("subprocess").run(blamed, store=str(tmp_path / "store"))
+    assert len(list(tmp_path.glob("died-*"))) == 1
 
 
 def test_a_map_over_components_has_the_gap_too(tmp_path):

@@ -368,7 +368,9 @@ def _as_error(result: dict[str, Any]) -> EngineError:
     first = failures[0]
     others = f" (and {len(failures) - 1} other steps)" if failures[1:] else ""
     cause = f": {line}" if (line := _cause(first["log"])) else ""
-    return StepFailed(f"{first['step']}{others} failed with exit code {first['exitcode']}{cause}", **first)
+    go_on = "what finished is kept: runwide rerun runs the rest here, runwide gather --close --on-error return goes without it"
+    message = f"{first['step']}{others} failed with exit code {first['exitcode']}{cause}"
+    return StepFailed(message, hint=go_on if first.get("uri") else None, **first)
 
 
 def _cause(log: str) -> str:
@@ -376,5 +378,7 @@ def _cause(log: str) -> str:
 
     In the log of a container, what went to standard output may come after what went to standard error.
     """
-    lines = [line.strip() for line in log.splitlines() if line.strip()]
+    lines = [
+        line.strip() for line in log.splitlines() if line.strip() and not line.startswith("{")
+    ]  # no lines of logs
     return next(filter(_ERROR_LINE.match, reversed(lines)), lines[-1] if lines else "")

@@ -68,13 +68,18 @@ class Session:
     request: Request
     folder: Path
     at_once: int = 1
-    failures: list[dict[str, Any]] = field(default_factory=list)
+    failed: dict[tuple[str, ...], dict[str, Any]] = field(default_factory=dict)  # command -> its last failure
     lock: threading.Lock = field(default_factory=threading.Lock)
     started: int = 0
     containers: Containers = field(init=False)
 
     def __post_init__(self) -> None:
         self.containers = Containers(self.request.run)
+
+    @property
+    def failures(self) -> list[dict[str, Any]]:
+        """The steps that have failed for good so far, the first one first."""
+        return list(self.failed.values())
 
     def next_log(self, name: str) -> Path:
         """A log file of its own for each step."""
@@ -112,10 +117,13 @@ class Step:
         seconds = round(time.monotonic() - started, 3)
         if code == 0:
             _log.info("step.succeeded", step=name, seconds=seconds)
+            self.session.failed.pop(tuple(self.full_command), None)  # it was started again, and well
             return status.Status.SUCCESS
         _log.error("step.failed", step=name, seconds=seconds, exitcode=code)
         tail = path.read_text(errors="replace").splitlines()[-LOG_LINES:]
-        self.session.failures.append({"step": name, "exitcode": code, "log": "\n".join(tail)})
+        self.session.failed[tuple(self.full_command)] = {
+            "step": name, "exitcode": code, "log": "\n".join(tail), "uri": job_of(self.full_command),
+        }  # fmt: skip
         return status.Status.FAILURE
 
     def _other_release(self, log: str) -> str:
@@ -156,6 +164,16 @@ def step_name(command: list[str]) -> str:
     if "--function_to_execute" in command:
         return command[command.index("--function_to_execute") + 1]
     return Path(command[0]).name
+
+
+def job_of(command: list[str]) -> str | None:
+    """The job that a step of ours works on; None for any other step.
+
+    Example:
+        >>> job_of(["runwide", "gather", "/j/job.json#sha256=00"])
+        '/j/job.json#sha256=00'
+    """
+    return command[2] if command[:2] in (["runwide", "shard"], ["runwide", "gather"]) else None
 
 
 def in_subprocess(step: Step, log: IO[bytes]) -> int:

@@ -22,6 +22,7 @@ TRACEBACK = 'Traceback (most recent call last):\n  File "x.py", line 1\nValueErr
             "google.api_core.exceptions.RetryError: timed out\nbye",
             "google.api_core.exceptions.RetryError: timed out",
         ),
+        ('segmentation fault\n{"message": "shard.started", "severity": "INFO"}\n', "segmentation fault"),
         ("Errors were found\nsegmentation fault\n", "segmentation fault"),
     ],
 )
