@@ -368,7 +368,7 @@ def _as_error(result: dict[str, Any]) -> EngineError:
     first = failures[0]
     others = f" (and {len(failures) - 1} other steps)" if failures[1:] else ""
     cause = f": {line}" if (line := _cause(first["log"])) else ""
-    go_on = "what finished is kept: runwide rerun runs the rest here, runwide gather --close --on-error return goes without it"
+    go_on = "what finished is kept: 'runwide rerun JOB' runs the rest here, 'runwide gather JOB --close' goes without it"
     message = f"{first['step']}{others} failed with exit code {first['exitcode']}{cause}"
     return StepFailed(message, hint=go_on if first.get("uri") else None, **first)
 
