@@ -4,23 +4,25 @@ from __future__ import annotations
 
 import json
 import time
+from collections import Counter
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from runwide import job as jobs
 from runwide.cli import files
 from runwide.log import Log
+from runwide.redaction import redacted
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-    from runwide.job import Status
+    from runwide.job.progress import Progress
 
 _log = Log("cli")
 
-_INTERVAL = 5.0  # seconds: one listing of the job each time
+_INTERVAL = 3.0  # seconds: one listing of the job each time, and a read of each chunk that is new
+_CAUSES, _CAUSE = 5, 200  # errors that are shown, and characters of one
 _LINES = 20  # unfinished shards that are listed
 
 
@@ -77,18 +79,52 @@ def watch(job: str, *, interval: float = _INTERVAL) -> None:
     from rich.live import Live
 
     from runwide.cli.tables import console
+    from runwide.job.progress import Progress
 
-    with Live(console=console(), auto_refresh=False) as live:
+    with Progress(job) as progress, Live(console=console(), auto_refresh=False) as live:
+        pace, said = Pace(), Said()
         while True:
-            found = jobs.status(job)
-            live.update(picture(found), refresh=True)
-            if found.finished == len(found.shards):
+            said.add(progress.look())
+            live.update(picture(progress, pace.at(progress.done, time.monotonic()), said), refresh=True)
+            if not progress.unfinished:
                 return
             time.sleep(interval)
 
 
-def picture(found: Status) -> RenderableType:
-    """What is shown of a job's state: a bar for the whole, and a line for each shard that has not finished."""
+class Pace:
+    """Items a second since the first look.
+
+    Example:
+        >>> pace = Pace()
+        >>> pace.at(100, 10.0), pace.at(400, 40.0)
+        (0.0, 10.0)
+    """
+
+    def __init__(self) -> None:
+        self._first: tuple[int, float] | None = None
+
+    def at(self, done: int, now: float) -> float:
+        """The pace at a moment; 0 where it is not known yet."""
+        if self._first is None:
+            self._first = done, now
+        before, began = self._first
+        return (done - before) / (now - began) if now > began else 0.0
+
+
+class Said:
+    """The last failures, by what they say."""
+
+    def __init__(self) -> None:
+        self.counts: Counter[str] = Counter()
+
+    def add(self, failures: list[dict[str, Any]]) -> None:
+        """Take in more of them."""
+        for failure in failures:
+            self.counts[redacted(f"{failure['type']}: {failure['message']}")[:_CAUSE]] += 1
+
+
+def picture(progress: Progress, pace: float = 0.0, said: Said | None = None) -> RenderableType:
+    """What is shown of a job: a bar for the whole, what failed, and a bar for each shard that has not finished."""
     from rich.console import Group
     from rich.progress_bar import ProgressBar
     from rich.text import Text
@@ -96,14 +132,28 @@ def picture(found: Status) -> RenderableType:
     from runwide.cli.tables import plain_table
     from runwide.report import words
 
-    done = sum(shard.items for shard in found.shards if shard.finished)
-    head = Text(f"{found.function} over {found.items:,} items · ")
-    head.append(f"{found.finished} of {len(found.shards)} shards finished")
-    if found.failed:
-        head.append(f" · {words.count(found.failed, 'item')} failed", style="red")
-    table = plain_table("shard", "items", "results packs stored")
-    for shard in [shard for shard in found.shards if not shard.finished][:_LINES]:
-        table.add_row(str(shard.index), f"{shard.items:,}", str(shard.chunks))
-    if not table.row_count:
-        return head
-    return Group(head, ProgressBar(total=max(found.items, 1), completed=done, width=60), table)
+    about, done = progress.about, progress.done
+    unfinished = progress.unfinished
+    head = Text(f"{about.function_name} over {about.count:,} items \N{MIDDLE DOT} {done:,} done, ")
+    head.append(f"{about.shards - len(unfinished)} of {about.shards} shards finished")
+    if progress.failed:
+        head.append(f" \N{MIDDLE DOT} {words.count(progress.failed, 'item')} failed", style="red")
+    if pace > 0 and unfinished:
+        left = words.seconds((about.count - done) / pace)
+        head.append(f" \N{MIDDLE DOT} {pace:,.3g} a second, {left} to go", style="dim")
+    parts: list[RenderableType] = [head]
+    for cause, count in said.counts.most_common(_CAUSES) if said is not None else ():
+        parts.append(
+            Text(f"  {count:,} {words.TIMES} {cause}", style="red", overflow="ellipsis", no_wrap=True)
+        )
+    if unfinished:
+        parts.append(ProgressBar(total=max(about.count, 1), completed=done, width=60))
+        table = plain_table("shard", "", "items")
+        for index, (ended, items) in [*zip(unfinished, progress.by_shard(), strict=True)][:_LINES]:
+            table.add_row(
+                str(index), ProgressBar(total=items, completed=ended, width=30), f"{ended:,} of {items:,}"
+            )
+        if len(unfinished) > _LINES:
+            table.add_row("\N{HORIZONTAL ELLIPSIS}", "", f"and {len(unfinished) - _LINES} more")
+        parts.append(table)
+    return Group(*parts)

@@ -9,8 +9,8 @@ from click.testing import CliRunner
 
 import runwide
 from runwide.cli import cli
-from runwide.cli.report import picture
-from runwide.job import status
+from runwide.cli.report import Said, picture
+from runwide.job.progress import Progress
 
 
 @pytest.fixture
@@ -46,17 +46,44 @@ def test_status_watch_ends_when_all_shards_have_finished(job):
     assert "2 of 2 shards finished" in done.output
 
 
-def test_the_live_view_lists_what_has_not_finished(tmp_path):
+def shown(progress, *more):
     from rich.console import Console
 
+    console = Console(width=110)
+    with console.capture() as captured:
+        console.print(picture(progress, *more))
+    return captured.get()
+
+
+def test_the_live_view_lists_what_has_not_finished(tmp_path):
     reference = runwide.scatter(abs, [1, 2, 3], store=str(tmp_path / "store"), shards=3)
     runwide.shard(reference, 1, workers=1)
-    console = Console(width=100)
-    with console.capture() as captured:
-        console.print(picture(status(reference)))
-    said = captured.get()
-    assert "1 of 3 shards finished" in said
+    with Progress(reference) as progress:
+        progress.look()
+        said = shown(progress)
+    assert "1 done, 1 of 3 shards finished" in said
     assert [line.split()[0] for line in said.splitlines()[-2:]] == ["0", "2"]
+
+
+def test_the_live_view_counts_the_items_of_a_shard_that_goes_on_and_says_what_fails(tmp_path):
+    def work(x):
+        if x % 2:
+            raise ValueError(f"odd, password=hunter2{x}")
+        return x
+
+    job = runwide.scatter(work, range(8), store=str(tmp_path / "store"), shards=1)
+    runwide.shard(job, 0, workers=1)
+    next((tmp_path / "store").glob("*/shards/0000/shard.json")).unlink()  # as while it goes on
+    with Progress(job) as progress:
+        said = Said()
+        said.add(progress.look())
+        said.add(progress.look())  # tells nothing twice
+        text = shown(progress, 4.0, said)
+    assert "8 done, 0 of 1 shards finished" in text
+    assert "4 items failed" in text
+    assert "4 a second" in text
+    assert "4 \N{MULTIPLICATION SIGN} ValueError: odd, password=[redacted]" in text
+    assert "8 of 8" in text.splitlines()[-1]
 
 
 def test_a_notebook_shows_the_page_in_a_sandboxed_frame(job):

@@ -1,0 +1,119 @@
+"""How far the shards of a job are, item by item, from the store alone."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import TYPE_CHECKING, Any
+
+from runwide.errors import IntegrityError, ObjectNotFound, StoreError
+from runwide.job.manifest import read_job, shard_name
+from runwide.log import Log
+from runwide.spill import pack
+from runwide.spill.store import open_store
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from typing_extensions import Self
+
+log = Log("job")
+
+_HEAD = 64 * 1024  # bytes of a chunk that are read at first: the index of some 800 items
+
+
+class Progress:
+    """Looks at a job's chunks in the store; a context manager.
+
+    Each look is one listing, and one read for each chunk that is new. What is seen here is believed as far as it shows
+    progress, and no further: nothing is unpickled.
+
+    Args:
+        job: The job's reference.
+
+    Example:
+        >>> job = runwide.scatter(abs, [-1, -2, -3], store="memory://doc-progress", shards=2)
+        >>> reference = runwide.shard(job, 0, workers=1)
+        >>> with Progress(job) as progress:
+        ...     failures = progress.look()
+        ...     progress.done, progress.unfinished
+        (2, [1])
+    """
+
+    def __init__(self, job: str) -> None:
+        self.about = read_job(job)
+        self._store = open_store(self.about.uri)
+        self._seen: set[str] = set()
+        self._finished: set[int] = set()
+        self._ended: dict[int, bool] = {}  # item -> whether it failed
+
+    @property
+    def done(self) -> int:
+        """How many items have ended."""
+        return len(self._ended)
+
+    @property
+    def failed(self) -> int:
+        """How many of them have failed."""
+        return sum(self._ended.values())
+
+    @property
+    def unfinished(self) -> list[int]:
+        """The shards that have not finished."""
+        return [index for index in range(self.about.shards) if index not in self._finished]
+
+    def by_shard(self) -> list[tuple[int, int]]:
+        """How many items have ended in each shard that has not finished, and how many it has."""
+        ended = Counter(
+            index for index in self.unfinished for item in self.about.items_of(index) if item in self._ended
+        )
+        return [(ended[index], len(self.about.items_of(index))) for index in self.unfinished]
+
+    def look(self) -> list[dict[str, Any]]:
+        """Look once; a store that does not answer now is asked the next time.
+
+        Returns:
+            The failures that are new, as they are written.
+        """
+        found: list[dict[str, Any]] = []
+        try:
+            for info in self._store.list("shards/"):
+                found += self._take(info.name)
+        except StoreError as error:
+            log.warning("store.silent", cause=str(error))
+        return found
+
+    def _take(self, name: str) -> list[dict[str, Any]]:
+        if name in self._seen:
+            return []
+        found: list[dict[str, Any]] = []
+        if name.endswith(".pack"):
+            try:
+                found = self._read(name)
+            except (ObjectNotFound, IntegrityError) as error:  # the shard itself judges its chunks
+                log.warning("chunk.unreadable", uri=self._store.child_uri(name), cause=str(error))
+        elif name.endswith("/shard.json"):
+            index = int(name.split("/")[1])
+            if name == shard_name(index):
+                self._finished.add(index)
+        self._seen.add(name)
+        return found
+
+    def _read(self, name: str) -> list[dict[str, Any]]:
+        head = self._head(name)
+        self._ended.update({entry.item: entry.failed for entry in head.entries})
+        return list(head.note.get("failures", []))
+
+    def _head(self, name: str) -> Any:
+        bound = {"job": self.about.digest, "slot": name, "uri": self._store.child_uri(name)}
+        try:
+            return pack.read_head(self._store.read(name, length=_HEAD), **bound)
+        except IntegrityError:  # it is shorter than that, or its head is longer
+            return pack.read_head(self._store.read(name), **bound)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._store.close()
