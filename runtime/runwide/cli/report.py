@@ -126,6 +126,7 @@ class Said:
 def picture(progress: Progress, pace: float = 0.0, said: Said | None = None) -> RenderableType:
     """What is shown of a job: a bar for the whole, what failed, and a bar for each shard that has not finished."""
     from rich.console import Group
+    from rich.padding import Padding
     from rich.progress_bar import ProgressBar
     from rich.text import Text
 
@@ -147,7 +148,8 @@ def picture(progress: Progress, pace: float = 0.0, said: Said | None = None) -> 
             Text(f"  {count:,} {words.TIMES} {cause}", style="red", overflow="ellipsis", no_wrap=True)
         )
     if unfinished:
-        parts.append(ProgressBar(total=max(about.count, 1), completed=done, width=60))
+        bar = ProgressBar(total=max(about.count, 1), completed=done, width=60)
+        parts.append(Padding(bar, (0, 0, 1, 0)))  # which ends its line
         table = plain_table("shard", "", "items")
         for index, (ended, items) in [*zip(unfinished, progress.by_shard(), strict=True)][:_LINES]:
             table.add_row(
