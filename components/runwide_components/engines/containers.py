@@ -38,7 +38,7 @@ class Containers:
             client: A client of docker-py.
             image: Its image.
             command: What it runs.
-            **options: Of docker-py's ``containers.run``.
+            **options: Of docker-py's ``containers.create``.
 
         Returns:
             The container, which the caller removes.
@@ -51,7 +51,7 @@ class Containers:
                 raise docker_package().errors.DockerException("the run is over")
             self._starting += 1
         try:
-            return client.containers.run(image, command, detach=True, labels={LABEL: self._run}, **options)
+            return _started(client, image, command, labels={LABEL: self._run}, **options)
         finally:
             with self._changed:
                 self._starting -= 1
@@ -75,6 +75,23 @@ class Containers:
         # Not the client's own list: it inspects each, and fails when one is gone by then.
         there: list[Any] = client.api.containers(all=True, filters={"label": f"{LABEL}={self._run}"})
         return there
+
+
+def _started(client: Any, image: str, command: list[str], **options: Any) -> Any:
+    """A container that runs; one that cannot is not left behind, as docker-py's own ``run`` leaves it."""
+    errors = docker_package().errors
+    try:
+        container = client.containers.create(image, command, **options)
+    except errors.ImageNotFound:
+        client.images.pull(image)
+        container = client.containers.create(image, command, **options)
+    try:
+        container.start()
+    except errors.DockerException:
+        with suppress(errors.APIError):  # the run's end may be removing it at this moment
+            container.remove(force=True, v=True)
+        raise
+    return container
 
 
 def docker_package() -> Any:
