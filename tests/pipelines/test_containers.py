@@ -47,8 +47,7 @@ def test_no_container_is_started_after_the_end(engine, image, tmp_path):
 
 
 def test_a_container_that_cannot_be_started_is_not_left(engine, image, tmp_path):
+    containers = Containers(str(tmp_path))
     with pytest.raises(docker_package().errors.DockerException, match="no-such-command"):
-        Containers(tmp_path.name).start(
-            engine, image, [], entrypoint=["no-such-command"], network_mode="none"
-        )
-    assert left(engine, tmp_path.name) == []
+        containers.start(engine, image, [], entrypoint=["no-such-command"], network_mode="none")
+    assert left(engine, str(tmp_path)) == []
