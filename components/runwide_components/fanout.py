@@ -108,7 +108,8 @@ def fan_out(
             ``.metrics``.
         cpu: CPUs of each component, such as ``"8"``.
         memory: Memory of each component, such as ``"32G"``.
-        accelerator: Type and number of accelerators of each component, such as ``("NVIDIA_L4", 1)``.
+        accelerator: Type and number of accelerators of each component, such as ``("NVIDIA_L4", 1)``; on Kubeflow the
+            type is a resource of the cluster, such as ``"nvidia.com/gpu"``.
         machine_type: Machine of each component by its name, such as ``"n2-highmem-16"``, in the place of CPUs and memory.
             Only Vertex AI has them: each component becomes a CustomJob.
         spot: Whether these machines are Spot capacity, which costs less and may be taken away at any moment; the

@@ -37,6 +37,21 @@ def deadly(folder: Path, guilty: int, deaths: int):
     return work
 
 
+def killing_its_step(folder: Path):
+    """A function that kills the step itself at item 1, not only the process below it: nobody is left to record that."""
+    place = str(folder)
+
+    def kill_step(x):
+        if x == 1:
+            step = int(Path(f"/proc/{os.getppid()}/stat").read_text().rpartition(")")[2].split()[1])
+            (Path(place) / "died").touch()
+            os.kill(step, signal.SIGKILL)
+            time.sleep(60)
+        return x * x
+
+    return kill_step
+
+
 def squares_and_one_gap(results: list, guilty: int, count: int) -> Failure:
     assert len(results) == count
     gap = results[guilty]
@@ -218,22 +233,19 @@ def test_forty_components_run_in_containers_of_the_image(image_of_this_python, m
 
 
 def test_what_an_engine_lost_for_good_is_a_gap_of_a_map_and_the_error_where_none_is_wanted(tmp_path):
-    """The step itself dies here, and not only the process below it: nobody is left who could record anything."""
     place = Components(3, store=str(tmp_path / "store"), engine=Local("subprocess"), progress=False)
-    folder = str(tmp_path)
-
-    def kill_all(x):
-        if x == 1:
-            step = int(Path(f"/proc/{os.getppid()}/stat").read_text().rpartition(")")[2].split()[1])
-            (Path(folder) / "died").touch()
-            os.kill(step, signal.SIGKILL)
-            time.sleep(60)
-        return x * x
-
-    results = runwide.map(kill_all, range(3), on=place, on_error="return", workers=1)
+    results = runwide.map(killing_its_step(tmp_path), range(3), on=place, on_error="return", workers=1)
     gap = squares_and_one_gap(results, 1, 3)
     assert "shard 1 failed with exit code -9" in str(gap)
     assert (gap.exception.step, gap.exception.exitcode) == ("shard 1", -9)
+
+
+def test_an_attached_job_has_the_gap_as_well(tmp_path):
+    place = Components(2, store=str(tmp_path / "store"), engine=Local("subprocess"), progress=False)
+    job, run = place.submit(killing_its_step(tmp_path), [0, 1], on_error="return", workers=1)
+    run.leave()  # as if the client had been killed
+    results = runwide.attach(job, on_error="return", timeout=60)
+    assert "shard 1 failed with exit code -9" in str(squares_and_one_gap(results, 1, 2))
 
 
 def test_a_cancelled_map_has_no_gaps(tmp_path):
