@@ -6,7 +6,8 @@ import random
 
 from runwide.job import events
 from runwide.records import Failure, FailureKind, TaskEvent
-from runwide.report.reading import Reader, Story
+from runwide.report.reading import Reader
+from runwide.report.story import Story
 from runwide_components import Batch, PipelineRun, RunState
 
 START = 1_795_000_000.0

@@ -5,14 +5,11 @@ from __future__ import annotations
 import json
 
 import pytest
+from looking import number, serious
 from stories import CONSOLE, START, forecasts
 
 import runwide
 from runwide_components import Batch, PipelineRun, RunState
-
-
-def number(shown, name):
-    return float(shown.locator(f"#n-{name}").get_attribute("value"))
 
 
 def test_every_run_has_a_row_with_its_state_parameters_outputs_and_the_link_of_its_engine(browse):
@@ -111,15 +108,6 @@ def test_what_users_and_engines_wrote_stays_text_and_bad_links_are_none(browse):
     assert HOSTILE in shown.locator("#runs tbody tr").first.inner_text()
     assert browse.said == []
     assert browse.outside == []
-
-
-def serious(shown):
-    from axe_playwright_python.sync_playwright import Axe
-
-    found = Axe().run(shown).response["violations"]
-    return [
-        (one["id"], [node["target"] for node in one["nodes"]]) for one in found if one["impact"] != "minor"
-    ]
 
 
 @pytest.mark.parametrize(("scheme", "width"), [("light", 1200), ("dark", 1200), ("light", 360)])

@@ -8,6 +8,7 @@ from collections import Counter
 from statistics import median
 
 import pytest
+from looking import number
 
 import runwide
 from runwide.job import events
@@ -43,10 +44,6 @@ def told(lines):
 
 def summed(lines, name):
     return sum(row[name] for line in lines if line["name"] == "events.summed" for row in line["workers"])
-
-
-def number(shown, name):
-    return float(shown.locator(f"#n-{name}").get_attribute("value"))
 
 
 def test_the_page_of_100_000_tasks_that_ran_is_small_and_its_numbers_are_those_of_the_events(

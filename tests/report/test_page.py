@@ -7,6 +7,7 @@ from pathlib import Path
 from statistics import median
 
 import pytest
+from looking import number, serious
 from stories import GIB, TRACEBACK, many, story_of, troubled
 
 import runwide
@@ -20,19 +21,6 @@ def trouble():
     texts, failures = troubled()
     lines = [json.loads(line) for text in texts for line in text.splitlines()]
     return story_of(texts, items=360, failures=failures), lines
-
-
-def number(shown, name):
-    return float(shown.locator(f"#n-{name}").get_attribute("value"))
-
-
-def serious(shown):
-    from axe_playwright_python.sync_playwright import Axe
-
-    found = Axe().run(shown).response["violations"]
-    return [
-        (one["id"], [node["target"] for node in one["nodes"]]) for one in found if one["impact"] != "minor"
-    ]
 
 
 def test_the_page_of_a_real_job_is_quiet_and_asks_nobody(browse, tmp_path):

@@ -12,6 +12,7 @@ from collections import Counter
 from statistics import median
 
 import pytest
+from looking import number
 
 import runwide
 from runwide.report import report
@@ -81,10 +82,6 @@ def troubled(engine, image, tmp_path_factory):
 @pytest.fixture
 def shown(browse, troubled):
     return browse(report(troubled[0]).html())
-
-
-def number(shown, name):
-    return float(shown.locator(f"#n-{name}").get_attribute("value"))
 
 
 def attempts(lines):

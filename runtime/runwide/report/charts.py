@@ -11,8 +11,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from runwide.report.figures import Clock, Figures
-    from runwide.report.reading import Attempt
     from runwide.report.series import Row, Series
+    from runwide.report.story import Attempt
 
 _GLYPHS = {
     "failed": "\N{MULTIPLICATION SIGN}",

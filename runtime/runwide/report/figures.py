@@ -10,12 +10,12 @@ from itertools import accumulate
 from typing import TYPE_CHECKING
 
 from runwide.job import events
-from runwide.report.reading import last_attempts
+from runwide.report.story import last_attempts
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from runwide.report.reading import Attempt, RunLog, Story
+    from runwide.report.story import Attempt, RunLog, Story
 
 SLOWEST = 25
 

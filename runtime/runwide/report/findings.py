@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from runwide.report.figures import Figures, Lost, ShardFigures, Times
-    from runwide.report.reading import Story
+    from runwide.report.story import Story
 
 _UNEVEN = 1.5  # times the median from which a shard is called slow
 _NOTICEABLE = 0.1  # share of the workers' time from which a loss is worth a sentence

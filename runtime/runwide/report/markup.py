@@ -46,14 +46,14 @@ def filled(template: str, *, style: str, script: str, parts: Mapping[str, str]) 
     """A page from its template, in which this script may run and no other.
 
     Args:
-        template: With ``$style``, ``$script``, ``$digest`` for its policy, ``$version``, and the parts.
+        template: What comes after the head, with ``$script``, ``$version``, and the parts.
         style: The style sheet.
         script: The script.
-        parts: What else is put in, as markup.
+        parts: What else is put in, as markup; ``title`` among them.
     """
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     own = {"style": style, "script": script, "digest": digest, "version": text(__version__)}
-    return Template(template).substitute({**own, **parts})
+    return Template(asset("runwide.report", "head.html") + template).substitute({**own, **parts})
 
 
 def tiles(found: Iterable[tuple[str, str, str, float]]) -> str:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from runwide.records import Failure
     from runwide.report.figures import Figures
-    from runwide.report.reading import Attempt, Story
+    from runwide.report.story import Attempt, Story
 
 _ALIKE = 8  # errors that are counted
 _FAILED = 200  # failed items that are listed
@@ -45,7 +45,7 @@ def page(story: Story) -> str:
     """The page.
 
     Example:
-        >>> from runwide.report.reading import Story
+        >>> from runwide.report.story import Story
         >>> "<!doctype html>" in page(Story("empty", "f", 0, 1, 0, ()))
         True
     """

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from runwide.records import TaskBatch, TaskEvent
     from runwide.report.figures import Figures
     from runwide.report.findings import Finding
-    from runwide.report.reading import Story
+    from runwide.report.story import Story
 
 _HEIGHT = 900  # pixels of the frame in a notebook
 

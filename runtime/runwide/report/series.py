@@ -14,7 +14,7 @@ from runwide.report.figures import Clock, physical
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from runwide.report.reading import Attempt, RunLog
+    from runwide.report.story import Attempt, RunLog
 
 BINS = 240
 ROWS = 400

@@ -13,7 +13,8 @@ from runwide.job import events
 from runwide.records import FailureKind, TaskEvent
 from runwide.report import figures, metrics, series
 from runwide.report.figures import Clock
-from runwide.report.reading import Reader, Story
+from runwide.report.reading import Reader
+from runwide.report.story import Story
 
 HOST = {"workers": 2, "physical": 2, "logical": 2, "usable": 2, "memory": 1000}
 

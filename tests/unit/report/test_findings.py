@@ -9,7 +9,7 @@ import pytest
 from runwide.report import figures, findings
 from runwide.report.figures import Lost, ShardFigures, Times
 from runwide.report.findings import Level
-from runwide.report.reading import Story
+from runwide.report.story import Story
 
 GIB = 1 << 30
 NOTHING_LOST = Lost(100.0, 100.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0)

@@ -62,7 +62,11 @@ def test_the_live_view_lists_what_has_not_finished(tmp_path):
         progress.look()
         said = shown(progress)
     assert "1 done, 1 of 3 shards finished" in said
-    assert [line.split()[0] for line in said.splitlines()[-3:]] == ["shard", "0", "2"]  # each on a line of its own
+    assert [line.split()[0] for line in said.splitlines()[-3:]] == [
+        "shard",
+        "0",
+        "2",
+    ]  # each on a line of its own
 
 
 def test_the_live_view_counts_the_items_of_a_shard_that_goes_on_and_says_what_fails(tmp_path):
