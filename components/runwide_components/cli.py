@@ -46,6 +46,14 @@ _OPTIONS = (
 )
 
 
+_on_error = click.option(
+    "--on-error",
+    type=click.Choice(["raise", "return"]),
+    default="raise",
+    help="Of a job; return: a component that fails for good leaves its items failed, and does not fail the run.",
+)
+
+
 def _with_engine(command: Callable[..., Any]) -> Callable[..., Any]:
     for option in reversed(_OPTIONS):
         command = option(command)
@@ -105,6 +113,7 @@ def engine_from(engine: str | None, **options: Any) -> Engine | None:
     default=0,
     help="Of a function: restarts of a component that failed.",
 )
+@_on_error
 @click.option("--image", help="Of a function: image of the components.")
 @click.option("--name", help="Of a pipeline: name of the batch.")
 @click.option(
@@ -145,7 +154,7 @@ def _submit_function(
 ) -> None:
     from runwide_components.components import Components
     from runwide_components.engines.local import Local
-    from runwide_components.runs import follow, start
+    from runwide_components.runs import ended, start
     from runwide_components.steps import JobOptions
 
     if options["components"] is None:
@@ -168,10 +177,13 @@ def _submit_function(
     pickled, name = inputs.pickled_function(function=what, file=None, text=None, constants=None)
     job = jobs.scatter_pickled(pickled, items, store=store, shards=wanted.components, name=name)
     click.echo(job)
-    chosen = JobOptions(workers=options["workers"], timeout=options["timeout"], retries=options["retries"])
+    chosen = JobOptions(
+        workers=options["workers"], timeout=options["timeout"], retries=options["retries"],
+        on_error=options["on_error"],
+    )  # fmt: skip
     run = start(job, range(min(wanted.components, len(items))), wanted.place, chosen)
     if local or options["wait"]:
-        click.echo(jobs.finish(job, follow(job, run)))
+        click.echo(jobs.finish(job, ended(job, run, on_error=options["on_error"])))
     else:
         click.echo(run.logs, err=True)
         run.leave()
@@ -267,8 +279,9 @@ def status_command(
 @click.command("wait")
 @click.argument("job", metavar="JOB_OR_BATCH")
 @click.option("--timeout", type=float, help="Seconds to wait.")
+@_on_error
 @_with_engine
-def wait_command(job: str, *, timeout: float | None, **options: Any) -> None:
+def wait_command(job: str, *, timeout: float | None, on_error: str, **options: Any) -> None:
     """Wait until all components of a job, or all runs of a batch, have ended.
 
     Of a job, shards that nobody runs any more are run again, and the reference of its results is printed.
@@ -280,7 +293,7 @@ def wait_command(job: str, *, timeout: float | None, **options: Any) -> None:
     from runwide import job as jobs
     from runwide_components.runs import rejoin
 
-    click.echo(jobs.finish(job, rejoin(job, engine=engine, timeout=timeout)))
+    click.echo(jobs.finish(job, rejoin(job, engine=engine, timeout=timeout, on_error=on_error)))
 
 
 @click.command("cancel")

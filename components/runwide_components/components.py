@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from runwide import settings
-from runwide.errors import EngineError, InputError
+from runwide.errors import InputError
 from runwide.job import begun, gather, status
 from runwide_components.engines.local import Local
 from runwide_components.image import base_image
 from runwide_components.resources import Resources
-from runwide_components.runs import Place, follow, rejoin, start, still_going, without_the_lost
+from runwide_components.runs import Place, ended, rejoin, start, still_going
 from runwide_components.steps import JobOptions
 
 if TYPE_CHECKING:
@@ -118,13 +118,7 @@ class Components:
         """What the shards returned, where all of them ran now and the engine tells it."""
         if run is None:
             return None
-        try:
-            found = follow(job, run, progress=self.progress)
-        except EngineError as error:
-            if on_error == "raise":
-                raise
-            without_the_lost(job, run, error)
-            return None
+        found = ended(job, run, progress=self.progress, on_error=on_error)
         return found if found and len(found) == len(status(job).shards) else None
 
     def submit(

@@ -108,6 +108,19 @@ def follow(
     return manifests
 
 
+def ended(
+    job: str, run: Run, *, on_error: str, progress: bool | None = None, timeout: float | None = None
+) -> list[str] | None:
+    """As `follow`; with ``on_error="return"``, shards of a run that failed are ended, and nothing is known of the others."""
+    try:
+        return follow(job, run, progress=progress, timeout=timeout)
+    except EngineError as error:
+        if on_error == "raise":
+            raise
+        without_the_lost(job, run, error)
+        return None
+
+
 def without_the_lost(job: str, run: Run, error: EngineError) -> None:
     """End the shards of a run that failed, so that its job can be gathered without what they had not stored.
 
@@ -160,16 +173,11 @@ def rejoin(
         _log.info("run.lost", run=found["run"], cause=error.message)
         ended_badly = True
     if not ended_badly:
-        return follow(job, run, progress=progress, timeout=timeout)
+        return ended(job, run, progress=progress, timeout=timeout, on_error=on_error)
     _log.info("job.resumed", job=job, shards=len(missing))
     place = Place(engine, found["image"], found["parallelism"], Resources.of(found["resources"]))
     run = start(job, missing, place, JobOptions(**found["options"]))
-    try:
-        follow(job, run, progress=progress, timeout=timeout)
-    except EngineError as error:
-        if on_error == "raise":
-            raise
-        without_the_lost(job, run, error)
+    ended(job, run, progress=progress, timeout=timeout, on_error=on_error)
     return None
 
 

@@ -75,6 +75,23 @@ def test_a_failed_item_is_told_and_fails_the_command_that_prints_results(shop):
     assert "item 1: ZeroDivisionError" in said
 
 
+def test_a_component_that_fails_for_good_is_told_as_failed_items_if_so_wanted(shop):
+    (shop / "scores.py").write_text(
+        "import os, signal, time\n"
+        "def score(x):\n"
+        "    if x == 3:\n"
+        "        os.kill(os.getppid(), signal.SIGKILL)\n"
+        "        time.sleep(60)\n"
+        "    return x\n"
+    )
+    words = ["submit", "scores:score", "items.jsonl", "--components", "4", "--engine", "subprocess"]
+    *_, result = runwide(*words, "--workers", "1", "--on-error", "return").splitlines()
+    said = runwide("results", result, code=1)
+    assert said.startswith("1\n2\n4\n")
+    assert "item 2: StepFailed: shard 2 ended with signal 9, 2 times" in said
+    assert "shard 2 failed with exit code -9" in runwide(*words, "--workers", "1", code=1)
+
+
 def test_a_dry_run_says_what_would_be_submitted_and_stores_nothing(shop):
     said = runwide(
         "submit", "scores:score", "items.jsonl", "--components", "40", "--parallelism", "3", "--cpu", "8", "--dry-run",
