@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from runwide import lazy
+from runwide import origin as origin  # before the program changes its directory
 
 __version__ = "0.1.0"
 

@@ -98,7 +98,10 @@ class RunwideError(Exception):
     def __str__(self) -> str:
         where = f"item {self.item}: " if self.item is not None else ""
         uri = f" [{self.uri}]" if self.uri else ""
-        hint = f"; {self.hint}" if self.hint else ""
+        between = (
+            "" if self.message.endswith("\n") else "; "
+        )  # what takes several lines has its hint on its own
+        hint = f"{between}{self.hint}" if self.hint else ""
         return f"{where}{self.message}{uri}{hint}"
 
 

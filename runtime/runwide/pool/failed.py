@@ -12,6 +12,9 @@ from runwide.pool import transfer
 if TYPE_CHECKING:
     from runwide.records import FailureKind
 
+NO_EXCEPTION = b""
+"""Stands for a raised KeyboardInterrupt, GeneratorExit or the like: raised in the caller, it would mean something else."""
+
 _OURS = str(Path(__file__).parent)
 
 
@@ -33,8 +36,9 @@ def failed(kind: FailureKind, error: BaseException, what: str = "") -> tuple[Any
     text = ""
     with suppress(BaseException):  # whose code is the user's
         text = "".join(traceback.format_exception(type(error), error, _beyond_ours(error)))
-    pickled: bytes | None = None
+    pickled: bytes | None = NO_EXCEPTION
     if isinstance(error, Exception):
+        pickled = None
         with suppress(BaseException):
             body, buffers = transfer.dump_by_reference_first(error)
             pickled = body if not buffers else None

@@ -18,7 +18,7 @@ from runwide.errors import (
     ScratchFull,
     TaskTimeout,
 )
-from runwide.pool.failed import text_of
+from runwide.pool.failed import NO_EXCEPTION, text_of
 from runwide.pool.policy import NO_CHARGES, Cause, Charges
 from runwide.records import Failure, FailureKind
 
@@ -195,6 +195,9 @@ def _pickling(what: str, message: str, index: int) -> BaseException:
 
 
 def _portable(pickled: bytes | None, name: str, message: str, index: int) -> BaseException:
+    if pickled == NO_EXCEPTION:
+        hint = "it is not passed on, since it would end this program; raise an Exception instead"
+        return ExceptionNotPortable(f"the task raised {_told(name, message)}", item=index, hint=hint)
     if pickled is not None:
         try:
             raised = pickle.loads(pickled)
@@ -205,7 +208,11 @@ def _portable(pickled: bytes | None, name: str, message: str, index: int) -> Bas
         if isinstance(raised, BaseException):
             return raised
     return ExceptionNotPortable(
-        f"{name}: {message}",
+        _told(name, message),
         item=index,
         hint="its type cannot be pickled; give it a __reduce__ to receive it as it is",
     )
+
+
+def _told(name: str, message: str) -> str:
+    return f"{name}: {message}" if message else name

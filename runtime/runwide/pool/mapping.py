@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, TypedDict, TypeVar
 
 from runwide.errors import InputError, NoItems, TasksFailed, TooManyFailures
 from runwide.pool.base import Base, dump_function
+from runwide.pool.fitness import check
 from runwide.pool.policy import Budget
 from runwide.pool.preemption import GRACE, drains_on_sigterm
 from runwide.pool.progress import shown
@@ -163,6 +164,7 @@ def _outcomes(
             f"unknown option {min(unknown)!r}; there are {', '.join(sorted(Options.__annotations__))}"
         )
     total = length_hint(items) or None
+    check(function, items)
     return Outcomes(dump_function(function), _some(items), total, options, ordered=ordered)
 
 
@@ -287,7 +289,9 @@ def first_error(failures: list[Failure], results: list[Any]) -> BaseException:
     if len(failures) > _LISTED:
         lines.append(f"and {len(failures) - _LISTED} more")
     summary = TasksFailed(
-        f"{len(failures)} of {len(results)} tasks failed:\n  " + "\n  ".join(lines) + "\n",
+        f"{len(failures)} of {len(results)} tasks failed:\n  "
+        + "\n  ".join(lines)
+        + "\n",  # the hint has a line of its own
         failures=failures,
         results=results,
         hint="the others are finished: see .results and .failures of this error, or use on_error='return'",
@@ -309,6 +313,7 @@ def function_bytes(function: Callable[..., Any]) -> bytes:
         >>> pickle.loads(function_bytes(lambda x: x + 1))(1)
         2
     """
+    check(function)
     return dump_function(function, out_of_band=False)[0]
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 import marshal
 from collections import ChainMap
+from functools import lru_cache
 from types import CodeType
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -34,9 +35,23 @@ def _reduce_code(code: CodeType) -> Any:
         return cloudpickle.Pickler.dispatch_table[CodeType](code)
 
 
+def _cached(function: Callable[..., Any], maxsize: int | None, typed: bool) -> Any:  # noqa: FBT001 - of a pickle
+    return lru_cache(maxsize, typed)(function)
+
+
+def _reduce_cached(cached: Any) -> Any:
+    """A function under ``functools.cache``, which pickles by its name alone, goes as its function where that does."""
+    module = f"{cached.__module__}."
+    by_value = ("__main__", *cloudpickle.list_registry_pickle_by_value())
+    if "<locals>" not in cached.__qualname__ and not any(module.startswith(f"{name}.") for name in by_value):
+        return cached.__reduce__()
+    parameters = cached.cache_parameters()
+    return _cached, (cached.__wrapped__, parameters["maxsize"], parameters["typed"])
+
+
 class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle has no types
     dispatch_table: ClassVar[MutableMapping[type, Any]] = ChainMap(
-        {CodeType: _reduce_code}, cloudpickle.Pickler.dispatch_table
+        {CodeType: _reduce_code, type(lru_cache(abs)): _reduce_cached}, cloudpickle.Pickler.dispatch_table
     )
 
 

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from runwide import origin
 from runwide.pool import spare
 
 if TYPE_CHECKING:
@@ -120,7 +121,7 @@ def start(name: str, channel: Channel, ends: Ends, env: Mapping[str, str]) -> Wo
     """
     tracker = _tracker()
     shared = {"authkey": bytes(multiprocessing.current_process().authkey), "tracker": tracker}
-    told = (sys.path, sys.argv, shared)
+    told = (_search_path(), sys.argv, shared)
     ended, ending = _end_of_process()
     waiting = spare.taken() if ended is None else None
     if waiting is not None:
@@ -154,6 +155,14 @@ def start(name: str, channel: Channel, ends: Ends, env: Mapping[str, str]) -> Wo
             os.close(ending)
     channel.send(told)
     return WorkerProcess(started, os.pidfd_open(started.pid) if ended is None else ended)
+
+
+def _search_path() -> list[str]:
+    """Where this program finds modules, and found them before it changed its directory, as notebooks do."""
+    with suppress(FileNotFoundError):  # this directory is gone
+        if origin.DIRECTORY in ("", str(Path.cwd())):
+            return sys.path
+    return [path for entry in sys.path for path in dict.fromkeys((entry, str(Path(origin.DIRECTORY, entry))))]
 
 
 def _end_of_process() -> tuple[int | None, int | None]:

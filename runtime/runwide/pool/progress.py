@@ -63,9 +63,15 @@ def _with_bar(arriving: Generator[Outcome, None, None], total: int | None) -> Ge
 
 
 def _bar(total: int | None, done: int) -> Any:
-    from tqdm.auto import tqdm
+    import warnings
 
-    return tqdm(total=total, initial=done, unit="item", file=sys.stderr, dynamic_ncols=True)
+    from tqdm import TqdmWarning
+
+    with warnings.catch_warnings():  # that a notebook has no widgets: it gets a bar of text
+        warnings.simplefilter("ignore", TqdmWarning)
+        from tqdm.auto import tqdm
+
+    return tqdm(total=total, initial=done, unit=" items", file=sys.stderr, dynamic_ncols=True)
 
 
 def _with_log(arriving: Generator[Outcome, None, None], total: int | None) -> Generator[Outcome, None, None]:

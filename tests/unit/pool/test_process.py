@@ -84,6 +84,34 @@ def test_a_worker_finds_modules_where_this_process_finds_them_and_has_its_argume
     assert runwide.map(lambda _: sys.argv, [0], workers=1) == [["program", "--fast"]]
 
 
+def test_a_worker_finds_what_was_imported_before_this_program_changed_its_directory(tmp_path, monkeypatch):
+    (tmp_path / "beside_the_notebook.py").write_text("def answer(x):\n    return 42 + x\n")
+    monkeypatch.chdir(tmp_path)
+    program = """
+import json, os, beside_the_notebook, runwide, runwide.pool
+os.mkdir("deeper")
+os.chdir("deeper")
+print(json.dumps(runwide.map(beside_the_notebook.answer, [0, 1], workers=1)))
+"""
+    assert run(program) == [42, 43]
+
+
+def test_a_cached_function_of_a_program_itself_runs_also_where_it_calls_itself():
+    program = """
+import functools, json, runwide
+@functools.lru_cache(maxsize=100)
+def fibonacci(n):
+    return n if n < 2 else fibonacci(n - 1) + fibonacci(n - 2)
+def outer(n):
+    @functools.cache
+    def inner(x):
+        return fibonacci(x)
+    return inner(n), fibonacci.cache_parameters()["maxsize"]
+print(json.dumps([runwide.map(fibonacci, [10, 80], workers=1), runwide.map(outer, [80], workers=1)]))
+"""
+    assert run(program) == [[55, 23416728348467685], [[23416728348467685, 100]]]
+
+
 def test_a_worker_reads_nothing_from_this_programs_standard_input():
     assert runwide.map(lambda _: sys.stdin.read(), [0], workers=1) == [""]
 

@@ -1,0 +1,64 @@
+"""What can be told of a call before a worker is started for it: that it cannot be meant."""
+
+from __future__ import annotations
+
+from functools import partial
+from inspect import CO_ASYNC_GENERATOR, CO_COROUTINE, CO_GENERATOR
+from typing import Any
+
+from runwide.errors import InputError
+
+
+def check(function: Any, items: Any = ()) -> None:
+    """Refuse what no worker could run, or whose result could not leave it.
+
+    Args:
+        function: What is to be called with one item.
+        items: What it is to be called with.
+
+    Raises:
+        TypeError: The function cannot be called, or the items are not several.
+        InputError: It is an async function or a generator function.
+
+    Example:
+        >>> check([1, 2], abs)
+        Traceback (most recent call last):
+        TypeError: the function cannot be called: [1, 2]; give the function first, then the items
+    """
+    if not callable(function):
+        raise TypeError(
+            f"the function cannot be called: {_short(function)}; give the function first, then the items"
+        )
+    if not hasattr(items, "__iter__") and not hasattr(items, "__getitem__"):
+        raise TypeError(
+            f"the items are no list or other iterable: {_short(items)}; put a single item into a list"
+        )
+    flags = _flags(function)
+    name = getattr(function, "__qualname__", None) or _short(function)
+    if flags & CO_COROUTINE:
+        hint = "pass a function that calls asyncio.run(...) itself"
+        raise InputError(f"{name} is an async function, and a coroutine cannot leave its process", hint=hint)
+    if flags & (CO_GENERATOR | CO_ASYNC_GENERATOR):
+        raise InputError(
+            f"{name} yields, and a generator cannot leave its process", hint="return a list instead"
+        )
+
+
+def _flags(function: Any) -> int:
+    """The flags of the code that a call runs first; 0 where it is not Python's."""
+    while isinstance(function, partial):
+        function = function.func
+    if (
+        not hasattr(function, "__code__")
+        and not hasattr(function, "__func__")
+        and not isinstance(function, type)
+    ):
+        methods = (vars(kind).get("__call__") for kind in type(function).__mro__)
+        function = next(filter(None, methods), function)
+    code = getattr(getattr(function, "__func__", function), "__code__", None)
+    return getattr(code, "co_flags", 0)
+
+
+def _short(value: Any) -> str:
+    said = repr(value)
+    return said if len(said) <= 60 else f"{said[:57]}..."  # noqa: PLR2004 - a part of one line
