@@ -67,24 +67,27 @@ class Base:
         envs = _environments(workers)
         prepared = None if initializer is None else dump_function(_Initializer(initializer, initargs))
         self.workers = len(envs)
-        self._scheduler: Scheduler | InPlaceScheduler
+        held = _Held()
+        self._feeders: set[Feeder] = set()
+        # First of all: Ctrl-C may come at any line from here.
+        self._finalizer: weakref.finalize[..., Base] = weakref.finalize(
+            self, _leaked, held, type(self).__name__
+        )
+        self._finalizer.atexit = False
         if worker.inside or multiprocessing.current_process().daemon:  # those may not start processes
-            self._scheduler = InPlaceScheduler(prepared)
+            held.scheduler = InPlaceScheduler(prepared)
         else:
-            self._scheduler = Scheduler(
+            held.scratch = transfer.Scratch.create(settings.read().scratch)
+            held.scheduler = Scheduler(
                 envs,
-                scratch=transfer.Scratch.create(settings.read().scratch),
+                scratch=held.scratch,
                 initializer=prepared,
                 max_tasks=max_tasks,
                 max_memory=max_memory,
                 on_event=on_event,
                 timing=timing,
             )
-        self._feeders: set[Feeder] = set()
-        self._finalizer: weakref.finalize[..., Base] = weakref.finalize(
-            self, _leaked, self._scheduler, type(self).__name__
-        )
-        self._finalizer.atexit = False
+        self._scheduler: Scheduler | InPlaceScheduler = held.scheduler
         _open.add(self)
 
     def __enter__(self) -> Self:
@@ -96,11 +99,11 @@ class Base:
         self._end(kill=True)
 
     def _end(self, *, kill: bool, wait: bool = True) -> None:
-        self._finalizer.detach()
         if not kill:
             for feeder in list(self._feeders):  # what was asked for is done, whether or not it is consumed
                 feeder.feed_all()
         self._scheduler.close(kill=kill)
+        self._finalizer.detach()  # not before: Ctrl-C may come in between
         if wait:
             thread = self._scheduler.thread
             if thread.ident is not None and thread is not threading.current_thread():
@@ -170,9 +173,22 @@ def let_finish(scheduler: Scheduler | InPlaceScheduler) -> None:
     _finishing.add(scheduler.thread)
 
 
-def _leaked(scheduler: Scheduler | InPlaceScheduler, name: str) -> None:
-    scheduler.close(kill=True)
-    warn_of_leak(name)
+class _Held:
+    """What a pool has opened so far, for its finalizer."""
+
+    __slots__ = ("scheduler", "scratch")
+
+    def __init__(self) -> None:
+        self.scheduler: Scheduler | InPlaceScheduler | None = None
+        self.scratch: transfer.Scratch | None = None
+
+
+def _leaked(held: _Held, name: str) -> None:
+    if held.scheduler is not None:
+        held.scheduler.close(kill=True)
+        warn_of_leak(name)
+    elif held.scratch is not None:
+        held.scratch.remove()
 
 
 def warn_of_leak(name: str) -> None:

@@ -6,6 +6,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from runwide.errors import ItemNotPicklable, ScratchFull
+from runwide.log import Log
 from runwide.pool import policy, transfer, worker
 from runwide.pool.failed import text_of
 from runwide.pool.room import LOOK_SECONDS, is_hopeless, may_drop
@@ -19,6 +20,9 @@ if TYPE_CHECKING:
     from runwide.pool.call import Call, Tasks
     from runwide.pool.crew import Crew
     from runwide.pool.slot import Slot
+
+
+_log = Log("pool")
 
 
 class Dispatcher:
@@ -90,9 +94,19 @@ class Dispatcher:
     def _adjust_crew(self) -> None:
         waiting = sum(len(call.again) + call.source.available() for call in self._calls)
         for _ in range(min(self.wanted - len(self._crew.slots), waiting - self._crew.free())):
-            self._crew.open()
+            self._open_one()
         while len(self._crew.slots) > self.wanted and (spare := self._crew.idle()) is not None:
             self._crew.retire(spare)
+
+    def _open_one(self) -> None:
+        """Start a worker; where the container has no more processes or descriptors, those that there are go on."""
+        try:
+            self._crew.open()
+        except OSError as error:
+            if not self._crew.slots:
+                raise
+            self.wanted = len(self._crew.slots)
+            _log.warning("pool.narrowed", workers=self.wanted, reason=f"no worker can be started: {error}")
 
     def _takes_work(self, slot: Slot) -> bool:
         if not slot.ready or slot.leaving or slot.waits_for_room or slot.line_lost_at is not None:

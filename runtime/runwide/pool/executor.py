@@ -60,9 +60,12 @@ class Executor(Base, concurrent.futures.Executor):
         )
         self._budget = Budget(retries=retries, timeout=timeout)
         self._submitter = Submitter(self._scheduler, self._budget)
+        dropped: weakref.finalize[..., Base] = weakref.finalize(
+            self, _dropped, self._submitter, self._scheduler
+        )
+        dropped.atexit = False
         self._finalizer.detach()
-        self._finalizer = weakref.finalize(self, _dropped, self._submitter, self._scheduler)
-        self._finalizer.atexit = False
+        self._finalizer = dropped
 
     def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
         """Schedule ``fn(*args, **kwargs)``; returns its future.

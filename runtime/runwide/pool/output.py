@@ -92,11 +92,18 @@ def _unframed(line: str) -> tuple[str, dict[str, int]]:
 
 
 class Output:
-    """One thread that passes on what the workers of a pool write, and keeps the last lines of each."""
+    """One thread that passes on what the workers of a pool write, and keeps the last lines of each.
+
+    It is started with the first pipe, on the pool's own thread, which no Ctrl-C interrupts.
+    """
 
     def __init__(self) -> None:
         self._selector = selectors.DefaultSelector()
         self._lock = threading.Lock()
+        self._stop = self._stopped = -1
+        self._thread: threading.Thread | None = None
+
+    def _begin(self) -> None:
         self._stop, self._stopped = os.pipe()
         self._selector.register(self._stop, selectors.EVENT_READ, None)
         self._thread = threading.Thread(target=self._main, name="runwide-output", daemon=True)
@@ -104,6 +111,8 @@ class Output:
 
     def pipe(self) -> tuple[Pipe, int]:
         """A new pipe: the end that is read here, and the descriptor to hand to a worker as its output."""
+        if self._thread is None:
+            self._begin()
         ours, theirs = os.pipe()
         os.set_blocking(ours, False)
         return Pipe(ours), theirs
@@ -127,10 +136,11 @@ class Output:
 
     def close(self) -> None:
         """End the thread; the pipes have been finished."""
-        os.close(self._stopped)
-        self._thread.join()
+        if self._thread is not None:
+            os.close(self._stopped)
+            self._thread.join()
+            os.close(self._stop)
         self._selector.close()
-        os.close(self._stop)
 
     def _main(self) -> None:
         while True:

@@ -90,7 +90,11 @@ class Scheduler:
         self._bell = Bell(self._selector)
         self._lock = threading.Lock()
         self.thread = threading.Thread(target=self._main, name="runwide-pool", daemon=True)
-        self.thread.start()
+        try:
+            self.thread.start()
+        except BaseException:  # Ctrl-C, when it has started; or it cannot
+            self.close(kill=True)
+            raise
 
     # Called from any thread
 

@@ -6,6 +6,7 @@ import os
 import socket
 import time
 from collections import deque
+from contextlib import ExitStack
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
@@ -131,26 +132,10 @@ class Slot:
         self.tasks_run = 0
         self.started_at = time.monotonic()
         self._status_path = f"{options.scratch.directories[-1]}/{self.tag}.status"
-        self.status = StatusWords(self._status_path)
-        ours, theirs = socket.socketpair()
-        self.channel = Channel(ours)
-        # Its writing end is open in this process only, so the worker sees its end with ours, however that comes. One pipe
-        # a worker, since the kernel tells one process only of the end of an open file.
-        alive, self._lifeline = os.pipe()
-        self.stdout, stdout = options.output.pipe()
-        self.stderr, stderr = options.output.pipe()
-        self.stdout.known = self.stderr.known = {"worker": number}
-        ends = process.Ends(theirs.detach(), alive, stdout, stderr)
-        try:
-            try:
-                name = f"runwide-worker-{number}"
-                self.process = process.start(name, self.channel, ends, options.envs[number])
-            finally:  # our copies are closed, so that the worker's death is an end of file
-                for end in (ends.line, ends.alive, ends.stdout, ends.stderr):
-                    os.close(end)
-        except BaseException:
-            self._release()
-            raise
+        with ExitStack() as made:
+            made.callback(options.scratch.forget, self.tag)
+            self._open(made)
+            self._release = made.pop_all().close
         fields = {**log.fields(), "worker": number}
         directories, tag = options.scratch.directories, f"{self.tag}-out"
         self.channel.send(
@@ -159,6 +144,37 @@ class Slot:
         options.output.watch(self.stdout, STDOUT)
         options.output.watch(self.stderr, STDERR)
         self.channel.send((worker.PREPARE, *(options.initializer or (None, None)), options.timed))
+
+    def _open(self, made: ExitStack) -> None:
+        """Start the process; whatever is made for it is released with ``made``."""
+        output, number = self._options.output, self.number
+        with ExitStack() as handed:  # our copies are closed, so that the worker's death is an end of file
+            self.status = StatusWords(self._status_path)
+            made.callback(self._close_status)
+            ours, theirs = socket.socketpair()
+            handed.callback(theirs.close)
+            self.channel = Channel(ours)
+            made.callback(self.channel.close)
+            # Its writing end is open in this process only, so the worker sees its end with ours, however that comes. One
+            # pipe a worker, since the kernel tells one process only of the end of an open file.
+            alive, self._lifeline = os.pipe()
+            handed.callback(os.close, alive)
+            made.callback(self.abandon)
+            self.stdout, stdout = output.pipe()
+            handed.callback(os.close, stdout)
+            made.callback(output.finish, self.stdout)
+            self.stderr, stderr = output.pipe()
+            handed.callback(os.close, stderr)
+            made.callback(output.finish, self.stderr)
+            self.stdout.known = self.stderr.known = {"worker": number}
+            ends = process.Ends(theirs.fileno(), alive, stdout, stderr)
+            self.process = process.start(
+                f"runwide-worker-{number}", self.channel, ends, self._options.envs[number]
+            )
+
+    def _close_status(self) -> None:
+        self.status.close()
+        Path(self._status_path).unlink(missing_ok=True)
 
     @property
     def idle(self) -> bool:
@@ -209,12 +225,3 @@ class Slot:
     def last_words(self) -> str:
         """The last lines that the worker wrote to standard error."""
         return "\n".join(self.stderr.last)
-
-    def _release(self) -> None:
-        self._options.output.finish(self.stdout)
-        self._options.output.finish(self.stderr)
-        self.channel.close()
-        self.abandon()
-        self.status.close()
-        Path(self._status_path).unlink(missing_ok=True)
-        self._options.scratch.forget(self.tag)

@@ -152,16 +152,21 @@ class Scratch:
         import tempfile  # of no use in a worker, and slow to load
 
         roots = [Path(preferred)] if preferred else [_SHM, Path(tempfile.gettempdir())]
-        made = []
-        for root in roots:
-            if os.access(root, os.W_OK):
-                _sweep(root)
-                made.append(tempfile.mkdtemp(prefix=f"runwide-{os.getpid()}-", dir=root))
-        if not made:
-            raise ScratchFull(
-                "no directory for large payloads is writable", uri=str(roots[-1]), hint="set RUNWIDE_SCRATCH"
-            )
-        return cls(tuple(made))
+        made: list[str] = []
+        try:
+            for root in roots:
+                if os.access(root, os.W_OK):
+                    _sweep(root)
+                    made.append(tempfile.mkdtemp(prefix=f"runwide-{os.getpid()}-", dir=root))
+            if not made:
+                where, hint = str(roots[-1]), "set RUNWIDE_SCRATCH"
+                raise ScratchFull(  # noqa: TRY301 - Ctrl-C may come at any line, so all of them are inside
+                    "no directory for large payloads is writable", uri=where, hint=hint
+                )
+            return cls(tuple(made))
+        except BaseException:  # Ctrl-C
+            cls(tuple(made)).remove()
+            raise
 
     def tagged(self, tag: str) -> Scratch:
         """The same directories with another start of names."""
