@@ -30,6 +30,13 @@ _retries = click.option(
 )
 
 
+_mended = click.option(
+    "--function",
+    metavar="MODULE:FUNCTION",
+    help="Run this one in the place of the function that the job has stored.",
+)
+
+
 @click.command("map")
 @click.argument("function", metavar="MODULE:FUNCTION")
 @click.argument("items", metavar="ITEMS_FILE", type=click.Path(path_type=Path))
@@ -317,13 +324,17 @@ def status_command(job: str, *, as_json: bool, watched: bool) -> None:
 @_workers
 @_timeout
 @_retries
-def rerun_command(job: str, *, workers: int | None, timeout: float | None, retries: int) -> None:
+@_mended
+def rerun_command(
+    job: str, *, workers: int | None, timeout: float | None, retries: int, function: str | None
+) -> None:
     """Run the failed items of a job again on this machine, and what its shards have not finished.
 
     Prints the shards' references as JSON, for gather --shards-json.
     """
+    mended = None if function is None else inputs.function_of(function)
     with leaves_on_sigterm():
-        references = jobs.rerun(job, workers=workers, timeout=timeout, retries=retries)
+        references = jobs.rerun(job, function=mended, workers=workers, timeout=timeout, retries=retries)
     click.echo(json.dumps([jobs.short_reference(index, one) for index, one in enumerate(references)]))
 
 
@@ -331,10 +342,12 @@ def rerun_command(job: str, *, workers: int | None, timeout: float | None, retri
 @click.argument("job")
 @click.argument("item", type=int)
 @click.option("--pdb", "debug", is_flag=True, help="Enter the debugger where the item raises.")
-def replay_command(job: str, item: int, *, debug: bool) -> None:
+@_mended
+def replay_command(job: str, item: int, *, debug: bool, function: str | None) -> None:
     """Run one ITEM of a job in this process, from its exact verified bytes; print what it returns, write nothing."""
     try:
-        click.echo(repr(jobs.replay(job, item)))
+        mended = None if function is None else inputs.function_of(function)
+        click.echo(repr(jobs.replay(job, item, function=mended)))
     except RunwideError:
         raise
     except Exception as error:

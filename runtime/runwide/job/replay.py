@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 
-def replay(job: str, item: int) -> Any:
+def replay(job: str, item: int, *, function: Callable[[Any], Any] | None = None) -> Any:
     """Run one item in this process, as its worker did; what it raises is raised here.
 
     Nothing is written. So a failure can be looked at with a debugger, with more memory, or on another machine.
@@ -24,6 +24,7 @@ def replay(job: str, item: int) -> Any:
     Args:
         job: The reference that `runwide.scatter` returned.
         item: Index of the item, from 0.
+        function: What to call in the place of the job's function, such as that one, mended.
 
     Returns:
         What the function returns.
@@ -36,9 +37,11 @@ def replay(job: str, item: int) -> Any:
         >>> job = runwide.scatter(lambda x: 10 // x, [5, 0], store="memory://doc-replay", shards=1)
         >>> replay(job, 0)
         2
+        >>> replay(job, 1, function=lambda x: 10 // x if x else 0)
+        0
     """
-    function, value = fetched(job, item)
-    return function(value)
+    stored, value = fetched(job, item)
+    return (function or stored)(value)
 
 
 def fetched(job: str, item: int) -> tuple[Callable[[Any], Any], Any]:

@@ -96,6 +96,7 @@ def run(
     index: int,
     *,
     given: Given | None = None,
+    function: bytes | None = None,
     rerun_failed: bool = False,
     on_event: Callable[[TaskEvent], None] | None = None,
     **options: Any,
@@ -106,6 +107,7 @@ def run(
         about: The job.
         index: As for `shard`.
         given: The job's function and items, where they are in memory.
+        function: cloudpickle's bytes of a function to run in the place of the job's.
         rerun_failed: As for `shard`.
         on_event: As for `shard`.
         **options: Others of `runwide.pool.mapping.Options`.
@@ -131,7 +133,12 @@ def run(
         )
         if pending:
             with events:
-                _run(_Work(store, about, given), chunks, _Listener(events, on_event, pending), **options)
+                _run(
+                    _Work(store, about, given, function),
+                    chunks,
+                    _Listener(events, on_event, pending),
+                    **options,
+                )
         return _finish(store, about, chunks, index)
 
 
@@ -225,11 +232,13 @@ class _Work:
     store: Store
     job: Job
     given: Given | None
+    function: bytes | None
 
     def task(self) -> Task:
         """The function, between two frames."""
-        given = self.given
-        function = verified_function(self.store, self.job) if given is None else given.function
+        function = self.function or (self.given and self.given.function)
+        if not function:
+            function = verified_function(self.store, self.job)
         return Task(function, self.job.id, self.job.digest)
 
     def packets(self, pending: list[int]) -> Generator[Packet, None, None]:
@@ -338,31 +347,33 @@ def _replaced(store: Store, name: str, data: bytes) -> str:
     return sha256(data)
 
 
-def rerun(job: str, *, only: str = "failed", **options: Any) -> list[str]:
+def rerun(
+    job: str, *, only: str = "failed", function: Callable[[Any], Any] | None = None, **options: Any
+) -> list[str]:
     """Run the failed items of a job again, here, and what its shards have not finished.
 
     Args:
         job: The reference that `scatter` returned.
         only: ``"failed"``; what succeeded is never run again.
+        function: What to run in the place of the job's function, which was stored as it then was: that one, mended.
         **options: As for `shard`, for example fewer workers for items that need more memory.
 
     Returns:
         The shards' references, for `gather`.
 
     Example:
-        >>> import os
-        >>> os.environ.pop("DOC_FIXED", None)
-        >>> job = runwide.scatter(
-        ...     lambda x: x if x or "DOC_FIXED" in os.environ else 1 / 0, [0, 1], store="memory://doc-rerun", shards=1)
+        >>> job = runwide.scatter(lambda x: 1 / x, [0, 2], store="memory://doc-rerun", shards=1)
         >>> [str(one) for one in runwide.gather(job, [runwide.shard(job, 0, workers=1)], on_error="return")]
-        ['item 0: ZeroDivisionError: division by zero', '1']
-        >>> os.environ["DOC_FIXED"] = "1"
-        >>> runwide.gather(job, rerun(job, workers=1))
-        [0, 1]
+        ['item 0: ZeroDivisionError: division by zero', '0.5']
+        >>> runwide.gather(job, rerun(job, function=lambda x: 1 / x if x else 0, workers=1))
+        [0, 0.5]
     """
     if only != "failed":
         raise InputError(f"only={only!r} is not 'failed'", hint="what succeeded is never run again")
+    from runwide.pool import function_bytes
+
     about = manifest.read_job(job)
+    options["function"] = None if function is None else function_bytes(function)
     return [finished(about, index, **options) for index in range(about.shards)]
 
 

@@ -98,7 +98,8 @@ def failures(figures: Figures) -> Iterator[Finding]:
         yield Finding(
             Level.BAD,
             f"{words.count(figures.failed, 'item')} of {figures.items} failed.{example}",
-            "Replay one here with its exact input: runwide replay JOB ITEM. After a fix, runwide rerun JOB runs only these.",
+            "Replay one here with its exact input: runwide replay JOB ITEM. After a fix of the function, "
+            "runwide rerun JOB --function MODULE:FUNCTION runs only these.",
         )
     if figures.timeouts:
         yield Finding(

@@ -285,6 +285,12 @@ def test_a_failed_item_can_be_replayed_and_run_again(cli, tmp_path):
     shards = cli("rerun", job, "--workers", "1").stdout
     result = cli("gather", job, "--shards-json", shards, "--on-error", "return").stdout.strip()
     assert runwide.load(result, on_error="return")[0] == 1
+    source = tmp_path / "mine.py"
+    source.write_text(source.read_text() + "\n\ndef mended(x):\n    return 10 // x if x else -1\n")
+    assert cli("replay", job, "1", "--function", "mine:mended").stdout == "-1\n"
+    shards = cli("rerun", job, "--workers", "1", "--function", "mine:mended").stdout
+    assert runwide.load(cli("gather", job, "--shards-json", shards).stdout.strip())[1] == -1
+    refused(cli("rerun", job, "--function", "mine:no", expect=2), "InputError", "mine:no cannot be imported")
 
 
 def test_jobs_can_be_cleaned_by_age(cli, job, tmp_path):

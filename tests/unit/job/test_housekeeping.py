@@ -96,6 +96,23 @@ def test_failed_items_are_run_again_alone_and_then_count(tmp_path):
     assert run(job) == second  # what was run again is not forgotten by the next run
 
 
+def test_a_mended_function_is_tried_on_an_item_and_runs_what_had_failed(tmp_path):
+    job = runwide.scatter(lambda x: 12 // x, [0, 3, 4], store=str(tmp_path), shards=2)
+    run(job)
+    calls = tmp_path / "calls"
+
+    def mended(x):
+        with calls.open("a") as file:
+            file.write(f"{x} ")
+        return 12 // x if x else None
+
+    with pytest.raises(ZeroDivisionError):
+        runwide.replay(job, 0)
+    assert runwide.replay(job, 0, function=mended) is None
+    assert runwide.gather(job, runwide.rerun(job, function=mended, workers=1)) == [None, 4, 3]
+    assert calls.read_text() == "0 0 "
+
+
 def test_a_rerun_of_a_job_without_failures_runs_nothing(tmp_path):
     job = runwide.scatter(lambda _: os.getpid(), range(4), store=str(tmp_path), shards=2)
     first = run(job)
