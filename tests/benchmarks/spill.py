@@ -322,11 +322,12 @@ def row(way, workload, results):
 def table(rounds):
     from runwide.testing.emulator import fake_gcs_server
 
+    load = os.getloadavg()[1]
     lines = [
         (
             f"{platform.machine()}, {os.cpu_count()} CPUs, Python {platform.python_version()}, fake-gcs-server on the same "
             f"machine, google-cloud-storage {version('google-cloud-storage')}, gcsfs {version('gcsfs')}; medians of "
-            f"{rounds} rounds, every other one in reverse order."
+            f"{rounds} round(s), every other one in reverse order; load {load:.1f} before it began."
         ),
     ]
     for workload in WORKLOADS:
