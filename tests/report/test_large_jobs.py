@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import faulthandler
 import json
 import random
 from collections import Counter
@@ -98,6 +99,7 @@ def test_a_large_job_is_sampled_fairly_and_its_totals_are_exact(tmp_path, monkey
 
 @pytest.mark.slow
 def test_a_job_of_over_a_million_tasks_is_sampled_and_its_page_is_small(browse, tmp_path):
+    faulthandler.dump_traceback_later(1800, exit=True)  # a long run is no hang
     count = 1_200_000
     job, lines = ran(count, tmp_path / "store", shards=4)
     share = events.share_written(count)

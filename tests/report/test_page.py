@@ -222,3 +222,17 @@ def test_a_sampled_job_says_so_and_keeps_exact_totals(browse):
     useful = float(shown.locator(".lost[data-part=useful]").get_attribute("value"))
     written = sum(one.seconds for log in story.runs for one in log.attempts if one.name == "task.ended")
     assert useful == pytest.approx(10 * written, rel=0.1)
+
+
+def test_the_parts_of_the_page_are_reached_from_its_head_also_in_a_sandboxed_frame(browse, trouble):
+    shown = browse(f"<!doctype html><title>viewer</title>{Report(trouble[0])._repr_html_()}")
+    frame = shown.frame_locator("iframe")
+    frame.get_by_role("link", name="Environment").click()
+    place = frame.locator("#about").evaluate("place => place.getBoundingClientRect().top")
+    assert 0 <= place < 900
+    assert shown.frames[1].evaluate("document.activeElement.id") == "about"
+    assert frame.locator("h1").inner_text() == "score"
+    links = shown.frames[1].evaluate("[...document.querySelectorAll('nav a')].map(one => one.hash.slice(1))")
+    assert all(shown.frames[1].evaluate(f"document.getElementById('{one}') !== null") for one in links)
+    assert browse.said == []
+    assert browse.outside == []

@@ -51,6 +51,7 @@ def filled(template: str, *, style: str, script: str, parts: Mapping[str, str]) 
         script: The script.
         parts: What else is put in, as markup; ``title`` among them.
     """
+    script = asset("runwide.report", "links.js") + script
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     own = {"style": style, "script": script, "digest": digest, "version": text(__version__)}
     return Template(asset("runwide.report", "head.html") + template).substitute({**own, **parts})

@@ -20,6 +20,7 @@ def of(numbers: Figures) -> dict[str, float]:
         "out_of_memory_kills": numbers.out_of_memory,
         "wall_seconds": round(numbers.wall, 3),
         "cpu_seconds": round(numbers.cpu_seconds, 3),
+        "core_seconds": round(numbers.core_seconds, 3),
         "results_per_second": round(numbers.throughput, 3),
         "core_utilisation": round(numbers.utilisation, 4),
         "useful_share": round(lost.share("useful"), 4),
