@@ -179,7 +179,7 @@ def test_a_fork_is_told_that_the_pool_is_not_its_own_and_leaves_it_alone(tmp_pat
     program = tmp_path / "program.py"
     program.write_text(FORKING)
     done = subprocess.run(
-        [sys.executable, "-W", "error::ResourceWarning", str(program)],
+        [sys.executable, "-W", "error::ResourceWarning", "-W", "ignore::DeprecationWarning", str(program)],
         capture_output=True, text=True, check=False, timeout=60,
     )  # fmt: skip
     assert (done.returncode, done.stderr) == (0, "")

@@ -28,6 +28,8 @@ _WATCH_SECONDS = 0.5
 
 _OOM_SCORE = 500
 
+_forking = threading.local()
+
 
 @dataclass(frozen=True, slots=True)
 class Station:
@@ -54,7 +56,7 @@ def arrange(alive: int, station: Station, status: StatusWords, scratch: Scratch)
     """Become a worker."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
     signal.signal(signal.SIGTERM, _stay)
-    os.register_at_fork(after_in_child=_leave_again)
+    os.register_at_fork(before=_hold, after_in_parent=_let, after_in_child=_leave_again)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGINT, signal.SIGTERM])
     _die_with(alive)
     _introduce(station)
@@ -114,9 +116,19 @@ def _stay(*_: object) -> None:
     """
 
 
+def _hold() -> None:
+    """A signal to what a task forks waits until that is itself again."""
+    _forking.mask = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
+
+
+def _let() -> None:
+    signal.pthread_sigmask(signal.SIG_SETMASK, _forking.mask)
+
+
 def _leave_again() -> None:
     if signal.getsignal(signal.SIGTERM) is _stay:
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    _let()
 
 
 def _watch(parent: int, status: StatusWords, scratch: Scratch) -> None:
