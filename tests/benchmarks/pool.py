@@ -28,11 +28,12 @@ import argparse
 import json
 import os
 import random
+import signal
 import statistics
 import subprocess
 import sys
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import datetime, timezone
 from functools import partial
 from pathlib import Path
@@ -43,6 +44,10 @@ import numpy as np
 import runwide
 
 HERE = Path(__file__).parent
+BEGIN, END = "<!-- speed:begin -->", "<!-- speed:end -->"
+SECONDS = 180
+"""How long the rows of one pool may take before it is said to have failed."""
+
 SHARED = None  # what forked workers inherit
 
 SIZES = {
@@ -290,38 +295,48 @@ def child(name: str, rows: list[str], size: str) -> None:
 def measured(name: str, rows: list[str], size: str) -> dict[str, float]:
     """Rows of one pool, measured in a process of its own; workers must be able to import this module."""
     code = f"import pool; pool.child({name!r}, {rows!r}, {size!r})"
-    ran = subprocess.run(
+    process = subprocess.Popen(
         [sys.executable, "-c", code],
         cwd=HERE,
         env={**os.environ, "PYTHONPATH": os.pathsep.join([str(HERE), os.environ.get("PYTHONPATH", "")])},
-        capture_output=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
         text=True,
-        check=False,
-        timeout=600,
+        start_new_session=True,
     )
-    if ran.returncode:
-        raise RuntimeError(f"{name}, {', '.join(rows)}: {ran.stderr[-2000:]}")
-    return json.loads(ran.stdout.splitlines()[-1])
+    try:
+        out, errors = process.communicate(timeout=SECONDS)
+    except subprocess.TimeoutExpired:
+        raise RuntimeError(f"{name}, {', '.join(rows)}: not done within {SECONDS} s") from None
+    finally:
+        with suppress(ProcessLookupError):  # whatever is left of it, workers that hang included
+            os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
+    if process.returncode:
+        raise RuntimeError(f"{name}, {', '.join(rows)}: {errors[-2000:]}")
+    return json.loads(out.splitlines()[-1])
 
 
 def table(found: dict[tuple[str, str], list[float]], rows: list[str], names: list[str]) -> str:
     """The measurements as markdown."""
     lines = [f"| | {' | '.join(names)} | of best | without fork |", "|---" * (len(names) + 3) + "|"]
     for row in rows:
-        cells = [cell(found[row, name]) for name in names]
+        cells = [cell(found.get((row, name), [])) for name in names]
         against = [ratio(found, row, peers) for peers in (set(names), set(names) - set(FORKED))]
         lines.append(f"| {ROWS[row][1]} | {' | '.join(cells)} | {' | '.join(against)} |")
     return "\n".join(lines)
 
 
 def cell(values: list[float]) -> str:
+    if not values:
+        return "failed"
     low, middle, high = min(values), statistics.median(values), max(values)
     return f"{middle:.3g} ({low:.3g}-{high:.3g})"
 
 
 def ratio(found: dict[tuple[str, str], list[float]], row: str, names: set[str]) -> str:
     """Our median over the best of these peers."""
-    peers = [statistics.median(found[row, name]) for name in names - {"runwide"}]
+    peers = [statistics.median(found[row, name]) for name in names - {"runwide"} if (row, name) in found]
     if not peers or (row, "runwide") not in found:
         return ""
     return f"{statistics.median(found[row, 'runwide']) / min(peers):.2f}"
@@ -335,7 +350,7 @@ def described(names: list[str], runs: int) -> str:
     versions = [f"{name} {metadata.version(name)}" for name in names if name not in FORKED[:2]]
     cores = runwide.cores()
     return (
-        f"{runs} runs each; seconds: median (fastest-slowest). {', '.join(versions)}, Python {python_version()}, "
+        f"{runs} run{'s' * (runs > 1)} each; seconds: median (fastest-slowest). {', '.join(versions)}, Python {python_version()}, "
         f"numpy {np.__version__}; {cores.count} workers on {cores.logical} CPUs, load {load:.1f}; "
         f"{datetime.now(timezone.utc):%Y-%m-%d}."
     )
@@ -353,17 +368,24 @@ def main() -> None:
     runs, size = (1, "quick") if options.quick else (options.runs, "full")
     # Where the sizes are small, starting an interpreter for each is all that would be measured.
     groups = [options.rows] if options.quick else [[row] for row in options.rows]
+    if options.write and BEGIN not in options.write.read_text():  # known now, and not when all is measured
+        parser.error(f"{options.write} has no line {BEGIN}")
     found: dict[tuple[str, str], list[float]] = {}
     for rows in groups:
-        for _ in range(runs):
+        for run in range(runs):
             for name in options.peers:
-                for row, value in measured(name, rows, size).items():
-                    found.setdefault((row, name), []).append(value)
+                try:
+                    for row, value in measured(name, rows, size).items():
+                        found.setdefault((row, name), []).append(value)
+                except RuntimeError as error:
+                    if name == "runwide":
+                        raise
+                    print(error, file=sys.stderr)  # a peer may fail; the others are measured
+            print(f"{', '.join(rows)}: run {run + 1} of {runs}", file=sys.stderr)
     text = f"{table(found, options.rows, options.peers)}\n\n{described(options.peers, runs)}"
     if options.write:
-        begin, end = "<!-- speed:begin -->", "<!-- speed:end -->"
-        before, _, rest = options.write.read_text().partition(begin)
-        options.write.write_text(f"{before}{begin}\n\n{text}\n\n{end}{rest.partition(end)[2]}")
+        before, _, rest = options.write.read_text().partition(BEGIN)
+        options.write.write_text(f"{before}{BEGIN}\n\n{text}\n\n{END}{rest.partition(END)[2]}")
     print(text)
 
 
