@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from typing import TYPE_CHECKING, Any
 
 from runwide.job.progress import Progress
-from runwide.log import Log
+from runwide.log import Log, is_watched
+from runwide.pool.progress import bar
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -28,7 +28,7 @@ class Watch(Progress):
     def __init__(self, job: str, *, progress: bool | None = None) -> None:
         super().__init__(job)
         self._named = 0
-        self._bar = _bar(self.about.count) if _wanted(progress) else None
+        self._bar = bar(self.about.count) if _wanted(progress) else None
         self._logs = progress is not False
         self._began = self._said = time.monotonic()
 
@@ -66,10 +66,4 @@ class Watch(Progress):
 
 
 def _wanted(progress: bool | None) -> bool:  # noqa: FBT001 - three states, as everywhere
-    return progress or (progress is None and (sys.stderr.isatty() or "ipykernel" in sys.modules))
-
-
-def _bar(total: int) -> Any:
-    from tqdm.auto import tqdm
-
-    return tqdm(total=total, unit="item", file=sys.stderr, dynamic_ncols=True)
+    return progress or (progress is None and is_watched())

@@ -1,4 +1,4 @@
-"""The only configuration of logging: Cloud Logging's JSON in a container, structlog's colours on a terminal.
+"""The only configuration of logging: Cloud Logging's JSON in a container, structlog's text where somebody looks.
 
 structlog takes a tenth of a second to import, which a shard would pay at its first line; so JSON is written without it.
 """
@@ -109,6 +109,11 @@ def become_worker(known: Mapping[str, Any], task: Callable[[], Mapping[str, Any]
     take_over_logging()
 
 
+def is_watched() -> bool:
+    """Whether somebody sees this program's standard error as it comes: on a terminal, or in a notebook."""
+    return sys.stderr.isatty() or ("ipykernel" in sys.modules and not settings.in_cloud())
+
+
 def is_collected() -> bool:
     """Whether a log collector reads this process's output: ``RUNWIDE_LOG=json``, or Vertex's or Kubernetes' variables.
 
@@ -197,7 +202,7 @@ def _writer() -> Writer:
 
 
 def _configured(wanted: settings.Settings) -> Writer:
-    as_json = wanted.log_format == "json" or (not wanted.log_format and not sys.stderr.isatty())
+    as_json = wanted.log_format == "json" or (not wanted.log_format and not is_watched())
     render, least = _json if as_json else _text(), _LEVELS[wanted.log_level]
 
     def write(level: str, given: dict[str, Any]) -> None:

@@ -195,6 +195,25 @@ def test_lines_of_json_cost_no_structlog():
     assert json.loads(done.stderr)["message"] == "a.b"
 
 
+@pytest.mark.parametrize(
+    ("variables", "text"), [({}, True), ({"CLOUD_ML_JOB_ID": "1"}, False), ({"RUNWIDE_LOG": "json"}, False)]
+)
+def test_lines_are_text_in_a_notebook_unless_they_are_collected(variables, text):
+    # The module alone says that this is a notebook's kernel.
+    program = "import sys; sys.modules['ipykernel'] = sys; from runwide.log import Log; Log('pool').info('map.done', n=3)"
+    env = {key: value for key, value in os.environ.items() if key not in ("CLOUD_ML_JOB_ID", "RUNWIDE_LOG")}
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        env={**env, **variables},
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
+    )
+    assert "map.done" in done.stderr
+    assert done.stderr.startswith("{") is not text
+
+
 def test_text_for_people_is_structlogs_and_has_no_secret_either(capsys, monkeypatch):
     monkeypatch.setattr(log, "_root", None)
     monkeypatch.setenv("RUNWIDE_LOG", "text")

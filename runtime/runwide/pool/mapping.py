@@ -163,7 +163,7 @@ def _outcomes(
         raise TypeError(
             f"unknown option {min(unknown)!r}; there are {', '.join(sorted(Options.__annotations__))}"
         )
-    total = length_hint(items) or None
+    total = length_hint(items) or len(options.get("indices") or ()) or None
     check(function, items)
     return Outcomes(dump_function(function), _some(items), total, options, ordered=ordered)
 

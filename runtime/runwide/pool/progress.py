@@ -7,7 +7,7 @@ import time
 from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
-from runwide.log import Log
+from runwide.log import Log, is_watched
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -35,34 +35,35 @@ def shown(
     """
     if wanted is False:
         return arriving
-    if wanted or sys.stderr.isatty() or "ipykernel" in sys.modules:
+    if wanted or is_watched():
         return _with_bar(arriving, total)
     return _with_log(arriving, total)
 
 
 def _with_bar(arriving: Generator[Outcome, None, None], total: int | None) -> Generator[Outcome, None, None]:
-    bar: Any = None
+    drawn: Any = None
     done = failed = 0
     began = time.monotonic()
     try:
         for outcome in arriving:
             done += 1
             failed += outcome.failure is not None
-            if bar is not None:
-                bar.update(done - bar.n)
+            if drawn is not None:
+                drawn.update(done - drawn.n)
                 if failed:
-                    bar.set_postfix(failed=failed, refresh=False)
+                    drawn.set_postfix(failed=failed, refresh=False)
             elif time.monotonic() - began > QUIET_SECONDS:
-                bar = _bar(total, done)
+                drawn = bar(total, done)
             yield outcome
             del outcome  # while it waits for the next, it keeps nobody's memory
     finally:
         arriving.close()
-        if bar is not None:
-            bar.close()
+        if drawn is not None:
+            drawn.close()
 
 
-def _bar(total: int | None, done: int) -> Any:
+def bar(total: int | None, done: int = 0) -> Any:
+    """A bar of tqdm, in a notebook with widgets one of those."""
     import warnings
 
     from tqdm import TqdmWarning
