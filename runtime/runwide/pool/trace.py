@@ -4,20 +4,71 @@ from __future__ import annotations
 
 import time
 from array import array
-from dataclasses import replace
-from typing import TYPE_CHECKING
+from collections import defaultdict
+from itertools import accumulate
+from typing import TYPE_CHECKING, Any
 
 from runwide.host import memory
+from runwide.sums import WorkerSums
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable, Iterator
 
     from runwide.records import TaskBatch, TaskEvent
 
 _ROWS = 200_000
-"""Times that are kept, of 32 bytes each; of more, neighbours are put together."""
+"""Times that are kept, of 56 bytes each, however long the map and whatever the number of its tasks."""
 
+_FAILED = 20_000  # failed attempts that are kept one by one; all are counted
 _SAMPLES = 300  # of the memory, at most about twice as many
+
+Row = tuple[int, int, int, float, float, float, float]
+"""First item, how many tasks, attempt, start and end as Unix times, the seconds that they ran, their CPU seconds."""
+
+
+class Rows:
+    """Times of one worker's tasks, in columns.
+
+    Example:
+        >>> rows = Rows()
+        >>> for item, start in ((0, 1.0), (5, 3.0), (6, 4.0)):
+        ...     rows.extend([item], [1], [1], [start], [start + 1], [1.0], [0.5])
+        >>> rows.halve()
+        >>> list(rows)
+        [(0, 2, 1, 1.0, 4.0, 2.0, 1.0), (6, 1, 1, 4.0, 5.0, 1.0, 0.5)]
+    """
+
+    def __init__(self) -> None:
+        self._columns = _columns()
+
+    def __len__(self) -> int:
+        return len(self._columns[0])
+
+    def __iter__(self) -> Iterator[Row]:
+        return zip(*self._columns, strict=True)
+
+    def extend(self, *columns: Iterable[float]) -> None:
+        """Add some."""
+        for column, more in zip(self._columns, columns, strict=True):
+            column.extend(more)
+
+    def halve(self) -> None:
+        """Put each two neighbours into one; what they are of need not be neighbours any more."""
+        rows = list(self)
+        merged = [_together(*rows[place : place + 2]) for place in range(0, len(rows), 2)]
+        self._columns = _columns()
+        self.extend(*zip(*merged, strict=True))
+
+
+def _columns() -> tuple[array[Any], ...]:
+    return tuple(array(kind) for kind in "qLqdddd")  # as `Row`, and as `TaskBatch` has them
+
+
+def _together(first: Row, second: Row | None = None) -> Row:
+    if second is None:
+        return first
+    item, count, attempt, start, _, seconds, cpu = first
+    return item, count + second[1], attempt, start, second[4], seconds + second[5], cpu + second[6]
 
 
 class Trace:
@@ -33,7 +84,7 @@ class Trace:
         >>> trace = Trace("abs")
         >>> map(abs, [-1, -2], workers=1, on_event=trace)
         [1, 2]
-        >>> sum(batch.tasks for batch in trace.batches)
+        >>> trace.sums[0].ended
         2
     """
 
@@ -49,30 +100,42 @@ class Trace:
         self.grouped = listener is None
         self.started = time.time()
         self.ended: float | None = None
-        self.batches: list[TaskBatch] = []
+        self.rows: dict[int, Rows] = defaultdict(Rows)
+        self.sums: dict[int, WorkerSums] = defaultdict(WorkerSums)
         self.failed: list[TaskEvent] = []
         self.memory: list[tuple[float, int]] = []
         self._listener = listener
-        self._rows = 0
+        self._kept = 0
         self._next_sample = self.started + 0.5
 
     def __call__(self, event: TaskEvent) -> None:
         """An attempt has failed."""
-        self.failed.append(event)
+        self.sums[event.worker].add(event)
+        if len(self.failed) < _FAILED:
+            self.failed.append(event)
         if self._listener is not None:
             self._listener(event)
 
     def batch(self, batch: TaskBatch) -> None:
         """Tasks have ended with a value."""
-        self.batches.append(batch)
-        self._rows += len(batch.counts)
-        if self._rows > _ROWS:
-            self.batches = [_coarser(one) for one in self.batches]
-            self._rows = sum(len(one.counts) for one in self.batches)
+        self.sums[batch.worker].add_batch(batch)
+        self._keep(batch)
         if batch.ends[-1] > self._next_sample:
             self._sample(batch.ends[-1])
         if self._listener is not None:
             self._pass_on(batch, self._listener)
+
+    def _keep(self, batch: TaskBatch) -> None:
+        counts, starts, ends = batch.counts, batch.starts, batch.ends
+        items = accumulate(counts[:-1], initial=batch.index)
+        seconds = [end - start for start, end in zip(starts, ends, strict=True)]
+        attempts = [batch.attempt] * len(counts)
+        self.rows[batch.worker].extend(items, counts, attempts, starts, ends, seconds, batch.cpu_seconds)
+        self._kept += len(counts)
+        if self._kept > _ROWS:
+            for rows in self.rows.values():
+                rows.halve()
+            self._kept = sum(map(len, self.rows.values()))
 
     @staticmethod
     def _pass_on(batch: TaskBatch, listener: Callable[[TaskEvent], None]) -> None:
@@ -92,24 +155,3 @@ class Trace:
     def end(self) -> None:
         """The map has ended."""
         self.ended = time.time()
-
-
-def _coarser(batch: TaskBatch) -> TaskBatch:
-    """The same with two neighbouring rows in one; what happened between them counts as theirs.
-
-    Example:
-        >>> from runwide.records import TaskBatch
-        >>> rows = array("L", [1, 1, 1]), array("d", [1, 2, 3]), array("d", [2, 3, 4]), array("d", [0.5, 0.5, 1])
-        >>> made = _coarser(TaskBatch(0, 3, 0, 1, 1, 0.0, *rows))
-        >>> [list(column) for column in (made.counts, made.starts, made.ends, made.cpu_seconds)]
-        [[2, 1], [1.0, 3.0], [3.0, 4.0], [1.0, 1.0]]
-    """
-    rows = range(0, len(batch.counts), 2)
-    return replace(
-        batch,
-        counts=array("L", [sum(batch.counts[row : row + 2]) for row in rows]),
-        starts=batch.starts[::2],
-        ends=array("d", [batch.ends[row : row + 2][-1] for row in rows]),
-        cpu_seconds=array("d", [sum(batch.cpu_seconds[row : row + 2]) for row in rows]),
-        sizes=(sum(batch.sizes), *[0] * (batch.tasks - 1)) if batch.sizes else (),
-    )

@@ -69,7 +69,7 @@ def _exact(row: Row) -> str:
 
 
 def _items(one: Attempt) -> str:
-    return f"item {one.item}" if one.count == 1 else f"items {one.item} to {one.item + one.count - 1}"
+    return f"item {one.item}" if one.count == 1 else f"{one.count} items from {one.item} on"
 
 
 def _steps(levels: Sequence[int]) -> str:

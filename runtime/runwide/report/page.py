@@ -161,7 +161,7 @@ def _slowest(slowest: Sequence[Attempt]) -> str:
         return "<p>No task has ended.</p>"
     rows = [
         (
-            f"{one.item:,}" if one.count == 1 else f"{one.item:,} to {one.item + one.count - 1:,}, each",
+            f"{one.item:,}" if one.count == 1 else f"{one.count:,} from {one.item:,} on, each",
             f'<data class="seconds" value="{one.each!r}">{text(words.seconds(one.each))}</data>',
             text(words.seconds(one.cpu_seconds / one.count)),
             str(one.shard),

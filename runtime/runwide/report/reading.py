@@ -17,11 +17,11 @@ from runwide.report.story import Attempt, RunLog, Story
 from runwide.spill.store import open_store
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from runwide.job.manifest import Job
-    from runwide.pool.trace import Trace
-    from runwide.records import TaskBatch, TaskEvent
+    from runwide.pool.trace import Row, Trace
+    from runwide.records import TaskEvent
     from runwide.spill.store import Store
 
 T = TypeVar("T")
@@ -101,26 +101,19 @@ def of_trace(trace: Trace, results: Sequence[Any]) -> Story:
         host=event_log.host_facts(trace.workers),
     )
     log = RunLog(run, ended=trace.ended, memory=list(trace.memory))
-    for batch in trace.batches:
-        log.sums[batch.worker].add_batch(batch)
-        log.attempts += _rows(batch)
-    for event in trace.failed:
-        log.sums[event.worker].add(event)
-        log.attempts.append(_of_event(event))
+    log.sums.update(trace.sums)
+    for worker, rows in trace.rows.items():
+        log.attempts += [_of_row(worker, row, trace.sums[worker].peak_rss) for row in rows]
+    log.attempts += map(_of_event, trace.failed)
     failures = tuple(one for one in results if isinstance(one, Failure))
     return Story("map", trace.function, len(results), 1, 1, (log,), failures)
 
 
-def _rows(batch: TaskBatch) -> Iterator[Attempt]:
-    index = batch.index
-    for count, start, end, spent in zip(
-        batch.counts, batch.starts, batch.ends, batch.cpu_seconds, strict=True
-    ):
-        yield Attempt(
-            events.ENDED, end, start, batch.queued, end - start, index, 0, batch.worker, batch.attempt, spent,
-            batch.peak_rss, 0, "", "", count,
-        )  # fmt: skip  # two lines are enough
-        index += count
+def _of_row(worker: int, row: Row, peak: int) -> Attempt:
+    item, count, attempt, start, end, seconds, spent = row
+    return Attempt(
+        events.ENDED, end, start, start, seconds, item, 0, worker, attempt, spent, peak, 0, "", "", count
+    )
 
 
 def _of_event(event: TaskEvent) -> Attempt:

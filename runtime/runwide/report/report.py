@@ -175,7 +175,7 @@ def report(job: str | Recording | Results[Any]) -> Report:
         return Report(reading.of_job(job))
     if job.job is not None:
         return Report(reading.of_job(job.job))
-    if job.trace is None or not (job.trace.batches or job.trace.failed):
+    if job.trace is None or not job.trace.sums:
         raise InputError(
             "nothing was recorded of how these results came about",
             hint="a map inside of a task runs in place, and other places may keep nothing: runwide.Recording or store= do",
