@@ -80,6 +80,11 @@ def run(args: list[str]) -> NoReturn:
             sys.exit(cli.main(args=args, prog_name="runwide", standalone_mode=False))
     except click.ClickException as error:
         error.show()
+        if isinstance(error, click.NoSuchOption):
+            click.echo(
+                f"runwide: this is {__version__}; a pipeline made by another release may ask for more",
+                err=True,
+            )
         sys.exit(error.exit_code)
     except click.Abort as error:
         click.echo("Aborted!", err=True)

@@ -4,6 +4,8 @@ No annotations as strings here: kfp takes those of a pipeline as objects.
 """
 
 import platform
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -111,3 +113,15 @@ def test_the_image_is_that_of_this_release_or_of_the_environment(monkeypatch):
     monkeypatch.setenv("RUNWIDE_IMAGE", "registry/runwide@sha256:00")
     assert base_image("shop", python="3.13") == "registry/runwide@sha256:00"
     assert base_image() == "registry/runwide@sha256:00"
+
+
+def test_a_command_that_is_asked_for_more_than_it_knows_says_which_release_it_is():
+    done = subprocess.run(
+        [sys.executable, "-m", "runwide.cli", "gather", "job", "--from-the-future", "1"],
+        capture_output=True, text=True, check=False, timeout=60,
+    )  # fmt: skip
+    assert done.returncode == 2
+    assert "No such option" in done.stderr
+    assert done.stderr.splitlines()[-1].startswith(
+        f"runwide: this is {__version__}; a pipeline made by another release"
+    )
