@@ -24,6 +24,10 @@ GROWTH_BYTES = 16 << 20
 """What the parent may grow by between the first third of a run and the last; kept outcomes of 200,000 tasks need more."""
 
 
+TASKS_A_KILL = 25
+"""A tenth of what is done between two kills on a quiet machine: on one so busy that workers hardly come up, kills wait."""
+
+
 def task(x: int) -> object:
     time.sleep(0.0005)
     return payload(x) if x % 100 == 7 else x
@@ -48,6 +52,7 @@ class Killer(threading.Thread):
         self._random = random.Random(seed)
         self._ended = threading.Event()
         self.kills = 0
+        self.done = 0  # tasks, told by whoever counts them
 
     def __enter__(self):
         self.start()
@@ -59,6 +64,8 @@ class Killer(threading.Thread):
 
     def run(self) -> None:
         while not self._ended.wait(self._random.expovariate(1 / self._mean)):
+            if self.done < TASKS_A_KILL * self.kills:
+                continue
             workers = [pid for pid in children(os.getpid()) if _is_worker(pid)]
             if workers and _killed(self._random.choice(workers)):
                 self.kills += 1
@@ -134,6 +141,7 @@ def test_random_kills_lose_nothing_and_leave_nothing(number, mean):
             assert outcome.failure is None
             assert outcome.value == expected
             times_seen[outcome.index] += 1
+            killer.done = count
             if count % 500 == 0:
                 memory.append(_rss())
     seconds = time.monotonic() - started
