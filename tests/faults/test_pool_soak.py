@@ -24,8 +24,8 @@ GROWTH_BYTES = 16 << 20
 """What the parent may grow by between the first third of a run and the last; kept outcomes of 200,000 tasks need more."""
 
 
-TASKS_A_KILL = 25
-"""A tenth of what is done between two kills on a quiet machine: on one so busy that workers hardly come up, kills wait."""
+TASKS_A_KILL = 100
+"""About what is done between two kills on a quiet machine; on one so busy that workers hardly come up, kills wait."""
 
 
 def task(x: int) -> object:
@@ -130,7 +130,7 @@ def _files() -> set[str]:
     ("number", "mean"), [(20_000, 0.3), pytest.param(200_000, 0.1, marks=pytest.mark.slow)]
 )
 def test_random_kills_lose_nothing_and_leave_nothing(number, mean):
-    faulthandler.dump_traceback_later(1800, exit=True)  # a long run is no hang
+    faulthandler.dump_traceback_later(3600, exit=True)  # a long run is no hang
     runwide.map(abs, range(4), workers=2)  # what the interpreter keeps for good is there before it is counted
     files, descriptors, threads = _files(), _descriptors(), threading.active_count()
     times_seen, memory = bytearray(number), []

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 from runwide import settings
 from runwide.host import memory
+from runwide.pool import policy
+from runwide.pool.policy import Cause
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -93,13 +95,17 @@ class MemoryWatch:
         wanted = settings.read().memory_guard
         self._guards = wanted == "always" or (wanted == "auto" and found.kills_all)
 
-    def new_kills(self) -> int:
-        """OOM kills that no death has used up yet."""
-        return (memory.oom_kills() or 0) - self._kills_seen
-
-    def use_up_kill(self) -> None:
-        """One death was this OOM kill: of two in one turn, each has its own."""
-        self._kills_seen += 1
+    def cause_of_death(self, slot: Slot, exitcode: int) -> Cause:
+        """Why a worker died; of two deaths in one turn, each uses up an OOM kill of its own."""
+        if slot.too_large:
+            return Cause.OUT_OF_MEMORY
+        if slot.line_lost_at is not None and slot.killed:
+            return Cause.LINE_LOST
+        kills = (memory.oom_kills() or 0) - self._kills_seen
+        cause = policy.cause_of_death(exitcode, timed_out=slot.timed_out, oom_credits=kills)
+        if cause is Cause.OUT_OF_MEMORY:
+            self._kills_seen += 1
+        return cause
 
     def look(self, slots: Iterable[Slot]) -> Slot | None:
         """Sample if it is time; returns the worker that must go now, if one must."""

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from runwide.errors import PoolClosed, Preempted
 from runwide.log import Log
-from runwide.pool import arrivals, failures, outbox, policy, transfer, worker
+from runwide.pool import arrivals, failures, outbox, transfer, worker
 from runwide.pool.bell import Bell
 from runwide.pool.crew import Crew, Timing
 from runwide.pool.dispatch import Dispatcher
@@ -316,7 +316,7 @@ class Scheduler:
         exitcode = self._crew.bury(slot)
         if (slot.leaving or slot.stopped) and not slot.chunks:
             return
-        cause = self._cause(slot, exitcode)
+        cause = self._memory.cause_of_death(slot, exitcode)
         if not slot.stopped:
             _log.warning(
                 "worker.died", worker=slot.number, pid=slot.process.pid, exitcode=exitcode, cause=cause.value
@@ -331,18 +331,6 @@ class Scheduler:
             _log.warning("pool.narrowed", workers=self._dispatcher.wanted, reason="out of memory")
         if not slot.ready:
             self._on_failed_start(slot, exitcode)
-
-    def _cause(self, slot: Slot, exitcode: int) -> Cause:
-        if slot.too_large:
-            return Cause.OUT_OF_MEMORY
-        if slot.line_lost_at is not None and slot.killed:
-            return Cause.LINE_LOST
-        cause = policy.cause_of_death(
-            exitcode, timed_out=slot.timed_out, oom_credits=self._memory.new_kills()
-        )
-        if cause is Cause.OUT_OF_MEMORY:
-            self._memory.use_up_kill()
-        return cause
 
     def _salvage(self, chunk: Chunk, ran: Doing | None, cause: Cause, exitcode: int, slot: Slot) -> None:
         remains = split(chunk, ran)
