@@ -21,6 +21,13 @@ _TIGHT = 0.85  # share of the memory from which it is called tight
 _SPREAD = 10.0  # times the median from which a task is called a straggler
 
 
+_REPLAY = (
+    "Replay one here with its exact input: runwide replay JOB ITEM. After a fix of the function, "
+    "runwide rerun JOB --function MODULE:FUNCTION runs only these."
+)
+_CALL = "Call the function with one of them in a debugger; with store= runwide keeps the exact input, and replays it."
+
+
 class Level(str, Enum):
     """How much a finding matters."""
 
@@ -50,7 +57,7 @@ def of(story: Story, figures: Figures) -> list[Finding]:
     host = next((log.run.host for log in story.runs), {})
     found = [
         *completeness(story.shards, story.finished, figures.killed_runs),
-        *failures(figures),
+        *failures(figures, stored=bool(story.uri)),
         *out_of_memory(figures.out_of_memory, workers=int(host.get("workers") or 1)),
         *memory(figures.shards),
         *uneven_shards(figures.shards),
@@ -90,7 +97,7 @@ def completeness(shards: int, finished: int, killed_runs: int) -> Iterator[Findi
         )
 
 
-def failures(figures: Figures) -> Iterator[Finding]:
+def failures(figures: Figures, *, stored: bool = True) -> Iterator[Finding]:
     """What failed, and what it cost."""
     if figures.failed:
         first = figures.failures[0] if figures.failures else None
@@ -98,8 +105,7 @@ def failures(figures: Figures) -> Iterator[Finding]:
         yield Finding(
             Level.BAD,
             f"{words.count(figures.failed, 'item')} of {figures.items} failed.{example}",
-            "Replay one here with its exact input: runwide replay JOB ITEM. After a fix of the function, "
-            "runwide rerun JOB --function MODULE:FUNCTION runs only these.",
+            _REPLAY if stored else _CALL,
         )
     if figures.timeouts:
         yield Finding(

@@ -77,9 +77,9 @@ def page(story: Story) -> str:
 
 
 def _subtitle(story: Story) -> str:
-    finished = f"{story.finished} of {words.count(story.shards, 'shard')} finished"
+    finished = f" · {story.finished} of {words.count(story.shards, 'shard')} finished" if story.uri else ""
     made = f" · made {story.created[:19].replace('T', ' ')} UTC" if story.created else ""
-    return f"{words.count(story.items, 'item')} · {finished}{made}"
+    return f"{words.count(story.items, 'item')}{finished}{made}"
 
 
 def _good_times(story: Story) -> list[tuple[float, int]]:

@@ -148,8 +148,9 @@ def timeline(runs: Sequence[RunLog]) -> list[Row]:
     clock, width = Clock.over(runs), _width(runs)
     per_row = max(2, _MARKS // max(1, len(rows)))
     exact = len(attempts) <= EXACT
+    alone = width == (1, 1) and len({log.run.shard for log in runs}) == 1  # then the shard says nothing
     return [
-        _row(place, found, clock=clock, bins=bins, width=width, exact=exact, marks=per_row)
+        _row(place, found, clock=clock, bins=bins, width=width, alone=alone, exact=exact, marks=per_row)
         for place, found in sorted(rows.items())
     ]
 
@@ -175,6 +176,7 @@ def _row(
     clock: Clock,
     bins: int,
     width: tuple[int, int],
+    alone: bool,
     exact: bool,
     marks: int,
 ) -> Row:
@@ -186,8 +188,8 @@ def _row(
         [(clock.at(one.started) / span, clock.at(one.time) / span, one) for one, _ in found] if exact else []
     )
     return Row(
-        label=_label(shard, width[0], worker),
-        short=_short(shard, width[0], worker),
+        label=f"worker {worker}" if alone else _label(shard, width[0], worker),
+        short=f"worker {worker}" if alone else _short(shard, width[0], worker),
         shards=(shard, shard + width[0]),
         levels=() if exact else tuple(levels),
         exact=tuple(drawn),

@@ -171,3 +171,12 @@ def test_a_report_opens_in_a_browser(monkeypatch):
     assert "<!doctype html>" in page.read_text()
     page.unlink()
     page.parent.rmdir()
+
+
+def test_the_page_of_a_map_speaks_of_no_shard_and_of_no_job():
+    report = runwide.map(lambda x: 1 / x, [0, 1], workers=1, on_error="return").report()
+    (bad,) = [finding for finding in report.findings if finding.level == "bad"]
+    assert "JOB" not in bad.advice
+    assert "store=" in bad.advice
+    assert "shard finished" not in report.html()
+    assert ">worker 0</span>" in report.html()
