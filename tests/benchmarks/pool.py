@@ -350,7 +350,8 @@ def described(names: list[str], runs: int) -> str:
     versions = [f"{name} {metadata.version(name)}" for name in names if name not in FORKED[:2]]
     cores = runwide.cores()
     return (
-        f"{runs} run{'s' * (runs > 1)} each; seconds: median (fastest-slowest). {', '.join(versions)}, Python {python_version()}, "
+        f"{runs} run{'s' * (runs > 1)} each; seconds: median (fastest-slowest). "
+        f"{', '.join(versions)}, Python {python_version()}, "
         f"numpy {np.__version__}; {cores.count} workers on {cores.logical} CPUs, load {load:.1f}; "
         f"{datetime.now(timezone.utc):%Y-%m-%d}."
     )
