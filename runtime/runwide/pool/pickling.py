@@ -10,7 +10,7 @@ import io
 import marshal
 from collections import ChainMap
 from functools import lru_cache
-from types import CodeType
+from types import CodeType, FunctionType
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import cloudpickle
@@ -49,10 +49,30 @@ def _reduce_cached(cached: Any) -> Any:
     return _cached, (cached.__wrapped__, parameters["maxsize"], parameters["typed"])
 
 
+def _with_slots(kind: type, reduced: Any) -> Any:
+    """The reduced class with its slots from the start: cloudpickle names them when it is made, too late to be slots.
+
+    What has a ``__dict__`` in the worker for it cannot be loaded by this program, whose class has none.
+    """
+    slots = vars(kind).get("__slots__")
+    if not isinstance(slots, (str, tuple, list, dict)) or reduced is NotImplemented:
+        return reduced
+    make, arguments, *rest = reduced
+    if make.__name__ != "_make_skeleton_class":
+        return reduced
+    constructor, name, bases, keywords, *others = arguments
+    return make, (constructor, name, bases, {**keywords, "__slots__": slots}, *others), *rest
+
+
 class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle has no types
     dispatch_table: ClassVar[MutableMapping[type, Any]] = ChainMap(
         {CodeType: _reduce_code, type(lru_cache(abs)): _reduce_cached}, cloudpickle.Pickler.dispatch_table
     )
+
+    def reducer_override(self, value: Any) -> Any:
+        if issubclass(type(value), type):
+            return _with_slots(value, super().reducer_override(value))
+        return super().reducer_override(value) if isinstance(value, FunctionType) else NotImplemented
 
 
 def dumps(value: object, *, buffer_callback: Callable[[pickle.PickleBuffer], bool] | None = None) -> bytes:

@@ -112,6 +112,37 @@ print(json.dumps([runwide.map(fibonacci, [10, 80], workers=1), runwide.map(outer
     assert run(program) == [[55, 23416728348467685], [[23416728348467685, 100]]]
 
 
+def test_objects_with_slots_of_a_program_itself_come_back():
+    program = """
+import abc, dataclasses, json, runwide
+@dataclasses.dataclass(slots=True)
+class Point:
+    x: int
+    y: int = 2
+class Base(abc.ABC):
+    __slots__ = ("base", "__weakref__")
+class Slotted(Base):
+    __slots__ = {"own": "its doc"}
+    def __init__(self, own):
+        self.own, self.base = own, -own
+    def sum(self):
+        return self.own + self.base
+class Mixed:
+    __slots__ = ("a", "__dict__")
+def moved(point):
+    point.x += 1
+    return point
+mixed = Mixed()
+mixed.a, mixed.b = 1, 2
+(point, made, slotted, back) = (
+    *runwide.map(moved, [Point(1)], workers=1), *runwide.map(Point, [5], workers=1),
+    *runwide.map(Slotted, [7], workers=1), *runwide.map(lambda x: x, [mixed], workers=1))
+assert point == Point(2) and made == Point(5)
+print(json.dumps([hasattr(point, "__dict__"), slotted.base, slotted.sum(), back.a, back.b]))
+"""
+    assert run(program) == [False, -7, 0, 1, 2]
+
+
 def test_a_worker_reads_nothing_from_this_programs_standard_input():
     assert runwide.map(lambda _: sys.stdin.read(), [0], workers=1) == [""]
 
