@@ -26,30 +26,7 @@ if TYPE_CHECKING:
 
     from runwide.pool.channel import Channel
 
-_BOOT = """
-import os, pickle, sys
-
-def boot(name, *descriptors):
-    def read(size):
-        data = b""
-        while len(data) < size:
-            part = os.read(line, size - len(data))
-            if not part:
-                sys.exit(1)
-            data += part
-        return data
-
-    for descriptor in map(int, descriptors):
-        os.set_inheritable(descriptor, False)
-    line, alive = map(int, descriptors[:2])
-    sys.path[:], sys.argv[:], shared = pickle.loads(read(int.from_bytes(read(4), "little")))
-    from runwide.pool.worker import main
-    main(name, line, alive, shared)
-
-boot(*sys.argv[1:])
-"""
-"""Finds modules where this process finds them; only then can one of ours be imported."""
-
+_BOOT = str(Path(__file__).with_name("boot.py"))
 _TRACKED = ("multiprocessing.resource_tracker", "multiprocessing.shared_memory")
 
 
@@ -139,7 +116,7 @@ def start(name: str, channel: Channel, ends: Ends, env: Mapping[str, str]) -> Wo
     try:
         # One thread of the pool starts all workers, and signals that it blocks stay blocked in them.
         started = subprocess.Popen(
-            [sys.executable, "-c", _BOOT, name, *map(str, handed)],
+            [sys.executable, _BOOT, name, *map(str, handed)],
             pass_fds=handed,
             stdin=subprocess.DEVNULL,
             stdout=ends.stdout,
