@@ -1,4 +1,4 @@
-"""What a worker's interpreter runs first, to find modules where the pool's process does: only then can one of ours be imported.
+"""What a worker's interpreter runs first: it finds modules where the pool's process does, and only then can import ours.
 
 Run as a file, so that ``ps`` shows the worker's name and not a program.
 """
