@@ -23,6 +23,7 @@ from __future__ import annotations
 import pickle
 import struct
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from runwide.errors import DigestMismatch, FormatTooNew, FrameCorrupt, StoreError
@@ -154,14 +155,16 @@ def _dumps(value: Any) -> tuple[bytes, list[memoryview]]:
 
     if not cloudpickle.list_registry_pickle_by_value():
         try:
-            stream, buffers = _with(pickle.dumps, value)
+            stream, buffers = _with(partial(pickle.dumps, protocol=5), value)
             if b"__main__" not in stream:
                 return stream, buffers
         except StoreError:  # of a file that is spilled by reference
             raise
         except Exception:  # noqa: S110 - cloudpickle has the last word, and the better message
             pass
-    return _with(cloudpickle.dumps, value)
+    from runwide import pickling  # which loads cloudpickle's
+
+    return _with(pickling.dumps, value)
 
 
 def _with(dumps: Any, value: Any) -> tuple[bytes, list[memoryview]]:
@@ -174,7 +177,7 @@ def _with(dumps: Any, value: Any) -> tuple[bytes, list[memoryview]]:
         buffers.append(view)
         return False
 
-    return dumps(value, protocol=5, buffer_callback=in_band), buffers
+    return dumps(value, buffer_callback=in_band), buffers
 
 
 def _padded(sections: list[Any]) -> Iterator[Buffer]:

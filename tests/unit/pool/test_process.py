@@ -137,6 +137,7 @@ mixed.a, mixed.b = 1, 2
 (point, made, slotted, back) = (
     *runwide.map(moved, [Point(1)], workers=1), *runwide.map(Point, [5], workers=1),
     *runwide.map(Slotted, [7], workers=1), *runwide.map(lambda x: x, [mixed], workers=1))
+assert runwide.map(moved, [Point(1)], workers=1, store="memory://slots") == [Point(2)]
 assert point == Point(2) and made == Point(5)
 print(json.dumps([hasattr(point, "__dict__"), slotted.base, slotted.sum(), back.a, back.b]))
 """
