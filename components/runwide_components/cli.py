@@ -261,7 +261,7 @@ def status_command(
 ) -> None:
     """Show how far a job or a batch of runs is."""
     if not _is_batch(job):
-        from runwide.cli.jobs import status_command as of_job
+        from runwide.cli.housekeeping import status_command as of_job
 
         context.invoke(of_job, job=job, as_json=as_json, watched=watched)
         return

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 # command name -> module that defines it, under a function of the same name
 _COMMANDS = {
-    "clean": "runwide.cli.jobs",
+    "clean": "runwide.cli.housekeeping",
     "cores": "runwide.cli.cores",
     "doctor": "runwide.cli.doctor",
     "gather": "runwide.cli.jobs",
@@ -27,7 +27,7 @@ _COMMANDS = {
     "rerun": "runwide.cli.jobs",
     "scatter": "runwide.cli.jobs",
     "shard": "runwide.cli.jobs",
-    "status": "runwide.cli.jobs",
+    "status": "runwide.cli.housekeeping",
 }
 
 

@@ -1,4 +1,4 @@
-"""The commands of a job: ``map``, ``scatter``, ``shard``, ``gather``, ``status`` and ``clean``."""
+"""The commands that run a job: ``map``, ``scatter``, ``shard``, ``gather``, ``rerun`` and ``replay``."""
 
 from __future__ import annotations
 
@@ -294,31 +294,6 @@ def gather_command(
     click.echo(reference)
 
 
-@click.command("status")
-@click.argument("job")
-@click.option("--json", "as_json", is_flag=True, help="Print it as JSON.")
-@click.option("--watch", "watched", is_flag=True, help="Show it until all shards have finished.")
-def status_command(job: str, *, as_json: bool, watched: bool) -> None:
-    """Show how far a job is."""
-    from dataclasses import asdict
-
-    if watched:
-        report.watch(job)
-    found = jobs.status(job)
-    if as_json:
-        click.echo(json.dumps(asdict(found)))
-        return
-    click.echo(f"{found.uri}\n{found.function} over {found.items} items, made {found.created}")
-    state = "gathered" if found.gathered else "not gathered"
-    click.echo(
-        f"{found.finished} of {len(found.shards)} shards finished, {found.failed} items failed, "
-        f"{state}, {found.bytes / 2**20:.1f} MiB stored"
-    )
-    for shard in found.shards:
-        if not shard.finished:
-            click.echo(f"  shard {shard.index}: {shard.items} items, {shard.chunks} chunks stored")
-
-
 @click.command("rerun")
 @click.argument("job")
 @_workers
@@ -356,30 +331,6 @@ def replay_command(job: str, item: int, *, debug: bool, function: str | None) ->
 
             pdb.post_mortem(error.__traceback__)
         raise
-
-
-@click.command("clean")
-@click.argument("job", metavar="JOB_OR_STORE")
-@click.option(
-    "--older-than", metavar="AGE", help="Delete all jobs of a store that are older: 7d, 12h or 30m."
-)
-@click.option("--yes", is_flag=True, help="Do not ask.")
-def clean_command(job: str, *, older_than: str | None, yes: bool) -> None:
-    r"""Delete everything of a job from its store: its items, its results, its manifests.
-
-    \b
-    Example:
-        runwide clean gs://bucket/runs/a-20261124t231308-36c13f7040d35a90
-        runwide clean --older-than 7d gs://bucket/runs
-    """
-    uri = job.partition("#")[0].removesuffix("/job.json")
-    found = [uri] if older_than is None else jobs.older(job, seconds=inputs.seconds(older_than))
-    for one in found:
-        if not yes and not click.confirm(f"Delete everything below {one} ?", err=True):
-            raise click.Abort
-        click.echo(f"deleted {jobs.clean(one)} objects below {one}")
-    if not found:
-        click.echo("nothing is that old")
 
 
 def _print_result(result: Any, failed: list[Failure]) -> None:

@@ -263,8 +263,10 @@ def test_shards_that_are_no_references(cli, job, text):
 
 
 def test_clean_asks_first(cli, job):
-    done = cli("clean", job, expect=1)
-    assert "Delete everything below" in done.stderr
+    done = cli("clean", job, expect=2)  # nobody answers
+    asked, said = done.stderr.splitlines()
+    assert asked.startswith("Delete everything below")
+    assert said.endswith("say --yes")
     assert Path(parse(job).uri).exists()
 
 

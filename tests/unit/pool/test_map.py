@@ -149,6 +149,11 @@ def test_on_receives_the_call():
     assert options == {"workers": 3, "on_error": "raise", "components": 4}
 
 
+def test_on_names_a_place():
+    with pytest.raises(InputError, match="on=3 is no place to run"):
+        runwide.map(abs, [1], on=3)
+
+
 def test_imap_yields_before_the_input_ends():
     def endless():
         x = 0
