@@ -20,13 +20,14 @@ INTERPRETERS_OWN = (b"resource_tracker", b"multiprocessing.forkserver")
 SECONDS_TO_LEAVE = 5.0
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items):
-    """Tests that kill, starve or start containers run one after another, each kind on one xdist worker."""
-    for item in items:
-        for kind in ("docker", "faults"):
-            if item.get_closest_marker(kind) and not item.get_closest_marker("xdist_group"):
-                item.add_marker(pytest.mark.xdist_group(kind))
+def pytest_itemcollected(item):
+    """Tests that kill, starve or start containers run one after another, each kind on one xdist worker.
+
+    Not when all are collected, which is when xdist reads the marks.
+    """
+    for kind in ("docker", "faults"):
+        if item.get_closest_marker(kind) and not item.get_closest_marker("xdist_group"):
+            item.add_marker(pytest.mark.xdist_group(kind))
 
 
 @pytest.fixture(autouse=True)
