@@ -133,7 +133,9 @@ def kfp_builds(engine, image):
 
     before = {container.id for container in engine.containers.list(all=True)}
     yield build
-    for container in engine.containers.list(all=True, filters={"ancestor": image, "status": "exited"}):
+    for container in engine.containers.list(
+        all=True, filters={"ancestor": image, "status": ["exited", "created"]}
+    ):
         command = container.attrs["Config"]["Cmd"] or []
         if container.id not in before and command[:2] == [
             "/bin/sh",

@@ -182,7 +182,11 @@ Pipelines(sys.argv[1], engine=engine, store="{gcs}/jobs", name="nightly").map(
 
     path = tmp_path / "wait.yaml"
     compiler.Compiler().compile(pipeline_of(wait_in), str(path))
-    client = subprocess.Popen([sys.executable, "-c", program, str(path)], stderr=subprocess.DEVNULL)
+    client = subprocess.Popen(
+        [sys.executable, "-c", program, str(path)],
+        stderr=subprocess.DEVNULL,
+        env={**os.environ, "TMPDIR": str(tmp_path)},  # what the kill leaves goes with the test
+    )
     try:
         deadline = time.monotonic() + 90
         while len(list(tmp_path.glob("busy-*"))) < 2:
