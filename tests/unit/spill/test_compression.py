@@ -53,7 +53,11 @@ def test_what_pays_is_compressed_and_comes_back_equal_and_writable():
     assert found["flags"].sum() == 100_000
 
 
-@pytest.mark.parametrize("value", [os.urandom(1 << 20), np.random.default_rng(1).random(100_000), "a" * 1000])
+@pytest.mark.parametrize(
+    "value",
+    [os.urandom(1 << 20), np.random.default_rng(1).random(100_000), "a" * 1000],
+    ids=["bytes", "array", "text"],
+)
 def test_what_is_random_or_small_stays_as_it_is(value):
     data = framed(value)
     assert not is_compressed(data)
@@ -126,7 +130,7 @@ def test_no_more_memory_is_taken_than_the_header_says():
     tracemalloc.stop()
 
 
-@pytest.mark.parametrize("rest", [b"", b"garbage" * 100, bytes(64)])
+@pytest.mark.parametrize("rest", [b"", b"garbage" * 100, bytes(64)], ids=["none", "garbage", "zeros"])
 def test_what_is_no_zstd_frame_is_refused(rest):
     data = framed("a" * 100_000)
     start = data.index(zstandard.MAGIC_NUMBER.to_bytes(4, "little"))
