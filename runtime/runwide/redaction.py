@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from functools import lru_cache
 from typing import Any
 
 from runwide import settings
@@ -31,25 +32,6 @@ _KEY_BEGINS = re.compile(r"-----BEGIN [A-Z0-9 ]*PRIVATE KEY-----")
 _KEY_ENDS = re.compile(r".*?-----END [A-Z0-9 ]*KEY-----")
 _KEY_GOES_ON = re.compile(r"\s*(?:[A-Za-z0-9+/=]*|[A-Z][\w-]+: .*)\s*")
 
-_TEXTS = (
-    (
-        re.compile(rf"{_KEY_BEGINS.pattern}.*?(?:-----END [A-Z0-9 ]*KEY-----|\Z)", re.DOTALL),
-        HIDDEN,
-    ),
-    (
-        re.compile(
-            rf"((?:[?&]|%3F|%26|&amp;|\\u0026)(?:{_SIGNATURE})(?:=|%3D))[^&\s\"'<>\\]+", re.IGNORECASE
-        ),
-        rf"\1{HIDDEN}",
-    ),
-    (re.compile(r"\b(Bearer|Basic)\s+[A-Za-z0-9+/._~=-]{8,}", re.IGNORECASE), rf"\1 {HIDDEN}"),
-    (re.compile(rf"(?<![A-Za-z0-9])(?:{_MARKED})"), HIDDEN),
-    (re.compile(r"\b((?:set-)?cookie[\"']?\s*[:=]\s*)(?!\[redacted)[^\r\n]+", re.IGNORECASE), rf"\1{HIDDEN}"),
-    (re.compile(r"(://[^/\s:@]*:)[^/\s@]+(@)"), rf"\1{HIDDEN}\2"),
-    (re.compile(rf"(--[\w-]*{_NAMES}[ \t]+){_VALUE}", re.IGNORECASE), rf"\1{HIDDEN}"),
-    (re.compile(rf"(\b\w*{_NAMES}(?:\\*[\"'])?\s*[=:]\s*){_VALUE}", re.IGNORECASE), rf"\1{HIDDEN}"),
-)
-
 _FIELD = re.compile(_NAMES + r"$|^authorization$|^(?:set-)?cookie$", re.IGNORECASE)
 _MAY_HAVE = re.compile(
     rf"[?&=]|%3d|{_NAMES}|bearer|basic|cookie|ya29|1//0|eyJ|AIza|GOOG|AKIA|ASIA|gh[pousr]_|github_pat|xox|sk-|hf_|"
@@ -59,6 +41,32 @@ _MAY_HAVE = re.compile(
 _SHORTEST = 8  # characters of a value that is hidden wherever it stands; a shorter one may be a word
 
 _known: set[str] = set()
+
+
+@lru_cache(maxsize=1)
+def _texts() -> tuple[tuple[re.Pattern[str], str], ...]:
+    """What is replaced by what; compiling these takes milliseconds of a start, and few lines need them."""
+    return (
+        (
+            re.compile(rf"{_KEY_BEGINS.pattern}.*?(?:-----END [A-Z0-9 ]*KEY-----|\Z)", re.DOTALL),
+            HIDDEN,
+        ),
+        (
+            re.compile(
+                rf"((?:[?&]|%3F|%26|&amp;|\\u0026)(?:{_SIGNATURE})(?:=|%3D))[^&\s\"'<>\\]+", re.IGNORECASE
+            ),
+            rf"\1{HIDDEN}",
+        ),
+        (re.compile(r"\b(Bearer|Basic)\s+[A-Za-z0-9+/._~=-]{8,}", re.IGNORECASE), rf"\1 {HIDDEN}"),
+        (re.compile(rf"(?<![A-Za-z0-9])(?:{_MARKED})"), HIDDEN),
+        (
+            re.compile(r"\b((?:set-)?cookie[\"']?\s*[:=]\s*)(?!\[redacted)[^\r\n]+", re.IGNORECASE),
+            rf"\1{HIDDEN}",
+        ),
+        (re.compile(r"(://[^/\s:@]*:)[^/\s@]+(@)"), rf"\1{HIDDEN}\2"),
+        (re.compile(rf"(--[\w-]*{_NAMES}[ \t]+){_VALUE}", re.IGNORECASE), rf"\1{HIDDEN}"),
+        (re.compile(rf"(\b\w*{_NAMES}(?:\\*[\"'])?\s*[=:]\s*){_VALUE}", re.IGNORECASE), rf"\1{HIDDEN}"),
+    )
 
 
 def hide(value: str) -> None:
@@ -80,7 +88,7 @@ def redacted(text: str) -> str:
             text = text.replace(value, HIDDEN)
     if not _MAY_HAVE.search(text):
         return text
-    for pattern, replacement in _TEXTS:
+    for pattern, replacement in _texts():
         text = pattern.sub(replacement, text)
     return text
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import secrets
+import os
 import threading
 import time
 from collections import defaultdict, deque
@@ -180,7 +180,7 @@ class EventLog:
 def of_shard(store: Store, job: Job, index: int, *, workers: int | None) -> EventLog:
     """The log of one run of a shard, written beside its results."""
     run = events.Run(
-        id=secrets.token_hex(6),
+        id=os.urandom(6).hex(),
         started=time.time(),
         shard=index,
         items=len(job.items_of(index)),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-import secrets
+import os
 import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -116,7 +116,7 @@ def new_job_id() -> str:
 
     The first character is a hash's: names that all begin with the time would land on one of the bucket's servers.
     """
-    rest = f"{time.strftime('%Y%m%dt%H%M%S', time.gmtime())}-{secrets.token_hex(8)}"
+    rest = f"{time.strftime('%Y%m%dt%H%M%S', time.gmtime())}-{os.urandom(8).hex()}"
     return f"{hashlib.sha256(rest.encode()).hexdigest()[0]}-{rest}"
 
 

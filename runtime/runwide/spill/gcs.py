@@ -10,8 +10,8 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import os
 import re
-import secrets
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
@@ -128,7 +128,7 @@ class _Creation:
 
 
 def _upload(bucket: str, about: dict[str, str], parts: Sequence[memoryview]) -> None:
-    boundary = secrets.token_hex(16).encode()
+    boundary = os.urandom(16).hex().encode()
     head = b"".join([
         b"--", boundary, b"\r\ncontent-type: application/json; charset=UTF-8\r\n\r\n", json.dumps(about).encode(),
         b"\r\n--", boundary, b"\r\ncontent-type: application/octet-stream\r\n\r\n",

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-import secrets
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -45,7 +44,7 @@ class LocalStore(Store):
 
     def create(self, name: str, data: Buffer | Sequence[Buffer]) -> None:  # noqa: D102 - see Store
         path, parts = self._path(name), views(data)
-        partial = path.with_name(f"{PARTIAL}{os.getpid()}-{secrets.token_hex(8)}")
+        partial = path.with_name(f"{PARTIAL}{os.getpid()}-{os.urandom(8).hex()}")
         with self._writing(name):
             path.parent.mkdir(parents=True, exist_ok=True)
             try:
