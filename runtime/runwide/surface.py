@@ -127,12 +127,12 @@ def _traced(function: Any, options: dict[str, Any]) -> Trace:
 def _place(
     on: Place | None, store: str | PathLike[str] | None, name: str | None, shards: int
 ) -> Place | None:
+    if on is not None and store is not None:
+        raise InputError("both on= and store= were given", hint="give the store to the place that on= names")
     if on is not None and not callable(getattr(on, "map", None)):
         raise InputError(
             f"on={on!r} is no place to run", hint="name one, such as runwide_components.Components(4)"
         )
-    if on is not None and store is not None:
-        raise InputError("both on= and store= were given", hint="give the store to the place that on= names")
     if store is not None:
         from runwide.job import Checkpoint
 
