@@ -13,7 +13,7 @@ import pytest
 pytestmark = pytest.mark.faults
 
 PREAMBLE = """
-import gc, json, os, time
+import gc, json, os, threading, time
 import numpy as np
 import runwide
 from runwide.pool import outcomes
@@ -71,6 +71,35 @@ def test_results_wait_until_those_before_them_are_consumed(run, events):
         del outcome
     """
     assert run(50, body.format(events=events)) == [True] * 12
+
+
+def test_waiting_for_room_is_no_part_of_a_timeout(run):
+    body = """
+    found = []
+    for outcome in outcomes(lambda x: array(20, x), range(6), workers=2, timeout=2):
+        time.sleep(1.2)
+        found.append(str(outcome.failure) if outcome.failure else right(outcome.value, outcome.index, 20))
+        del outcome
+    """
+    assert run(30, body) == [True] * 6
+
+
+def test_who_dies_of_writing_a_result_is_given_up_after_two_deaths(run):
+    body = """
+    def task(x):
+        def watch():
+            while not any("-out" in name for _, _, names in os.walk(os.environ["RUNWIDE_SCRATCH"]) for name in names):
+                pass
+            os._exit(5)
+
+        if x == 2:
+            threading.Thread(target=watch, daemon=True).start()
+            return bytes(100 << 20)
+        return x
+
+    found = told(runwide.map(task, range(4), workers=2, on_error="return"))
+    """
+    assert run(200, body) == ["fine", "fine", ["WorkerDied", 2, 2], "fine"]
 
 
 def test_a_result_waits_for_the_room_that_a_running_task_has(run):

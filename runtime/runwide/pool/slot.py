@@ -187,7 +187,7 @@ class Slot:
         if timeout is None:
             return None
         doing = self.status.read()
-        if doing.position is None or doing.chunk != self.chunks[0].number:
+        if doing.position is None or doing.ended or doing.chunk != self.chunks[0].number:
             return time.monotonic() + timeout
         return doing.started + timeout
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-_CHUNK, _POSITION, _STARTED, _COUNT, _STOP, _FULL = range(6)
+_CHUNK, _POSITION, _STARTED, _COUNT, _STOP, _FULL, _ENDED = range(7)
 _BYTES = 64  # one cache line
 
 _GO_NS = 50_000_000
@@ -31,12 +31,14 @@ class Doing:
         position: Position of the task in it, from 0; None between tasks.
         count: Number of tasks from there that it ran in one go, without saying more.
         started: ``time.monotonic()`` of their start, in seconds.
+        ended: Whether they have run, and only their results are still to be sent.
     """
 
     chunk: int
     position: int | None
     count: int
     started: float
+    ended: bool
 
 
 class StatusWords:
@@ -66,7 +68,12 @@ class StatusWords:
         """The worker starts a task, or some in one go."""
         self.words[_STARTED] = time.monotonic_ns()
         self.words[_COUNT] = count
+        self.words[_ENDED] = 0
         self.words[_POSITION] = position + 1
+
+    def end(self) -> None:
+        """What ran has ended; until its results are sent, a death is still its own: they may be what kills."""
+        self.words[_ENDED] = 1
 
     def leave(self) -> None:
         """The worker is between tasks."""
@@ -117,6 +124,7 @@ class StatusWords:
             position - 1 if position else None,
             self.words[_COUNT],
             self.words[_STARTED] / 1e9,
+            bool(self.words[_ENDED]),
         )
 
     def close(self) -> None:

@@ -150,7 +150,7 @@ class Worker:
             ended = time.monotonic()
             if _forked:  # a task forked, and its child came back here: it is no worker
                 os._exit(0)
-            status.leave()  # a death from here on is not theirs
+            status.end()
             position += len(results)
             if position == len(entries):
                 mapping = None  # its room is free before the last results look for some
@@ -158,6 +158,7 @@ class Worker:
                 outbox.extend(results, started, ended)
             step = 1 if order.fine else next_step(step, ended - started)
         outbox.flush()
+        status.leave()
         self._channel.send((DONE, time.monotonic() - began) if position == len(entries) else (STOPPED,))
 
     def _function(self, call: int) -> Callable[[Any], Any]:
