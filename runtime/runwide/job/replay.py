@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING, Any
 from runwide.errors import InputError
 from runwide.job import environment, manifest
 from runwide.job.items import frames
-from runwide.job.shard import verified_function
-from runwide.job.task import loaded
+from runwide.job.shard import loading
 from runwide.spill.codec import decode
 from runwide.spill.store import open_store
 
@@ -60,7 +59,7 @@ def fetched(job: str, item: int) -> tuple[Callable[[Any], Any], Any]:
         )
     environment.check(about.environment, uri=about.uri)
     with open_store(about.uri) as store:
-        function = loaded(verified_function(store, about))
+        function = loading(store, about)()
         ((index, digest, frame),) = frames(store, about, [item])
     context = manifest.item_context(about.id, index)
     return function, decode(frame.view(), digest=digest, context=context, uri=about.uri)

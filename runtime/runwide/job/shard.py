@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -15,13 +15,14 @@ from runwide.errors import (
     ObjectExists,
     ObjectNotFound,
     ResultNotPicklable,
+    WorkerDied,
 )
 from runwide.job import environment, event_log, manifest, plan
 from runwide.job.chunks import ChunkLog, Ended, Writer, located
 from runwide.job.event_log import EventLog, MeteredStore
 from runwide.job.items import frames
 from runwide.job.reference import Reference, parse_shard
-from runwide.job.task import ItemDamaged, Task, loaded
+from runwide.job.task import ItemDamaged, Loading, Task
 from runwide.log import Log, bound
 from runwide.records import Failure, FailureKind, Outcome
 from runwide.spill import pack
@@ -30,7 +31,7 @@ from runwide.spill.codec import encode
 from runwide.spill.store import open_store
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Sequence
+    from collections.abc import Callable, Generator, Iterator, Sequence
 
     from runwide.job.given import Given
     from runwide.job.manifest import Job
@@ -234,12 +235,14 @@ class _Work:
     given: Given | None
     function: bytes | None
 
-    def task(self) -> Task:
-        """The function, between two frames."""
-        function = self.function or (self.given and self.given.function)
-        if not function:
-            function = verified_function(self.store, self.job)
-        return Task(function, self.job.id, self.job.digest)
+    def task(self) -> tuple[Task, Loading | None]:
+        """The function, between two frames; and what loads it, where this process does not know whether it can be."""
+        function = self.function or (None if self.given is None else self.given.function)
+        first = None
+        if function is None:
+            first = loading(self.store, self.job)
+            function = first.function
+        return Task(function, self.job.id, self.job.digest), first
 
     def packets(self, pending: list[int]) -> Generator[Packet, None, None]:
         """The items."""
@@ -251,8 +254,10 @@ class _Work:
 def _run(work: _Work, chunks: ChunkLog, listener: _Listener, **options: Any) -> None:
     from runwide.pool import outcomes
 
-    task, job, pending = work.task(), work.job, listener.items
-    with Writer(chunks) as writer:
+    (task, first), job, pending = work.task(), work.job, listener.items
+    if first is not None:
+        options["initializer"] = first
+    with _mismatch_told(), Writer(chunks) as writer:
         for again in (False, True):
             damaged = []
             # Closed here and now, also when writing fails: before Python 3.13, the garbage collector may crash on the
@@ -275,24 +280,31 @@ def _run(work: _Work, chunks: ChunkLog, listener: _Listener, **options: Any) -> 
             listener = replace(listener, items=pending)
 
 
+@contextmanager
+def _mismatch_told() -> Iterator[None]:
+    """Raise what workers found wrong with the environment, not that their start has failed."""
+    try:
+        yield
+    except WorkerDied as error:
+        if isinstance(error.__cause__, EnvironmentMismatch):
+            raise error.__cause__ from error.__cause__.__cause__
+        raise
+
+
 def _is_damaged(outcome: Outcome) -> bool:
     return outcome.failure is not None and isinstance(outcome.failure.exception, ItemDamaged)
 
 
-def verified_function(store: Store, job: Job) -> bytes:
-    """The pickled function, once it is sure that it can be loaded here."""
-    data = bytes(manifest.fetch(store, manifest.FUNCTION, digest=job.function))
-    try:
-        loaded(data)
-    except Exception as error:
-        raise EnvironmentMismatch(
-            f"the function {job.function_name} cannot be loaded here: {type(error).__name__}: {error}",
-            uri=store.child_uri(manifest.FUNCTION),
-            hint="install what it imports in the image of this component, in the versions of the one that made the job",
-        ) from error
-    environment.warn(job.environment, uri=job.uri)  # of what came with the function
-    environment.check_packages(job.packages, uri=job.uri)
-    return data
+def loading(store: Store, job: Job) -> Loading:
+    """What loads the job's function, whose bytes have been verified."""
+    return Loading(
+        bytes(manifest.fetch(store, manifest.FUNCTION, digest=job.function)),
+        job.function_name,
+        store.child_uri(manifest.FUNCTION),
+        job.uri,
+        job.environment,
+        job.packages,
+    )
 
 
 def _end(outcome: Outcome, item: int, job: Job) -> Ended:

@@ -7,12 +7,13 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from runwide.errors import IntegrityError, ItemNotLoadable, ResultNotPicklable
+from runwide.errors import EnvironmentMismatch, IntegrityError, ItemNotLoadable, ResultNotPicklable
+from runwide.job import environment
 from runwide.job.manifest import item_context, result_context
 from runwide.spill.codec import Encoded, decode, encode
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from runwide.spill.buffers import Buffer
 
@@ -54,6 +55,48 @@ def _arrived(buffer: Buffer) -> Buffer:
 
 class ItemDamaged(ItemNotLoadable, IntegrityError):
     """The bytes of the item are not those that were spilled; they were not unpickled."""
+
+
+@dataclass(frozen=True, slots=True)
+class Loading:
+    """What a worker does before its first task, and nobody else: load the function of a stored job, and what that imports.
+
+    So the parent needs neither the time nor the memory for it, no task's timeout counts it, and an import that kills is
+    the start's fault and no item's.
+
+    Args:
+        function: The verified pickle of it.
+        name: Its name, to be shown.
+        uri: Where it is stored.
+        job_uri: Where its job is.
+        made_by: The environment that made the job.
+        packages: Versions of the packages that the function names, where it was made.
+    """
+
+    function: bytes
+    name: str
+    uri: str
+    job_uri: str
+    made_by: Mapping[str, str]
+    packages: Mapping[str, str]
+
+    def __call__(self) -> Callable[[Any], Any]:
+        """Load it; returns it.
+
+        Raises:
+            EnvironmentMismatch: It cannot be loaded here, or a package differs in a way that breaks pickles.
+        """
+        try:
+            function = loaded(self.function)
+        except Exception as error:
+            raise EnvironmentMismatch(
+                f"the function {self.name} cannot be loaded here: {type(error).__name__}: {error}",
+                uri=self.uri,
+                hint="install what it imports in the image of this component, in the versions of the one that made the job",
+            ) from error
+        environment.warn(self.made_by, uri=self.job_uri)  # of what came with the function
+        environment.check_packages(self.packages, uri=self.job_uri)
+        return function
 
 
 @dataclass(frozen=True, slots=True)
