@@ -36,7 +36,7 @@ def _run_shard(call: Mapping[str, Any]) -> None:
     """Run a shard with an interpreter that waits for its first worker, and loads what that needs meanwhile."""
     from runwide.pool import spare
 
-    with spare.started(("cloudpickle", "runwide.pool.worker", "runwide.job.task")):
+    with spare.started(("runwide.pool.pickling", "runwide.pool.worker", "runwide.job.task")):
         from runwide.cli.ends import coded
         from runwide.cli.shard import run
         from runwide.log import take_over_logging

@@ -6,6 +6,8 @@ import os
 import threading
 import time
 from collections import defaultdict, deque
+from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from runwide.errors import ObjectExists, RunwideError
@@ -16,7 +18,7 @@ from runwide.log import Log
 from runwide.spill.store import Store
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from types import TracebackType
 
     from typing_extensions import Self
@@ -71,11 +73,19 @@ class EventLog:
     Args:
         run: What is run.
         write: Stores a part, given its number.
+        host: Tells the machine's facts, where the run does not have them yet: with the first part, since no task is to
+            wait for them.
     """
 
-    def __init__(self, run: events.Run, write: Callable[[int, bytes], None]) -> None:
+    def __init__(
+        self,
+        run: events.Run,
+        write: Callable[[int, bytes], None],
+        host: Callable[[], Mapping[str, Any]] | None = None,
+    ) -> None:
         self.run = run
         self._write = write
+        self._host = host
         self._came: deque[Callable[[], None]] = deque()  # appended to by other threads
         self._lines: list[str] = []
         self._size = 0
@@ -164,6 +174,8 @@ class EventLog:
     def _flush(self, *last: str) -> None:
         if not self._any_task:
             return
+        if self._host is not None:
+            self.run, self._host = replace(self.run, host=self._host()), None
         head = events.run_line(self.run, self._part)
         sums = events.sums_line(time.time(), self._sums, self._left_out)
         part = "".join([head, *self._lines, sums, *last]).encode()
@@ -187,9 +199,8 @@ def of_shard(store: Store, job: Job, index: int, *, workers: int | None) -> Even
         sampled=events.share_written(job.count),
         job=job.id,
         function=job.function_name,
-        host=host_facts(workers),
     )
-    return EventLog(run, _Parts(store, manifest.shard_folder(index)))
+    return EventLog(run, _Parts(store, manifest.shard_folder(index)), partial(host_facts, workers))
 
 
 class _Parts:

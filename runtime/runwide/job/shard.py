@@ -15,7 +15,7 @@ from runwide.errors import (
     ObjectExists,
     ObjectNotFound,
     ResultNotPicklable,
-    WorkerDied,
+    RunwideError,
 )
 from runwide.job import environment, event_log, manifest, plan
 from runwide.job.chunks import ChunkLog, Ended, Writer, located
@@ -285,7 +285,7 @@ def _mismatch_told() -> Iterator[None]:
     """Raise what workers found wrong with the environment, not that their start has failed."""
     try:
         yield
-    except WorkerDied as error:
+    except RunwideError as error:  # WorkerDied, which takes long to load
         if isinstance(error.__cause__, EnvironmentMismatch):
             raise error.__cause__ from error.__cause__.__cause__
         raise

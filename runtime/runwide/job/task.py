@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from runwide.errors import EnvironmentMismatch, IntegrityError, ItemNotLoadable, ResultNotPicklable
 from runwide.job import environment
 from runwide.job.manifest import item_context, result_context
+from runwide.pool.transfer import PlainPickle
 from runwide.spill.codec import Encoded, decode, encode
 
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ Packet: TypeAlias = "tuple[int, str, Any]"  # item, digest of its frame, the fra
 _JOINED = 1 << 20  # smaller results cross to the parent in one piece
 
 
-class Part:
+class Part(PlainPickle):
     """A part of a buffer on its way to another process, where it arrives as a buffer, large ones without a copy.
 
     The view is made only while this is pickled. A ``pickle.PickleBuffer`` that is kept would do the same, but when it ends
@@ -58,7 +59,7 @@ class ItemDamaged(ItemNotLoadable, IntegrityError):
 
 
 @dataclass(frozen=True, slots=True)
-class Loading:
+class Loading(PlainPickle):
     """What a worker does before its first task, and nobody else: load the function of a stored job, and what that imports.
 
     So the parent needs neither the time nor the memory for it, no task's timeout counts it, and an import that kills is
@@ -100,7 +101,7 @@ class Loading:
 
 
 @dataclass(frozen=True, slots=True)
-class Task:
+class Task(PlainPickle):
     """The user's function between two frames.
 
     Args:

@@ -8,6 +8,7 @@ import os
 import threading
 import warnings
 import weakref
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from runwide import host, settings
@@ -65,7 +66,11 @@ class Base:
         if initializer is not None and not callable(initializer):
             raise TypeError("initializer must be a callable")
         envs = _environments(workers)
-        prepared = None if initializer is None else dump_function(_Initializer(initializer, initargs))
+        prepared = (
+            None
+            if initializer is None
+            else dump_function(partial(initializer, *initargs) if initargs else initializer)
+        )
         self.workers = len(envs)
         held = _Held()
         self._feeders: set[Feeder] = set()
@@ -131,17 +136,6 @@ def _environments(workers: int | str | None) -> list[dict[str, str]]:
         return [{**shared, **device} for device in devices]
     found = host.cores(workers=workers)
     return [threads.environment(found.count, found)] * found.count
-
-
-class _Initializer:
-    """What a worker does first."""
-
-    def __init__(self, function: Callable[..., object], arguments: tuple[Any, ...]) -> None:
-        self._function = function
-        self._arguments = arguments
-
-    def __call__(self) -> None:
-        self._function(*self._arguments)
 
 
 def dump_function(function: Any, *, out_of_band: bool = True) -> transfer.Dumped:

@@ -88,17 +88,28 @@ def all_scalars(values: Sequence[object]) -> bool:
     return kinds <= _SCALARS | _TEXTS and all(map(is_scalar, values))
 
 
+class PlainPickle:
+    """Base of what is ours, holds nothing that is known by name only, and is of a class that workers can import."""
+
+    __slots__ = ()
+
+
 def dump_by_value(value: object, *, out_of_band: bool = True) -> Dumped:
     """Pickle for another program: what it could not import (``__main__``, closures) goes along by value."""
-    if type(value) is tuple and all_scalars(
-        value
-    ):  # arguments, mostly: nothing in them is known by name only
-        return pickle.dumps(value, protocol=5), []
-    from runwide.pool import pickling  # imports cloudpickle, which a worker may not need
-
     buffers: list[memoryview] = []
     callback = _collector(buffers) if out_of_band else None
+    if _is_plain(value):
+        return pickle.dumps(value, protocol=5, buffer_callback=callback), buffers
+    from runwide.pool import pickling  # imports cloudpickle, which neither a worker nor a shard may need
+
     return pickling.dumps(value, buffer_callback=callback), buffers
+
+
+def _is_plain(value: object) -> bool:
+    """Whether plain pickle does as well: arguments, mostly, and what a shard gives to its workers."""
+    if type(value) is not tuple:
+        return isinstance(value, PlainPickle)
+    return all_scalars(value) or all(isinstance(part, PlainPickle) or is_scalar(part) for part in value)
 
 
 def dump_by_reference_first(value: object) -> Dumped:
@@ -149,15 +160,15 @@ class Scratch:
     @classmethod
     def create(cls, preferred: str | None = None) -> Scratch:
         """Make the directories of a new pool, and sweep those of pools whose process is gone."""
-        import tempfile  # of no use in a worker, and slow to load
-
-        roots = [Path(preferred)] if preferred else [_SHM, Path(tempfile.gettempdir())]
+        roots = [Path(preferred)] if preferred else [_SHM, _temporary()]
         made: list[str] = []
         try:
             for root in roots:
                 if os.access(root, os.W_OK):
                     _sweep(root)
-                    made.append(tempfile.mkdtemp(prefix=f"runwide-{os.getpid()}-", dir=root))
+                    path = f"{root}/runwide-{os.getpid()}-{os.urandom(6).hex()}"
+                    Path(path).mkdir(mode=0o700)
+                    made.append(path)
             if not made:
                 where, hint = str(roots[-1]), "set RUNWIDE_SCRATCH"
                 raise ScratchFull(  # noqa: TRY301 - Ctrl-C may come at any line, so all of them are inside
@@ -299,6 +310,16 @@ def _free(directory: str) -> int:
     return status.f_bavail * status.f_frsize
 
 
+def _temporary() -> Path:
+    """Where files go that nobody keeps; of `tempfile` only what it adds to the usual case, since it is slow to load."""
+    named = os.environ.get("TMPDIR") or "/tmp"  # noqa: S108 - a folder of our own is made there
+    if os.access(named, os.W_OK | os.X_OK):
+        return Path(named).absolute()
+    import tempfile
+
+    return Path(tempfile.gettempdir())
+
+
 def _sweep(root: Path) -> None:
     for path in root.glob("runwide-*-*"):
         owner = path.name.split("-")[1]
@@ -307,6 +328,6 @@ def _sweep(root: Path) -> None:
 
 
 def _remove_tree(path: str | Path) -> None:
-    import shutil  # as above
+    import shutil  # of no use in a worker, and slow to load
 
     shutil.rmtree(path, ignore_errors=True)
