@@ -167,8 +167,8 @@ class Scratch:
                 if os.access(root, os.W_OK):
                     _sweep(root)
                     path = f"{root}/runwide-{os.getpid()}-{os.urandom(6).hex()}"
-                    Path(path).mkdir(mode=0o700)
                     made.append(path)
+                    Path(path).mkdir(mode=0o700)
             if not made:
                 where, hint = str(roots[-1]), "set RUNWIDE_SCRATCH"
                 raise ScratchFull(  # noqa: TRY301 - Ctrl-C may come at any line, so all of them are inside
