@@ -36,6 +36,7 @@ import time
 from contextlib import contextmanager, suppress
 from datetime import datetime, timezone
 from functools import partial
+from importlib import metadata
 from pathlib import Path
 from platform import python_version
 
@@ -344,8 +345,6 @@ def ratio(found: dict[tuple[str, str], list[float]], row: str, names: set[str]) 
 
 def described(names: list[str], runs: int) -> str:
     """What was measured, where and when."""
-    from importlib import metadata
-
     load = os.getloadavg()[0]
     versions = [f"{name} {metadata.version(name)}" for name in names if name not in FORKED[:2]]
     cores = runwide.cores()
@@ -371,6 +370,10 @@ def main() -> None:
     groups = [options.rows] if options.quick else [[row] for row in options.rows]
     if options.write and BEGIN not in options.write.read_text():  # known now, and not when all is measured
         parser.error(f"{options.write} has no line {BEGIN}")
+    try:
+        described(options.peers, runs)
+    except metadata.PackageNotFoundError as error:  # likewise
+        parser.error(f"{error}; pip install -e '.[bench]'")
     found: dict[tuple[str, str], list[float]] = {}
     for rows in groups:
         for run in range(runs):
