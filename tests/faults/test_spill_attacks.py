@@ -13,7 +13,7 @@ import pytest
 
 import runwide
 from runwide.errors import DigestMismatch, FrameCorrupt, IntegrityError
-from runwide.job import chunks, finish, load, manifest
+from runwide.job import chunks, contexts, finish, load, manifest
 from runwide.job.reference import parse
 from runwide.records import Failure, FailureKind
 from runwide.spill import canonical, pack
@@ -68,7 +68,7 @@ def chunk_of(job, number, values, *, shard=0, failures=(), signed_as=None):
     """A chunk that is right in every respect but what is in it."""
     about = manifest.read_job(job)
     members = [
-        pack.Member(item, encode(value, context=manifest.result_context(about.digest, item)))
+        pack.Member(item, encode(value, context=contexts.result_context(about.digest, item)))
         for item, value in values.items()
     ]
     slot = f"shards/{shard:04d}/chunks/{number:06d}.pack"
@@ -87,7 +87,7 @@ def test_swapped_items_are_refused(job, folder, bomb, where):
     about = manifest.read_job(job)
     target = folder / "items/0000.pack"
     old = target.read_bytes()
-    members = [pack.Member(n, encode(bomb, context=manifest.item_context(about.id, n))) for n in range(6)]
+    members = [pack.Member(n, encode(bomb, context=contexts.item_context(about.id, n))) for n in range(6)]
     new = b"".join(pack.build(members, job=about.id, slot="items/0000.pack").parts)
     head = about.packs[0].head
     put(target, {"head": new[:head] + old[head:], "values": old[:head] + new[head:], "all": new}[where])
@@ -256,7 +256,7 @@ def test_a_planted_chunk_with_items_that_are_not_its_own_is_ignored(job, folder,
 def test_a_planted_chunk_whose_notes_make_no_sense_is_ignored(job, folder, failures):
     about = manifest.read_job(job)
     slot = "shards/0000/chunks/000000.pack"
-    member = pack.Member(0, encode(0, context=manifest.result_context(about.digest, 0)))
+    member = pack.Member(0, encode(0, context=contexts.result_context(about.digest, 0)))
     put(folder / slot, pack.build([member], job=about.digest, slot=slot, note={"failures": failures}).parts)
     assert runwide.gather(job, run(job)) == RIGHT
 

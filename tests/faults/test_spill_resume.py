@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 import runwide
-from runwide.job import manifest
+from runwide.job import contexts, manifest
 from runwide.spill.store import open_store
 
 pytestmark = pytest.mark.faults
@@ -148,7 +148,7 @@ def test_writers_that_append_at_once_have_every_item_exactly_once(tmp_path):
             log.append(
                 [
                     Ended(
-                        pack.Member(item, encode(seed, context=manifest.result_context(about.digest, item)))
+                        pack.Member(item, encode(seed, context=contexts.result_context(about.digest, item)))
                     )
                     for item in part
                 ]

@@ -11,7 +11,6 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from runwide.errors import ObjectExists, RunwideError
-from runwide.host import memory
 from runwide.job import events, manifest, telemetry
 from runwide.job.environment import current
 from runwide.log import Log
@@ -49,6 +48,7 @@ def part_after(elapsed: float) -> float:
 def host_facts(workers: int | None) -> dict[str, Any]:
     """What a run should say of its machine."""
     from runwide import host
+    from runwide.host import memory
 
     found = host.cores(workers=workers)
     return {
@@ -160,6 +160,8 @@ class EventLog:
         self._left_out += batch.tasks - written
 
     def _sample(self) -> None:
+        from runwide.host import memory  # which no start is to wait for
+
         now = time.monotonic()
         if now >= self._next_sample:
             self._next_sample = now + max(_TICK, (now - self._began) / _SAMPLES)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import concurrent.futures  # whose threads are loaded when they are first needed
 import threading
 from collections import deque
-from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import chain, islice
 from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
+    from concurrent.futures import Future
     from types import TracebackType
 
     from typing_extensions import Self
@@ -24,10 +26,15 @@ def ahead(function: Callable[[T], R], inputs: Iterable[T], *, threads: int) -> I
         >>> list(ahead(abs, [-1, -2, -3], threads=2))
         [1, 2, 3]
     """
-    with ThreadPoolExecutor(threads, "runwide-ahead") as pool:
+    several = iter(inputs)
+    first = list(islice(several, 2))
+    if len(first) <= 1:  # there is nothing to read ahead
+        yield from map(function, first)
+        return
+    with concurrent.futures.ThreadPoolExecutor(threads, "runwide-ahead") as pool:
         under_way: deque[Future[R]] = deque()
         try:
-            for value in inputs:
+            for value in chain(first, several):
                 under_way.append(pool.submit(function, value))
                 if len(under_way) >= threads:
                     yield under_way.popleft().result()
@@ -50,7 +57,7 @@ class Behind:
     """
 
     def __init__(self, *, threads: int) -> None:
-        self._pool = ThreadPoolExecutor(threads, "runwide-behind")
+        self._pool = concurrent.futures.ThreadPoolExecutor(threads, "runwide-behind")
         self._free = threading.Semaphore(threads)
         self._failed: Future[Any] | None = None
 

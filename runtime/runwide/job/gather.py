@@ -13,7 +13,7 @@ from runwide.errors import (
     ResultNotLoadable,
     StoreNotWritable,
 )
-from runwide.job import environment, manifest, plan
+from runwide.job import contexts, environment, manifest, plan
 from runwide.job.chunks import read_chunk
 from runwide.job.flow import ahead
 from runwide.job.reference import Reference, parse, parse_shard
@@ -199,7 +199,7 @@ def _outcomes(store: Store, job: Job, shards: Sequence[Shard]) -> Iterator[Outco
 
 
 def _outcome(frame: memoryview, entry: Entry, job: Job, failure: Failure | None, uri: str) -> Outcome:
-    context = manifest.result_context(job.digest, entry.item)
+    context = contexts.result_context(job.digest, entry.item)
     try:
         value = decode_verified(frame, context=context, uri=uri)  # by `read_chunk`, on another thread
     except Exception as error:

@@ -6,7 +6,7 @@ from bisect import bisect_right
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
-from runwide.job import manifest
+from runwide.job import contexts, manifest
 from runwide.job.chunks import ChunkLog, Ended
 from runwide.log import Log
 from runwide.spill import pack
@@ -35,7 +35,7 @@ def keep(job: str, results: Mapping[int, Any]) -> None:
     about = manifest.read_job(job)
 
     def ended(item: int) -> Ended:
-        context = manifest.result_context(about.digest, item)
+        context = contexts.result_context(about.digest, item)
         return Ended(pack.Member(item, encode(results[item], context=context)))
 
     with open_store(about.uri) as store:

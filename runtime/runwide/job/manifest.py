@@ -165,16 +165,6 @@ def shard_name(index: int) -> str:
     return f"{shard_folder(index)}/shard.json"
 
 
-def item_context(job_id: str, item: int) -> str:
-    """What an item's frame is bound to; the digest of the job is not known when it is written, its id is unique."""
-    return f"{job_id}/item/{item}"
-
-
-def result_context(job_digest: str, item: int) -> str:
-    """What a result's frame is bound to."""
-    return f"{job_digest}/result/{item}"
-
-
 def job_bytes(job: Job) -> bytes:
     """``job.json``."""
     about = asdict(job)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from runwide.errors import InputError
-from runwide.job import environment, manifest
+from runwide.job import contexts, environment, manifest
 from runwide.job.items import frames
 from runwide.job.shard import loading
 from runwide.spill.codec import decode
@@ -61,5 +61,5 @@ def fetched(job: str, item: int) -> tuple[Callable[[Any], Any], Any]:
     with open_store(about.uri) as store:
         function = loading(store, about)()
         ((index, digest, frame),) = frames(store, about, [item])
-    context = manifest.item_context(about.id, index)
+    context = contexts.item_context(about.id, index)
     return function, decode(frame.view(), digest=digest, context=context, uri=about.uri)

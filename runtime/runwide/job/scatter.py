@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from runwide.errors import ItemNotPicklable, StoreError
-from runwide.job import environment, manifest, plan
+from runwide.job import contexts, environment, manifest, plan
 from runwide.job.flow import Behind
 from runwide.job.reference import Reference
 from runwide.log import Log
@@ -161,7 +161,7 @@ def encoded(item: Any, index: int, job_id: str) -> Encoded:
         ItemNotPicklable: It cannot be pickled.
     """
     try:
-        return encode(item, context=manifest.item_context(job_id, index))
+        return encode(item, context=contexts.item_context(job_id, index))
     except StoreError:  # of a file that is spilled by reference
         raise
     except Exception as error:

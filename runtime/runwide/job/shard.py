@@ -17,7 +17,7 @@ from runwide.errors import (
     ResultNotPicklable,
     RunwideError,
 )
-from runwide.job import environment, event_log, manifest, plan
+from runwide.job import contexts, environment, event_log, manifest, plan
 from runwide.job.chunks import ChunkLog, Ended, Writer, located
 from runwide.job.event_log import EventLog, MeteredStore
 from runwide.job.items import frames
@@ -311,7 +311,7 @@ def _end(outcome: Outcome, item: int, job: Job) -> Ended:
     if outcome.failure is None:
         return Ended(pack.Member(item, outcome.value))
     failure = located(_classified(outcome.failure), item)
-    context = manifest.result_context(job.digest, item)
+    context = contexts.result_context(job.digest, item)
     try:
         value = encode(failure.exception, context=context)
     except Exception:  # its text is in the record

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from runwide.errors import EnvironmentMismatch, IntegrityError, ItemNotLoadable, ResultNotPicklable
 from runwide.job import environment
-from runwide.job.manifest import item_context, result_context
+from runwide.job.contexts import item_context, result_context
 from runwide.pool.transfer import PlainPickle
 from runwide.spill.codec import Encoded, decode, encode
 

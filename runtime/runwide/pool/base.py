@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from runwide import host, settings
 from runwide.errors import FunctionNotPicklable, InputError
-from runwide.host import gpu, threads
+from runwide.host import threads
 from runwide.pool import transfer, worker
 from runwide.pool.inplace import InPlaceScheduler
 from runwide.pool.scheduler import Scheduler
@@ -129,6 +129,8 @@ def _environments(workers: int | str | None) -> list[dict[str, str]]:
     if isinstance(workers, str):
         if workers != "per-gpu":
             raise InputError(f"workers={workers!r} is neither a number nor 'per-gpu'")
+        from runwide.host import gpu  # for those who have some
+
         devices = gpu.per_gpu()
         if not devices:
             raise InputError("no NVIDIA device is visible here", hint="leave workers out for one per core")

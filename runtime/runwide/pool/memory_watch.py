@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from runwide import settings
-from runwide.host import memory
 from runwide.pool import policy
 from runwide.pool.policy import Cause
 
@@ -89,6 +88,17 @@ class MemoryWatch:
         self._last: tuple[float, int] | None = None  # when the guard looked, and what was left
         self._max_memory = max_memory
         self._next = 0.0
+        self.begun = False
+        self._host: Any = None  # runwide.host.memory, from then on
+        self._kills_seen = 0
+        self._size: int | None = None
+        self._guards = False
+
+    def begin(self) -> None:
+        """Note what there is, when the first task has just been sent: it does not wait for that."""
+        from runwide.host import memory
+
+        self.begun, self._host = True, memory
         self._kills_seen = memory.oom_kills() or 0
         found = memory.read()
         self._size = found.size
@@ -101,7 +111,7 @@ class MemoryWatch:
             return Cause.OUT_OF_MEMORY
         if slot.line_lost_at is not None and slot.killed:
             return Cause.LINE_LOST
-        kills = (memory.oom_kills() or 0) - self._kills_seen
+        kills = (self._host.oom_kills() or 0) - self._kills_seen if self.begun else 0
         cause = policy.cause_of_death(exitcode, timed_out=slot.timed_out, oom_credits=kills)
         if cause is Cause.OUT_OF_MEMORY:
             self._kills_seen += 1
@@ -110,12 +120,12 @@ class MemoryWatch:
     def look(self, slots: Iterable[Slot]) -> Slot | None:
         """Sample if it is time; returns the worker that must go now, if one must."""
         now = time.monotonic()
-        if now < self._next:
+        if now < self._next or not self.begun:
             return None
         self._next = now + self.seconds
         busy = [slot for slot in slots if slot.chunks]
         for slot in busy:
-            slot.rss = memory.rss(slot.process.pid) or slot.rss
+            slot.rss = self._host.rss(slot.process.pid) or slot.rss
             slot.peak_rss = max(slot.peak_rss, slot.rss)
             slot.worn = slot.worn or (self._max_memory is not None and slot.rss > self._max_memory)
         if self._guards and busy and self._must_act(now):
@@ -123,7 +133,7 @@ class MemoryWatch:
         return None
 
     def _must_act(self, now: float) -> bool:
-        available = memory.available()
+        available = self._host.available()
         if available is None or self._size is None:
             return False
         before, self._last = self._last, (now, available)
