@@ -156,6 +156,23 @@ def test_two_items_that_fit_only_one_at_a_time_both_succeed(run):
     assert ran.printed["kills"] >= 1  # else they would have fitted together
 
 
+def test_workers_whose_start_fits_only_one_at_a_time_become_one(run):
+    ran = run(
+        """
+        def load():
+            sys.loaded = b"x" * (300 * MEGABYTE)  # as large imports and models do
+            time.sleep(0.5)
+
+        results = runwide.map(abs, range(6), workers=2, initializer=load)
+        print(json.dumps({"results": results, "kills": memory.oom_kills()}))
+        """,
+        **LIMITED,
+    )
+    assert ran.printed["results"] == list(range(6))
+    assert ran.printed["kills"] >= 1  # else they would have fitted together
+    assert "pool.narrowed" in ran.err
+
+
 @pytest.mark.parametrize("pause", [0.05, 0.0], ids=["slowly", "at full speed"])
 def test_the_guard_acts_before_the_kernel(run, pause):
     ran = run(

@@ -95,7 +95,7 @@ class MemoryWatch:
         self._guards = False
 
     def begin(self) -> None:
-        """Note what there is, when the first task has just been sent: it does not wait for that."""
+        """Note what there is, when the first worker has just been started: it loads what it needs meanwhile."""
         from runwide.host import memory
 
         self.begun, self._host = True, memory

@@ -185,7 +185,7 @@ class Scheduler:
             self._dispatcher.dispatch(closing=self._closing)
         else:
             self._finish_draining(self._drained_at)
-        if not self._memory.begun and self._crew.busy:
+        if not self._memory.begun and self._crew.slots:
             self._memory.begin()
         for key, mask in self._selector.select(0 if self._look_again() else self._patience()):
             slot = key.data
