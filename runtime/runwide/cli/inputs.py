@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import binascii
 import importlib
+import inspect
 import json
 import pickle
 import re
@@ -19,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 from runwide.errors import InputError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
 _COMPRESSED = "z:"
 _HINT_FUNCTION = "give MODULE:FUNCTION, both importable from here"
@@ -176,7 +177,22 @@ def _pickled(function: Callable[..., Any], constants: str | None) -> bytes:
     bound = _json(constants, "--constants-json")
     if not isinstance(bound, dict):
         raise InputError("--constants-json is not a JSON object", hint='pass something like {"factor": 2}')
+    _check_names(function, bound)
     return function_bytes(partial(function, **bound) if bound else function)
+
+
+def _check_names(function: Callable[..., Any], bound: Mapping[str, Any]) -> None:
+    """Refuse constants that the function does not take, before there is a job of which every item fails."""
+    try:
+        taken = inspect.signature(function, follow_wrapped=False)
+    except (TypeError, ValueError):  # a builtin may not say what it takes
+        return
+    try:
+        taken.bind_partial(None, **bound)
+    except TypeError as error:
+        raise InputError(
+            f"--constants-json does not fit the function: {error}", hint=f"it takes {taken}, the item first"
+        ) from error
 
 
 def _bound(pickled: bytes, constants: str | None) -> bytes:

@@ -116,6 +116,22 @@ def test_a_function_may_come_as_base64_or_in_a_file(cli, tmp_path, compressed):
         assert runwide.load(cli("gather", job).stdout.strip()) == [6, 7]
 
 
+@pytest.mark.parametrize(
+    ("constants", "why"),
+    [
+        ('{"factr": 10}', r"unexpected keyword argument 'factr'.*it takes \(x, factor.*the item first"),
+        ('{"x": 10}', "multiple values for argument 'x'"),
+    ],
+    ids=["unknown", "the item's"],
+)
+def test_constants_that_the_function_does_not_take_are_told_before_there_is_a_job(
+    cli, tmp_path, constants, why
+):
+    rest = ("--store", "store", "--shards", "1", "--constants-json", constants)
+    refused(scatter(cli, *rest, function=("--function", "mine:scaled"), expect=2), "InputError", why)
+    assert not Path(tmp_path, "store").exists()
+
+
 def test_map_prints_one_line_per_result_and_null_for_a_failed_one(cli, tmp_path):
     Path(tmp_path, "items.jsonl").write_text("1\n0\n\n2\n")
     done = cli("map", "mine:picky", "items.jsonl", "--workers", "1", expect=1)
