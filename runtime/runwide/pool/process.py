@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 
 from runwide import origin
 from runwide.pool import spare
+from runwide.pool.oom import offer_first
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -130,6 +131,7 @@ def start(name: str, channel: Channel, ends: Ends, env: Mapping[str, str]) -> Wo
     finally:
         if ending is not None:
             os.close(ending)
+    offer_first(started.pid)
     channel.send(told)
     return WorkerProcess(started, os.pidfd_open(started.pid) if ended is None else ended)
 

@@ -12,6 +12,8 @@ from contextlib import contextmanager, suppress
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from runwide.pool.oom import offer_first
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
@@ -46,6 +48,7 @@ class Spare:
                 )
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        offer_first(self._process.pid)
 
     def become(self, order: tuple[Any, ...], descriptors: Sequence[int]) -> subprocess.Popen[bytes] | None:
         """Have it become a worker; None, and its end, where it cannot.

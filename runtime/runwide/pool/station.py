@@ -26,8 +26,6 @@ if TYPE_CHECKING:
 _WATCH_SECONDS = 0.5
 """How often a worker looks whether the pool's process still lives; PR_SET_PDEATHSIG would follow a thread instead."""
 
-_OOM_SCORE = 500
-
 _forking = threading.local()
 
 
@@ -95,12 +93,9 @@ def _die_with(alive: int) -> None:
 
 
 def _introduce(station: Station) -> None:
-    """Show in ``ps`` and ``top`` which worker this is, and let the kernel's OOM killer take it before the pool."""
+    """Show in ``ps`` and ``top`` which worker this is."""
     with suppress(OSError):
         Path("/proc/self/comm").write_text(station.name[:15])
-    with suppress(OSError, ValueError):
-        score = Path("/proc/self/oom_score_adj")
-        score.write_text(str(min(1000, int(score.read_text()) + _OOM_SCORE)))
 
 
 def _redirect(status: StatusWords) -> None:
