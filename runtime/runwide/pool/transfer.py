@@ -160,15 +160,15 @@ class Scratch:
     @classmethod
     def create(cls, preferred: str | None = None) -> Scratch:
         """Make the directories of a new pool, and sweep those of pools whose process is gone."""
-        roots = [Path(preferred)] if preferred else [_SHM, _temporary()]
+        import tempfile  # of no use in a worker, and slow to load
+
+        roots = [Path(preferred)] if preferred else [_SHM, Path(tempfile.gettempdir())]
         made: list[str] = []
         try:
             for root in roots:
                 if os.access(root, os.W_OK):
                     _sweep(root)
-                    path = f"{root}/runwide-{os.getpid()}-{os.urandom(6).hex()}"
-                    made.append(path)
-                    Path(path).mkdir(mode=0o700)
+                    made.append(tempfile.mkdtemp(prefix=f"runwide-{os.getpid()}-", dir=root))
             if not made:
                 where, hint = str(roots[-1]), "set RUNWIDE_SCRATCH"
                 raise ScratchFull(  # noqa: TRY301 - Ctrl-C may come at any line, so all of them are inside
@@ -310,16 +310,6 @@ def _free(directory: str) -> int:
     return status.f_bavail * status.f_frsize
 
 
-def _temporary() -> Path:
-    """Where files go that nobody keeps; of `tempfile` only what it adds to the usual case, since it is slow to load."""
-    named = os.environ.get("TMPDIR") or "/tmp"  # noqa: S108 - a folder of our own is made there
-    if os.access(named, os.W_OK | os.X_OK):
-        return Path(named).absolute()
-    import tempfile
-
-    return Path(tempfile.gettempdir())
-
-
 def _sweep(root: Path) -> None:
     for path in root.glob("runwide-*-*"):
         owner = path.name.split("-")[1]
@@ -328,6 +318,6 @@ def _sweep(root: Path) -> None:
 
 
 def _remove_tree(path: str | Path) -> None:
-    import shutil  # of no use in a worker, and slow to load
+    import shutil  # as above
 
     shutil.rmtree(path, ignore_errors=True)
