@@ -66,11 +66,9 @@ class Base:
         if initializer is not None and not callable(initializer):
             raise TypeError("initializer must be a callable")
         envs = _environments(workers)
-        prepared = (
-            None
-            if initializer is None
-            else dump_function(partial(initializer, *initargs) if initargs else initializer)
-        )
+        if initializer is not None and initargs:
+            initializer = partial(initializer, *initargs)
+        prepared = None if initializer is None else dump_function(initializer)
         self.workers = len(envs)
         held = _Held()
         self._feeders: set[Feeder] = set()

@@ -88,17 +88,21 @@ class MemoryWatch:
         self._last: tuple[float, int] | None = None  # when the guard looked, and what was left
         self._max_memory = max_memory
         self._next = 0.0
-        self.begun = False
-        self._host: Any = None  # runwide.host.memory, from then on
+        self._host: Any = None  # runwide.host.memory, once it has begun
         self._kills_seen = 0
         self._size: int | None = None
         self._guards = False
+
+    @property
+    def begun(self) -> bool:
+        """Whether it knows what there was."""
+        return self._host is not None
 
     def begin(self) -> None:
         """Note what there is, when the first worker has just been started: it loads what it needs meanwhile."""
         from runwide.host import memory
 
-        self.begun, self._host = True, memory
+        self._host = memory
         self._kills_seen = memory.oom_kills() or 0
         found = memory.read()
         self._size = found.size
