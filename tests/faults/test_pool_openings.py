@@ -17,7 +17,7 @@ def run(program: str, *arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 INTERRUPTED = """
-import gc, linecache, os, sys, threading, time, warnings
+import dis, gc, linecache, os, sys, threading, time, warnings
 import runwide
 from runwide.pool.process import children
 
@@ -35,9 +35,11 @@ def once(how):
         with runwide.Executor(1) as executor:
             executor.submit(abs, -1).result()
 
-def left_block(frame):
-    "Whether a `with` block is being left: from the last call in it to that of `__exit__`, Python handles no signal."
+def handles_none(frame):
+    "Whether Python handles no signal here: at what does nothing, or from the last call in a `with` to its `__exit__`."
     code, line = frame.f_code, frame.f_lineno
+    if code.co_code[frame.f_lasti] == dis.opmap["NOP"]:  # of a `try`, say; no handler covers it
+        return True
     if not linecache.getline(code.co_filename, line).lstrip().startswith("with "):
         return False
     return frame.f_lasti > min(start for start, _end, of in code.co_lines() if of == line)
@@ -49,7 +51,7 @@ def lines_of(how, interrupt_at):
         nonlocal count
         if not frame.f_code.co_filename.startswith(HERE) or frame.f_code.co_name in LAST:
             return None
-        if event == "line" and not left_block(frame):
+        if event == "line" and not handles_none(frame):
             count += 1
             if count == interrupt_at:
                 raise KeyboardInterrupt

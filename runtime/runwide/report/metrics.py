@@ -19,7 +19,7 @@ def of(numbers: Figures) -> dict[str, float]:
         "killed_attempts": numbers.killed,
         "out_of_memory_kills": numbers.out_of_memory,
         "wall_seconds": round(numbers.wall, 3),
-        "cpu_seconds": round(numbers.cpu_seconds, 3),
+        "cpu_seconds": round(numbers.cpu_seconds, 6),
         "core_seconds": round(numbers.core_seconds, 3),
         "results_per_second": round(numbers.throughput, 3),
         "core_utilisation": round(numbers.utilisation, 4),
