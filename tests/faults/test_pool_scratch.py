@@ -73,6 +73,23 @@ def test_results_wait_until_those_before_them_are_consumed(run, events):
     assert run(50, body.format(events=events)) == [True] * 12
 
 
+@pytest.mark.parametrize("workers", [2, 5])
+def test_results_that_end_at_one_moment_do_not_take_the_room_from_each_other(run, workers):
+    body = f"""
+    moment = time.time() + 3  # when all have started
+    def task(x):
+        value = array(20, x)
+        time.sleep(max(0, moment - time.time()))
+        return value
+
+    found = []
+    for outcome in outcomes(task, range({workers}), workers={workers}):
+        found.append(str(outcome.failure) if outcome.failure else right(outcome.value, outcome.index, 20))
+        del outcome
+    """
+    assert run(30, body) == [True] * workers
+
+
 def test_waiting_for_room_is_no_part_of_a_timeout(run):
     body = """
     found = []

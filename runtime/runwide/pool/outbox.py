@@ -113,8 +113,9 @@ class Outbox:
         while isinstance(found, ScratchFull) and not self._status.hopeless:
             time.sleep(pause)
             pause = min(2 * pause, _LONGEST)
-            if self._scratch.has_room(transfer.entry_size(entry)):
-                found = self._attempt([entry])
+            with self._scratch.turn() as mine:
+                if mine and self._scratch.has_room(transfer.entry_size(entry)):
+                    found = self._attempt([entry])
         return (None, [failed(FailureKind.PICKLING, found)]) if isinstance(found, OSError) else found
 
     def _stream(self) -> None:

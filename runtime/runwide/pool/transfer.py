@@ -15,9 +15,11 @@ then live on the private, writable pages of the mapping, without another copy.
 from __future__ import annotations
 
 import errno
+import fcntl
 import mmap
 import os
 import pickle
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
@@ -26,7 +28,7 @@ from typing import TYPE_CHECKING, Any
 from runwide.errors import ScratchFull
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
 FRAME, MAPPED, FAILED = "frame", "mapped", "failed"
 
@@ -215,6 +217,20 @@ class Scratch:
             for directory in self.directories
         )
 
+    @contextmanager
+    def turn(self) -> Iterator[bool]:
+        """Be the only process that tries whether there is room; False while another one does.
+
+        Of several that write at once, where one would fit, each takes what the others need, and none is ever done.
+        """
+        descriptor = os.open(self.directories[0], os.O_RDONLY)
+        try:
+            yield _locked(descriptor)
+        finally:
+            with suppress(OSError):  # it has no locks
+                fcntl.flock(descriptor, fcntl.LOCK_UN)  # also where the task has forked meanwhile
+            os.close(descriptor)
+
     def forget(self, tag: str) -> None:
         """Remove what a dead worker left, and what it had not fetched."""
         for directory in self.directories:
@@ -303,6 +319,16 @@ def _write_at(path: str, parts: Sequence[bytes | memoryview], spans: list[tuple[
                 written += os.pwrite(descriptor, view[written:], offset + written)
     finally:
         os.close(descriptor)
+
+
+def _locked(descriptor: int) -> bool:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:  # this file system has no locks
+        return True
+    return True
 
 
 def _free(directory: str) -> int:
