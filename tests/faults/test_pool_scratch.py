@@ -90,6 +90,28 @@ def test_results_that_end_at_one_moment_do_not_take_the_room_from_each_other(run
     assert run(30, body) == [True] * workers
 
 
+def test_a_result_that_is_written_slowly_has_no_other_given_up(run):
+    body = """
+    moment = time.time() + 3  # when all have started
+    def task(x):
+        write = os.pwrite
+        def slowly(*arguments):
+            written = write(*arguments)
+            time.sleep(2)
+            return written
+        os.pwrite = slowly
+        value = array(20, x)
+        time.sleep(max(0, moment - time.time()))
+        return value
+
+    found = []
+    for outcome in outcomes(task, range(4), workers=4):
+        found.append(str(outcome.failure) if outcome.failure else right(outcome.value, outcome.index, 20))
+        del outcome
+    """
+    assert run(30, body) == [True] * 4
+
+
 def test_waiting_for_room_is_no_part_of_a_timeout(run):
     body = """
     found = []

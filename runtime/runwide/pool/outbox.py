@@ -115,7 +115,9 @@ class Outbox:
             pause = min(2 * pause, _LONGEST)
             with self._scratch.turn() as mine:
                 if mine and self._scratch.has_room(transfer.entry_size(entry)):
+                    self._status.writing = True
                     found = self._attempt([entry])
+                    self._status.writing = not isinstance(found, OSError)
         return (None, [failed(FailureKind.PICKLING, found)]) if isinstance(found, OSError) else found
 
     def _stream(self) -> None:

@@ -49,6 +49,7 @@ class RoomWatch:
 
     def __init__(self) -> None:
         self._since: float | None = None
+        self._waited: list[int] = []
 
     def look(self, slots: Iterable[Slot], *, closing: bool) -> None:
         """Give one up if it is time."""
@@ -56,11 +57,14 @@ class RoomWatch:
         waiting = [slot for slot in busy if slot.waits_for_room]
         others_run = len(waiting) < len(busy)
         drop = any(may_drop(slot.chunks[0].call, closing=closing) for slot in waiting)
-        now = time.monotonic()
+        now, before = time.monotonic(), self._waited
+        self._waited = [slot.number for slot in waiting]
         if not waiting or others_run or drop:
             self._since = None
-        elif self._since is None:
+        elif self._since is None or self._waited != before:  # one found room: its consumer may give it free
             self._since = now
+        if any(slot.status.writing for slot in waiting):
+            return
         if waiting and is_hopeless(self._since, now, others_run=others_run, may_drop=drop):
             waiting[0].waits_for_room = False
             waiting[0].status.give_up()

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-_CHUNK, _POSITION, _STARTED, _COUNT, _STOP, _FULL, _ENDED = range(7)
+_CHUNK, _POSITION, _STARTED, _COUNT, _STOP, _FULL, _ENDED, _WRITES = range(8)
 _BYTES = 64  # one cache line
 
 _GO_NS = 50_000_000
@@ -90,7 +90,7 @@ class StatusWords:
 
     def hope(self) -> None:
         """The worker begins to wait for room for a result."""
-        self.words[_FULL] = 0
+        self.words[_FULL] = self.words[_WRITES] = 0
 
     def give_up(self) -> None:
         """The pool tells the worker that there will be no room."""
@@ -100,6 +100,15 @@ class StatusWords:
     def hopeless(self) -> bool:
         """Whether there will be no room for the result that waits."""
         return bool(self.words[_FULL])
+
+    @property
+    def writing(self) -> bool:
+        """Whether a result that has waited is being written, or is on its way; it may want for room after all."""
+        return bool(self.words[_WRITES])
+
+    @writing.setter
+    def writing(self, writes: bool) -> None:
+        self.words[_WRITES] = writes
 
     def cut(self) -> None:
         """End what runs in one go after the task that runs now, if it takes long or is to stop; any thread may."""
