@@ -19,7 +19,7 @@ import fcntl
 import mmap
 import os
 import pickle
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
@@ -223,13 +223,19 @@ class Scratch:
 
         Of several that write at once, where one would fit, each takes what the others need, and none is ever done.
         """
-        descriptor = os.open(self.directories[0], os.O_RDONLY)
-        try:
-            yield _locked(descriptor)
-        finally:
-            with suppress(OSError):  # it has no locks
-                fcntl.flock(descriptor, fcntl.LOCK_UN)  # also where the task has forked meanwhile
-            os.close(descriptor)
+        with ExitStack() as stack:
+            mine = True
+            try:
+                descriptor = os.open(self.directories[0], os.O_RDONLY)
+                stack.callback(os.close, descriptor)
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                # Closing is not enough: where the task has forked meanwhile, the fork has it open.
+                stack.callback(fcntl.flock, descriptor, fcntl.LOCK_UN)
+            except BlockingIOError:
+                mine = False
+            except OSError:  # no locks here, or no more descriptors: all try, and no result is lost by it
+                pass
+            yield mine
 
     def forget(self, tag: str) -> None:
         """Remove what a dead worker left, and what it had not fetched."""
@@ -319,16 +325,6 @@ def _write_at(path: str, parts: Sequence[bytes | memoryview], spans: list[tuple[
                 written += os.pwrite(descriptor, view[written:], offset + written)
     finally:
         os.close(descriptor)
-
-
-def _locked(descriptor: int) -> bool:
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    except OSError:  # this file system has no locks
-        return True
-    return True
 
 
 def _free(directory: str) -> int:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import array
 import pickle
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -90,6 +92,43 @@ def test_a_full_scratch_directory_is_a_named_error(monkeypatch, tmp_path):
     monkeypatch.undo()
     assert list(Path(scratch.directories[0]).iterdir()) == []
     scratch.remove()
+
+
+def test_one_at_a_time_has_the_turn_to_try_for_room(scratch):
+    with scratch.turn() as first, scratch.turn() as second:
+        assert (first, second) == (True, False)
+    with scratch.turn() as again:
+        assert again
+
+
+FORKING = """
+import os, signal, sys
+from runwide.pool.transfer import Scratch
+
+scratch = Scratch.create(sys.argv[1])
+with scratch.turn():
+    child = os.fork()
+    if not child:
+        signal.pause()
+with scratch.turn() as again:
+    print(again)
+os.kill(child, signal.SIGKILL)
+os.waitpid(child, 0)
+scratch.remove()
+"""
+
+
+def test_a_turn_ends_though_a_fork_goes_on(tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-c", FORKING, str(tmp_path)], capture_output=True, text=True, check=True, timeout=60
+    )
+    assert done.stdout == "True\n"
+
+
+def test_a_turn_that_cannot_be_had_alone_is_had_together(scratch):
+    scratch.remove()  # as where there are no locks, or no more descriptors
+    with scratch.turn() as first, scratch.turn() as second:
+        assert (first, second) == (True, True)
 
 
 def test_scratch_of_a_process_that_is_gone_is_swept(tmp_path):
