@@ -18,6 +18,7 @@ os.environ[MARK] = str(os.getpid())
 # They serve the whole interpreter, and end with it.
 INTERPRETERS_OWN = (b"resource_tracker", b"multiprocessing.forkserver")
 SECONDS_TO_LEAVE = 5.0
+KERNEL_THREAD = 0x00200000  # PF_KTHREAD, in the flags of /proc/[pid]/stat
 
 
 def pytest_itemcollected(item):
@@ -99,16 +100,28 @@ def _ours() -> set[tuple[int, str]]:
         if not entry.name.isdigit() or not (stat := _read(entry.name, "stat")):
             continue
         state, parent, *rest = stat.rpartition(b")")[2].decode().split()
-        if state in "ZX":
+        if state in "ZX" or int(rest[4]) & KERNEL_THREAD:
             continue
         pid = int(entry.name)
         parents[pid], born[pid] = int(parent), rest[17]
-        if mark in _read(pid, "environ") + b"\0":
+        if mark in _environment(pid) + b"\0":
             marked.add(pid)
     me = os.getpid()
     return {
         (pid, born[pid]) for pid in parents if pid != me and (pid in marked or _stems_from(me, pid, parents))
     }
+
+
+def _environment(pid: int) -> bytes:
+    """What the process was given; a process amid exec, which shows neither it nor a command, is waited for."""
+    deadline = time.monotonic() + SECONDS_TO_LEAVE
+    while not (environment := _read(pid, "environ")) and time.monotonic() < deadline:
+        if _read(pid, "cmdline"):
+            return _read(pid, "environ")  # exec may have ended between the two
+        if _read(pid, "stat").rpartition(b")")[2].split()[:1] in ([], [b"Z"], [b"X"]):
+            break
+        time.sleep(0.001)
+    return environment
 
 
 def _stems_from(ancestor: int, pid: int, parents: dict[int, int]) -> bool:

@@ -38,6 +38,18 @@ OF_A_WIDER_FIXTURE = """
     def test_it(server):
         assert server.poll() is None
 """
+# What the kernel shows of a process amid exec is no environment at all.
+AMID_EXEC = """
+    import os, subprocess, conftest
+    def test_it():
+        mark = f"{conftest.MARK}={os.getpid()}".encode()
+        for _ in range(20):
+            with subprocess.Popen(["sh", "-c", "exec sleep 0.02"]) as process:
+                seen = []
+                while process.poll() is None:
+                    seen.append(mark in conftest._environment(process.pid))
+                assert all(seen[:-1])  # it may have ended during the last
+"""
 
 
 @pytest.fixture
@@ -54,6 +66,10 @@ def verdicts(pytester, monkeypatch):
 @pytest.mark.parametrize("program", [ORPHAN, FORKED], ids=["orphan", "forked"])
 def test_a_process_left_behind_is_an_error(verdicts, program):
     assert verdicts(program) == {"passed": 1, "errors": 1}
+
+
+def test_what_is_about_to_run_another_program_is_seen(verdicts):
+    assert verdicts(AMID_EXEC) == {"passed": 1}
 
 
 @pytest.mark.parametrize("program", [CLEAN, OF_A_WIDER_FIXTURE], ids=["clean", "of-a-wider-fixture"])
