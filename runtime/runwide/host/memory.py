@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from runwide.host import cgroup
 from runwide.host.tree import Tree
@@ -16,8 +15,7 @@ if TYPE_CHECKING:
 _UNLIMITED = 1 << 60  # v1 writes "no limit" as the largest multiple of a page that fits a signed word
 
 
-@dataclass(frozen=True, slots=True)
-class Level:
+class Level(NamedTuple):
     """The memory of one cgroup on the way to the root.
 
     Args:
@@ -33,8 +31,7 @@ class Level:
     used: int | None
 
 
-@dataclass(frozen=True, slots=True)
-class Memory:
+class Memory(NamedTuple):
     """The memory of this container.
 
     Args:
@@ -73,13 +70,13 @@ def read(root: Tree | str | os.PathLike[str] = "/") -> Memory:
     """
     tree = Tree.at(root)
     levels = list(_levels(tree))
-    limited = sorted(
+    limited = [
         (level.limit, level) for level in levels if level.limit is not None and level.limit < _UNLIMITED
-    )
-    tightest = limited[0][1] if limited else None
+    ]
+    limit, tightest = min(limited, key=lambda one: one[0], default=(None, None))  # of equal ones the nearest
     machine = _meminfo(tree)
     return Memory(
-        limit=limited[0][0] if limited else None,
+        limit=limit,
         source=tightest.directory if tightest else "",
         high=min((level.high for level in levels if level.high is not None), default=None),
         used=tightest.used if tightest else _difference(machine.get("MemTotal"), machine.get("MemAvailable")),

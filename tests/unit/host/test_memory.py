@@ -21,6 +21,13 @@ def test_the_tightest_limit_on_the_way_up_counts(machine):
     assert found.source.endswith("kubepods-pod1.slice")
 
 
+def test_of_two_equal_limits_the_nearest_counts(machine):
+    container = "/sys/fs/cgroup/kubepods.slice/kubepods-burstable.slice/kubepods-pod1.slice/cri-1.scope"
+    found = memory.read(machine("cgroup-v2-nested", **{f"{container}/memory.max": str(1024 * MIB)}))
+    assert found.limit == 1024 * MIB
+    assert found.source.endswith("cri-1.scope")
+
+
 def test_v1_knows_a_limit_above_what_is_visible(machine):
     found = memory.read(machine("docker-cpus-1.5"))
     assert found.limit == 256 * MIB
