@@ -56,7 +56,7 @@ if TYPE_CHECKING:
 
     from runwide.deaths import WorkerDied as WorkerDied  # noqa: PLC0414 - so that it is known to be passed on
     from runwide.deaths import WorkerOutOfMemory as WorkerOutOfMemory  # noqa: PLC0414 - likewise
-    from runwide.records import Failure
+    from runwide.failure import Failure
 
 
 def __getattr__(name: str) -> Any:

@@ -9,9 +9,9 @@ import json
 import logging
 import sys
 import threading
+import time
 from contextlib import contextmanager
 from contextvars import ContextVar
-from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 
 from runwide import settings
@@ -171,7 +171,7 @@ class _Handler(logging.Handler):
                 "severity": record.levelname
                 if record.levelno in _LEVELS.values()
                 else _severity(record.levelno),
-                "time": _iso(datetime.fromtimestamp(record.created, timezone.utc)),
+                "time": _iso(record.created),
                 "logger": record.name,
                 **fields(),
                 _LOCATION: location,
@@ -236,11 +236,12 @@ def _text() -> Callable[[str, dict[str, Any]], str]:
 
 
 def _now() -> str:
-    return _iso(datetime.now(timezone.utc))
+    return _iso(time.time())
 
 
-def _iso(time: datetime) -> str:
-    return time.isoformat().replace("+00:00", "Z")
+def _iso(unix: float) -> str:
+    seconds, micros = divmod(round(unix * 1_000_000), 1_000_000)
+    return f"{time.strftime('%Y-%m-%dT%H:%M:%S', time.gmtime(seconds))}.{micros:06d}Z"
 
 
 def _caller() -> FrameType | None:

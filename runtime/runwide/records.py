@@ -1,14 +1,20 @@
-"""Frozen records that cross module boundaries."""
+"""Records that cross module boundaries.
+
+They are named tuples: a dataclass compiles its methods at every start, and the first one loads what `inspect` needs.
+"""
 
 from __future__ import annotations
 
 from array import array
-from dataclasses import dataclass, field, replace
 from enum import Enum
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
+
+    from runwide.failure import Failure
+
+ENDED, RETRIED, FAILED = "task.ended", "task.retried", "task.failed"
 
 
 class FailureKind(str, Enum):
@@ -21,34 +27,7 @@ class FailureKind(str, Enum):
     PICKLING = "pickling"
 
 
-@dataclass(frozen=True, slots=True)
-class Failure:
-    """What is known of one task that failed for good.
-
-    Args:
-        index: Index of the item in the input of the whole map, from 0.
-        kind: Why.
-        type: Qualified name of the exception's type.
-        message: The exception's text, one line.
-        traceback: The remote traceback as text, empty where there is none (a crash has none).
-        attempts: How often the task was started.
-        exception: The exception itself, where it could cross processes.
-    """
-
-    index: int
-    kind: FailureKind
-    type: str
-    message: str
-    traceback: str = field(default="", repr=False)
-    attempts: int = 1
-    exception: BaseException | None = field(default=None, compare=False, repr=False)
-
-    def __str__(self) -> str:
-        return f"item {self.index}: {self.type}: {self.message}"
-
-
-@dataclass(frozen=True, slots=True)
-class Outcome:
+class Outcome(NamedTuple):
     """The end of one task: its value or its failure.
 
     Args:
@@ -57,13 +36,12 @@ class Outcome:
         failure: Set when the task failed for good.
     """
 
-    index: int
+    index: int  # type: ignore[assignment]  # of tuples, which nobody needs here
     value: Any = None
     failure: Failure | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class TaskEvent:
+class TaskEvent(NamedTuple):
     """One attempt at a task, from the queue to its end.
 
     All its phases are in one record: when it was queued, started and ended, and what became of it. ``kind`` tells an
@@ -90,7 +68,7 @@ class TaskEvent:
 
     name: str
     time: float
-    index: int
+    index: int  # type: ignore[assignment]  # of tuples, which nobody needs here
     worker: int
     pid: int
     attempt: int = 1
@@ -105,8 +83,7 @@ class TaskEvent:
     kind: FailureKind | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class TaskBatch:
+class TaskBatch(NamedTuple):
     """Consecutive tasks, one attempt at each, that one worker ended with a value: what `TaskEvent` says of each, in columns.
 
     There is a row for each time that was taken: of each task, or of some short ones together where nobody asked for each.
@@ -127,7 +104,7 @@ class TaskBatch:
         sizes: Bytes of each result; empty where all are numbers or short texts.
     """
 
-    index: int
+    index: int  # type: ignore[assignment]  # of tuples, which nobody needs here
     tasks: int
     worker: int
     pid: int
@@ -158,8 +135,8 @@ class TaskBatch:
             rows = list(self._cut(start, stop))
             counts = array("L", [row[0] for row in rows])
             starts, ends, cpu = (array("d", [float(row[column]) for row in rows]) for column in (1, 2, 3))
-        return replace(
-            self, index=self.index + start, tasks=stop - start, counts=counts, starts=starts, ends=ends, cpu_seconds=cpu,
+        return self._replace(
+            index=self.index + start, tasks=stop - start, counts=counts, starts=starts, ends=ends, cpu_seconds=cpu,
             sizes=self.sizes[start:stop],
         )  # fmt: skip  # two lines are enough
 

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from runwide.errors import InputError
 
@@ -12,8 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 
-@dataclass(frozen=True, slots=True)
-class Settings:
+class Settings(NamedTuple):
     """What the environment says, parsed.
 
     Args:
@@ -46,7 +44,7 @@ class Settings:
     store_timeout: int = 60
     compression: str = "none"
     storage_emulator: str | None = None
-    signing_key: str | None = field(default=None, repr=False)
+    signing_key: str | None = None
     signing_key_file: str | None = None
     signing_key_secret: str | None = None
     secret_endpoint: str | None = None
@@ -55,6 +53,10 @@ class Settings:
     otel: bool = False
     log_format: str = ""
     log_level: str = "info"
+
+    def __repr__(self) -> str:
+        shown = self._replace(signing_key=self.signing_key and "...")._asdict()
+        return f"Settings({', '.join(f'{name}={value!r}' for name, value in shown.items())})"
 
 
 def read() -> Settings:

@@ -67,7 +67,7 @@ PREAMBLE = """
 import json, os, pickle, sys, time
 import runwide
 from runwide.host import memory
-from runwide.records import Failure
+from runwide.failure import Failure
 
 MEGABYTE = 1 << 20
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import random
 
+from runwide.failure import Failure
 from runwide.job import events
-from runwide.records import Failure, FailureKind, TaskEvent
+from runwide.records import FailureKind, TaskEvent
 from runwide.report.reading import Reader
 from runwide.report.story import Story
+from runwide.sums import WorkerSums
 from runwide_components import Batch, PipelineRun, RunState
 
 START = 1_795_000_000.0
@@ -49,7 +51,7 @@ class Shard:
             name, ended, item, worker, 100 + worker, attempt, seconds, queued=started - 0.0004, started=started,
             cpu_seconds=cpu * seconds, cpu=worker, bytes=128, **{"peak_rss": GIB // 2, **known},
         )  # fmt: skip
-        self.sums.setdefault(worker, events.WorkerSums()).add(event)
+        self.sums.setdefault(worker, WorkerSums()).add(event)
         if name != "task.ended" or events.is_written(item, self.run.sampled):
             self.lines.append(events.task_line(event, item=item, shard=self.index))
         else:

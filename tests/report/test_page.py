@@ -11,7 +11,8 @@ from looking import number, serious
 from stories import GIB, TRACEBACK, many, story_of, troubled
 
 import runwide
-from runwide.records import Failure, FailureKind
+from runwide.failure import Failure
+from runwide.records import FailureKind
 from runwide.report import Report, report
 from runwide.report.page import page
 

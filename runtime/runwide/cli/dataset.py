@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from runwide.cli import files
 from runwide.errors import InputError
-from runwide.records import Failure
+from runwide.failure import Failure
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -204,7 +204,7 @@ def _plain(found: list[Check], machine: _Machine) -> dict[str, Any]:
         "ok": all(check.state is not State.FAILURE for check in found),
         "checks": [asdict(check) for check in found],
         "cores": machine.cores.as_dict(),
-        "memory": {**asdict(machine.memory), "size": machine.memory.size},
+        "memory": {**machine.memory._asdict(), "size": machine.memory.size},
     }
 
 

@@ -17,7 +17,7 @@ from runwide.errors import InputError, RunwideError, TasksFailed
 from runwide.pool.preemption import leaves_on_sigterm
 
 if TYPE_CHECKING:
-    from runwide.records import Failure
+    from runwide.failure import Failure
 
 _LISTED = 5  # failures named in one line
 
@@ -334,7 +334,7 @@ def replay_command(job: str, item: int, *, debug: bool, function: str | None) ->
 
 
 def _print_result(result: Any, failed: list[Failure]) -> None:
-    from runwide.records import Failure
+    from runwide.failure import Failure
 
     if isinstance(result, Failure):
         failed.append(result)

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import PurePosixPath
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from runwide.host.topology import read_cpulist
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable
 
     from runwide.host.tree import Tree
 
@@ -25,8 +25,7 @@ _USUAL = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Mount:
+class Mount(NamedTuple):
     """A mounted cgroup hierarchy.
 
     Args:
@@ -40,8 +39,7 @@ class Mount:
     controllers: frozenset[str]
 
 
-@dataclass(frozen=True, slots=True)
-class Quota:
+class Quota(NamedTuple):
     """One CPU limit.
 
     Args:
@@ -53,8 +51,7 @@ class Quota:
     source: str
 
 
-@dataclass(frozen=True, slots=True)
-class Throttling:
+class Throttling(NamedTuple):
     """How often a cgroup was held back by its CPU limit, since it was made.
 
     Args:
@@ -70,8 +67,7 @@ class Throttling:
     source: str
 
 
-@dataclass(frozen=True, slots=True)
-class Room:
+class Room(NamedTuple):
     """A limit on the number of something.
 
     Args:
@@ -181,25 +177,28 @@ def _note_garbage(tree: Tree, path: str, text: str) -> None:
 
 
 def _mounts(tree: Tree, controller: str) -> list[Mount]:
-    mounts = list(_parse_mounts(tree.text("/proc/self/mountinfo") or ""))
+    mounts = _parse_mounts(tree.text("/proc/self/mountinfo") or "")
     if not mounts and tree.text("/proc/self/cgroup") is not None:
         tree.note("/proc/self/mountinfo", "shows no cgroup mount", "looked where they usually are")
     if not mounts:
         usual = (Mount(point, "/", frozenset({controller})) for point in _USUAL.get(controller, ()))
-        mounts = [*usual, Mount("/sys/fs/cgroup", "/", frozenset({_UNIFIED}))]
+        mounts = (*usual, Mount("/sys/fs/cgroup", "/", frozenset({_UNIFIED})))
     v1 = [mount for mount in mounts if controller in mount.controllers]
     return v1 + [mount for mount in mounts if _UNIFIED in mount.controllers]
 
 
-def _parse_mounts(mountinfo: str) -> Iterator[Mount]:
+@lru_cache(maxsize=1)  # each controller asks anew
+def _parse_mounts(mountinfo: str) -> tuple[Mount, ...]:
     """The cgroup mounts of /proc/self/mountinfo (``man 5 proc``): fields 4 and 5, and what follows a dash."""
+    found = []
     for line in mountinfo.splitlines():
         before, _, after = line.partition(" - ")
         fields, kind = before.split(), after.split()
         if len(fields) < 5 or not kind or kind[0] not in {"cgroup", "cgroup2"}:  # noqa: PLR2004 - see above
             continue
         names = frozenset({_UNIFIED}) if kind[0] == "cgroup2" else frozenset(kind[-1].split(","))
-        yield Mount(_unescaped(fields[4]), _unescaped(fields[3]), names)
+        found.append(Mount(_unescaped(fields[4]), _unescaped(fields[3]), names))
+    return tuple(found)
 
 
 def _unescaped(path: str) -> str:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from runwide import settings
 from runwide.errors import InputError
@@ -23,8 +22,7 @@ FORMAT = 1  # of the JSON form; changed when a reader of the old one would be mi
 _TOLERANCE = 0.1
 
 
-@dataclass(frozen=True, slots=True)
-class Step:
+class Step(NamedTuple):
     """One step of the count.
 
     Args:
@@ -44,8 +42,7 @@ class Step:
     cut: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class Cores:
+class Cores(NamedTuple):
     """What this machine gives to CPU-bound work, and why.
 
     Args:
@@ -63,7 +60,7 @@ class Cores:
         advice: One line for the reader.
     """
 
-    count: int
+    count: int  # type: ignore[assignment]  # of tuples, which nobody needs here
     usable: int
     physical: int
     logical: int
@@ -103,7 +100,11 @@ class Cores:
             >>> cores(workers=3).as_dict()["count"]
             3
         """
-        return {"format": FORMAT, **asdict(self), "kinds": self.kinds}
+        lists = {
+            name: [one._asdict() for one in getattr(self, name)] for name in ("cores", "steps", "problems")
+        }
+        about = {**self._asdict(), "hypervisor": self.hypervisor._asdict(), **lists}
+        return {"format": FORMAT, **about, "kinds": self.kinds}
 
 
 def cores(*, workers: int | None = None, root: str | os.PathLike[str] = "/") -> Cores:
@@ -160,7 +161,7 @@ def count(tree: Tree, override: tuple[int, str] | None = None) -> Cores:
         problems=tuple(tree.problems),
         advice="",
     )
-    return replace(found, advice=advice.line(found, known=grouped.known))
+    return found._replace(advice=advice.line(found, known=grouped.known))
 
 
 def capped(physical: int, quota: float | None) -> int:

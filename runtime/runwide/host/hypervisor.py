@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from runwide.host.tree import Tree
@@ -34,8 +33,7 @@ _NAMES = {
 _TRUTHFUL = frozenset({"Google Compute Engine"})
 
 
-@dataclass(frozen=True, slots=True)
-class Hypervisor:
+class Hypervisor(NamedTuple):
     """Who runs this virtual machine.
 
     Args:

@@ -7,14 +7,13 @@ as the machine itself.
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 _LIMIT = 4 << 20  # no file of /proc or /sys that is read here comes near
 
 
-@dataclass(frozen=True, slots=True)
-class Problem:
+class Problem(NamedTuple):
     """Something that could not be read, and what was done instead.
 
     Args:
@@ -56,7 +55,7 @@ class Tree:
     def text(self, path: str) -> str | None:
         """The content of a file, stripped; None where it is missing, empty or cannot be read."""
         try:
-            with self._below(path).open("rb") as file:
+            with open(self._below(path), "rb") as file:  # noqa: PTH123 - many are read at the start of a component
                 raw = file.read(_LIMIT)
         except (FileNotFoundError, NotADirectoryError):
             return None
@@ -100,5 +99,5 @@ class Tree:
         if problem not in self.problems:
             self.problems.append(problem)
 
-    def _below(self, path: str) -> Path:
-        return Path(path) if self.live else self.root / path.lstrip("/")
+    def _below(self, path: str) -> str:
+        return path if self.live else f"{self.root}/{path.lstrip('/')}"

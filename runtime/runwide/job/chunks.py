@@ -5,8 +5,7 @@ from __future__ import annotations
 import re
 import threading
 import time
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from runwide.errors import FormatTooNew, IntegrityError, ObjectExists
 from runwide.job import manifest, plan
@@ -19,8 +18,8 @@ if TYPE_CHECKING:
 
     from typing_extensions import Self
 
+    from runwide.failure import Failure
     from runwide.job.manifest import Job
-    from runwide.records import Failure
     from runwide.spill.store import Store
 
 log = Log("job")
@@ -29,8 +28,7 @@ _NAME = re.compile(r"chunks/(\d{6})\.pack")
 _WAITING_BYTES = 2 * plan.CHUNK_BYTES  # above this, whoever has a result waits until some are written
 
 
-@dataclass(frozen=True, slots=True)
-class Ended:
+class Ended(NamedTuple):
     """The end of one item, on its way into a chunk.
 
     Args:
@@ -42,8 +40,7 @@ class Ended:
     failure: Failure | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Stored:
+class Stored(NamedTuple):
     """A chunk that is in the store and whose bytes were checked.
 
     Args:
@@ -231,11 +228,14 @@ class Writer:
         self._closing = False
         self._error: BaseException | None = None
         self._changed = threading.Condition()
-        self._thread = threading.Thread(target=self._run, name="runwide-writer", daemon=True)
-        self._thread.start()
+        self._thread: threading.Thread | None = None
 
     def put(self, end: Ended) -> None:
         """Hand over the end of an item; waits while too much is waiting, and raises what writing has raised."""
+        if self._thread is None:  # with the first end, since starting one takes time from the first task
+            thread = threading.Thread(target=self._run, name="runwide-writer", daemon=True)
+            thread.start()
+            self._thread = thread
         with self._changed:
             self._changed.wait_for(lambda: self._bytes < _WAITING_BYTES or self._error is not None)
             self._raise()
@@ -287,7 +287,8 @@ class Writer:
         with self._changed:
             self._closing = True
             self._changed.notify_all()
-        self._thread.join()
+        if self._thread is not None:
+            self._thread.join()
         if error is None:
             self._raise()
         elif self._error is not None:
@@ -298,4 +299,4 @@ def located(failure: Failure, index: int) -> Failure:
     """A failure whose index is that of the item in the whole map, in the record and in its exception."""
     if failure.exception is not None and hasattr(failure.exception, "item"):
         failure.exception.item = index
-    return replace(failure, index=index)
+    return failure.but(index=index)

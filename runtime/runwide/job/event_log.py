@@ -6,7 +6,6 @@ import os
 import threading
 import time
 from collections import defaultdict, deque
-from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +25,7 @@ if TYPE_CHECKING:
     from runwide.records import TaskBatch, TaskEvent
     from runwide.spill.buffers import Buffer
     from runwide.spill.store import ObjectInfo
+    from runwide.sums import WorkerSums
 
 log = Log("job")
 
@@ -65,7 +65,7 @@ def host_facts(workers: int | None) -> dict[str, Any]:
 
 
 class EventLog:
-    """The events of one run; entering starts a thread that writes parts, leaving writes the last one.
+    """The events of one run; a thread writes parts once it has begun, leaving writes the last one.
 
     Nothing is written of a run in which no task ended. An error of the store is logged and raised to nobody: the results
     matter more.
@@ -94,10 +94,11 @@ class EventLog:
         self._any_task = False
         self._part_began = self._next_sample = time.monotonic()
         self._began = self._part_began
-        self._sums: dict[int, events.WorkerSums] = defaultdict(events.WorkerSums)
+        self._sums: dict[int, WorkerSums] = defaultdict(_no_sums)
         self._telemetry = telemetry.of(run)
         self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._main, name="runwide-events", daemon=True)
+        self._ended = threading.Lock()  # held by whoever has written the last part
+        self._thread: threading.Thread | None = None
 
     def task(self, event: TaskEvent, item: int) -> None:
         """An attempt has ended; ``item`` is the index in the whole job."""
@@ -111,15 +112,26 @@ class EventLog:
         """The store has done something."""
         self._came.append(lambda: self._add(events.object_line(event)))
 
+    def begin(self) -> None:
+        """Start the thread that writes parts before the end; the first task should be on its way by then.
+
+        A thread that starts waits for a CPU, and whoever starts it waits for that.
+        """
+        if self._thread is None:
+            thread = threading.Thread(target=self._main, name="runwide-events", daemon=True)
+            thread.start()
+            self._thread = thread
+
     def __enter__(self) -> Self:
-        self._thread.start()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._stop.set()
-        self._thread.join()
+        if self._thread is not None:
+            self._thread.join()
+        self._end()
 
     def _main(self) -> None:
         while not self._stop.wait(_TICK):
@@ -127,10 +139,14 @@ class EventLog:
             now = time.monotonic()
             if self._size > _PART_BYTES or now - self._part_began > part_after(now - self._began):
                 self._flush()
-        self._note()
-        self._flush(events.end_line(time.time()))
-        if self._telemetry is not None:
-            self._telemetry.end(time.time())
+        self._end()
+
+    def _end(self) -> None:
+        if self._ended.acquire(blocking=False):
+            self._note()
+            self._flush(events.end_line(time.time()))
+            if self._telemetry is not None:
+                self._telemetry.end(time.time())
 
     def _note(self) -> None:
         """Write down what has come."""
@@ -177,7 +193,7 @@ class EventLog:
         if not self._any_task:
             return
         if self._host is not None:
-            self.run, self._host = replace(self.run, host=self._host()), None
+            self.run, self._host = self.run._replace(host=self._host()), None
         head = events.run_line(self.run, self._part)
         sums = events.sums_line(time.time(), self._sums, self._left_out)
         part = "".join([head, *self._lines, sums, *last]).encode()
@@ -189,6 +205,12 @@ class EventLog:
         self._part_began = time.monotonic()
         self._lines, self._size, self._left_out = [], 0, 0
         self._sums.clear()
+
+
+def _no_sums() -> WorkerSums:
+    from runwide.sums import WorkerSums  # once a task has ended
+
+    return WorkerSums()
 
 
 def of_shard(store: Store, job: Job, index: int, *, workers: int | None) -> EventLog:

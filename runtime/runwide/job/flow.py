@@ -45,6 +45,19 @@ def ahead(function: Callable[[T], R], inputs: Iterable[T], *, threads: int) -> I
                 future.cancel()
 
 
+def begun(inputs: Iterator[T], action: Callable[[], None]) -> Iterator[T]:
+    """The inputs; ``action`` is called when the first has been taken, and is dealt with.
+
+    Example:
+        >>> list(begun(iter("ab"), lambda: print("began")))
+        began
+        ['a', 'b']
+    """
+    yield from islice(inputs, 1)
+    action()
+    yield from inputs
+
+
 class Behind:
     """Calls made in the background, at most ``threads`` at once; leaving waits for all and raises the first error.
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from runwide.errors import (
@@ -13,12 +12,13 @@ from runwide.errors import (
     ResultNotLoadable,
     StoreNotWritable,
 )
+from runwide.failure import Failure
 from runwide.job import contexts, environment, manifest, plan
 from runwide.job.chunks import read_chunk
 from runwide.job.flow import ahead
 from runwide.job.reference import Reference, parse, parse_shard
 from runwide.log import Log
-from runwide.records import Failure, FailureKind, Outcome
+from runwide.records import FailureKind, Outcome
 from runwide.results import Results, telling
 from runwide.spill.buffers import sha256
 from runwide.spill.codec import decode_verified
@@ -208,7 +208,7 @@ def _outcome(frame: memoryview, entry: Entry, job: Job, failure: Failure | None,
         return Outcome(entry.item, value)
     if isinstance(value, BaseException) and failure.traceback:
         value.__cause__ = RemoteTraceback("raised in a worker", item=entry.item, traceback=failure.traceback)
-    return Outcome(entry.item, failure=replace(failure, exception=value))
+    return Outcome(entry.item, failure=failure.but(exception=value))
 
 
 def _not_loadable(error: Exception, item: int, uri: str) -> Failure:

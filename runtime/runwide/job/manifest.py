@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from runwide import __version__
 from runwide.errors import FormatTooNew, FrameCorrupt, IntegrityError, ObjectNotFound, StoreNotFound
 from runwide.job import plan
 from runwide.job.reference import Reference, parse
 from runwide.log import Log
-from runwide.records import Failure, FailureKind
+from runwide.records import FailureKind
 from runwide.spill import canonical, signing
 from runwide.spill.buffers import sha256
 from runwide.spill.codec import verify
@@ -19,6 +18,7 @@ from runwide.spill.store import open_store
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from runwide.failure import Failure
     from runwide.spill.store import Store
 
 T = TypeVar("T")
@@ -32,8 +32,7 @@ _TRACEBACK = 8000  # characters of a traceback that go into a manifest
 log = Log("job")
 
 
-@dataclass(frozen=True, slots=True)
-class Pack:
+class Pack(NamedTuple):
     """Where consecutive items lie.
 
     Args:
@@ -47,7 +46,7 @@ class Pack:
 
     name: str
     start: int
-    count: int
+    count: int  # type: ignore[assignment]  # of tuples, which nobody needs here
     size: int
     head: int
     digest: str
@@ -58,8 +57,7 @@ class Pack:
         return range(self.start, self.start + self.count)
 
 
-@dataclass(frozen=True, slots=True)
-class Job:
+class Job(NamedTuple):
     """A job, as ``job.json`` describes it.
 
     Args:
@@ -80,7 +78,7 @@ class Job:
     digest: str
     id: str
     created: str
-    count: int
+    count: int  # type: ignore[assignment]  # of tuples, which nobody needs here
     starts: tuple[int, ...]
     packs: tuple[Pack, ...]
     function: str
@@ -103,8 +101,7 @@ class Job:
         return plan.items_of(self.starts, index, uri=self.uri)
 
 
-@dataclass(frozen=True, slots=True)
-class Chunk:
+class Chunk(NamedTuple):
     """A results pack of a shard.
 
     Args:
@@ -120,8 +117,7 @@ class Chunk:
     items: tuple[tuple[int, int], ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Shard:
+class Shard(NamedTuple):
     """A finished shard, as ``shard.json`` describes it; equal chunks give equal bytes, whoever writes it.
 
     Args:
@@ -130,13 +126,12 @@ class Shard:
         failures: The items that failed for good.
     """
 
-    index: int
+    index: int  # type: ignore[assignment]  # of tuples, which nobody needs here
     chunks: tuple[Chunk, ...]
     failures: tuple[Failure, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Result:
+class Result(NamedTuple):
     """A finished job, as ``result.json`` describes it.
 
     Args:
@@ -167,7 +162,7 @@ def shard_name(index: int) -> str:
 
 def job_bytes(job: Job) -> bytes:
     """``job.json``."""
-    about = asdict(job)
+    about = {**job._asdict(), "packs": [pack._asdict() for pack in job.packs]}
     about["function"] = {
         "digest": about.pop("function"),
         "name": about.pop("function_name"),
@@ -224,7 +219,7 @@ def _not_readable(made_by: Any, error: Exception, uri: str) -> FormatTooNew | Fr
 def shard_bytes(shard: Shard, job: Job) -> bytes:
     """``shard.json``."""
     about = {
-        "chunks": [asdict(chunk) for chunk in shard.chunks],
+        "chunks": [chunk._asdict() for chunk in shard.chunks],
         "failures": [failure_to_json(failure) for failure in shard.failures],
         "index": shard.index,
         "job": {"digest": job.digest, "id": job.id},
@@ -264,7 +259,7 @@ def read_shard(store: Store, job: Job, index: int, digest: str | None = None) ->
 
 def result_bytes(result: Result) -> bytes:
     """``result.json``."""
-    return _dumps("result", asdict(result))
+    return _dumps("result", result._asdict())
 
 
 def read_result(reference: Reference) -> Result:
@@ -287,6 +282,8 @@ def failure_to_json(failure: Failure) -> dict[str, Any]:
 
 def failure_from_json(about: dict[str, Any]) -> Failure:
     """The failure that `failure_to_json` described."""
+    from runwide.failure import Failure  # most runs make none
+
     return Failure(**{**about, "kind": FailureKind(about["kind"])})
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import binascii
 import re
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from runwide.errors import BadReference
 
@@ -14,8 +14,7 @@ _HEX = re.compile(r"[0-9a-f]{64}")
 _SHORT = re.compile(r"(\d+):([A-Za-z0-9_-]{43})")
 
 
-@dataclass(frozen=True, slots=True)
-class Reference:
+class Reference(NamedTuple):
     """An object, and the SHA-256 that its bytes must have.
 
     Args:

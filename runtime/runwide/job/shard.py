@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from contextlib import closing, contextmanager
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from runwide.errors import (
     EnvironmentMismatch,
@@ -20,11 +19,12 @@ from runwide.errors import (
 from runwide.job import contexts, environment, event_log, manifest, plan
 from runwide.job.chunks import ChunkLog, Ended, Writer, located
 from runwide.job.event_log import EventLog, MeteredStore
+from runwide.job.flow import begun
 from runwide.job.items import frames
 from runwide.job.reference import Reference, parse_shard
 from runwide.job.task import ItemDamaged, Loading, Task
 from runwide.log import Log, bound
-from runwide.records import Failure, FailureKind, Outcome
+from runwide.records import FailureKind, Outcome
 from runwide.spill import pack
 from runwide.spill.buffers import sha256
 from runwide.spill.codec import encode
@@ -33,6 +33,7 @@ from runwide.spill.store import open_store
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator, Sequence
 
+    from runwide.failure import Failure
     from runwide.job.given import Given
     from runwide.job.manifest import Job
     from runwide.job.task import Packet
@@ -172,6 +173,8 @@ def close(job: str, index: int, error: Exception) -> str:
         log.warning("shard.closed", job=about.id, shard=index, items=len(missing), cause=str(error)[:500])
         with Writer(chunks) as writer:
             for item in missing:
+                from runwide.failure import Failure
+
                 failure = Failure(item, FailureKind.CRASH, type(error).__name__, str(error), exception=error)
                 writer.put(_end(Outcome(item, failure=failure), item, about))
         return _finish(store, about, chunks, index)
@@ -202,32 +205,30 @@ def close_unfinished(
     return None if shards is None else [*shards, *closed]
 
 
-@dataclass(frozen=True, slots=True)
 class _Listener:
     """Who hears of the attempts, told by their indices in the whole job."""
 
-    events: EventLog
-    user: Callable[[TaskEvent], None] | None
-
-    items: list[int]
+    def __init__(self, events: EventLog, user: Callable[[TaskEvent], None] | None, items: list[int]) -> None:
+        self.events = events
+        self.user = user
+        self.items = items
 
     def __call__(self, event: TaskEvent) -> None:
         """One attempt."""
         item = self.items[event.index]
         self.events.task(event, item)
         if self.user is not None:
-            self.user(replace(event, index=item))
+            self.user(event._replace(index=item))
 
     def batch(self, batch: TaskBatch) -> None:
         """Tasks that have all ended with a value."""
         self.events.batch(batch, self.items[batch.index : batch.index + batch.tasks])
         if self.user is not None:
             for event in batch.events():
-                self.user(replace(event, index=self.items[event.index]))
+                self.user(event._replace(index=self.items[event.index]))
 
 
-@dataclass(frozen=True, slots=True)
-class _Work:
+class _Work(NamedTuple):
     """What is to be run: as it lies in the store, or as this process was given it."""
 
     store: Store
@@ -264,7 +265,15 @@ def _run(work: _Work, chunks: ChunkLog, listener: _Listener, **options: Any) -> 
             # views of a packet that an exception has kept alive in a cycle.
             with (
                 closing(work.packets(pending)) as packets,
-                closing(outcomes(task, packets, on_event=listener, indices=pending, **options)) as arriving,
+                closing(
+                    outcomes(
+                        task,
+                        begun(packets, listener.events.begin),
+                        on_event=listener,
+                        indices=pending,
+                        **options,
+                    )
+                ) as arriving,
             ):
                 for outcome in arriving:
                     item = pending[outcome.index]
@@ -277,7 +286,7 @@ def _run(work: _Work, chunks: ChunkLog, listener: _Listener, **options: Any) -> 
             # A byte range comes without a checksum: damage on the way shows in the worker, and is gone when read anew.
             log.warning("items.reread", job=job.id, items=len(damaged))
             pending = sorted(damaged)
-            listener = replace(listener, items=pending)
+            listener = _Listener(listener.events, listener.user, pending)
 
 
 @contextmanager
@@ -299,11 +308,11 @@ def loading(store: Store, job: Job) -> Loading:
     """What loads the job's function, whose bytes have been verified."""
     return Loading(
         bytes(manifest.fetch(store, manifest.FUNCTION, digest=job.function)),
-        job.function_name,
-        store.child_uri(manifest.FUNCTION),
-        job.uri,
-        job.environment,
-        job.packages,
+        name=job.function_name,
+        uri=store.child_uri(manifest.FUNCTION),
+        job_uri=job.uri,
+        made_by=job.environment,
+        packages=job.packages,
     )
 
 
@@ -322,7 +331,7 @@ def _end(outcome: Outcome, item: int, job: Job) -> Ended:
 def _classified(failure: Failure) -> Failure:
     """A failure whose kind is that of the user's item or result, not that of our frame around it."""
     if isinstance(failure.exception, (ItemNotLoadable, ResultNotPicklable)):
-        return replace(failure, kind=FailureKind.PICKLING)
+        return failure.but(kind=FailureKind.PICKLING)
     return failure
 
 

@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING, Any
 
 from runwide import errors
 from runwide.pool import failures, reporting, transfer
-from runwide.records import Failure, FailureKind
+from runwide.records import FailureKind
 
 if TYPE_CHECKING:
+    from runwide.failure import Failure
     from runwide.pool.reporting import End
     from runwide.pool.slot import Chunk
 

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass, field
 from itertools import count
 from typing import TYPE_CHECKING, Any, Protocol
 
-from runwide.pool.policy import NO_CHARGES, Budget, Charges, Pace
+from runwide.pool.policy import NO_CHARGES, Charges, Pace
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from runwide.records import Failure
+    from runwide.failure import Failure
+    from runwide.pool.policy import Budget
 
 _numbers = count(1)
 
@@ -41,20 +41,24 @@ class Sink(Protocol):
         """Whether results that were delivered may be dropped before more are: their room would be free."""
 
 
-@dataclass(slots=True)
 class Tasks:
     """Consecutive items that were taken, or one that is tried again."""
 
-    first: int
-    items: Sequence[Any]
-    charges: Charges = NO_CHARGES
-    alone: bool = False  # to be run while no other worker is busy
-    fine: bool = False  # to be run task by task: one of them killed a worker
-    full_since: float | None = None  # when there was no room for it and nothing that could make some
+    __slots__ = ("alone", "charges", "fine", "first", "full_since", "items")
+
+    def __init__(self, first: int, items: Sequence[Any], charges: Charges = NO_CHARGES) -> None:
+        self.first = first
+        self.items = items
+        self.charges = charges
+        self.alone = False  # to be run while no other worker is busy
+        self.fine = False  # to be run task by task: one of them killed a worker
+        self.full_since: float | None = None  # when there was no room for it and nothing that could make some
 
     def part(self, start: int, stop: int | None = None) -> Tasks:
         """A slice, by position."""
-        return Tasks(self.first + start, self.items[start:stop], self.charges, self.alone, self.fine)
+        part = Tasks(self.first + start, self.items[start:stop], self.charges)
+        part.alone, part.fine = self.alone, self.fine
+        return part
 
 
 class Source:
@@ -96,7 +100,6 @@ class Source:
         return Tasks(first, items)
 
 
-@dataclass(slots=True, eq=False)
 class Call:
     """The state of one call in the scheduler.
 
@@ -107,20 +110,32 @@ class Call:
         budget: What each task may use.
         chunksize: Fixed number of items per chunk; None adapts it.
         indices: Index of each item in a larger input, as workers are to call it; None for 0, 1, ….
+        hungry: Set by the scheduler when it waits for items, cleared by whoever puts some.
     """
 
-    function: tuple[str | None, Any]
-    source: Source
-    sink: Sink
-    budget: Budget = field(default_factory=Budget)
-    chunksize: int | None = None
-    indices: Sequence[int] | None = None
-    number: int = field(default_factory=lambda: next(_numbers))
-    pace: Pace = field(default_factory=Pace)
-    again: deque[Tasks] = field(default_factory=deque)
-    running: int = 0
-    over: bool = False
-    hungry: bool = False  # set by the scheduler when it waits for items, cleared by whoever puts some
+    def __init__(
+        self,
+        function: tuple[str | None, Any],
+        source: Source,
+        sink: Sink,
+        budget: Budget,
+        *,
+        chunksize: int | None = None,
+        indices: Sequence[int] | None = None,
+        hungry: bool = False,
+    ) -> None:
+        self.function = function
+        self.source = source
+        self.sink = sink
+        self.budget = budget
+        self.chunksize = chunksize
+        self.indices = indices
+        self.hungry = hungry
+        self.number = next(_numbers)
+        self.pace = Pace()
+        self.again: deque[Tasks] = deque()
+        self.running = 0
+        self.over = False
 
     def indices_of(self, tasks: Tasks) -> Sequence[int]:
         """What workers are to call these items."""

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from typing_extensions import Self
 
-    from runwide.records import Failure
+    from runwide.failure import Failure
 
     Callback = Callable[[Any], object] | None
 
@@ -104,7 +104,7 @@ class Pool(Base):
         result = AsyncResult(callback, error_callback)
         sink = _Notifying(len(items), result)
         payload = self._scheduler.function_payload(dump_function(func))
-        self._scheduler.start(Call(payload, Source(items), sink, self._budget, size))
+        self._scheduler.start(Call(payload, Source(items), sink, self._budget, chunksize=size))
         return result
 
     def starmap(

@@ -5,9 +5,8 @@ from __future__ import annotations
 import selectors
 import time
 from contextlib import suppress
-from dataclasses import dataclass
 from itertools import count
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from runwide.pool.slot import Slot
 
@@ -17,8 +16,7 @@ if TYPE_CHECKING:
     from runwide.pool.slot import SlotOptions
 
 
-@dataclass(frozen=True, slots=True)
-class Timing:
+class Timing(NamedTuple):
     """How long a pool waits for what.
 
     Args:

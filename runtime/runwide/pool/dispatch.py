@@ -5,18 +5,19 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any
 
-from runwide.errors import ItemNotPicklable, ScratchFull
+from runwide.errors import ItemNotPicklable, RunwideError, ScratchFull
 from runwide.log import Log
 from runwide.pool import policy, transfer, worker
 from runwide.pool.failed import text_of
 from runwide.pool.room import LOOK_SECONDS, is_hopeless, may_drop
 from runwide.pool.slot import Chunk
-from runwide.records import Failure, FailureKind
+from runwide.records import FailureKind
 
 if TYPE_CHECKING:
     from collections import deque
     from collections.abc import Sequence
 
+    from runwide.failure import Failure
     from runwide.pool.call import Call, Tasks
     from runwide.pool.crew import Crew
     from runwide.pool.slot import Slot
@@ -186,10 +187,7 @@ class Dispatcher:
             call.again.appendleft(tasks)
         else:
             raised = ScratchFull(error.message, item=tasks.first, uri=error.uri, hint=error.hint)
-            failure = Failure(
-                tasks.first, FailureKind.PICKLING, "ScratchFull", raised.message, exception=raised
-            )
-            call.sink.failure(failure)
+            call.sink.failure(_unsent(raised, tasks.first))
 
     def _may_wait(self, call: Call, task: Tasks) -> bool:
         now, drop = time.monotonic(), may_drop(call, closing=self._closing)
@@ -231,4 +229,10 @@ def _not_picklable(error: BaseException, index: int) -> Failure:
         hint="pass plain data, or build it in the function",
     )
     raised.__cause__ = error
-    return Failure(index, FailureKind.PICKLING, "ItemNotPicklable", raised.message, exception=raised)
+    return _unsent(raised, index)
+
+
+def _unsent(raised: RunwideError, index: int) -> Failure:
+    from runwide.failure import Failure  # most runs make none
+
+    return Failure(index, FailureKind.PICKLING, type(raised).__name__, raised.message, exception=raised)

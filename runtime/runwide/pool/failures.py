@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import pickle
 import signal
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from runwide import errors
 from runwide.errors import (
@@ -20,10 +19,11 @@ from runwide.errors import (
 )
 from runwide.pool.failed import NO_EXCEPTION, text_of
 from runwide.pool.policy import NO_CHARGES, Cause, Charges
-from runwide.records import Failure, FailureKind
+from runwide.records import FailureKind
 
 if TYPE_CHECKING:
     from runwide.errors import TaskError
+    from runwide.failure import Failure
 
 _KINDS = {
     Cause.EXIT: FailureKind.CRASH,
@@ -73,8 +73,7 @@ def of_result(error: BaseException, index: int, charges: Charges) -> Failure:
     return _failure(raised, FailureKind.PICKLING, index, charges, "")
 
 
-@dataclass(frozen=True, slots=True)
-class Death:
+class Death(NamedTuple):
     """What is known of a worker's death.
 
     Args:
@@ -167,6 +166,8 @@ def _failure(raised: BaseException, kind: FailureKind, index: int, charges: Char
 
 
 def _record(raised: BaseException, kind: FailureKind, index: int, charges: Charges, text: str) -> Failure:
+    from runwide.failure import Failure  # most runs make none
+
     if text and raised.__cause__ is None:
         raised.__cause__ = RemoteTraceback("in a worker", item=index, traceback=text)
     name = type(raised).__qualname__

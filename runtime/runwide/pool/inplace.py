@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from runwide.errors import PoolClosed, RemoteTraceback
 from runwide.pool import transfer
-from runwide.records import Failure, FailureKind
+from runwide.records import FailureKind
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -104,6 +104,8 @@ def _run_task(call: Call, function: Callable[[Any], Any], index: int, item: Any)
         except Exception as error:
             if attempts <= call.budget.retries:
                 continue
+            from runwide.failure import Failure  # most runs make none
+
             text = traceback.format_exc()
             error.__cause__ = RemoteTraceback("in place, inside a worker", item=index, traceback=text)
             kind = FailureKind.EXCEPTION

@@ -19,8 +19,9 @@ if TYPE_CHECKING:
 
     from typing_extensions import Unpack
 
+    from runwide.failure import Failure
     from runwide.pool.transfer import Dumped
-    from runwide.records import Failure, Outcome, TaskEvent
+    from runwide.records import Outcome, TaskEvent
 
 T = TypeVar("T")
 R = TypeVar("R")

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import signal
-from dataclasses import dataclass, replace
 from enum import Enum
+from typing import NamedTuple
 
 from runwide.errors import InputError
 
@@ -28,8 +28,7 @@ PREFETCH_SECONDS = 0.02
 _MEMORY = 0.5  # weight of a new measurement: task times drift, and a first task pays for imports
 
 
-@dataclass(frozen=True, slots=True)
-class Pace:
+class Pace(NamedTuple):
     """What has been measured of one call's tasks.
 
     Args:
@@ -119,8 +118,7 @@ def may_prefetch(pace: Pace, *, tasks: int, available: int, workers: int) -> boo
     )
 
 
-@dataclass(frozen=True, slots=True)
-class Charges:
+class Charges(NamedTuple):
     """What one task has used of its budgets.
 
     Args:
@@ -135,21 +133,20 @@ class Charges:
 
     def started(self) -> Charges:
         """Charged with one more start."""
-        return replace(self, starts=self.starts + 1)
+        return self._replace(starts=self.starts + 1)
 
     def crashed(self) -> Charges:
         """Charged with one more death of its worker."""
-        return replace(self, crashes=self.crashes + 1)
+        return self._replace(crashes=self.crashes + 1)
 
     def raised(self) -> Charges:
         """Charged with one more exception."""
-        return replace(self, errors=self.errors + 1)
+        return self._replace(errors=self.errors + 1)
 
 
 NO_CHARGES = Charges()
 
 
-@dataclass(frozen=True, slots=True)
 class Budget:
     """What a task may use before it is given up.
 
@@ -159,16 +156,17 @@ class Budget:
         timeout: Seconds that one attempt may take, None for no limit.
     """
 
-    retries: int = 0
-    max_crashes: int = 2
-    timeout: float | None = None
+    __slots__ = ("max_crashes", "retries", "timeout")
 
-    def __post_init__(self) -> None:
-        if self.timeout is not None and not self.timeout > 0:
-            raise InputError(f"timeout={self.timeout} is not a number of seconds above 0")
-        if self.retries < 0 or self.max_crashes < 1:
-            message = f"retries={self.retries}, max_crashes={self.max_crashes}: at least 0 and 1 make sense"
+    def __init__(self, retries: int = 0, max_crashes: int = 2, timeout: float | None = None) -> None:
+        if timeout is not None and not timeout > 0:
+            raise InputError(f"timeout={timeout} is not a number of seconds above 0")
+        if retries < 0 or max_crashes < 1:
+            message = f"retries={retries}, max_crashes={max_crashes}: at least 0 and 1 make sense"
             raise InputError(message)
+        self.retries = retries
+        self.max_crashes = max_crashes
+        self.timeout = timeout
 
     def allows(self, charges: Charges) -> bool:
         """Whether a task with these charges is tried again.

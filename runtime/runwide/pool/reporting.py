@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from array import array
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from runwide.pool import transfer
@@ -13,10 +12,10 @@ from runwide.records import FailureKind, TaskBatch, TaskEvent
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from runwide.failure import Failure
     from runwide.pool.meter import Report
     from runwide.pool.policy import Charges
     from runwide.pool.slot import Chunk, Slot
-    from runwide.records import Failure
 
 End = tuple[FailureKind, str, bool]
 """Why an attempt failed, in one line, and whether another one follows."""
@@ -88,7 +87,7 @@ class Reporter:
             at = position - first
             self._values(batch, done, at)
             event = next(batch.part(at, at + 1).events())
-            self._listener(replace(event, name=_failed(again=again), kind=kind, detail=detail))
+            self._listener(event._replace(name=_failed(again=again), kind=kind, detail=detail))
             done = at + 1
         self._values(batch, done, len(entries))
 
@@ -139,7 +138,7 @@ def of_failure(failure: Failure, *, again: bool) -> End:
     r"""What an event says of a failure.
 
     Example:
-        >>> from runwide.records import Failure
+        >>> from runwide.failure import Failure
         >>> of_failure(Failure(3, FailureKind.EXCEPTION, "ValueError", "two\nlines"), again=False)
         (<FailureKind.EXCEPTION: 'exception'>, 'ValueError: two lines', False)
     """

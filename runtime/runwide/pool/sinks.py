@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from concurrent.futures import Future
 
-    from runwide.records import Failure
+    from runwide.failure import Failure
 
 _log = Log("pool")
 

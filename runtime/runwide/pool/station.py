@@ -10,9 +10,8 @@ import sys
 import threading
 import time
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from runwide import log
 from runwide.pool.output import Prefixed
@@ -29,8 +28,7 @@ _WATCH_SECONDS = 0.5
 _forking = threading.local()
 
 
-@dataclass(frozen=True, slots=True)
-class Station:
+class Station(NamedTuple):
     """Where a worker finds what it shares with the pool.
 
     Args:

@@ -9,8 +9,7 @@ from __future__ import annotations
 import mmap
 import os
 import time
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -22,21 +21,20 @@ _GO_NS = 50_000_000
 """How long tasks that run in one go may do so without saying more, in nanoseconds: they were to take one millisecond."""
 
 
-@dataclass(frozen=True, slots=True)
-class Doing:
+class Doing(NamedTuple):
     """What a worker was doing when the words were read.
 
     Args:
         chunk: Number of the chunk.
         position: Position of the task in it, from 0; None between tasks.
-        count: Number of tasks from there that it ran in one go, without saying more.
+        tasks: Number of tasks from there that it ran in one go, without saying more.
         started: ``time.monotonic()`` of their start, in seconds.
         ended: Whether they have run, and only their results are still to be sent.
     """
 
     chunk: int
     position: int | None
-    count: int
+    tasks: int
     started: float
     ended: bool
 

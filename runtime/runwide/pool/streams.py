@@ -14,11 +14,12 @@ from runwide.pool.sinks import Stream
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
+    from runwide.failure import Failure
     from runwide.pool.base import Base
     from runwide.pool.inplace import InPlaceScheduler
     from runwide.pool.policy import Budget
     from runwide.pool.scheduler import Scheduler
-    from runwide.records import Failure, Outcome
+    from runwide.records import Outcome
 
 ALL = sys.maxsize
 """As a number of items ahead: take all of them now."""
@@ -52,7 +53,14 @@ def stream(
     size = policy.checked_chunksize(chunksize)
     scheduler = pool._scheduler  # noqa: SLF001 - the rooms of one house
     sink = Stream()
-    call = Call(scheduler.function_payload(dumped), Source(closed=False), sink, budget, size, indices)
+    call = Call(
+        scheduler.function_payload(dumped),
+        Source(closed=False),
+        sink,
+        budget,
+        chunksize=size,
+        indices=indices,
+    )
     feeder = Feeder(call, iter(items), pool.workers, scheduler.ring, ahead)
     feeder.feed()
     if ahead == ALL and feeder.error is not None:  # nothing has begun

@@ -13,7 +13,7 @@ from runwide.report.markup import text
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from runwide.records import Failure
+    from runwide.failure import Failure
     from runwide.report.figures import Figures
     from runwide.report.story import Attempt, Story
 

@@ -9,12 +9,13 @@ from dataclasses import fields
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from runwide.errors import IntegrityError, ObjectNotFound
+from runwide.failure import Failure
 from runwide.job import event_log, events, manifest
 from runwide.job.reference import Reference, parse
-from runwide.records import Failure
 from runwide.redaction import redacted
 from runwide.report.story import Attempt, RunLog, Story
 from runwide.spill.store import open_store
+from runwide.sums import WorkerSums
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -244,10 +245,10 @@ def _attempts(about: Mapping[str, Any], shard: int) -> list[Attempt]:
     ]
 
 
-def _sums(row: Mapping[str, Any]) -> events.WorkerSums:
+def _sums(row: Mapping[str, Any]) -> WorkerSums:
     readers: dict[str, Callable[[Any], Any]] = {"float": _time, "int": _count}
-    known = {one.name: readers[str(one.type)](row[one.name]) for one in fields(events.WorkerSums)}
-    return events.WorkerSums(**known)
+    known = {one.name: readers[str(one.type)](row[one.name]) for one in fields(WorkerSums)}
+    return WorkerSums(**known)
 
 
 def _time(value: Any) -> float:

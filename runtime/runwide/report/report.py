@@ -133,7 +133,7 @@ class Recording:
         self._log.batch(batch, range(batch.index, batch.index + batch.tasks))
 
     def __enter__(self) -> Self:
-        self._log.__enter__()
+        self._log.begin()
         return self
 
     def __exit__(

@@ -6,12 +6,13 @@ from collections import defaultdict
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from runwide.job import events
+from runwide.sums import WorkerSums
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from runwide.records import Failure
+    from runwide.failure import Failure
+    from runwide.job import events
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +79,7 @@ class RunLog:
 
     run: events.Run
     ended: float | None = None
-    sums: dict[int, events.WorkerSums] = field(default_factory=lambda: defaultdict(events.WorkerSums))
+    sums: dict[int, WorkerSums] = field(default_factory=lambda: defaultdict(WorkerSums))
     attempts: list[Attempt] = field(default_factory=list)
     objects: list[events.ObjectEvent] = field(default_factory=list)
     memory: list[tuple[float, int]] = field(default_factory=list)

@@ -22,9 +22,8 @@ from __future__ import annotations
 
 import pickle
 import struct
-from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from runwide.errors import DigestMismatch, FormatTooNew, FrameCorrupt, StoreError
 from runwide.spill.buffers import ALIGNMENT, Buffer, padding, sha256, size_of
@@ -41,8 +40,7 @@ _SMALL = LEAST - ALIGNMENT  # such a value is never compressed
 _IN_BAND = 4096  # a smaller buffer costs more as a section of its own than it does copied into the pickle
 
 
-@dataclass(frozen=True, slots=True)
-class Encoded:
+class Encoded(NamedTuple):
     """A value as a frame, not yet joined: large arrays are views on the caller's memory.
 
     Args:

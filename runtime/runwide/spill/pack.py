@@ -23,8 +23,7 @@ from __future__ import annotations
 
 import hashlib
 import struct
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from runwide.errors import DigestMismatch, FormatTooNew, FrameCorrupt
 from runwide.spill import signing
@@ -46,8 +45,7 @@ _ENTRY = struct.Struct("<QQQQ32s")
 SMALLEST = _FIXED.size + _SEAL
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
+class Entry(NamedTuple):
     """Where one value lies in a pack.
 
     Args:
@@ -70,8 +68,7 @@ class Entry:
         return self.offset + self.length
 
 
-@dataclass(frozen=True, slots=True)
-class Head:
+class Head(NamedTuple):
     """The verified index of a pack.
 
     Args:
@@ -90,7 +87,7 @@ class Head:
     size: int
     digest: str
     mac: bytes
-    note: dict[str, Any] = field(default_factory=dict)
+    note: dict[str, Any]
 
     @property
     def stop(self) -> int:
@@ -98,8 +95,7 @@ class Head:
         return self.entries[-1].stop if self.entries else self.size
 
 
-@dataclass(frozen=True, slots=True)
-class Packed:
+class Packed(NamedTuple):
     """A pack ready to be written.
 
     Args:
@@ -113,8 +109,7 @@ class Packed:
     size: int
 
 
-@dataclass(frozen=True, slots=True)
-class Member:
+class Member(NamedTuple):
     """One value on its way into a pack.
 
     Args:

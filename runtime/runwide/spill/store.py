@@ -6,9 +6,8 @@ import os
 import re
 import unicodedata
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
 from os import PathLike
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import unquote
 
 from runwide.errors import BadReference, FrameCorrupt
@@ -25,8 +24,7 @@ _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:")
 PARTIAL = ".partial-"  # what a local store calls files that are not yet objects
 
 
-@dataclass(frozen=True, slots=True)
-class ObjectInfo:
+class ObjectInfo(NamedTuple):
     """One object of a listing.
 
     Args:

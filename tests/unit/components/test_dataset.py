@@ -7,7 +7,8 @@ from pyarrow.parquet import read_table
 
 from runwide.cli import dataset
 from runwide.errors import InputError
-from runwide.records import Failure, FailureKind
+from runwide.failure import Failure
+from runwide.records import FailureKind
 
 FAILED = Failure(1, FailureKind.EXCEPTION, "ValueError", "no")
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 from itertools import pairwise
 
@@ -42,7 +41,7 @@ def test_a_number_of_workers_that_cannot_be_meant_is_an_input_error(workers):
 
 def test_the_record_is_frozen_and_explains_every_step(machine):
     found = cores(root=machine("cgroup-v2-nested"))
-    with pytest.raises(dataclasses.FrozenInstanceError):
+    with pytest.raises(AttributeError):
         found.count = 9
     text = found.explain()
     for step in found.steps:

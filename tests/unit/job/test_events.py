@@ -157,6 +157,7 @@ def test_a_long_run_is_written_in_parts_that_add_up(monkeypatch):
     monkeypatch.setattr(event_log, "_TICK", 0.01)
     parts = []
     with event_log.EventLog(events.Run("r", 999.0), lambda _, data: parts.append(data)) as log:
+        log.begin()
         for index in range(300):
             log.task(attempt(index), index)
             if index % 100 == 99:

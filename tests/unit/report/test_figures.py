@@ -15,6 +15,7 @@ from runwide.report import figures, metrics, series
 from runwide.report.figures import Clock
 from runwide.report.reading import Reader
 from runwide.report.story import Story
+from runwide.sums import WorkerSums
 
 HOST = {"workers": 2, "physical": 2, "logical": 2, "usable": 2, "memory": 1000}
 
@@ -22,7 +23,7 @@ HOST = {"workers": 2, "physical": 2, "logical": 2, "usable": 2, "memory": 1000}
 def run_text(attempts, *, start=1000.0, end=1010.0, run="r", shard=0, host=HOST):
     """A run with attempts given as (item, worker, started, seconds, name)."""
     lines = [events.run_line(events.Run(run, start, shard=shard, host=host), 0)]
-    sums: dict[int, events.WorkerSums] = {}
+    sums: dict[int, WorkerSums] = {}
     for item, worker, started, seconds, name in attempts:
         kind = None if name == "task.ended" else FailureKind.EXCEPTION
         event = TaskEvent(
@@ -37,7 +38,7 @@ def run_text(attempts, *, start=1000.0, end=1010.0, run="r", shard=0, host=HOST)
             cpu_seconds=seconds,
             kind=kind,
         )
-        sums.setdefault(worker, events.WorkerSums()).add(event)
+        sums.setdefault(worker, WorkerSums()).add(event)
         lines.append(events.task_line(event, item=item, shard=shard))
     lines.append(events.sums_line(end, sums, 0))
     if end:
