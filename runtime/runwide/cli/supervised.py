@@ -127,10 +127,10 @@ def _sigterm_goes_to(process: subprocess.Popen[Any]) -> Iterator[None]:
 
 def child() -> None:
     """Be the process that runs the shard; it ends with the one that started it."""
-    from runwide.cli import main
+    from runwide.cli import program
 
-    threading.Thread(target=_end_with, args=(os.getppid(),), name="runwide-watch", daemon=True).start()
-    main(["shard", *sys.argv[1:]])
+    watch = threading.Thread(target=_end_with, args=(os.getppid(),), name="runwide-watch", daemon=True)
+    program(["shard", *sys.argv[1:]], once_forked=watch.start)
 
 
 def _end_with(parent: int) -> None:

@@ -11,10 +11,9 @@ import weakref
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from runwide import host, settings
+from runwide import settings
 from runwide.errors import FunctionNotPicklable, InputError
-from runwide.host import threads
-from runwide.pool import transfer, worker
+from runwide.pool import machine, transfer, worker
 from runwide.pool.inplace import InPlaceScheduler
 from runwide.pool.scheduler import Scheduler
 
@@ -65,7 +64,7 @@ class Base:
             raise InputError(f"a worker must run at least one task, not {max_tasks!r}")
         if initializer is not None and not callable(initializer):
             raise TypeError("initializer must be a callable")
-        envs = _environments(workers)
+        envs = machine.environments(workers)
         if initializer is not None and initargs:
             initializer = partial(initializer, *initargs)
         prepared = None if initializer is None else dump_function(initializer)
@@ -80,7 +79,7 @@ class Base:
         if worker.inside or multiprocessing.current_process().daemon:  # those may not start processes
             held.scheduler = InPlaceScheduler(prepared)
         else:
-            held.scratch = transfer.Scratch.create(settings.read().scratch)
+            held.scratch = transfer.Scratch.create(*_scratch())
             held.scheduler = Scheduler(
                 envs,
                 scratch=held.scratch,
@@ -122,20 +121,10 @@ class Base:
         self._end(kill=True)
 
 
-def _environments(workers: int | str | None) -> list[dict[str, str]]:
-    """Variables of each worker: its share of threads, and its device where there is one for each."""
-    if isinstance(workers, str):
-        if workers != "per-gpu":
-            raise InputError(f"workers={workers!r} is neither a number nor 'per-gpu'")
-        from runwide.host import gpu  # for those who have some
-
-        devices = gpu.per_gpu()
-        if not devices:
-            raise InputError("no NVIDIA device is visible here", hint="leave workers out for one per core")
-        shared = threads.environment(len(devices), host.cores())
-        return [{**shared, **device} for device in devices]
-    found = host.cores(workers=workers)
-    return [threads.environment(found.count, found)] * found.count
+def _scratch() -> list[str]:
+    """Directories for large payloads, the best first."""
+    preferred = settings.read().scratch
+    return [preferred] if preferred else [transfer.SHARED_MEMORY, machine.temporary()]
 
 
 def dump_function(function: Any, *, out_of_band: bool = True) -> transfer.Dumped:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from runwide import settings
-from runwide.pool import policy
+from runwide.pool import machine, policy
 from runwide.pool.policy import Cause
 
 if TYPE_CHECKING:
@@ -88,24 +88,23 @@ class MemoryWatch:
         self._last: tuple[float, int] | None = None  # when the guard looked, and what was left
         self._max_memory = max_memory
         self._next = 0.0
-        self._host: Any = None  # runwide.host.memory, once it has begun
         self._kills_seen = 0
         self._size: int | None = None
         self._guards = False
-
-    @property
-    def begun(self) -> bool:
+        self.begun = False
         """Whether it knows what there was."""
-        return self._host is not None
+        told = machine.told()
+        if told is not None:
+            self._begin(told.memory)
 
     def begin(self) -> None:
         """Note what there is, when the first worker has just been started: it loads what it needs meanwhile."""
-        from runwide.host import memory
+        self._begin(machine.memory())
 
-        self._host = memory
-        self._kills_seen = memory.oom_kills() or 0
-        found = memory.read()
-        self._size = found.size
+    def _begin(self, found: machine.Memory) -> None:
+        self.begun = True
+        self._next = time.monotonic() + self.seconds  # what looks is not loaded before the first task
+        self._size, self._kills_seen = found.size, found.oom_kills
         wanted = settings.read().memory_guard
         self._guards = wanted == "always" or (wanted == "auto" and found.kills_all)
 
@@ -115,7 +114,9 @@ class MemoryWatch:
             return Cause.OUT_OF_MEMORY
         if slot.line_lost_at is not None and slot.killed:
             return Cause.LINE_LOST
-        kills = (self._host.oom_kills() or 0) - self._kills_seen if self.begun else 0
+        from runwide.host import memory  # which no start waits for
+
+        kills = (memory.oom_kills() or 0) - self._kills_seen if self.begun else 0
         cause = policy.cause_of_death(exitcode, timed_out=slot.timed_out, oom_credits=kills)
         if cause is Cause.OUT_OF_MEMORY:
             self._kills_seen += 1
@@ -126,18 +127,19 @@ class MemoryWatch:
         now = time.monotonic()
         if now < self._next or not self.begun:
             return None
+        from runwide.host import memory  # as above
+
         self._next = now + self.seconds
         busy = [slot for slot in slots if slot.chunks]
         for slot in busy:
-            slot.rss = self._host.rss(slot.process.pid) or slot.rss
+            slot.rss = memory.rss(slot.process.pid) or slot.rss
             slot.peak_rss = max(slot.peak_rss, slot.rss)
             slot.worn = slot.worn or (self._max_memory is not None and slot.rss > self._max_memory)
-        if self._guards and busy and self._must_act(now):
+        if self._guards and busy and self._must_act(now, memory.available()):
             return max(busy, key=lambda slot: slot.rss)
         return None
 
-    def _must_act(self, now: float) -> bool:
-        available = self._host.available()
+    def _must_act(self, now: float, available: int | None) -> bool:
         if available is None or self._size is None:
             return False
         before, self._last = self._last, (now, available)

@@ -94,7 +94,7 @@ def _unframed(line: str) -> tuple[str, dict[str, int]]:
 class Output:
     """One thread that passes on what the workers of a pool write, and keeps the last lines of each.
 
-    It is started with the first pipe, on the pool's own thread, which no Ctrl-C interrupts.
+    It is started with the first worker, on the pool's own thread, which no Ctrl-C interrupts.
     """
 
     def __init__(self) -> None:
@@ -111,8 +111,6 @@ class Output:
 
     def pipe(self) -> tuple[Pipe, int]:
         """A new pipe: the end that is read here, and the descriptor to hand to a worker as its output."""
-        if self._thread is None:
-            self._begin()
         ours, theirs = os.pipe()
         os.set_blocking(ours, False)
         return Pipe(ours), theirs
@@ -122,6 +120,8 @@ class Output:
         pipe.target = target
         with self._lock:
             self._selector.register(pipe.descriptor, selectors.EVENT_READ, pipe)
+        if self._thread is None:
+            self._begin()
 
     def finish(self, pipe: Pipe) -> None:
         """Pass on what is left in the pipe of a worker that has ended, and close it."""

@@ -1,8 +1,9 @@
 """Worker processes: fresh interpreters that share nothing with this one but the descriptors that they are handed.
 
 They are started by ``exec``, since a fork copies locks, threads and clients in whatever state they are; ``__main__`` is not
-imported again, and the environment is set before anything is imported. loky's processes are such too; but loky, its
-tracker of resources and multiprocessing's take longer to start than all of ours.
+imported again, and the environment is set before anything is imported. The one exception is a worker that was forked where
+there was nothing of that yet (`runwide.pool.spare`). loky's processes are started so too; but loky, its tracker of resources
+and multiprocessing's take longer to start than all of ours.
 """
 
 from __future__ import annotations
@@ -11,18 +12,17 @@ import multiprocessing
 import os
 import select
 import signal
-import subprocess
 import sys
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from runwide import origin
 from runwide.pool import spare
 from runwide.pool.oom import offer_first
 
 if TYPE_CHECKING:
+    import subprocess
     from collections.abc import Mapping
 
     from runwide.pool.channel import Channel
@@ -39,7 +39,7 @@ class WorkerProcess:
         ended: A descriptor that becomes readable when it has ended.
     """
 
-    def __init__(self, process: subprocess.Popen[bytes], ended: int) -> None:
+    def __init__(self, process: subprocess.Popen[bytes] | spare.Forked, ended: int) -> None:
         self._process = process
         self.pid: int = process.pid
         self.sentinel = ended
@@ -71,8 +71,7 @@ class WorkerProcess:
             self.sentinel = -1
 
 
-@dataclass(frozen=True, slots=True)
-class Ends:
+class Ends(NamedTuple):
     """The worker's ends of what lies between it and the pool.
 
     Args:
@@ -113,6 +112,8 @@ def start(name: str, channel: Channel, ends: Ends, env: Mapping[str, str]) -> Wo
         became = waiting.become((dict(env), name, *told), descriptors)
         if became is not None:
             return WorkerProcess(became, os.pidfd_open(became.pid))
+    import subprocess  # a shard's first worker does not wait for it
+
     handed = [ends.line, ends.alive, *(fd for fd in (tracker, ending) if fd is not None)]
     try:
         # One thread of the pool starts all workers, and signals that it blocks stay blocked in them.

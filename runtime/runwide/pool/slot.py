@@ -7,10 +7,9 @@ import socket
 import time
 from collections import deque
 from contextlib import ExitStack
-from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from runwide import log
 from runwide.pool import process, worker
@@ -48,8 +47,7 @@ class Chunk:
         return len(self.tasks.items)
 
 
-@dataclass(frozen=True, slots=True)
-class Remains:
+class Remains(NamedTuple):
     """What a dead worker's chunk leaves.
 
     Args:
@@ -71,9 +69,9 @@ def split(chunk: Chunk, doing: Doing | None) -> Remains:
     tasks, ended, size = chunk.tasks, chunk.ended, len(chunk)
     if doing is None or doing.position is None or doing.position < ended:
         return Remains(_some(tasks.part(ended)))
-    position, stop = doing.position, min(doing.position + doing.count, size)
+    position, stop = doing.position, min(doing.position + doing.tasks, size)
     before, after = tasks.part(ended, position), tasks.part(stop)
-    if doing.count == 1:
+    if doing.tasks == 1:
         return Remains(_some(before, after), tasks.part(position, stop))
     # It ran several in one go, and the guilty is among them: they run again one by one.
     among = tasks.part(position, stop)
@@ -85,8 +83,7 @@ def _some(*parts: Tasks) -> tuple[Tasks, ...]:
     return tuple(part for part in parts if part.items)
 
 
-@dataclass(frozen=True, slots=True)
-class SlotOptions:
+class SlotOptions(NamedTuple):
     """How workers are started.
 
     Args:
@@ -141,9 +138,9 @@ class Slot:
         self.channel.send(
             Station(f"runwide-w{number}", self._status_path, directories, tag, os.getpid(), fields)
         )
-        options.output.watch(self.stdout, STDOUT)
-        options.output.watch(self.stderr, STDERR)
         self.channel.send((worker.PREPARE, *(options.initializer or (None, None)), options.timed))
+        options.output.watch(self.stdout, STDOUT)  # which may have to start a thread first
+        options.output.watch(self.stderr, STDERR)
 
     def _open(self, made: ExitStack) -> None:
         """Start the process; whatever is made for it is released with ``made``."""

@@ -1,56 +1,99 @@
-"""An interpreter that is started before it is known what for, and loads what a worker needs while its parent does so too."""
+"""The first worker of a command, forked where that begins: it loads what it needs while the command does so too.
+
+A fork copies locks, threads and clients in whatever state they are, so all other workers are started by exec. Here there is
+one thread, and nothing has been opened or asked for yet: multiprocessing's forkserver rests on the same.
+"""
 
 from __future__ import annotations
 
+import gc
 import os
 import pickle
 import signal
 import socket
-import subprocess
 import sys
+import threading
 from contextlib import contextmanager, suppress
 from importlib import import_module
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from runwide.pool.oom import offer_first
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
-_BOOT = """
-import sys
-sys.path[:] = {path!r}
-from runwide.pool.spare import wait
-wait({line}, {modules!r})
-"""
 _ORDER = 1 << 16  # bytes, so that it is sent and received in one go
 _DESCRIPTORS = 5
+_PATIENCE = 1.0  # seconds after which what was to be found is looked for here
 
 _spare: Spare | None = None
 
 
-class Spare:
-    """The interpreter, which waits for its order.
+class Forked:
+    """As much of `subprocess.Popen` as is needed of a process that was forked.
 
     Args:
-        modules: What it imports meanwhile; nothing that heeds the variables of a worker.
+        pid: Its process id.
     """
 
-    def __init__(self, modules: Sequence[str]) -> None:
-        self._line, theirs = socket.socketpair()
-        program = _BOOT.format(path=sys.path, line=theirs.fileno(), modules=modules)
-        # As those of a pool are: signals strike a worker when it knows what to do with them.
-        before = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT, signal.SIGTERM))
-        try:
-            with theirs:
-                self._process = subprocess.Popen(
-                    [sys.executable, "-c", program], pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL
-                )
-        finally:
-            signal.pthread_sigmask(signal.SIG_SETMASK, before)
-        offer_first(self._process.pid)
+    def __init__(self, pid: int) -> None:
+        self.pid = pid
+        self._exitcode: int | None = None
+        self._waiting = threading.Lock()
 
-    def become(self, order: tuple[Any, ...], descriptors: Sequence[int]) -> subprocess.Popen[bytes] | None:
+    def poll(self) -> int | None:
+        """Exit status, negative for a signal; None while it runs."""
+        return self._reaped(os.WNOHANG)
+
+    def wait(self) -> int:
+        """Exit status, when it has ended."""
+        ended = self._reaped(0)
+        assert ended is not None  # noqa: S101 - waitpid has waited for it
+        return ended
+
+    def kill(self) -> None:
+        """SIGKILL."""
+        if self.poll() is None:
+            os.kill(self.pid, signal.SIGKILL)
+
+    def _reaped(self, options: int) -> int | None:
+        with self._waiting:
+            if self._exitcode is None:
+                try:
+                    pid, status = os.waitpid(self.pid, options)
+                except ChildProcessError:  # another part of the program has waited for it, as for a Popen
+                    pid, status = self.pid, 0
+                if pid:
+                    self._exitcode = os.waitstatus_to_exitcode(status)
+            return self._exitcode
+
+
+class Spare:
+    """The process that waits for its order, as its parent has it.
+
+    Args:
+        process: The process.
+        line: Where it gets its order.
+        answers: Where it says what it has found.
+    """
+
+    def __init__(self, process: Forked, line: socket.socket, answers: socket.socket) -> None:
+        self._process = process
+        self._line = line
+        # Not on the line: where an answer came late, closing it unread would break off the order.
+        self._answers = answers
+        self._answer: Any = None
+        answers.settimeout(_PATIENCE)
+
+    def answer(self) -> Any:
+        """What it has found, which it is about to if it has not; None where it could not."""
+        if self._answer is None:
+            with suppress(OSError, EOFError):  # too late; it could not
+                self._answer = pickle.loads(self._answers.recv(_ORDER))
+        return self._answer
+
+    def become(self, order: tuple[Any, ...], descriptors: Sequence[int]) -> Forked | None:
         """Have it become a worker; None, and its end, where it cannot.
 
         Args:
@@ -59,6 +102,7 @@ class Spare:
                 the line to multiprocessing's tracker, where there is one.
         """
         data = pickle.dumps(order)
+        self._answers.close()
         with suppress(OSError):  # it is gone
             if len(data) <= _ORDER:
                 socket.send_fds(self._line, [data], descriptors)
@@ -70,40 +114,97 @@ class Spare:
     def close(self) -> None:
         """End it; nobody needed it."""
         self._line.close()
+        self._answers.close()
         self._process.kill()
         self._process.wait()
 
 
 @contextmanager
-def started(modules: Sequence[str]) -> Iterator[None]:
-    """Have an interpreter wait while the block runs, for the first worker that is started in it.
+def forked(modules: Sequence[str], meanwhile: Callable[[], Any]) -> Iterator[bool]:
+    """Have a copy of this process wait while the block runs, for the first worker that is started in it.
+
+    Where this process has other threads, nobody waits, and the first worker is started as all are.
 
     Args:
-        modules: As for `Spare`.
+        modules: What both need, imported before.
+        meanwhile: What the copy finds out while it waits, for `answer`; nothing that heeds the variables of a worker.
+
+    Yields:
+        Whether this is the copy. It has been a worker then, and is to end.
     """
     global _spare  # noqa: PLW0603 - a process starts its workers from one place
-    _spare = Spare(modules)
+    if len(os.listdir("/proc/self/task")) > 1:  # noqa: PTH208 - the faster
+        yield False
+        return
+    (line, its_line), (answers, its_answers) = socket.socketpair(), socket.socketpair()
+    pid = _fork(modules)
+    if pid == 0:
+        line.close()
+        answers.close()
+        _wait(its_line, its_answers, meanwhile)
+        yield True
+        return
+    its_line.close()
+    its_answers.close()
+    if pid is None:
+        line.close()
+        answers.close()
+    else:
+        offer_first(pid)
+        _spare = Spare(Forked(pid), line, answers)
     try:
-        yield
+        yield False
     finally:
         left = taken()
         if left is not None:
             left.close()
 
 
+def _fork(modules: Sequence[str]) -> int | None:
+    """As `os.fork`, with modules loaded that are for both; None where no further process may be started."""
+    collects = gc.isenabled()
+    gc.disable()  # as its documentation has it: what both have is garbage in neither, and collecting would copy it
+    for module in modules:
+        import_module(module)
+    gc.freeze()
+    # As in those that a pool starts: signals strike a worker when it knows what to do with them.
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT, signal.SIGTERM))
+    pid = None
+    try:
+        with suppress(OSError):  # the pool says so if it can start none either
+            pid = os.fork()
+    finally:
+        if pid != 0:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+    if collects:
+        gc.enable()
+    return pid
+
+
 def taken() -> Spare | None:
-    """The interpreter that waits, which then does so for the caller."""
+    """The process that waits, which then does so for the caller."""
     global _spare
     found, _spare = _spare, None
     return found
 
 
-def wait(descriptor: int, modules: Sequence[str]) -> None:
-    """Be that interpreter."""
-    with socket.socket(fileno=descriptor) as line:
-        os.set_inheritable(descriptor, False)
-        for module in modules:
-            import_module(module)
+def answer() -> Any:
+    """What the process that waits has found; None where nobody waits any more, or it could not."""
+    return None if _spare is None else _spare.answer()
+
+
+def _wait(line: socket.socket, answers: socket.socket, meanwhile: Callable[[], Any]) -> None:
+    """Be that process."""
+    null = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(null, 0)
+    os.close(null)
+    sys.modules["__main__"] = ModuleType("__main__")  # the command is nothing that a task could mean
+    with line, answers:
+        # What goes wrong does so again where it is asked for, and is told there.
+        with suppress(Exception):
+            answers.send(pickle.dumps(meanwhile()))
+        import_module("runwide.pool.pickling")  # which a function needs that came by value
+
         order, handed, *_ = socket.recv_fds(line, _ORDER, _DESCRIPTORS)
     if not handed:  # the parent has ended, or needs nobody
         return

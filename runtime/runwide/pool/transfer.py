@@ -19,8 +19,7 @@ import fcntl
 import mmap
 import os
 import pickle
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from contextlib import ExitStack, contextmanager, suppress
 from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -39,7 +38,7 @@ OUT_OF_BAND_BYTES = 16 * 1024
 """Buffers below this size are cheaper inside the pickle than apart."""
 
 _ALIGN = 64  # of buffers in a file: a cache line, and what numpy's vector loops like
-_SHM = Path("/dev/shm")  # noqa: S108 - not a predictable name: a private directory is made below it
+SHARED_MEMORY = "/dev/shm"  # noqa: S108 - not a predictable name: a private directory is made below it
 _SHM_SPARE = 8 << 20  # left free in /dev/shm, since other programs of the container use it too
 _SCALARS = frozenset({type(None), bool, int, float, complex})
 _TEXTS = frozenset({str, bytes})
@@ -146,7 +145,6 @@ def entry_size(entry: Entry) -> int:
     return len(entry[1]) + sum(memoryview(buffer).nbytes for buffer in entry[2])
 
 
-@dataclass(slots=True)
 class Scratch:
     """Directories for large payloads, private to one pool: in shared memory while it has room, else on disk.
 
@@ -155,26 +153,33 @@ class Scratch:
         tag: Start of the names of files made here, so that what a dead worker left can be found.
     """
 
-    directories: tuple[str, ...]
-    tag: str = "pool"
-    _serial: count[int] = field(default_factory=count)
+    __slots__ = ("_serial", "directories", "tag")
+
+    def __init__(
+        self, directories: tuple[str, ...], tag: str = "pool", *, serial: count[int] | None = None
+    ) -> None:
+        self.directories = directories
+        self.tag = tag
+        self._serial = serial or count()
 
     @classmethod
-    def create(cls, preferred: str | None = None) -> Scratch:
-        """Make the directories of a new pool, and sweep those of pools whose process is gone."""
-        import tempfile  # of no use in a worker, and slow to load
+    def create(cls, *roots: str) -> Scratch:
+        """Make the directories of a new pool, and sweep those of pools whose process is gone.
 
-        roots = [Path(preferred)] if preferred else [_SHM, Path(tempfile.gettempdir())]
+        Args:
+            *roots: Where to make one each, in order of preference.
+        """
         made: list[str] = []
         try:
             for root in roots:
                 if os.access(root, os.W_OK):
                     _sweep(root)
-                    made.append(tempfile.mkdtemp(prefix=f"runwide-{os.getpid()}-", dir=root))
+                    # Known before it is there, for Ctrl-C; nobody else has that name.
+                    made.append(f"{root}/runwide-{os.getpid()}-{os.urandom(8).hex()}")
+                    Path(made[-1]).mkdir(0o700)
             if not made:
-                where, hint = str(roots[-1]), "set RUNWIDE_SCRATCH"
                 raise ScratchFull(  # noqa: TRY301 - Ctrl-C may come at any line, so all of them are inside
-                    "no directory for large payloads is writable", uri=where, hint=hint
+                    "no directory for large payloads is writable", uri=roots[-1], hint="set RUNWIDE_SCRATCH"
                 )
             return cls(tuple(made))
         except BaseException:  # Ctrl-C
@@ -183,7 +188,7 @@ class Scratch:
 
     def tagged(self, tag: str) -> Scratch:
         """The same directories with another start of names."""
-        return Scratch(self.directories, tag, self._serial)  # one count, so that no name comes twice
+        return Scratch(self.directories, tag, serial=self._serial)  # one count, so that no name comes twice
 
     def write(self, parts: Sequence[bytes | memoryview]) -> tuple[str, list[tuple[int, int]]]:
         """Write buffers to a new file; returns its path and the ``(offset, length)`` of each.
@@ -193,7 +198,7 @@ class Scratch:
         """
         spans, total = _layout([memoryview(part).nbytes for part in parts])
         for directory in self.directories:
-            if directory.startswith(str(_SHM)) and _free(directory) < total + _SHM_SPARE:
+            if directory.startswith(SHARED_MEMORY) and _free(directory) < total + _SHM_SPARE:
                 continue
             path = f"{directory}/{self.tag}-{next(self._serial)}"
             try:
@@ -213,7 +218,7 @@ class Scratch:
     def has_room(self, size: int) -> bool:
         """Whether so many bytes might be written now."""
         return any(
-            _free(directory) >= size + (_SHM_SPARE if directory.startswith(str(_SHM)) else 0)
+            _free(directory) >= size + (_SHM_SPARE if directory.startswith(SHARED_MEMORY) else 0)
             for directory in self.directories
         )
 
@@ -332,14 +337,20 @@ def _free(directory: str) -> int:
     return status.f_bavail * status.f_frsize
 
 
-def _sweep(root: Path) -> None:
-    for path in root.glob("runwide-*-*"):
-        owner = path.name.split("-")[1]
-        if owner.isdigit() and not Path(f"/proc/{owner}").exists():
-            _remove_tree(path)
+def _sweep(root: str) -> None:
+    with suppress(PermissionError), os.scandir(root) as entries:  # it may be writable and not readable
+        for entry in entries:
+            name, *rest = entry.name.split("-")
+            if (
+                name == "runwide"
+                and len(rest) > 1
+                and rest[0].isdigit()
+                and not Path("/proc", rest[0]).exists()
+            ):
+                _remove_tree(entry.path)
 
 
 def _remove_tree(path: str | Path) -> None:
-    import shutil  # as above
+    import shutil  # slow to load
 
     shutil.rmtree(path, ignore_errors=True)

@@ -24,6 +24,28 @@ NOT_FOR_A_SHARD = {
     "kfp",
     "email",
 }
+NOT_FOR_A_START = {
+    "cloudpickle",
+    "dataclasses",
+    "inspect",
+    "runwide.failure",
+    "runwide.host",
+    "runwide.sums",
+    "shutil",
+    "subprocess",
+    "tempfile",
+}
+AT_THE_ORDER = """
+import sys
+from runwide.cli import program
+from runwide.pool.spare import Spare
+become = Spare.become
+def noted(self, *order):
+    print(*sorted(sys.modules))
+    return become(self, *order)
+Spare.become = noted
+program()
+"""
 OPTIONS = st.lists(
     st.one_of(
         st.tuples(st.just("--workers"), st.integers(1, 99).map(str)),
@@ -93,8 +115,11 @@ def job(tmp_path, monkeypatch) -> str:
     return runwide.scatter(tasks.loaded, [1], store=str(tmp_path / "store"), shards=1)
 
 
-def call(*words: str, path, then: str = "") -> subprocess.CompletedProcess[str]:
-    program = f"import sys\nfrom runwide.cli import main\ntry:\n    main()\nfinally:\n    pass\n    {then or 'pass'}"
+def call(*words: str, path, then: str = "", program: str = "") -> subprocess.CompletedProcess[str]:
+    program = (
+        program
+        or f"import sys\nfrom runwide.cli import main\ntry:\n    main()\nfinally:\n    pass\n    {then or 'pass'}"
+    )
     env = {key: value for key, value in os.environ.items() if not key.startswith(("COV", "PYTHON"))}
     return subprocess.run(
         [sys.executable, "-c", program, *words],
@@ -117,6 +142,17 @@ def test_neither_it_nor_its_worker_loads_what_only_others_need(job, tmp_path):
     ((in_worker, _),) = runwide.gather(job, [reference])
     for loaded in (set(in_command.split()), set(in_worker)):
         assert (loaded - of_site) & NOT_FOR_A_SHARD == set()
+
+
+def test_the_first_worker_has_its_order_before_the_command_loads_what_only_later_moments_need(job, tmp_path):
+    ran = call("shard", job, "0", "--workers", "1", path=tmp_path, program=AT_THE_ORDER)
+    assert ran.returncode == 0, ran.stderr
+    loaded, reference = ran.stdout.splitlines()
+    bare = subprocess.run(
+        [sys.executable, "-c", "import sys; print(*sys.modules)"], capture_output=True, text=True, check=True
+    )
+    assert (set(loaded.split()) - set(bare.stdout.split())) & NOT_FOR_A_START == set()
+    assert len(runwide.gather(job, [reference])) == 1
 
 
 def test_it_prints_and_writes_its_reference(job, tmp_path):

@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 
 import runwide
-from runwide.pool import spare
 
 
 @pytest.fixture
@@ -31,10 +30,4 @@ def before_us() -> int:
 
 def test_a_worker_goes_before_the_pool_while_its_interpreter_comes_up(score_at_start):
     (worker,) = runwide.map(lambda _: os.getpid(), [1], workers=1)
-    assert score_at_start(worker) == before_us()
-
-
-def test_so_does_one_that_waits_for_its_order(score_at_start):
-    with spare.started([]):
-        (worker,) = runwide.map(lambda _: os.getpid(), [1], workers=1)
     assert score_at_start(worker) == before_us()

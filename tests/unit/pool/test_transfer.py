@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import array
+import os
 import pickle
 import subprocess
 import sys
@@ -135,8 +136,17 @@ def test_scratch_of_a_process_that_is_gone_is_swept(tmp_path):
     stale = tmp_path / "runwide-999999999-abc"
     stale.mkdir()
     (stale / "w0-1-in-0").write_bytes(b"x")
+    others = {
+        "runwide",
+        "runwide-999999999",
+        f"runwide-{os.getpid()}-abc",
+        "runwide-report-abc",
+        "x-999999999-abc",
+    }
+    for name in others:
+        (tmp_path / name).mkdir()
     transfer.Scratch.create(str(tmp_path)).remove()
-    assert list(tmp_path.iterdir()) == []
+    assert {path.name for path in tmp_path.iterdir()} == others
 
 
 @given(st.lists(st.binary(max_size=300), min_size=1), st.integers(1, 7))
