@@ -175,9 +175,9 @@ def make_origin(base: str) -> str:
     return tag
 
 
-def in_image(image: str, store: Path, *command: str) -> str:
+def in_image(image: str, store: Path, *command: str, limits: tuple[str, ...] = ()) -> str:
     """What a command prints in a container of its own, as the calling user and without a network."""
-    options = ["--network", "none", "--user", f"{os.getuid()}:{os.getgid()}", "--workdir", "/store"]
+    options = ["--network", "none", "--user", f"{os.getuid()}:{os.getgid()}", "--workdir", "/store", *limits]
     return docker("run", "--rm", *options, "--volume", f"{store}:/store", image, *command)
 
 
@@ -192,11 +192,24 @@ def make_job(image: str, store: Path, runs: int) -> str:
 def alone(image: str, store: Path, runs: int) -> str:
     """How long the processes take by themselves, as a sentence."""
     (store / "alone.py").write_text(_ALONE)
-    job = make_job(image, store, runs + 1)
-    bare, shard = json.loads(in_image(image, store, "python3", "/store/alone.py", job, str(runs)))
+    (bare, shard), (_, narrow) = (
+        json.loads(
+            in_image(
+                image,
+                store,
+                "python3",
+                "/store/alone.py",
+                make_job(image, store, runs + 1),
+                str(runs),
+                limits=limits,
+            )
+        )
+        for limits in ((), ("--cpuset-cpus", str(min(os.sched_getaffinity(0)))))
+    )
     return (
         f"In a container that runs already, bare Python reaches its first line after {bare:.0f} ms, and `runwide shard` "
-        f"the function's after {shard:.0f} ms: two interpreters, what they load, the job's manifest, and the item."
+        f"the function's after {shard:.0f} ms, or {narrow:.0f} ms on one CPU: two processes, what they load, the job's "
+        "manifest, and the item."
     )
 
 
