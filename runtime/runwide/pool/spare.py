@@ -89,8 +89,10 @@ class Spare:
     def answer(self) -> Any:
         """What it has found, which it is about to if it has not; None where it could not."""
         if self._answer is None:
-            with suppress(OSError, EOFError):  # too late; it could not
+            try:
                 self._answer = pickle.loads(self._answers.recv(_ORDER))
+            except (OSError, EOFError, pickle.UnpicklingError):  # too late; it could not; too much
+                self._answers.setblocking(False)  # nobody waits again
         return self._answer
 
     def become(self, order: tuple[Any, ...], descriptors: Sequence[int]) -> Forked | None:

@@ -153,6 +153,13 @@ def test_where_it_finds_nothing_the_pool_looks_itself_and_the_worker_is_the_same
     assert worker == waiting
 
 
+def test_one_that_is_late_is_waited_for_once():
+    (waits,) = run(
+        "machine.told()\ntell([spare._spare._answers.gettimeout()])", meanwhile="lambda: time.sleep(3)"
+    )
+    assert waits == [0]
+
+
 def test_beside_other_threads_nothing_is_forked():
     program = """
 import os, threading
