@@ -17,6 +17,14 @@ if TYPE_CHECKING:
 ENDED, RETRIED, FAILED = "task.ended", "task.retried", "task.failed"
 
 
+def __getattr__(name: str) -> Any:
+    if name != "Failure":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from runwide.failure import Failure  # where it was before, by pickles and programs
+
+    return Failure
+
+
 class FailureKind(str, Enum):
     """Why a task failed."""
 

@@ -101,7 +101,8 @@ class Cores(NamedTuple):
             3
         """
         lists = {
-            name: [one._asdict() for one in getattr(self, name)] for name in ("cores", "steps", "problems")
+            name: tuple(one._asdict() for one in getattr(self, name))
+            for name in ("cores", "steps", "problems")
         }
         about = {**self._asdict(), "hypervisor": self.hypervisor._asdict(), **lists}
         return {"format": FORMAT, **about, "kinds": self.kinds}

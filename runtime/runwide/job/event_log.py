@@ -97,7 +97,7 @@ class EventLog:
         self._sums: dict[int, WorkerSums] = defaultdict(_no_sums)
         self._telemetry = telemetry.of(run)
         self._stop = threading.Event()
-        self._ended = threading.Lock()  # held by whoever has written the last part
+        self._ended = threading.Lock()  # taken by whoever writes the last part
         self._thread: threading.Thread | None = None
 
     def task(self, event: TaskEvent, item: int) -> None:
@@ -131,9 +131,11 @@ class EventLog:
         self._stop.set()
         if self._thread is not None:
             self._thread.join()
-        self._end()
+        if self._ended.acquire(blocking=False):  # it has never begun
+            self._end()
 
     def _main(self) -> None:
+        self._ended.acquire()
         while not self._stop.wait(_TICK):
             self._note()
             now = time.monotonic()
@@ -142,11 +144,10 @@ class EventLog:
         self._end()
 
     def _end(self) -> None:
-        if self._ended.acquire(blocking=False):
-            self._note()
-            self._flush(events.end_line(time.time()))
-            if self._telemetry is not None:
-                self._telemetry.end(time.time())
+        self._note()
+        self._flush(events.end_line(time.time()))
+        if self._telemetry is not None:
+            self._telemetry.end(time.time())
 
     def _note(self) -> None:
         """Write down what has come."""

@@ -20,11 +20,13 @@ class Memory(NamedTuple):
         size: Bytes that there are; None where nothing says.
         oom_kills: Processes that the kernel has killed for want of it so far.
         kills_all: Whether it then kills all of them.
+        available: Bytes that are left; None where nothing says.
     """
 
     size: int | None
     oom_kills: int
     kills_all: bool
+    available: int | None
 
 
 class Found(NamedTuple):
@@ -85,7 +87,7 @@ def memory() -> Memory:
     from runwide.host import memory
 
     found = memory.read()
-    return Memory(found.size, found.oom_kills or 0, found.kills_all)
+    return Memory(found.size, found.oom_kills or 0, found.kills_all, found.available)
 
 
 def told() -> Found | None:

@@ -95,18 +95,22 @@ class MemoryWatch:
         """Whether it knows what there was."""
         told = machine.told()
         if told is not None:
-            self._begin(told.memory)
+            self.begin(told.memory)
 
-    def begin(self) -> None:
-        """Note what there is, when the first worker has just been started: it loads what it needs meanwhile."""
-        self._begin(machine.memory())
+    def begin(self, found: machine.Memory | None = None) -> None:
+        """Note what there is, when the first worker has just been started: it loads what it needs meanwhile.
 
-    def _begin(self, found: machine.Memory) -> None:
+        Args:
+            found: What there is, where that is known.
+        """
+        found = found or machine.memory()
         self.begun = True
-        self._next = time.monotonic() + self.seconds  # what looks is not loaded before the first task
         self._size, self._kills_seen = found.size, found.oom_kills
         wanted = settings.read().memory_guard
         self._guards = wanted == "always" or (wanted == "auto" and found.kills_all)
+        if self._guards and found.available is not None and found.size is not None:
+            self.seconds = next_look(found.available, found.size, self._longest)
+        self._next = time.monotonic() + self.seconds  # what looks is not loaded before the first task
 
     def cause_of_death(self, slot: Slot, exitcode: int) -> Cause:
         """Why a worker died; of two deaths in one turn, each uses up an OOM kill of its own."""

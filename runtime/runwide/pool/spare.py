@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 _ORDER = 1 << 16  # bytes, so that it is sent and received in one go
 _DESCRIPTORS = 5
+_STDERR = 2
 _PATIENCE = 1.0  # seconds after which what was to be found is looked for here
 
 _spare: Spare | None = None
@@ -55,7 +56,8 @@ class Forked:
     def kill(self) -> None:
         """SIGKILL."""
         if self.poll() is None:
-            os.kill(self.pid, signal.SIGKILL)
+            with suppress(ProcessLookupError):
+                os.kill(self.pid, signal.SIGKILL)
 
     def _reaped(self, options: int) -> int | None:
         with self._waiting:
@@ -83,16 +85,16 @@ class Spare:
         self._line = line
         # Not on the line: where an answer came late, closing it unread would break off the order.
         self._answers = answers
+        self._asked = False
         self._answer: Any = None
         answers.settimeout(_PATIENCE)
 
     def answer(self) -> Any:
         """What it has found, which it is about to if it has not; None where it could not."""
-        if self._answer is None:
-            try:
+        if not self._asked:
+            self._asked = True  # nobody waits again
+            with suppress(OSError, EOFError, pickle.UnpicklingError):  # too late; it could not; too much
                 self._answer = pickle.loads(self._answers.recv(_ORDER))
-            except (OSError, EOFError, pickle.UnpicklingError):  # too late; it could not; too much
-                self._answers.setblocking(False)  # nobody waits again
         return self._answer
 
     def become(self, order: tuple[Any, ...], descriptors: Sequence[int]) -> Forked | None:
@@ -200,14 +202,19 @@ def _wait(line: socket.socket, answers: socket.socket, meanwhile: Callable[[], A
     null = os.open(os.devnull, os.O_RDONLY)
     os.dup2(null, 0)
     os.close(null)
+    for descriptor in os.listdir("/proc/self/fd"):  # noqa: PTH208 - as above
+        with suppress(OSError):  # that of the listing itself
+            os.set_inheritable(
+                int(descriptor), int(descriptor) <= _STDERR
+            )  # what the command was handed down
     sys.modules["__main__"] = ModuleType("__main__")  # the command is nothing that a task could mean
-    with line, answers:
+    with line:
         # What goes wrong does so again where it is asked for, and is told there.
-        with suppress(Exception):
+        with answers, suppress(Exception):
             answers.send(pickle.dumps(meanwhile()))
         import_module("runwide.pool.pickling")  # which a function needs that came by value
 
-        order, handed, *_ = socket.recv_fds(line, _ORDER, _DESCRIPTORS)
+        order, handed, *_ = socket.recv_fds(line, _ORDER, _DESCRIPTORS, socket.MSG_CMSG_CLOEXEC)
     if not handed:  # the parent has ended, or needs nobody
         return
     env, name, *told = pickle.loads(order)

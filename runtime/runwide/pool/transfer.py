@@ -175,7 +175,7 @@ class Scratch:
                 if os.access(root, os.W_OK):
                     _sweep(root)
                     # Known before it is there, for Ctrl-C; nobody else has that name.
-                    made.append(f"{root}/runwide-{os.getpid()}-{os.urandom(8).hex()}")
+                    made.append(f"{Path(root).absolute()}/runwide-{os.getpid()}-{os.urandom(8).hex()}")
                     Path(made[-1]).mkdir(0o700)
             if not made:
                 raise ScratchFull(  # noqa: TRY301 - Ctrl-C may come at any line, so all of them are inside

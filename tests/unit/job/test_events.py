@@ -152,6 +152,24 @@ def test_failures_and_retries_are_written_whatever_the_sample():
     assert sum("item" in line for line in lines) == 100
 
 
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_an_error_that_ends_the_log_is_not_the_runs(monkeypatch):
+    monkeypatch.setattr(event_log, "_TICK", 0.01)
+    monkeypatch.setattr(event_log, "_PART_BYTES", 1)
+    parts = []
+
+    def write(_number, data):
+        parts.append(data)
+        raise OSError("not of ours")
+
+    with event_log.EventLog(events.Run("r", 999.0), write) as log:
+        log.begin()
+        log.task(attempt(0), 0)
+        log._thread.join(20)
+        assert not log._thread.is_alive()
+    assert len(parts) == 1
+
+
 def test_a_long_run_is_written_in_parts_that_add_up(monkeypatch):
     monkeypatch.setattr(event_log, "_PART_BYTES", 10_000)
     monkeypatch.setattr(event_log, "_TICK", 0.01)

@@ -154,10 +154,30 @@ def test_where_it_finds_nothing_the_pool_looks_itself_and_the_worker_is_the_same
 
 
 def test_one_that_is_late_is_waited_for_once():
-    (waits,) = run(
-        "machine.told()\ntell([spare._spare._answers.gettimeout()])", meanwhile="lambda: time.sleep(3)"
+    (told,) = run(
+        "told = [machine.told()]\ntime.sleep(3)\ntell([*told, machine.told()])",
+        meanwhile="lambda: time.sleep(2) or machine.find(1)",
     )
-    assert waits == [0]
+    assert told == [None, None]
+
+
+def test_what_its_tasks_start_gets_no_descriptor_that_the_command_was_handed():
+    body = """
+import subprocess
+def task(_):
+    return subprocess.run(["ls", "/proc/self/fd"], close_fds=False, capture_output=True, text=True).stdout.split()
+tell([waiting[0], runwide.map(lambda x: (os.getpid(), task(x)), [1], workers=1)[0]])
+"""
+    handed = os.open(os.devnull, os.O_RDONLY)
+    try:
+        ran = subprocess.run(
+            command(body), capture_output=True, text=True, timeout=60, check=True, pass_fds=[handed]
+        )
+    finally:
+        os.close(handed)
+    (waiting, (worker, listed)) = json.loads(ran.stdout)
+    assert worker == waiting
+    assert len(listed) == 4  # the standard ones, and the listing's own
 
 
 def test_beside_other_threads_nothing_is_forked():

@@ -132,6 +132,17 @@ def test_a_turn_that_cannot_be_had_alone_is_had_together(scratch):
         assert (first, second) == (True, True)
 
 
+def test_a_relative_folder_is_found_from_everywhere(tmp_path, monkeypatch):
+    (tmp_path / "scratch").mkdir()
+    monkeypatch.chdir(tmp_path)
+    scratch = transfer.Scratch.create("scratch")
+    monkeypatch.chdir("/")
+    path, _ = scratch.write([b"x"])
+    assert path.startswith(f"{tmp_path}/scratch/")
+    scratch.remove()
+    assert list((tmp_path / "scratch").iterdir()) == []
+
+
 def test_scratch_of_a_process_that_is_gone_is_swept(tmp_path):
     stale = tmp_path / "runwide-999999999-abc"
     stale.mkdir()
