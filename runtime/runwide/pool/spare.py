@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 from runwide.pool.oom import offer_first
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
 _ORDER = 1 << 16  # bytes, so that it is sent and received in one go
 _DESCRIPTORS = 5
@@ -202,11 +202,8 @@ def _wait(line: socket.socket, answers: socket.socket, meanwhile: Callable[[], A
     null = os.open(os.devnull, os.O_RDONLY)
     os.dup2(null, 0)
     os.close(null)
-    for descriptor in os.listdir("/proc/self/fd"):  # noqa: PTH208 - as above
-        with suppress(OSError):  # that of the listing itself
-            os.set_inheritable(
-                int(descriptor), int(descriptor) <= _STDERR
-            )  # what the command was handed down
+    # What the command was handed down, as by a shell, is not for what tasks start.
+    _keep(int(name) for name in os.listdir("/proc/self/fd"))  # noqa: PTH208 - as above
     sys.modules["__main__"] = ModuleType("__main__")  # the command is nothing that a task could mean
     with line:
         # What goes wrong does so again where it is asked for, and is told there.
@@ -214,9 +211,10 @@ def _wait(line: socket.socket, answers: socket.socket, meanwhile: Callable[[], A
             answers.send(pickle.dumps(meanwhile()))
         import_module("runwide.pool.pickling")  # which a function needs that came by value
 
-        order, handed, *_ = socket.recv_fds(line, _ORDER, _DESCRIPTORS, socket.MSG_CMSG_CLOEXEC)
+        order, handed, *_ = socket.recv_fds(line, _ORDER, _DESCRIPTORS)
     if not handed:  # the parent has ended, or needs nobody
         return
+    _keep(handed)  # Python asks for no MSG_CMSG_CLOEXEC
     env, name, *told = pickle.loads(order)
     os.environ.update(env)
     sys.path[:], sys.argv[:], shared = told
@@ -227,3 +225,11 @@ def _wait(line: socket.socket, answers: socket.socket, meanwhile: Callable[[], A
     from runwide.pool.worker import main
 
     main(name, messages, alive, {**shared, "tracker": tracker[0] if tracker else None})
+
+
+def _keep(descriptors: Iterable[int]) -> None:
+    """Have programs that this process starts not inherit them, but for standard input, output and error."""
+    for descriptor in descriptors:
+        if descriptor > _STDERR:
+            with suppress(OSError):  # it was that of a listing
+                os.set_inheritable(descriptor, False)
