@@ -29,7 +29,7 @@ def job_of(tmp_path: Path) -> str:
     return runwide.scatter(task, range(24), store=str(tmp_path / "store"), shards=1)
 
 
-def start(job: str) -> subprocess.Popen:
+def start(job: str, *, workers: int = 2) -> subprocess.Popen:
     # A shell has background jobs ignore SIGINT, and their children with them.
     command = [
         "env",
@@ -41,7 +41,7 @@ def start(job: str) -> subprocess.Popen:
         job,
         "0",
         "--workers",
-        "2",
+        str(workers),
     ]
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
@@ -74,3 +74,21 @@ def test_what_had_finished_is_stored_and_not_run_again(tmp_path, sent, status):
     again = [name for name, size in before.items() if (ran / name).stat().st_size > size]
     # SIGTERM lets running tasks end; Ctrl-C stops the two that run.
     assert len(again) <= (0 if sent == signal.SIGTERM else 2)
+
+
+@pytest.mark.parametrize(
+    ("sent", "ends"),
+    [(signal.SIGTERM, {0, 143, -15}), (signal.SIGINT, {0, 130, -2, 1}), (signal.SIGKILL, {0, -9})],
+    ids=["term", "int", "kill"],
+)
+def test_at_whatever_moment_of_its_start_it_ends_with_its_worker_and_the_next_one_does_the_work(
+    tmp_path, sent, ends
+):
+    for milliseconds in range(0, 200, 15):
+        job = runwide.scatter(lambda x: x * x, range(4), store=str(tmp_path / "store"), shards=1)
+        shard = start(job, workers=1)
+        time.sleep(milliseconds / 1000)
+        shard.send_signal(sent)
+        _, errors = shard.communicate(timeout=60)  # until its worker, too, has let go of the streams
+        assert shard.returncode in ends, (milliseconds, errors)
+        assert runwide.gather(job, [runwide.shard(job, 0, workers=1)]) == [0, 1, 4, 9]

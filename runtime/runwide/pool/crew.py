@@ -99,7 +99,7 @@ class Crew:
 
     def bury(self, slot: Slot) -> int:
         """Kill a worker if it still lives, and give its place free; returns its exit status."""
-        slot.process.kill_tree()
+        slot.process.kill_tree(rests=slot.rests)
         exitcode = slot.process.exitcode()
         if slot.line_lost_at is None:
             self._selector.unregister(slot.channel)

@@ -56,11 +56,15 @@ class WorkerProcess:
             return self._process.wait()
         return self.exitcode()
 
-    def kill_tree(self) -> bool:
-        """SIGKILL the process and all that it started, and reap it; returns whether it was alive."""
+    def kill_tree(self, *, rests: bool = False) -> bool:
+        """SIGKILL the process and all that it started, and reap it; returns whether it was alive.
+
+        Args:
+            rests: Whether it runs nothing that could start more meanwhile.
+        """
         if self.exitcode() is not None:
             return False
-        kill_tree(self.pid)
+        kill_tree(self.pid, rests=rests)
         self._process.wait()
         return True
 
@@ -169,23 +173,47 @@ def _tracker() -> int | None:
     return resource_tracker.getfd()
 
 
-def kill_tree(pid: int) -> None:
-    """SIGKILL a process and its descendants, children first stopped so that none escapes by forking."""
-    with suppress(ProcessLookupError):
-        os.kill(pid, signal.SIGSTOP)
-    for child in children(pid):
-        kill_tree(child)
+def kill_tree(pid: int, *, rests: bool = False) -> None:
+    """SIGKILL a process and its descendants, each stopped for a moment before so that none escapes by forking.
+
+    It is a short moment, and none for a process that rests: one that stands still would do so for ever if this process
+    were killed meanwhile.
+
+    Args:
+        pid: The process.
+        rests: Whether it starts no others now.
+    """
+    below = children(pid)
+    if not rests:
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGSTOP)
+        below = [child for child in dict.fromkeys(below + _children_now(pid)) if _parent(child) == pid]
     with suppress(ProcessLookupError):
         os.kill(pid, signal.SIGKILL)
+    for child in below:
+        kill_tree(child)
 
 
 def children(pid: int) -> list[int]:
     """Process ids of the direct children, from /proc."""
-    found = []
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit():
-            with suppress(OSError, IndexError):
-                # the command, in parentheses, may itself contain spaces and parentheses
-                if int((entry / "stat").read_text().rpartition(")")[2].split()[1]) == pid:
-                    found.append(int(entry.name))
+    pids = (int(name) for name in os.listdir("/proc") if name.isdigit())  # noqa: PTH208 - names are wanted
+    return [child for child in pids if _parent(child) == pid]
+
+
+def _children_now(pid: int) -> list[int]:
+    """The same from where the kernel lists them, which takes no time, but may miss one while another one ends."""
+    found: list[int] = []
+    try:
+        for thread in Path(f"/proc/{pid}/task").iterdir():
+            found += map(int, (thread / "children").read_text().split())
+    except OSError:  # a kernel without such lists; or the process is gone
+        return children(pid)
     return found
+
+
+def _parent(pid: int) -> int | None:
+    try:
+        # the command, in parentheses, may itself contain spaces and parentheses
+        return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+    except (OSError, IndexError):  # it has ended
+        return None

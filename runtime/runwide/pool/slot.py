@@ -176,7 +176,12 @@ class Slot:
     @property
     def idle(self) -> bool:
         """Whether it could start a task at once."""
-        return self.ready and not self.chunks and not self.leaving and self.line_lost_at is None
+        return self.rests and not self.leaving and self.line_lost_at is None
+
+    @property
+    def rests(self) -> bool:
+        """Whether it runs nothing of the user's."""
+        return self.ready and not self.chunks
 
     def task_deadline(self) -> float | None:
         """When the running task must have ended, on the monotonic clock; None for no limit."""
