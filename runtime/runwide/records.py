@@ -9,6 +9,8 @@ from array import array
 from enum import Enum
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from runwide import lazy
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
@@ -18,11 +20,8 @@ ENDED, RETRIED, FAILED = "task.ended", "task.retried", "task.failed"
 
 
 def __getattr__(name: str) -> Any:
-    if name != "Failure":
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from runwide.failure import Failure  # where it was before, by pickles and programs
-
-    return Failure
+    """`Failure`, which pickles and programs may look for here."""
+    return lazy.found(__name__, {"Failure": "runwide.failure"}, name)
 
 
 class FailureKind(str, Enum):
@@ -180,7 +179,7 @@ class TaskBatch(NamedTuple):
             for turn in range(count):
                 started = begin + turn * each
                 yield TaskEvent(
-                    "task.ended", started + each, self.index + position, self.worker, self.pid, self.attempt, each,
+                    ENDED, started + each, self.index + position, self.worker, self.pid, self.attempt, each,
                     self.peak_rss, queued=self.queued, started=started, cpu_seconds=spent / count, cpu=self.cpu,
                     bytes=self.sizes[position] if self.sizes else 0,
                 )  # fmt: skip  # three lines are enough

@@ -34,7 +34,7 @@ def program(args: list[str] | None = None, *, once_forked: Callable[[], None] | 
         if not is_worker:
             if once_forked is not None:
                 once_forked()
-            main(words)
+            _run(words, call)
 
 
 def main(args: list[str] | None = None) -> None:
@@ -43,7 +43,11 @@ def main(args: list[str] | None = None) -> None:
     Exit codes: 0 done, 1 failed, 2 the call was wrong, 130 interrupted by Ctrl-C, 143 stopped by SIGTERM.
     """
     words = sys.argv[1:] if args is None else args
-    call = _shard_call(words)
+    _run(words, _shard_call(words))
+
+
+def _run(words: list[str], call: Mapping[str, Any] | None) -> None:
+    """Run a shard, where the words are those of a component, or what else they say."""
     if call is not None:
         _run_shard(call)
         return

@@ -5,11 +5,12 @@ from __future__ import annotations
 import concurrent.futures  # whose threads are loaded when they are first needed
 import threading
 from collections import deque
+from contextlib import closing
 from itertools import chain, islice
 from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Generator, Iterable, Iterator
     from concurrent.futures import Future
     from types import TracebackType
 
@@ -45,17 +46,18 @@ def ahead(function: Callable[[T], R], inputs: Iterable[T], *, threads: int) -> I
                 future.cancel()
 
 
-def begun(inputs: Iterator[T], action: Callable[[], None]) -> Iterator[T]:
-    """The inputs; ``action`` is called when the first has been taken, and is dealt with.
+def begun(inputs: Generator[T, None, None], action: Callable[[], None]) -> Generator[T, None, None]:
+    """The inputs, which are closed with it; ``action`` is called when the first has been taken, and is dealt with.
 
     Example:
-        >>> list(begun(iter("ab"), lambda: print("began")))
+        >>> list(begun((letter for letter in "ab"), lambda: print("began")))
         began
         ['a', 'b']
     """
-    yield from islice(inputs, 1)
-    action()
-    yield from inputs
+    with closing(inputs):
+        yield from islice(inputs, 1)
+        action()
+        yield from inputs
 
 
 class Behind:

@@ -264,16 +264,8 @@ def _run(work: _Work, chunks: ChunkLog, listener: _Listener, **options: Any) -> 
             # Closed here and now, also when writing fails: before Python 3.13, the garbage collector may crash on the
             # views of a packet that an exception has kept alive in a cycle.
             with (
-                closing(work.packets(pending)) as packets,
-                closing(
-                    outcomes(
-                        task,
-                        begun(packets, listener.events.begin),
-                        on_event=listener,
-                        indices=pending,
-                        **options,
-                    )
-                ) as arriving,
+                closing(begun(work.packets(pending), listener.events.begin)) as packets,
+                closing(outcomes(task, packets, on_event=listener, indices=pending, **options)) as arriving,
             ):
                 for outcome in arriving:
                     item = pending[outcome.index]

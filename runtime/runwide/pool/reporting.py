@@ -7,7 +7,7 @@ from array import array
 from typing import TYPE_CHECKING, Any
 
 from runwide.pool import transfer
-from runwide.records import FailureKind, TaskBatch, TaskEvent
+from runwide.records import FAILED, RETRIED, FailureKind, TaskBatch, TaskEvent
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -131,7 +131,7 @@ def _size(entry: Any) -> int:
 
 
 def _failed(*, again: bool) -> str:
-    return "task.retried" if again else "task.failed"
+    return RETRIED if again else FAILED
 
 
 def of_failure(failure: Failure, *, again: bool) -> End:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from runwide.records import ENDED
 from runwide.report import series, words
 from runwide.report.markup import text
 
@@ -61,7 +62,7 @@ def _mark(mark: series.Mark) -> str:
 
 def _exact(row: Row) -> str:
     return "".join(
-        f'<rect class="{"ok" if one.name == "task.ended" else series.kind_of(one)}" x="{_WIDTH * start:.2f}" y="0" '
+        f'<rect class="{"ok" if one.name == ENDED else series.kind_of(one)}" x="{_WIDTH * start:.2f}" y="0" '
         f'width="{max(0.6, _WIDTH * (end - start)):.2f}" height="10"><title>{_items(one)}: '
         f"{text(words.seconds(one.seconds))}</title></rect>"
         for start, end, one in row.exact

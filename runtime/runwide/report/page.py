@@ -6,6 +6,7 @@ from collections import Counter
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
+from runwide.records import ENDED
 from runwide.redaction import redacted
 from runwide.report import charts, figures, findings, markup, metrics, series, words
 from runwide.report.markup import text
@@ -83,7 +84,7 @@ def _subtitle(story: Story) -> str:
 
 
 def _good_times(story: Story) -> list[tuple[float, int]]:
-    return [(one.each, one.count) for log in story.runs for one in log.attempts if one.name == "task.ended"]
+    return [(one.each, one.count) for log in story.runs for one in log.attempts if one.name == ENDED]
 
 
 def _verdict(story: Story, numbers: Figures) -> str:
@@ -168,7 +169,7 @@ def _slowest(slowest: Sequence[Attempt]) -> str:
             str(one.worker),
             str(one.attempt),
             text(words.size(one.peak_rss)) if one.peak_rss else "",
-            text("ended" if one.name == "task.ended" else f"{one.name.removeprefix('task.')}: {one.kind}"),
+            text("ended" if one.name == ENDED else f"{one.name.removeprefix('task.')}: {one.kind}"),
         )
         for one in slowest
     ]

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 import runwide
+from runwide import records
 from runwide.errors import (
     FunctionNotPicklable,
     InputError,
@@ -295,3 +296,9 @@ def test_one_slow_item_does_not_have_an_endless_input_taken_without_bound(tmp_pa
         assert next(arriving) == 1
         arriving.close()
         timer.join()
+
+
+def test_the_record_of_a_failure_is_found_beside_the_others_too():
+    assert records.Failure is Failure
+    with pytest.raises(AttributeError, match=r"'runwide\.records' has no attribute 'Success'"):
+        records.Success  # noqa: B018 - which is what is tried
