@@ -53,7 +53,7 @@ def killing(folder: Path, times: int):
         (here / f"ran-{x}-{time.monotonic_ns()}").touch()
         if x == 5 and len(list(here.glob("died-*"))) < times:
             time.sleep(0.5)
-            while not list(here.glob("store/*/shards/0001/chunks/*")):
+            while not list(here.glob("store/*/shards/0001/chunks/*.pack")):
                 time.sleep(0.02)
             (here / f"died-{time.monotonic_ns()}").touch()
             os.kill(os.getppid(), signal.SIGKILL)
@@ -98,7 +98,7 @@ def test_a_shard_that_cannot_load_its_function_says_why_in_each_gap(tmp_path):
     assert re.fullmatch(
         r"item 0: StepFailed: shard 0 ended with exit code 1: .*no_such_package.*", str(first)
     )
-    assert second.index == 1
+    assert str(second) == str(first).replace("item 0", "item 1")
 
 
 def test_sigterm_is_handed_on_and_is_no_failure(tmp_path):

@@ -163,6 +163,8 @@ def close(job: str, index: int, error: Exception) -> str:
         >>> [str(one) for one in runwide.gather(job, references, on_error="return")]
         ['1', 'item 1: RuntimeError: no machine']
     """
+    from runwide.failure import Failure  # most shards need none
+
     about = manifest.read_job(job)
     items = about.items_of(index)
     with bound(job=about.id, shard=index), open_store(about.uri) as store:
@@ -171,11 +173,9 @@ def close(job: str, index: int, error: Exception) -> str:
         finished = chunks.finished  # made anew by each look
         missing = [item for item in items if item not in finished]
         log.warning("shard.closed", job=about.id, shard=index, items=len(missing), cause=str(error)[:500])
+        failure = Failure(0, FailureKind.CRASH, type(error).__name__, str(error), exception=error)
         with Writer(chunks) as writer:
             for item in missing:
-                from runwide.failure import Failure
-
-                failure = Failure(item, FailureKind.CRASH, type(error).__name__, str(error), exception=error)
                 writer.put(_end(Outcome(item, failure=failure), item, about))
         return _finish(store, about, chunks, index)
 
