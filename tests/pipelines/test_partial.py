@@ -193,7 +193,7 @@ def test_a_container_that_is_killed_is_started_again_and_goes_on_where_it_was(
 
     def kill_one():
         deadline = time.monotonic() + 60
-        while not list(tmp_path.glob("store/*/shards/0001/chunks/*")):
+        while not list(tmp_path.glob("store/*/shards/0001/chunks/*.pack")):
             if time.monotonic() > deadline:
                 return
             time.sleep(0.1)
