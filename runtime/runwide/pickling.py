@@ -1,60 +1,227 @@
-"""cloudpickle, also for what it cannot bring back: objects whose class has slots, and functions under a cache."""
+"""cloudpickle, also for what it cannot bring back, and for definitions that must come back as themselves."""
 
 from __future__ import annotations
 
 import io
-from collections import ChainMap
-from functools import lru_cache
-from types import FunctionType
-from typing import TYPE_CHECKING, Any, ClassVar
+import re
+import sys
+from enum import Enum
+from functools import cached_property, lru_cache, singledispatch
+from types import FunctionType, ModuleType
+from typing import TYPE_CHECKING, Any
 
 import cloudpickle
 
+from runwide import building, definitions
+from runwide.identity import named
+
 if TYPE_CHECKING:
     import pickle
-    from collections.abc import Callable, MutableMapping
+    from collections.abc import Callable, Iterator, Mapping
+
+    from runwide.identity import Identity
+
+CACHED = type(lru_cache(abs))
+"""The type of functions under ``functools.lru_cache``."""
+
+_dispatched: Any = singledispatch(lambda _: None)
+_SINGLE_DISPATCH = _dispatched.__code__
+_WORD = re.compile(r"[^\W\d]\w*")
+_ABOUT = ("__name__", "__package__", "__path__")
+_INTERNAL = frozenset({"_name_", "_value_", "__objclass__", "_sort_order_"})
 
 
-def _cached(function: Callable[..., Any], maxsize: int | None, typed: bool) -> Any:  # noqa: FBT001 - of a pickle
-    return lru_cache(maxsize, typed)(function)
+class _Globals:
+    """The globals of some functions, the same object for all of them in one pickle."""
 
+    def __init__(self, module: str | None, origin: str | None, about: dict[str, Any]) -> None:
+        self._reduced = definitions.namespace, (module, origin, about)
 
-def _reduce_cached(cached: Any) -> Any:
-    """A function under ``functools.cache``, which pickles by its name alone, goes as its function where that does."""
-    module = f"{cached.__module__}."
-    by_value = ("__main__", *cloudpickle.list_registry_pickle_by_value())
-    if "<locals>" not in cached.__qualname__ and not any(module.startswith(f"{name}.") for name in by_value):
-        return cached.__reduce__()
-    parameters = cached.cache_parameters()
-    return _cached, (cached.__wrapped__, parameters["maxsize"], parameters["typed"])
-
-
-def _with_slots(kind: type, reduced: Any) -> Any:
-    """The reduced class with its slots from the start: cloudpickle names them when it is made, too late to be slots.
-
-    What has a ``__dict__`` in the worker for it cannot be loaded by this program, whose class has none.
-    """
-    slots = vars(kind).get("__slots__")
-    if not isinstance(slots, (str, tuple, list, dict)) or reduced is NotImplemented:
-        return reduced
-    make, arguments, *rest = reduced
-    if make.__name__ != "_make_skeleton_class":
-        return reduced
-    constructor, name, bases, keywords, *others = arguments
-    return make, (constructor, name, bases, {**keywords, "__slots__": slots}, *others), *rest
+    def __reduce__(self) -> Any:
+        return self._reduced
 
 
 class Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle has no types
-    """Pickles by value whatever another program could not import."""
+    """Pickles by value whatever another program could not import; the same value gives the same bytes."""
 
-    dispatch_table: ClassVar[MutableMapping[type, Any]] = ChainMap(
-        {type(lru_cache(abs)): _reduce_cached}, cloudpickle.Pickler.dispatch_table
-    )
+    origin: str | None = None
+    """The process whose workers load the pickle, see `runwide.definitions`; None where any process may."""
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self._globals: dict[int, _Globals] = {}
 
     def reducer_override(self, value: Any) -> Any:  # noqa: D102 - as in the class it stands for
-        if issubclass(type(value), type):
-            return _with_slots(value, super().reducer_override(value))
-        return super().reducer_override(value) if isinstance(value, FunctionType) else NotImplemented
+        kind = type(value)
+        if issubclass(kind, type):
+            return self._class(value)
+        if kind is FunctionType:
+            return self._function(value)
+        if kind is CACHED:
+            return self._cached(value)
+        if kind is cached_property:
+            return definitions.make_cached_property, (value.func, value.attrname, value.__doc__)
+        return NotImplemented
+
+    # What workers are told beyond the definition
+
+    def key(self, function: Any) -> str | None:  # noqa: ARG002 - for those that have one
+        """Return what names a function between a program and its workers."""
+        return None
+
+    def version(self, value: Any) -> Any:  # noqa: ARG002 - likewise
+        """Return what is different when the program has changed a value."""
+        return None
+
+    def versions(self, values: Mapping[str, Any]) -> dict[str, Any] | None:  # noqa: ARG002 - likewise
+        """Return the version of each value."""
+        return None
+
+    # Functions
+
+    def _function(self, function: Any) -> Any:
+        if function.__code__ is _SINGLE_DISPATCH:
+            return self._single_dispatch(function)
+        reduced = super().reducer_override(function)
+        if reduced is NotImplemented:
+            return reduced
+        (code, *_), (own, slots) = reduced[1], reduced[2]
+        values = slots.pop("__globals__")
+        values.update(_annotated(function, function.__annotations__))
+        state = {
+            "namespace": self._namespace(function.__globals__),
+            "globals": values,
+            "versions": self.versions(values),
+            "home": self._home(function),
+            "closure": slots.pop("__closure__"),
+            "submodules": slots.pop("_cloudpickle_submodules"),
+            "dict": own,
+            "attributes": slots,
+        }
+        version = None if code.co_freevars and code.co_freevars != ("__class__",) else self.version(function)
+        made = self.key(function), version, state["namespace"], code
+        return definitions.make_function, made, state, None, None, definitions.set_function
+
+    def _single_dispatch(self, function: Any) -> Any:
+        attributes = {
+            name: getattr(function, name) for name in ("__module__", "__qualname__", "__name__", "__doc__")
+        }
+        state = dict(function.registry), attributes, self._home(function)
+        made = self.key(function), self.version(function)
+        return definitions.make_single_dispatch, made, state, None, None, definitions.set_single_dispatch
+
+    def _cached(self, cached: Any) -> Any:
+        """A function under ``functools.cache``, which pickles by its name alone, goes as its function where that does."""
+        if is_imported(cached):
+            return cached.__reduce__()
+        made = self.key(cached), self.version(cached), cached.__wrapped__, cached.cache_parameters()
+        return definitions.make_cached, made, self._home(cached), None, None, definitions.set_home
+
+    def _namespace(self, values: dict[str, Any]) -> _Globals:
+        found = self._globals.get(id(values))
+        if found is None:
+            about = {name: values[name] for name in _ABOUT if name in values}
+            found = self._globals[id(values)] = _Globals(_module_of(values), self.origin, about)
+        return found
+
+    def _home(self, thing: Any) -> Any:
+        """Return the globals that have something under its own name; None where they have not."""
+        values: Any = getattr(sys.modules.get(thing.__module__), "__dict__", {})
+        if values.get(thing.__qualname__) is not thing:
+            return None
+        return self._namespace(values), thing.__qualname__, self.version(thing)
+
+    # Classes
+
+    def _class(self, kind: Any) -> Any:
+        reduced = super().reducer_override(kind)
+        if reduced is NotImplemented or len(reduced) == 2:  # noqa: PLR2004 - by name
+            return reduced
+        attributes = reduced[2][0]
+        members = {}
+        values = {
+            name: vars(kind)[name]
+            for name in ("__module__", "__slots__", "__orig_bases__")
+            if name in vars(kind)
+        }
+        values["__qualname__"] = kind.__qualname__
+        if isinstance(vars(kind).get("__dict__"), property):
+            values["__dict__"] = vars(kind)["__dict__"]
+        if not isinstance(values.get("__slots__", ()), (str, tuple, list, dict)):
+            del values["__slots__"]
+        make: Any = building.build_class
+        arguments: tuple[Any, ...] = type(kind), kind.__name__, kind.__bases__, values
+        if issubclass(kind, Enum):
+            found = kind.__members__
+            members = {name: _own_of(member) for name, member in found.items() if name == member.name}
+            attributes = {name: value for name, value in attributes.items() if name not in found}
+            make, arguments = (
+                building.build_enum,
+                (*arguments, {name: one.value for name, one in found.items()}),
+            )
+        state = {
+            "attributes": attributes,
+            "versions": self.versions(attributes),
+            "members": {name: own for name, own in members.items() if own},
+            "related": list(self._related(kind)),
+            "home": self._home(kind),
+        }
+        made = self.identity(kind), self.origin, make, arguments
+        return definitions.make_class, made, state, None, None, definitions.set_class
+
+    def identity(self, kind: type) -> Identity:
+        """Return how a class is recognized where the pickle is loaded."""
+        return definitions.identity(kind)
+
+    def _related(self, kind: type) -> Iterator[tuple[_Globals, dict[str, Any], Any]]:
+        """What ``typing.get_type_hints`` needs of the module of a class."""
+        module = sys.modules.get(kind.__module__)
+        values = _annotated(kind, vars(kind).get("__annotations__") or {})
+        if module is not None and values:
+            yield self._namespace(vars(module)), values, self.versions(values)
+
+
+def is_imported(value: Any) -> bool:
+    """Whether another process would find a function or class by its name.
+
+    Example:
+        >>> is_imported(io.BytesIO), is_imported(lambda: None)
+        (True, False)
+    """
+    module = value.__module__
+    if module is None or named(module, value.__qualname__) is not value:
+        return False
+    by_value = ("__main__", *cloudpickle.list_registry_pickle_by_value())
+    return not any(f"{module}.".startswith(f"{name}.") for name in by_value)
+
+
+def _module_of(values: dict[str, Any]) -> str | None:
+    """Return the name of the module that has these globals; None where none has."""
+    name = values.get("__name__")
+    module = sys.modules.get(name) if isinstance(name, str) else None
+    return name if module is not None and vars(module) is values else None
+
+
+def _annotated(thing: Any, annotations: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what annotations that are text name in the module: classes of the program, and what Python has itself.
+
+    Installed packages are left out: a worker would load them for the sake of an annotation.
+    """
+    texts = [text for text in annotations.values() if isinstance(text, str)]
+    values = getattr(thing, "__globals__", None) or getattr(sys.modules.get(thing.__module__), "__dict__", {})
+    names = dict.fromkeys(name for text in texts for name in _WORD.findall(text) if name in values)
+    return {name: values[name] for name in names if _is_light(values[name])}
+
+
+def _is_light(value: Any) -> bool:
+    module = value.__name__ if isinstance(value, ModuleType) else getattr(value, "__module__", None)
+    return isinstance(module, str) and (
+        module == "__main__" or module.partition(".")[0] in sys.stdlib_module_names
+    )
+
+
+def _own_of(member: Any) -> dict[str, Any]:
+    return {name: value for name, value in getattr(member, "__dict__", {}).items() if name not in _INTERNAL}
 
 
 def dumps(

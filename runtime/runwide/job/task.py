@@ -11,6 +11,7 @@ from runwide.job import environment
 from runwide.job.contexts import item_context, result_context
 from runwide.pool.transfer import PlainPickle
 from runwide.spill.codec import Encoded, decode, encode
+from runwide.unpicklable import located
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -150,7 +151,7 @@ class Task(PlainPickle):
             value = encode(result, context=result_context(self.job_digest, index))
         except Exception as error:
             raise ResultNotPicklable(
-                f"the result cannot be pickled: {type(error).__name__}: {error}",
+                located(f"the result cannot be pickled: {type(error).__name__}: {error}", result),
                 item=index,
                 hint="return plain data, arrays or importable types",
             ) from error

@@ -14,8 +14,10 @@ from typing import TYPE_CHECKING, Any
 from runwide import settings
 from runwide.errors import FunctionNotPicklable, InputError
 from runwide.pool import machine, transfer, worker
+from runwide.pool.failed import text_of
 from runwide.pool.inplace import InPlaceScheduler
 from runwide.pool.scheduler import Scheduler
+from runwide.unpicklable import located
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -127,17 +129,20 @@ def _scratch() -> list[str]:
     return [preferred] if preferred else [transfer.SHARED_MEMORY, machine.temporary()]
 
 
-def dump_function(function: Any, *, out_of_band: bool = True) -> transfer.Dumped:
-    """Pickle a function, for the workers or, with all its buffers in the pickle, for another program.
+def dump_function(function: Any, *, elsewhere: bool = False) -> transfer.Dumped:
+    """Pickle a function, for the workers or, with ``elsewhere``, for another program.
 
     Raises:
         FunctionNotPicklable: It, or something that it closes over, cannot be pickled.
     """
     try:
-        return transfer.dump_by_value(function, out_of_band=out_of_band)
+        return transfer.dump_by_value(function, elsewhere=elsewhere)
     except Exception as error:
         raise FunctionNotPicklable(
-            f"the function {name_of(function)} cannot be pickled: {type(error).__name__}: {error}",
+            located(
+                f"the function {name_of(function)} cannot be pickled: {type(error).__name__}: {text_of(error)}",
+                function,
+            ),
             hint="build what cannot be pickled (clients, locks, files) inside the function",
         ) from error
 

@@ -12,6 +12,7 @@ from runwide.pool.failed import text_of
 from runwide.pool.room import LOOK_SECONDS, is_hopeless, may_drop
 from runwide.pool.slot import Chunk
 from runwide.records import FailureKind
+from runwide.unpicklable import located
 
 if TYPE_CHECKING:
     from collections import deque
@@ -215,16 +216,16 @@ class Dispatcher:
         try:
             return (transfer.FRAME, *transfer.dump_by_value(item))
         except BaseException as error:
-            call.sink.failure(_not_picklable(error, index))
+            call.sink.failure(_not_picklable(error, item, index))
             return _DROPPED
 
 
 _DROPPED = object()
 
 
-def _not_picklable(error: BaseException, index: int) -> Failure:
+def _not_picklable(error: BaseException, item: Any, index: int) -> Failure:
     raised = ItemNotPicklable(
-        f"the item cannot be pickled: {type(error).__name__}: {text_of(error)}",
+        located(f"the item cannot be pickled: {type(error).__name__}: {text_of(error)}", item),
         item=index,
         hint="pass plain data, or build it in the function",
     )

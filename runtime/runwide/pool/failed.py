@@ -31,8 +31,17 @@ def text_of(error: BaseException) -> str:
         return f"<no text: its __str__ raises {type(worse).__name__}>"
 
 
-def failed(kind: FailureKind, error: BaseException, what: str = "") -> tuple[Any, ...]:
-    """An entry for a failure: text that always arrives, and the exception itself if it can be pickled."""
+def failed(
+    kind: FailureKind, error: BaseException, what: str = "", message: str | None = None
+) -> tuple[Any, ...]:
+    """Return an entry for a failure: text that always arrives, and the exception itself if it can be pickled.
+
+    Args:
+        kind: How it is classified.
+        error: What was raised.
+        what: What could not be pickled or loaded: function, item or result.
+        message: What the error says; None for its own text.
+    """
     text = ""
     with suppress(BaseException):  # whose code is the user's
         text = "".join(traceback.format_exception(type(error), error, _beyond_ours(error)))
@@ -47,7 +56,16 @@ def failed(kind: FailureKind, error: BaseException, what: str = "") -> tuple[Any
     qualified = name if module in ("builtins", "__main__") else f"{module}.{name}"
     exited = error.code if isinstance(error, SystemExit) else None
     exitcode = exited if isinstance(exited, int) else None
-    return (transfer.FAILED, kind.value, what, qualified, text_of(error), text, pickled, exitcode)
+    return (
+        transfer.FAILED,
+        kind.value,
+        what,
+        qualified,
+        text_of(error) if message is None else message,
+        text,
+        pickled,
+        exitcode,
+    )
 
 
 def _beyond_ours(error: BaseException) -> Any:

@@ -315,7 +315,7 @@ def function_bytes(function: Callable[..., Any]) -> bytes:
         2
     """
     check(function)
-    return dump_function(function, out_of_band=False)[0]
+    return dump_function(function, elsewhere=True)[0]
 
 
 def _some(items: Iterable[T]) -> Iterator[T]:

@@ -1,4 +1,4 @@
-"""cloudpickle that remembers where code came from, so that a remote traceback names files and lines.
+"""Pickles between a pool and its workers: code with its file names, definitions with their versions.
 
 cloudpickle replaces every file name by ``<dynamic-code>``, for payloads that do not depend on it. A worker that shows
 the line that failed is worth more to us.
@@ -6,20 +6,27 @@ the line that failed is worth more to us.
 
 from __future__ import annotations
 
+import hashlib
 import marshal
 from collections import ChainMap
-from types import CodeType
+from contextlib import suppress
+from types import CodeType, FunctionType
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import cloudpickle
 
-from runwide import pickling
+from runwide import definitions, pickling
 
 if TYPE_CHECKING:
     import pickle
-    from collections.abc import Callable, MutableMapping
+    from collections.abc import Callable, Mapping, MutableMapping
+
+    from runwide.identity import Identity
 
 _MARSHAL = 2  # the last version whose output does not depend on reference counts
+_COMPARED = 64 * 1024  # bytes of a value above which it is sent and set each time, not compared
+_SCALARS = frozenset({type(None), bool, int, float, str, bytes})
+_TEXT = 200
 
 
 def load_code(data: bytes) -> CodeType:
@@ -35,10 +42,125 @@ def _reduce_code(code: CodeType) -> Any:
         return cloudpickle.Pickler.dispatch_table[CodeType](code)
 
 
-class _Pickler(pickling.Pickler):
+class _Traced(pickling.Pickler):
+    """Keeps the file names of code."""
+
     dispatch_table: ClassVar[MutableMapping[type, Any]] = ChainMap(
         {CodeType: _reduce_code}, pickling.Pickler.dispatch_table
     )
+
+
+class _ToWorkers(_Traced):
+    """Tells workers what is new of what they have."""
+
+    @property
+    def origin(self) -> str:  # type: ignore[override]
+        return definitions.origin()
+
+    def identity(self, kind: type) -> Identity:
+        definitions.keep(kind)
+        return super().identity(kind)
+
+    def key(self, function: Any) -> str:
+        return definitions.key_of(function)
+
+    def version(self, value: Any) -> Any:
+        return version(value)
+
+    def versions(self, values: Mapping[str, Any]) -> dict[str, Any]:
+        return {name: version(value) for name, value in values.items()}
+
+
+class _ToProgram(_ToWorkers):
+    """Names the classes that came from the pool's process by the keys that it has for them."""
+
+    def _class(self, kind: Any) -> Any:
+        if definitions.is_returnable(kind):
+            return definitions.own, (definitions.identity(kind).key,)
+        return super()._class(kind)
+
+
+class _TooLarge(Exception):
+    """The value is not compared."""
+
+
+class _Compared(_ToWorkers):
+    """Puts versions in the place of definitions."""
+
+    def reducer_override(self, value: Any) -> Any:
+        if isinstance(value, type) or _is_function(value):
+            return NotImplemented if pickling.is_imported(value) else (str, (str(version(value)),))
+        return super().reducer_override(value)
+
+
+class _Digest:
+    """A file that keeps a digest of what is written."""
+
+    def __init__(self) -> None:
+        self._hash = hashlib.blake2b(digest_size=12)
+        self._room = _COMPARED
+
+    def write(self, data: Any) -> int:
+        size = memoryview(data).nbytes
+        self._room -= size
+        if self._room < 0:
+            raise _TooLarge
+        self._hash.update(data)
+        return size
+
+    def buffer(self, buffer: pickle.PickleBuffer) -> bool:
+        self.write(buffer.raw())
+        return False
+
+    def text(self) -> str:
+        return self._hash.hexdigest()
+
+
+def version(value: Any) -> Any:
+    """Return what is different when the program has changed a value; None where that is not known.
+
+    Example:
+        >>> settings = {"depth": 3}
+        >>> before = version(settings)
+        >>> settings["depth"] = 4
+        >>> version(settings) == before, version(settings) == version({"depth": 4})
+        (False, True)
+    """
+    kind = type(value)
+    if kind in _SCALARS and (kind not in (str, bytes) or len(value) < _TEXT):
+        return f"{kind.__name__}:{value!r}"
+    if isinstance(value, type) or _is_function(value):
+        if pickling.is_imported(value):
+            return f"{value.__module__}:{value.__qualname__}"
+        return definitions.identity(value).key if isinstance(value, type) else _version_of_function(value)
+    return _digest(value)
+
+
+def _is_function(value: Any) -> bool:
+    return type(value) in (FunctionType, pickling.CACHED)
+
+
+def _version_of_function(function: Any) -> Any:
+    key = definitions.key_of(function)
+    if type(function) is pickling.CACHED:
+        return key
+    parts = function.__defaults__, function.__kwdefaults__, function.__dict__
+    if function.__closure__ is None and not any(parts):
+        return f"{key}:{hash(function.__code__)}"
+    try:
+        cells = [cell.cell_contents for cell in function.__closure__ or ()]
+    except ValueError:  # one is empty yet
+        return None
+    digest = _digest((parts, cells))
+    return None if digest is None else f"{key}:{hash(function.__code__)}:{digest}"
+
+
+def _digest(value: Any) -> str | None:
+    file = _Digest()
+    with suppress(Exception):  # it is too large, or cannot be pickled, which is reported where it is sent
+        _Compared(file, protocol=5, buffer_callback=file.buffer).dump(value)
+        return file.text()
+    return None
 
 
 def dumps(value: object, *, buffer_callback: Callable[[pickle.PickleBuffer], bool] | None = None) -> bytes:
@@ -49,4 +171,18 @@ def dumps(value: object, *, buffer_callback: Callable[[pickle.PickleBuffer], boo
         >>> pickle.loads(dumps(lambda x: x + 1))(1)
         2
     """
-    return pickling.dumps(value, pickler=_Pickler, buffer_callback=buffer_callback)
+    return pickling.dumps(value, pickler=_Traced, buffer_callback=buffer_callback)
+
+
+def dumps_for_workers(
+    value: object, *, buffer_callback: Callable[[pickle.PickleBuffer], bool] | None = None
+) -> bytes:
+    """As `dumps`, for processes that this one has started."""
+    return pickling.dumps(value, pickler=_ToWorkers, buffer_callback=buffer_callback)
+
+
+def dumps_for_program(
+    value: object, *, buffer_callback: Callable[[pickle.PickleBuffer], bool] | None = None
+) -> bytes:
+    """As `dumps`, from a worker for the process that has started it."""
+    return pickling.dumps(value, pickler=_ToProgram, buffer_callback=buffer_callback)

@@ -24,6 +24,7 @@ from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from runwide import definitions
 from runwide.errors import ScratchFull
 
 if TYPE_CHECKING:
@@ -71,7 +72,10 @@ def is_scalar(value: object) -> bool:
         (True, False, False)
     """
     kind = type(value)
-    return kind in _SCALARS or (kind in _TEXTS and len(value) <= _TEXT_LIMIT)  # type: ignore[arg-type]  # str or bytes
+    try:
+        return kind in _SCALARS or (kind in _TEXTS and len(value) <= _TEXT_LIMIT)  # type: ignore[arg-type]  # str or bytes
+    except Exception:  # of a class whose metaclass has a hash of its own, or none
+        return False
 
 
 def all_scalars(values: Sequence[object]) -> bool:
@@ -83,7 +87,10 @@ def all_scalars(values: Sequence[object]) -> bool:
     """
     if type(values) is range:
         return True
-    kinds = set(map(type, values))
+    try:
+        kinds = set(map(type, values))
+    except Exception:  # as in `is_scalar`
+        return False
     if kinds <= _SCALARS:
         return True
     return kinds <= _SCALARS | _TEXTS and all(map(is_scalar, values))
@@ -95,15 +102,22 @@ class PlainPickle:
     __slots__ = ()
 
 
-def dump_by_value(value: object, *, out_of_band: bool = True) -> Dumped:
-    """Pickle for another program: what it could not import (``__main__``, closures) goes along by value."""
+def dump_by_value(value: object, *, elsewhere: bool = False) -> Dumped:
+    """Pickle for another process: what it could not import (``__main__``, closures) goes along by value.
+
+    Args:
+        value: What it is to have.
+        elsewhere: Whether the process is of another program, and finds all buffers in the pickle; otherwise it is a
+            worker of this one.
+    """
     buffers: list[memoryview] = []
-    callback = _collector(buffers) if out_of_band else None
+    callback = None if elsewhere else _collector(buffers)
     if _is_plain(value):
         return pickle.dumps(value, protocol=5, buffer_callback=callback), buffers
     from runwide.pool import pickling  # imports cloudpickle, which neither a worker nor a shard may need
 
-    return pickling.dumps(value, buffer_callback=callback), buffers
+    dumps = pickling.dumps if elsewhere else pickling.dumps_for_workers
+    return dumps(value, buffer_callback=callback), buffers
 
 
 def _is_plain(value: object) -> bool:
@@ -116,10 +130,13 @@ def _is_plain(value: object) -> bool:
 def dump_by_reference_first(value: object) -> Dumped:
     """Pickle for the program that started this one: plain pickle, which is fast, else by value."""
     buffers: list[memoryview] = []
-    try:
-        return pickle.dumps(value, protocol=5, buffer_callback=_collector(buffers)), buffers
-    except Exception:
-        return dump_by_value(value)
+    if not definitions.has_classes():
+        with suppress(Exception):
+            return pickle.dumps(value, protocol=5, buffer_callback=_collector(buffers)), buffers
+        buffers.clear()
+    from runwide.pool import pickling  # imports cloudpickle, which a worker may not need
+
+    return pickling.dumps_for_program(value, buffer_callback=_collector(buffers)), buffers
 
 
 def _collector(buffers: list[memoryview]) -> Callable[[pickle.PickleBuffer], bool]:

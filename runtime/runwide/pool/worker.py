@@ -8,9 +8,10 @@ import time
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from runwide import definitions
 from runwide.pool import transfer
 from runwide.pool.channel import WorkerChannel
-from runwide.pool.failed import failed
+from runwide.pool.failed import failed, text_of
 from runwide.pool.meter import Meter
 from runwide.pool.outbox import Outbox
 from runwide.pool.station import Station, arrange, join
@@ -52,6 +53,7 @@ def main(name: str, line: int, alive: int, shared: Mapping[str, Any]) -> None:
         scratch = transfer.Scratch(station.directories, station.tag)
         arrange(alive, station, status, scratch)
         join(name, **shared)
+        definitions.become_worker()
         os.register_at_fork(after_in_child=_note_fork)
         Worker(channel, status, scratch).serve()
 
@@ -242,4 +244,6 @@ def _as_entry(value: Any) -> Any:
     try:
         return (transfer.FRAME, *transfer.dump_by_reference_first(value))
     except BaseException as error:
-        return failed(FailureKind.PICKLING, error, "result")
+        from runwide.unpicklable import located
+
+        return failed(FailureKind.PICKLING, error, "result", located(text_of(error), value))

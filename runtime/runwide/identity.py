@@ -1,0 +1,99 @@
+"""How a class is recognized in another process, and in another run of its program."""
+
+from __future__ import annotations
+
+import os
+import sys
+from contextlib import suppress
+from typing import Any, NamedTuple
+
+_INCIDENTAL = frozenset({
+    "__abstractmethods__", "__annotate_func__", "__annotations__", "__annotations_cache__", "__conditional_annotations__",
+    "__dict__", "__doc__", "__firstlineno__", "__hash__", "__orig_bases__", "__parameters__", "__static_attributes__",
+    "__weakref__", "_abc_impl",
+})  # fmt: skip
+"""Attributes that differ between Python versions, or come and go in the life of one class."""
+
+
+class Identity(NamedTuple):
+    """How a class is recognized in another process.
+
+    Args:
+        key: Module and qualified name, and more where those name another class or none.
+        module: Name of its module.
+        qualname: Its name in there; empty where the module does not have it, as with local classes.
+        shape: Digest of its bases, slots, annotated names and members: what instances depend on.
+        names: Digest of the names of its attributes.
+        program: File name or module name of the program; empty where it has none.
+    """
+
+    key: str
+    module: str
+    qualname: str
+    shape: str
+    names: str
+    program: str
+
+
+def program() -> str:
+    """Return the file name or module name of this program; empty in notebooks and with ``-c``."""
+    main = sys.modules.get("__main__")
+    spec = getattr(main, "__spec__", None)
+    return spec.name if spec is not None else os.path.basename(getattr(main, "__file__", None) or "")  # noqa: PTH119 - loads nothing
+
+
+def named(module: str, qualname: str) -> Any:
+    """Return what a loaded module has under a qualified name; None where it has nothing."""
+    found: Any = sys.modules.get(module)
+    for name in qualname.split("."):
+        found = getattr(found, "__dict__", {}).get(name)
+    return found
+
+
+def shape(kind: type) -> str:
+    """Return a digest of what instances of a class depend on: bases, slots, annotated names, members.
+
+    Example:
+        >>> class Point: x: int
+        >>> class Other: x: int
+        >>> class Another: y: int
+        >>> shape(Point) == shape(Other), shape(Point) == shape(Another)
+        (True, False)
+    """
+    own = vars(kind)
+    bases = [f"{base.__module__}.{base.__qualname__}" for base in kind.__bases__]
+    slots = own.get("__slots__", ())
+    with suppress(Exception):  # annotations may be evaluated only now
+        annotated = list(own.get("__annotations__") or ())
+        return _digest(
+            bases,
+            slots if isinstance(slots, str) else list(slots),
+            annotated,
+            list(own.get("_member_map_", ())),
+        )
+    return _digest(bases)
+
+
+def names(kind: type) -> str:
+    """Return a digest of the names of a class's attributes, without those that come and go.
+
+    Example:
+        >>> class Point: x = 0
+        >>> class Other: y = 0
+        >>> names(Point) == names(Other)
+        False
+    """
+    return _digest(sorted(name for name in vars(kind) if name not in _INCIDENTAL))
+
+
+def _digest(*parts: Any) -> str:
+    from hashlib import sha256  # slow to load; workers that only run functions do not need it
+
+    return sha256(repr(parts).encode(errors="backslashreplace")).hexdigest()[:16]
+
+
+def is_same(kind: Any, other: Identity) -> bool:
+    """Whether a class of this program is the one that is meant, perhaps from an earlier version of its source."""
+    if not isinstance(kind, type) or shape(kind) != other.shape:
+        return False
+    return names(kind) == other.names or (other.program != "" and program() == other.program)

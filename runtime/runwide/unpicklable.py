@@ -1,0 +1,124 @@
+"""Where in a value the part is that cannot be pickled."""
+
+from __future__ import annotations
+
+import time
+from functools import partial
+from types import FunctionType, MethodType
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+_DEPTH = 30
+_SECONDS = 2.0
+"""The search pickles parts again, and is for a message only."""
+
+
+def located(message: str, value: object) -> str:
+    """Return a message with the place and the class of what cannot be pickled.
+
+    Args:
+        message: Why it cannot.
+        value: What was to be pickled.
+
+    Example:
+        >>> import threading
+        >>> located("cannot pickle", {"jobs": [1, threading.Lock()]})
+        "cannot pickle; it is dict['jobs'][1], of class _thread.lock"
+    """
+    try:
+        path, found = _search(value)
+    except BaseException:  # the code of the user's classes runs here
+        return message
+    if found is value:
+        return message
+    kind = type(found)
+    return f"{message}; it is {path}, of class {kind.__module__}.{kind.__qualname__}"
+
+
+def _search(value: Any) -> tuple[str, Any]:
+    deadline = time.monotonic() + _SECONDS
+    path = _name_of(value)
+    seen = {id(value)}
+    for _ in range(_DEPTH):
+        for step, part in _parts(value):
+            if id(part) not in seen and time.monotonic() < deadline and _fails(part):
+                seen.add(id(part))
+                path, value = path + step, part
+                break
+        else:
+            break
+    return path, value
+
+
+def _name_of(value: Any) -> str:
+    own = getattr(value, "__qualname__", None)
+    return own if isinstance(own, str) else type(value).__qualname__
+
+
+def _fails(value: object) -> bool:
+    from runwide import pickling  # loads cloudpickle
+
+    try:
+        pickling.dumps(value)
+    except Exception:
+        return True
+    return False
+
+
+def _parts(value: Any) -> Iterator[tuple[str, Any]]:
+    if isinstance(value, dict):
+        yield from ((f"[{_short(key)}]", part) for key, part in value.items())
+    elif isinstance(value, (list, tuple, set, frozenset)):
+        yield from ((f"[{index}]", part) for index, part in enumerate(value))
+    if isinstance(value, FunctionType):
+        yield from _parts_of_function(value)
+    elif isinstance(value, MethodType):
+        yield ".__self__", value.__self__
+    elif isinstance(value, partial):
+        yield from ((" → " + _name_of(part), part) for part in (value.func, *value.args))
+        yield from ((f" → {name}", part) for name, part in value.keywords.items())
+    elif isinstance(value, type):
+        yield from ((f".{name}", part) for name, part in vars(value).items())
+    elif hasattr(value, "__wrapped__"):
+        yield "", value.__wrapped__
+    else:
+        yield from _attributes(value)
+        yield "", type(value)
+
+
+def _parts_of_function(function: Any) -> Iterator[tuple[str, Any]]:
+    code = function.__code__
+    for name, cell in zip(code.co_freevars, function.__closure__ or (), strict=True):
+        yield f" → {name}", cell.cell_contents
+    yield from (
+        (f" → {name}", function.__globals__[name]) for name in _names(code) if name in function.__globals__
+    )
+    yield from ((" → default", part) for part in function.__defaults__ or ())
+    yield from ((f" → {name}", part) for name, part in (function.__kwdefaults__ or {}).items())
+    yield from ((f".{name}", part) for name, part in vars(function).items())
+
+
+def _names(code: Any) -> Iterator[str]:
+    yield from code.co_names
+    for constant in code.co_consts:
+        if hasattr(constant, "co_names"):
+            yield from _names(constant)
+
+
+def _attributes(value: Any) -> Iterable[tuple[str, Any]]:
+    found = dict(getattr(value, "__dict__", {}))
+    for kind in type(value).__mro__:
+        slots = vars(kind).get("__slots__", ())
+        for name in (slots,) if isinstance(slots, str) else tuple(slots):
+            if hasattr(value, name):
+                found[name] = getattr(value, name)
+    return [(f".{name}", part) for name, part in found.items()]
+
+
+def _short(key: object) -> str:
+    if not isinstance(key, (str, int)):
+        return type(key).__qualname__
+    said = repr(key)
+    return said if len(said) <= 40 else f"{said[:37]}..."  # noqa: PLR2004 - a part of one line
