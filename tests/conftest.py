@@ -9,7 +9,12 @@ import time
 import warnings
 from pathlib import Path
 
+import hypothesis
 import pytest
+
+# A busy machine fails no test: hypothesis would limit the time of each example.
+hypothesis.settings.register_profile("untimed", deadline=None)
+hypothesis.settings.load_profile("untimed")
 
 # Inherited by whatever a test starts, so that also those are found whose parent is gone.
 MARK = "RUNWIDE_TESTS_PID"
