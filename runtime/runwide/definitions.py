@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import builtins
 import os
+import pickle
 import sys
 import threading
 import types
@@ -69,6 +70,8 @@ class _State:
         self.returnable: _Marks[bool] = _Marks()  # classes that the parent knows by their key
         self.kept: deque[type] = deque(maxlen=_KEPT)
         self.shared: dict[str, Namespace] = {}
+        self.learned: dict[str, Any] = {}
+        self.unlearned: dict[str, BaseException] = {}
         self.lock = threading.RLock()
 
 
@@ -231,6 +234,26 @@ def namespace(module: str | None, origin: str | None, about: dict[str, Any]) -> 
     shared = _state.shared[module]
     shared.values.update(about)
     return shared
+
+
+def learn(key: str, data: bytes) -> None:
+    """Load the definition to which later pickles refer by its key; where it fails, each of those does."""
+    try:
+        _state.learned[key] = pickle.loads(data)
+        _state.unlearned.pop(key, None)
+    except BaseException as error:  # the code of the user's classes runs here
+        _state.unlearned[key] = error
+
+
+def learned(key: str) -> Any:
+    """Return the definition of that key.
+
+    Raises:
+        Exception: What loading it has raised.
+    """
+    if key in _state.unlearned:
+        raise _state.unlearned[key]
+    return _state.learned[key]
 
 
 def make_function(

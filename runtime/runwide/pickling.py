@@ -227,7 +227,7 @@ def _own_of(member: Any) -> dict[str, Any]:
 def dumps(
     value: object,
     *,
-    pickler: type[Pickler] = Pickler,
+    pickler: Callable[..., Pickler] = Pickler,
     buffer_callback: Callable[[pickle.PickleBuffer], bool] | None = None,
 ) -> bytes:
     """Pickle by value whatever another program could not import, with protocol 5.

@@ -156,7 +156,7 @@ class Dispatcher:
         if not call.sink.claims and transfer.all_scalars(tasks.items):
             self._post(slot, Chunk(call, tasks, 0), None, tasks.items)
             return
-        entries, tasks = self._entries(call, tasks)
+        entries, tasks = self._entries(call, tasks, slot)
         if not entries:
             return
         try:
@@ -196,25 +196,28 @@ class Dispatcher:
             task.full_since = now
         return not is_hopeless(task.full_since, now, others_run=False, may_drop=drop)
 
-    def _entries(self, call: Call, tasks: Tasks) -> tuple[list[Any], Tasks]:
+    def _entries(self, call: Call, tasks: Tasks, slot: Slot) -> tuple[list[Any], Tasks]:
         """Pickle items up to the first that cannot be, or is not wanted any more; the rest goes back."""
         entries: list[Any] = []
+        parcel: transfer.Parcel = {}
         for position, item in enumerate(tasks.items):
-            entry = self._entry(call, tasks.first + position, item)
+            entry = self._entry(call, tasks.first + position, item, parcel)
             if entry is _DROPPED:
                 if position + 1 < len(tasks.items):
                     call.again.appendleft(tasks.part(position + 1))
-                return entries, tasks.part(0, position)
+                tasks = tasks.part(0, position)
+                break
             entries.append(entry)
+        slot.send_definitions(parcel)
         return entries, tasks
 
-    def _entry(self, call: Call, index: int, item: Any) -> Any:
+    def _entry(self, call: Call, index: int, item: Any, parcel: transfer.Parcel) -> Any:
         if not call.sink.claim(index):
             return _DROPPED
         if transfer.is_scalar(item):
             return item
         try:
-            return (transfer.FRAME, *transfer.dump_by_value(item))
+            return (transfer.FRAME, *transfer.dump_by_value(item, parcel=parcel))
         except BaseException as error:
             call.sink.failure(_not_picklable(error, item, index))
             return _DROPPED

@@ -10,18 +10,21 @@ import hashlib
 import marshal
 from collections import ChainMap
 from contextlib import suppress
+from functools import partial
 from types import CodeType, FunctionType
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import cloudpickle
 
 from runwide import definitions, pickling
+from runwide.identity import named
 
 if TYPE_CHECKING:
     import pickle
     from collections.abc import Callable, Mapping, MutableMapping
 
     from runwide.identity import Identity
+    from runwide.pool.transfer import Parcel
 
 _MARSHAL = 2  # the last version whose output does not depend on reference counts
 _COMPARED = 64 * 1024  # bytes of a value above which it is sent and set each time, not compared
@@ -52,6 +55,30 @@ class _Traced(pickling.Pickler):
 
 class _ToWorkers(_Traced):
     """Tells workers what is new of what they have."""
+
+    def __init__(self, *args: Any, parcel: Parcel | None = None, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self._parcel = parcel
+
+    def _class(self, kind: Any) -> Any:
+        return self._apart(kind) or super()._class(kind)
+
+    def _function(self, function: Any) -> Any:
+        return self._apart(function) or super()._function(function)
+
+    def _apart(self, thing: Any) -> Any:
+        """Put a definition into the parcel, once; None for what goes with the value.
+
+        Only what has a name in its module goes there: a worker keeps no more of them than the program has names.
+        """
+        if self._parcel is None or pickling.is_imported(thing):
+            return None
+        if named(thing.__module__, thing.__qualname__) is not thing:
+            return None
+        key = definitions.identity(thing).key if isinstance(thing, type) else definitions.key_of(thing)
+        if key not in self._parcel:
+            self._parcel[key] = dumps_for_workers(thing)
+        return definitions.learned, (key,)
 
     @property
     def origin(self) -> str:  # type: ignore[override]
@@ -175,10 +202,14 @@ def dumps(value: object, *, buffer_callback: Callable[[pickle.PickleBuffer], boo
 
 
 def dumps_for_workers(
-    value: object, *, buffer_callback: Callable[[pickle.PickleBuffer], bool] | None = None
+    value: object,
+    *,
+    buffer_callback: Callable[[pickle.PickleBuffer], bool] | None = None,
+    parcel: Parcel | None = None,
 ) -> bytes:
-    """As `dumps`, for processes that this one has started."""
-    return pickling.dumps(value, pickler=_ToWorkers, buffer_callback=buffer_callback)
+    """As `dumps`, for processes that this one has started; with a parcel, definitions go there."""
+    made = partial(_ToWorkers, parcel=parcel)
+    return pickling.dumps(value, pickler=made, buffer_callback=buffer_callback)
 
 
 def dumps_for_program(

@@ -113,6 +113,7 @@ class Slot:
         self.peak_rss = 0
         self.chunks: deque[Chunk] = deque()
         self.functions: set[int] = set()
+        self.definitions: dict[str, int] = {}  # by key, a hash of what was sent
         self.greeted = False  # its interpreter is up
         self.ready = False  # its initializer has run
         self.leaving = False
@@ -198,6 +199,13 @@ class Slot:
         if call.number not in self.functions:
             self.functions.add(call.number)
             self.channel.send((worker.FUNCTION, call.number, *call.function))
+
+    def send_definitions(self, definitions: Mapping[str, bytes]) -> None:
+        """Give the worker the definitions that it does not have, or not as they are now."""
+        for key, data in definitions.items():
+            if self.definitions.get(key) != (digest := hash(data)):
+                self.definitions[key] = digest
+                self.channel.send((worker.DEFINITION, key, data))
 
     def forget(self, call: Call) -> None:
         """Let the worker drop the function of a call that is over."""

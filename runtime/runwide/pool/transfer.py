@@ -47,6 +47,8 @@ _TEXT_LIMIT = 1024
 
 Entry = Any
 Dumped = tuple[bytes, list[memoryview]]
+Parcel = dict[str, bytes]
+"""Definitions that several values need, pickled apart from them, by the key by which a worker has them."""
 
 
 def only_values(entries: Sequence[Entry]) -> bool:
@@ -102,13 +104,14 @@ class PlainPickle:
     __slots__ = ()
 
 
-def dump_by_value(value: object, *, elsewhere: bool = False) -> Dumped:
+def dump_by_value(value: object, *, elsewhere: bool = False, parcel: Parcel | None = None) -> Dumped:
     """Pickle for another process: what it could not import (``__main__``, closures) goes along by value.
 
     Args:
         value: What it is to have.
         elsewhere: Whether the process is of another program, and finds all buffers in the pickle; otherwise it is a
             worker of this one.
+        parcel: Where definitions go that a worker keeps; None for a pickle that is loaded by itself.
     """
     buffers: list[memoryview] = []
     callback = None if elsewhere else _collector(buffers)
@@ -116,8 +119,9 @@ def dump_by_value(value: object, *, elsewhere: bool = False) -> Dumped:
         return pickle.dumps(value, protocol=5, buffer_callback=callback), buffers
     from runwide.pool import pickling  # imports cloudpickle, which neither a worker nor a shard may need
 
-    dumps = pickling.dumps if elsewhere else pickling.dumps_for_workers
-    return dumps(value, buffer_callback=callback), buffers
+    if elsewhere:
+        return pickling.dumps(value, buffer_callback=callback), buffers
+    return pickling.dumps_for_workers(value, buffer_callback=callback, parcel=parcel), buffers
 
 
 def _is_plain(value: object) -> bool:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 # messages to a worker
 PREPARE, FUNCTION, RUN, FORGET, EXIT = "prepare", "function", "run", "forget", "exit"
+DEFINITION = "definition"
 # messages from a worker, with RESULTS
 HELLO, READY, UNFIT, DONE, BROKEN, STOPPED = "hello", "ready", "unfit", "done", "broken", "stopped"
 
@@ -96,6 +97,7 @@ class Worker:
         self._outbox = Outbox(channel, scratch, status)
         self._functions: dict[int, tuple[str | None, Any]] = {}
         self._loaded: dict[int, Callable[[Any], Any]] = {}
+        self._unread: list[tuple[str, bytes]] = []  # definitions for the next chunk
 
     def serve(self) -> None:
         """Run chunks until told to leave."""
@@ -110,6 +112,8 @@ class Worker:
             elif kind == FUNCTION:
                 call, path, entry = content
                 self._functions[call] = (path, entry)
+            elif kind == DEFINITION:
+                self._unread.append(content)
             elif kind == FORGET:
                 self._functions.pop(content[0], None)
                 self._loaded.pop(content[0], None)
@@ -133,6 +137,8 @@ class Worker:
             return
         status.begin(order.chunk, order.indices, order.attempt)
         status.enter(0)  # loading the function or the payload may kill us as well
+        while self._unread:
+            definitions.learn(*self._unread.pop(0))
         try:
             function = self._function(order.call)
             mapping = transfer.open_mapping(path)

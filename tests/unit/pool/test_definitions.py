@@ -293,3 +293,36 @@ def test_an_item_of_a_class_that_has_no_hash_fails_alone():
     one, other = runwide.map(lambda value: [value], [Strange(), 2], on_error="return", workers=1)
     assert isinstance(one.exception, ItemNotPicklable)
     assert other == [2]
+
+
+def test_a_class_that_cannot_be_loaded_in_a_worker_fails_the_items_that_need_it(tmp_path):
+    text = """
+    class Bad:
+        def __reduce__(self): return divmod, (1, 0)
+    class Kills:
+        def __reduce__(self): return os._exit, (3,)
+    class One: kept = Bad()
+    class Other: kept = Kills()
+    items = [1, One(), Other(), 2, One()]
+    for failure in runwide.map(lambda x: x, items, on_error="return", workers=1):
+        print(failure if isinstance(failure, int) else (failure.type, failure.message[:68]))
+    """
+    loading = "('ItemNotLoadable', 'the item cannot be unpickled in the worker: ZeroDivisionError: integ')"
+    died = "('WorkerDied', 'the worker exited with status 3 while it ran this task (2 attempts)')"
+    assert program(tmp_path, text).splitlines() == ["1", loading, died, "2", loading]
+
+
+def test_a_definition_is_pickled_once_for_all_items_of_a_message(tmp_path):
+    text = """
+    pickled = []
+    class Noted:
+        def __reduce__(self):
+            pickled.append(1)
+            return int, ()
+    class Row:
+        kept = Noted()
+    with runwide.Pool(1) as pool:
+        pool.map(lambda row: type(row).kept, [Row() for _ in range(1000)], chunksize=1000)
+    print(len(pickled) < 20)
+    """
+    assert program(tmp_path, text) == "True\n"
