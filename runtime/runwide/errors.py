@@ -17,7 +17,8 @@
     │   ├── ItemNotLoadable          UnpicklingError, in the worker
     │   ├── ResultNotPicklable       PicklingError, in the worker
     │   ├── ResultNotLoadable        UnpicklingError, in the caller
-    │   └── ExceptionNotPortable     the task's own exception could not cross processes
+    │   ├── ExceptionNotPortable     the task's own exception could not cross processes
+    │   └── StopIterationRaised      RuntimeError: a StopIteration, which would end what iterates over results
     ├── RemoteTraceback              the cause of a task's exception: index, worker, remote traceback
     ├── TasksFailed                  the summary of all failed tasks of one map, with what finished
     │   └── TooManyFailures          max_failures= was passed; the rest was not run
@@ -155,6 +156,23 @@ class ResultNotLoadable(TaskError, pickle.UnpicklingError):
 
 class ExceptionNotPortable(TaskError):
     """The task raised an exception that could not cross processes; its text and traceback did."""
+
+
+class StopIterationRaised(TaskError, RuntimeError):
+    """A task raised ``StopIteration``; that is the ``__cause__``.
+
+    Iterators, futures and coroutines raise this instead: Python takes a ``StopIteration`` that comes out of them for the
+    end of the results, or refuses it. `runwide.map`, which returns a list, raises the exception itself.
+
+    Example:
+        >>> def first(items):
+        ...     return next(iter(items))
+        >>> try:
+        ...     list(runwide.imap(first, [[1], []], workers=1))
+        ... except StopIterationRaised as error:
+        ...     print(error.item, repr(error.__cause__))
+        1 StopIteration()
+    """
 
 
 class RemoteTraceback(RunwideError):

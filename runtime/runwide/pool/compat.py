@@ -6,8 +6,8 @@ import multiprocessing
 import threading
 from typing import TYPE_CHECKING, Any
 
-from runwide.errors import InputError
-from runwide.pool import mapping, policy, streams
+from runwide.errors import InputError, StopIterationRaised
+from runwide.pool import policy, streams
 from runwide.pool.applied import Starred
 from runwide.pool.base import Base, dump_function
 from runwide.pool.call import Call, Source
@@ -218,6 +218,8 @@ class AsyncResult:
     def take(self, future: Future[Any]) -> None:
         """End as a future has."""
         error = future.exception()
+        if isinstance(error, StopIterationRaised):  # which `get` may raise itself
+            error = error.__cause__
         self.settle(None if error is not None else future.result(), error)
 
     def settle(self, value: Any, error: BaseException | None) -> None:
@@ -249,4 +251,6 @@ class _Notifying(Everything):
 def _first_error(failures: list[Failure], results: list[Any]) -> BaseException | None:
     if not failures:
         return None
-    return mapping.first_error(failures, results)
+    from runwide.pool.raised import first_error  # most runs raise none
+
+    return first_error(failures, results)

@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 from runwide.errors import PoolClosed, RemoteTraceback
 from runwide.pool import transfer
+from runwide.pool.policy import Charges
 from runwide.records import FailureKind
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from runwide.failure import Failure
     from runwide.pool.call import Call
 
 
@@ -101,16 +103,23 @@ def _run_task(call: Call, function: Callable[[Any], Any], index: int, item: Any)
         attempts += 1
         try:
             value = function(item)
-        except Exception as error:
+        except (Exception, GeneratorExit) as error:
             if attempts <= call.budget.retries:
                 continue
-            from runwide.failure import Failure  # most runs make none
-
-            text = traceback.format_exc()
-            error.__cause__ = RemoteTraceback("in place, inside a worker", item=index, traceback=text)
-            kind = FailureKind.EXCEPTION
-            name = type(error).__qualname__
-            call.sink.failure(Failure(index, kind, name, str(error), text, attempts, error))
+            call.sink.failure(_failure(error, index, attempts))
         else:
             call.sink.values(index, [value])
         return
+
+
+def _failure(error: BaseException, index: int, attempts: int) -> Failure:
+    from runwide.failure import Failure  # most runs make none
+    from runwide.pool import failures
+    from runwide.pool.failed import failed, text_of
+
+    kind = FailureKind.EXCEPTION
+    if isinstance(error, GeneratorExit):  # raised in the caller, it would mean something else
+        return failures.of_entry(failed(kind, error), index, Charges(starts=attempts))
+    text = traceback.format_exc()
+    error.__cause__ = RemoteTraceback("in place, inside a worker", item=index, traceback=text)
+    return Failure(index, kind, type(error).__qualname__, text_of(error), text, attempts, error)

@@ -6,27 +6,24 @@ from itertools import chain
 from operator import length_hint
 from typing import TYPE_CHECKING, Any, TypedDict, TypeVar
 
-from runwide.errors import InputError, NoItems, TasksFailed, TooManyFailures
+from runwide.errors import InputError, NoItems, TooManyFailures
 from runwide.pool.base import Base, dump_function
 from runwide.pool.fitness import check
 from runwide.pool.policy import Budget
 from runwide.pool.preemption import GRACE, drains_on_sigterm
 from runwide.pool.progress import shown
-from runwide.pool.streams import closed_after, exception_of, stream, values
+from runwide.pool.streams import closed_after, stream, values
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 
     from typing_extensions import Unpack
 
-    from runwide.failure import Failure
     from runwide.pool.transfer import Dumped
     from runwide.records import Outcome, TaskEvent
 
 T = TypeVar("T")
 R = TypeVar("R")
-
-_LISTED = 40  # failures spelled out in a summary; the record has them all
 
 
 class Options(TypedDict, total=False):
@@ -101,7 +98,7 @@ async def amap(
         await asyncio.wait([collecting])
         collecting.exception()  # it says that the pool was closed, which is what was asked for
         raise
-    return raise_or_return(ended, on_error)
+    return raise_or_return(ended, on_error, portable=True)
 
 
 def imap(
@@ -252,12 +249,13 @@ def _collect(arriving: Outcomes) -> list[Outcome]:
     return ended
 
 
-def raise_or_return(ended: Sequence[Outcome], on_error: str) -> list[Any]:
+def raise_or_return(ended: Sequence[Outcome], on_error: str, *, portable: bool = False) -> list[Any]:
     """Results by index; failures are raised or stand in their place.
 
     Args:
         ended: One outcome per item, in any order.
         on_error: ``"raise"`` or ``"return"``.
+        portable: Whether a coroutine raises it, which may not raise a ``StopIteration``.
 
     Raises:
         Exception: The exception of the first failed item, caused by a `TasksFailed` that has all of them.
@@ -271,7 +269,10 @@ def raise_or_return(ended: Sequence[Outcome], on_error: str) -> list[Any]:
     results = _by_index(ended)
     failures = [outcome.failure for outcome in ended if outcome.failure is not None]
     if failures and on_error == "raise":
-        raise first_error(failures, results)
+        from runwide.pool import raised  # most runs raise none
+
+        exception = raised.portable_exception_of if portable else raised.exception_of
+        raise raised.first_error(failures, results, exception)
     return results
 
 
@@ -281,26 +282,6 @@ def _by_index(ended: Sequence[Outcome]) -> list[Any]:
     for outcome in ended:
         results[outcome.index] = outcome.value if outcome.failure is None else outcome.failure
     return results
-
-
-def first_error(failures: list[Failure], results: list[Any]) -> BaseException:
-    """The exception of the first failed item, caused by the summary of all."""
-    failures = sorted(failures, key=lambda failure: failure.index)
-    lines = [str(failure) for failure in failures[:_LISTED]]
-    if len(failures) > _LISTED:
-        lines.append(f"and {len(failures) - _LISTED} more")
-    summary = TasksFailed(
-        f"{len(failures)} of {len(results)} tasks failed:\n  "
-        + "\n  ".join(lines)
-        + "\n",  # the hint has a line of its own
-        failures=failures,
-        results=results,
-        hint="the others are finished: see .results and .failures of this error, or use on_error='return'",
-    )
-    raised = exception_of(failures[0])
-    summary.__cause__ = raised.__cause__
-    raised.__cause__ = summary
-    return raised
 
 
 def function_bytes(function: Callable[..., Any]) -> bytes:

@@ -176,8 +176,10 @@ class Futures:
 
     def failure(self, failure: Failure) -> None:
         """One item has failed for good."""
+        from runwide.pool.raised import portable_exception_of  # most runs raise none
+
         future = self._waiting.pop(failure.index)
-        undisturbed(future.set_exception, failure.exception)
+        undisturbed(future.set_exception, portable_exception_of(failure))
 
     def finished(self) -> None:
         """Every item has ended."""

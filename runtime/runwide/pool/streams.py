@@ -14,7 +14,6 @@ from runwide.pool.sinks import Stream
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
-    from runwide.failure import Failure
     from runwide.pool.base import Base
     from runwide.pool.inplace import InPlaceScheduler
     from runwide.pool.policy import Budget
@@ -194,16 +193,9 @@ def values(arriving: Iterator[Outcome], on_error: str) -> Iterator[Any]:
         for outcome in arriving:
             failure = outcome.failure
             if failure is not None and on_error == "raise":
-                raise exception_of(failure)
+                from runwide.pool.raised import portable_exception_of  # most runs raise none
+
+                raise portable_exception_of(failure)
             held = [outcome.value if failure is None else failure]
             del outcome, failure
             yield held.pop()  # kept nowhere: what the consumer drops is free
-
-
-def exception_of(failure: Failure) -> BaseException:
-    """The exception of a failure, or its text as one where the exception itself did not come across."""
-    return (
-        failure.exception
-        if failure.exception is not None
-        else RuntimeError(f"{failure.type}: {failure.message}")
-    )

@@ -1,0 +1,73 @@
+"""The exception that a failed task raises in its caller."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from runwide.errors import StopIterationRaised, TasksFailed
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from runwide.failure import Failure
+
+_LISTED = 40  # failures spelled out in a summary; the record has them all
+
+
+def exception_of(failure: Failure) -> BaseException:
+    """The exception of a failure, or its text as one where the exception itself did not come across."""
+    return (
+        failure.exception
+        if failure.exception is not None
+        else RuntimeError(f"{failure.type}: {failure.message}")
+    )
+
+
+def portable_exception_of(failure: Failure) -> BaseException:
+    """As `exception_of`, for what may not raise a ``StopIteration``: iterators, futures and coroutines.
+
+    Example:
+        >>> from runwide.failure import Failure
+        >>> from runwide.records import FailureKind
+        >>> error = StopIteration("no more")
+        >>> portable_exception_of(Failure(2, FailureKind.EXCEPTION, "StopIteration", "no more", exception=error))
+        StopIterationRaised('the task raised StopIteration: no more')
+    """
+    error = exception_of(failure)
+    if not isinstance(error, StopIteration):
+        return error
+    told = f"{failure.type}: {failure.message}" if failure.message else failure.type
+    hint = "use next(iterator, default), or raise another exception"
+    raised = StopIterationRaised(f"the task raised {told}", item=failure.index, hint=hint)
+    raised.__cause__ = error
+    return raised
+
+
+def first_error(
+    failures: Sequence[Failure],
+    results: list[Any],
+    exception: Callable[[Failure], BaseException] = exception_of,
+) -> BaseException:
+    """The exception of the first failed item, caused by the summary of all.
+
+    Args:
+        failures: At least one.
+        results: All results.
+        exception: Makes the exception of a failure.
+    """
+    failures = sorted(failures, key=lambda failure: failure.index)
+    lines = [str(failure) for failure in failures[:_LISTED]]
+    if len(failures) > _LISTED:
+        lines.append(f"and {len(failures) - _LISTED} more")
+    summary = TasksFailed(
+        f"{len(failures)} of {len(results)} tasks failed:\n  "
+        + "\n  ".join(lines)
+        + "\n",  # the hint has a line of its own
+        failures=failures,
+        results=results,
+        hint="the others are finished: see .results and .failures of this error, or use on_error='return'",
+    )
+    raised = exception(failures[0])
+    summary.__cause__ = raised.__cause__
+    raised.__cause__ = summary
+    return raised
