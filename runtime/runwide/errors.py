@@ -223,9 +223,13 @@ class TooManyFailures(TasksFailed):
 
 
 class Preempted(RunwideError, SystemExit):
-    """The process was asked to leave by SIGTERM; what had finished is kept. Uncaught, it exits with status 143."""
+    """The process was asked to leave by SIGTERM; what had finished is kept. Uncaught, it exits with status 143.
+
+    Of a map that keeps nothing in a store, ``results`` are those that there are, with None for items that had not ended.
+    """
 
     code = 143  # 128 + SIGTERM, as a shell has it
+    results: Sequence[Any] = ()
 
 
 class PoolClosed(RunwideError, RuntimeError, ValueError):

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from runwide import settings
 from runwide.errors import FunctionNotPicklable, InputError
-from runwide.pool import machine, transfer, worker
+from runwide.pool import feeding, machine, transfer, worker
 from runwide.pool.failed import text_of
 from runwide.pool.inplace import InPlaceScheduler
 from runwide.pool.scheduler import Scheduler
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
     from runwide.pool.crew import Timing
-    from runwide.pool.streams import Feeder
     from runwide.records import TaskEvent
 
 
@@ -72,7 +71,7 @@ class Base:
         prepared = None if initializer is None else dump_function(initializer)
         self.workers = len(envs)
         held = _Held()
-        self._feeders: set[Feeder] = set()
+        self._feeders: set[feeding.Feeder] = set()
         # First of all: Ctrl-C may come at any line from here.
         self._finalizer: weakref.finalize[..., Base] = weakref.finalize(
             self, _leaked, held, type(self).__name__
@@ -197,6 +196,7 @@ os.register_at_fork(after_in_child=_abandon_all)
 
 @atexit.register
 def _close_all() -> None:
+    feeding.stop_all()  # they may wait for ever, and nobody is left to consume what they would bring
     for pool in list(_open):
         pool._end_with_program()  # noqa: SLF001 - of this module's own class
     for thread in list(_finishing):

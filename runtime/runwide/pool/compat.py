@@ -11,6 +11,7 @@ from runwide.pool import policy, streams
 from runwide.pool.applied import Starred
 from runwide.pool.base import Base, dump_function
 from runwide.pool.call import Call, Source
+from runwide.pool.feeding import Feeder, taken
 from runwide.pool.policy import Budget
 from runwide.pool.sinks import Everything, undisturbed
 from runwide.pool.submit import Submitter
@@ -98,13 +99,22 @@ class Pool(Base):
         callback: Callback = None,
         error_callback: Callback = None,
     ) -> AsyncResult:
-        """As `map`, but returns at once."""
+        """As `map`, but returns when all items have been taken; the first tasks run meanwhile."""
         size = policy.checked_chunksize(chunksize)
-        items = iterable if isinstance(iterable, (tuple, range)) else list(iterable)  # lists may change
+        items = taken(iterable)
+        source = Source(closed=False) if items is None else Source(items)
         result = AsyncResult(callback, error_callback)
-        sink = _Notifying(len(items), result)
+        sink = _Notifying(0 if items is None else len(items), result)
         payload = self._scheduler.function_payload(dump_function(func))
-        self._scheduler.start(Call(payload, Source(items), sink, self._budget, chunksize=size))
+        call = Call(payload, source, sink, self._budget, chunksize=size)
+        feeder = Feeder(call, iterable, self._scheduler.ring)
+        sink.on_end = feeder.stop
+        self._scheduler.start(call)
+        try:
+            feeder.begin()
+        except BaseException:
+            self._scheduler.cancel(call)
+            raise
         return result
 
     def starmap(

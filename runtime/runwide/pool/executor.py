@@ -7,9 +7,11 @@ import time
 import weakref
 from typing import TYPE_CHECKING, Any
 
+from runwide.errors import PoolClosed
 from runwide.pool import streams
 from runwide.pool.applied import Starred
 from runwide.pool.base import Base, dump_function, let_finish, warn_of_leak
+from runwide.pool.feeding import ALL
 from runwide.pool.policy import Budget
 from runwide.pool.submit import Submitter
 
@@ -87,10 +89,11 @@ class Executor(Base, concurrent.futures.Executor):
 
         Args:
             fn: Takes one item of each iterable.
-            *iterables: Taken whole now, unless ``buffersize`` is given.
+            *iterables: Taken whole now, unless ``buffersize`` is given; each task may start as soon as its items are there.
             timeout: Seconds from this call within which the next result must be there, else ``TimeoutError``.
             chunksize: Fixed number of items that travel together; None adapts it to the measured task time.
-            buffersize: Take no more than so many items ahead of the results that were consumed.
+            buffersize: Take no more than so many items ahead of the results that were consumed, on a thread where that
+                may take time; after `shutdown` no more are taken.
         """
         several = len(iterables) != 1
         items: Iterable[Any] = zip(*iterables) if several else iterables[0]  # noqa: B905 - the shortest ends it
@@ -101,7 +104,7 @@ class Executor(Base, concurrent.futures.Executor):
             items,
             self._budget,
             chunksize=chunksize,
-            ahead=buffersize or streams.ALL,
+            ahead=buffersize or ALL,
             deadline=deadline,
             ordered=True,
         )
@@ -114,6 +117,9 @@ class Executor(Base, concurrent.futures.Executor):
             wait: Return only when that has happened.
             cancel_futures: Cancel what has not started.
         """
+        for feeder in list(self._feeders):
+            if not feeder.at_hand:  # nobody knows how long it would go on
+                feeder.stop(_shut_down())
         self._submitter.close(cancel=cancel_futures)
         let_finish(self._scheduler)
         self._end(kill=False, wait=wait)
@@ -128,6 +134,11 @@ class Executor(Base, concurrent.futures.Executor):
             self._end(kill=True)
         else:
             self.shutdown()
+
+
+def _shut_down() -> PoolClosed:
+    hint = "consume the results first"
+    return PoolClosed("the executor was shut down before all items were taken", hint=hint)
 
 
 def _dropped(submitter: Submitter, scheduler: Scheduler | InPlaceScheduler) -> None:

@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
-from itertools import chain
-from operator import length_hint
 from typing import TYPE_CHECKING, Any, TypedDict, TypeVar
 
-from runwide.errors import InputError, NoItems, TooManyFailures
-from runwide.pool.base import Base, dump_function
+from runwide.errors import InputError
+from runwide.pool.base import dump_function
 from runwide.pool.fitness import check
-from runwide.pool.policy import Budget
 from runwide.pool.preemption import GRACE, drains_on_sigterm
 from runwide.pool.progress import shown
+from runwide.pool.sinks import Everything
 from runwide.pool.streams import closed_after, stream, values
+from runwide.pool.whole import Whole, budget_of, no_items, number_of, opened, too_many
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 
     from typing_extensions import Unpack
 
+    from runwide.pool.policy import Budget
     from runwide.pool.transfer import Dumped
     from runwide.records import Outcome, TaskEvent
 
@@ -73,7 +73,7 @@ def map(  # noqa: A001 - the field's name
         [1, 4, 9]
     """
     _check(on_error)
-    return raise_or_return(_collect(outcomes(function, items, **options)), on_error)
+    return _results(Whole(function, items, _known(options)).run(), on_error)
 
 
 async def amap(
@@ -87,18 +87,30 @@ async def amap(
         [1, 4, 9]
     """
     import asyncio  # which whoever calls this has loaded; others need not wait for it
+    from contextvars import copy_context
+    from functools import partial
 
     _check(on_error)
-    arriving = outcomes(function, items, **options)
-    collecting = asyncio.get_running_loop().run_in_executor(None, _collect, arriving)
+    whole = Whole(function, items, _known(options))
+    run = partial(copy_context().run, whole.run, aside=True)
+    running = asyncio.get_running_loop().run_in_executor(None, run)
     try:
-        ended = await asyncio.shield(collecting)
+        ended = await asyncio.shield(running)
     except asyncio.CancelledError:
-        arriving.stop()
-        await asyncio.wait([collecting])
-        collecting.exception()  # it says that the pool was closed, which is what was asked for
+        whole.stop()
+        await asyncio.wait([running])
+        running.exception()  # it says that the pool was closed, which is what was asked for
         raise
-    return raise_or_return(ended, on_error, portable=True)
+    return _results(ended, on_error, portable=True)
+
+
+def _results(ended: Everything, on_error: str, *, portable: bool = False) -> list[Any]:
+    if ended.failures and on_error == "raise":
+        from runwide.pool import raised  # most runs raise none
+
+        exception = raised.portable_exception_of if portable else raised.exception_of
+        raise raised.first_error(ended.failures, ended.results, exception)
+    return ended.results
 
 
 def imap(
@@ -106,7 +118,9 @@ def imap(
 ) -> Iterator[R]:
     """As `map`, but yields each result as soon as those before it are there.
 
-    Items are taken as results are consumed, with a bounded look-ahead, so both may be endless.
+    Items are taken as results are consumed, with a bounded look-ahead, so both may be endless. Where taking them may take
+    time it is done on a thread, with the caller's context variables: the iterable may wait for anything, such as earlier
+    results.
 
     Example:
         >>> for square in runwide.imap(lambda x: x * x, range(3)):
@@ -156,26 +170,28 @@ def outcomes(function: Callable[[Any], Any], items: Iterable[Any], **options: Un
 def _outcomes(
     function: Callable[[Any], Any], items: Iterable[Any], options: Options, *, ordered: bool = False
 ) -> Outcomes:
+    known = _known(options)
+    check(function, items)
+    total = number_of(items, known)
+    return Outcomes(dump_function(function), items, total, known, ordered=ordered)
+
+
+def _known(options: Options) -> Options:
     unknown = options.keys() - Options.__annotations__.keys()
     if unknown:
         raise TypeError(
             f"unknown option {min(unknown)!r}; there are {', '.join(sorted(Options.__annotations__))}"
         )
-    total = length_hint(items) or len(options.get("indices") or ()) or None
-    check(function, items)
-    return Outcomes(dump_function(function), _some(items), total, options, ordered=ordered)
+    return options
 
 
 class Outcomes:
     """An iterator of outcomes with a pool of its own, opened at the first and closed after the last."""
 
     def __init__(
-        self, dumped: Dumped, items: Iterator[Any], total: int | None, options: Options, *, ordered: bool
+        self, dumped: Dumped, items: Iterable[Any], total: int | None, options: Options, *, ordered: bool
     ) -> None:
-        # The generators know this list and not this object: so they are closed as soon as nobody iterates any more.
-        self._pools: list[Base] = []
-        budget = Budget(options.get("retries", 0), options.get("max_crashes", 2), options.get("timeout"))
-        running = _run(self._pools, dumped, items, budget, options, ordered=ordered)
+        running = _run(dumped, items, budget_of(options), options, ordered=ordered)
         limited = _limited(running, options.get("max_failures"))
         self._arriving = shown(limited, total, wanted=options.get("progress"))
 
@@ -189,25 +205,13 @@ class Outcomes:
         """Stop what runs; nobody iterates any more."""
         self._arriving.close()
 
-    def stop(self) -> None:
-        """Stop the workers at once, from any thread; whoever iterates gets `PoolClosed`."""
-        for pool in self._pools:
-            pool.kill()
-
 
 def _run(
-    opened: list[Base], dumped: Dumped, items: Iterator[Any], budget: Budget, given: Options, *, ordered: bool
+    dumped: Dumped, items: Iterable[Any], budget: Budget, given: Options, *, ordered: bool
 ) -> Generator[Outcome, None, None]:
-    with Base(
-        given.get("workers"),
-        initializer=given.get("initializer"),
-        initargs=given.get("initargs", ()),
-        max_tasks=given.get("max_tasks"),
-        max_memory=given.get("max_memory"),
-        on_event=given.get("on_event"),
-    ) as pool:
-        opened.append(pool)
-        with drains_on_sigterm(pool._scheduler, given.get("grace", GRACE)):  # noqa: SLF001 - one house
+    with opened(given) as pool:
+        scheduler = pool._scheduler  # noqa: SLF001 - one house
+        with drains_on_sigterm(scheduler, given.get("grace", GRACE)):
             yield from stream(
                 pool,
                 dumped,
@@ -223,39 +227,26 @@ def _limited(
     arriving: Generator[Outcome, None, None], max_failures: int | None
 ) -> Generator[Outcome, None, None]:
     failures = []
+    nothing_came = True
     with closed_after(arriving):
         for outcome in arriving:
+            nothing_came = False
             yield outcome
             if outcome.failure is not None and max_failures is not None:
                 failures.append(outcome.failure)
                 if len(failures) > max_failures:
-                    raise TooManyFailures(
-                        f"stopped after {len(failures)} failed items, the last: {outcome.failure}",
-                        failures=failures,
-                        hint="mend the function, or raise max_failures=",
-                    )
+                    raise too_many(failures)
             del outcome  # while it waits for the next, it keeps nobody's memory
+    if nothing_came:
+        raise no_items()
 
 
-def _collect(arriving: Outcomes) -> list[Outcome]:
-    ended = []
-    try:
-        with closed_after(arriving):
-            for outcome in arriving:
-                ended.append(outcome)  # noqa: PERF402 - what has ended is needed when the rest has not
-    except TooManyFailures as error:
-        error.results = _by_index(ended)
-        raise
-    return ended
-
-
-def raise_or_return(ended: Sequence[Outcome], on_error: str, *, portable: bool = False) -> list[Any]:
+def raise_or_return(ended: Sequence[Outcome], on_error: str) -> list[Any]:
     """Results by index; failures are raised or stand in their place.
 
     Args:
         ended: One outcome per item, in any order.
         on_error: ``"raise"`` or ``"return"``.
-        portable: Whether a coroutine raises it, which may not raise a ``StopIteration``.
 
     Raises:
         Exception: The exception of the first failed item, caused by a `TasksFailed` that has all of them.
@@ -266,22 +257,13 @@ def raise_or_return(ended: Sequence[Outcome], on_error: str, *, portable: bool =
         ['a', 'b']
     """
     _check(on_error)
-    results = _by_index(ended)
-    failures = [outcome.failure for outcome in ended if outcome.failure is not None]
-    if failures and on_error == "raise":
-        from runwide.pool import raised  # most runs raise none
-
-        exception = raised.portable_exception_of if portable else raised.exception_of
-        raise raised.first_error(failures, results, exception)
-    return results
-
-
-def _by_index(ended: Sequence[Outcome]) -> list[Any]:
-    """Values and failures by index; None where an item has not ended."""
-    results: list[Any] = [None] * (1 + max((outcome.index for outcome in ended), default=-1))
+    everything = Everything()
     for outcome in ended:
-        results[outcome.index] = outcome.value if outcome.failure is None else outcome.failure
-    return results
+        if outcome.failure is None:
+            everything.values(outcome.index, [outcome.value])
+        else:
+            everything.failure(outcome.failure)
+    return _results(everything, on_error)
 
 
 def function_bytes(function: Callable[..., Any]) -> bytes:
@@ -297,16 +279,6 @@ def function_bytes(function: Callable[..., Any]) -> bytes:
     """
     check(function)
     return dump_function(function, elsewhere=True)[0]
-
-
-def _some(items: Iterable[T]) -> Iterator[T]:
-    """The items, of which there is at least one."""
-    iterator = iter(items)
-    try:
-        first = next(iterator)
-    except StopIteration:
-        raise NoItems("there are no items to map over", hint="pass at least one") from None
-    return chain([first], iterator)
 
 
 def _check(on_error: str) -> None:

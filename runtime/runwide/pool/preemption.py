@@ -19,18 +19,54 @@ GRACE = 20.0
 """Seconds for running tasks after SIGTERM; Kubernetes and Vertex AI give 30 before SIGKILL."""
 
 
-@contextmanager
-def drains_on_sigterm(scheduler: Scheduler | InPlaceScheduler, grace: float) -> Iterator[None]:
-    """Have SIGTERM drain a scheduler while the block runs.
-
-    A handler of the program's own is left alone, and only the main thread can have one.
+class Draining:
+    """What SIGTERM does while tasks run: it drains their scheduler, and ends the waiting for items.
 
     Args:
         scheduler: Ends its calls with `runwide.errors.Preempted` when it has drained.
         grace: Seconds that running tasks may take.
     """
-    with _handled(lambda *_: scheduler.drain(grace)):
-        yield
+
+    def __init__(self, scheduler: Scheduler | InPlaceScheduler, grace: float) -> None:
+        self._scheduler = scheduler
+        self._grace = grace
+        self._came = False
+        self._leaves = False
+
+    def __call__(self, *_: Any) -> None:
+        """SIGTERM has come."""
+        self._came = True
+        self._scheduler.drain(self._grace)
+        if self._leaves:
+            _leave()
+
+    def ends(self, action: Callable[[], None]) -> None:
+        """Call what may wait in the user's code, and have SIGTERM end it there."""
+        try:
+            try:
+                self._leaves = True
+                if not self._came:
+                    action()
+            finally:
+                self._leaves = False
+        except Preempted:
+            if not self._came:
+                raise
+
+
+@contextmanager
+def drains_on_sigterm(scheduler: Scheduler | InPlaceScheduler, grace: float) -> Iterator[Draining]:
+    """Have SIGTERM drain a scheduler while the block runs.
+
+    A handler of the program's own is left alone, and only the main thread can have one.
+
+    Args:
+        scheduler: As for `Draining`.
+        grace: As for `Draining`.
+    """
+    draining = Draining(scheduler, grace)
+    with _handled(draining):
+        yield draining
 
 
 @contextmanager

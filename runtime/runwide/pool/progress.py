@@ -31,35 +31,81 @@ def shown(
     Args:
         arriving: Outcomes as they come.
         total: How many there will be; None if that is not known.
+        wanted: As for `display`.
+    """
+    shows = display(total, wanted=wanted)
+    return arriving if shows is None else _counted(arriving, shows)
+
+
+def display(total: int | None, *, wanted: bool | None) -> Bar | Lines | None:
+    """What shows progress: called with the numbers of ended and of failed items, and closed at the end.
+
+    Args:
+        total: How many items there are; None if that is not known.
         wanted: True for a bar, False for silence, None for a bar on a terminal or in a notebook and log lines elsewhere.
     """
     if wanted is False:
-        return arriving
-    if wanted or is_watched():
-        return _with_bar(arriving, total)
-    return _with_log(arriving, total)
+        return None
+    return Bar(total) if wanted or is_watched() else Lines(total)
 
 
-def _with_bar(arriving: Generator[Outcome, None, None], total: int | None) -> Generator[Outcome, None, None]:
-    drawn: Any = None
+def _counted(arriving: Generator[Outcome, None, None], shows: Bar | Lines) -> Generator[Outcome, None, None]:
     done = failed = 0
-    began = time.monotonic()
-    try:
-        for outcome in arriving:
+    with closing(arriving), closing(shows):
+        for outcome in arriving:  # enumerate() would keep the last one
             done += 1
             failed += outcome.failure is not None
-            if drawn is not None:
-                drawn.update(done - drawn.n)
-                if failed:
-                    drawn.set_postfix(failed=failed, refresh=False)
-            elif time.monotonic() - began > QUIET_SECONDS:
-                drawn = bar(total, done)
+            shows(done, failed)
             yield outcome
             del outcome  # while it waits for the next, it keeps nobody's memory
-    finally:
-        arriving.close()
-        if drawn is not None:
-            drawn.close()
+
+
+class Bar:
+    """A bar on standard error, once a map has taken a while."""
+
+    seconds = 0.1
+    """How often it should be called, where nothing happens."""
+
+    def __init__(self, total: int | None) -> None:
+        self._total = total
+        self._drawn: Any = None
+        self._began = time.monotonic()
+
+    def __call__(self, done: int, failed: int) -> None:
+        """So many items have ended."""
+        if self._drawn is not None:
+            self._drawn.update(done - self._drawn.n)
+            if failed:
+                self._drawn.set_postfix(failed=failed, refresh=False)
+        elif time.monotonic() - self._began > QUIET_SECONDS:
+            self._drawn = bar(self._total, done)
+
+    def close(self) -> None:
+        """Leave the bar as it is."""
+        if self._drawn is not None:
+            self._drawn.close()
+
+
+class Lines:
+    """A log line now and then."""
+
+    seconds = 1.0
+    """How often it should be called, where nothing happens."""
+
+    def __init__(self, total: int | None) -> None:
+        self._total = total
+        self._began = self._said = time.monotonic()
+
+    def __call__(self, done: int, failed: int) -> None:
+        """So many items have ended."""
+        now = time.monotonic()
+        if now - self._said > LOG_SECONDS:
+            self._said = now
+            seconds = round(now - self._began)
+            _log.info("map.progressed", done=done, total=self._total, failed=failed, seconds=seconds)
+
+    def close(self) -> None:
+        """There is nothing to close."""
 
 
 def bar(total: int | None, done: int = 0) -> Any:
@@ -73,18 +119,3 @@ def bar(total: int | None, done: int = 0) -> Any:
         from tqdm.auto import tqdm
 
     return tqdm(total=total, initial=done, unit=" items", file=sys.stderr, dynamic_ncols=True)
-
-
-def _with_log(arriving: Generator[Outcome, None, None], total: int | None) -> Generator[Outcome, None, None]:
-    done = failed = 0
-    began = said = time.monotonic()
-    with closing(arriving):
-        for outcome in arriving:  # enumerate() would keep the last one
-            done += 1
-            failed += outcome.failure is not None
-            now = time.monotonic()
-            if now - said > LOG_SECONDS:
-                said = now
-                _log.info("map.progressed", done=done, total=total, failed=failed, seconds=round(now - began))
-            yield outcome
-            del outcome  # likewise

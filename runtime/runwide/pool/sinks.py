@@ -37,38 +37,69 @@ def undisturbed(function: Callable[..., object], *args: Any) -> None:
         _log.error("callback.failed", type=type(error).__name__, error=text_of(error))
 
 
+def nothing() -> None:
+    """Do nothing: nobody wants to hear of the end."""
+
+
 class Everything:
     """All outcomes, waited for as a whole.
 
     Args:
-        size: Number of items.
+        size: Number of items, as far as it is known.
+        max_failures: Failed items that are accepted; one more is the end.
     """
 
     claims = False
 
-    def __init__(self, size: int) -> None:
+    def __init__(self, size: int = 0, max_failures: int | None = None) -> None:
         self.results: list[Any] = [None] * size
         self.failures: list[Failure] = []
+        self.done = 0
+        self.too_many = False
+        self.on_end: Callable[[], None] = nothing
+        self._max_failures = max_failures
+        self._stop = 0  # index after the last that has ended
         self._ended = threading.Event()
         self._error: BaseException | None = None
 
     def values(self, first: int, values: list[Any]) -> None:
         """Results of consecutive items."""
+        self._reach(first + len(values))
         self.results[first : first + len(values)] = values
+        self.done += len(values)
 
     def failure(self, failure: Failure) -> None:
         """One item has failed for good."""
+        self._reach(failure.index + 1)
         self.results[failure.index] = failure
         self.failures.append(failure)
+        self.done += 1
+        if self._max_failures is not None and len(self.failures) > self._max_failures:
+            self.too_many = True
+            self._end()
+
+    def _reach(self, stop: int) -> None:
+        self._stop = max(self._stop, stop)
+        missing = stop - len(self.results)
+        if missing > 0:
+            self.results += [None] * missing
+
+    def so_far(self) -> list[Any]:
+        """Values and failures by index up to the last that has ended; None where an item has not."""
+        return self.results[: self._stop]
 
     def finished(self) -> None:
         """Every item has ended."""
-        self._ended.set()
+        self._end()
 
     def broken(self, error: BaseException) -> None:
         """The call cannot go on."""
         self._error = error
+        self._end()
+
+    def _end(self) -> None:
         self._ended.set()
+        self.on_end()
 
     def claim(self, index: int) -> bool:  # noqa: ARG002 - every item is wanted
         """Whether an item is still wanted."""
@@ -78,11 +109,12 @@ class Everything:
         """Results are kept to the end."""
         return False
 
-    def wait(self) -> None:
-        """Wait for the end; raises what broke the call."""
-        self._ended.wait()
+    def wait(self, seconds: float | None = None) -> bool:
+        """Wait for the end, so many seconds at most; says whether it has come, and raises what broke the call."""
+        ended = self._ended.wait(seconds)
         if self._error is not None:
             raise self._error
+        return ended
 
 
 class Stream:
@@ -96,6 +128,7 @@ class Stream:
         self._over = False
         self._wanting = False
         self._error: BaseException | None = None
+        self.on_end: Callable[[], None] = nothing
 
     def values(self, first: int, values: list[Any]) -> None:
         """Results of consecutive items."""
@@ -110,6 +143,7 @@ class Stream:
         with self._change:
             self._over = True
             self._change.notify()
+        self.on_end()
 
     def broken(self, error: BaseException) -> None:
         """The call cannot go on."""

@@ -1,27 +1,24 @@
-"""Outcomes as they come: items taken lazily, a bounded number ahead of what is consumed."""
+"""Outcomes as they come, while items are taken a bounded number ahead of what is consumed."""
 
 from __future__ import annotations
 
-import sys
 import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from runwide.pool import policy
 from runwide.pool.call import Call, Source
+from runwide.pool.feeding import ALL, Feeder, taken
+from runwide.pool.inplace import InPlaceScheduler
 from runwide.pool.sinks import Stream
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from runwide.pool.base import Base
-    from runwide.pool.inplace import InPlaceScheduler
     from runwide.pool.policy import Budget
     from runwide.pool.scheduler import Scheduler
     from runwide.records import Outcome
-
-ALL = sys.maxsize
-"""As a number of items ahead: take all of them now."""
 
 
 def stream(
@@ -41,10 +38,10 @@ def stream(
     Args:
         pool: Where they run.
         dumped: The function.
-        items: Taken lazily, a bounded number ahead of what was consumed.
+        items: Taken lazily, a bounded number ahead of what was consumed, on a thread of their own where that may take time.
         budget: What each task may use.
         chunksize: Fixed number of items that travel together; None adapts it.
-        ahead: Fixed number of items to be ahead; None adapts it, `ALL` takes all of them now.
+        ahead: Fixed number of items to be ahead; None adapts it, `ALL` takes all of them now, on this thread.
         indices: Index of each item in a larger input, as workers are to call it.
         deadline: Time on the monotonic clock after which waiting for the next outcome is a ``TimeoutError``.
         ordered: Whether outcomes come by index; those that wait for an earlier one are not consumed.
@@ -52,22 +49,29 @@ def stream(
     size = policy.checked_chunksize(chunksize)
     scheduler = pool._scheduler  # noqa: SLF001 - the rooms of one house
     sink = Stream()
-    call = Call(
-        scheduler.function_payload(dumped),
-        Source(closed=False),
-        sink,
-        budget,
-        chunksize=size,
-        indices=indices,
+    payload = scheduler.function_payload(dumped)
+    whole = taken(items) if ahead == ALL else None
+    source = Source(closed=False) if whole is None else Source(whole)
+    call = Call(payload, source, sink, budget, chunksize=size, indices=indices)
+    feeder = Feeder(
+        call,
+        items,
+        scheduler.ring,
+        ahead=ahead,
+        workers=pool.workers,
+        one_by_one=isinstance(scheduler, InPlaceScheduler),
     )
-    feeder = Feeder(call, iter(items), pool.workers, scheduler.ring, ahead)
-    feeder.feed()
-    if ahead == ALL and feeder.error is not None:  # nothing has begun
-        raise feeder.error
+    sink.on_end = feeder.stop
     feeders = pool._feeders  # noqa: SLF001 - likewise
     feeders.add(feeder)
     scheduler.start(call)
-    fetched = _fetched(sink, deadline)
+    try:
+        feeder.begin()
+    except BaseException:
+        feeders.discard(feeder)
+        scheduler.cancel(call)
+        raise
+    fetched = _fetched(sink, deadline, feeder)
     arriving = _consume(scheduler, call, in_order(fetched) if ordered else fetched, feeder, feeders)
     return arriving if pool.outlived else _holding(pool, arriving)
 
@@ -76,8 +80,12 @@ def _holding(pool: Base, arriving: Iterator[Outcome]) -> Iterator[Outcome]:  # n
     yield from arriving
 
 
-def _fetched(sink: Stream, deadline: float | None) -> Iterator[Outcome]:
-    while batch := sink.fetch(None if deadline is None else max(0.0, deadline - time.monotonic())):
+def _fetched(sink: Stream, deadline: float | None, feeder: Feeder) -> Iterator[Outcome]:
+    while True:
+        feeder.supply()
+        batch = sink.fetch(None if deadline is None else max(0.0, deadline - time.monotonic()))
+        if not batch:
+            return
         batch.reverse()
         while batch:
             yield batch.pop()  # kept nowhere: what the consumer drops is free
@@ -92,8 +100,7 @@ def _consume(
 ) -> Iterator[Outcome]:
     try:
         for outcome in arriving:
-            feeder.consumed += 1
-            feeder.feed()
+            feeder.consume()
             passed = [outcome]
             del outcome
             yield passed.pop()  # likewise
@@ -102,59 +109,8 @@ def _consume(
     finally:
         feeders.discard(feeder)
         scheduler.cancel(call)
-
-
-class Feeder:
-    """Moves items from a lazy iterable to a call, a bounded number ahead of what the consumer has fetched.
-
-    Args:
-        call: Where they go.
-        items: Where they come from.
-        workers: Number of workers.
-        ring: Wakes the scheduler.
-        ahead: Fixed number of items to be ahead; None adapts it.
-    """
-
-    def __init__(
-        self, call: Call, items: Iterator[Any], workers: int, ring: Callable[[], None], ahead: int | None
-    ) -> None:
-        self._call = call
-        self._items = items
-        self._workers = workers
-        self._ring = ring
-        self._ahead = ahead
-        self._fed = 0
-        self.consumed = 0
-        self.error: Exception | None = None  # that the items' own iterator raised; those before it are done
-
-    def feed(self) -> None:
-        """Put as many items as may be ahead now."""
-        source = self._call.source
-        limit = self._ahead or self._adapted()
-        while not source.closed and self._fed - self.consumed < limit:
-            try:
-                source.put(next(self._items))
-                self._fed += 1
-            except StopIteration:
-                source.close()
-                self._ring()
-            except Exception as error:
-                self.error = error
-                source.close()
-                self._ring()
-        # The scheduler sets `hungry`, then looks once more; so an item is never put unseen.
-        if self._call.hungry and source.available():
-            self._call.hungry = False
-            self._ring()
-
-    def feed_all(self) -> None:
-        """Put all that there is; nobody may be consuming any more."""
-        self._ahead = ALL
-        self.feed()
-
-    def _adapted(self) -> int:
-        adapted = policy.lookahead(self._call.pace, workers=self._workers)
-        return max(adapted, 2 * self._workers * (self._call.chunksize or 1))
+        feeder.stop()
+        feeder.join()
 
 
 def in_order(arriving: Iterator[Outcome]) -> Iterator[Outcome]:

@@ -1,0 +1,225 @@
+"""Items on their way from an iterable to a call, a bounded number ahead of what is consumed."""
+
+from __future__ import annotations
+
+import sys
+import threading
+import weakref
+from contextvars import copy_context
+from typing import TYPE_CHECKING, Any
+
+from runwide.pool import policy
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Sequence
+
+    from runwide.pool.call import Call
+
+ALL = sys.maxsize
+"""As a number of items ahead: take all of them now."""
+
+_STEPS = 4
+"""Items are taken when a quarter of the room for them is free, and not at each one that is consumed."""
+
+_AT_HAND = (list, tuple, range, set, frozenset, dict, str, bytes, bytearray)
+
+
+def is_at_hand(items: Iterable[Any]) -> bool:
+    """Whether taking an item runs nobody's code, and so cannot wait for anything.
+
+    Example:
+        >>> is_at_hand([1, 2]), is_at_hand(iter([1, 2]))
+        (True, False)
+    """
+    return type(items) in _AT_HAND
+
+
+def taken(items: Iterable[Any]) -> Sequence[Any] | None:
+    """All items as they are now; None where taking them may take time.
+
+    Example:
+        >>> taken({1: "a"}), taken(range(3)), taken(iter([1]))
+        ([1], range(0, 3), None)
+    """
+    if not is_at_hand(items):
+        return None
+    return items if isinstance(items, (tuple, range)) else list(items)  # the others may change
+
+
+class Feeder:
+    """Moves items from an iterable to a call.
+
+    Items come on the thread that calls `feed`, or on one of its own (`start`): it may wait in the user's code for as long as
+    it likes, even for results of earlier items, and nobody waits for it.
+
+    Args:
+        call: Where they go.
+        items: Where they come from.
+        ring: Wakes the scheduler.
+        ahead: Number of items that may be in the call and not consumed; None adapts it, `ALL` takes all of them.
+        workers: Number of workers, to adapt it.
+        one_by_one: Take an item when the consumer waits for an outcome, and not before: its task runs at once, here.
+    """
+
+    def __init__(
+        self,
+        call: Call,
+        items: Iterable[Any],
+        ring: Callable[[], None],
+        *,
+        ahead: int | None = ALL,
+        workers: int = 1,
+        one_by_one: bool = False,
+    ) -> None:
+        self._call = call
+        self._source = call.source
+        self._items: Iterable[Any] = items
+        self.at_hand = is_at_hand(items)
+        self._iterator: Iterator[Any] | None = None
+        self._ring = ring
+        self._ahead = 1 if one_by_one and ahead != ALL else ahead
+        self._workers = workers
+        self._one_by_one = one_by_one
+        self._low = 0  # items ahead at which more are taken
+        self._consumed = 0
+        self._thread: threading.Thread | None = None
+        self._room = threading.Event()
+        self._waits = False  # the thread, for room
+        self._taking = False  # it is in the user's code
+        self._stopped = False
+        self.fed = 0
+        self.error: BaseException | None = None  # that the iterable raised; the items before it are run
+        _feeders.add(self)
+
+    def begin(self) -> None:
+        """Take the first items: all of them here, where that was asked for, or on a thread, if it may take time.
+
+        Raises:
+            BaseException: The iterable's own, where all of it was to be taken.
+        """
+        if self._ahead != ALL and not self.at_hand and not self._one_by_one:
+            self.start()
+            return
+        self.feed()
+        if self._ahead == ALL and self.error is not None:
+            raise self.error
+
+    def start(self) -> None:
+        """Feed on a thread of its own, in the caller's context."""
+        main = copy_context().run
+        self._thread = threading.Thread(target=main, args=(self._main,), name="runwide-feeder", daemon=True)
+        self._thread.start()
+
+    def feed(self) -> None:
+        """Put as many items as may be ahead now."""
+        limit = self._ahead or self._adapted()
+        self._low = limit - max(1, limit // _STEPS)
+        try:
+            while not self._source.closed and self.fed - self._consumed < limit and self._put_next():
+                pass
+        except StopIteration:
+            self._end()
+        except Exception as error:
+            self.error = error
+            self._end()
+        # The scheduler sets `hungry`, then looks once more; so an item is never put unseen.
+        if self._call.hungry and self._source.available():
+            self._wake()
+
+    def consume(self) -> None:
+        """One outcome has been consumed, so that there is room for an item."""
+        self._consumed += 1
+        if self._one_by_one or self.fed - self._consumed > self._low:
+            return
+        if self._thread is None:
+            self.feed()
+        elif self._waits:
+            self._room.set()
+
+    def supply(self) -> None:
+        """The consumer is about to wait for an outcome."""
+        if self._one_by_one:
+            self.feed()
+
+    def feed_all(self) -> None:
+        """Put all that there is; nobody may be consuming any more."""
+        self._ahead = ALL
+        if self._thread is None:
+            self.feed()
+        self._room.set()
+
+    def stop(self, error: BaseException | None = None) -> None:
+        """Take no more items; does not wait for the iterable, which may be waiting for anything.
+
+        Args:
+            error: What the consumer is to be told, where there may have been more items.
+        """
+        if not self._source.closed and self.error is None:
+            self.error = error
+        self._stopped = True
+        self._items = ()
+        self._end()
+        self._room.set()
+
+    def join(self) -> None:
+        """Wait for the thread of a feeder that was stopped, unless it is in the iterable."""
+        thread = self._thread
+        if thread is not None and thread is not threading.current_thread() and not self._taking:
+            thread.join()
+
+    def _adapted(self) -> int:
+        adapted = policy.lookahead(self._call.pace, workers=self._workers)
+        return max(adapted, 2 * self._workers * (self._call.chunksize or 1))
+
+    def _put_next(self) -> bool:
+        """Take one item, and put it unless the feeder was stopped meanwhile."""
+        if self._iterator is None:
+            self._iterator = iter(self._items)
+        item = next(self._iterator)
+        if self._stopped:
+            return False
+        self._source.put(item)
+        self.fed += 1
+        if self._call.hungry:
+            self._wake()
+        return True
+
+    def _wake(self) -> None:
+        self._call.hungry = False
+        self._ring()
+
+    def _end(self) -> None:
+        """No more will come."""
+        self._source.close()
+        self._ring()
+
+    def _main(self) -> None:
+        try:
+            while not self._source.closed:
+                self._taking = True
+                self.feed()
+                self._taking = False
+                self._wait_for_room()
+        except BaseException as error:  # such as sys.exit() in the iterable: it is for the consumer
+            self.stop(error)
+        finally:
+            self._taking = False
+            # A generator that nobody else has is closed here, and not whenever its last frame goes.
+            self._items, self._iterator = (), None
+
+    def _wait_for_room(self) -> None:
+        self._waits = True  # set first: the consumer counts, and then looks
+        while not self._source.closed and self._ahead != ALL and self.fed - self._consumed > self._low:
+            self._room.wait()
+            self._room.clear()
+        self._waits = False
+
+
+_feeders: weakref.WeakSet[Feeder] = weakref.WeakSet()
+
+
+def stop_all() -> None:
+    """Take no more items of iterables that may wait for anything, as the program ends."""
+    for feeder in list(_feeders):
+        if not feeder.at_hand:
+            feeder.stop()

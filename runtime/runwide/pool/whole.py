@@ -1,0 +1,170 @@
+"""All items of one call on a pool of its own, waited for as a whole."""
+
+from __future__ import annotations
+
+from collections.abc import Sized
+from contextlib import closing, nullcontext
+from operator import length_hint
+from typing import TYPE_CHECKING, Any
+
+from runwide.errors import NoItems, PoolClosed, RunwideError, TooManyFailures
+from runwide.pool import policy
+from runwide.pool.base import Base, dump_function
+from runwide.pool.call import Call, Source
+from runwide.pool.feeding import Feeder, taken
+from runwide.pool.fitness import check
+from runwide.pool.policy import Budget
+from runwide.pool.preemption import GRACE, drains_on_sigterm
+from runwide.pool.progress import display
+from runwide.pool.sinks import Everything
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+
+    from runwide.failure import Failure
+    from runwide.pool.mapping import Options
+    from runwide.pool.progress import Bar, Lines
+
+
+class Whole:
+    """A function over items, all at once.
+
+    Args:
+        function: Takes one item.
+        items: Taken by `run`.
+        options: Those of `runwide.pool.mapping.Options`, checked.
+    """
+
+    def __init__(self, function: Callable[[Any], Any], items: Iterable[Any], options: Options) -> None:
+        check(function, items)
+        self._dumped = dump_function(function)
+        self._items = items
+        self._options = options
+        self._size = policy.checked_chunksize(options.get("chunksize"))
+        self._budget = budget_of(options)
+        self._pool: Base | None = None
+        self._stopped = False
+
+    def run(self, *, aside: bool = False) -> Everything:
+        """Run all items; each is started as soon as it is there.
+
+        Args:
+            aside: Take the items on a thread of their own, so that `stop` need not wait for them.
+
+        Raises:
+            NoItems: There are none.
+            TooManyFailures: ``max_failures`` was passed.
+            Preempted: SIGTERM came.
+            PoolClosed: It was stopped.
+            Exception: The items' own.
+        """
+        total = number_of(self._items, self._options)
+        with opened(self._options) as pool:
+            self._pool = pool
+            if self._stopped:
+                raise PoolClosed("the map was stopped before it began")
+            return self._run(pool, total, aside=aside)
+
+    def stop(self) -> None:
+        """Stop the workers at once, from any thread; `run` raises `PoolClosed`."""
+        self._stopped = True
+        if self._pool is not None:
+            self._pool.kill()
+
+    def _run(self, pool: Base, total: int | None, *, aside: bool) -> Everything:
+        options, scheduler = self._options, pool._scheduler  # noqa: SLF001 - the rooms of one house
+        ready = taken(self._items)
+        source = Source(closed=False) if ready is None else Source(ready)
+        sink = Everything(0 if ready is None else len(ready), options.get("max_failures"))
+        payload = scheduler.function_payload(self._dumped)
+        indices = options.get("indices")
+        call = Call(payload, source, sink, self._budget, chunksize=self._size, indices=indices)
+        shows = display(total, wanted=options.get("progress"))
+        # Nothing but the feeder has the items' own iterator: it is closed when the feeder drops it.
+        feeder = Feeder(
+            call, self._items if shows is None else _counted(self._items, sink, shows), scheduler.ring
+        )
+        sink.on_end = feeder.stop
+        with (
+            nullcontext() if shows is None else closing(shows),
+            drains_on_sigterm(scheduler, options.get("grace", GRACE)) as draining,
+        ):
+            scheduler.start(call)
+            if aside and ready is None:
+                feeder.start()
+            else:
+                draining.ends(feeder.feed)
+            _wait(sink, shows)
+        if feeder.error is not None:
+            raise feeder.error
+        if not sink.done:
+            raise no_items()
+        return sink
+
+
+def _counted(items: Iterable[Any], sink: Everything, shows: Bar | Lines) -> Iterator[Any]:
+    """The same items; taking one shows progress."""
+    for item in items:
+        shows(sink.done, len(sink.failures))
+        yield item
+
+
+def _wait(sink: Everything, shows: Bar | Lines | None) -> None:
+    """Wait for the end and show progress; an error has the results that there are."""
+    try:
+        while not sink.wait(None if shows is None else shows.seconds):
+            if shows is not None:
+                shows(sink.done, len(sink.failures))
+    except RunwideError as error:
+        if hasattr(error, "results"):
+            error.results = sink.so_far()
+        raise
+    if sink.too_many:
+        stopped = too_many(sink.failures)
+        stopped.results = sink.so_far()
+        raise stopped
+    if shows is not None:
+        shows(sink.done, len(sink.failures))
+
+
+def opened(options: Options) -> Base:
+    """A pool as these options want it."""
+    return Base(
+        options.get("workers"),
+        initializer=options.get("initializer"),
+        initargs=options.get("initargs", ()),
+        max_tasks=options.get("max_tasks"),
+        max_memory=options.get("max_memory"),
+        on_event=options.get("on_event"),
+    )
+
+
+def budget_of(options: Options) -> Budget:
+    """What these options allow a task."""
+    return Budget(options.get("retries", 0), options.get("max_crashes", 2), options.get("timeout"))
+
+
+def number_of(items: Iterable[Any], options: Options) -> int | None:
+    """How many items there are; None where that is not known before they are taken.
+
+    Raises:
+        NoItems: There are none.
+    """
+    total = length_hint(items)
+    if not total and isinstance(items, Sized):
+        raise no_items()
+    return total or len(options.get("indices") or ()) or None
+
+
+def no_items() -> NoItems:
+    """The error of a map over nothing."""
+    return NoItems("there are no items to map over", hint="pass at least one")
+
+
+def too_many(failures: list[Failure]) -> TooManyFailures:
+    """The error of a map in which more failed than was accepted."""
+    return TooManyFailures(
+        f"stopped after {len(failures)} failed items, the last: {failures[-1]}",
+        failures=failures,
+        hint="mend the function, or raise max_failures=",
+    )
