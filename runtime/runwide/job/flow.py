@@ -5,7 +5,7 @@ from __future__ import annotations
 import concurrent.futures  # whose threads are loaded when they are first needed
 import threading
 from collections import deque
-from contextlib import closing
+from contextlib import closing, contextmanager
 from itertools import chain, islice
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -58,6 +58,27 @@ def begun(inputs: Generator[T, None, None], action: Callable[[], None]) -> Gener
         yield from islice(inputs, 1)
         action()
         yield from inputs
+
+
+@contextmanager
+def closed(inputs: Generator[T, None, None]) -> Iterator[Generator[T, None, None]]:
+    """As `contextlib.closing`, for what another thread takes: while that is in it, it is left to be closed there.
+
+    Example:
+        >>> with closed(letter for letter in "ab") as letters:
+        ...     next(letters)
+        'a'
+        >>> list(letters)
+        []
+    """
+    try:
+        yield inputs
+    finally:
+        try:
+            inputs.close()
+        except ValueError as error:
+            if "already executing" not in str(error):
+                raise
 
 
 class Behind:

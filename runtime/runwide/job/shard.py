@@ -19,7 +19,7 @@ from runwide.errors import (
 from runwide.job import contexts, environment, event_log, manifest, plan
 from runwide.job.chunks import ChunkLog, Ended, Writer, located
 from runwide.job.event_log import EventLog, MeteredStore
-from runwide.job.flow import begun
+from runwide.job.flow import begun, closed
 from runwide.job.items import frames
 from runwide.job.reference import Reference, parse_shard
 from runwide.job.task import ItemDamaged, Loading, Task
@@ -264,7 +264,7 @@ def _run(work: _Work, chunks: ChunkLog, listener: _Listener, **options: Any) -> 
             # Closed here and now, also when writing fails: before Python 3.13, the garbage collector may crash on the
             # views of a packet that an exception has kept alive in a cycle.
             with (
-                closing(begun(work.packets(pending), listener.events.begin)) as packets,
+                closed(begun(work.packets(pending), listener.events.begin)) as packets,
                 closing(outcomes(task, packets, on_event=listener, indices=pending, **options)) as arriving,
             ):
                 for outcome in arriving:

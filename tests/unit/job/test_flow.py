@@ -6,7 +6,7 @@ import threading
 
 import pytest
 
-from runwide.job.flow import ahead
+from runwide.job.flow import ahead, closed
 
 
 def test_a_single_input_is_read_where_it_is_asked_for():
@@ -34,3 +34,37 @@ def test_what_one_raises_comes_in_its_place():
     assert next(arriving) == 2
     with pytest.raises(ZeroDivisionError):
         next(arriving)
+
+
+def test_what_another_thread_is_in_is_closed_there_and_not_waited_for():
+    entered, go_on, left = threading.Event(), threading.Event(), threading.Event()
+
+    def inputs():
+        try:
+            entered.set()
+            go_on.wait(60)
+            yield 1
+        finally:
+            left.set()
+
+    generator = inputs()
+    with closed(generator):
+        taking = threading.Thread(target=next, args=(generator,))
+        taking.start()
+        assert entered.wait(60)
+    assert not left.is_set()
+    go_on.set()
+    taking.join()
+    del taking, generator
+    assert left.is_set()
+
+
+def test_what_is_raised_while_it_is_closed_is_not_lost():
+    def inputs():
+        try:
+            yield 1
+        finally:
+            raise ValueError("mine")
+
+    with pytest.raises(ValueError, match="mine"), closed(inputs()) as generator:
+        next(generator)
