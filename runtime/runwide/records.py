@@ -69,7 +69,8 @@ class TaskEvent(NamedTuple):
         cpu_seconds: What the worker's process spent in the meantime, its threads included, its children not; 0 for one
             whose worker died.
         cpu: The CPU that the worker was on when it sent the result; None where unknown.
-        bytes: What its result took on the way from the worker, 0 for a number or a short text.
+        bytes: What its result took on the way from the worker, 0 for numbers and short texts, and small tuples, lists and
+            dicts of such.
         kind: Why it failed; None where it did not.
     """
 
@@ -108,7 +109,7 @@ class TaskBatch(NamedTuple):
         cpu_seconds: CPU time of each row.
         peak_rss: Highest resident memory of the worker until then in bytes, 0 where unknown.
         cpu: The CPU that the worker was on when it sent the results; None where unknown.
-        sizes: Bytes of each result; empty where all are numbers or short texts.
+        sizes: Bytes of each result; empty where all have 0, as in `TaskEvent`.
     """
 
     index: int  # type: ignore[assignment]  # of tuples, which nobody needs here

@@ -15,6 +15,7 @@ What each peer is given:
 - workers: as many as `runwide.cores` counts. Pools are warm (every worker has run a task) but in ``closure`` and ``start``.
 - ``chunksize``: ``number / (4 * workers)`` for equal tasks, which is ``multiprocessing.Pool``'s own rule; 1 for skewed
   tasks and for arrays. joblib gets it as ``batch_size``. runwide is left to find its own.
+- ``map-*``: a pool that is opened and closed for this one call, as by `runwide.map`; the results are a list.
 - ``closure``: forked pools (``multiprocessing.Pool``, ``concurrent.futures``, mpire, pebble) inherit the array
   through a global variable or ``shared_objects=``, at no cost; loky gets it through ``initializer=``, once per worker;
   joblib maps it from a file that it writes once; runwide gets a ``functools.partial``.
@@ -28,6 +29,7 @@ import argparse
 import json
 import os
 import random
+import resource
 import signal
 import statistics
 import subprocess
@@ -54,6 +56,7 @@ SHARED = None  # what forked workers inherit
 SIZES = {
     "full": {
         "tasks": 100_000,
+        "many": 1_000_000,
         "five": 2_000,
         "skewed": 400,
         "arrays": 8,
@@ -61,7 +64,16 @@ SIZES = {
         "closure": 500,
         "calls": 1_000,
     },
-    "quick": {"tasks": 2_000, "five": 40, "skewed": 20, "arrays": 2, "array": 4, "closure": 4, "calls": 20},
+    "quick": {
+        "tasks": 2_000,
+        "many": 2_000,
+        "five": 40,
+        "skewed": 20,
+        "arrays": 2,
+        "array": 4,
+        "closure": 4,
+        "calls": 20,
+    },
 }
 
 
@@ -70,6 +82,10 @@ SIZES = {
 
 def nothing(_x):
     return None
+
+
+def pair(x):
+    return x, x
 
 
 def who(_x):
@@ -214,6 +230,33 @@ def no_op(name, workers, size):
     return equal(nothing, size["tasks"], name, workers)
 
 
+def many(function, name, workers, size):
+    """Seconds from opening the pool to the last result, and peak memory; runwide's is `runwide.map` itself."""
+    number = size["many"]
+    began = time.perf_counter()
+    if name == "runwide":
+        found = runwide.map(function, range(number), workers=workers)
+    else:
+        with POOLS[name](workers) as run:
+            found = run(function, range(number), max(1, number // (4 * workers)))
+    seconds, used = time.perf_counter() - began, peak()
+    assert list(found) == list(map(function, range(number)))
+    return seconds, used
+
+
+def seconds_of_many(function, name, workers, size):
+    return many(function, name, workers, size)[0]
+
+
+def memory_of_many(function, name, workers, size):
+    """Megabytes that the program itself had at most, without its workers."""
+    return many(function, name, workers, size)[1]
+
+
+def peak():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e6
+
+
 def five(name, workers, size):
     return equal(five_milliseconds, size["five"], name, workers)
 
@@ -275,6 +318,13 @@ def start(name, workers, _size):
 
 ROWS = {
     "no-op": (no_op, "100,000 no-op tasks"),
+    "map-scalars": (
+        partial(seconds_of_many, nothing),
+        "1,000,000 no-op tasks by map: scalars, start included",
+    ),
+    "map-scalars-memory": (partial(memory_of_many, nothing), "the same: memory of the program, MB"),
+    "map-tuples": (partial(seconds_of_many, pair), "1,000,000 no-op tasks by map: tuples, start included"),
+    "map-tuples-memory": (partial(memory_of_many, pair), "the same: memory of the program, MB"),
     "5ms": (five, "2,000 tasks of 5 ms"),
     "skewed": (skewed, "400 log-normal tasks, makespan over ideal"),
     "arguments": (arguments, "8 arrays of 100 MB as arguments"),
@@ -349,7 +399,7 @@ def described(names: list[str], runs: int) -> str:
     versions = [f"{name} {metadata.version(name)}" for name in names if name not in FORKED[:2]]
     cores = runwide.cores()
     return (
-        f"{runs} run{'s' * (runs > 1)} each; seconds: median (fastest-slowest). "
+        f"{runs} run{'s' * (runs > 1)} each; seconds, or what the row says: median (fastest-slowest). "
         f"{', '.join(versions)}, Python {python_version()}, "
         f"numpy {np.__version__}; {cores.count} workers on {cores.logical} CPUs, load {load:.1f}; "
         f"{datetime.now(timezone.utc):%Y-%m-%d}."

@@ -9,6 +9,7 @@ from runwide.errors import ItemNotPicklable, RunwideError, ScratchFull
 from runwide.log import Log
 from runwide.pool import policy, transfer, worker
 from runwide.pool.failed import text_of
+from runwide.pool.plain import is_scalar
 from runwide.pool.room import LOOK_SECONDS, is_hopeless, may_drop
 from runwide.pool.slot import Chunk
 from runwide.records import FailureKind
@@ -153,8 +154,8 @@ class Dispatcher:
         return call.source.take(size)
 
     def _send(self, slot: Slot, call: Call, tasks: Tasks) -> None:
-        if not call.sink.claims and transfer.all_scalars(tasks.items):
-            self._post(slot, Chunk(call, tasks, 0), None, tasks.items)
+        if not call.sink.claims and (plain := transfer.entries_of(tasks.items)) is not None:
+            self._post(slot, Chunk(call, tasks, 0), None, plain)
             return
         entries, tasks = self._entries(call, tasks, slot)
         if not entries:
@@ -214,7 +215,7 @@ class Dispatcher:
     def _entry(self, call: Call, index: int, item: Any, parcel: transfer.Parcel) -> Any:
         if not call.sink.claim(index):
             return _DROPPED
-        if transfer.is_scalar(item):
+        if is_scalar(item):
             return item
         try:
             return (transfer.FRAME, *transfer.dump_by_value(item, parcel=parcel))

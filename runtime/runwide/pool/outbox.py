@@ -83,6 +83,9 @@ class Outbox:
                 self._entries, self._bytes = [], 0
 
     def _send(self, entries: list[Any]) -> None:
+        if not self._bytes:  # none of them has anything to seal
+            self._post(None, entries)
+            return
         whole = self._attempt(entries)
         if not isinstance(whole, OSError):
             self._post(*whole)

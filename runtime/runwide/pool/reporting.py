@@ -10,7 +10,7 @@ from runwide.pool import transfer
 from runwide.records import FAILED, RETRIED, FailureKind, TaskBatch, TaskEvent
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
     from runwide.failure import Failure
     from runwide.pool.meter import Report
@@ -48,28 +48,30 @@ class Reporter:
         self,
         slot: Slot,
         chunk: Chunk,
-        entries: list[Any],
+        tasks: int,
         report: Report,
         *,
         first: int,
         failed: Mapping[int, End],
+        sized: Sequence[Any] = (),
     ) -> None:
         """Results of consecutive tasks have come.
 
         Args:
             slot: From whom.
             chunk: Whose tasks they were.
-            entries: What came.
+            tasks: How many.
             report: What the worker measured.
             first: Position of the first of them in the chunk.
             failed: Those that are no values, by position in the chunk.
+            sized: What came, where any of it has a size.
         """
         (counts, starts, ends, cpu), peak, where = report
         slot.peak_rss = max(slot.peak_rss, peak)
         offset = time.time() - time.monotonic()
         batch = TaskBatch(
             index=chunk.tasks.first + first,
-            tasks=len(entries),
+            tasks=tasks,
             worker=slot.number,
             pid=slot.process.pid,
             attempt=chunk.tasks.charges.starts + 1,
@@ -80,7 +82,7 @@ class Reporter:
             cpu_seconds=cpu,
             peak_rss=slot.peak_rss,
             cpu=where if where >= 0 else None,
-            sizes=() if transfer.only_values(entries) else tuple(map(_size, entries)),
+            sizes=tuple(map(transfer.entry_size, sized)),
         )
         done = 0
         for position, (kind, detail, again) in sorted(failed.items()):
@@ -89,7 +91,7 @@ class Reporter:
             event = next(batch.part(at, at + 1).events())
             self._listener(event._replace(name=_failed(again=again), kind=kind, detail=detail))
             done = at + 1
-        self._values(batch, done, len(entries))
+        self._values(batch, done, tasks)
 
     def _values(self, batch: TaskBatch, start: int, stop: int) -> None:
         if start < stop:
@@ -124,10 +126,6 @@ class Reporter:
                 kind=kind,
             )
         )
-
-
-def _size(entry: Any) -> int:
-    return transfer.entry_size(entry) if type(entry) is tuple else 0
 
 
 def _failed(*, again: bool) -> str:

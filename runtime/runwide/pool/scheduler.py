@@ -262,13 +262,17 @@ class Scheduler:
         chunk.ended += len(entries)
         slot.tasks_run += len(entries)
         failed: dict[int, End] = {}
-        if not transfer.only_values(entries):
+        values = transfer.values_of(entries)
+        if values is None:
             chunk.payload += transfer.payload_size(entries)
             failed = arrivals.deliver(chunk, first, entries, transfer.open_mapping(path))
         elif not chunk.call.over:
-            chunk.call.sink.values(chunk.tasks.first + first, entries)
+            chunk.call.sink.values(chunk.tasks.first + first, list(values))
         if self._reporter is not None and report is not None:
-            self._reporter.attempts(slot, chunk, entries, report, first=first, failed=failed)
+            sized = entries if values is None else ()
+            self._reporter.attempts(
+                slot, chunk, len(entries), report, first=first, failed=failed, sized=sized
+            )
 
     def _on_done(self, slot: Slot, seconds: float) -> None:
         chunk = slot.chunks.popleft()

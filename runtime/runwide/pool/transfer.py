@@ -3,6 +3,7 @@
 A value becomes an *entry*, which any process can read without running anybody's code:
 
 - a scalar is its own entry;
+- ``(value,)`` is a small tuple, list or dict of scalars, or another value that came with such;
 - ``(FRAME, pickle, buffers)`` is a pickle with its out-of-band buffers;
 - ``(MAPPED, spans)`` is the same with the bytes in a file beside the message: ``spans`` are ``(offset, length)``
   of the pickle and of each buffer.
@@ -20,12 +21,13 @@ import mmap
 import os
 import pickle
 from contextlib import ExitStack, contextmanager, suppress
-from itertools import count
+from itertools import chain, count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from runwide import definitions
 from runwide.errors import ScratchFull
+from runwide.pool.plain import all_scalars, copied, is_scalar
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -41,9 +43,6 @@ OUT_OF_BAND_BYTES = 16 * 1024
 _ALIGN = 64  # of buffers in a file: a cache line, and what numpy's vector loops like
 SHARED_MEMORY = "/dev/shm"  # noqa: S108 - not a predictable name: a private directory is made below it
 _SHM_SPARE = 8 << 20  # left free in /dev/shm, since other programs of the container use it too
-_SCALARS = frozenset({type(None), bool, int, float, complex})
-_TEXTS = frozenset({str, bytes})
-_TEXT_LIMIT = 1024
 
 Entry = Any
 Dumped = tuple[bytes, list[memoryview]]
@@ -51,51 +50,54 @@ Parcel = dict[str, bytes]
 """Definitions that several values need, pickled apart from them, by the key by which a worker has them."""
 
 
-def only_values(entries: Sequence[Entry]) -> bool:
-    """Whether every entry is the value itself.
+def have_values(entries: Sequence[Entry]) -> bool:
+    """Whether `values_of` has the values of entries.
 
     Example:
-        >>> only_values(range(3)), only_values([1, None]), only_values([1, (FRAME, b"", [])])
+        >>> have_values([1, None]), have_values([((1, 2),), ([3],)]), have_values([1, (FRAME, b"", [])])
         (True, True, False)
     """
-    return type(entries) is range or tuple not in set(map(type, entries))
+    if type(entries) is range:
+        return True
+    kinds = set(map(type, entries))
+    return tuple not in kinds or _are_wrapped(entries, kinds)
+
+
+def _are_wrapped(entries: Sequence[Entry], kinds: set[type]) -> bool:
+    return len(kinds) == 1 and set(map(len, entries)) == {1}
+
+
+def values_of(entries: Sequence[Entry]) -> Sequence[Any] | None:
+    """The values of entries that need no unpickling; None where one of them does.
+
+    Example:
+        >>> values_of([((1, 2),), ([3],)]), values_of([1, (FRAME, b"", [])])
+        ([(1, 2), [3]], None)
+    """
+    if type(entries) is range:
+        return entries
+    kinds = set(map(type, entries))
+    if tuple not in kinds:
+        return entries
+    return list(chain.from_iterable(entries)) if _are_wrapped(entries, kinds) else None
+
+
+def entries_of(values: Sequence[Any]) -> Sequence[Entry] | None:
+    """Entries of values that need no pickle of their own; None where one of them does.
+
+    Example:
+        >>> entries_of([1, "a"]), entries_of([1, (2, 3)]), entries_of([1, object()])
+        ([1, 'a'], [(1,), ((2, 3),)], None)
+    """
+    if all_scalars(values):
+        return values
+    plain = copied(values)
+    return None if plain is None else list(zip(plain))
 
 
 def payload_size(entries: Sequence[Entry]) -> int:
     """Payload bytes of entries."""
-    return 0 if only_values(entries) else sum(map(entry_size, entries))
-
-
-def is_scalar(value: object) -> bool:
-    """Whether a value is its own entry.
-
-    Example:
-        >>> is_scalar(3), is_scalar("a" * 5000), is_scalar([3])
-        (True, False, False)
-    """
-    kind = type(value)
-    try:
-        return kind in _SCALARS or (kind in _TEXTS and len(value) <= _TEXT_LIMIT)  # type: ignore[arg-type]  # str or bytes
-    except Exception:  # of a class whose metaclass has a hash of its own, or none
-        return False
-
-
-def all_scalars(values: Sequence[object]) -> bool:
-    """Whether every value is its own entry; much faster than asking of each.
-
-    Example:
-        >>> all_scalars(range(3)), all_scalars([1, "a", None]), all_scalars([1, "a" * 5000]), all_scalars([1, []])
-        (True, True, False, False)
-    """
-    if type(values) is range:
-        return True
-    try:
-        kinds = set(map(type, values))
-    except Exception:  # as in `is_scalar`
-        return False
-    if kinds <= _SCALARS:
-        return True
-    return kinds <= _SCALARS | _TEXTS and all(map(is_scalar, values))
+    return 0 if have_values(entries) else sum(map(entry_size, entries))
 
 
 class PlainPickle:
@@ -158,8 +160,8 @@ def _collector(buffers: list[memoryview]) -> Callable[[pickle.PickleBuffer], boo
 
 
 def entry_size(entry: Entry) -> int:
-    """Payload bytes of an entry, scalars counting as nothing."""
-    if type(entry) is not tuple or entry[0] == FAILED:
+    """Payload bytes of an entry, plain data counting as nothing."""
+    if type(entry) is not tuple or len(entry) == 1 or entry[0] == FAILED:
         return 0
     if entry[0] == MAPPED:
         return sum(length for _, length in entry[1])
@@ -281,7 +283,7 @@ def seal(entries: list[Entry], scratch: Scratch) -> tuple[str | None, list[Entry
     Returns:
         The path of the file, or None, and the entries to send.
     """
-    if only_values(entries):
+    if have_values(entries):
         return None, entries
     if payload_size(entries) <= INLINE_BYTES:
         return None, [detached(entry) for entry in entries]
@@ -324,6 +326,8 @@ def load(entry: Entry, mapping: memoryview | None) -> Any:
     """The value of an entry; raises whatever unpickling raises."""
     if type(entry) is not tuple:
         return entry
+    if len(entry) == 1:
+        return entry[0]
     if entry[0] == FRAME:
         return pickle.loads(entry[1], buffers=entry[2])
     if mapping is None:

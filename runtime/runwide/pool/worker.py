@@ -207,10 +207,12 @@ def run_batch(
     failures: dict[int, Any] = {}
     status.results = results
     append = results.append
-    plain = transfer.only_values(entries)
+    values = transfer.values_of(entries)
+    plain = values is not None
+    items = entries if values is None else values
     while len(results) < len(entries):
         # A list, since its iterator ends where another thread empties it.
-        status.pending = pending = list(entries[len(results) :])
+        status.pending = pending = list(items[len(results) :])
         try:
             if plain:
                 for entry in pending:
@@ -226,8 +228,8 @@ def run_batch(
     status.results, status.pending = [], []
     if not plain:
         return results
-    if not failures and transfer.all_scalars(results):
-        return results
+    if not failures and (whole := transfer.entries_of(results)) is not None:
+        return list(whole)
     return [failures.get(position) or _as_entry(value) for position, value in enumerate(results)]
 
 
@@ -245,8 +247,9 @@ def run_task(function: Callable[[Any], Any], entry: Any, mapping: memoryview | N
 
 
 def _as_entry(value: Any) -> Any:
-    if transfer.is_scalar(value):
-        return value
+    plain = transfer.entries_of([value])
+    if plain is not None:
+        return plain[0]
     try:
         return (transfer.FRAME, *transfer.dump_by_reference_first(value))
     except BaseException as error:
