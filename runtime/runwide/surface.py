@@ -6,7 +6,7 @@ import threading
 from itertools import count
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
-from runwide.errors import InputError
+from runwide.errors import InputError, NoItems
 from runwide.pool import compat, mapping
 from runwide.pool.base import name_of
 from runwide.pool.compat import AsyncResult
@@ -52,7 +52,8 @@ def map(  # noqa: A001 - the field's name
 
     Args:
         function: Takes one item.
-        items: At least one item.
+        items: At least one item. What takes its time is advanced on this thread, and each item is started as soon as it is
+            there; with ``store`` too, but for a ``name`` that has a job there already.
         on: Where to run instead of on this container's cores, such as ``runwide_components.Components``.
         store: Where to keep results while this runs: ``gs://bucket/prefix`` or a folder.
         name: Names the job in its store; the same for one function and one list of items, and no other: results of a
@@ -75,7 +76,8 @@ def map(  # noqa: A001 - the field's name
         Exception: Whatever the function raised, by ``on_error``.
         TooManyFailures: ``max_failures`` was passed.
         StoreUnavailable: The store did not answer; what was finished is stored.
-        Preempted: SIGTERM came.
+        Preempted: SIGTERM came, also while the next item was waited for; without ``store``, its ``results`` are those that
+            there are.
 
     Example:
         >>> runwide.map(lambda x: x * x, [1, 2, 3])
@@ -102,6 +104,8 @@ async def amap(
     function: Callable[[T], R], items: Iterable[T], *, on_error: str = "raise", **options: Any
 ) -> Results[R]:
     """As `map` on this container's cores, without blocking the event loop; cancelling it stops the workers.
+
+    Items are taken on a thread of their own, with this coroutine's context variables.
 
     Example:
         >>> import asyncio
@@ -159,7 +163,9 @@ class Pool(compat.Pool):
         maxtasksperchild: Tasks after which a worker is replaced by a fresh one.
         timeout: Seconds that one attempt at one task may take before its worker is stopped.
         retries: Further attempts after an exception.
-        store: Where all forms of ``map`` keep results while they run, as `runwide.map` does.
+        store: Where all forms of ``map`` keep results while they run, as `runwide.map` does. A job in a store has a known
+            number of items and is read back when it has finished. So ``imap`` and ``imap_unordered`` return when all items
+            have ended, raise the first failure then, and take no endless input; ``map_async`` takes all items first.
         name: Names their jobs there, with the number of the call: the same calls in the same order go on where an earlier
             process was killed.
 
@@ -214,7 +220,7 @@ class Pool(compat.Pool):
         if self._store is None:
             return super().map_async(func, iterable, chunksize, callback, error_callback)
         result = AsyncResult(callback, error_callback)
-        run = self._stored(func, iterable, chunksize)
+        run = self._stored(func, list(iterable), chunksize)
 
         def settle() -> None:
             try:
@@ -225,26 +231,36 @@ class Pool(compat.Pool):
         threading.Thread(target=settle, name="runwide-stored-map", daemon=True).start()
         return result
 
-    def imap(  # noqa: D102 - as the class it stands for
+    def imap(
         self, func: Callable[[Any], Any], iterable: Iterable[Any], chunksize: int | None = None
     ) -> Iterator[Any]:
+        """As ``multiprocessing.Pool.imap``; with ``store=``, all items are run by this call, and then iterated over."""
         if self._store is None:
             return super().imap(func, iterable, chunksize)
         return iter(self.map(func, iterable, chunksize))
 
-    def imap_unordered(  # noqa: D102 - as the class it stands for
+    def imap_unordered(
         self, func: Callable[[Any], Any], iterable: Iterable[Any], chunksize: int | None = None
     ) -> Iterator[Any]:
+        """As ``multiprocessing.Pool.imap_unordered``; with ``store=`` as `imap`, in the order of the items."""
         if self._store is None:
             return super().imap_unordered(func, iterable, chunksize)
         return iter(self.map(func, iterable, chunksize))
 
     def _stored(
-        self, func: Callable[[Any], Any], iterable: Iterable[Any], chunksize: int | None
+        self, func: Callable[[Any], Any], items: Iterable[Any], chunksize: int | None
     ) -> Callable[[], list[Any]]:
         """One map, numbered now and ready to be run."""
         self._scheduler.check_open()
         name = None if self._name is None else f"{self._name}/{next(self._calls)}"
-        items = list(iterable)
         options = {**self._options, "chunksize": chunksize}
-        return lambda: map(func, items, store=self._store, name=name, **options) if items else []
+
+        def run() -> list[Any]:
+            try:
+                return map(func, items, store=self._store, name=name, **options)
+            except NoItems as error:
+                if error.__cause__ is not None:  # a task's own
+                    raise
+                return []
+
+        return run

@@ -84,7 +84,13 @@ class Found:
 
 
 def begin(
-    given: Given, *, store: str | PathLike[str], shards: int, name: str | None, function_name: str
+    given: Given,
+    *,
+    store: str | PathLike[str],
+    shards: int,
+    name: str | None,
+    function_name: str,
+    job_id: str | None = None,
 ) -> Found:
     """Scatter a map, or find the job that an earlier call has scattered under the same name.
 
@@ -97,21 +103,21 @@ def begin(
         shards: How many, for a new job.
         name: The job's name in the store; None for a new job in any case.
         function_name: For people.
+        job_id: The id of a new job that was prepared.
 
     Raises:
         InputError: The job of that name has other items.
     """
 
     def scattered() -> Job:
-        made = scatter_pickled(given.function, given.items, store=store, shards=shards, name=function_name)
+        made = scatter_pickled(
+            given.function, given.items, store=store, shards=shards, name=function_name, job_id=job_id
+        )
         return manifest.read_job(made)
 
     if name is None:
         return Found(scattered(), same=True)
-    if not name:
-        raise InputError("a job's name is empty", hint="give name= some text, or leave it out for a new job")
-    if not isinstance(name, str) or not _is_text(name):
-        raise InputError(f"{name!r} is not a job's name, which is some text", hint="give name= another one")
+    check_name(name)
     with open_store(store) as root:
         found = _find(root, name)
         if found is None:
@@ -121,6 +127,24 @@ def begin(
                 return Found(mine, same=True)
             housekeeping.clean(mine.uri)  # another copy of this call was first
     return _checked(found, given, name)
+
+
+def check_name(name: Any) -> None:
+    """Refuse what is no name of a job.
+
+    Raises:
+        InputError: It is empty, or no text.
+    """
+    if not name:
+        raise InputError("a job's name is empty", hint="give name= some text, or leave it out for a new job")
+    if not isinstance(name, str) or not _is_text(name):
+        raise InputError(f"{name!r} is not a job's name, which is some text", hint="give name= another one")
+
+
+def is_known(store: str | PathLike[str], name: str) -> bool:
+    """Whether a name has a job."""
+    with open_store(store) as root:
+        return _find(root, name) is not None
 
 
 def _find(root: Store, name: str) -> Job | None:

@@ -6,12 +6,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from runwide.errors import NoItems
-from runwide.job.begin import begin
+from runwide.job import plan
+from runwide.job.begin import begin, check_name, is_known
+from runwide.job.early import early
 from runwide.job.gather import gather
 from runwide.job.given import Given
-from runwide.job.scatter import name_of
+from runwide.job.scatter import name_of, prepared
 from runwide.job.shard import finished
+from runwide.pool.feeding import is_at_hand
+from runwide.pool.whole import no_items
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -43,16 +46,37 @@ class Checkpoint:
         """As `runwide.map`; what has succeeded in an earlier call of the same name is not run again.
 
         What is run is this call's function on this call's items. Of the store, results are all that is unpickled.
+
+        A job names all its items, so results are stored once these are there. Items that take time to come are started as
+        they come, unless the store has a job of the name, which may have their results.
         """
         from runwide.pool import function_bytes, raise_or_return
 
         raise_or_return([], on_error)  # a wrong word is said now, not at the end
-        inputs = items if isinstance(items, Sequence) else list(items)
-        if not inputs:
-            raise NoItems("there are no items to map over", hint="pass at least one")
-        given = Given(function_bytes(function), inputs)
+        pickled = function_bytes(function)
+        if isinstance(items, Sequence) or is_at_hand(items) or self._is_known():
+            inputs = items if isinstance(items, Sequence) else list(items)
+            if not inputs:
+                raise no_items()
+            return self._run(name_of(function), Given(pickled, inputs), on_error, **options)
+        plan.bounds(1, self.shards)  # a wrong number is told now, too
+        job_id = prepared(pickled, store=self.store)
+        with early(function, items, **options) as (inputs, tasks):
+            given = Given(pickled, inputs)
+            return self._run(name_of(function), given, on_error, job_id=job_id, early=tasks, **options)
+
+    def _is_known(self) -> bool:
+        """Whether the name has a job: which of its items need not be run is not known before all are there."""
+        if self.name is None:
+            return False
+        check_name(self.name)
+        return is_known(self.store, self.name)
+
+    def _run(
+        self, name: str, given: Given, on_error: str, *, job_id: str | None = None, **options: Any
+    ) -> list[Any]:
         job = begin(
-            given, store=self.store, shards=self.shards, name=self.name, function_name=name_of(function)
+            given, store=self.store, shards=self.shards, name=self.name, function_name=name, job_id=job_id
         ).job
         shards = [finished(job, index, given=given, **options) for index in range(job.shards)]
         return gather(job.reference, shards, on_error=on_error)

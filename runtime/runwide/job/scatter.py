@@ -71,8 +71,26 @@ def name_of(function: Callable[..., Any]) -> str:
     return f"{getattr(function, '__module__', '?')}:{name}"
 
 
+def prepared(function: bytes, *, store: str | PathLike[str]) -> str:
+    """Write the function of a job whose items are still coming, which also shows that the store can be written.
+
+    Returns:
+        The job's id, for `scatter_pickled`.
+    """
+    job_id = new_job_id()
+    with open_store(store) as root, root.sub(job_id) as folder:
+        folder.create(manifest.FUNCTION, function)
+    return job_id
+
+
 def scatter_pickled(
-    function: bytes, items: Iterable[Any], *, store: str | PathLike[str], shards: int, name: str = "?"
+    function: bytes,
+    items: Iterable[Any],
+    *,
+    store: str | PathLike[str],
+    shards: int,
+    name: str = "?",
+    job_id: str | None = None,
 ) -> str:
     """As `scatter`, for a function that is pickled already.
 
@@ -82,15 +100,18 @@ def scatter_pickled(
         store: As for `scatter`.
         shards: As for `scatter`.
         name: The function's name, for people.
+        job_id: The id of a job that was `prepared`.
     """
     inputs = items if isinstance(items, Sequence) else list(items)
     starts = plan.bounds(len(inputs), shards)
     if len(starts) - 1 < shards:
         log.info("shards.reduced", wanted=shards, shards=len(starts) - 1, items=len(inputs))
-    job_id = new_job_id()
+    fresh = job_id is None
+    job_id = job_id or new_job_id()
     with open_store(store) as root, root.sub(job_id) as folder:
         with Behind(threads=_WRITERS) as behind, spilled_to(folder):
-            behind.submit(folder.create, manifest.FUNCTION, function)
+            if fresh:
+                behind.submit(folder.create, manifest.FUNCTION, function)
             packs = tuple(_spilled(inputs, starts, job_id, folder, behind))
         job = manifest.Job(
             uri=folder.uri,

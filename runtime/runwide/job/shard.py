@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator, Sequence
 
     from runwide.failure import Failure
+    from runwide.job.early import Early
     from runwide.job.given import Given
     from runwide.job.manifest import Job
     from runwide.job.task import Packet
@@ -98,6 +99,7 @@ def run(
     index: int,
     *,
     given: Given | None = None,
+    early: Early | None = None,
     function: bytes | None = None,
     rerun_failed: bool = False,
     on_event: Callable[[TaskEvent], None] | None = None,
@@ -109,6 +111,7 @@ def run(
         about: The job.
         index: As for `shard`.
         given: The job's function and items, where they are in memory.
+        early: The job's tasks, where they were started before it was written.
         function: cloudpickle's bytes of a function to run in the place of the job's.
         rerun_failed: As for `shard`.
         on_event: As for `shard`.
@@ -135,12 +138,14 @@ def run(
         )
         if pending:
             with events:
-                _run(
-                    _Work(store, about, given, function),
-                    chunks,
-                    _Listener(events, on_event, pending),
-                    **options,
-                )
+                if early is not None:
+                    early.run(about, chunks, events, pending)
+                else:
+                    work, listener = (
+                        _Work(store, about, given, function),
+                        _Listener(events, on_event, pending),
+                    )
+                    _run(work, chunks, listener, **options)
         return _finish(store, about, chunks, index)
 
 
@@ -176,7 +181,7 @@ def close(job: str, index: int, error: Exception) -> str:
         failure = Failure(0, FailureKind.CRASH, type(error).__name__, str(error), exception=error)
         with Writer(chunks) as writer:
             for item in missing:
-                writer.put(_end(Outcome(item, failure=failure), item, about))
+                writer.put(end_of(Outcome(item, failure=failure), item, about))
         return _finish(store, about, chunks, index)
 
 
@@ -272,7 +277,7 @@ def _run(work: _Work, chunks: ChunkLog, listener: _Listener, **options: Any) -> 
                     if not again and _is_damaged(outcome):
                         damaged.append(item)
                     else:
-                        writer.put(_end(outcome, item, job))
+                        writer.put(end_of(outcome, item, job))
             if not damaged:
                 return
             # A byte range comes without a checksum: damage on the way shows in the worker, and is gone when read anew.
@@ -308,7 +313,8 @@ def loading(store: Store, job: Job) -> Loading:
     )
 
 
-def _end(outcome: Outcome, item: int, job: Job) -> Ended:
+def end_of(outcome: Outcome, item: int, job: Job) -> Ended:
+    """The end of an item whose value is a frame, or that has failed, as it is stored."""
     if outcome.failure is None:
         return Ended(pack.Member(item, outcome.value))
     failure = located(_classified(outcome.failure), item)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TypedDict, TypeVar
 
-from runwide.errors import InputError
+from runwide.errors import InputError, Preempted
 from runwide.pool.base import dump_function
+from runwide.pool.feeding import ALL
 from runwide.pool.fitness import check
 from runwide.pool.preemption import GRACE, drains_on_sigterm
 from runwide.pool.progress import shown
@@ -185,6 +187,44 @@ def _known(options: Options) -> Options:
     return options
 
 
+@contextmanager
+def started(
+    function: Callable[[Any], Any], items: Iterable[Any], **options: Unpack[Options]
+) -> Iterator[Iterator[Outcome]]:
+    """Take all items on this thread, while their first tasks run; then give the outcomes in the order in which they end.
+
+    Args:
+        function: Takes one item.
+        items: At least one item.
+        **options: As in `Options`.
+
+    Raises:
+        Preempted: SIGTERM came while items were taken.
+
+    Example:
+        >>> with started(abs, iter([-1, -2]), workers=1) as arriving:
+        ...     sorted(outcome.value for outcome in arriving)
+        [1, 2]
+    """
+    given = _known(options)
+    check(function, items)
+    dumped, budget, arriving = dump_function(function), budget_of(given), []
+    with opened(given) as pool:
+        scheduler = pool._scheduler  # noqa: SLF001 - one house
+        with drains_on_sigterm(scheduler, given.get("grace", GRACE)) as draining:
+            size = given.get("chunksize")
+            draining.ends(
+                lambda: arriving.append(stream(pool, dumped, items, budget, chunksize=size, ahead=ALL))
+            )
+            if not arriving:
+                raise Preempted(
+                    "stopped by SIGTERM while items were taken; nothing is kept", hint="run it again"
+                )
+            limited = _limited(arriving.pop(), given.get("max_failures"))
+            with closed_after(shown(limited, None, wanted=given.get("progress"))) as outcomes:
+                yield outcomes
+
+
 class Outcomes:
     """An iterator of outcomes with a pool of its own, opened at the first and closed after the last."""
 
@@ -223,9 +263,7 @@ def _run(
             )
 
 
-def _limited(
-    arriving: Generator[Outcome, None, None], max_failures: int | None
-) -> Generator[Outcome, None, None]:
+def _limited(arriving: Iterator[Outcome], max_failures: int | None) -> Generator[Outcome, None, None]:
     failures = []
     nothing_came = True
     with closed_after(arriving):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from runwide.pool import policy
 from runwide.pool.call import Call, Source
@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from runwide.pool.policy import Budget
     from runwide.pool.scheduler import Scheduler
     from runwide.records import Outcome
+
+
+T = TypeVar("T")
 
 
 def stream(
@@ -133,10 +136,10 @@ def in_order(arriving: Iterator[Outcome]) -> Iterator[Outcome]:
 
 
 @contextmanager
-def closed_after(arriving: Iterator[Any]) -> Iterator[None]:
+def closed_after(arriving: T) -> Iterator[T]:
     """Close an iterator when the block is left, here and now, and not whenever and wherever it is collected."""
     try:
-        yield
+        yield arriving
     finally:
         close = getattr(arriving, "close", None)
         if close is not None:

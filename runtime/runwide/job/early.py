@@ -1,0 +1,208 @@
+"""Tasks of a job that is not written yet, since its items are still coming."""
+
+from __future__ import annotations
+
+import threading
+import time
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from runwide.errors import ItemNotPicklable, ResultNotPicklable, ScratchFull
+from runwide.job import contexts
+from runwide.job.chunks import Writer
+from runwide.job.shard import end_of
+from runwide.pool import worker
+from runwide.records import FAILED, FailureKind, TaskBatch
+from runwide.spill.codec import encode
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Sequence
+
+    from runwide.job.chunks import ChunkLog
+    from runwide.job.event_log import EventLog
+    from runwide.job.manifest import Job
+    from runwide.records import Outcome, TaskEvent
+
+
+_SECONDS = 1.0  # until what is heard of a task has certainly been told: a result comes microseconds earlier
+
+
+class Early:
+    """The outcomes of tasks that were started while their items came; stored once the job is written.
+
+    Args:
+        arriving: The outcomes.
+        heard: What happens to the tasks.
+    """
+
+    def __init__(self, arriving: Iterator[Outcome], heard: Heard) -> None:
+        self._arriving = arriving
+        self._heard = heard
+        self._kept: dict[int, Outcome] = {}  # of other shards
+
+    def run(self, job: Job, chunks: ChunkLog, events: EventLog, pending: Sequence[int]) -> None:
+        """Store the outcomes of some items.
+
+        Args:
+            job: The job.
+            chunks: Where to.
+            events: What hears of their tasks.
+            pending: The items, in order.
+        """
+        events.run = events.run._replace(started=self._heard.since)
+        events.begin()
+        with self._heard.told(events, range(pending[0], pending[-1] + 1)), Writer(chunks) as writer:
+            sent = 0
+            for outcome in self._of(set(pending)):
+                sent += not _is_unsent(outcome)
+                writer.put(end_of(_framed(outcome, job), outcome.index, job))
+            self._heard.wait(sent)
+
+    def _of(self, missing: set[int]) -> Iterator[Outcome]:
+        for item in sorted(missing & self._kept.keys()):
+            missing.remove(item)
+            yield self._kept.pop(item)
+        while missing:
+            outcome = next(self._arriving)
+            if outcome.index in missing:
+                missing.remove(outcome.index)
+                yield outcome
+            else:
+                self._kept[outcome.index] = outcome
+
+
+def _is_unsent(outcome: Outcome) -> bool:
+    """Whether nothing is heard of a task, since its item never reached a worker."""
+    return outcome.failure is not None and isinstance(
+        outcome.failure.exception, (ItemNotPicklable, ScratchFull)
+    )
+
+
+def _framed(outcome: Outcome, job: Job) -> Outcome:
+    """The same with a frame as its value."""
+    if outcome.failure is not None:
+        return outcome
+    try:
+        value = encode(outcome.value, context=contexts.result_context(job.digest, outcome.index))
+    except Exception as error:
+        return outcome._replace(value=None, failure=_not_picklable(error, outcome.index))
+    return outcome._replace(value=value)
+
+
+def _not_picklable(error: Exception, item: int) -> Any:
+    from runwide.failure import Failure  # most runs make none
+
+    raised = ResultNotPicklable(
+        f"the result cannot be pickled: {type(error).__name__}: {error}",
+        item=item,
+        hint="return plain data, arrays or importable types",
+    )
+    return Failure(item, FailureKind.PICKLING, type(raised).__name__, raised.message, exception=raised)
+
+
+class Heard:
+    """What happens to the tasks: told to the user at once, and kept until the log of their shard is there.
+
+    Args:
+        user: The user's listener.
+    """
+
+    def __init__(self, user: Callable[[TaskEvent], None] | None) -> None:
+        self.since = time.time()
+        self._user = user
+        self._kept: list[TaskEvent | TaskBatch] = []
+        self._events: EventLog | None = None
+        self._items = range(0)
+        self._told = 0  # tasks that have ended, of these items
+        self._lock = threading.Condition()
+
+    def __call__(self, event: TaskEvent) -> None:
+        """One attempt."""
+        if self._user is not None:
+            self._user(event)
+        with self._lock:
+            self._take(event)
+
+    def batch(self, batch: TaskBatch) -> None:
+        """Tasks that have all ended with a value."""
+        if self._user is not None:
+            for event in batch.events():
+                self._user(event)
+        with self._lock:
+            self._take_batch(batch)
+
+    @contextmanager
+    def told(self, events: EventLog, items: range) -> Iterator[None]:
+        """Tell a log what has happened to these items, and what will while the block runs."""
+        with self._lock:
+            kept, self._kept = self._kept, []
+            self._events, self._items, self._told = events, items, 0
+            for one in kept:
+                if isinstance(one, TaskBatch):
+                    self._take_batch(one)
+                else:
+                    self._take(one)
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._events = None
+
+    def wait(self, tasks: int) -> None:
+        """Wait until so many have been told, which follows at once; in place, inside a worker, nothing is heard."""
+        with self._lock:
+            self._lock.wait_for(lambda: self._told >= tasks, 0 if worker.inside else _SECONDS)
+
+    def _take(self, event: TaskEvent) -> None:
+        if self._events is not None and event.index in self._items:
+            self._events.task(event, event.index)
+            self._told += event.name == FAILED
+            self._lock.notify_all()
+        else:
+            self._kept.append(event)
+
+    def _take_batch(self, batch: TaskBatch) -> None:
+        """Divide a batch by the shard's borders."""
+        start = min(max(0, self._items.start - batch.index), batch.tasks)
+        stop = max(start, min(batch.tasks, self._items.stop - batch.index))
+        if self._events is None:
+            start = stop = batch.tasks
+        for first, last in ((0, start), (start, stop), (stop, batch.tasks)):
+            if first < last:
+                part = batch if last - first == batch.tasks else batch.part(first, last)
+                if first == start and last == stop and self._events is not None:
+                    self._events.batch(part, range(part.index, part.index + part.tasks))
+                    self._told += part.tasks
+                    self._lock.notify_all()
+                else:
+                    self._kept.append(part)
+
+
+@contextmanager
+def early(
+    function: Callable[[Any], Any],
+    items: Iterable[Any],
+    *,
+    on_event: Callable[[TaskEvent], None] | None = None,
+    **options: Any,
+) -> Iterator[tuple[list[Any], Early]]:
+    """Take all items on this thread, while their first tasks run; gives them, and the tasks.
+
+    Args:
+        function: Takes one item.
+        items: At least one.
+        on_event: As for `runwide.job.shard.run`.
+        **options: Others of `runwide.pool.mapping.Options`.
+    """
+    from runwide.pool.mapping import started
+
+    taken: list[Any] = []
+    heard = Heard(on_event)
+    with started(function, _noted(items, taken), on_event=heard, **options) as arriving:
+        yield taken, Early(arriving, heard)
+
+
+def _noted(items: Iterable[Any], taken: list[Any]) -> Iterator[Any]:
+    for item in items:
+        taken.append(item)
+        yield item
