@@ -30,8 +30,11 @@ def is_scalar(value: object) -> bool:
         >>> is_scalar(3), is_scalar("a" * 5000), is_scalar([3])
         (True, False, False)
     """
-    (kind,) = _kinds((value,))
-    return kind in _SCALARS or (kind in _TEXTS and len(value) <= _TEXT_LIMIT)  # type: ignore[arg-type]  # str or bytes
+    kind = type(value)
+    try:
+        return kind in _SCALARS or (kind in _TEXTS and len(value) <= _TEXT_LIMIT)  # type: ignore[arg-type]  # str or bytes
+    except Exception:  # as in `_kinds`
+        return False
 
 
 def all_scalars(values: Sequence[object]) -> bool:
