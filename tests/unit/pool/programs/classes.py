@@ -27,8 +27,15 @@ class Point(NamedTuple):
         return f"{self.x}{self.y}"
 
 
-class Pair(NamedTuple, Generic[T]):
-    one: T
+if sys.version_info >= (3, 11):  # the language has generic ones since then
+
+    class Pair(NamedTuple, Generic[T]):
+        one: T
+
+else:
+
+    class Pair(NamedTuple):
+        one: int
 
 
 Old = collections.namedtuple("Old", "a b")  # noqa: PYI024 - as programs do
