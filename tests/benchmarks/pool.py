@@ -16,6 +16,7 @@ What each peer is given:
 - ``chunksize``: ``number / (4 * workers)`` for equal tasks, which is ``multiprocessing.Pool``'s own rule; 1 for skewed
   tasks and for arrays. joblib gets it as ``batch_size``. runwide is left to find its own.
 - ``map-*``: a pool that is opened and closed for this one call, as by `runwide.map`; the results are a list.
+- ``own-class``: a dataclass of ``__main__``, as a script defines it: by name where workers are forked, else by value.
 - ``closure``: forked pools (``multiprocessing.Pool``, ``concurrent.futures``, mpire, pebble) inherit the array
   through a global variable or ``shared_objects=``, at no cost; loky gets it through ``initializer=``, once per worker;
   joblib maps it from a file that it writes once; runwide gets a ``functools.partial``.
@@ -56,6 +57,7 @@ SHARED = None  # what forked workers inherit
 SIZES = {
     "full": {
         "tasks": 100_000,
+        "own": 5_000,
         "many": 1_000_000,
         "five": 2_000,
         "skewed": 400,
@@ -66,6 +68,7 @@ SIZES = {
     },
     "quick": {
         "tasks": 2_000,
+        "own": 100,
         "many": 2_000,
         "five": 40,
         "skewed": 20,
@@ -117,6 +120,22 @@ def look_up_inherited(x):
 def inherit(shared):
     global SHARED  # noqa: PLW0603 - the way of forked workers
     SHARED = shared
+
+
+OWN = """
+import dataclasses
+
+@dataclasses.dataclass
+class Row:
+    number: int
+    text: str = "x"
+
+    def doubled(self):
+        return Row(2 * self.number, self.text)
+
+def double(row):
+    return row.doubled()
+"""
 
 
 # pools: each gives a function (function, items, chunksize) -> list
@@ -257,6 +276,17 @@ def peak():
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e6
 
 
+def own_class(name, workers, size):
+    """Items and results of a class of the program itself, which workers cannot import."""
+    main = sys.modules["__main__"]
+    exec(OWN, vars(main))
+    items = [main.Row(number) for number in range(size["own"])]
+    with warm(name, workers) if name not in FORKED else POOLS[name](workers) as run:
+        seconds, found = timed(run, main.double, items, max(1, len(items) // (4 * workers)))
+    assert found == [main.double(item) for item in items]
+    return seconds
+
+
 def five(name, workers, size):
     return equal(five_milliseconds, size["five"], name, workers)
 
@@ -325,6 +355,7 @@ ROWS = {
     "map-scalars-memory": (partial(memory_of_many, nothing), "the same: memory of the program, MB"),
     "map-tuples": (partial(seconds_of_many, pair), "1,000,000 no-op tasks by map: tuples, start included"),
     "map-tuples-memory": (partial(memory_of_many, pair), "the same: memory of the program, MB"),
+    "own-class": (own_class, "5,000 instances of a dataclass of the program, there and back"),
     "5ms": (five, "2,000 tasks of 5 ms"),
     "skewed": (skewed, "400 log-normal tasks, makespan over ideal"),
     "arguments": (arguments, "8 arrays of 100 MB as arguments"),

@@ -25,7 +25,7 @@ def test_the_speed_table_has_a_row_for_each_load_and_a_ratio():
     table = run("pool.py", "--quick", "--peers", "runwide,concurrent.futures").split("\n\n")[0].splitlines()
     header, _, *rows = [line.strip("| ").split(" | ") for line in table]
     assert header[-1] == "without fork"
-    assert len(rows) == 11
+    assert len(rows) == 12
     assert all(float(row[3]) > 0 for row in rows)
 
 
