@@ -109,6 +109,28 @@ print(json.dumps(cores().as_dict()))
 """
 
 
+PATCHES = """
+import os, signal, time
+from pathlib import Path
+
+pod = Path("/sys/fs/cgroup/pod")
+Path("/sys/fs/cgroup/cgroup.subtree_control").write_text("+cpu")
+pod.mkdir()
+busy = []
+for _ in range(4):
+    if not (pid := os.fork()):
+        while True:
+            time.sleep(0.0001)
+    busy.append(pid)
+for _ in range(300):
+    for limit in ("100000 100000", "max"):  # the first limit and the last one change code of the scheduler
+        (pod / "cpu.max").write_text(limit)
+for pid in busy:
+    os.kill(pid, signal.SIGKILL)
+print(len(busy))
+"""
+
+
 @pytest.fixture(scope="module")
 def run():
     """Runs a program in a guest of a topology and gives what it prints, from JSON."""
@@ -161,6 +183,10 @@ def test_affinity_hotplug_and_the_v2_hierarchy_of_a_real_kernel(run):
     }
     assert found["limit"] == 300 << 20
     assert found["killed"] == [-9, 1]
+
+
+def test_a_guest_whose_kernel_patches_its_code_under_running_cpus_goes_on(run):
+    assert run(PATCHES, "4,sockets=1,cores=2,threads=2") == 4
 
 
 def test_a_private_cgroup_namespace_of_a_real_kernel(run):
