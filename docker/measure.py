@@ -3,7 +3,7 @@
     measure.py [--image runwide:dev] [--base IMAGE] [--runs 15] [--write]
 
 Needs a Docker engine and, for the one way that installs kfp at each start, a package index. The ways take turns, so that
-a busy moment is shared by all; given are the median and the quartiles. ``--write`` puts the table into README.md.
+a busy moment is shared by all; given are the median and the quartiles. ``--write`` puts the table into docs/start.md.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
-README = Path(__file__).parents[1] / "README.md"
+PAGE = Path(__file__).parents[1] / "docs" / "start.md"
 BEGIN, END = "<!-- measured by docker/measure.py -->", "<!-- end of what was measured -->"
 TARGET = 1.3  # times bare Python, for container components
 FIRST_LINE = "import time; print(time.time(), flush=True)"
@@ -228,10 +228,10 @@ def table(measured: dict[str, list[float]], listed: list[Way], notes: list[str])
 
 
 def write(text: str) -> None:
-    """Put the table into the README."""
-    before, _, rest = README.read_text(encoding="utf-8").partition(BEGIN)
+    """Put the table into its page."""
+    before, _, rest = PAGE.read_text(encoding="utf-8").partition(BEGIN)
     _, _, after = rest.partition(END)
-    README.write_text(f"{before}{BEGIN}\n{text}\n{END}{after}", encoding="utf-8")
+    PAGE.write_text(f"{before}{BEGIN}\n{text}\n{END}{after}", encoding="utf-8")
 
 
 def main() -> int:
@@ -242,7 +242,7 @@ def main() -> int:
     parser.add_argument("--image", default=os.environ.get("RUNWIDE_IMAGE") or "runwide:dev")
     parser.add_argument("--base", help="default: what the image says that it was built on")
     parser.add_argument("--runs", type=int, default=15)
-    parser.add_argument("--write", action="store_true", help="into README.md")
+    parser.add_argument("--write", action="store_true", help="into docs/start.md")
     asked = parser.parse_args()
     label = '{{index .Config.Labels "org.opencontainers.image.base.name"}}'
     base = asked.base or docker("image", "inspect", "--format", label, asked.image)

@@ -1,4 +1,4 @@
-"""Counts the recorded machines with runwide and its peers, and writes the table of README and ``docs/cores.md``.
+"""Counts the recorded machines with runwide and its peers, and writes the table of ``docs/cores.md``.
 
 Each machine is counted in a process of its own, in a mount namespace of its own, in which the machine's
 ``/sys`` and ``/proc`` are mounted over the real ones: every peer reads its usual paths, unchanged, and whatever
@@ -15,7 +15,7 @@ Peers are asked the question in their own words for "how many workers for CPU-bo
 ``cpu_count(only_physical_cores=True)``, psutil for ``cpu_count(logical=False)``.
 
     python tests/benchmarks/cores_table.py            # prints the table; needs loky, joblib and psutil
-    python tests/benchmarks/cores_table.py --write    # writes it into README.md and docs/cores.md
+    python tests/benchmarks/cores_table.py --write    # writes it into docs/cores.md
 
 Needs ``unshare`` and ``mount`` of util-linux, and root or unprivileged user namespaces. Python 3.13 or newer has
 ``os.process_cpu_count``; with an older one its column is computed as CPython 3.13 does, from the affinity.
@@ -36,7 +36,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 TREES = ROOT / "tests" / "fixtures" / "host"
-PAGES = (ROOT / "README.md", ROOT / "docs" / "cores.md")
+PAGE = ROOT / "docs" / "cores.md"
 MARKS = "<!-- written by tests/benchmarks/cores_table.py -->", "<!-- end -->"
 COUNTERS = ("runwide", "loky", "joblib", "psutil", "os.cpu_count", "os.process_cpu_count")
 
@@ -74,22 +74,24 @@ ROWS = (
 def main() -> None:
     """Print the table, or write it."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument(
-        "--write", action="store_true", help="write the table into README.md and docs/cores.md"
-    )
+    parser.add_argument("--write", action="store_true", help="write the table into docs/cores.md")
     parser.add_argument("--count", metavar="DIRECTORY", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.count:
         print(json.dumps(count_here(Path(arguments.count))))
         return
     text = table({name: count(name) for name, _, _ in ROWS})
-    if not arguments.write:
+    if arguments.write:
+        write(text)
+    else:
         print(text)
-        return
-    for page in PAGES:
-        before, _, rest = page.read_text(encoding="utf-8").partition(MARKS[0])
-        after = rest.partition(MARKS[1])[2]
-        page.write_text(f"{before}{MARKS[0]}\n\n{text}\n{MARKS[1]}{after}", encoding="utf-8")
+
+
+def write(text: str) -> None:
+    """Put the table into its page."""
+    before, _, rest = PAGE.read_text(encoding="utf-8").partition(MARKS[0])
+    after = rest.partition(MARKS[1])[2]
+    PAGE.write_text(f"{before}{MARKS[0]}\n\n{text}\n{MARKS[1]}{after}", encoding="utf-8")
 
 
 def count(name: str) -> dict[str, int | None]:

@@ -1,4 +1,4 @@
-"""Makes the pictures of the docs: the page of a job with troubles, light, dark and on a phone, and that of a batch.
+"""Makes the pictures of the docs: the pages of jobs with many troubles and with few, and that of a batch.
 
 python tests/report/screenshots.py docs/images        # needs chromium: .ci/browser
 """
@@ -11,7 +11,7 @@ import tempfile
 from pathlib import Path
 
 from playwright.sync_api import sync_playwright
-from stories import forecasts, story_of, troubled
+from stories import brief, forecasts, story_of, troubled
 
 from conftest import opened
 from runwide.report.page import page
@@ -20,6 +20,7 @@ PICTURES = {
     "report-light": {"width": 1100, "height": 1500, "scheme": "light"},
     "report-dark": {"width": 1100, "height": 1500, "scheme": "dark"},
     "report-phone": {"width": 360, "height": 1400, "scheme": "light"},
+    "brief-light": {"width": 1100, "height": 972, "scheme": "light"},
     "batch-light": {"width": 1100, "height": 1080, "scheme": "light"},
 }
 
@@ -30,8 +31,10 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     folder = parser.parse_args().folder
     texts, failures = troubled()
+    few, failed = brief()
     pages = {
         "report": page(story_of(texts, items=360, failures=failures)),
+        "brief": page(story_of(few, items=120, failures=failed, function="model")),
         "batch": forecasts().page(title="forecast"),
     }
     with (

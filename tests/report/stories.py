@@ -158,6 +158,28 @@ def troubled():
     return texts, failures
 
 
+def brief():
+    """Three shards of 40 items with one exception, one OOM kill and a straggler: texts and failures."""
+    chance = random.Random(3)
+    texts, failures = [], []
+    oom = {"kind": FailureKind.OUT_OF_MEMORY, "detail": "the worker was killed for lack of memory", "cpu": 0}
+    for index in range(3):
+        shard = Shard(index, job="forecast")
+        for item in range(40 * index, 40 * index + 40):
+            seconds = chance.lognormvariate(-0.9, 0.5)
+            if item == 23:
+                failed = "KeyError: 'Oslo'"
+                failures.append(Failure(item, FailureKind.EXCEPTION, "KeyError", "'Oslo'"))
+                shard.attempt(item, seconds, name="task.failed", kind=FailureKind.EXCEPTION, detail=failed)
+            elif item == 60:
+                shard.attempt(item, 2.0, name="task.retried", peak_rss=6 * GIB, **oom)
+                shard.attempt(item, 2.5, attempt=2, peak_rss=6 * GIB)
+            else:
+                shard.attempt(item, 8.0 if item == 83 else seconds)
+        texts.append(shard.text())
+    return texts, failures
+
+
 def many(tasks, *, shards=20, sampled=1.0, job_items=None):
     """A large healthy job, with a failure now and then."""
     chance = random.Random(5)
