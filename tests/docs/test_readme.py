@@ -125,5 +125,6 @@ def test_the_same_function_gives_the_same_from_a_script_and_in_a_pipeline(tmp_pa
 @pytest.mark.docker
 def test_the_component_of_readme_runs_in_the_image(image, tmp_path):
     text = program("one.py").replace('"runwide:dev"', repr(image)).replace('Local("subprocess")', "Local()")
+    assert text.count("Local()") == 2  # the program's, and its comment's
     (tmp_path / "one.py").write_text(text, encoding="utf-8")
     assert ran([sys.executable, "one.py"], tmp_path).splitlines()[-1] == "['Lyon: 4 sold', 'Oslo: 4 sold']"
