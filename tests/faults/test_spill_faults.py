@@ -170,23 +170,6 @@ def test_what_was_stored_is_not_sent_again_when_its_acknowledgement_was_lost(sto
     assert [request.method for request in made] == ["POST", "GET"]
 
 
-@pytest.fixture
-def hundredfold(monkeypatch):
-    """The clock by which requests are tried again runs a hundred times as fast."""
-    import types
-
-    from google.api_core.retry import retry_base, retry_unary
-
-    began = time.monotonic()
-    clock = types.SimpleNamespace(
-        sleep=lambda seconds: time.sleep(seconds / 100),
-        monotonic=lambda: began + (time.monotonic() - began) * 100,
-    )
-    for module in (retry_base, retry_unary):
-        monkeypatch.setattr(module, "time", clock)
-    monkeypatch.setenv("RUNWIDE_STORE_DEADLINE", "900")  # the default
-
-
 def survive_an_outage(gcs, proxy, tmp_path, *, seconds, patience):
     """The store goes away while a shard works, and comes back; nothing is lost, and nothing is run twice."""
 

@@ -7,9 +7,9 @@ import platform
 from typing import Any
 
 from runwide.errors import EnvironmentMismatch, InputError
-from runwide.job import manifest
 from runwide.job.environment import minor
 from runwide.job.reference import parse
+from runwide.job.verified import fetch
 from runwide.spill import open_store
 
 _KINDS = ("str", "int", "float", "bool", "list", "dict")
@@ -71,7 +71,7 @@ def text_of(reference: str) -> str:
     """
     found = parse(reference)
     with open_store(found.folder) as store:
-        return manifest.fetch(store, found.name, digest=found.digest).decode()
+        return fetch(store, found.name, digest=found.digest).decode()
 
 
 def constants(text: str | None, typed: tuple[tuple[str, str, str], ...]) -> str | None:

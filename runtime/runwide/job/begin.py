@@ -11,6 +11,7 @@ from runwide.job import housekeeping, manifest
 from runwide.job.given import Given
 from runwide.job.reference import parse
 from runwide.job.scatter import name_of, packs_of, scatter_pickled
+from runwide.job.verified import arrived_damaged
 from runwide.log import Log
 from runwide.spill import canonical, signing
 from runwide.spill.buffers import sha256
@@ -161,6 +162,8 @@ def _find(root: Store, name: str) -> Job | None:
     except (ObjectNotFound, StoreNotFound):
         return None
     except (IntegrityError, KeyError, TypeError, ValueError, AttributeError) as error:
+        if arrived_damaged(error):
+            raise
         log.warning("name.ignored", name=name, uri=root.uri, cause=str(error))
         return None
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from runwide.errors import FormatTooNew, IntegrityError, ObjectExists
 from runwide.job import manifest, plan
 from runwide.job.environment import current
+from runwide.job.verified import arrived_damaged, checked_read
 from runwide.log import Log
 from runwide.spill import pack, signing
 
@@ -165,6 +166,8 @@ class ChunkLog:
         except FormatTooNew:
             raise
         except (IntegrityError, KeyError, TypeError, ValueError) as error:
+            if arrived_damaged(error):
+                raise
             log.warning("chunk.ignored", uri=self._store.child_uri(name), cause=str(error))
             return
         self._record(number, head, len(data), failures)
@@ -207,7 +210,7 @@ def read_chunk(store: Store, job: Job, name: str, digest: str | None = None) -> 
         pack.verify_values(data, head, uri=uri)
         return data, head
 
-    return manifest.checked_read(store, name, check)
+    return checked_read(store, name, check)
 
 
 class Writer:

@@ -15,7 +15,7 @@ from runwide.errors import (
     ObjectNotFound,
     StoreNotFound,
 )
-from runwide.job.manifest import checked_read
+from runwide.job.verified import checked_read
 from runwide.log import Log
 from runwide.spill import signing
 from runwide.spill.codec import decode, encode

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from runwide.errors import FrameCorrupt
-from runwide.job import manifest
 from runwide.job.flow import ahead
 from runwide.job.task import Part
+from runwide.job.verified import checked_read
 from runwide.spill import pack
 
 if TYPE_CHECKING:
@@ -22,27 +22,35 @@ _RANGE = 16 << 20  # bytes read at once
 _THREADS = 2  # one range is being used while another one is on its way
 
 
-def frames(store: Store, job: Job, pending: Sequence[int]) -> Generator[Packet, None, None]:
+def frames(
+    store: Store, job: Job, pending: Sequence[int], *, whole: bool = False
+) -> Generator[Packet, None, None]:
     """The items as they lie in the store, in the given order, which is ascending.
 
     Nothing is verified here but the index: a frame is checked where it is unpickled.
+
+    Args:
+        store: The job's folder.
+        job: The job.
+        pending: The items.
+        whole: Whether to read whole packs, which a bucket sends with a checksum.
     """
     wanted = set(pending)
     for one in job.packs:
         mine = wanted.intersection(one.items)
         if mine:
-            yield from _of_pack(store, job, one, mine)
+            yield from _of_pack(store, job, one, mine, whole=whole)
 
 
-def _of_pack(store: Store, job: Job, one: Pack, wanted: set[int]) -> Iterator[Packet]:
+def _of_pack(store: Store, job: Job, one: Pack, wanted: set[int], *, whole: bool) -> Iterator[Packet]:
     def check(data: bytearray) -> tuple[bytearray, Sequence[Entry]]:
         return data, _entries(store, job, one, data)
 
-    if len(wanted) == one.count and one.size <= _RANGE:  # index and values in one request
-        data, entries = manifest.checked_read(store, one.name, check)
-        yield from _packets(entries, data, 0)
+    if whole or (len(wanted) == one.count and one.size <= _RANGE):  # index and values in one request
+        data, entries = checked_read(store, one.name, check)
+        yield from _packets([entry for entry in entries if entry.item in wanted], data, 0)
         return
-    _, all_entries = manifest.checked_read(store, one.name, check, length=one.head)
+    _, all_entries = checked_read(store, one.name, check, length=one.head)
     entries = [entry for entry in all_entries if entry.item in wanted]
     groups = list(ranges(entries))
 

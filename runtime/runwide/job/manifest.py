@@ -2,34 +2,29 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from runwide import __version__
 from runwide.errors import FormatTooNew, FrameCorrupt, IntegrityError, ObjectNotFound, StoreNotFound
 from runwide.job import plan
 from runwide.job.reference import Reference, parse
-from runwide.log import Log
+from runwide.job.verified import fetch
 from runwide.records import FailureKind
 from runwide.spill import canonical, signing
 from runwide.spill.buffers import sha256
-from runwide.spill.codec import verify
 from runwide.spill.store import open_store
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping
 
     from runwide.failure import Failure
     from runwide.spill.store import Store
-
-T = TypeVar("T")
 
 FORMAT = 1
 JOB = "job.json"
 RESULT = "result.json"
 FUNCTION = "function.pkl"
 _TRACEBACK = 8000  # characters of a traceback that go into a manifest
-
-log = Log("job")
 
 
 class Pack(NamedTuple):
@@ -285,45 +280,6 @@ def failure_from_json(about: dict[str, Any]) -> Failure:
     from runwide.failure import Failure  # most runs make none
 
     return Failure(**{**about, "kind": FailureKind(about["kind"])})
-
-
-def fetch(
-    store: Store, name: str, *, digest: str | None, start: int = 0, length: int | None = None
-) -> bytearray:
-    """Read bytes and hold them against a digest; if they differ once, they are read again.
-
-    Raises:
-        DigestMismatch: They differ twice.
-    """
-
-    def check(data: bytearray) -> bytearray:
-        if digest is not None:
-            verify(data, digest=digest, uri=store.child_uri(name))
-        return data
-
-    return checked_read(store, name, check, start=start, length=length)
-
-
-def checked_read(
-    store: Store, name: str, check: Callable[[bytearray], T], *, start: int = 0, length: int | None = None
-) -> T:
-    """Read bytes and check them; what fails is read once more.
-
-    A flipped bit on the way is rare, but a byte range comes without a checksum of the server's; a second read tells it
-    from an object that was changed.
-
-    Args:
-        store: The job's folder.
-        name: The object.
-        check: Raises `IntegrityError`, or returns what the bytes are.
-        start: First byte.
-        length: Number of bytes, up to the end when not given.
-    """
-    try:
-        return check(store.read(name, start=start, length=length))
-    except IntegrityError as error:
-        log.warning("object.reread", uri=store.child_uri(name), cause=str(error))
-        return check(store.read(name, start=start, length=length))
 
 
 def _dumps(kind: str, about: dict[str, Any]) -> bytes:

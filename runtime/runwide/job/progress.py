@@ -78,7 +78,7 @@ class Progress:
         try:
             for info in self._store.list("shards/"):
                 found += self._take(info.name)
-        except StoreError as error:
+        except (StoreError, IntegrityError) as error:
             log.warning("store.silent", cause=str(error))
         return found
 

@@ -23,6 +23,7 @@ from runwide.job.flow import begun, closed
 from runwide.job.items import frames
 from runwide.job.reference import Reference, parse_shard
 from runwide.job.task import ItemDamaged, Loading, Task
+from runwide.job.verified import arrived_damaged, fetch
 from runwide.log import Log, bound
 from runwide.records import FailureKind, Outcome
 from runwide.spill import pack
@@ -250,10 +251,10 @@ class _Work(NamedTuple):
             function = first.function
         return Task(function, self.job.id, self.job.digest), first
 
-    def packets(self, pending: list[int]) -> Generator[Packet, None, None]:
-        """The items."""
+    def packets(self, pending: list[int], *, whole: bool) -> Generator[Packet, None, None]:
+        """The items; from whole objects where a range of one has come damaged."""
         if self.given is None:
-            return frames(self.store, self.job, pending)
+            return frames(self.store, self.job, pending, whole=whole)
         return self.given.frames(self.job, pending)
 
 
@@ -269,7 +270,7 @@ def _run(work: _Work, chunks: ChunkLog, listener: _Listener, **options: Any) -> 
             # Closed here and now, also when writing fails: before Python 3.13, the garbage collector may crash on the
             # views of a packet that an exception has kept alive in a cycle.
             with (
-                closed(begun(work.packets(pending), listener.events.begin)) as packets,
+                closed(begun(work.packets(pending, whole=again), listener.events.begin)) as packets,
                 closing(outcomes(task, packets, on_event=listener, indices=pending, **options)) as arriving,
             ):
                 for outcome in arriving:
@@ -304,7 +305,7 @@ def _is_damaged(outcome: Outcome) -> bool:
 def loading(store: Store, job: Job) -> Loading:
     """What loads the job's function, whose bytes have been verified."""
     return Loading(
-        bytes(manifest.fetch(store, manifest.FUNCTION, digest=job.function)),
+        bytes(fetch(store, manifest.FUNCTION, digest=job.function)),
         name=job.function_name,
         uri=store.child_uri(manifest.FUNCTION),
         job_uri=job.uri,
@@ -353,7 +354,9 @@ def _other(store: Store, job: Job, ours: manifest.Shard) -> str | None:
     """Digest of the manifest that is there, if it names nothing but chunks that were checked here."""
     try:
         found, digest = manifest.read_shard(store, job, ours.index)
-    except IntegrityError:
+    except IntegrityError as error:
+        if arrived_damaged(error):
+            raise
         return None
     return digest if set(ours.chunks).issuperset(found.chunks) else None
 
@@ -407,7 +410,9 @@ def finished(job: Job, index: int, **options: Any) -> str:
     with open_store(job.uri) as store:
         try:
             found, digest = manifest.read_shard(store, job, index)
-        except (ObjectNotFound, IntegrityError):
+        except (ObjectNotFound, IntegrityError) as error:
+            if arrived_damaged(error):
+                raise
             found = None
         if found is not None and not found.failures:
             return str(Reference(store.child_uri(manifest.shard_name(index)), digest))

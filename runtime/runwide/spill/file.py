@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from runwide.errors import BadReference, DigestMismatch, InputError
 from runwide.spill.buffers import pieces
-from runwide.spill.store import checked, open_store
+from runwide.spill.store import DAMAGES, checked, open_store
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -82,7 +82,7 @@ class File:
             return
         with tempfile.TemporaryDirectory(prefix="runwide-file-") as directory, open_store(folder) as store:
             path = Path(directory, name)
-            _download(store, name, path, self)
+            _downloaded(store, name, path, self)
             yield path
 
     def _path(self) -> Path:
@@ -168,14 +168,24 @@ def _verified(path: Path, digest: str) -> None:
         _check(_sha256(view), digest, str(path))
 
 
-def _download(store: Store, name: str, path: Path, file: File) -> None:
+def _downloaded(store: Store, name: str, path: Path, file: File) -> None:
+    """Fetch a file by ranges, which come without a checksum; again where it is wrong, each time in another way."""
+    found: list[str] = []
+    while len(found) < DAMAGES and len(set(found)) == len(found):
+        found.append(_download(store, name, path, file))
+        if found[-1] == file.digest:
+            return
+    _check(found[-1], file.digest, file.uri)
+
+
+def _download(store: Store, name: str, path: Path, file: File) -> str:
     digest = hashlib.sha256()
     with path.open("wb") as local:
         for start in range(0, file.size, _PIECE):
             data = store.read(name, start=start, length=min(_PIECE, file.size - start))
             digest.update(data)
             local.write(data)
-    _check(digest.hexdigest(), file.digest, file.uri)
+    return digest.hexdigest()
 
 
 def _check(found: str, promised: str | None, uri: str) -> None:

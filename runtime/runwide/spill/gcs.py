@@ -13,12 +13,14 @@ import json
 import os
 import re
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import quote
 
 from runwide.errors import BadReference, ObjectExists
+from runwide.spill.answers import Broken, Damaged, mapped, said
 from runwide.spill.buffers import Buffer, gathered, size_of, views
-from runwide.spill.google import Damaged, attempt, exceptions, mapped, module, request, share
+from runwide.spill.google import attempt, request, share
+from runwide.spill.library import exceptions, module
 from runwide.spill.store import ObjectInfo, Store, checked, checked_prefix, stop_of, too_short
 
 if TYPE_CHECKING:
@@ -28,6 +30,7 @@ _PIECE = 1 << 18  # what is being copied stays in the processor's cache
 _RECEIVED = 1 << 20  # bytes that the socket is asked for at once
 _BUCKET = re.compile(r"[a-z0-9._-]+")
 _CRC32C = re.compile(r"crc32c=([^,\s]+)")
+_REJECTED = re.compile(r"(crc32c|md5).*match", re.IGNORECASE)
 _RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+)")
 
 
@@ -57,23 +60,20 @@ class GcsStore(Store):
         self._prefix = f"{checked(prefix, self.uri)}/" if prefix else ""
 
     def create(self, name: str, data: Buffer | Sequence[Buffer]) -> None:  # noqa: D102 - see Store
-        key, parts = self._key(name), views(data)
-        about = {"name": key, "crc32c": _crc32c(parts)}
-        creation = _Creation(self._bucket, key, about, parts)
-        with mapped(self.child_uri(name), writing=True):
+        uri, creation = self.child_uri(name), _Creation(self._bucket, self._key(name), views(data))
+        with mapped(uri, writing=True):
             try:
-                found = attempt(creation, uri=self.child_uri(name))
+                created = attempt(creation, uri=uri)
             except exceptions().PreconditionFailed:
-                found = attempt(lambda: _stat(self._bucket, key), uri=self.child_uri(name))
-            # Ours, if an earlier attempt was stored and only its answer was lost.
-            if found is not None and not _same(found, parts):
-                raise ObjectExists("other bytes are there already", uri=self.child_uri(name))
+                created = attempt(creation.is_there, uri=uri)
+            if not created:
+                raise ObjectExists("other bytes are there already", uri=uri)
 
     def read(self, name: str, *, start: int = 0, length: int | None = None) -> bytearray:  # noqa: D102 - see Store
         key, uri = self._key(name), self.child_uri(name)
         with mapped(uri, writing=False):
             if length == 0:
-                stop_of(int(attempt(lambda: _stat(self._bucket, key), uri=uri)["size"]), start, 0, uri)
+                stop_of(attempt(lambda: _stat(self._bucket, key), uri=uri).size, start, 0, uri)
                 return bytearray()
             return attempt(lambda: _download(self._bucket, key, start, length, uri), uri=uri)
 
@@ -83,9 +83,9 @@ class GcsStore(Store):
         while True:
             with mapped(self.uri, writing=False):
                 page = attempt(lambda token=token: _page(self._bucket, wanted, token), uri=self.uri)  # type: ignore[misc]  # mypy cannot type a lambda's default
-            for item in page.get("items", ()):
-                yield ObjectInfo(item["name"].removeprefix(self._prefix), int(item["size"]))
-            token = page.get("nextPageToken")
+            for key, size in page.objects:
+                yield ObjectInfo(key.removeprefix(self._prefix), size)
+            token = page.next
             if not token:
                 return
 
@@ -102,44 +102,83 @@ class GcsStore(Store):
 
 
 class _Creation:
-    """Creates an object, in as many attempts as it takes; returns what is there already, if anything is.
+    """Creates an object, in as many attempts as it takes; returns False where other bytes are there.
 
     A second attempt looks first: a server may refuse an upload before it has read it and then reset the connection, and
-    whoever is still writing sees the reset and never the refusal. Nor is what was stored sent again.
+    whoever is still writing sees the reset and never the refusal. Nor is what was stored sent again. Bytes of ours that
+    arrived damaged, and were stored all the same, are the only ones that are replaced.
     """
 
-    def __init__(self, bucket: str, key: str, about: dict[str, str], parts: Sequence[memoryview]) -> None:
+    def __init__(self, bucket: str, key: str, parts: Sequence[memoryview]) -> None:
         self._bucket = bucket
         self._key = key
-        self._about = about
         self._parts = parts
+        self._size = size_of(parts)
+        self._crc32c = _crc32c(parts)
+        self._md5: str | None = None
         self._tried = False
+        self._damaged = 0  # generation of what we have stored, and what is not what we have sent
 
-    def __call__(self) -> dict[str, Any] | None:
-        """One attempt."""
+    def __call__(self) -> bool:
+        """Make one attempt."""
         if self._tried:
-            with suppress(
-                exceptions().NotFound, exceptions().Forbidden
-            ):  # who may write may not read everywhere
-                return _stat(self._bucket, self._key)
+            # who may write may not read everywhere
+            with suppress(exceptions().NotFound, exceptions().Forbidden):
+                found = _stat(self._bucket, self._key)
+                same = self._is_ours(found)
+                if same or found.generation != self._damaged:
+                    return same
         self._tried = True
-        _upload(self._bucket, self._about, self._parts)
-        return None
+        about = {"name": self._key, "crc32c": self._crc32c}
+        stored = _upload(self._bucket, about, self._parts, self._damaged)
+        if (stored.name, stored.size, stored.crc32c) != (self._key, self._size, self._crc32c):
+            self._damaged = stored.generation
+            raise Damaged("the answer tells of other bytes than were sent")
+        return True
+
+    def is_there(self) -> bool:
+        """Whether what is there is ours, of an earlier attempt whose answer was lost."""
+        return self._is_ours(_stat(self._bucket, self._key))
+
+    def _is_ours(self, found: _About) -> bool:
+        # A forged object fails its SHA-256 when it is read.
+        same = [found.size == self._size, found.crc32c == self._crc32c]
+        if found.md5:
+            self._md5 = self._md5 or _md5(self._parts)
+            same.append(found.md5 == self._md5)
+        if any(same[1:]) and not all(same):
+            raise Damaged("the object's size and checksums contradict each other")
+        return all(same)
 
 
-def _upload(bucket: str, about: dict[str, str], parts: Sequence[memoryview]) -> None:
+class _About(NamedTuple):
+    """What the service says of an object."""
+
+    name: str
+    size: int
+    generation: int
+    crc32c: str
+    md5: str
+
+
+_FIELDS = "name,size,generation,crc32c,md5Hash"
+
+
+def _upload(bucket: str, about: dict[str, str], parts: Sequence[memoryview], generation: int) -> _About:
     boundary = os.urandom(16).hex().encode()
     head = b"".join([
         b"--", boundary, b"\r\ncontent-type: application/json; charset=UTF-8\r\n\r\n", json.dumps(about).encode(),
         b"\r\n--", boundary, b"\r\ncontent-type: application/octet-stream\r\n\r\n",
     ])  # fmt: skip
     body = _Body([memoryview(head), *parts, memoryview(b"\r\n--" + boundary + b"--\r\n")])
-    request(
-        "POST",
-        f"/upload/storage/v1/b/{quote(bucket)}/o?uploadType=multipart&ifGenerationMatch=0&fields=generation",
-        data=body,
-        headers={"content-type": f"multipart/related; boundary={boundary.decode()}"},
-    )
+    path = f"/upload/storage/v1/b/{quote(bucket)}/o?uploadType=multipart&ifGenerationMatch={generation}&fields={_FIELDS}"
+    headers = {"content-type": f"multipart/related; boundary={boundary.decode()}"}
+    try:
+        return _object(_json(request("POST", path, data=body, headers=headers)))
+    except exceptions().BadRequest as error:
+        if _REJECTED.search(said(error)):
+            raise Damaged("the server says that the bytes do not match their checksum") from error
+        raise
 
 
 class _Body:
@@ -205,33 +244,75 @@ def _fill(raw: Any, view: memoryview) -> None:
     while done < view.nbytes:
         count = source.readinto(view[done : done + _RECEIVED])
         if not count:
-            raise Damaged(f"the answer ended after {done} of {view.nbytes} bytes")
+            raise Broken(f"the answer ended after {done} of {view.nbytes} bytes")
         done += count
     raw.release_conn()  # read to its end: the connection may be used again
 
 
-def _stat(bucket: str, key: str) -> dict[str, Any]:
-    path = f"/storage/v1/b/{quote(bucket)}/o/{quote(key, safe='')}?fields=size,md5Hash"
-    answer: dict[str, Any] = request("GET", path).json()
+def _stat(bucket: str, key: str) -> _About:
+    path = f"/storage/v1/b/{quote(bucket)}/o/{quote(key, safe='')}?fields={_FIELDS}"
+    found = _object(_json(request("GET", path)))
+    if found.name != key:
+        raise Damaged("the answer describes another object than was asked for")
+    return found
+
+
+def _json(response: Any) -> dict[str, Any]:
+    """The answer of a service that sends no checksum with it, as far as damage shows."""
+    try:
+        answer = json.loads(response.content)
+    except ValueError as error:
+        raise Damaged(f"the answer is no JSON ({error})") from error
+    if not isinstance(answer, dict):
+        raise Damaged("the answer is no object of JSON")
     return answer
 
 
-def _same(found: dict[str, Any], parts: Sequence[memoryview]) -> bool:
-    if int(found["size"]) != size_of(parts):
-        return False
-    # MD5 is what the server keeps; a forged object fails its SHA-256 when it is read.
+def _object(answer: dict[str, Any]) -> _About:
+    try:
+        return _About(
+            str(answer["name"]),
+            int(answer["size"]),
+            int(answer.get("generation", 0)),
+            str(answer["crc32c"]),
+            str(answer.get("md5Hash", "")),  # composite objects have none
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise Damaged(f"the answer does not describe an object ({error!r})") from error
+
+
+def _md5(parts: Sequence[memoryview]) -> str:
     digest = hashlib.md5(usedforsecurity=False)
     for part in parts:
         digest.update(part)
-    return bool(found["md5Hash"] == base64.b64encode(digest.digest()).decode())
+    return base64.b64encode(digest.digest()).decode()
 
 
-def _page(bucket: str, prefix: str, token: str | None) -> dict[str, Any]:
+_LISTED = frozenset({"items", "kind", "nextPageToken", "prefixes"})
+
+
+class _Page(NamedTuple):
+    """A part of a listing."""
+
+    objects: list[tuple[str, int]]
+    next: str | None
+
+
+def _page(bucket: str, prefix: str, token: str | None) -> _Page:
     after = f"&pageToken={quote(token, safe='')}" if token else ""
     fields = "fields=items(name,size),nextPageToken"
     path = f"/storage/v1/b/{quote(bucket)}/o?prefix={quote(prefix, safe='')}&{fields}{after}"
-    answer: dict[str, Any] = request("GET", path).json()
-    return answer
+    answer = _json(request("GET", path))
+    try:
+        found = _Page(
+            [(str(item["name"]), int(item["size"])) for item in answer.get("items", ())],
+            answer.get("nextPageToken"),
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise Damaged(f"the answer does not list objects ({error!r})") from error
+    if not answer.keys() <= _LISTED or not all(name.startswith(prefix) for name, _ in found.objects):
+        raise Damaged("the answer lists other objects than were asked for")
+    return found
 
 
 def _delete(bucket: str, key: str) -> None:

@@ -1,37 +1,24 @@
-"""The one door to Google's client library: credentials, the session, retries, and its errors as ours."""
+"""The connection to Google's services: the session, its pace, and the repetition of requests."""
 
 from __future__ import annotations
 
 import base64
-import http.client
 import os
-import ssl
 import threading
-import warnings
-from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cache
-from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
-from urllib.parse import urlsplit
 
 from runwide import settings
-from runwide.errors import (
-    IntegrityError,
-    ObjectExists,
-    ObjectNotFound,
-    StoreError,
-    StoreNotFound,
-    StoreNotReadable,
-    StoreNotWritable,
-    StoreUnavailable,
-)
+from runwide.errors import IntegrityError
 from runwide.log import Log
 from runwide.spill import rate
+from runwide.spill.answers import Damaged, is_transient, line, mapped
+from runwide.spill.library import exceptions, module
+from runwide.spill.store import DAMAGES
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Sequence
 
 T = TypeVar("T")
 
@@ -44,7 +31,6 @@ _SLOW_DOWN = frozenset({429, 503})
 _FIRST_DEADLINE = 60.0
 _FIRMWARE = Path("/sys/class/dmi/id/product_name")
 _SERVERLESS = ("K_SERVICE", "CLOUD_RUN_JOB")  # Cloud Run, whose sandbox shows no firmware
-_TRANSIENT_CODES = frozenset({408, 429, 500, 502, 503, 504})
 
 
 @dataclass(slots=True)
@@ -63,183 +49,25 @@ connections: dict[tuple[int, str | None], _Connection] = {}
 _lock = threading.Lock()
 
 
-@contextmanager
-def mapped(uri: str, *, writing: bool) -> Iterator[None]:
-    """Turn whatever google, requests or urllib3 raise into an error of ours that names the object.
+def attempt(call: Callable[[], T], *, uri: str) -> T:
+    """Make a request until it gets an answer that is not a transient fault, within the deadline.
+
+    The deadline is for silence and refusals. An answer that comes damaged again and again will not get better.
 
     Args:
-        uri: The object.
-        writing: Whether a refusal is one to write.
+        call: Makes the request once.
+        uri: The object concerned.
+
+    Raises:
+        IntegrityError: `DAMAGES` answers were damaged.
+        google.api_core.exceptions.RetryError: The deadline is over.
     """
-    try:
-        yield
-    except (StoreError, IntegrityError):
-        raise
-    except Exception as error:
-        ours = _ours(error, uri, writing=writing)
-        if ours is None:
-            raise
-        raise ours from error
-
-
-# What each exception of google.api_core.exceptions means; a test holds the table against the library.
-MEANING = {
-    "Absent": ("NotFound",),
-    "Refused": ("Forbidden", "PermissionDenied", "Unauthorized", "Unauthenticated"),
-    "Exists": ("AlreadyExists", "Conflict", "PreconditionFailed", "FailedPrecondition"),
-    "Unavailable": (
-        "BadGateway",
-        "DeadlineExceeded",
-        "GatewayTimeout",
-        "InternalServerError",
-        "ResourceExhausted",
-        "RetryError",
-        "ServerError",
-        "ServiceUnavailable",
-        "TooManyRequests",
-        "TransferStalledError",
-        "Unknown",
-    ),
-    "Other": (
-        "Aborted",
-        "AsyncRestUnsupportedParameterError",
-        "BadRequest",
-        "Cancelled",
-        "ClientError",
-        "DataLoss",
-        "DuplicateCredentialArgs",
-        "GoogleAPICallError",
-        "GoogleAPIError",
-        "InvalidArgument",
-        "LengthRequired",
-        "MethodNotAllowed",
-        "MethodNotImplemented",
-        "MissingStatusHeaderError",
-        "MovedPermanently",
-        "NotModified",
-        "OutOfRange",
-        "Redirection",
-        "RequestRangeNotSatisfiable",
-        "ResumableTransferError",
-        "ResumeIncomplete",
-        "TemporaryRedirect",
-        "UnseekableStreamError",
-        "UploadCancelledError",
-    ),
-}
-_MEANING = {name: meaning for meaning, names in MEANING.items() for name in names}
-
-
-def _ours(error: Exception, uri: str, *, writing: bool) -> StoreError | None:
-    meaning = _meaning(error)
-    if _is_untrusted(error):
-        return StoreUnavailable(
-            f"the certificate of what answers is not trusted here: {_line(error)}",
-            uri=uri,
-            hint="set REQUESTS_CA_BUNDLE to a file with your network's certificate authority; check the clock, too",
-        )
-    if meaning == "Absent":
-        return _absent(error, uri, writing=writing)
-    if meaning == "Refused":
-        return _refused(error, uri, writing=writing)
-    if meaning == "Exists":
-        return ObjectExists("other bytes are there already", uri=uri)
-    if meaning == "Unavailable":
-        return StoreUnavailable(
-            f"no good answer within the retry deadline; the last one: {_line(getattr(error, 'cause', None) or error)}",
-            uri=uri,
-            hint="check network and endpoint, then run it again: it goes on from what is stored",
-        )
-    return StoreError(_line(error), uri=uri) if meaning == "Other" else None
-
-
-def _meaning(error: Exception) -> str | None:
-    import requests
-    import urllib3
-
-    auth = module("google.auth.exceptions")
-    names = [kind.__name__ for kind in type(error).__mro__ if kind.__module__ == "google.api_core.exceptions"]
-    if names:
-        return next((_MEANING[name] for name in names if name in _MEANING), "Other")
-    if _is_transient(error):
-        return "Unavailable"
-    if isinstance(error, auth.GoogleAuthError):
-        return "Refused"
-    return "Other" if isinstance(error, (requests.RequestException, urllib3.exceptions.HTTPError)) else None
-
-
-def _absent(error: Exception, uri: str, *, writing: bool) -> StoreError:
-    if writing or "bucket does not exist" in str(error):
-        return StoreNotFound(
-            "there is no such bucket",
-            uri=uri,
-            hint=f"create it first: gcloud storage buckets create gs://{urlsplit(uri).netloc}",
-        )
-    return ObjectNotFound("there is no such object", uri=uri)
-
-
-def _refused(error: Exception, uri: str, *, writing: bool) -> StoreError:
-    kind, what = (StoreNotWritable, "write") if writing else (StoreNotReadable, "read")
-    return kind(
-        f"this process may not {what} there: {_line(error)}",
-        uri=uri,
-        hint="give the component's service account roles/storage.objectUser on the bucket; "
-        "on a workstation, log in with: gcloud auth application-default login",
-    )
-
-
-def _line(error: object) -> str:
-    return " ".join(str(error).split())[:300]
-
-
-def exceptions() -> Any:
-    """The exceptions of Google's API clients."""
-    return module("google.api_core.exceptions")
-
-
-class Damaged(Exception):
-    """What came over the network is not what the server has."""
-
-
-def _is_untrusted(error: BaseException) -> bool:
-    return "CERTIFICATE_VERIFY_FAILED" in str(error)
-
-
-def _is_transient(error: BaseException) -> bool:
-    import requests
-    import urllib3
-
-    auth = module("google.auth.exceptions")
-    if isinstance(error, exceptions().GoogleAPICallError):
-        return error.code in _TRANSIENT_CODES
-    if _is_untrusted(error):
-        return False
-    kinds = (
-        Damaged,
-        ConnectionError,
-        TimeoutError,
-        http.client.HTTPException,
-        ssl.SSLError,
-        auth.TransportError,
-        requests.ConnectionError,
-        requests.Timeout,
-        requests.exceptions.ChunkedEncodingError,
-        urllib3.exceptions.PoolError,
-        urllib3.exceptions.ProtocolError,
-        urllib3.exceptions.SSLError,
-        urllib3.exceptions.TimeoutError,
-    )
-    return isinstance(error, kinds)
-
-
-def attempt(call: Callable[[], T], *, uri: str) -> T:
-    """Make a request until it gets an answer that is not a transient fault, within the deadline."""
     connection = _connection()
     deadline = float(settings.store_patience()[0])
     if not connection.reached:
         deadline = min(deadline, _FIRST_DEADLINE)
     try:
-        answer = _retried(call, uri=uri, deadline=deadline)
+        answer = _retried(_damage_counted(call, uri), uri=uri, deadline=deadline)
     except exceptions().RetryError:
         connection.reached = False  # who else has something to ask need not wait the whole time again
         raise
@@ -247,14 +75,34 @@ def attempt(call: Callable[[], T], *, uri: str) -> T:
     return answer
 
 
+def _damage_counted(call: Callable[[], T], uri: str) -> Callable[[], T]:
+    damages = 0
+
+    def counted() -> T:
+        nonlocal damages
+        try:
+            return call()
+        except Damaged as error:
+            damages += 1
+            if damages < DAMAGES:
+                raise
+            raise IntegrityError(
+                f"it was damaged on the way {damages} times: {error}",
+                uri=uri,
+                hint="look for a proxy or another program between here and the store that changes what passes through it",
+            ) from error
+
+    return counted
+
+
 def _retried(call: Callable[[], T], *, uri: str, deadline: float) -> T:
     retry = module("google.api_core.retry").Retry(
-        predicate=_is_transient,
+        predicate=is_transient,
         initial=0.25,
         maximum=30.0,
         multiplier=2.0,
         timeout=deadline,
-        on_error=lambda error: log.warning("request.retried", uri=uri, cause=_line(error)),
+        on_error=lambda error: log.warning("request.retried", uri=uri, cause=line(error)),
     )
     answer: T = retry(call)()
     return answer
@@ -322,17 +170,6 @@ def _is_googles() -> bool:
         return "Google" in _FIRMWARE.read_text(encoding="utf-8", errors="replace")
     except OSError:
         return False
-
-
-@cache
-def module(name: str) -> Any:
-    """A module of the client's, imported on first use: together they take some tenths of a second and 20 MiB.
-
-    Google's libraries warn of every Python version that nears its end; the user of a component can do nothing about that.
-    """
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", r"(?s)\s*You are using a .*Python", FutureWarning)
-        return import_module(name)
 
 
 def _forget() -> None:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from runwide.spill.buffers import Buffer
 
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:")
+DAMAGES = 5  # so many damaged answers for one object are no accident of the network
 PARTIAL = ".partial-"  # what a local store calls files that are not yet objects
 
 
@@ -70,6 +71,7 @@ class Store(ABC):
             StoreNotFound: The bucket does not exist.
             StoreNotWritable: This process may not write there.
             StoreUnavailable: No answer within the retry deadline.
+            IntegrityError: Other bytes arrived there than were sent, `DAMAGES` times.
         """
 
     @abstractmethod
@@ -89,6 +91,7 @@ class Store(ABC):
             FrameCorrupt: The object ends before the range does.
             StoreNotReadable: This process may not read there.
             StoreUnavailable: No answer within the retry deadline.
+            IntegrityError: Other bytes arrived than the store has, `DAMAGES` times.
         """
 
     @abstractmethod

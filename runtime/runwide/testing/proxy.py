@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 _PIECE = 1 << 16
 _LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
+_CHUNKED = re.compile(rb"\r\ntransfer-encoding: *chunked", re.IGNORECASE)
 _RESET = struct.pack("ii", 1, 0)  # SO_LINGER with no time: closing sends a reset
 
 
@@ -33,6 +34,7 @@ class Kind(enum.Enum):
     SHORT = "the answer's body is cut, and its length said to be that of the rest"
     CUT = "the connection is closed in the middle of the answer's body"
     FLIP = "one bit of the answer's body is flipped"
+    FLIP_UPLOAD = "one bit of the request's body is flipped"
     STALL = "nothing comes for a while, then the connection is closed"
 
 
@@ -48,6 +50,7 @@ class Fault:
         times: How many are spoiled.
         status: For `Kind.STATUS` and `Kind.REFUSED_EARLY`.
         seconds: For `Kind.STALL`.
+        body: JSON for `Kind.STATUS` and `Kind.REFUSED_EARLY`.
     """
 
     kind: Kind
@@ -57,6 +60,7 @@ class Fault:
     times: int = 1
     status: int = 503
     seconds: float = 1.5
+    body: str = '{"error": {"message": "spoiled by the proxy"}}'
 
 
 @dataclass(slots=True)
@@ -190,14 +194,19 @@ class Proxy:
     def _spoil(self, client: socket.socket, request: _Message, fault: Fault) -> bool:
         if fault.kind is Kind.STATUS:
             _drain(client, request)
-            _refuse(client, fault.status)
+            _refuse(client, fault)
             return True
         if fault.kind is Kind.REFUSED_EARLY:
-            _refuse(client, fault.status)
+            _refuse(client, fault)
         elif fault.kind is Kind.STALL:
             time.sleep(fault.seconds)
         elif fault.kind is Kind.RESET_UPLOAD:
             client.recv(max(1, (request.length - len(request.body)) // 2))
+        elif fault.kind is Kind.FLIP_UPLOAD:
+            with socket.create_connection(self._server) as server:
+                _pass(_flipped(client, request), client, server)
+                _answer(server, client)
+            return True
         elif fault.kind is not Kind.RESET_BEFORE:
             with socket.create_connection(self._server) as server:
                 _pass(request, client, server)
@@ -217,8 +226,33 @@ def _receive(connection: socket.socket) -> _Message | None:
             return None
         data += piece
     head, _, body = data.partition(b"\r\n\r\n")
+    if _CHUNKED.search(head):
+        body = _joined(connection, body)
+        head = _CHUNKED.sub(b"\r\nContent-Length: %d" % len(body), head)
     found = _LENGTH.search(head)
     return _Message(head, body, int(found[1]) if found else 0)
+
+
+def _joined(connection: socket.socket, data: bytes) -> bytes:
+    """The whole body of a message that is sent in chunks."""
+    body = b""
+    while True:
+        while b"\r\n" not in data:
+            data += _more(connection)
+        line, _, data = data.partition(b"\r\n")
+        size = int(line, 16)
+        while len(data) < size + 2:
+            data += _more(connection)
+        if not size:
+            return body
+        body, data = body + data[:size], data[size + 2 :]
+
+
+def _more(connection: socket.socket) -> bytes:
+    piece = connection.recv(_PIECE)
+    if not piece:
+        raise ConnectionError("the connection has ended in the middle of a message")
+    return piece
 
 
 def _rest(connection: socket.socket, message: _Message) -> Iterator[bytes]:
@@ -232,14 +266,22 @@ def _rest(connection: socket.socket, message: _Message) -> Iterator[bytes]:
         yield piece
 
 
+def _flipped(client: socket.socket, request: _Message) -> _Message:
+    """The whole request, with one bit in the middle of its body flipped."""
+    body = bytearray(b"".join(_rest(client, request)))
+    if body:
+        body[len(body) // 2] ^= 16
+    return _Message(request.head, bytes(body), request.length)
+
+
 def _drain(connection: socket.socket, message: _Message) -> None:
     for _ in _rest(connection, message):
         pass
 
 
-def _refuse(connection: socket.socket, status: int) -> None:
-    body = b'{"error": {"message": "spoiled by the proxy"}}'
-    head = f"HTTP/1.1 {status} Spoiled\r\ncontent-type: application/json\r\ncontent-length: {len(body)}"
+def _refuse(connection: socket.socket, fault: Fault) -> None:
+    body = fault.body.encode()
+    head = f"HTTP/1.1 {fault.status} Spoiled\r\ncontent-type: application/json\r\ncontent-length: {len(body)}"
     connection.sendall(head.encode() + b"\r\n\r\n" + body)
 
 

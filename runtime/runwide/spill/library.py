@@ -1,0 +1,24 @@
+"""The modules of Google's client libraries, imported on first use."""
+
+from __future__ import annotations
+
+import warnings
+from functools import cache
+from importlib import import_module
+from typing import Any
+
+
+@cache
+def module(name: str) -> Any:
+    """Import a module of the client: together they take some tenths of a second and 20 MiB.
+
+    Google's libraries warn of every Python version that nears its end; the user of a component can do nothing about that.
+    """
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", r"(?s)\s*You are using a .*Python", FutureWarning)
+        return import_module(name)
+
+
+def exceptions() -> Any:
+    """The exceptions of Google's API clients."""
+    return module("google.api_core.exceptions")
