@@ -111,6 +111,25 @@ def in_cloud() -> bool:
     return any(name in os.environ for name in _CLOUD)
 
 
+# Cloud Run, whose sandbox shows no firmware, functions, App Engine, and Vertex AI's training and prediction.
+_SERVICES = (
+    "K_SERVICE",
+    "K_REVISION",
+    "CLOUD_RUN_JOB",
+    "CLOUD_RUN_WORKER_POOL",
+    "FUNCTION_TARGET",
+    "GAE_SERVICE",
+)
+_VERTEX = "AIP_"
+
+
+def in_service_of_googles() -> bool:
+    """Whether a service of Google's has started this process, as the variables say that it sets."""
+    return any(name in os.environ for name in _SERVICES) or any(
+        name.startswith(_VERTEX) for name in os.environ
+    )
+
+
 def trace() -> str | None:
     """The trace that this process is part of, as Cloud Logging names it; None where there is none.
 

@@ -23,17 +23,18 @@ from runwide.errors import (
     StoreNotWritable,
     StoreUnavailable,
 )
+from runwide.spill import answers, credentials, library
 from runwide.spill import gcs as store_module
 from runwide.spill import google as door
 from runwide.spill.store import open_store
 
 # By the same door: Google's libraries warn of Python versions that near their end.
-google = door.module("google.api_core.exceptions")
-auth = door.module("google.auth.exceptions")
+google = library.module("google.api_core.exceptions")
+auth = library.module("google.auth.exceptions")
 
 
 def test_every_exception_of_the_client_library_has_a_meaning():
-    known = {name for names in door.MEANING.values() for name in names}
+    known = {name for names in answers.MEANING.values() for name in names}
     theirs = {
         name
         for name, value in inspect.getmembers(google, inspect.isclass)
@@ -68,7 +69,7 @@ def test_every_exception_of_the_client_library_has_a_meaning():
     ],
 )
 def test_errors_of_the_client_come_out_as_ours_with_the_uri(raised, writing, ours):
-    with pytest.raises(ours) as caught, door.mapped("gs://b/o", writing=writing):
+    with pytest.raises(ours) as caught, answers.mapped("gs://b/o", writing=writing):
         raise raised
     assert type(caught.value) is ours
     assert caught.value.uri == "gs://b/o"
@@ -77,7 +78,7 @@ def test_errors_of_the_client_come_out_as_ours_with_the_uri(raised, writing, our
 
 
 def test_errors_of_others_pass_unchanged():
-    with pytest.raises(ZeroDivisionError), door.mapped("gs://b/o", writing=True):
+    with pytest.raises(ZeroDivisionError), answers.mapped("gs://b/o", writing=True):
         raise ZeroDivisionError
 
 
@@ -218,9 +219,9 @@ def test_a_metadata_server_that_never_answers_is_not_waited_for_long(tmp_path):
 import time
 from pathlib import Path
 from runwide.errors import StoreNotReadable
-from runwide.spill import google
+from runwide.spill import credentials
 from runwide.spill.store import open_store
-google._FIRMWARE = Path("/nowhere")
+credentials._FIRMWARE = Path("/nowhere")
 began = time.monotonic()
 try:
     open_store("gs://bucket").read("object")
@@ -274,8 +275,8 @@ def test_a_machine_of_googles_is_known_by_its_firmware_or_by_what_started_the_co
         monkeypatch.setenv(variable, "x")
     if firmware:
         (tmp_path / "product_name").write_text(f"{firmware}\n")
-    monkeypatch.setattr(door, "_FIRMWARE", tmp_path / "product_name")
-    assert door._is_googles() is googles
+    monkeypatch.setattr(credentials, "_FIRMWARE", tmp_path / "product_name")
+    assert credentials.in_googles_cloud() is googles
 
 
 @pytest.mark.gcs

@@ -69,7 +69,7 @@ def test_arrow_reads_what_arrives_in_many_parts_and_sees_nothing_when_it_is_dele
 def test_every_object_has_the_checksums_that_the_server_computes_itself(gcs, gcs_server):
     import base64
 
-    from runwide.spill.google import module
+    from runwide.spill.library import module
 
     job = runwide.scatter(abs, range(-50, 0), store=gcs, shards=1)
     runwide.shard(job, 0, workers=1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.client
+import re
 import ssl
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -18,12 +19,15 @@ from runwide.errors import (
     StoreNotWritable,
     StoreUnavailable,
 )
-from runwide.spill.library import exceptions, module
+from runwide.spill import credentials
+from runwide.spill.library import TRANSIENT_CODES, exceptions, module
+from runwide.spill.refusals import line, refusal_of, said
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-_TRANSIENT_CODES = frozenset({408, 429, 500, 502, 503, 504})
+
+_SLOWER = re.compile(r'"(userR|r)ateLimitExceeded"')  # which the JSON API may say with 403
 
 
 class Damaged(Exception):
@@ -109,19 +113,30 @@ def _ours(error: Exception, uri: str, *, writing: bool) -> StoreError | None:
             uri=uri,
             hint="set REQUESTS_CA_BUNDLE to a file with your network's certificate authority; check the clock, too",
         )
+    if meaning is None:
+        return None
+    if meaning == "Unavailable":
+        return _gave_up(getattr(error, "cause", None) or error, uri, writing=writing)
     if meaning == "Absent":
         return _absent(error, uri, writing=writing)
-    if meaning == "Refused":
-        return _refused(error, uri, writing=writing)
-    if meaning == "Exists":
-        return ObjectExists("other bytes are there already", uri=uri)
-    if meaning == "Unavailable":
+    return _refused(error, uri, meaning=meaning, writing=writing)
+
+
+def _gave_up(last: Exception, uri: str, *, writing: bool) -> StoreError:
+    if not isinstance(last, module("google.auth.exceptions").GoogleAuthError):
         return StoreUnavailable(
-            f"no good answer within the retry deadline; the last one: {line(getattr(error, 'cause', None) or error)}",
+            f"no good answer within the retry deadline; the last one: {line(last)}",
             uri=uri,
             hint="check network and endpoint, then run it again: it goes on from what is stored",
         )
-    return StoreError(line(error), uri=uri) if meaning == "Other" else None
+    if credentials.is_missing(last):
+        return _refused(last, uri, meaning="Refused", writing=writing)
+    return StoreUnavailable(
+        f"no token for the store within the retry deadline; the last answer: {line(last)}",
+        uri=uri,
+        hint="see that a service account is attached to this machine or pod, and that its metadata server, or what "
+        "else gives the tokens, can be reached; then run it again: it goes on from what is stored",
+    )
 
 
 def _meaning(error: Exception) -> str | None:
@@ -149,25 +164,21 @@ def _absent(error: Exception, uri: str, *, writing: bool) -> StoreError:
     return ObjectNotFound("there is no such object", uri=uri)
 
 
-def _refused(error: Exception, uri: str, *, writing: bool) -> StoreError:
-    kind, what = (StoreNotWritable, "write") if writing else (StoreNotReadable, "read")
+def _refused(error: Exception, uri: str, *, meaning: str, writing: bool) -> StoreError:
+    kind = StoreNotWritable if writing else StoreNotReadable
+    refusal = refusal_of(error)
+    if refusal is not None:
+        return kind(f"{refusal.name}: {line(error)}", uri=uri, hint=refusal.hint)
+    if meaning == "Exists":
+        return ObjectExists("other bytes are there already", uri=uri)
+    if meaning == "Other":
+        return StoreError(line(error), uri=uri)
     return kind(
-        f"this process may not {what} there: {line(error)}",
+        f"this process may not {'write' if writing else 'read'} there: {line(error)}",
         uri=uri,
         hint="give the component's service account roles/storage.objectUser on the bucket; "
         "on a workstation, log in with: gcloud auth application-default login",
     )
-
-
-def said(error: BaseException) -> str:
-    """The body of the answer that was raised as an error, else the error's own text."""
-    response = getattr(error, "response", None)
-    return str(getattr(response, "text", "") or error)
-
-
-def line(error: object) -> str:
-    """The text of an error in one bounded line."""
-    return " ".join(str(error).split())[:300]
 
 
 def _is_untrusted(error: BaseException) -> bool:
@@ -181,9 +192,11 @@ def is_transient(error: BaseException) -> bool:
 
     auth = module("google.auth.exceptions")
     if isinstance(error, exceptions().GoogleAPICallError):
-        return error.code in _TRANSIENT_CODES
+        return error.code in TRANSIENT_CODES or bool(_SLOWER.search(said(error)))
     if _is_untrusted(error):
         return False
+    if isinstance(error, auth.GoogleAuthError):
+        return credentials.is_passing(error)
     kinds = (
         Broken,
         Damaged,
@@ -191,7 +204,6 @@ def is_transient(error: BaseException) -> bool:
         TimeoutError,
         http.client.HTTPException,
         ssl.SSLError,
-        auth.TransportError,
         requests.ConnectionError,
         requests.Timeout,
         requests.exceptions.ChunkedEncodingError,

@@ -17,10 +17,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import quote
 
 from runwide.errors import BadReference, ObjectExists
-from runwide.spill.answers import Broken, Damaged, mapped, said
+from runwide.spill.answers import Broken, Damaged, mapped
 from runwide.spill.buffers import Buffer, gathered, size_of, views
 from runwide.spill.google import attempt, request, share
 from runwide.spill.library import exceptions, module
+from runwide.spill.refusals import KEPT, refusal_of, said
 from runwide.spill.store import ObjectInfo, Store, checked, checked_prefix, stop_of, too_short
 
 if TYPE_CHECKING:
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 _PIECE = 1 << 18  # what is being copied stays in the processor's cache
 _RECEIVED = 1 << 20  # bytes that the socket is asked for at once
 _BUCKET = re.compile(r"[a-z0-9._-]+")
+_EXISTS = 412  # a condition of the request does not hold
 _CRC32C = re.compile(r"crc32c=([^,\s]+)")
 _REJECTED = re.compile(r"(crc32c|md5).*match", re.IGNORECASE)
 _RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+)")
@@ -64,7 +66,10 @@ class GcsStore(Store):
         with mapped(uri, writing=True):
             try:
                 created = attempt(creation, uri=uri)
-            except exceptions().PreconditionFailed:
+            except (exceptions().PreconditionFailed, exceptions().Forbidden) as error:
+                # A bucket with a retention policy may say in its own way that there is something already.
+                if refusal_of(error) is not (None if error.code == _EXISTS else KEPT):
+                    raise
                 created = attempt(creation.is_there, uri=uri)
             if not created:
                 raise ObjectExists("other bytes are there already", uri=uri)
@@ -95,7 +100,8 @@ class GcsStore(Store):
             attempt(lambda: _delete(self._bucket, key), uri=self.child_uri(name))
 
     def share(self, parts: int) -> None:  # noqa: D102 - see Store
-        share(parts)
+        with mapped(self.uri, writing=False):
+            share(parts)
 
     def _key(self, name: str) -> str:
         return self._prefix + checked(name, self.uri)

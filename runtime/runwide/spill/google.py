@@ -5,20 +5,21 @@ from __future__ import annotations
 import base64
 import os
 import threading
+import time
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from runwide import settings
 from runwide.errors import IntegrityError
 from runwide.log import Log
-from runwide.spill import rate
-from runwide.spill.answers import Damaged, is_transient, line, mapped
+from runwide.spill import credentials, rate
+from runwide.spill.answers import Damaged, is_transient, mapped
 from runwide.spill.library import exceptions, module
+from runwide.spill.refusals import line
 from runwide.spill.store import DAMAGES
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
 
 T = TypeVar("T")
 
@@ -29,8 +30,6 @@ _CONNECT = 10  # seconds to connect
 _SLOW_DOWN = frozenset({429, 503})
 # Seconds for a store that has never answered, more likely a wrong name than an outage, or that was given up before.
 _FIRST_DEADLINE = 60.0
-_FIRMWARE = Path("/sys/class/dmi/id/product_name")
-_SERVERLESS = ("K_SERVICE", "CLOUD_RUN_JOB")  # Cloud Run, whose sandbox shows no firmware
 
 
 @dataclass(slots=True)
@@ -47,6 +46,7 @@ class _Connection:
 
 connections: dict[tuple[int, str | None], _Connection] = {}
 _lock = threading.Lock()
+_gave_up: tuple[float, Exception] | None = None  # when no connection could be had, and why
 
 
 def attempt(call: Callable[[], T], *, uri: str) -> T:
@@ -109,28 +109,49 @@ def _retried(call: Callable[[], T], *, uri: str, deadline: float) -> T:
 
 
 def _connection() -> _Connection:
+    """The connection of this process; who comes while another thread tries in vain does not try again."""
+    global _gave_up  # noqa: PLW0603 - one for each process, as the connections
+    came = time.monotonic()
     emulator = settings.value("STORAGE_EMULATOR_HOST") or None
     key = (os.getpid(), emulator)
     with _lock:
         found = connections.get(key)
         if found is None:
-            found = connections[key] = _connect(emulator)
+            if _gave_up is not None and _gave_up[0] > came:
+                raise _gave_up[1]
+            try:
+                found = connections[key] = _patiently(lambda: _connect(emulator), "credentials")
+            except Exception as error:
+                _gave_up = time.monotonic(), error
+                raise
         return found
+
+
+def _patiently(call: Callable[[], T], uri: str) -> T:
+    """Repeat what asks for credentials, or for something else that has never answered."""
+    deadline = min(float(settings.store_patience()[0]), _FIRST_DEADLINE)
+    return _retried(call, uri=uri, deadline=deadline)
 
 
 def _connect(emulator: str | None) -> _Connection:
     # The client would otherwise ask for the bucket's metadata in a background thread (google-cloud-python #17650).
     settings.set_default("DISABLE_GCS_PYTHON_CLIENT_OTEL_BUCKET_METADATA", "true")
-    credentials, project = _credentials(emulator)
-    session = module("google.auth.transport.requests").AuthorizedSession(credentials)
+    found, project = _credentials(emulator)
+    session = _session(found)
     for scheme in ("http://", "https://"):
         session.mount(scheme, module("requests.adapters").HTTPAdapter(pool_maxsize=CONNECTIONS))
-    client = module("google.cloud.storage").Client(project=project, credentials=credentials, _http=session)
+    client = module("google.cloud.storage").Client(project=project, credentials=found, _http=session)
     endpoint = client.api_endpoint.rstrip("/")
     if "://" not in endpoint:  # as Google's clients in other languages take it
         endpoint = f"http://{endpoint}"
     _settle(session, endpoint)
     return _Connection(client, session, endpoint, rate.Limiter(rate.READS), rate.Limiter(rate.WRITES))
+
+
+def _session(found: Any) -> Any:
+    return module("google.auth.transport.requests").AuthorizedSession(
+        found, auth_request=credentials.asking()
+    )
 
 
 def _settle(session: Any, endpoint: str) -> None:
@@ -145,37 +166,14 @@ def _settle(session: Any, endpoint: str) -> None:
 def _credentials(emulator: str | None) -> tuple[Any, str]:
     if emulator:
         return module("google.auth.credentials").AnonymousCredentials(), "emulated"
-    scopes = module("google.cloud.storage").Client.SCOPE
-    credentials, project = _default_credentials(scopes)
-    return credentials, project or "none"
-
-
-def _default_credentials(scopes: Sequence[str]) -> tuple[Any, str | None]:
-    """Google's own search for credentials.
-
-    It ends with a metadata server, for which it waits 12 s where a network swallows what is sent there. A second is enough
-    where the firmware is not Google's, and no service of Google's has started this container; what the user has set wins.
-    """
-    if not _is_googles():
-        settings.set_default("GCE_METADATA_TIMEOUT", "1")
-        settings.set_default("GCE_METADATA_DETECT_RETRIES", "1")
-    credentials, project = module("google.auth").default(scopes=scopes)
-    return credentials, project
-
-
-def _is_googles() -> bool:
-    if settings.in_cloud() or any(map(settings.is_set, _SERVERLESS)):
-        return True
-    try:
-        return "Google" in _FIRMWARE.read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return False
+    found, project = credentials.default(module("google.cloud.storage").Client.SCOPE)
+    return found, project or "none"
 
 
 def _forget() -> None:
     """Start anew in a forked child: the parent's lock may be held, and its sockets are not ours."""
-    global _lock  # noqa: PLW0603 - a lock that was held in the parent stays held for ever
-    _lock = threading.Lock()
+    global _lock, _gave_up
+    _lock, _gave_up = threading.Lock(), None
     connections.clear()
 
 
@@ -216,17 +214,17 @@ def secret_value(name: str) -> bytes:
     """
     override = settings.read().secret_endpoint
     endpoint = (override or "https://secretmanager.googleapis.com").rstrip("/")
-    if override:
-        credentials = module("google.auth.credentials").AnonymousCredentials()
-    else:
-        credentials, _ = _default_credentials(["https://www.googleapis.com/auth/cloud-platform"])
 
     def access() -> bytes:
-        with module("google.auth.transport.requests").AuthorizedSession(credentials) as session:
+        if endpoint.startswith("http://"):  # an emulator's; no token goes over a line that anybody can read
+            found = module("google.auth.credentials").AnonymousCredentials()
+        else:
+            found, _ = credentials.default(["https://www.googleapis.com/auth/cloud-platform"])
+        with _session(found) as session:
             response = session.get(f"{endpoint}/v1/{name}:access", timeout=_CONNECT)
             if response.status_code >= 300:  # noqa: PLR2004 - everything above is no success
                 raise exceptions().from_http_response(response)
             return base64.b64decode(response.json()["payload"]["data"])
 
     with mapped(name, writing=False):
-        return _retried(access, uri=name, deadline=_FIRST_DEADLINE)
+        return _patiently(access, name)

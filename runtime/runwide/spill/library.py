@@ -7,6 +7,9 @@ from functools import cache
 from importlib import import_module
 from typing import Any
 
+# Statuses of answers that may be other ones a little later.
+TRANSIENT_CODES = frozenset({408, 429, 500, 502, 503, 504})
+
 
 @cache
 def module(name: str) -> Any:

@@ -1,0 +1,194 @@
+"""Refusals of Google's services, each by its own name and with its own remedy."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from runwide.spill.library import module
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_LONGEST = 300
+
+
+class Refusal(NamedTuple):
+    """A kind of refusal.
+
+    Args:
+        pattern: Fits the reasons or the text of the answers that mean it.
+        name: What it is, for the message.
+        hint: What to do about it.
+    """
+
+    pattern: str
+    name: str
+    hint: str
+
+
+KEPT = Refusal(
+    r"retentionPolicyNotMet|objectUnderActiveHold|retention policy|object retention|active \S* ?hold"
+    r"|(temporary|event-based) hold|bucket lock",
+    "the bucket keeps its objects: a retention policy or a hold forbids to delete or replace this one",
+    "nothing has to be deleted to run a job or its failed items again; to remove the job, wait until its objects may be "
+    "deleted, or release the hold; for later jobs choose a bucket without a retention policy",
+)
+_BY_SERVICE = (
+    Refusal(
+        r"vpcServiceControls|prohibited by organization.?s policy|SECURITY_POLICY_VIOLATED",
+        "VPC Service Controls forbid it",
+        "ask the administrator of the service perimeter to let this service account and network reach the bucket's project "
+        "(an ingress or egress rule); the unique identifier in the answer finds the denial in the audit log",
+    ),
+    Refusal(
+        r"accountDisabled|userProjectAccountProblem|BILLING_DISABLED|billing account|billing (is |has been )?disabled"
+        r"|not configured billing|requires billing|billing (to be|has not been) enabled",
+        "billing is disabled",
+        "link the project that owns the bucket, or that pays for the requests, to an open billing account: "
+        "gcloud billing projects link PROJECT --billing-account=ACCOUNT",
+    ),
+    KEPT,
+    Refusal(
+        r"userProjectMissing|requester pays",
+        "the bucket wants whoever asks to pay",
+        "set RUNWIDE_USER_PROJECT to the project that pays for the requests, here and in the components",
+    ),
+    Refusal(
+        r"USER_PROJECT_DENIED|userProjectAccessDenied|userProject(Invalid|Inconsistent)|serviceusage\.services\.use"
+        r"|permission to use project|user project specified",
+        "the project that is to be billed may not be used",
+        "give this account roles/serviceusage.serviceUsageConsumer on that project, or name another one: "
+        "RUNWIDE_USER_PROJECT, or gcloud auth application-default set-quota-project PROJECT",
+    ),
+    Refusal(
+        r"cloudKms|Cloud KMS|KMS key|cryptoKey",
+        "the bucket's key in Cloud KMS cannot be used",
+        "give the Cloud Storage service agent of the bucket's project roles/cloudkms.cryptoKeyEncrypterDecrypter on it, "
+        "and see that the key is enabled and in the bucket's location",
+    ),
+    Refusal(
+        r"accessNotConfigured|SERVICE_DISABLED|has not been used in project",
+        "the API is disabled",
+        "enable it in the project that is named: gcloud services enable storage.googleapis.com --project=PROJECT",
+    ),
+    Refusal(
+        r"orgPolicyConstraintFailed|violates constraint|constraints/",
+        "a policy of the organization forbids it",
+        "write to a bucket that fulfils the constraint that is named, or ask the organization's administrator",
+    ),
+)
+_BY_TOKEN = (
+    *_BY_SERVICE,
+    Refusal(
+        r"iam\.serviceAccounts\.getAccessToken|Unable to acquire impersonated",
+        "this identity may not act as the service account",
+        "give it roles/iam.serviceAccountTokenCreator on the service account; "
+        "in GKE, give its Kubernetes service account roles/iam.workloadIdentityUser there",
+    ),
+    Refusal(
+        r"invalid JWT|account not found|service account.*(disabled|deleted)",
+        "the service account's key is not accepted",
+        "see whether the key was deleted or the account disabled, and whether this machine's clock is right; "
+        "better, use no key: attach the service account to the machine",
+    ),
+    Refusal(
+        r"subject token|invalid_target|audience|ID Token|external account|sts|identity pool|credential.source",
+        "workload identity federation gives no token",
+        "check the configuration of the federation that GOOGLE_APPLICATION_CREDENTIALS names, and the token of the other "
+        "side to which it leads",
+    ),
+    Refusal(
+        r"invalid_grant|reauth|invalid_rapt|rapt_required|expired or revoked",
+        "the login has expired or was revoked",
+        "log in again: gcloud auth application-default login",
+    ),
+)
+
+
+def refusal_of(error: BaseException) -> Refusal | None:
+    """The kind of refusal that an error of Google's clients is; None for one that has no special name.
+
+    Args:
+        error: An error of a service's answer, or of credentials.
+
+    Example:
+        >>> error = module("google.api_core.exceptions").Forbidden("Request is prohibited by organization's policy.")
+        >>> refusal_of(error).name
+        'VPC Service Controls forbid it'
+    """
+    of_token = isinstance(error, module("google.auth.exceptions").GoogleAuthError)
+    text = " ".join(_words(error))
+    return next(
+        (
+            one
+            for one in (_BY_TOKEN if of_token else _BY_SERVICE)
+            if re.search(one.pattern, text, re.IGNORECASE)
+        ),
+        None,
+    )
+
+
+def line(error: object) -> str:
+    """The text of an error in one bounded line; of an answer's JSON, what is for people."""
+    if isinstance(error, module("google.auth.exceptions").GoogleAuthError):
+        return _short(": ".join(dict.fromkeys(_message(part) for part in _parts(error))))
+    return _short(str(error))
+
+
+def said(error: BaseException) -> str:
+    """The body of the answer that was raised as an error, else the error's own text."""
+    response = getattr(error, "response", None)
+    return str(getattr(response, "text", "") or error)
+
+
+def _words(error: BaseException) -> Iterator[str]:
+    """The reasons and messages of an answer. Not its URL, in which names of the user's are."""
+    if isinstance(error, module("google.auth.exceptions").GoogleAuthError):
+        yield type(error).__name__
+        yield from map(_message, _parts(error))
+        return
+    try:
+        about = json.loads(said(error))["error"]
+    except (ValueError, KeyError, TypeError):
+        yield str(error)
+        return
+    yield _message(about)
+    for part in (*_rows(about, "errors"), *_rows(about, "details")):
+        yield from (str(part[key]) for key in ("reason", "message") if key in part)
+
+
+def _parts(error: BaseException) -> Iterator[Any]:
+    """What an error of google.auth was made of, and those inside of it."""
+    for part in error.args:
+        if isinstance(part, BaseException):
+            yield from _parts(part) if part.args else (str(part),)
+        elif not isinstance(part, dict):  # what a text before it says, too
+            yield part
+
+
+def _rows(about: Any, key: str) -> list[dict[str, Any]]:
+    rows = about.get(key, ()) if isinstance(about, dict) else ()
+    return [row for row in rows if isinstance(row, dict)]
+
+
+def _message(part: Any) -> str:
+    """What one part of an error says: a text, JSON, or the answer itself."""
+    data = getattr(part, "data", part)
+    if isinstance(data, bytes):
+        data = data.decode(errors="replace")
+    if isinstance(data, str):
+        try:
+            data = json.loads(data)
+        except ValueError:
+            return str(data)
+    found = data.get("error", data) if isinstance(data, dict) else data
+    if isinstance(found, dict):
+        return str(found.get("message") or found)
+    described = data.get("error_description") if isinstance(data, dict) else None
+    return f"{found}: {described}" if described else str(found)
+
+
+def _short(text: str) -> str:
+    return " ".join(text.split())[:_LONGEST]
