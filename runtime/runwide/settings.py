@@ -22,6 +22,7 @@ class Settings(NamedTuple):
         store_deadline: ``RUNWIDE_STORE_DEADLINE``: how long a store that answered before may be away, in seconds.
         store_timeout: ``RUNWIDE_STORE_TIMEOUT``: how long a connection may be silent before it is given up, in seconds.
         compression: ``RUNWIDE_COMPRESSION``: ``zstd`` to compress values of which a sample shows that it pays.
+        user_project: ``RUNWIDE_USER_PROJECT``: the project that pays for requests to buckets where the requester pays.
         storage_emulator: ``STORAGE_EMULATOR_HOST``: a Cloud Storage emulator, instead of Google's.
         signing_key: ``RUNWIDE_SIGNING_KEY``: vouches for what is found in a store.
         signing_key_file: ``RUNWIDE_SIGNING_KEY_FILE``: a file with it.
@@ -29,6 +30,8 @@ class Settings(NamedTuple):
             ``projects/P/secrets/S/versions/V``.
         secret_endpoint: ``CLOUDSDK_API_ENDPOINT_OVERRIDES_SECRETMANAGER``: as gcloud understands it.
         vertex_endpoint: ``CLOUDSDK_API_ENDPOINT_OVERRIDES_AIPLATFORM``: likewise.
+        storage_endpoint: ``CLOUDSDK_API_ENDPOINT_OVERRIDES_STORAGE``: likewise, as for Private Service Connect.
+        universe_domain: ``GOOGLE_CLOUD_UNIVERSE_DOMAIN``: of Google's clouds, the one that the credentials must be of.
         memory_guard: ``RUNWIDE_MEMORY_GUARD``: whether the largest worker is stopped near the memory limit: ``always``,
             ``never``, or ``auto`` for where one OOM kill would take the whole container.
         otel: ``RUNWIDE_OTEL``: ``1`` for OpenTelemetry spans and metrics.
@@ -43,12 +46,15 @@ class Settings(NamedTuple):
     store_deadline: int = 900
     store_timeout: int = 60
     compression: str = "none"
+    user_project: str | None = None
     storage_emulator: str | None = None
     signing_key: str | None = None
     signing_key_file: str | None = None
     signing_key_secret: str | None = None
     secret_endpoint: str | None = None
     vertex_endpoint: str | None = None
+    storage_endpoint: str | None = None
+    universe_domain: str | None = None
     memory_guard: str = "auto"
     otel: bool = False
     log_format: str = ""
@@ -79,11 +85,14 @@ def read() -> Settings:
         store_deadline=deadline,
         store_timeout=timeout,
         compression=_one_of("RUNWIDE_COMPRESSION", ("none", "zstd")),
+        user_project=env.get("RUNWIDE_USER_PROJECT") or None,
         storage_emulator=env.get("STORAGE_EMULATOR_HOST") or None,
         signing_key=env.get("RUNWIDE_SIGNING_KEY") or None,
         signing_key_file=env.get("RUNWIDE_SIGNING_KEY_FILE") or None,
         signing_key_secret=env.get("RUNWIDE_SIGNING_KEY_SECRET") or None,
         vertex_endpoint=env.get("CLOUDSDK_API_ENDPOINT_OVERRIDES_AIPLATFORM") or None,
+        storage_endpoint=env.get("CLOUDSDK_API_ENDPOINT_OVERRIDES_STORAGE") or None,
+        universe_domain=env.get("GOOGLE_CLOUD_UNIVERSE_DOMAIN") or None,
         secret_endpoint=env.get("CLOUDSDK_API_ENDPOINT_OVERRIDES_SECRETMANAGER") or None,
         memory_guard=_one_of("RUNWIDE_MEMORY_GUARD", ("auto", "always", "never")),
         otel=_one_of("RUNWIDE_OTEL", ("", "0", "1")) == "1",

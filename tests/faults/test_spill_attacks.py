@@ -220,7 +220,7 @@ def test_chunks_signed_with_the_key_are_taken_over(job, folder, monkeypatch):
     assert runwide.gather(job, run(job)) == ["mine", *RIGHT[1:]]
 
 
-def test_a_planted_manifest_is_replaced_where_a_key_is_set(job, folder, bomb, monkeypatch):
+def test_a_planted_manifest_is_superseded_where_a_key_is_set(job, folder, bomb, monkeypatch):
     slot, parts = chunk_of(job, 0, dict.fromkeys(range(6), bomb))
     put(folder / slot, parts)
     head = pack.read_head(b"".join(parts))

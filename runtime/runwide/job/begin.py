@@ -6,7 +6,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from runwide.errors import InputError, IntegrityError, ObjectExists, ObjectNotFound, StoreNotFound
+from runwide.errors import (
+    InputError,
+    IntegrityError,
+    ObjectExists,
+    ObjectNotFound,
+    StoreError,
+    StoreNotFound,
+)
 from runwide.job import housekeeping, manifest
 from runwide.job.given import Given
 from runwide.job.reference import parse
@@ -120,13 +127,13 @@ def begin(
         return Found(scattered(), same=True)
     check_name(name)
     with open_store(store) as root:
-        found = _find(root, name)
+        found, number = _find(root, name)
         if found is None:
             mine = scattered()
-            found = _claim(root, name, mine)
+            found = _claim(root, name, mine, number)
             if found == mine:
                 return Found(mine, same=True)
-            housekeeping.clean(mine.uri)  # another copy of this call was first
+            _given_up(mine)  # another copy of this call was first
     return _checked(found, given, name)
 
 
@@ -145,15 +152,30 @@ def check_name(name: Any) -> None:
 def is_known(store: str | PathLike[str], name: str) -> bool:
     """Whether a name has a job."""
     with open_store(store) as root:
-        return _find(root, name) is not None
+        return _find(root, name)[0] is not None
 
 
-def _find(root: Store, name: str) -> Job | None:
-    """The job of a name; None where there is none, where it was deleted, and where the key did not sign it."""
+def _find(root: Store, name: str) -> tuple[Job | None, int]:
+    """The job of a name, if any; and the first number that no object of the name has."""
+    number = 0
+    while True:
+        try:
+            data = root.read(_object(name, number))
+        except (ObjectNotFound, StoreNotFound):
+            return None, number
+        job = _named(root, name, number, data)
+        number += 1
+        if job is not None:
+            return job, number
+
+
+def _named(root: Store, name: str, number: int, data: bytearray) -> Job | None:
+    """The job to which an object leads; None where the job was deleted, and where the key did not sign the object."""
+    uri = root.child_uri(_object(name, number))
     try:
-        about = canonical.loads(root.read(_object(name)))
+        about = canonical.loads(data)
         mac = bytes.fromhex(about.pop("mac"))
-        signing.check(mac, sha256(canonical.dumps(about)), "name", uri=root.child_uri(_object(name)))
+        signing.check(mac, sha256(canonical.dumps(about)), "name", uri=uri)
         if about.pop("name") != name:
             raise ValueError("it is another name")  # noqa: TRY301 - as whatever else may be wrong with it
         return manifest.read_job(
@@ -164,12 +186,15 @@ def _find(root: Store, name: str) -> Job | None:
     except (IntegrityError, KeyError, TypeError, ValueError, AttributeError) as error:
         if arrived_damaged(error):
             raise
-        log.warning("name.ignored", name=name, uri=root.uri, cause=str(error))
+        log.warning("name.ignored", name=name, uri=uri, cause=str(error))
         return None
 
 
-def _claim(root: Store, name: str, job: Job) -> Job:
-    """Give a job its name, unless another one has got it in the meantime; says whose it is."""
+def _claim(root: Store, name: str, job: Job, number: int) -> Job:
+    """Give a job its name, unless another one has got it in the meantime; says whose it is.
+
+    What leads nowhere stays where it is: a bucket may forbid to delete. The name gets a further object.
+    """
     about = {
         "format": manifest.FORMAT,
         "job": f"{job.id}/{manifest.JOB}#sha256={job.digest}",
@@ -180,14 +205,21 @@ def _claim(root: Store, name: str, job: Job) -> Job:
     data = canonical.dumps({**about, "mac": mac.hex()})
     while True:
         try:
-            root.create(_object(name), data)
+            root.create(_object(name, number), data)
         except ObjectExists:
-            theirs = _find(root, name)
+            theirs, number = _find(root, name)
             if theirs is not None:
                 return theirs
-            root.delete(_object(name))  # of a job that is deleted, or not signed
         else:
             return job
+
+
+def _given_up(job: Job) -> None:
+    """Delete a job of which nothing will be run, where that is allowed."""
+    try:
+        housekeeping.clean(job.uri)
+    except StoreError as error:
+        log.warning("job.left", job=job.id, uri=job.uri, cause=str(error))
 
 
 def _is_text(name: str) -> bool:
@@ -195,8 +227,8 @@ def _is_text(name: str) -> bool:
     return name.encode(errors="replace").decode() == name
 
 
-def _object(name: str) -> str:
-    return f"names/{sha256(name.encode())}.json"
+def _object(name: str, number: int = 0) -> str:
+    return f"names/{sha256(name.encode())}{f'-{number:04d}' if number else ''}.json"
 
 
 def _checked(job: Job, given: Given, name: str) -> Found:

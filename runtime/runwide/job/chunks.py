@@ -72,6 +72,10 @@ class ChunkLog:
         store: The job's folder.
         job: The job.
         index: The shard.
+
+    Attributes:
+        stored: The chunks that were checked.
+        manifests: How many manifests the shard had when its chunks were looked for.
     """
 
     def __init__(self, store: Store, job: Job, index: int) -> None:
@@ -85,6 +89,7 @@ class ChunkLog:
         self._failed: set[int] = set()
         self._again: set[int] = set()
         self.stored: list[Stored] = []
+        self.manifests = 0
 
     @property
     def finished(self) -> set[int]:
@@ -92,10 +97,12 @@ class ChunkLog:
         return self._where.keys() - self._again
 
     def resume(self) -> None:
-        """Take over the chunks that are in the store and not known yet."""
+        """Take over the chunks that are in the store and not known yet, and count the manifests."""
         prefix = f"{manifest.shard_folder(self._index)}/"
-        for info in list(self._store.list(prefix)):
-            found = _NAME.fullmatch(info.name.removeprefix(prefix))
+        names = {info.name: info.size for info in self._store.list(prefix)}
+        self.manifests = manifest.manifests_of(names, self._index)
+        for name in names:
+            found = _NAME.fullmatch(name.removeprefix(prefix))
             if found and int(found[1]) not in self._taken:
                 self._adopt(int(found[1]))
 

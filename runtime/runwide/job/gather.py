@@ -144,9 +144,10 @@ def _digests(job: Job, shards: Sequence[str] | None) -> dict[int, str | None]:
 def _shards(job: Job, digests: dict[int, str | None]) -> list[tuple[Shard, str]]:
     def read(index: int) -> tuple[Shard, str] | None:
         try:
-            return manifest.read_shard(store, job, index, digests[index])
+            found, reference = manifest.read_shard(store, job, index, digests[index])
         except ObjectNotFound:
             return None
+        return found, reference.digest
 
     with open_store(job.uri) as store:
         found = list(ahead(read, range(job.shards), threads=_THREADS))

@@ -96,7 +96,7 @@ def status(job: str) -> Status:
         chunks = Counter(int(found[1]) for name in sizes if (found := _CHUNK.fullmatch(name)))
 
         def read(index: int) -> ShardStatus:
-            return _shard(store, about, index, chunks[index], finished=manifest.shard_name(index) in sizes)
+            return _shard(store, about, index, chunks[index], manifest.manifests_of(sizes, index))
 
         shards = tuple(ahead(read, range(about.shards), threads=_READERS))
     gathered = manifest.RESULT in sizes
@@ -106,9 +106,11 @@ def status(job: str) -> Status:
     )
 
 
-def _shard(store: Store, job: Job, index: int, chunks: int, *, finished: bool) -> ShardStatus:
-    failed = len(manifest.read_shard(store, job, index)[0].failures) if finished else 0
-    return ShardStatus(index, len(job.items_of(index)), finished, chunks, failed)
+def _shard(store: Store, job: Job, index: int, chunks: int, manifests: int) -> ShardStatus:
+    failed = 0
+    if manifests:
+        failed = len(manifest.read_shard(store, job, index, number=manifests - 1)[0].failures)
+    return ShardStatus(index, len(job.items_of(index)), manifests > 0, chunks, failed)
 
 
 def clean(job: str) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import count
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from runwide import __version__
@@ -15,7 +16,7 @@ from runwide.spill.buffers import sha256
 from runwide.spill.store import open_store
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Container, Mapping
 
     from runwide.failure import Failure
     from runwide.spill.store import Store
@@ -150,9 +151,19 @@ def shard_folder(index: int) -> str:
     return f"shards/{index:04d}"
 
 
-def shard_name(index: int) -> str:
-    """Name of a shard's manifest in the job."""
-    return f"{shard_folder(index)}/shard.json"
+def shard_name(index: int, number: int = 0) -> str:
+    """Name of a shard's manifest in the job; a later one has a number, since none is replaced.
+
+    Example:
+        >>> shard_name(7), shard_name(7, 2)
+        ('shards/0007/shard.json', 'shards/0007/shard-0002.json')
+    """
+    return f"{shard_folder(index)}/shard{f'-{number:04d}' if number else ''}.json"
+
+
+def manifests_of(names: Container[str], index: int) -> int:
+    """How many manifests of a shard a listing has; the last of them counts."""
+    return next(number for number in count() if shard_name(index, number) not in names)
 
 
 def job_bytes(job: Job) -> bytes:
@@ -223,33 +234,61 @@ def shard_bytes(shard: Shard, job: Job) -> bytes:
     return _dumps("shard", {**about, "mac": mac.hex()})
 
 
-def read_shard(store: Store, job: Job, index: int, digest: str | None = None) -> tuple[Shard, str]:
-    """Read a shard's manifest, hold it against the job, and tell its digest.
+def read_shard(
+    store: Store, job: Job, index: int, digest: str | None = None, *, number: int | None = None
+) -> tuple[Shard, Reference]:
+    """Read a shard's manifest and hold it against the job.
 
     Args:
         store: The job's folder.
         job: The job.
         index: The shard.
-        digest: What the shard returned; without it the manifest is believed as far as the store is.
+        digest: What the shard returned; without it the last manifest is believed as far as the store is.
+        number: Which manifest is the last, where that is known.
+
+    Returns:
+        What the manifest says, and its reference.
 
     Raises:
         ObjectNotFound: The shard has not finished.
         DigestMismatch: Its manifest was changed.
         FrameCorrupt: It is a manifest of another job or shard, or does not have every item exactly once.
     """
-    name = shard_name(index)
-    data = fetch(store, name, digest=digest)
+    if number is None:
+        name, data = _found(store, index, digest)
+    else:
+        name = shard_name(index, number)
+        data = fetch(store, name, digest=digest)
     uri = store.child_uri(name)
     about = _parsed(data, "shard", uri)
     try:
         mac = bytes.fromhex(about.pop("mac"))
         if digest is None:  # nobody vouches for it but the store, or who has the key
             signing.check(mac, sha256(_dumps("shard", about)), "manifest", uri=uri)
-        return _checked_shard(about, job, index, uri), digest or sha256(data)
+        return _checked_shard(about, job, index, uri), Reference(uri, digest or sha256(data))
     except IntegrityError:
         raise
     except (KeyError, TypeError, ValueError) as error:
         raise FrameCorrupt(f"the shard's manifest makes no sense ({error})", uri=uri) from error
+
+
+def _found(store: Store, index: int, digest: str | None) -> tuple[str, bytearray]:
+    """The manifest of that digest, or the last one; each is there before the next is written."""
+    name = shard_name(index)
+    data = store.read(name)
+    for number in count(1):
+        if digest == sha256(data):
+            break
+        later = shard_name(index, number)
+        try:
+            data = store.read(later)
+        except ObjectNotFound:
+            if digest is not None:  # of none of them; or this machine's disk has erred
+                name = shard_name(index)
+                data = fetch(store, name, digest=digest)
+            break
+        name = later
+    return name, data
 
 
 def result_bytes(result: Result) -> bytes:

@@ -89,7 +89,7 @@ def parse_shard(text: str) -> tuple[int, str]:
         except binascii.Error:  # pragma: no cover - the pattern leaves nothing that fails
             pass
     reference = parse(text)
-    found = re.search(r"/shards/(\d+)/shard\.json$", reference.uri)
+    found = re.search(r"/shards/(\d+)/shard(?:-\d{4,})?\.json$", reference.uri)
     if not found:
         raise BadReference(f"{reference.uri!r} is not a shard's manifest", hint="pass what the shard printed")
     return int(found[1]), reference.digest

@@ -11,23 +11,22 @@ from runwide.errors import (
     IntegrityError,
     ItemNotLoadable,
     JobIncomplete,
-    ObjectExists,
     ObjectNotFound,
     ResultNotPicklable,
     RunwideError,
 )
 from runwide.job import contexts, environment, event_log, manifest, plan
 from runwide.job.chunks import ChunkLog, Ended, Writer, located
+from runwide.job.ending import finish
 from runwide.job.event_log import EventLog, MeteredStore
 from runwide.job.flow import begun, closed
 from runwide.job.items import frames
-from runwide.job.reference import Reference, parse_shard
+from runwide.job.reference import parse_shard
 from runwide.job.task import ItemDamaged, Loading, Task
 from runwide.job.verified import arrived_damaged, fetch
 from runwide.log import Log, bound
 from runwide.records import FailureKind, Outcome
 from runwide.spill import pack
-from runwide.spill.buffers import sha256
 from runwide.spill.codec import encode
 from runwide.spill.store import open_store
 
@@ -147,7 +146,7 @@ def run(
                         _Listener(events, on_event, pending),
                     )
                     _run(work, chunks, listener, **options)
-        return _finish(store, about, chunks, index)
+        return finish(store, about, chunks, index)
 
 
 def close(job: str, index: int, error: Exception) -> str:
@@ -183,7 +182,7 @@ def close(job: str, index: int, error: Exception) -> str:
         with Writer(chunks) as writer:
             for item in missing:
                 writer.put(end_of(Outcome(item, failure=failure), item, about))
-        return _finish(store, about, chunks, index)
+        return finish(store, about, chunks, index)
 
 
 def close_unfinished(
@@ -334,41 +333,6 @@ def _classified(failure: Failure) -> Failure:
     return failure
 
 
-def _finish(store: Store, job: Job, chunks: ChunkLog, index: int) -> str:
-    """Write the manifest, last, unless a copy of this shard has written one as good."""
-    name = manifest.shard_name(index)
-    found = chunks.manifest()
-    data = manifest.shard_bytes(found, job)
-    try:
-        store.create(name, data)
-        digest = sha256(data)
-    except ObjectExists:
-        chunks.resume()  # whoever wrote it may know of chunks that are newer than ours
-        found = chunks.manifest()
-        digest = _other(store, job, found) or _replaced(store, name, manifest.shard_bytes(found, job))
-    log.info("shard.finished", job=job.id, shard=index, chunks=len(found.chunks), failed=len(found.failures))
-    return str(Reference(store.child_uri(name), digest))
-
-
-def _other(store: Store, job: Job, ours: manifest.Shard) -> str | None:
-    """Digest of the manifest that is there, if it names nothing but chunks that were checked here."""
-    try:
-        found, digest = manifest.read_shard(store, job, ours.index)
-    except IntegrityError as error:
-        if arrived_damaged(error):
-            raise
-        return None
-    return digest if set(ours.chunks).issuperset(found.chunks) else None
-
-
-def _replaced(store: Store, name: str, data: bytes) -> str:
-    """Put a manifest in the place of one that is damaged, names a damaged chunk, or an end that is superseded."""
-    log.warning("manifest.replaced", uri=store.child_uri(name))
-    store.delete(name)
-    store.create(name, data)
-    return sha256(data)
-
-
 def rerun(
     job: str, *, only: str = "failed", function: Callable[[Any], Any] | None = None, **options: Any
 ) -> list[str]:
@@ -409,11 +373,11 @@ def finished(job: Job, index: int, **options: Any) -> str:
     """
     with open_store(job.uri) as store:
         try:
-            found, digest = manifest.read_shard(store, job, index)
+            found, reference = manifest.read_shard(store, job, index)
         except (ObjectNotFound, IntegrityError) as error:
             if arrived_damaged(error):
                 raise
             found = None
         if found is not None and not found.failures:
-            return str(Reference(store.child_uri(manifest.shard_name(index)), digest))
+            return str(reference)
     return run(job, index, rerun_failed=True, **options)

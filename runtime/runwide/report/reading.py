@@ -46,13 +46,14 @@ def of_job(reference: str) -> Story:
     about = manifest.read_job(_of_job(reference))
     reader = Reader()
     with open_store(about.uri) as store:
-        names = [info.name for info in store.list("shards/")]
+        names = {info.name: info.size for info in store.list("shards/")}
         for name in names:
             found = _EVENTS.fullmatch(name)
             if found and int(found[1]) < about.shards:
                 reader.read(bytes(store.read(name)), shard=int(found[1]))
-        done = [index for index in range(about.shards) if manifest.shard_name(index) in names]
-        failures = [failure for index in done for failure in _failures(store, about, index)]
+        manifests = [manifest.manifests_of(names, index) for index in range(about.shards)]
+        done = [index for index, number in enumerate(manifests) if number]
+        failures = [failure for index in done for failure in _failures(store, about, index, manifests[index])]
     return Story(
         title=about.id,
         function=about.function_name,
@@ -75,9 +76,9 @@ def _of_job(reference: str) -> str:
     return str(Reference(f"{found.folder}/{manifest.JOB}", manifest.read_result(found).job))
 
 
-def _failures(store: Store, job: Job, index: int) -> tuple[Failure, ...]:
+def _failures(store: Store, job: Job, index: int, manifests: int) -> tuple[Failure, ...]:
     try:
-        return manifest.read_shard(store, job, index)[0].failures
+        return manifest.read_shard(store, job, index, number=manifests - 1)[0].failures
     except (IntegrityError, ObjectNotFound):  # a report is shown of what there is
         return ()
 

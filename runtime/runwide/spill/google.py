@@ -8,9 +8,10 @@ import threading
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
+from urllib.parse import quote
 
 from runwide import settings
-from runwide.errors import IntegrityError
+from runwide.errors import InputError, IntegrityError
 from runwide.log import Log
 from runwide.spill import credentials, rate
 from runwide.spill.answers import Damaged, is_transient, mapped
@@ -26,6 +27,7 @@ T = TypeVar("T")
 log = Log("spill")
 
 CONNECTIONS = 64  # as many as threads may ask at once: urllib3 throws away connections above its pool's size
+_UNIVERSE = "googleapis.com"
 _CONNECT = 10  # seconds to connect
 _SLOW_DOWN = frozenset({429, 503})
 # Seconds for a store that has never answered, more likely a wrong name than an outage, or that was given up before.
@@ -137,15 +139,33 @@ def _connect(emulator: str | None) -> _Connection:
     # The client would otherwise ask for the bucket's metadata in a background thread (google-cloud-python #17650).
     settings.set_default("DISABLE_GCS_PYTHON_CLIENT_OTEL_BUCKET_METADATA", "true")
     found, project = _credentials(emulator)
+    options = {} if emulator else _options(found)
     session = _session(found)
     for scheme in ("http://", "https://"):
         session.mount(scheme, module("requests.adapters").HTTPAdapter(pool_maxsize=CONNECTIONS))
-    client = module("google.cloud.storage").Client(project=project, credentials=found, _http=session)
+    client = module("google.cloud.storage").Client(
+        project=project, credentials=found, _http=session, client_options=options
+    )
     endpoint = client.api_endpoint.rstrip("/")
     if "://" not in endpoint:  # as Google's clients in other languages take it
         endpoint = f"http://{endpoint}"
     _settle(session, endpoint)
     return _Connection(client, session, endpoint, rate.Limiter(rate.READS), rate.Limiter(rate.WRITES))
+
+
+def _options(found: Any) -> dict[str, str]:
+    """Where the service is: at a private endpoint, or in a universe other than Google's own."""
+    wanted = settings.read()
+    universe = wanted.universe_domain or found.universe_domain
+    if universe != found.universe_domain:
+        raise InputError(
+            f"GOOGLE_CLOUD_UNIVERSE_DOMAIN is {universe}, the credentials are of {found.universe_domain}",
+            hint="use credentials of that universe, or unset the variable",
+        )
+    options = {} if universe == _UNIVERSE else {"universe_domain": universe}
+    if wanted.storage_endpoint:
+        options["api_endpoint"] = wanted.storage_endpoint.rstrip("/").removesuffix("/storage/v1")
+    return options
 
 
 def _session(found: Any) -> Any:
@@ -167,6 +187,9 @@ def _credentials(emulator: str | None) -> tuple[Any, str]:
     if emulator:
         return module("google.auth.credentials").AnonymousCredentials(), "emulated"
     found, project = credentials.default(module("google.cloud.storage").Client.SCOPE)
+    payer = settings.value("RUNWIDE_USER_PROJECT")
+    if payer and getattr(found, "quota_project_id", None):  # a request may not name two
+        found = found.with_quota_project(payer)
     return found, project or "none"
 
 
@@ -183,6 +206,9 @@ os.register_at_fork(after_in_child=_forget)
 def request(method: str, path: str, **options: Any) -> Any:
     """One request to the service, in its turn; an answer that is no success is raised as the client library would."""
     connection = _connection()
+    payer = settings.value("RUNWIDE_USER_PROJECT")
+    if payer:
+        path += f"{'&' if '?' in path else '?'}userProject={quote(payer, safe='')}"
     limiter = connection.reads if method == "GET" else connection.writes
     sent = limiter.wait()
     timeout = (_CONNECT, settings.store_patience()[1])
@@ -213,13 +239,15 @@ def secret_value(name: str) -> bytes:
         ObjectNotFound: There is no such secret.
     """
     override = settings.read().secret_endpoint
-    endpoint = (override or "https://secretmanager.googleapis.com").rstrip("/")
 
     def access() -> bytes:
-        if endpoint.startswith("http://"):  # an emulator's; no token goes over a line that anybody can read
+        if override and override.startswith(
+            "http://"
+        ):  # an emulator's: no token is sent where anybody can read it
             found = module("google.auth.credentials").AnonymousCredentials()
         else:
             found, _ = credentials.default(["https://www.googleapis.com/auth/cloud-platform"])
+        endpoint = (override or f"https://secretmanager.{found.universe_domain}").rstrip("/")
         with _session(found) as session:
             response = session.get(f"{endpoint}/v1/{name}:access", timeout=_CONNECT)
             if response.status_code >= 300:  # noqa: PLR2004 - everything above is no success

@@ -94,7 +94,7 @@ _BY_TOKEN = (
         "better, use no key: attach the service account to the machine",
     ),
     Refusal(
-        r"subject token|invalid_target|audience|ID Token|external account|sts|identity pool|credential.source",
+        r"subject token|invalid_target|audience|ID Token|external account|\bsts\b|identity pool|credential.source",
         "workload identity federation gives no token",
         "check the configuration of the federation that GOOGLE_APPLICATION_CREDENTIALS names, and the token of the other "
         "side to which it leads",

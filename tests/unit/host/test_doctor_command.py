@@ -11,6 +11,8 @@ from click.testing import CliRunner
 
 from runwide import settings
 from runwide.cli import cli
+from runwide.errors import StoreNotWritable
+from runwide.testing.stores import mount
 
 
 @pytest.fixture(autouse=True)
@@ -63,6 +65,17 @@ def test_a_store_that_cannot_be_used_is_a_failure_with_the_reason():
     result = doctor("--store", "file:///proc/no/such/store")
     assert result.exit_code == 1
     assert "a job would fail here: store: file:///proc/no/such/store cannot be" in result.stderr
+
+
+def test_a_store_that_keeps_its_objects_is_a_warning(tmp_path):
+    def refuse(method, name, _before):
+        if method == "delete":
+            raise StoreNotWritable("a retention policy forbids to delete", uri=name, hint="wait")
+
+    result = doctor("--json", "--store", mount("kept", str(tmp_path), refuse))
+    assert checks(result)["store"]["state"] == "warning"
+    assert "cannot be deleted from" in checks(result)["store"]["says"]
+    assert result.exit_code == 0
 
 
 def test_a_reference_that_is_no_store_is_a_failure():

@@ -287,7 +287,7 @@ def test_what_was_finished_when_a_shard_was_interrupted_is_stored(tmp_path):
     assert {0, 1, 2} <= log.finished < set(range(40))
 
 
-def test_a_damaged_chunk_is_computed_again_and_the_manifest_replaced(tmp_path):
+def test_a_damaged_chunk_is_computed_again_and_a_further_manifest_written(tmp_path):
     job = runwide.scatter(square, range(10), store=str(tmp_path), shards=1)
     first = runwide.shard(job, 0, workers=1)
     path = Path(parse(job).folder, "shards/0000/chunks/000000.pack")
