@@ -1,20 +1,40 @@
-"""What the pools of Python do when one of twelve tasks goes wrong: the fault table, as markdown.
+"""What the pools of Python do when something goes wrong: the fault table, as markdown.
 
-Each pool meets each fault of `runwide.testing.faults` in a process of its own, with two workers: eleven innocent tasks
-of 0.15 s, and a guilty one at index 5. It has 20 seconds. A cell tells
+Each pool meets each row in a process of its own, with two workers and twelve tasks. It has 20 seconds. The first rows are
+the faults of `runwide.testing.faults`: eleven innocent tasks of 0.15 s, and a guilty one at index 5. A cell tells
 
-- how many of the eleven innocents' results the caller got;
+- how many right results the caller got: 11 are those of all innocent tasks, and 12 all where no task need fail;
 - whether the error of the guilty says *which* item it was (no innocent gets one too), and *why*: the signal, the exit
-  status, the time-out, or what pickle said;
+  status, the time-out, or what pickle or the system said;
 - whether the pool runs another task afterwards (*on*), is made anew by the library (*anew*), or is *dead*;
-- and **hang** where the caller waits without end.
+- **hang** where the caller waits without end, and **crash** where the program ended before it had tried another task.
 
-Each peer is used as its documentation advises for the best behaviour under faults; the functions below say how.
+The last rows (`fault_programs.py`) are about the program around the tasks, and some count what is their own:
+
+- *stderr a broken pipe*, *full* (``/dev/full``), *closed* (``2>&-``): the program's standard error is that while a worker
+  calls ``os._exit``, or while tasks of 0.5 s run under the library's own progress bar;
+- *results of a class of `__main__`*: *state* if an attribute of the class, which the program counts up as results arrive,
+  has the right number at the end; *isinstance* if each result is of that very class; *globals* if the class's methods
+  still belong to the program;
+- *slow generator*: items come half a second apart; *first after N*: how many the generator had given when the first
+  result was there. Up to 4 of the 12 are right;
+- *generator that waits for results*: each item waits for the result of the item two before it, which two workers allow;
+- *non-ASCII line*: ``PYTHONIOENCODING=ascii``, and each task prints 20 lines, one of which is not ASCII; how many
+  *lines* arrived. An error for the task that prints it is what a loop would get, too, and still loses lines;
+- *array above the file size limit*: ``RLIMIT_FSIZE`` is 1 MiB, and the guilty's item and result are arrays of 8 MiB.
+  A pool that passes them has 12;
+- *temporary folder removed*: the guilty empties the folder that ``TMPDIR``, ``RUNWIDE_SCRATCH`` and
+  ``JOBLIB_TEMP_FOLDER`` name, while all items and results are arrays of 2 MB;
+- *`-O -W -X utf8`, `hash(text)`*: which flags of the program's interpreter its workers have, and *hash* if two workers
+  agree about the hash of a text.
+
+A dash says that the library does not offer what the row is about; such rows are not counted for it.
+Each peer is used as its documentation advises for the best behaviour under faults; `fault_peers.py` says how.
 
     pip install 'runwide[bench]'                                    # and 'dask[distributed]' for --pool dask
     python tests/benchmarks/pool_faults.py                          # to standard output
     python tests/benchmarks/pool_faults.py --write docs/pool.md     # between the markers of this file
-    python tests/benchmarks/pool_faults.py --pool pebble --fault SIGKILL
+    python tests/benchmarks/pool_faults.py --pool pebble --rows SIGKILL SIGSTOP
 """
 
 from __future__ import annotations
@@ -22,268 +42,105 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
 import tempfile
-from concurrent.futures import ThreadPoolExecutor, as_completed
-from contextlib import suppress
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from datetime import datetime, timezone
 from importlib import metadata
 from pathlib import Path
 from platform import python_version
+from typing import TYPE_CHECKING, Any
+
+from fault_peers import PEERS, USUAL
+from fault_programs import PROGRAMS
 
 from runwide.pool.process import kill_tree
-from runwide.testing.faults import GUILTY, table
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from fault_programs import Program
 
 SECONDS = 20
 AT_A_TIME = 3  # most of them wait
-WORKERS = 2
-INNOCENT = 11
+PROGRAM = Path(__file__).with_name("fault_programs.py")
+NOT_OFFERED = "-"
 
 
-class Told:
-    """What a pool told its caller, written as it comes, since the process may have to be killed.
-
-    Args:
-        fault: The row of the table.
-        path: File to write to.
-    """
-
-    def __init__(self, fault, path):
-        self.fault = fault
-        self._path = path
-
-    def result(self, index, value):
-        """One task's result."""
-        if index != GUILTY and value == index:
-            self._say("innocent", index)
-
-    def error(self, index, error):
-        """One task's error, or with no index that of the call as a whole."""
-        text = " ".join(_chain(error))
-        if index in (GUILTY, None):
-            which = index == GUILTY or getattr(error, "item", None) == GUILTY
-            self._say("guilty", [which, _tells_why(self.fault, text), text[:300]])
-        else:
-            self._say("wronged", index)
-
-    def afterwards(self, state):
-        """Whether the pool ran another task."""
-        self._say("afterwards", state)
-
-    def _say(self, name, value):
-        with self._path.open("a") as file:
-            file.write(json.dumps([name, value]) + "\n")
-
-
-def _chain(error):
-    while error is not None:
-        yield f"{type(error).__name__}: {error}"
-        if getattr(error, "exitcode", None) is not None:  # pebble says it there
-            yield f"exitcode {error.exitcode}"
-        error = error.__cause__
-
-
-def _tells_why(fault, text):
-    """Whether an error says more than that something went wrong: the signal, exit status or original message."""
-    told = {
-        "os._exit": ("status 7", "exitcode 7", "EXIT(7)"),
-        "sys.exit": ("sys.exit(3)", "SystemExit", "exitcode 3", "EXIT(3)"),
-        "SIGSEGV": ("SIGSEGV", "-11"),
-        "SIGABRT": ("SIGABRT", "-6"),
-        "SIGKILL": ("SIGKILL", "-9"),
-        "SIGKILL in the middle of writing 700 MB": ("SIGKILL", "-9"),
-    }.get(fault.name)
-    if told is None and fault.timeout:
-        told = ("imeout", "timed out")
-    return any(word in text for word in told or (fault.message,))
-
-
-def with_futures(told, futures):
-    """Report on futures as they end."""
-    for future in as_completed(futures):
-        index = futures[future]
-        error = future.exception()
-        if error is None:
-            told.result(index, future.result())
-        else:
-            told.error(index, error)
-
-
-def try_again(told, call, state="on"):
-    """Have the pool run another task."""
-    try:
-        told.afterwards(state if call() == 1 else "dead")
-    except Exception:
-        told.afterwards("dead")
-
-
-# the pools
-
-
-def runwide_executor(fault, told):
-    """``Executor(timeout=)``, one future a task."""
-    import runwide
-
-    with runwide.Executor(max_workers=WORKERS, timeout=fault.timeout) as pool:
-        with_futures(told, {pool.submit(fault.task, item): index for index, item in enumerate(fault.items())})
-        try_again(told, lambda: pool.submit(abs, -1).result())
-
-
-def concurrent_futures(fault, told):
-    """One future a task; there is no timeout that stops a task."""
-    from concurrent.futures import ProcessPoolExecutor
-
-    with ProcessPoolExecutor(WORKERS) as pool:
-        with_futures(told, {pool.submit(fault.task, item): index for index, item in enumerate(fault.items())})
-        try_again(told, lambda: pool.submit(abs, -1).result())
-
-
-def multiprocessing_pool(fault, told):
-    """``apply_async``, one result a task, ``get(timeout=)`` where the fault has a timeout; it stops no task."""
-    from multiprocessing import Pool
-
-    with Pool(WORKERS) as pool:
-        results = [pool.apply_async(fault.task, (item,)) for item in fault.items()]
-        others = [index for index in range(len(results)) if index != GUILTY]
-        for index in (*others, GUILTY):
-            try:
-                told.result(index, results[index].get(fault.timeout and 10 * fault.timeout))
-            except Exception as error:
-                told.error(index, error)
-        try_again(told, lambda: pool.apply_async(abs, (-1,)).get(5))
-
-
-def loky(fault, told):
-    """``get_reusable_executor``, which is made anew when it is broken; there is no timeout that stops a task."""
-    from loky import get_reusable_executor
-
-    pool = get_reusable_executor(WORKERS)
-    with_futures(told, {pool.submit(fault.task, item): index for index, item in enumerate(fault.items())})
-    again = get_reusable_executor(WORKERS)
-    try_again(told, lambda: again.submit(abs, -1).result(), "on" if again is pool else "anew")
-
-
-def joblib(fault, told):
-    """``return_as="generator_unordered"``, so that what is done is had, and ``timeout=``."""
-    from joblib import Parallel, delayed
-
-    options = {"n_jobs": WORKERS, "return_as": "generator_unordered", "timeout": fault.timeout}
-    try:
-        for value in Parallel(**options)(delayed(fault.task)(item) for item in fault.items()):
-            told.result(value if isinstance(value, int) else None, value)
-    except Exception as error:
-        told.error(None, error)
-    try_again(told, lambda: Parallel(n_jobs=WORKERS)([delayed(abs)(-1)])[0], "anew")
-
-
-def pebble(fault, told):
-    """``ProcessPool.schedule(timeout=)``, one future a task."""
-    from pebble import ProcessPool
-
-    with ProcessPool(WORKERS) as pool:
-        futures = {
-            pool.schedule(fault.task, args=(item,), timeout=fault.timeout): index
-            for index, item in enumerate(fault.items())
-        }
-        with_futures(told, futures)
-        try_again(told, lambda: pool.schedule(abs, args=(-1,)).result())
-
-
-def mpire(fault, told):
-    """``apply_async(task_timeout=)``, one result a task."""
-    from mpire import WorkerPool
-
-    with WorkerPool(WORKERS) as pool:
-        results = [
-            pool.apply_async(fault.task, (item,), task_timeout=fault.timeout) for item in fault.items()
-        ]
-        for index in [*(index for index in range(len(results)) if index != GUILTY), GUILTY]:
-            try:
-                told.result(index, results[index].get())
-            except Exception as error:
-                told.error(index, error)
-        try_again(told, lambda: pool.apply_async(abs, (-1,)).get(5))
-
-
-def dask(fault, told):
-    """A local cluster of processes with one thread each, one future a task, two allowed failures."""
-    from dask import config
-    from dask.distributed import Client, LocalCluster, as_completed
-
-    config.set({"distributed.scheduler.allowed-failures": 1})
-    with (
-        LocalCluster(n_workers=WORKERS, threads_per_worker=1, dashboard_address=None) as cluster,
-        Client(cluster) as client,
-    ):
-        futures = {client.submit(fault.task, item): index for index, item in enumerate(fault.items())}
-        for future in as_completed(list(futures)):
-            error = future.exception()
-            if error is None:
-                told.result(futures[future], future.result())
-            else:
-                told.error(futures[future], error)
-        try_again(told, lambda: client.submit(abs, -1).result(timeout=20))
-
-
-PEERS = {
-    "runwide": (runwide_executor, "runwide"),
-    "concurrent.futures": (concurrent_futures, None),
-    "multiprocessing.Pool": (multiprocessing_pool, None),
-    "loky": (loky, "loky"),
-    "joblib": (joblib, "joblib"),
-    "pebble": (pebble, "Pebble"),
-    "mpire": (mpire, "mpire"),
-    "dask": (dask, "distributed"),
-}
-USUAL = [name for name in PEERS if name != "dask"]
-
-
-# one cell
-
-
-def cell(pool: str, fault: str, *, seconds: float = SECONDS) -> str:
-    """Let one pool meet one fault, in a process of its own."""
+def cell(pool: str, row: Program, *, seconds: float = SECONDS) -> str:
+    """Let one pool meet one row, in a process of its own."""
+    if pool not in row.pools:
+        return NOT_OFFERED
     with tempfile.TemporaryDirectory(prefix="pool-faults-") as folder:
-        path = Path(folder) / "told"
+        path, printed = Path(folder) / "told", Path(folder) / "printed"
         path.touch()
-        program = subprocess.Popen(
-            [sys.executable, __file__, "--cell", pool, fault, str(path)],
-            cwd=folder,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            start_new_session=True,
-        )
-        hung = False
-        try:
-            program.wait(seconds)
-        except subprocess.TimeoutExpired:
-            hung = True
-        kill_tree(program.pid)
-        with suppress(ProcessLookupError):
-            os.killpg(program.pid, signal.SIGKILL)
-        program.wait()
-        return verdict([json.loads(line) for line in path.read_text().splitlines()], hung=hung)
+        with printed.open("wb") as stdout, standard_error(row.stderr) as stderr:
+            program = subprocess.Popen(
+                [*closing(row.stderr), sys.executable, *row.flags, PROGRAM, row.name, pool, path],
+                cwd=folder,
+                env=environment(row, folder),
+                stdout=stdout,
+                stderr=stderr,
+                start_new_session=True,
+            )
+        hung = ended(program, seconds)
+        told = [json.loads(line) for line in path.read_text().splitlines()]
+        if row.lines:
+            told.append(["words", row.lines(printed.read_bytes())])
+        return verdict(told, hung=hung)
 
 
-def verdict(told: list[tuple[str, object]], *, hung: bool) -> str:
-    """The words of a cell."""
-    innocent = sum(name == "innocent" for name, _ in told)
-    wronged = any(name == "wronged" for name, _ in told)
-    guilty = next((value for name, value in told if name == "guilty"), None)
-    after = next((value for name, value in told if name == "afterwards"), None)
-    words = [str(innocent)]
-    if guilty:
-        which, why, _ = guilty
-        words.append(" ".join(["which"] * (which and not wronged) + ["why"] * why) or "unnamed")
-    words.append("**hang**" if hung else after or "**crash**")
+@contextmanager
+def standard_error(kind: str) -> Iterator[int]:
+    """Open a standard error of a kind, which the program inherits."""
+    if kind == "broken":
+        reader, writer = os.pipe()
+        os.close(reader)
+    else:
+        writer = os.open("/dev/full" if kind == "full" else os.devnull, os.O_WRONLY)
+    yield writer
+    os.close(writer)
+
+
+def closing(kind: str) -> list[str]:
+    """Begin a command that has no standard error."""
+    return ["sh", "-c", 'exec "$@" 2>&-', "sh"] if kind == "closed" else []
+
+
+def environment(row: Program, folder: str) -> dict[str, str]:
+    """Return the row's variables with ours, but for the seed of hashes, which is to be the pool's own matter."""
+    variables = {name: value.format(folder=folder) for name, value in row.variables.items()}
+    return {**{name: value for name, value in os.environ.items() if name != "PYTHONHASHSEED"}, **variables}
+
+
+def ended(program: subprocess.Popen[bytes], seconds: float) -> bool:
+    """Wait for a program, end all that is left of it, and return whether it hung."""
+    hung = False
+    try:
+        program.wait(seconds)
+    except subprocess.TimeoutExpired:
+        hung = True
+    kill_tree(program.pid)
+    with suppress(ProcessLookupError):
+        os.killpg(program.pid, signal.SIGKILL)
+    program.wait()
+    return hung
+
+
+def verdict(told: list[tuple[str, Any]], *, hung: bool) -> str:
+    """Put a cell into words."""
+    found = dict(reversed(told))
+    words = [str(len({value for name, value in told if name == "result"}))]
+    if "guilty" in found:
+        which, why, _ = found["guilty"]
+        words.append(" ".join(["which"] * (which and "wronged" not in found) + ["why"] * why) or "unnamed")
+    words += [value for name, value in told if name == "words" and value]
+    words.append("**hang**" if hung else found.get("afterwards", "**crash**"))
     return ", ".join(words)
-
-
-def is_right(words: str) -> bool:
-    """Whether nothing is left to wish."""
-    return words in (f"{INNOCENT}, which why, on", f"{INNOCENT}, which why, anew")
 
 
 def versions(pools: list[str]) -> str:
@@ -299,31 +156,35 @@ def versions(pools: list[str]) -> str:
 
 def markdown(pools: list[str], cells: dict[tuple[str, str], str]) -> str:
     """The table."""
-    names = list(dict.fromkeys(fault for _, fault in cells))
+    names = list(dict.fromkeys(name for _, name in cells))
     lines = [f"| | {' | '.join(pools)} |", "|---" * (len(pools) + 1) + "|"]
     lines += [f"| {name} | {' | '.join(cells[pool, name] for pool in pools)} |" for name in names]
-    right = [sum(is_right(cells[pool, name]) for name in names) for pool in pools]
-    lines.append(f"| nothing left to wish | {' | '.join(f'{number} of {len(names)}' for number in right)} |")
+    right = [right_ones(pool, names, cells) for pool in pools]
+    lines.append(f"| nothing left to wish | {' | '.join(right)} |")
     return "\n".join(lines)
+
+
+def right_ones(pool: str, names: list[str], cells: dict[tuple[str, str], str]) -> str:
+    """Count the rows that leave nothing to wish, of those that apply."""
+    offered = {name: cells[pool, name] for name in names if cells[pool, name] != NOT_OFFERED}
+    right = sum(re.fullmatch(PROGRAMS[name].right, words) is not None for name, words in offered.items())
+    return f"{right} of {len(offered)}"
 
 
 def main() -> None:
     """Fill the table."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--pool", action="append", choices=PEERS, help="a pool; may be repeated")
-    parser.add_argument("--fault", action="append", choices=table(), help="a fault; may be repeated")
+    parser.add_argument(
+        "--rows", nargs="+", choices=PROGRAMS, metavar="ROW", help="rows by name; all unless given"
+    )
     parser.add_argument("--write", type=Path, help="a markdown file with markers")
-    parser.add_argument("--cell", nargs=3, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
-    if arguments.cell:
-        pool, fault, path = arguments.cell
-        row = table()[fault]
-        PEERS[pool][0](row, Told(row, Path(path)))
-        return
-    pools, faults = arguments.pool or USUAL, arguments.fault or list(table())
-    todo = [(pool, fault) for fault in faults for pool in pools]
+    pools, rows = arguments.pool or USUAL, arguments.rows or list(PROGRAMS)
+    todo = [(pool, row) for row in rows for pool in pools]
     with ThreadPoolExecutor(AT_A_TIME) as executor:
-        cells = dict(zip(todo, executor.map(lambda pair: cell(*pair), todo), strict=True))
+        filled = executor.map(lambda pair: cell(pair[0], PROGRAMS[pair[1]]), todo)
+        cells = dict(zip(todo, filled, strict=True))
     text = f"{markdown(pools, cells)}\n\n{versions(pools)}; {datetime.now(timezone.utc):%Y-%m-%d}."
     if arguments.write:
         between_markers(arguments.write, "faults", text)
