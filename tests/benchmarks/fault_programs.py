@@ -265,8 +265,11 @@ seen: list[tuple] = []
 
 
 def show_flags(index):
-    """Return what this worker has of the program's flags."""
-    time.sleep(SECONDS)
+    """Return what this worker has of the program's flags, after two workers have begun."""
+    Path(f"worker-{os.getpid()}").touch()
+    deadline = time.monotonic() + 10
+    while len(list(Path().glob("worker-*"))) < WORKERS and time.monotonic() < deadline:
+        time.sleep(0.01)
     flags = (sys.flags.optimize == 1, WARNING in sys.warnoptions, sys.flags.utf8_mode == 1)
     return index, flags, hash("text"), os.getpid()
 

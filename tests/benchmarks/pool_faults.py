@@ -1,4 +1,4 @@
-"""What the pools of Python do when something goes wrong: the fault table, as markdown.
+"""Compare the pools of Python where something goes wrong: the fault table, as markdown.
 
 Each pool meets each row in a process of its own, with two workers and twelve tasks. It has 20 seconds. The first rows are
 the faults of `runwide.testing.faults`: eleven innocent tasks of 0.15 s, and a guilty one at index 5. A cell tells
