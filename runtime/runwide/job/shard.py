@@ -134,7 +134,7 @@ def run(
             "shard.started", job=about.id, shard=index, items=len(items), finished=len(items) - len(pending)
         )
         if pending:
-            with events:
+            with events, _stored_told(plain, about, chunks, given):
                 _run(
                     _Work(store, about, given, function),
                     chunks,
@@ -210,7 +210,7 @@ class _Listener:
 
     def __init__(self, events: EventLog, user: Callable[[TaskEvent], None] | None, items: list[int]) -> None:
         self.events = events
-        self.user = user
+        self.user = None if user is None else _guarded(user)
         self.items = items
 
     def __call__(self, event: TaskEvent) -> None:
@@ -226,6 +226,12 @@ class _Listener:
         if self.user is not None:
             for event in batch.events():
                 self.user(event._replace(index=self.items[event.index]))
+
+
+def _guarded(listener: Callable[[TaskEvent], None]) -> Callable[[TaskEvent], None]:
+    from runwide.pool.reporting import Guarded  # most shards need none
+
+    return Guarded(listener)
 
 
 class _Work(NamedTuple):
@@ -289,6 +295,19 @@ def _mismatch_told() -> Iterator[None]:
     except RunwideError as error:  # WorkerDied, which takes long to load
         if isinstance(error.__cause__, EnvironmentMismatch):
             raise error.__cause__ from error.__cause__.__cause__
+        raise
+
+
+@contextmanager
+def _stored_told(store: Store, job: Job, chunks: ChunkLog, given: Given | None) -> Iterator[None]:
+    """Have an error that ends a map of this process carry what is stored."""
+    try:
+        yield
+    except RunwideError as error:
+        if given is not None:  # elsewhere results are not unpickled where they are made
+            from runwide.job.gather import keep_stored
+
+            keep_stored(error, store, job, chunks.manifest())
         raise
 
 

@@ -16,6 +16,7 @@ from runwide.errors import FunctionNotPicklable, InputError
 from runwide.pool import machine, transfer, worker
 from runwide.pool.inplace import InPlaceScheduler
 from runwide.pool.scheduler import Scheduler
+from runwide.writing import keep_standard_descriptors
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -79,6 +80,7 @@ class Base:
         if worker.inside or multiprocessing.current_process().daemon:  # those may not start processes
             held.scheduler = InPlaceScheduler(prepared)
         else:
+            keep_standard_descriptors()
             held.scratch = transfer.Scratch.create(*_scratch())
             held.scheduler = Scheduler(
                 envs,

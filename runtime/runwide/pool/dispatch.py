@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from runwide.errors import ItemNotPicklable, RunwideError, ScratchFull
 from runwide.log import Log
-from runwide.pool import policy, transfer, worker
+from runwide.pool import failures, policy, transfer, worker
 from runwide.pool.failed import text_of
 from runwide.pool.room import LOOK_SECONDS, is_hopeless, may_drop
 from runwide.pool.slot import Chunk
@@ -84,7 +84,7 @@ class Dispatcher:
             self.waits_for_room = True
             return
         if not self._crew.slots:
-            self._crew.open()
+            self._open_one()
         slot = self._crew.idle()
         if slot is not None:
             call.again.remove(task)
@@ -100,12 +100,16 @@ class Dispatcher:
             self._crew.retire(spare)
 
     def _open_one(self) -> None:
-        """Start a worker; where the container has no more processes or descriptors, those that there are go on."""
+        """Start a worker; where the container has no more processes or descriptors, those that there are go on.
+
+        Raises:
+            WorkerDied: There are none.
+        """
         try:
             self._crew.open()
-        except OSError as error:
+        except (OSError, RuntimeError) as error:  # a thread that cannot be started is no OSError
             if not self._crew.slots:
-                raise
+                raise failures.of_no_start(error) from error
             self.wanted = len(self._crew.slots)
             _log.warning("pool.narrowed", workers=self.wanted, reason=f"no worker can be started: {error}")
 

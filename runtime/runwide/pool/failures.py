@@ -17,6 +17,7 @@ from runwide.errors import (
     ScratchFull,
     TaskTimeout,
 )
+from runwide.pool.child import UNKNOWN
 from runwide.pool.failed import NO_EXCEPTION, text_of
 from runwide.pool.policy import NO_CHARGES, Cause, Charges
 from runwide.records import FailureKind
@@ -31,6 +32,7 @@ _KINDS = {
     Cause.OUT_OF_MEMORY: FailureKind.OUT_OF_MEMORY,
     Cause.LINE_LOST: FailureKind.CRASH,
     Cause.TIMEOUT: FailureKind.TIMEOUT,
+    Cause.UNKNOWN: FailureKind.CRASH,
 }
 
 
@@ -78,7 +80,7 @@ class Death(NamedTuple):
 
     Args:
         cause: Why.
-        exitcode: Exit status, negative for a signal.
+        exitcode: Exit status, negative for a signal, or `runwide.pool.child.UNKNOWN`.
         peak_rss: Highest resident memory that was seen, in bytes; 0 if none was.
         last_words: Last lines that it wrote to standard error.
     """
@@ -112,7 +114,27 @@ def of_death(death: Death, index: int, charges: Charges, *, timeout: float | Non
 def of_start(exitcode: int, last_words: str) -> BaseException:
     """The error of all calls where no worker comes up."""
     message = f"no worker starts: the last one {describe(exitcode)}"
-    return errors.WorkerDied(message, exitcode=exitcode, stderr=last_words, hint="see its .stderr")
+    return errors.WorkerDied(message, exitcode=known(exitcode), stderr=last_words, hint="see its .stderr")
+
+
+def of_no_start(error: Exception) -> BaseException:
+    """The error of all calls where no process can be started."""
+    raised = errors.WorkerDied(
+        f"no worker can be started: {text_of(error)}",
+        hint="free processes, memory or descriptors, then call again",
+    )
+    raised.__cause__ = error
+    return raised
+
+
+def of_internal(error: BaseException) -> BaseException:
+    """The error of a call which an error inside the pool has ended."""
+    raised = errors.PoolBroken(
+        f"an error inside the pool has ended it: {type(error).__name__}: {text_of(error)}",
+        hint="what had finished is in .results of this error; make a new pool, and report its cause",
+    )
+    raised.__cause__ = error
+    return raised
 
 
 def of_initializer(entry: tuple[Any, ...]) -> BaseException:
@@ -127,7 +149,7 @@ def of_initializer(entry: tuple[Any, ...]) -> BaseException:
 
 def _facts(death: Death, charges: Charges) -> dict[str, Any]:
     return {
-        "exitcode": death.exitcode,
+        "exitcode": known(death.exitcode),
         "attempts": charges.starts,
         "peak_rss": death.peak_rss or None,
         "stderr": death.last_words,
@@ -142,6 +164,16 @@ def _peak(death: Death) -> str:
     return f" at {death.peak_rss / 1e6:,.0f} MB" if death.peak_rss else ""
 
 
+def known(exitcode: int) -> int | None:
+    """An exit status, or None where there is none to be had.
+
+    Example:
+        >>> known(3), known(UNKNOWN)
+        (3, None)
+    """
+    return None if exitcode == UNKNOWN else exitcode
+
+
 def describe(exitcode: int) -> str:
     """What an exit status says, in words.
 
@@ -149,6 +181,8 @@ def describe(exitcode: int) -> str:
         >>> describe(-11), describe(3)
         ('was killed by SIGSEGV', 'exited with status 3')
     """
+    if exitcode == UNKNOWN:
+        return "ended with a status that is unknown, since this program ignores SIGCHLD or waits for it elsewhere,"
     if exitcode >= 0:
         return f"exited with status {exitcode}"
     try:

@@ -6,12 +6,13 @@ from itertools import chain
 from operator import length_hint
 from typing import TYPE_CHECKING, Any, TypedDict, TypeVar
 
-from runwide.errors import InputError, NoItems, TasksFailed, TooManyFailures
+from runwide.errors import InputError, NoItems, RunwideError, TasksFailed, TooManyFailures
 from runwide.pool.base import Base, dump_function
 from runwide.pool.fitness import check
 from runwide.pool.policy import Budget
 from runwide.pool.preemption import GRACE, drains_on_sigterm
 from runwide.pool.progress import shown
+from runwide.pool.sinks import by_index, keep_finished
 from runwide.pool.streams import closed_after, exception_of, stream, values
 
 if TYPE_CHECKING:
@@ -246,8 +247,8 @@ def _collect(arriving: Outcomes) -> list[Outcome]:
         with closed_after(arriving):
             for outcome in arriving:
                 ended.append(outcome)  # noqa: PERF402 - what has ended is needed when the rest has not
-    except TooManyFailures as error:
-        error.results = _by_index(ended)
+    except RunwideError as error:
+        keep_finished(error, ended)
         raise
     return ended
 
@@ -268,18 +269,10 @@ def raise_or_return(ended: Sequence[Outcome], on_error: str) -> list[Any]:
         ['a', 'b']
     """
     _check(on_error)
-    results = _by_index(ended)
+    results = by_index(ended)
     failures = [outcome.failure for outcome in ended if outcome.failure is not None]
     if failures and on_error == "raise":
         raise first_error(failures, results)
-    return results
-
-
-def _by_index(ended: Sequence[Outcome]) -> list[Any]:
-    """Values and failures by index; None where an item has not ended."""
-    results: list[Any] = [None] * (1 + max((outcome.index for outcome in ended), default=-1))
-    for outcome in ended:
-        results[outcome.index] = outcome.value if outcome.failure is None else outcome.failure
     return results
 
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import sys
 import time
-from contextlib import closing
+from contextlib import closing, suppress
 from typing import TYPE_CHECKING, Any
 
 from runwide.log import Log, is_watched
+from runwide.writing import Tolerant
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -41,7 +42,7 @@ def shown(
 
 
 def _with_bar(arriving: Generator[Outcome, None, None], total: int | None) -> Generator[Outcome, None, None]:
-    drawn: Any = None
+    drawn: Bar | None = None
     done = failed = 0
     began = time.monotonic()
     try:
@@ -49,11 +50,9 @@ def _with_bar(arriving: Generator[Outcome, None, None], total: int | None) -> Ge
             done += 1
             failed += outcome.failure is not None
             if drawn is not None:
-                drawn.update(done - drawn.n)
-                if failed:
-                    drawn.set_postfix(failed=failed, refresh=False)
+                drawn.update(done, failed)
             elif time.monotonic() - began > QUIET_SECONDS:
-                drawn = bar(total, done)
+                drawn = Bar(total, done)
             yield outcome
             del outcome  # while it waits for the next, it keeps nobody's memory
     finally:
@@ -62,8 +61,39 @@ def _with_bar(arriving: Generator[Outcome, None, None], total: int | None) -> Ge
             drawn.close()
 
 
+class Bar:
+    """A bar on standard error; one that cannot be drawn is given up, and stops nobody.
+
+    Args:
+        total: How many there will be; None if that is not known.
+        done: How many there are.
+    """
+
+    def __init__(self, total: int | None, done: int) -> None:
+        self._drawn: Any = None
+        with suppress(Exception):
+            self._drawn = bar(total, done)
+
+    def update(self, done: int, failed: int) -> None:
+        """Show how many have ended, and how many of them have failed."""
+        if self._drawn is None:
+            return
+        try:
+            self._drawn.update(done - self._drawn.n)
+            if failed:
+                self._drawn.set_postfix(failed=failed, refresh=False)
+        except Exception:
+            self.close()
+            self._drawn = None
+
+    def close(self) -> None:
+        """Leave it as it is."""
+        with suppress(Exception):  # also where there is none
+            self._drawn.close()
+
+
 def bar(total: int | None, done: int = 0) -> Any:
-    """A bar of tqdm, in a notebook with widgets one of those."""
+    """A bar of tqdm, in a notebook with widgets one of those; on a standard error in whatever state."""
     import warnings
 
     from tqdm import TqdmWarning
@@ -72,7 +102,7 @@ def bar(total: int | None, done: int = 0) -> Any:
         warnings.simplefilter("ignore", TqdmWarning)
         from tqdm.auto import tqdm
 
-    return tqdm(total=total, initial=done, unit=" items", file=sys.stderr, dynamic_ncols=True)
+    return tqdm(total=total, initial=done, unit=" items", file=Tolerant(sys.stderr), dynamic_ncols=True)
 
 
 def _with_log(arriving: Generator[Outcome, None, None], total: int | None) -> Generator[Outcome, None, None]:

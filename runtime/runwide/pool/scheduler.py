@@ -8,16 +8,19 @@ import signal
 import threading
 import time
 from collections import deque
+from functools import partial
 from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from runwide import errors
 from runwide.errors import PoolClosed, Preempted
 from runwide.log import Log
 from runwide.pool import arrivals, failures, outbox, transfer, worker
 from runwide.pool.bell import Bell
 from runwide.pool.crew import Crew, Timing
 from runwide.pool.dispatch import Dispatcher
+from runwide.pool.failed import text_of
 from runwide.pool.memory_watch import MemoryWatch
 from runwide.pool.output import Output
 from runwide.pool.policy import Cause
@@ -77,6 +80,7 @@ class Scheduler:
         self._drained_at: float | None = None
         self._closing = False
         self._killing = False
+        self._broken: BaseException | None = None
         self._pid = os.getpid()
         self._functions = count()
         self._output = Output()
@@ -99,7 +103,13 @@ class Scheduler:
     # Called from any thread
 
     def function_payload(self, dumped: transfer.Dumped) -> tuple[str | None, Any]:
-        """Where workers find a pickled function: in the message, or in a file that all of them map."""
+        """Where workers find a pickled function: in the message, or in a file that all of them map.
+
+        Raises:
+            PoolClosed: The pool takes no more calls.
+            ScratchError: The file cannot be written.
+        """
+        self.check_open()
         scratch = self._scratch.tagged(f"function-{next(self._functions)}")
         path, entries = transfer.seal([(transfer.FRAME, *dumped)], scratch)
         return path, entries[0]
@@ -109,7 +119,10 @@ class Scheduler:
 
         Raises:
             PoolClosed: The pool was closed.
+            PoolBroken: An error inside the pool has ended it.
         """
+        if self._broken is not None:
+            raise failures.of_internal(self._broken)
         if self._pid != os.getpid():
             raise PoolClosed("the pool belongs to the process of which this is a fork", hint="make one here")
         if self._closing:
@@ -162,13 +175,10 @@ class Scheduler:
             while self._has_work():
                 self._turn()
         except BaseException as error:
-            _log.error("pool.broken", error=repr(error))
+            self._broken = error  # before the pool is closed, for whoever asks why
             self.close(kill=True)
-            self._take_requests()
-            self._fail_all(error)
-            raise
-        finally:
-            self._end()
+            _tell(error)
+        self._end()
 
     def _has_work(self) -> bool:
         closing = self._closing  # read first: whatever was started before it was set is in the requests
@@ -182,7 +192,7 @@ class Scheduler:
 
     def _turn(self) -> None:
         if self._drained_at is None:
-            self._dispatcher.dispatch(closing=self._closing)
+            self._dispatch()
         else:
             self._finish_draining(self._drained_at)
         if not self._memory.begun and self._crew.slots:
@@ -199,6 +209,12 @@ class Scheduler:
                 self._on_death(slot)
         self._stop_overdue()
         self._room.look(self._crew, closing=self._closing)
+
+    def _dispatch(self) -> None:
+        try:
+            self._dispatcher.dispatch(closing=self._closing)
+        except errors.WorkerDied as error:  # before it lived
+            self._fail_all(error)
 
     def _patience(self) -> float | None:
         waits = [self._crew.patience()]
@@ -321,7 +337,11 @@ class Scheduler:
         cause = self._memory.cause_of_death(slot, exitcode)
         if not slot.stopped:
             _log.warning(
-                "worker.died", worker=slot.number, pid=slot.process.pid, exitcode=exitcode, cause=cause.value
+                "worker.died",
+                worker=slot.number,
+                pid=slot.process.pid,
+                exitcode=failures.known(exitcode),
+                cause=cause.value,
             )
         for chunk in reversed(slot.chunks):
             chunk.call.running -= 1
@@ -400,12 +420,29 @@ class Scheduler:
             call.sink.broken(error)
 
     def _end(self) -> None:
-        self._take_requests()  # whatever came before the pool was closed
-        self._fail_all(
-            PoolClosed("the pool was closed before the work was done", hint="close it after the results")
-        )
-        self._crew.close(kill=self._killing)
-        self._selector.close()
-        self._output.close()
-        self._bell.close()
+        """Leave nothing behind, whatever fails meanwhile: neither a caller that waits, nor a process or a file."""
+        _tried(self._take_requests)  # whatever came before the pool was closed
+        for call in list(self._calls):
+            call.over = True
+            _tried(partial(call.sink.broken, self._why_ended()))
+        _tried(partial(self._crew.close, kill=self._killing))
+        for part in (self._selector, self._output, self._bell):
+            _tried(part.close)
         self._scratch.remove()
+
+    def _why_ended(self) -> BaseException:
+        """One error for each call, which puts into it what it has."""
+        if self._broken is not None:
+            return failures.of_internal(self._broken)
+        return PoolClosed("the pool was closed before the work was done", hint="close it after the results")
+
+
+def _tried(step: Callable[[], object]) -> None:
+    try:
+        step()
+    except BaseException as error:
+        _tell(error)
+
+
+def _tell(error: BaseException) -> None:
+    _log.error("pool.broken", type=type(error).__name__, error=text_of(error))

@@ -14,7 +14,7 @@ from runwide.pool.failed import text_of
 from runwide.records import Outcome
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from concurrent.futures import Future
 
     from runwide.failure import Failure
@@ -35,6 +35,31 @@ def undisturbed(function: Callable[..., object], *args: Any) -> None:
         function(*args)
     except BaseException as error:
         _log.error("callback.failed", type=type(error).__name__, error=text_of(error))
+
+
+def by_index(ended: Sequence[Outcome]) -> list[Any]:
+    """Values and failures by index; None where an item has not ended.
+
+    Example:
+        >>> by_index([Outcome(2, "c"), Outcome(0, "a")])
+        ['a', None, 'c']
+    """
+    results: list[Any] = [None] * (1 + max((outcome.index for outcome in ended), default=-1))
+    for outcome in ended:
+        results[outcome.index] = outcome.value if outcome.failure is None else outcome.failure
+    return results
+
+
+def keep_finished(error: BaseException, ended: Sequence[Outcome]) -> None:
+    """Put what has finished into the error that has ended a call, if that is one with a place for it.
+
+    Args:
+        error: `runwide.errors.PoolBroken`, `runwide.errors.TooManyFailures`, or any other.
+        ended: One outcome per item, in any order.
+    """
+    if hasattr(error, "results"):
+        failures = tuple(outcome.failure for outcome in ended if outcome.failure is not None)
+        vars(error).update(results=by_index(ended), failures=failures)
 
 
 class Everything:
@@ -67,6 +92,8 @@ class Everything:
 
     def broken(self, error: BaseException) -> None:
         """The call cannot go on."""
+        if hasattr(error, "results"):
+            vars(error).update(results=list(self.results), failures=tuple(self.failures))
         self._error = error
         self._ended.set()
 

@@ -17,6 +17,7 @@ from runwide.pool.channel import Channel
 from runwide.pool.output import STDERR, STDOUT
 from runwide.pool.station import Station
 from runwide.pool.status import StatusWords
+from runwide.writing import keep_standard_descriptors
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -139,12 +140,17 @@ class Slot:
             Station(f"runwide-w{number}", self._status_path, directories, tag, os.getpid(), fields)
         )
         self.channel.send((worker.PREPARE, *(options.initializer or (None, None)), options.timed))
-        options.output.watch(self.stdout, STDOUT)  # which may have to start a thread first
-        options.output.watch(self.stderr, STDERR)
+        try:
+            options.output.watch(self.stdout, STDOUT)  # which may have to start a thread first
+            options.output.watch(self.stderr, STDERR)
+        except BaseException:
+            self.close()
+            raise
 
     def _open(self, made: ExitStack) -> None:
         """Start the process; whatever is made for it is released with ``made``."""
         output, number = self._options.output, self.number
+        keep_standard_descriptors()
         with ExitStack() as handed:  # our copies are closed, so that the worker's death is an end of file
             self.status = StatusWords(self._status_path)
             made.callback(self._close_status)

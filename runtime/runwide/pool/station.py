@@ -63,17 +63,26 @@ def arrange(alive: int, station: Station, status: StatusWords, scratch: Scratch)
     ).start()
 
 
-def join(name: str, *, authkey: bytes, tracker: int | None) -> None:
+def join(
+    name: str, alive: int, *, authkey: bytes, tracker: int | None, identity: tuple[int, ...], parent: str
+) -> None:
     """Be one of the pool's processes for multiprocessing: its managers, and its tracker of shared memory, are ours.
 
     Args:
         name: Name of this process.
+        alive: Descriptor of the pipe that ends with the pool's process.
         authkey: What managers ask for.
         tracker: Descriptor of the line to the tracker.
+        identity: The number of this process among those of the program.
+        parent: Name of the pool's process.
     """
-    current = multiprocessing.current_process()
+    current: Any = multiprocessing.current_process()
     current.name = name
     current.authkey = authkey
+    current._identity = identity  # noqa: SLF001 - as multiprocessing.process does
+    current._parent_pid = os.getppid()  # noqa: SLF001 - likewise
+    process: Any = multiprocessing.process
+    process._parent_process = process._ParentProcess(parent, os.getppid(), alive)  # noqa: SLF001 - as multiprocessing.spawn does
     if tracker is not None:
         from multiprocessing import resource_tracker
 

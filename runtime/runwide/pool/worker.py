@@ -51,7 +51,7 @@ def main(name: str, line: int, alive: int, shared: Mapping[str, Any]) -> None:
         status = StatusWords(station.status_path)
         scratch = transfer.Scratch(station.directories, station.tag)
         arrange(alive, station, status, scratch)
-        join(name, **shared)
+        join(name, alive, **shared)
         os.register_at_fork(after_in_child=_note_fork)
         Worker(channel, status, scratch).serve()
 
