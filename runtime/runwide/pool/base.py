@@ -16,6 +16,7 @@ from runwide.errors import FunctionNotPicklable, InputError
 from runwide.pool import machine, transfer, worker
 from runwide.pool.inplace import InPlaceScheduler
 from runwide.pool.scheduler import Scheduler
+from runwide.pool.scratch import SHARED_MEMORY, Scratch
 from runwide.writing import keep_standard_descriptors
 
 if TYPE_CHECKING:
@@ -81,7 +82,7 @@ class Base:
             held.scheduler = InPlaceScheduler(prepared)
         else:
             keep_standard_descriptors()
-            held.scratch = transfer.Scratch.create(*_scratch())
+            held.scratch = Scratch.create(*_scratch())
             held.scheduler = Scheduler(
                 envs,
                 scratch=held.scratch,
@@ -126,7 +127,7 @@ class Base:
 def _scratch() -> list[str]:
     """Directories for large payloads, the best first."""
     preferred = settings.read().scratch
-    return [preferred] if preferred else [transfer.SHARED_MEMORY, machine.temporary()]
+    return [preferred] if preferred else [SHARED_MEMORY, machine.temporary()]
 
 
 def dump_function(function: Any, *, out_of_band: bool = True) -> transfer.Dumped:
@@ -165,7 +166,7 @@ class _Held:
 
     def __init__(self) -> None:
         self.scheduler: Scheduler | InPlaceScheduler | None = None
-        self.scratch: transfer.Scratch | None = None
+        self.scratch: Scratch | None = None
 
 
 def _leaked(held: _Held, name: str) -> None:

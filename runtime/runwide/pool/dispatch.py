@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any
 
-from runwide.errors import ItemNotPicklable, RunwideError, ScratchFull
+from runwide.errors import ItemNotPicklable, RunwideError, ScratchError, ScratchFull
 from runwide.log import Log
 from runwide.pool import failures, policy, transfer, worker
 from runwide.pool.failed import text_of
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from runwide.failure import Failure
     from runwide.pool.call import Call, Tasks
     from runwide.pool.crew import Crew
+    from runwide.pool.scratch import Scratch
     from runwide.pool.slot import Slot
 
 
@@ -38,7 +39,7 @@ class Dispatcher:
     """
 
     def __init__(
-        self, crew: Crew, calls: deque[Call], scratch: transfer.Scratch, workers: int, max_tasks: int | None
+        self, crew: Crew, calls: deque[Call], scratch: Scratch, workers: int, max_tasks: int | None
     ) -> None:
         self._crew = crew
         self._calls = calls
@@ -164,7 +165,7 @@ class Dispatcher:
             return
         try:
             path, sealed = transfer.seal(entries, self._scratch.tagged(f"{slot.tag}-in"))
-        except ScratchFull as error:
+        except ScratchError as error:
             self._on_full(call, tasks, error)
         else:
             self._post(slot, Chunk(call, tasks, transfer.payload_size(entries)), path, sealed)
@@ -177,20 +178,25 @@ class Dispatcher:
         order = (call.number, chunk.number, call.indices_of(tasks), tasks.fine, tasks.charges.starts + 1)
         slot.channel.send((worker.RUN, order, path, entries))
 
-    def _on_full(self, call: Call, tasks: Tasks, error: ScratchFull) -> None:
-        """Try again one by one, and while nothing else takes up room; what waits in vain even then fails."""
-        busy = self._crew.busy
+    def _on_full(self, call: Call, tasks: Tasks, error: ScratchError) -> None:
+        """Try again one by one, and while nothing else takes up room; what waits in vain even then fails.
+
+        For an error that is no lack of room, nobody waits.
+        """
+        full = isinstance(error, ScratchFull)
+        busy = full and self._crew.busy
         if busy or len(tasks.items) > 1:
             for position in reversed(range(len(tasks.items))):
                 task = tasks.part(position, position + 1)
                 task.alone = busy
                 call.again.appendleft(task)
-        elif self._may_wait(call, tasks):
+        elif full and self._may_wait(call, tasks):
             tasks.alone = self.waits_for_room = True
             self._next_try = time.monotonic() + LOOK_SECONDS
             call.again.appendleft(tasks)
         else:
-            raised = ScratchFull(error.message, item=tasks.first, uri=error.uri, hint=error.hint)
+            raised = type(error)(error.message, item=tasks.first, uri=error.uri, hint=error.hint)
+            raised.__cause__ = error.__cause__
             call.sink.failure(_unsent(raised, tasks.first))
 
     def _may_wait(self, call: Call, task: Tasks) -> bool:

@@ -14,6 +14,7 @@ from runwide.errors import (
     RemoteTraceback,
     ResultNotLoadable,
     ResultNotPicklable,
+    ScratchError,
     ScratchFull,
     TaskTimeout,
 )
@@ -36,6 +37,9 @@ _KINDS = {
 }
 
 
+_SCRATCH = frozenset(f"runwide.errors.{kind.__name__}" for kind in (ScratchError, ScratchFull))
+
+
 def kind_of(cause: Cause) -> FailureKind:
     """How a death is classified for the caller.
 
@@ -49,7 +53,7 @@ def kind_of(cause: Cause) -> FailureKind:
 def of_entry(entry: tuple[Any, ...], index: int, charges: Charges) -> Failure:
     """The failure that a worker reported."""
     _, kind, what, name, message, text, pickled, exitcode = entry
-    if what:
+    if what and name not in _SCRATCH:
         raised: BaseException = _pickling(what, f"{name}: {message}", index)
     elif name == "SystemExit":
         raised = errors.WorkerDied(
@@ -64,6 +68,11 @@ def of_entry(entry: tuple[Any, ...], index: int, charges: Charges) -> Failure:
     return _failure(raised, FailureKind(kind), index, charges, text)
 
 
+def is_of_scratch(entry: tuple[Any, ...]) -> bool:
+    """Whether a worker reports that a payload file could not be read."""
+    return entry[3] in _SCRATCH
+
+
 def of_result(error: BaseException, index: int, charges: Charges) -> Failure:
     """The failure of a result that arrived but could not be loaded here."""
     raised = ResultNotLoadable(
@@ -72,6 +81,13 @@ def of_result(error: BaseException, index: int, charges: Charges) -> Failure:
         hint="return something that this program can unpickle",
     )
     raised.__cause__ = error
+    return _failure(raised, FailureKind.PICKLING, index, charges, "")
+
+
+def of_scratch(error: ScratchError, index: int, charges: Charges) -> Failure:
+    """The failure of a task whose result could not be read from scratch, with others' perhaps."""
+    raised = type(error)(error.message, item=index, uri=error.uri, hint=error.hint)
+    raised.__cause__ = error.__cause__
     return _failure(raised, FailureKind.PICKLING, index, charges, "")
 
 
@@ -238,7 +254,7 @@ def _portable(pickled: bytes | None, name: str, message: str, index: int) -> Bas
             raised = pickle.loads(pickled)
         except BaseException:
             raised = None
-        if isinstance(raised, ScratchFull) and raised.item is None:
+        if isinstance(raised, ScratchError) and raised.item is None:
             raised.item = index
         if isinstance(raised, BaseException):
             return raised

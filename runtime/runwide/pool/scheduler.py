@@ -10,11 +10,10 @@ import time
 from collections import deque
 from functools import partial
 from itertools import count
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from runwide import errors
-from runwide.errors import PoolClosed, Preempted
+from runwide.errors import PoolClosed, Preempted, ScratchError
 from runwide.log import Log
 from runwide.pool import arrivals, failures, outbox, transfer, worker
 from runwide.pool.bell import Bell
@@ -26,6 +25,7 @@ from runwide.pool.output import Output
 from runwide.pool.policy import Cause
 from runwide.pool.reporting import Reporter, timed_by
 from runwide.pool.room import LOOK_SECONDS, RoomWatch, any_waits
+from runwide.pool.scratch import Kept, open_mapping
 from runwide.pool.slot import SlotOptions, split
 
 if TYPE_CHECKING:
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from runwide.pool.call import Call, Tasks
     from runwide.pool.meter import Report
     from runwide.pool.reporting import End
+    from runwide.pool.scratch import Scratch
     from runwide.pool.slot import Chunk, Slot
     from runwide.pool.status import Doing
     from runwide.records import TaskEvent
@@ -63,7 +64,7 @@ class Scheduler:
         self,
         envs: Sequence[Mapping[str, str]],
         *,
-        scratch: transfer.Scratch,
+        scratch: Scratch,
         initializer: transfer.Dumped | None = None,
         on_event: Callable[[TaskEvent], None] | None = None,
         max_tasks: int | None = None,
@@ -83,6 +84,7 @@ class Scheduler:
         self._broken: BaseException | None = None
         self._pid = os.getpid()
         self._functions = count()
+        self._kept = Kept()
         self._output = Output()
         prepared = None if initializer is None else self.function_payload(initializer)
         self._selector = selectors.DefaultSelector()
@@ -112,6 +114,8 @@ class Scheduler:
         self.check_open()
         scratch = self._scratch.tagged(f"function-{next(self._functions)}")
         path, entries = transfer.seal([(transfer.FRAME, *dumped)], scratch)
+        if path is not None:
+            self._kept.add(path)
         return path, entries[0]
 
     def check_open(self) -> None:
@@ -164,6 +168,7 @@ class Scheduler:
         """In a fork of the pool's process: there is no thread to wait for, and nothing that workers must not outlive."""
         self._lock = threading.Lock()
         self.thread = threading.Thread()
+        self._kept.close()
         self._crew.abandon()
 
     # The loop
@@ -269,6 +274,10 @@ class Scheduler:
 
     def _on_unfit(self, slot: Slot, entry: tuple[Any, ...]) -> None:
         self._crew.retire(slot)
+        if failures.is_of_scratch(entry) and self._start_failures < self._timing.start_failures:
+            self._start_failures += 1
+            self._kept.restore()
+            return
         self._fail_all(failures.of_initializer(entry))
 
     def _on_results(self, slot: Slot, path: str | None, entries: list[Any], report: Report | None) -> None:
@@ -280,7 +289,7 @@ class Scheduler:
         failed: dict[int, End] = {}
         if not transfer.only_values(entries):
             chunk.payload += transfer.payload_size(entries)
-            failed = arrivals.deliver(chunk, first, entries, transfer.open_mapping(path))
+            failed = arrivals.deliver(chunk, first, entries, _mapping(path))
         elif not chunk.call.over:
             chunk.call.sink.values(chunk.tasks.first + first, entries)
         if self._reporter is not None and report is not None:
@@ -308,9 +317,16 @@ class Scheduler:
     def _on_broken(self, slot: Slot, entry: tuple[Any, ...]) -> None:
         """The worker could not load the function or the payload: no task of the chunk can run."""
         chunk = slot.chunks.popleft()
-        chunk.call.running -= 1
-        for index in range(chunk.tasks.first, chunk.tasks.first + len(chunk)):
-            chunk.call.sink.failure(failures.of_entry(entry, index, chunk.tasks.charges.started()))
+        call, tasks = chunk.call, chunk.tasks
+        call.running -= 1
+        charges = tasks.charges.started()
+        if failures.is_of_scratch(entry) and call.budget.allows(charges.crashed()):
+            self._kept.restore()
+            tasks.charges = charges.crashed()
+            call.again.append(tasks)
+            return
+        for index in range(tasks.first, tasks.first + len(chunk)):
+            call.sink.failure(failures.of_entry(entry, index, charges))
 
     _hears: Mapping[str, Callable[..., None]] = {
         worker.HELLO: _on_hello,
@@ -403,7 +419,7 @@ class Scheduler:
         for slot in self._crew:
             slot.forget(call)
         if call.function[0] is not None:
-            Path(call.function[0]).unlink(missing_ok=True)
+            self._kept.remove(call.function[0])
 
     def _cancel(self, call: Call) -> None:
         if call.over:
@@ -426,7 +442,7 @@ class Scheduler:
             call.over = True
             _tried(partial(call.sink.broken, self._why_ended()))
         _tried(partial(self._crew.close, kill=self._killing))
-        for part in (self._selector, self._output, self._bell):
+        for part in (self._kept, self._selector, self._output, self._bell):
             _tried(part.close)
         self._scratch.remove()
 
@@ -435,6 +451,13 @@ class Scheduler:
         if self._broken is not None:
             return failures.of_internal(self._broken)
         return PoolClosed("the pool was closed before the work was done", hint="close it after the results")
+
+
+def _mapping(path: str | None) -> memoryview | ScratchError | None:
+    try:
+        return open_mapping(path)
+    except ScratchError as error:
+        return error
 
 
 def _tried(step: Callable[[], object]) -> None:

@@ -19,8 +19,8 @@ from runwide.pool.output import Prefixed
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from runwide.pool.scratch import Scratch
     from runwide.pool.status import StatusWords
-    from runwide.pool.transfer import Scratch
 
 _WATCH_SECONDS = 0.5
 """How often a worker looks whether the pool's process still lives; PR_SET_PDEATHSIG would follow a thread instead."""
