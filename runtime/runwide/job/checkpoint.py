@@ -10,8 +10,8 @@ from runwide.errors import NoItems
 from runwide.job.begin import begin
 from runwide.job.gather import gather
 from runwide.job.given import Given
-from runwide.job.scatter import name_of
 from runwide.job.shard import finished
+from runwide.naming import full_name_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -52,7 +52,7 @@ class Checkpoint:
             raise NoItems("there are no items to map over", hint="pass at least one")
         given = Given(function_bytes(function), inputs)
         job = begin(
-            given, store=self.store, shards=self.shards, name=self.name, function_name=name_of(function)
+            given, store=self.store, shards=self.shards, name=self.name, function_name=full_name_of(function)
         ).job
         shards = [finished(job, index, given=given, **options) for index in range(job.shards)]
         return gather(job.reference, shards, on_error=on_error)

@@ -13,7 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 from runwide import settings
 from runwide.errors import FunctionNotPicklable, InputError
+from runwide.naming import name_of
 from runwide.pool import machine, transfer, worker
+from runwide.pool.failed import text_of
 from runwide.pool.inplace import InPlaceScheduler
 from runwide.pool.scheduler import Scheduler
 from runwide.pool.scratch import SHARED_MEMORY, Scratch
@@ -140,14 +142,9 @@ def dump_function(function: Any, *, out_of_band: bool = True) -> transfer.Dumped
         return transfer.dump_by_value(function, out_of_band=out_of_band)
     except Exception as error:
         raise FunctionNotPicklable(
-            f"the function {name_of(function)} cannot be pickled: {type(error).__name__}: {error}",
+            f"the function {name_of(function)} cannot be pickled: {type(error).__name__}: {text_of(error)}",
             hint="build what cannot be pickled (clients, locks, files) inside the function",
         ) from error
-
-
-def name_of(function: Any) -> str:
-    """A name for messages."""
-    return getattr(function, "__qualname__", None) or repr(function)
 
 
 _open: weakref.WeakSet[Base] = weakref.WeakSet()

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from runwide.errors import PoolClosed, RemoteTraceback
 from runwide.pool import transfer
+from runwide.pool.failed import text_of
 from runwide.records import FailureKind
 
 if TYPE_CHECKING:
@@ -110,7 +111,7 @@ def _run_task(call: Call, function: Callable[[Any], Any], index: int, item: Any)
             error.__cause__ = RemoteTraceback("in place, inside a worker", item=index, traceback=text)
             kind = FailureKind.EXCEPTION
             name = type(error).__qualname__
-            call.sink.failure(Failure(index, kind, name, str(error), text, attempts, error))
+            call.sink.failure(Failure(index, kind, name, text_of(error), text, attempts, error))
         else:
             call.sink.values(index, [value])
         return
