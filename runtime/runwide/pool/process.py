@@ -185,9 +185,17 @@ def _end_of(pid: int) -> int:
 
 def _search_path() -> list[str]:
     """Where this program finds modules, and found them before it changed its directory, as notebooks do."""
-    with suppress(FileNotFoundError):  # this directory is gone
+    try:
         if origin.DIRECTORY in ("", str(Path.cwd())):
             return sys.path
+    except FileNotFoundError:  # this directory is gone, and only "" may say so without failing each import
+        return [path for path in _also_from_origin() if not path or Path(path).is_absolute()]
+    return _also_from_origin()
+
+
+def _also_from_origin() -> list[str]:
+    if not origin.DIRECTORY:
+        return sys.path
     return [path for entry in sys.path for path in dict.fromkeys((entry, str(Path(origin.DIRECTORY, entry))))]
 
 
