@@ -17,6 +17,7 @@ from runwide.naming import name_of
 from runwide.pool import machine, transfer, worker
 from runwide.pool.failed import text_of
 from runwide.pool.inplace import InPlaceScheduler
+from runwide.pool.randomness import warn_of_generator
 from runwide.pool.scheduler import Scheduler
 from runwide.pool.scratch import SHARED_MEMORY, Scratch
 from runwide.writing import keep_standard_descriptors
@@ -103,7 +104,9 @@ class Base:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._end(kill=True)
+        self._end(
+            kill=kind is not None
+        )  # workers that leave by themselves close what their tasks have opened
 
     def _end(self, *, kill: bool, wait: bool = True) -> None:
         if not kill:
@@ -138,6 +141,8 @@ def dump_function(function: Any, *, out_of_band: bool = True) -> transfer.Dumped
     Raises:
         FunctionNotPicklable: It, or something that it closes over, cannot be pickled.
     """
+    if not worker.inside:
+        warn_of_generator(function)
     try:
         return transfer.dump_by_value(function, out_of_band=out_of_band)
     except Exception as error:

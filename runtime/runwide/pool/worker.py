@@ -14,7 +14,7 @@ from runwide.pool.failed import failed
 from runwide.pool.meter import Meter
 from runwide.pool.outbox import Outbox
 from runwide.pool.scratch import Scratch, open_mapping
-from runwide.pool.station import Station, arrange, join
+from runwide.pool.station import Station, arrange, join, leave
 from runwide.pool.status import StatusWords
 from runwide.records import FailureKind
 
@@ -55,6 +55,7 @@ def main(name: str, line: int, alive: int, shared: Mapping[str, Any]) -> None:
         join(name, alive, **shared)
         os.register_at_fork(after_in_child=_note_fork)
         Worker(channel, status, scratch).serve()
+        leave()
 
 
 def _note_fork() -> None:
