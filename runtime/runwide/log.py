@@ -217,7 +217,7 @@ def _settings() -> settings.Settings:
 
 def _configured(wanted: settings.Settings) -> Writer:
     as_json = wanted.log_format == "json" or (not wanted.log_format and not is_watched())
-    render, least = _json if as_json else _text(), _LEVELS[wanted.log_level]
+    render, least = _json if as_json else _text_or_json(), _LEVELS[wanted.log_level]
 
     def write(level: str, given: dict[str, Any]) -> None:
         if _LEVELS[level] >= least:
@@ -237,6 +237,13 @@ def _json(level: str, known: dict[str, Any]) -> str:
         code = frame.f_code
         known[_LOCATION] = {"file": code.co_filename, "line": str(frame.f_lineno), "function": code.co_name}
     return _dumped(known)
+
+
+def _text_or_json() -> Callable[[str, dict[str, Any]], str]:
+    try:
+        return _text()
+    except Exception:  # of an installation that is not whole
+        return _json
 
 
 def _text() -> Callable[[str, dict[str, Any]], str]:

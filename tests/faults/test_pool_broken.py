@@ -173,3 +173,51 @@ def test_where_no_process_can_be_started_calls_fail_and_the_pool_goes_on(monkeyp
                 pool.map(double, range(3))
             assert isinstance(raised.value.__cause__, FileNotFoundError)
         assert pool.map(double, range(3)) == [0, 2, 4]
+
+
+class Indices:
+    """Numbers of items that cannot be told from the third on; the pool asks for them on its own thread."""
+
+    def __len__(self):
+        return 8
+
+    def __getitem__(self, place):
+        if place.stop > 3:
+            raise KeyError("no such number")
+        return range(8)[place]
+
+
+def broken_of(call):
+    with pytest.raises(PoolBroken) as raised:
+        call()
+    assert isinstance(raised.value.__cause__, KeyError)
+    return raised.value
+
+
+def test_whatever_is_raised_on_the_pools_thread_is_the_cause_on_every_surface():
+    how = {"workers": 1, "chunksize": 1, "indices": Indices()}
+    for call in (
+        lambda: runwide.map(double, range(8), **how),
+        lambda: asyncio.run(runwide.amap(double, range(8), **how)),
+    ):
+        results = broken_of(call).results
+        assert results == [0, 2, 4][: len(results)]
+    for surface in (runwide.imap, runwide.imap_unordered):
+        broken_of(lambda surface=surface: list(surface(double, range(8), **how)))
+
+
+class Slices(tuple):
+    """Items of which only the first can be taken."""
+
+    __slots__ = ()
+
+    def __getitem__(self, place):
+        if place.start > 0:
+            raise KeyError("no such item")
+        return tuple(self)[place]
+
+
+def test_items_that_raise_where_the_pool_takes_them_are_the_cause():
+    with runwide.Pool(1) as pool:
+        error = broken_of(lambda: pool.map(double, Slices(range(4)), chunksize=1))
+    assert error.results[1:] == [None, None, None]

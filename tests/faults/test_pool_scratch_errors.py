@@ -342,3 +342,94 @@ def test_a_disk_that_is_full_to_the_last_block_is_an_error_and_ends_nobody(run):
         found.append(executor.submit(abs, -1).result())
     """
     assert run(body, *MOUNTED) == ["WorkerDied", True, 1]
+
+
+EXHAUSTED = """
+import json, os, resource, sys
+import runwide, runwide.surface, runwide.pool.pickling  # and nothing that only a failure needs
+
+def task(x):
+    return bytes(1 << 20) if x == 1 else x
+
+resource.setrlimit(resource.RLIMIT_NOFILE, (64, 4096))
+hold = []
+def exhaust():
+    try:
+        while True:
+            hold.append(os.open("/dev/null", os.O_RDONLY))
+    except OSError:
+        pass
+
+def release():
+    while hold:
+        os.close(hold.pop())
+
+found = []
+{body}
+print(json.dumps(found))
+"""
+
+EXHAUSTIONS = {
+    "before the first worker": """
+with runwide.Executor(1) as executor:
+    exhaust()
+    future = executor.submit(abs, -1)
+    error = future.exception()
+    release()
+    found.append([type(error).__name__, "Too many open files" in str(error)])
+    found.append(executor.submit(abs, -2).result())
+""",
+    "before a large item": """
+with runwide.Executor(1) as executor:
+    executor.submit(abs, -1).result()
+    exhaust()
+    error = executor.submit(len, bytes(1 << 20)).exception()
+    release()
+    found.append([type(error).__name__, "Too many open files" in str(error)])
+    found.append(executor.submit(abs, -2).result())
+""",
+    "before a large result": """
+with runwide.Executor(1) as executor:
+    executor.submit(abs, -1).result()
+    exhaust()
+    error = executor.submit(task, 1).exception()
+    release()
+    found.append([type(error).__name__, "Too many open files" in str(error)])
+    found.append(executor.submit(abs, -2).result())
+""",
+    "before an exception": """
+with runwide.Executor(1) as executor:
+    executor.submit(abs, -1).result()
+    exhaust()
+    error = executor.submit(divmod, 1, 0).exception()
+    release()
+    found.append([type(error).__name__, True])
+    found.append(executor.submit(abs, -2).result())
+""",
+    "before a death": """
+with runwide.Executor(1) as executor:
+    executor.submit(abs, -1).result()
+    exhaust()
+    error = executor.submit(os._exit, 3).exception()
+    release()
+    found.append([type(error).__name__, True])
+    found.append(executor.submit(abs, -2).result())
+""",
+}
+
+
+@pytest.mark.parametrize("moment", EXHAUSTIONS)
+def test_no_free_descriptor_at_any_moment_is_told_by_name_and_ends_no_pool(moment):
+    done = subprocess.run(
+        [sys.executable, "-c", EXHAUSTED.replace("{body}", EXHAUSTIONS[moment])],
+        capture_output=True, text=True, check=False, timeout=60,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "Traceback" not in done.stderr
+    found = json.loads(done.stdout)
+    right = {
+        "before the first worker": [["WorkerDied", True], 2],
+        "before an exception": [["ZeroDivisionError", True], 2],
+        "before a death": [["WorkerDied", True], 2],
+    }
+    assert found == right.get(moment, [["ScratchError", True], 2])

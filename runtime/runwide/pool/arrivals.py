@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from runwide import errors
 from runwide.errors import ScratchError
-from runwide.pool import failures, reporting, transfer
+from runwide.pool import failures, reporting, reserve, transfer
 from runwide.records import FailureKind
 
 if TYPE_CHECKING:
@@ -62,6 +62,7 @@ def _end(chunk: Chunk, position: int, entry: Any, mapping: memoryview | ScratchE
 
 def _fail(chunk: Chunk, position: int, failure: Failure) -> End:
     charges = chunk.tasks.charges.started().raised()
+    reserve.load("runwide.deaths")
     retryable = failure.kind is FailureKind.EXCEPTION and not isinstance(failure.exception, errors.WorkerDied)
     return _end_of(chunk, position, failure, charges, retryable=retryable)
 

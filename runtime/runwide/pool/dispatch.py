@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from runwide.errors import ItemNotPicklable, RunwideError, ScratchError, ScratchFull
 from runwide.log import Log
-from runwide.pool import failures, policy, transfer, worker
+from runwide.pool import failures, policy, reserve, transfer, worker
 from runwide.pool.failed import text_of
 from runwide.pool.room import LOOK_SECONDS, is_hopeless, may_drop
 from runwide.pool.slot import Chunk
@@ -243,6 +243,7 @@ def _not_picklable(error: BaseException, index: int) -> Failure:
 
 
 def _unsent(raised: RunwideError, index: int) -> Failure:
+    reserve.load("runwide.failure")
     from runwide.failure import Failure  # most runs make none
 
     return Failure(index, FailureKind.PICKLING, type(raised).__name__, raised.message, exception=raised)

@@ -18,6 +18,7 @@ from runwide.errors import (
     ScratchFull,
     TaskTimeout,
 )
+from runwide.pool import reserve
 from runwide.pool.child import UNKNOWN
 from runwide.pool.failed import NO_EXCEPTION, text_of
 from runwide.pool.policy import NO_CHARGES, Cause, Charges
@@ -37,6 +38,7 @@ _KINDS = {
 }
 
 
+_DEATHS = "runwide.deaths"
 _SCRATCH = frozenset(f"runwide.errors.{kind.__name__}" for kind in (ScratchError, ScratchFull))
 
 
@@ -109,6 +111,7 @@ class Death(NamedTuple):
 
 def of_death(death: Death, index: int, charges: Charges, *, timeout: float | None) -> Failure:
     """The failure of a task whose worker died once too often."""
+    reserve.load(_DEATHS)
     raised: TaskError
     if death.cause is Cause.TIMEOUT:
         message = f"the task ran longer than {timeout} s and was stopped"
@@ -129,12 +132,14 @@ def of_death(death: Death, index: int, charges: Charges, *, timeout: float | Non
 
 def of_start(exitcode: int, last_words: str) -> BaseException:
     """The error of all calls where no worker comes up."""
+    reserve.load(_DEATHS)
     message = f"no worker starts: the last one {describe(exitcode)}"
     return errors.WorkerDied(message, exitcode=known(exitcode), stderr=last_words, hint="see its .stderr")
 
 
 def of_no_start(error: Exception) -> BaseException:
     """The error of all calls where no process can be started."""
+    reserve.load(_DEATHS)
     raised = errors.WorkerDied(
         f"no worker can be started: {text_of(error)}",
         hint="free processes, memory or descriptors, then call again",
@@ -145,6 +150,7 @@ def of_no_start(error: Exception) -> BaseException:
 
 def of_internal(error: BaseException) -> BaseException:
     """The error of a call which an error inside the pool has ended."""
+    reserve.load(_DEATHS)
     raised = errors.PoolBroken(
         f"an error inside the pool has ended it: {type(error).__name__}: {text_of(error)}",
         hint="what had finished is in .results of this error; make a new pool, and report its cause",
@@ -216,6 +222,7 @@ def _failure(raised: BaseException, kind: FailureKind, index: int, charges: Char
 
 
 def _record(raised: BaseException, kind: FailureKind, index: int, charges: Charges, text: str) -> Failure:
+    reserve.load("runwide.failure")
     from runwide.failure import Failure  # most runs make none
 
     if text and raised.__cause__ is None:

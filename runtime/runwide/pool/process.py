@@ -155,11 +155,15 @@ def _interpreter(words: list[str], handed: list[int], ends: Ends, env: Mapping[s
     return Child(started.pid)
 
 
-@cache
 def _hash_seed() -> str:
     """One for all workers, so that they agree on ``hash(text)``: on the order of a set, on the part of a table."""
     given = os.environ.get("PYTHONHASHSEED", "random")
-    return given if given.isdigit() else str(int.from_bytes(os.urandom(4), "little"))
+    return given if given.isdigit() else _own_hash_seed()
+
+
+@cache
+def _own_hash_seed() -> str:
+    return str(int.from_bytes(os.urandom(4), "little"))
 
 
 def _shared(tracker: int | None) -> dict[str, Any]:

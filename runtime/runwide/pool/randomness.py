@@ -42,8 +42,7 @@ def generator_in(function: Any, depth: int = _DEPTH) -> Any:
 
     Example:
         >>> import random
-        >>> mine = random.Random(7)
-        >>> type(generator_in(lambda: mine.random())).__name__, generator_in(lambda: random.random())
+        >>> type(generator_in(random.Random(7).random)).__name__, generator_in(lambda: random.random())
         ('Random', None)
     """
     kinds = _known_kinds()

@@ -15,28 +15,28 @@ from typing import TYPE_CHECKING, Any
 from runwide import errors
 from runwide.errors import PoolClosed, Preempted, ScratchError
 from runwide.log import Log
-from runwide.pool import arrivals, failures, outbox, transfer, worker
+from runwide.pool import arrivals, failures, outbox, reserve, transfer, worker
 from runwide.pool.bell import Bell
 from runwide.pool.crew import Crew, Timing
 from runwide.pool.dispatch import Dispatcher
 from runwide.pool.failed import text_of
+from runwide.pool.losses import Loss, salvage
 from runwide.pool.memory_watch import MemoryWatch
 from runwide.pool.output import Output
 from runwide.pool.policy import Cause
 from runwide.pool.reporting import Reporter, timed_by
 from runwide.pool.room import LOOK_SECONDS, RoomWatch, any_waits
 from runwide.pool.scratch import Kept, open_mapping
-from runwide.pool.slot import SlotOptions, split
+from runwide.pool.slot import SlotOptions
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from runwide.pool.call import Call, Tasks
+    from runwide.pool.call import Call
     from runwide.pool.meter import Report
     from runwide.pool.reporting import End
     from runwide.pool.scratch import Scratch
-    from runwide.pool.slot import Chunk, Slot
-    from runwide.pool.status import Doing
+    from runwide.pool.slot import Slot
     from runwide.records import TaskEvent
 
 _log = Log("pool")
@@ -176,6 +176,7 @@ class Scheduler:
     def _main(self) -> None:
         # Workers start with these blocked, so that none can strike before it is ignored.
         signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT, signal.SIGTERM])
+        reserve.hold()
         try:
             while self._has_work():
                 self._turn()
@@ -201,7 +202,8 @@ class Scheduler:
         else:
             self._finish_draining(self._drained_at)
         if not self._memory.begun and self._crew.slots:
-            self._memory.begin()
+            with reserve.at_hand():
+                self._memory.begin()
         for key, mask in self._selector.select(0 if self._look_again() else self._patience()):
             slot = key.data
             if slot is None:
@@ -363,32 +365,12 @@ class Scheduler:
             chunk.call.running -= 1
             if not chunk.call.over:
                 ran = doing if chunk.number == doing.chunk and not slot.stopped else None
-                self._salvage(chunk, ran, cause, exitcode, slot)
+                salvage(chunk, ran, Loss(slot, cause, exitcode), self._reporter)
         if cause is Cause.OUT_OF_MEMORY:
             self._dispatcher.narrow()
             _log.warning("pool.narrowed", workers=self._dispatcher.wanted, reason="out of memory")
         if not slot.ready:
             self._on_failed_start(slot, exitcode)
-
-    def _salvage(self, chunk: Chunk, ran: Doing | None, cause: Cause, exitcode: int, slot: Slot) -> None:
-        remains = split(chunk, ran)
-        chunk.call.again.extendleft(reversed(remains.uncharged))
-        if remains.guilty is not None:
-            self._charge(chunk, remains.guilty, cause, exitcode, slot)
-
-    def _charge(self, chunk: Chunk, task: Tasks, cause: Cause, exitcode: int, slot: Slot) -> None:
-        call, charges = chunk.call, task.charges.started().crashed()
-        tried_again = cause is not Cause.TIMEOUT and call.budget.allows(charges)
-        if self._reporter is not None:
-            end = failures.kind_of(cause), f"the worker {cause.value}", tried_again
-            self._reporter.died(slot, chunk, task.first, charges=charges, end=end)
-        if tried_again:
-            task.charges = charges
-            task.alone = cause is Cause.OUT_OF_MEMORY
-            call.again.append(task)
-            return
-        death = failures.Death(cause, exitcode, slot.peak_rss, slot.last_words())
-        call.sink.failure(failures.of_death(death, task.first, charges, timeout=call.budget.timeout))
 
     def _on_failed_start(self, slot: Slot, exitcode: int) -> None:
         self._start_failures += 1
@@ -444,12 +426,17 @@ class Scheduler:
         _tried(partial(self._crew.close, kill=self._killing))
         for part in (self._kept, self._selector, self._output, self._bell):
             _tried(part.close)
-        self._scratch.remove()
+        with reserve.at_hand():
+            _tried(self._scratch.remove)
+        reserve.let_go()
 
     def _why_ended(self) -> BaseException:
         """One error for each call, which puts into it what it has."""
         if self._broken is not None:
-            return failures.of_internal(self._broken)
+            try:
+                return failures.of_internal(self._broken)
+            except Exception:  # nobody is to wait for ever for its name
+                return self._broken
         return PoolClosed("the pool was closed before the work was done", hint="close it after the results")
 
 
