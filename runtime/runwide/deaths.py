@@ -1,10 +1,16 @@
-"""The deaths of workers among the exceptions of `runwide.errors`, which loads them on first use."""
+"""The ends of workers and of pools among the exceptions of `runwide.errors`, which loads them on first use."""
 
 from __future__ import annotations
 
 from concurrent.futures.process import BrokenProcessPool
+from typing import TYPE_CHECKING, Any
 
-from runwide.errors import TaskError
+from runwide.errors import RunwideError, TaskError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from runwide.failure import Failure
 
 
 class WorkerDied(TaskError, BrokenProcessPool):
@@ -40,5 +46,27 @@ class WorkerOutOfMemory(WorkerDied, MemoryError):
     """The kernel's OOM killer took the process that ran the task."""
 
 
-for _one in (WorkerDied, WorkerOutOfMemory):
+class PoolBroken(RunwideError, BrokenProcessPool):
+    """An error inside the pool, which is its ``__cause__``, has ended the pool and every call that was under way.
+
+    Args:
+        failures: One record per item of the call that had failed.
+        results: The results of the call by index, as far as they had come: None where an item had not ended, the `Failure`
+            itself where it had failed.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        failures: Sequence[Failure] = (),
+        results: Sequence[Any] = (),
+        **where: Any,
+    ) -> None:
+        super().__init__(message, **where)
+        self.failures = tuple(failures)
+        self.results = list(results)
+
+
+for _one in (WorkerDied, WorkerOutOfMemory, PoolBroken):
     _one.__module__ = "runwide.errors"  # where everybody finds them, unpickling included

@@ -24,7 +24,9 @@
     │   └── TooManyFailures          max_failures= was passed; the rest was not run
     ├── Preempted                    SystemExit: SIGTERM came; the exit status is 143
     ├── PoolClosed                   RuntimeError and ValueError, as the two standard pools raise
-    ├── ScratchFull                  OSError: no room for a payload between two processes
+    ├── PoolBroken                   BrokenProcessPool: an error inside the pool has ended it; has what finished
+    ├── ScratchError                 OSError: a payload between two processes could not be written or read
+    │   └── ScratchFull              there is no room for it
     ├── StoreError                   OSError
     │   ├── StoreNotFound            FileNotFoundError
     │   ├── StoreNotWritable         PermissionError
@@ -55,14 +57,15 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from runwide.deaths import WorkerDied as WorkerDied  # noqa: PLC0414 - so that it is known to be passed on
+    from runwide.deaths import PoolBroken as PoolBroken  # noqa: PLC0414 - so that it is known to be passed on
+    from runwide.deaths import WorkerDied as WorkerDied  # noqa: PLC0414 - likewise
     from runwide.deaths import WorkerOutOfMemory as WorkerOutOfMemory  # noqa: PLC0414 - likewise
     from runwide.failure import Failure
 
 
 def __getattr__(name: str) -> Any:
-    """The deaths of workers, on first use: what they inherit brings half of multiprocessing along."""
-    if name not in ("WorkerDied", "WorkerOutOfMemory"):
+    """Load the ends of workers and pools on first use: what they inherit brings half of multiprocessing along."""
+    if name not in ("PoolBroken", "WorkerDied", "WorkerOutOfMemory"):
         raise AttributeError(f"module 'runwide.errors' has no attribute {name!r}")
     from runwide import deaths
 
@@ -236,7 +239,11 @@ class PoolClosed(RunwideError, RuntimeError, ValueError):
     """The pool was closed before this call."""
 
 
-class ScratchFull(RunwideError, OSError):
+class ScratchError(RunwideError, OSError):
+    """A payload between two processes could not be written or read; ``uri`` is where."""
+
+
+class ScratchFull(ScratchError):
     """There is no room, in shared memory or on disk, for a payload between two processes."""
 
 

@@ -10,11 +10,12 @@ import logging
 import sys
 import threading
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
-from runwide import settings
+from runwide import settings, writing
+from runwide.errors import InputError
 from runwide.redaction import redacted, redacted_fields, redacted_json
 
 if TYPE_CHECKING:
@@ -37,7 +38,7 @@ _task: Callable[[], Mapping[str, Any]] | None = None
 
 
 class Log:
-    """A named logger that costs nothing until it writes.
+    """A named logger that costs nothing until it writes, and never raises: a line that cannot be written is dropped.
 
     Event names are ``noun.verb_past``; everything else is a keyword.
 
@@ -52,19 +53,19 @@ class Log:
 
     def debug(self, event: str, **fields: Any) -> None:
         """Write a line for those who look for a fault."""
-        _writer()("debug", {"logger": self._name, **fields, "event": event})
+        _log("debug", {"logger": self._name, **fields, "event": event})
 
     def info(self, event: str, **fields: Any) -> None:
         """Write a line about the normal course of things."""
-        _writer()("info", {"logger": self._name, **fields, "event": event})
+        _log("info", {"logger": self._name, **fields, "event": event})
 
     def warning(self, event: str, **fields: Any) -> None:
         """Write a line about something that somebody should look at."""
-        _writer()("warning", {"logger": self._name, **fields, "event": event})
+        _log("warning", {"logger": self._name, **fields, "event": event})
 
     def error(self, event: str, **fields: Any) -> None:
         """Write a line about something that failed."""
-        _writer()("error", {"logger": self._name, **fields, "event": event})
+        _log("error", {"logger": self._name, **fields, "event": event})
 
 
 @contextmanager
@@ -111,7 +112,7 @@ def become_worker(known: Mapping[str, Any], task: Callable[[], Mapping[str, Any]
 
 def is_watched() -> bool:
     """Whether somebody sees this program's standard error as it comes: on a terminal, or in a notebook."""
-    return sys.stderr.isatty() or ("ipykernel" in sys.modules and not settings.in_cloud())
+    return writing.is_terminal(sys.stderr) or ("ipykernel" in sys.modules and not settings.in_cloud())
 
 
 def is_collected() -> bool:
@@ -154,7 +155,7 @@ def print_line(text: str, *, severity: str, known: Mapping[str, Any]) -> str:
         **fields(),
         **known,
     }
-    return json.dumps(_labelled(event), default=str)
+    return _dumped(event)
 
 
 class _Handler(logging.Handler):
@@ -176,9 +177,10 @@ class _Handler(logging.Handler):
                 **fields(),
                 _LOCATION: location,
             }
-            sys.stderr.write(json.dumps(_labelled(redacted_fields(event)), default=str) + "\n")
+            writing.write(sys.stderr, _dumped(redacted_fields(event)) + "\n")
         except Exception:
-            self.handleError(record)
+            with suppress(Exception):  # standard error may be anything
+                self.handleError(record)
 
 
 def _severity(level: int) -> str:
@@ -192,24 +194,35 @@ def _severity(level: int) -> str:
     return next((name for least, name in names if level >= least), "DEBUG")
 
 
+def _log(level: str, given: dict[str, Any]) -> None:
+    with suppress(Exception):  # a field may be of any type, and structlog of any version
+        _writer()(level, given)
+
+
 def _writer() -> Writer:
     global _root  # noqa: PLW0603 - one a process, made on first use
     if _root is None:
         with _lock:
             if _root is None:
-                _root = _configured(settings.read())
+                _root = _configured(_settings())
     return _root
+
+
+def _settings() -> settings.Settings:
+    try:
+        return settings.read()
+    except InputError:  # the pool, or the command, says so
+        return settings.Settings()
 
 
 def _configured(wanted: settings.Settings) -> Writer:
     as_json = wanted.log_format == "json" or (not wanted.log_format and not is_watched())
-    render, least = _json if as_json else _text(), _LEVELS[wanted.log_level]
+    render, least = _json if as_json else _text_or_json(), _LEVELS[wanted.log_level]
 
     def write(level: str, given: dict[str, Any]) -> None:
         if _LEVELS[level] >= least:
             # Whatever it is at that moment, so that capturing and redirecting work.
-            sys.stderr.write(render(level, redacted_fields({**fields(), **given})) + "\n")
-            sys.stderr.flush()
+            writing.write(sys.stderr, render(level, redacted_fields({**fields(), **given})) + "\n")
 
     return write
 
@@ -223,16 +236,27 @@ def _json(level: str, known: dict[str, Any]) -> str:
     if frame is not None:
         code = frame.f_code
         known[_LOCATION] = {"file": code.co_filename, "line": str(frame.f_lineno), "function": code.co_name}
-    return json.dumps(_labelled(known), default=str)
+    return _dumped(known)
+
+
+def _text_or_json() -> Callable[[str, dict[str, Any]], str]:
+    try:
+        return _text()
+    except Exception:  # of an installation that is not whole
+        return _json
 
 
 def _text() -> Callable[[str, dict[str, Any]], str]:
     import structlog
 
     stamp = structlog.processors.TimeStamper(fmt="iso", utc=True)
-    render: Any = structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
+    render: Any = structlog.dev.ConsoleRenderer(colors=writing.is_terminal(sys.stderr))
 
     return lambda level, known: render(None, level, stamp(None, level, {**known, "level": level}))
+
+
+def _dumped(event: MutableMapping[str, Any]) -> str:
+    return json.dumps(_labelled(event), default=str)
 
 
 def _now() -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from runwide.errors import Preempted, TasksFailed
+from runwide.errors import RunwideError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -64,6 +64,6 @@ def telling(*, job: str | None = None, trace: Trace | None = None) -> Iterator[N
         yield
     except BaseException as error:
         for one in (error, error.__cause__):
-            if isinstance(one, (TasksFailed, Preempted)):
+            if isinstance(one, RunwideError) and hasattr(one, "results"):
                 one.results = Results(one.results, job=job, trace=trace)
         raise

@@ -7,8 +7,8 @@ from itertools import count
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from runwide.errors import InputError, NoItems
+from runwide.naming import name_of
 from runwide.pool import compat, mapping
-from runwide.pool.base import name_of
 from runwide.pool.compat import AsyncResult
 from runwide.pool.trace import Trace
 from runwide.results import Results, telling

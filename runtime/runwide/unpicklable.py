@@ -7,6 +7,8 @@ from functools import partial
 from types import FunctionType, MethodType
 from typing import TYPE_CHECKING, Any
 
+from runwide import naming
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
@@ -39,7 +41,7 @@ def located(message: str, value: object) -> str:
 
 def _search(value: Any) -> tuple[str, Any]:
     deadline = time.monotonic() + _SECONDS
-    path = _name_of(value)
+    path = naming.name_of(value)
     seen = {id(value)}
     for _ in range(_DEPTH):
         for step, part in _parts(value):
@@ -50,11 +52,6 @@ def _search(value: Any) -> tuple[str, Any]:
         else:
             break
     return path, value
-
-
-def _name_of(value: Any) -> str:
-    own = getattr(value, "__qualname__", None)
-    return own if isinstance(own, str) else type(value).__qualname__
 
 
 def _fails(value: object) -> bool:
@@ -69,7 +66,7 @@ def _fails(value: object) -> bool:
 
 def _parts(value: Any) -> Iterator[tuple[str, Any]]:
     if isinstance(value, dict):
-        yield from ((f"[{_short(key)}]", part) for key, part in value.items())
+        yield from ((f"[{naming.shown(key)}]", part) for key, part in value.items())
     elif isinstance(value, (list, tuple, set, frozenset)):
         yield from ((f"[{index}]", part) for index, part in enumerate(value))
     if isinstance(value, FunctionType):
@@ -77,7 +74,7 @@ def _parts(value: Any) -> Iterator[tuple[str, Any]]:
     elif isinstance(value, MethodType):
         yield ".__self__", value.__self__
     elif isinstance(value, partial):
-        yield from ((" → " + _name_of(part), part) for part in (value.func, *value.args))
+        yield from ((" → " + naming.name_of(part), part) for part in (value.func, *value.args))
         yield from ((f" → {name}", part) for name, part in value.keywords.items())
     elif isinstance(value, type):
         yield from ((f".{name}", part) for name, part in vars(value).items())
@@ -115,10 +112,3 @@ def _attributes(value: Any) -> Iterable[tuple[str, Any]]:
             if hasattr(value, name):
                 found[name] = getattr(value, name)
     return [(f".{name}", part) for name, part in found.items()]
-
-
-def _short(key: object) -> str:
-    if not isinstance(key, (str, int)):
-        return type(key).__qualname__
-    said = repr(key)
-    return said if len(said) <= 40 else f"{said[:37]}..."  # noqa: PLR2004 - a part of one line

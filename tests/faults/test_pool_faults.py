@@ -19,6 +19,7 @@ from runwide.pool import outcomes
 from runwide.pool.base import Base, dump_function
 from runwide.pool.crew import Timing
 from runwide.pool.policy import Budget
+from runwide.pool.scratch import Scratch
 from runwide.pool.streams import in_order, stream
 from runwide.records import FailureKind
 from runwide.testing import faults
@@ -291,9 +292,7 @@ def test_scratch_is_removed_when_the_parent_was_killed(tmp_path):
     pids_from(tmp_path, 2)
     program.kill()
     program.communicate(timeout=30)
-    runwide.pool.transfer.Scratch.create(
-        str(scratch)
-    ).remove()  # the next pool sweeps what nobody could remove
+    Scratch.create(str(scratch)).remove()  # the next pool sweeps what nobody could remove
     assert list(scratch.iterdir()) == []
 
 

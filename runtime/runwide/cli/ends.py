@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from runwide.errors import InputError, Preempted, RunwideError
 from runwide.redaction import redacted
+from runwide.writing import write
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -34,5 +35,5 @@ def _code(error: RunwideError) -> int:
 
 
 def _exit(line: str, code: int) -> None:
-    sys.stderr.write(f"{redacted(line)}\n")
+    write(sys.stderr, f"{redacted(line)}\n")
     sys.exit(code)

@@ -23,6 +23,7 @@ from runwide import job as jobs
 from runwide.cli import files
 from runwide.errors import InputError, Preempted, StepFailed
 from runwide.log import Log
+from runwide.writing import write
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -111,8 +112,7 @@ def _ended(words: Sequence[str]) -> tuple[int, str]:
 def _pass_on(stream: IO[bytes], kept: deque[str]) -> None:
     """Copy a stream to our standard error, and keep its last lines."""
     for line in stream:
-        sys.stderr.buffer.write(line)
-        sys.stderr.buffer.flush()
+        write(sys.stderr, line.decode(errors="backslashreplace"))
         kept.append(line.decode(errors="replace").strip())
 
 

@@ -17,9 +17,10 @@ from runwide.errors import (
 from runwide.job import housekeeping, manifest
 from runwide.job.given import Given
 from runwide.job.reference import parse
-from runwide.job.scatter import name_of, packs_of, scatter_pickled
+from runwide.job.scatter import packs_of, scatter_pickled
 from runwide.job.verified import arrived_damaged
 from runwide.log import Log
+from runwide.naming import full_name_of
 from runwide.spill import canonical, signing
 from runwide.spill.buffers import sha256
 from runwide.spill.file import spilled_to
@@ -67,7 +68,7 @@ def begun(
 
     inputs = items if isinstance(items, Sequence) else list(items)
     given = Given(function_bytes(function), inputs)
-    found = begin(given, store=store, shards=shards, name=name, function_name=name_of(function))
+    found = begin(given, store=store, shards=shards, name=name, function_name=full_name_of(function))
     if not found.same and signing.key() is None:
         raise InputError(
             f"the job {name!r} has another function than this call",

@@ -11,8 +11,9 @@ from runwide.job.begin import begin, check_name, is_known
 from runwide.job.early import early
 from runwide.job.gather import gather
 from runwide.job.given import Given
-from runwide.job.scatter import name_of, prepared
+from runwide.job.scatter import prepared
 from runwide.job.shard import finished
+from runwide.naming import full_name_of
 from runwide.pool.feeding import is_at_hand
 from runwide.pool.whole import no_items
 
@@ -58,12 +59,12 @@ class Checkpoint:
             inputs = items if isinstance(items, Sequence) else list(items)
             if not inputs:
                 raise no_items()
-            return self._run(name_of(function), Given(pickled, inputs), on_error, **options)
+            return self._run(full_name_of(function), Given(pickled, inputs), on_error, **options)
         plan.bounds(1, self.shards)  # a wrong number is told now, too
         job_id = prepared(pickled, store=self.store)
         with early(function, items, **options) as (inputs, tasks):
             given = Given(pickled, inputs)
-            return self._run(name_of(function), given, on_error, job_id=job_id, early=tasks, **options)
+            return self._run(full_name_of(function), given, on_error, job_id=job_id, early=tasks, **options)
 
     def _is_known(self) -> bool:
         """Whether the name has a job: which of its items need not be run is not known before all are there."""

@@ -7,13 +7,12 @@ import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from runwide.errors import ItemNotPicklable, ResultNotPicklable, ScratchFull
-from runwide.job import contexts
+from runwide.errors import ItemNotPicklable, ResultNotPicklable, ScratchError
 from runwide.job.chunks import Writer
 from runwide.job.shard import end_of
+from runwide.job.task import framed
 from runwide.pool import worker
 from runwide.records import FAILED, FailureKind, TaskBatch
-from runwide.spill.codec import encode
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -74,7 +73,7 @@ class Early:
 def _is_unsent(outcome: Outcome) -> bool:
     """Whether nothing is heard of a task, since its item never reached a worker."""
     return outcome.failure is not None and isinstance(
-        outcome.failure.exception, (ItemNotPicklable, ScratchFull)
+        outcome.failure.exception, (ItemNotPicklable, ScratchError)
     )
 
 
@@ -83,21 +82,13 @@ def _framed(outcome: Outcome, job: Job) -> Outcome:
     if outcome.failure is not None:
         return outcome
     try:
-        value = encode(outcome.value, context=contexts.result_context(job.digest, outcome.index))
-    except Exception as error:
-        return outcome._replace(value=None, failure=_not_picklable(error, outcome.index))
-    return outcome._replace(value=value)
+        return outcome._replace(value=framed(outcome.value, outcome.index, job.digest))
+    except ResultNotPicklable as error:
+        from runwide.failure import Failure  # most runs make none
 
-
-def _not_picklable(error: Exception, item: int) -> Any:
-    from runwide.failure import Failure  # most runs make none
-
-    raised = ResultNotPicklable(
-        f"the result cannot be pickled: {type(error).__name__}: {error}",
-        item=item,
-        hint="return plain data, arrays or importable types",
-    )
-    return Failure(item, FailureKind.PICKLING, type(raised).__name__, raised.message, exception=raised)
+        name = type(error).__name__
+        failure = Failure(outcome.index, FailureKind.PICKLING, name, error.message, exception=error)
+        return outcome._replace(value=None, failure=failure)
 
 
 class Heard:

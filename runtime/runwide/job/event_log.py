@@ -9,7 +9,7 @@ from collections import defaultdict, deque
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from runwide.errors import ObjectExists, RunwideError
+from runwide.errors import ObjectExists
 from runwide.job import events, manifest, telemetry
 from runwide.job.environment import current
 from runwide.log import Log
@@ -92,6 +92,7 @@ class EventLog:
         self._part = 0
         self._left_out = 0
         self._any_task = False
+        self._has_failed = False
         self._part_began = self._next_sample = time.monotonic()
         self._began = self._part_began
         self._sums: dict[int, WorkerSums] = defaultdict(_no_sums)
@@ -147,13 +148,23 @@ class EventLog:
         self._note()
         self._flush(events.end_line(time.time()))
         if self._telemetry is not None:
-            self._telemetry.end(time.time())
+            self._tried(self._telemetry.end, time.time())
 
     def _note(self) -> None:
         """Write down what has come."""
         while self._came:
-            self._came.popleft()()
-        self._sample()
+            self._tried(self._came.popleft())
+        self._tried(self._sample)
+
+    def _tried(self, step: Callable[..., None], *args: Any) -> None:
+        try:
+            step(*args)
+        except (
+            Exception
+        ) as error:  # of an exporter of spans, say: this is a thread, and the results matter more
+            if not self._has_failed:
+                self._has_failed = True
+                log.warning("events.lost", shard=self.run.shard, cause=f"{type(error).__name__}: {error}")
 
     def _note_task(self, event: TaskEvent, item: int) -> None:
         self._any_task = True
@@ -186,6 +197,9 @@ class EventLog:
             if used is not None:
                 self._add(events.memory_line(time.time(), used))
 
+    def _look_at_host(self, host: Callable[[], Mapping[str, Any]]) -> None:
+        self.run = self.run._replace(host=host())
+
     def _add(self, line: str) -> None:
         self._lines.append(line)
         self._size += len(line)
@@ -194,13 +208,14 @@ class EventLog:
         if not self._any_task:
             return
         if self._host is not None:
-            self.run, self._host = self.run._replace(host=self._host()), None
+            self._tried(self._look_at_host, self._host)
+            self._host = None
         head = events.run_line(self.run, self._part)
         sums = events.sums_line(time.time(), self._sums, self._left_out)
         part = "".join([head, *self._lines, sums, *last]).encode()
         try:
             self._write(self._part, part)
-        except RunwideError as error:
+        except Exception as error:  # of the store, mostly
             log.warning("events.lost", shard=self.run.shard, bytes=len(part), cause=str(error))
         self._part += 1
         self._part_began = time.monotonic()

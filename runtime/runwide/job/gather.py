@@ -27,6 +27,7 @@ from runwide.spill.store import open_store
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from runwide.errors import RunwideError
     from runwide.job.manifest import Chunk, Job, Result, Shard
     from runwide.spill.pack import Entry, Head
     from runwide.spill.store import Store
@@ -94,6 +95,22 @@ def load(result: str, *, on_error: str = "raise") -> Results[Any]:
     """
     job, found = _read(result)
     return _loaded(job, _shards(job, dict(enumerate(found.shards))), on_error)
+
+
+def keep_stored(error: RunwideError, store: Store, job: Job, shard: Shard) -> None:
+    """Put what a shard has stored into the error that ended it, if that is one with a place for it.
+
+    Args:
+        error: As for `runwide.pool.keep_finished`.
+        store: The job's folder.
+        job: The job.
+        shard: The chunks that it has written so far.
+    """
+    from runwide.pool import keep_finished
+
+    if hasattr(error, "results"):
+        keep_finished(error, list(_outcomes(store, job, [shard])))
+        vars(error)["results"] = Results(vars(error)["results"], job=job.reference)
 
 
 def failures(result: str) -> tuple[int, list[Failure]]:

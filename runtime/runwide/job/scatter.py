@@ -13,6 +13,7 @@ from runwide.job import contexts, environment, manifest, plan
 from runwide.job.flow import Behind
 from runwide.job.reference import Reference
 from runwide.log import Log
+from runwide.naming import full_name_of
 from runwide.spill import pack
 from runwide.spill.buffers import sha256
 from runwide.spill.codec import encode
@@ -61,14 +62,8 @@ def scatter(
     from runwide.pool import function_bytes
 
     return scatter_pickled(
-        function_bytes(function), items, store=store, shards=shards, name=name_of(function)
+        function_bytes(function), items, store=store, shards=shards, name=full_name_of(function)
     )
-
-
-def name_of(function: Callable[..., Any]) -> str:
-    """Module and name of a function, for people."""
-    name = getattr(function, "__qualname__", type(function).__qualname__)
-    return f"{getattr(function, '__module__', '?')}:{name}"
 
 
 def prepared(function: bytes, *, store: str | PathLike[str]) -> str:

@@ -137,7 +137,7 @@ def run(
             "shard.started", job=about.id, shard=index, items=len(items), finished=len(items) - len(pending)
         )
         if pending:
-            with events:
+            with events, _stored_told(store, about, chunks, given):
                 if early is not None:
                     early.run(about, chunks, events, pending)
                 else:
@@ -215,7 +215,7 @@ class _Listener:
 
     def __init__(self, events: EventLog, user: Callable[[TaskEvent], None] | None, items: list[int]) -> None:
         self.events = events
-        self.user = user
+        self.user = None if user is None else _guarded(user)
         self.items = items
 
     def __call__(self, event: TaskEvent) -> None:
@@ -231,6 +231,12 @@ class _Listener:
         if self.user is not None:
             for event in batch.events():
                 self.user(event._replace(index=self.items[event.index]))
+
+
+def _guarded(listener: Callable[[TaskEvent], None]) -> Callable[[TaskEvent], None]:
+    from runwide.pool.reporting import Guarded  # most shards need none
+
+    return Guarded(listener)
 
 
 class _Work(NamedTuple):
@@ -294,6 +300,19 @@ def _mismatch_told() -> Iterator[None]:
     except RunwideError as error:  # WorkerDied, which takes long to load
         if isinstance(error.__cause__, EnvironmentMismatch):
             raise error.__cause__ from error.__cause__.__cause__
+        raise
+
+
+@contextmanager
+def _stored_told(store: Store, job: Job, chunks: ChunkLog, given: Given | None) -> Iterator[None]:
+    """Have an error that ends a map of this process carry what is stored."""
+    try:
+        yield
+    except RunwideError as error:
+        if given is not None:  # elsewhere results are not unpickled where they are made
+            from runwide.job.gather import keep_stored
+
+            keep_stored(error, store, job, chunks.manifest())
         raise
 
 

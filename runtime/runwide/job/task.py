@@ -132,7 +132,7 @@ class Task(PlainPickle):
         index, digest, frame = packet
         item = self._item(memoryview(frame), digest, index)
         result = loaded(self.function)(item)
-        return self._frame(result, index)
+        return portable(framed(result, index, self.job_digest))
 
     def _item(self, frame: Buffer, digest: str, index: int) -> Any:
         try:
@@ -146,16 +146,26 @@ class Task(PlainPickle):
                 hint="make its type importable in the image, or pass plain data",
             ) from error
 
-    def _frame(self, result: Any, index: int) -> Encoded:
-        try:
-            value = encode(result, context=result_context(self.job_digest, index))
-        except Exception as error:
-            raise ResultNotPicklable(
-                located(f"the result cannot be pickled: {type(error).__name__}: {error}", result),
-                item=index,
-                hint="return plain data, arrays or importable types",
-            ) from error
-        return portable(value)
+
+def framed(result: Any, index: int, job_digest: str) -> Encoded:
+    """Return the frame of a result.
+
+    Args:
+        result: What the function has returned.
+        index: Of its item.
+        job_digest: Binds the result.
+
+    Raises:
+        ResultNotPicklable: It cannot be pickled.
+    """
+    try:
+        return encode(result, context=result_context(job_digest, index))
+    except Exception as error:
+        raise ResultNotPicklable(
+            located(f"the result cannot be pickled: {type(error).__name__}: {error}", result),
+            item=index,
+            hint="return plain data, arrays or importable types",
+        ) from error
 
 
 def portable(value: Encoded) -> Encoded:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
         outcomes,
         raise_or_return,
     )
+    from runwide.pool.sinks import keep_finished
 
 _HOME = {
     "Executor": "runwide.pool.executor",
@@ -30,6 +31,7 @@ _HOME = {
     "function_bytes": "runwide.pool.mapping",
     "imap": "runwide.pool.mapping",
     "imap_unordered": "runwide.pool.mapping",
+    "keep_finished": "runwide.pool.sinks",
     "map": "runwide.pool.mapping",
     "outcomes": "runwide.pool.mapping",
     "raise_or_return": "runwide.pool.mapping",
@@ -43,6 +45,7 @@ __all__ = [
     "function_bytes",
     "imap",
     "imap_unordered",
+    "keep_finished",
     "map",
     "outcomes",
     "raise_or_return",

@@ -5,23 +5,27 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from runwide import errors
-from runwide.pool import failures, reporting, transfer
+from runwide.errors import ScratchError
+from runwide.pool import failures, reporting, reserve, transfer
 from runwide.records import FailureKind
 
 if TYPE_CHECKING:
     from runwide.failure import Failure
+    from runwide.pool.policy import Charges
     from runwide.pool.reporting import End
     from runwide.pool.slot import Chunk
 
 
-def deliver(chunk: Chunk, first: int, entries: list[Any], mapping: memoryview | None) -> dict[int, End]:
+def deliver(
+    chunk: Chunk, first: int, entries: list[Any], mapping: memoryview | ScratchError | None
+) -> dict[int, End]:
     """Hand results to their call; each is loaded apart, so that one that cannot be fails alone.
 
     Args:
         chunk: Whose tasks they were.
         first: Position of the first of them in the chunk.
         entries: What came.
-        mapping: The payload file that came with them.
+        mapping: The payload file that came with them, or why it cannot be read.
 
     Returns:
         Those that are no values, by position in the chunk.
@@ -36,10 +40,16 @@ def deliver(chunk: Chunk, first: int, entries: list[Any], mapping: memoryview | 
     return failed
 
 
-def _end(chunk: Chunk, position: int, entry: Any, mapping: memoryview | None) -> End | None:
+def _end(chunk: Chunk, position: int, entry: Any, mapping: memoryview | ScratchError | None) -> End | None:
     index, charges = chunk.tasks.first + position, chunk.tasks.charges.started()
     if type(entry) is tuple and entry[0] == transfer.FAILED:
         return _fail(chunk, position, failures.of_entry(entry, index, charges))
+    if isinstance(mapping, ScratchError):
+        if type(entry) is tuple and entry[0] == transfer.MAPPED:
+            charges = charges.crashed()  # the task has run in vain
+            failure = failures.of_scratch(mapping, index, charges)
+            return _end_of(chunk, position, failure, charges, retryable=True)
+        mapping = None
     try:
         value = transfer.load(entry, mapping)
     except BaseException as error:
@@ -52,7 +62,12 @@ def _end(chunk: Chunk, position: int, entry: Any, mapping: memoryview | None) ->
 
 def _fail(chunk: Chunk, position: int, failure: Failure) -> End:
     charges = chunk.tasks.charges.started().raised()
+    reserve.load("runwide.deaths")
     retryable = failure.kind is FailureKind.EXCEPTION and not isinstance(failure.exception, errors.WorkerDied)
+    return _end_of(chunk, position, failure, charges, retryable=retryable)
+
+
+def _end_of(chunk: Chunk, position: int, failure: Failure, charges: Charges, *, retryable: bool) -> End:
     if retryable and chunk.call.budget.allows(charges):
         task = chunk.tasks.part(position, position + 1)
         task.charges = charges

@@ -13,11 +13,15 @@ from typing import TYPE_CHECKING, Any
 
 from runwide import settings
 from runwide.errors import FunctionNotPicklable, InputError
+from runwide.naming import name_of
 from runwide.pool import feeding, machine, transfer, worker
 from runwide.pool.failed import text_of
 from runwide.pool.inplace import InPlaceScheduler
+from runwide.pool.randomness import warn_of_generator
 from runwide.pool.scheduler import Scheduler
+from runwide.pool.scratch import SHARED_MEMORY, Scratch
 from runwide.unpicklable import located
+from runwide.writing import keep_standard_descriptors
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -80,7 +84,8 @@ class Base:
         if worker.inside or multiprocessing.current_process().daemon:  # those may not start processes
             held.scheduler = InPlaceScheduler(prepared)
         else:
-            held.scratch = transfer.Scratch.create(*_scratch())
+            keep_standard_descriptors()
+            held.scratch = Scratch.create(*_scratch())
             held.scheduler = Scheduler(
                 envs,
                 scratch=held.scratch,
@@ -99,7 +104,9 @@ class Base:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._end(kill=True)
+        self._end(
+            kill=kind is not None
+        )  # workers that leave by themselves close what their tasks have opened
 
     def _end(self, *, kill: bool, wait: bool = True) -> None:
         if not kill:
@@ -125,7 +132,7 @@ class Base:
 def _scratch() -> list[str]:
     """Directories for large payloads, the best first."""
     preferred = settings.read().scratch
-    return [preferred] if preferred else [transfer.SHARED_MEMORY, machine.temporary()]
+    return [preferred] if preferred else [SHARED_MEMORY, machine.temporary()]
 
 
 def dump_function(function: Any, *, elsewhere: bool = False) -> transfer.Dumped:
@@ -134,6 +141,8 @@ def dump_function(function: Any, *, elsewhere: bool = False) -> transfer.Dumped:
     Raises:
         FunctionNotPicklable: It, or something that it closes over, cannot be pickled.
     """
+    if not worker.inside:
+        warn_of_generator(function)
     try:
         return transfer.dump_by_value(function, elsewhere=elsewhere)
     except Exception as error:
@@ -144,11 +153,6 @@ def dump_function(function: Any, *, elsewhere: bool = False) -> transfer.Dumped:
             ),
             hint="build what cannot be pickled (clients, locks, files) inside the function",
         ) from error
-
-
-def name_of(function: Any) -> str:
-    """A name for messages."""
-    return getattr(function, "__qualname__", None) or repr(function)
 
 
 _open: weakref.WeakSet[Base] = weakref.WeakSet()
@@ -167,7 +171,7 @@ class _Held:
 
     def __init__(self) -> None:
         self.scheduler: Scheduler | InPlaceScheduler | None = None
-        self.scratch: transfer.Scratch | None = None
+        self.scratch: Scratch | None = None
 
 
 def _leaked(held: _Held, name: str) -> None:

@@ -75,9 +75,16 @@ class Crew:
     def open(self) -> None:
         """Start one more."""
         number = next(number for number in count() if number not in self.slots)
-        slot = self.slots[number] = Slot(number, self._options)
-        self._selector.register(slot.channel, selectors.EVENT_READ, slot)
-        self._selector.register(slot.process.sentinel, selectors.EVENT_READ, slot)
+        slot = Slot(number, self._options)
+        try:
+            self._selector.register(slot.channel, selectors.EVENT_READ, slot)
+            self._selector.register(slot.process.sentinel, selectors.EVENT_READ, slot)
+        except BaseException:  # the kernel watches no more files
+            with suppress(KeyError):
+                self._selector.unregister(slot.channel)
+            slot.close()
+            raise
+        self.slots[number] = slot
 
     def watch(self, slot: Slot) -> None:
         """Ask the selector for room to write only while something waits to be written."""

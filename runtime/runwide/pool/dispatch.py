@@ -5,9 +5,9 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any
 
-from runwide.errors import ItemNotPicklable, RunwideError, ScratchFull
+from runwide.errors import ItemNotPicklable, RunwideError, ScratchError, ScratchFull
 from runwide.log import Log
-from runwide.pool import policy, transfer, worker
+from runwide.pool import failures, policy, reserve, transfer, worker
 from runwide.pool.failed import text_of
 from runwide.pool.plain import is_scalar
 from runwide.pool.room import LOOK_SECONDS, is_hopeless, may_drop
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from runwide.failure import Failure
     from runwide.pool.call import Call, Tasks
     from runwide.pool.crew import Crew
+    from runwide.pool.scratch import Scratch
     from runwide.pool.slot import Slot
 
 
@@ -40,7 +41,7 @@ class Dispatcher:
     """
 
     def __init__(
-        self, crew: Crew, calls: deque[Call], scratch: transfer.Scratch, workers: int, max_tasks: int | None
+        self, crew: Crew, calls: deque[Call], scratch: Scratch, workers: int, max_tasks: int | None
     ) -> None:
         self._crew = crew
         self._calls = calls
@@ -86,7 +87,7 @@ class Dispatcher:
             self.waits_for_room = True
             return
         if not self._crew.slots:
-            self._crew.open()
+            self._open_one()
         slot = self._crew.idle()
         if slot is not None:
             call.again.remove(task)
@@ -102,12 +103,16 @@ class Dispatcher:
             self._crew.retire(spare)
 
     def _open_one(self) -> None:
-        """Start a worker; where the container has no more processes or descriptors, those that there are go on."""
+        """Start a worker; where the container has no more processes or descriptors, those that there are go on.
+
+        Raises:
+            WorkerDied: There are none.
+        """
         try:
             self._crew.open()
-        except OSError as error:
+        except (OSError, RuntimeError) as error:  # a thread that cannot be started is no OSError
             if not self._crew.slots:
-                raise
+                raise failures.of_no_start(error) from error
             self.wanted = len(self._crew.slots)
             _log.warning("pool.narrowed", workers=self.wanted, reason=f"no worker can be started: {error}")
 
@@ -162,7 +167,7 @@ class Dispatcher:
             return
         try:
             path, sealed = transfer.seal(entries, self._scratch.tagged(f"{slot.tag}-in"))
-        except ScratchFull as error:
+        except ScratchError as error:
             self._on_full(call, tasks, error)
         else:
             self._post(slot, Chunk(call, tasks, transfer.payload_size(entries)), path, sealed)
@@ -175,20 +180,25 @@ class Dispatcher:
         order = (call.number, chunk.number, call.indices_of(tasks), tasks.fine, tasks.charges.starts + 1)
         slot.channel.send((worker.RUN, order, path, entries))
 
-    def _on_full(self, call: Call, tasks: Tasks, error: ScratchFull) -> None:
-        """Try again one by one, and while nothing else takes up room; what waits in vain even then fails."""
-        busy = self._crew.busy
+    def _on_full(self, call: Call, tasks: Tasks, error: ScratchError) -> None:
+        """Try again one by one, and while nothing else takes up room; what waits in vain even then fails.
+
+        For an error that is no lack of room, nobody waits.
+        """
+        full = isinstance(error, ScratchFull)
+        busy = full and self._crew.busy
         if busy or len(tasks.items) > 1:
             for position in reversed(range(len(tasks.items))):
                 task = tasks.part(position, position + 1)
                 task.alone = busy
                 call.again.appendleft(task)
-        elif self._may_wait(call, tasks):
+        elif full and self._may_wait(call, tasks):
             tasks.alone = self.waits_for_room = True
             self._next_try = time.monotonic() + LOOK_SECONDS
             call.again.appendleft(tasks)
         else:
-            raised = ScratchFull(error.message, item=tasks.first, uri=error.uri, hint=error.hint)
+            raised = type(error)(error.message, item=tasks.first, uri=error.uri, hint=error.hint)
+            raised.__cause__ = error.__cause__
             call.sink.failure(_unsent(raised, tasks.first))
 
     def _may_wait(self, call: Call, task: Tasks) -> bool:
@@ -238,6 +248,7 @@ def _not_picklable(error: BaseException, item: Any, index: int) -> Failure:
 
 
 def _unsent(raised: RunwideError, index: int) -> Failure:
+    reserve.load("runwide.failure")
     from runwide.failure import Failure  # most runs make none
 
     return Failure(index, FailureKind.PICKLING, type(raised).__name__, raised.message, exception=raised)

@@ -16,7 +16,7 @@ from runwide.pool.policy import Budget
 from runwide.pool.submit import Submitter
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Sequence
     from concurrent.futures import Future
     from types import TracebackType
 
@@ -46,6 +46,7 @@ class Executor(Base, concurrent.futures.Executor):
     """
 
     outlived = True  # as the standard executor is by its futures
+    _indices: Sequence[int] | None = None
 
     def __init__(
         self,
@@ -61,7 +62,7 @@ class Executor(Base, concurrent.futures.Executor):
             max_workers, initializer=initializer, initargs=initargs, max_tasks=max_tasks_per_child
         )
         self._budget = Budget(retries=retries, timeout=timeout)
-        self._submitter = Submitter(self._scheduler, self._budget)
+        self._submitter = Submitter(self._scheduler, self._budget, self._indices)
         dropped: weakref.finalize[..., Base] = weakref.finalize(
             self, _dropped, self._submitter, self._scheduler
         )

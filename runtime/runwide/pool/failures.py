@@ -14,9 +14,12 @@ from runwide.errors import (
     RemoteTraceback,
     ResultNotLoadable,
     ResultNotPicklable,
+    ScratchError,
     ScratchFull,
     TaskTimeout,
 )
+from runwide.pool import reserve
+from runwide.pool.child import UNKNOWN
 from runwide.pool.failed import NO_EXCEPTION, text_of
 from runwide.pool.policy import NO_CHARGES, Cause, Charges
 from runwide.records import FailureKind
@@ -31,7 +34,12 @@ _KINDS = {
     Cause.OUT_OF_MEMORY: FailureKind.OUT_OF_MEMORY,
     Cause.LINE_LOST: FailureKind.CRASH,
     Cause.TIMEOUT: FailureKind.TIMEOUT,
+    Cause.UNKNOWN: FailureKind.CRASH,
 }
+
+
+_DEATHS = "runwide.deaths"
+_SCRATCH = frozenset(f"runwide.errors.{kind.__name__}" for kind in (ScratchError, ScratchFull))
 
 
 def kind_of(cause: Cause) -> FailureKind:
@@ -47,7 +55,7 @@ def kind_of(cause: Cause) -> FailureKind:
 def of_entry(entry: tuple[Any, ...], index: int, charges: Charges) -> Failure:
     """The failure that a worker reported."""
     _, kind, what, name, message, text, pickled, exitcode = entry
-    if what:
+    if what and name not in _SCRATCH:
         raised: BaseException = _pickling(what, f"{name}: {message}", index)
     elif name == "SystemExit":
         raised = errors.WorkerDied(
@@ -62,6 +70,11 @@ def of_entry(entry: tuple[Any, ...], index: int, charges: Charges) -> Failure:
     return _failure(raised, FailureKind(kind), index, charges, text)
 
 
+def is_of_scratch(entry: tuple[Any, ...]) -> bool:
+    """Whether a worker reports that a payload file could not be read."""
+    return entry[3] in _SCRATCH
+
+
 def of_result(error: BaseException, index: int, charges: Charges) -> Failure:
     """The failure of a result that arrived but could not be loaded here."""
     raised = ResultNotLoadable(
@@ -73,12 +86,19 @@ def of_result(error: BaseException, index: int, charges: Charges) -> Failure:
     return _failure(raised, FailureKind.PICKLING, index, charges, "")
 
 
+def of_scratch(error: ScratchError, index: int, charges: Charges) -> Failure:
+    """The failure of a task whose result could not be read from scratch, with others' perhaps."""
+    raised = type(error)(error.message, item=index, uri=error.uri, hint=error.hint)
+    raised.__cause__ = error.__cause__
+    return _failure(raised, FailureKind.PICKLING, index, charges, "")
+
+
 class Death(NamedTuple):
     """What is known of a worker's death.
 
     Args:
         cause: Why.
-        exitcode: Exit status, negative for a signal.
+        exitcode: Exit status, negative for a signal, or `runwide.pool.child.UNKNOWN`.
         peak_rss: Highest resident memory that was seen, in bytes; 0 if none was.
         last_words: Last lines that it wrote to standard error.
     """
@@ -91,6 +111,7 @@ class Death(NamedTuple):
 
 def of_death(death: Death, index: int, charges: Charges, *, timeout: float | None) -> Failure:
     """The failure of a task whose worker died once too often."""
+    reserve.load(_DEATHS)
     raised: TaskError
     if death.cause is Cause.TIMEOUT:
         message = f"the task ran longer than {timeout} s and was stopped"
@@ -111,8 +132,31 @@ def of_death(death: Death, index: int, charges: Charges, *, timeout: float | Non
 
 def of_start(exitcode: int, last_words: str) -> BaseException:
     """The error of all calls where no worker comes up."""
+    reserve.load(_DEATHS)
     message = f"no worker starts: the last one {describe(exitcode)}"
-    return errors.WorkerDied(message, exitcode=exitcode, stderr=last_words, hint="see its .stderr")
+    return errors.WorkerDied(message, exitcode=known(exitcode), stderr=last_words, hint="see its .stderr")
+
+
+def of_no_start(error: Exception) -> BaseException:
+    """The error of all calls where no process can be started."""
+    reserve.load(_DEATHS)
+    raised = errors.WorkerDied(
+        f"no worker can be started: {text_of(error)}",
+        hint="free processes, memory or descriptors, then call again",
+    )
+    raised.__cause__ = error
+    return raised
+
+
+def of_internal(error: BaseException) -> BaseException:
+    """The error of a call which an error inside the pool has ended."""
+    reserve.load(_DEATHS)
+    raised = errors.PoolBroken(
+        f"an error inside the pool has ended it: {type(error).__name__}: {text_of(error)}",
+        hint="what had finished is in .results of this error; make a new pool, and report its cause",
+    )
+    raised.__cause__ = error
+    return raised
 
 
 def of_initializer(entry: tuple[Any, ...]) -> BaseException:
@@ -127,7 +171,7 @@ def of_initializer(entry: tuple[Any, ...]) -> BaseException:
 
 def _facts(death: Death, charges: Charges) -> dict[str, Any]:
     return {
-        "exitcode": death.exitcode,
+        "exitcode": known(death.exitcode),
         "attempts": charges.starts,
         "peak_rss": death.peak_rss or None,
         "stderr": death.last_words,
@@ -142,6 +186,16 @@ def _peak(death: Death) -> str:
     return f" at {death.peak_rss / 1e6:,.0f} MB" if death.peak_rss else ""
 
 
+def known(exitcode: int) -> int | None:
+    """An exit status, or None where there is none to be had.
+
+    Example:
+        >>> known(3), known(UNKNOWN)
+        (3, None)
+    """
+    return None if exitcode == UNKNOWN else exitcode
+
+
 def describe(exitcode: int) -> str:
     """What an exit status says, in words.
 
@@ -149,6 +203,8 @@ def describe(exitcode: int) -> str:
         >>> describe(-11), describe(3)
         ('was killed by SIGSEGV', 'exited with status 3')
     """
+    if exitcode == UNKNOWN:
+        return "ended with a status that is unknown, since this program ignores SIGCHLD or waits for it elsewhere,"
     if exitcode >= 0:
         return f"exited with status {exitcode}"
     try:
@@ -166,6 +222,7 @@ def _failure(raised: BaseException, kind: FailureKind, index: int, charges: Char
 
 
 def _record(raised: BaseException, kind: FailureKind, index: int, charges: Charges, text: str) -> Failure:
+    reserve.load("runwide.failure")
     from runwide.failure import Failure  # most runs make none
 
     if text and raised.__cause__ is None:
@@ -204,7 +261,7 @@ def _portable(pickled: bytes | None, name: str, message: str, index: int) -> Bas
             raised = pickle.loads(pickled)
         except BaseException:
             raised = None
-        if isinstance(raised, ScratchFull) and raised.item is None:
+        if isinstance(raised, ScratchError) and raised.item is None:
             raised.item = index
         if isinstance(raised, BaseException):
             return raised

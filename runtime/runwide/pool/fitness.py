@@ -6,6 +6,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from runwide.errors import InputError
+from runwide.naming import attribute, name_of, shown
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
@@ -53,14 +54,14 @@ def check(function: Any, items: Any = ()) -> None:
     """
     if not callable(function):
         raise TypeError(
-            f"the function cannot be called: {_short(function)}; give the function first, then the items"
+            f"the function cannot be called: {shown(function)}; give the function first, then the items"
         )
-    if not hasattr(items, "__iter__") and not hasattr(items, "__getitem__"):
+    if attribute(items, "__iter__") is None and attribute(items, "__getitem__") is None:
         raise TypeError(
-            f"the items are no list or other iterable: {_short(items)}; put a single item into a list"
+            f"the items are no list or other iterable: {shown(items)}; put a single item into a list"
         )
     flags = _flags(function)
-    name = getattr(function, "__qualname__", None) or _short(function)
+    name = name_of(function)
     if flags & _IS_ASYNC:
         hint = "pass a function that calls asyncio.run(...) itself"
         raise InputError(f"{name} is an async function, and a coroutine cannot leave its process", hint=hint)
@@ -75,16 +76,11 @@ def _flags(function: Any) -> int:
     while isinstance(function, partial):
         function = function.func
     if (
-        not hasattr(function, "__code__")
-        and not hasattr(function, "__func__")
+        attribute(function, "__code__") is None
+        and attribute(function, "__func__") is None
         and not isinstance(function, type)
     ):
         methods = (vars(kind).get("__call__") for kind in type(function).__mro__)
         function = next(filter(None, methods), function)
-    code = getattr(getattr(function, "__func__", function), "__code__", None)
-    return getattr(code, "co_flags", 0)
-
-
-def _short(value: Any) -> str:
-    said = repr(value)
-    return said if len(said) <= 60 else f"{said[:57]}..."  # noqa: PLR2004 - a part of one line
+    flags = attribute(attribute(attribute(function, "__func__", function), "__code__"), "co_flags")
+    return flags if isinstance(flags, int) else 0

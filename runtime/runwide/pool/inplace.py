@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from runwide.errors import PoolClosed, RemoteTraceback
 from runwide.pool import transfer
+from runwide.pool.failed import text_of
 from runwide.pool.policy import Charges
 from runwide.records import FailureKind
 
@@ -115,7 +116,7 @@ def _run_task(call: Call, function: Callable[[Any], Any], index: int, item: Any)
 def _failure(error: BaseException, index: int, attempts: int) -> Failure:
     from runwide.failure import Failure  # most runs make none
     from runwide.pool import failures
-    from runwide.pool.failed import failed, text_of
+    from runwide.pool.failed import failed
 
     kind = FailureKind.EXCEPTION
     if isinstance(error, GeneratorExit):  # raised in the caller, it would mean something else

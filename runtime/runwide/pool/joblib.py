@@ -2,17 +2,41 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
 
-from joblib.parallel import AutoBatchingMixin, ParallelBackendBase, register_parallel_backend
+from joblib.parallel import (
+    AutoBatchingMixin,
+    FallbackToBackend,
+    ParallelBackendBase,
+    SequentialBackend,
+    register_parallel_backend,
+)
 
 from runwide import host
+from runwide.errors import RunwideError
 from runwide.pool import worker
 from runwide.pool.executor import Executor
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from concurrent.futures import Future
+
+
+class _Unnumbered(Sequence[Any]):
+    """Numbers for joblib's batches in what their tasks print: none, since those of the tasks are others."""
+
+    def __len__(self) -> int:
+        return 0
+
+    def __getitem__(self, place: Any) -> Any:
+        return [None] * (place.stop - place.start)
+
+
+class _Executor(Executor):
+    _indices = _Unnumbered()
 
 
 class RunwideBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[misc]  # joblib has no types
@@ -25,6 +49,7 @@ class RunwideBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[mi
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
         self._executor: Executor | None = None
+        self._tasks: WeakKeyDictionary[Future[Any], int] = WeakKeyDictionary()  # of batches of one
 
     def effective_n_jobs(self, n_jobs: int | None) -> int:
         """Number of workers: negative counts down from the number of cores, as everywhere in joblib."""
@@ -35,9 +60,11 @@ class RunwideBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[mi
         return n_jobs if n_jobs > 0 else max(1, host.cores().count + 1 + n_jobs)
 
     def configure(self, n_jobs: int = 1, parallel: Any = None, **_options: Any) -> int:
-        """Open the executor."""
+        """Open the executor; for one worker there is none, as with joblib's own backends."""
         workers = self.effective_n_jobs(n_jobs)
-        self._executor = Executor(workers)
+        if workers == 1:
+            raise FallbackToBackend(SequentialBackend(nesting_level=self.nesting_level))
+        self._executor = _Executor(workers)
         self.parallel = parallel
         return workers
 
@@ -46,13 +73,22 @@ class RunwideBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[mi
         if self._executor is None:
             raise RuntimeError("the backend is not configured")
         future = self._executor.submit(func)
+        with suppress(TypeError, AttributeError):  # another joblib may have other batches
+            if len(func) == 1:  # type: ignore[arg-type]  # a joblib.parallel.BatchedCalls
+                self._tasks[future] = self.parallel.n_dispatched_tasks - 1
         if callback is not None:
             future.add_done_callback(callback)
         return future
 
     def retrieve_result_callback(self, future: Future[Any]) -> Any:
-        """The result of a batch, or its exception."""
-        return future.result()
+        """The result of a batch, or its exception, which names joblib's own task if the batch has no other."""
+        try:
+            return future.result()
+        except BaseException as error:
+            for one in (error, error.__cause__):
+                if isinstance(one, RunwideError):
+                    one.item = self._tasks.get(future)
+            raise
 
     def terminate(self) -> None:
         """Close the executor."""

@@ -15,6 +15,7 @@ from runwide.records import FailureKind
 if TYPE_CHECKING:
     from runwide.pool.channel import WorkerChannel
     from runwide.pool.meter import Meter
+    from runwide.pool.scratch import Scratch
     from runwide.pool.status import StatusWords
 
 RESULTS, WAITING = "results", "waiting"
@@ -37,7 +38,7 @@ class Outbox:
         status: Where the pool says that there will be no room.
     """
 
-    def __init__(self, channel: WorkerChannel, scratch: transfer.Scratch, status: StatusWords) -> None:
+    def __init__(self, channel: WorkerChannel, scratch: Scratch, status: StatusWords) -> None:
         self._channel = channel
         self._scratch = scratch
         self._status = status

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import io
 import os
 import selectors
@@ -9,10 +10,11 @@ import sys
 import threading
 from collections import deque
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import TYPE_CHECKING
 
 from runwide import log
 from runwide.redaction import Lines
+from runwide.writing import write
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -175,12 +177,15 @@ class Pipe:
             data = os.read(self.descriptor, _READ)
         except BlockingIOError:
             return None
+        except OSError:  # the program has closed it
+            return False
         if not data:
             return False
         *lines, self._partial = (self._partial + data).split(b"\n")
         if len(self._partial) > _LINE:
-            lines.append(self._partial)
-            self._partial = b""
+            _, end = codecs.utf_8_decode(self._partial, "replace", False)  # what may go on is left
+            lines.append(self._partial[:end])
+            self._partial = self._partial[end:]
         self._pass_on(lines)
         return True
 
@@ -203,15 +208,14 @@ class Pipe:
         hidden = [self._hidden(text) for text in texts]
         self.last.extend(hidden)
         if self._collected:
-            severity = "INFO" if self.target == STDOUT else "WARNING"
             texts = [
-                log.print_line(
-                    text if text.startswith("{") else shown, severity=severity, known={**self.known, **task}
-                )
+                self._collectable(text if text.startswith("{") else shown, task)
                 for (text, task), shown in zip(read, hidden, strict=True)
                 if text
             ]
-        stream: TextIO | Any = sys.stdout if self.target == STDOUT else sys.stderr
-        with suppress(Exception):  # closed or broken: nobody wants to read it
-            stream.write("\n".join(texts) + "\n")
-            stream.flush()
+        if texts:
+            write(sys.stdout if self.target == STDOUT else sys.stderr, "\n".join(texts) + "\n")
+
+    def _collectable(self, text: str, task: Mapping[str, int]) -> str:
+        severity = "INFO" if self.target == STDOUT else "WARNING"
+        return log.print_line(text, severity=severity, known={**self.known, **task})

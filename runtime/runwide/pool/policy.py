@@ -7,6 +7,7 @@ from enum import Enum
 from typing import NamedTuple
 
 from runwide.errors import InputError
+from runwide.pool.child import UNKNOWN
 
 TARGET_SECONDS = 0.1
 """Work in one chunk: long against a round trip (0.1 ms), short against what anybody waits for."""
@@ -186,13 +187,14 @@ class Cause(Enum):
     OUT_OF_MEMORY = "was killed for lack of memory"
     LINE_LOST = "ended its line to the pool, as by closing all files"
     TIMEOUT = "was stopped after the timeout"
+    UNKNOWN = "ended with a status that is unknown"
 
 
 def cause_of_death(exitcode: int, *, timed_out: bool, oom_credits: int) -> Cause:
     """Tell an OOM kill and our own time-out from other deaths.
 
     Args:
-        exitcode: Exit status, negative for a signal.
+        exitcode: Exit status, negative for a signal, or `runwide.pool.child.UNKNOWN`.
         timed_out: Whether the pool itself killed it for its timeout.
         oom_credits: OOM kills that the cgroup has counted and that no earlier death has used up.
 
@@ -201,9 +203,13 @@ def cause_of_death(exitcode: int, *, timed_out: bool, oom_credits: int) -> Cause
         'OUT_OF_MEMORY'
         >>> cause_of_death(-11, timed_out=False, oom_credits=1).name
         'SIGNAL'
+        >>> cause_of_death(UNKNOWN, timed_out=False, oom_credits=1).name
+        'OUT_OF_MEMORY'
     """
     if timed_out:
         return Cause.TIMEOUT
-    if exitcode == -signal.SIGKILL and oom_credits > 0:
+    if exitcode in (-signal.SIGKILL, UNKNOWN) and oom_credits > 0:
         return Cause.OUT_OF_MEMORY
+    if exitcode == UNKNOWN:
+        return Cause.UNKNOWN
     return Cause.SIGNAL if exitcode < 0 else Cause.EXIT

@@ -14,15 +14,16 @@ import select
 import signal
 import sys
 from contextlib import suppress
+from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from runwide import origin
 from runwide.pool import spare
+from runwide.pool.child import Child
 from runwide.pool.oom import offer_first
 
 if TYPE_CHECKING:
-    import subprocess
     from collections.abc import Mapping
 
     from runwide.pool.channel import Channel
@@ -39,13 +40,13 @@ class WorkerProcess:
         ended: A descriptor that becomes readable when it has ended.
     """
 
-    def __init__(self, process: subprocess.Popen[bytes] | spare.Forked, ended: int) -> None:
+    def __init__(self, process: Child, ended: int) -> None:
         self._process = process
         self.pid: int = process.pid
         self.sentinel = ended
 
     def exitcode(self) -> int | None:
-        """Exit status, negative for a signal; None while it runs."""
+        """Exit status, negative for a signal, or `runwide.pool.child.UNKNOWN`; None while it runs."""
         return self._process.poll()
 
     def wait(self, seconds: float | None = None) -> int | None:
@@ -101,8 +102,7 @@ def start(name: str, channel: Channel, ends: Ends, env: Mapping[str, str]) -> Wo
         env: Variables set on top of this process's environment, before the interpreter starts.
     """
     tracker = _tracker()
-    shared = {"authkey": bytes(multiprocessing.current_process().authkey), "tracker": tracker}
-    told = (_search_path(), sys.argv, shared)
+    told = (_search_path(), sys.argv, _shared(tracker))
     ended, ending = _end_of_process()
     waiting = spare.taken() if ended is None else None
     if waiting is not None:
@@ -115,37 +115,91 @@ def start(name: str, channel: Channel, ends: Ends, env: Mapping[str, str]) -> Wo
         ]
         became = waiting.become((dict(env), name, *told), descriptors)
         if became is not None:
-            return WorkerProcess(became, os.pidfd_open(became.pid))
-    import subprocess  # a shard's first worker does not wait for it
-
+            return WorkerProcess(became, _end_of(became.pid))
     handed = [ends.line, ends.alive, *(fd for fd in (tracker, ending) if fd is not None)]
+    child: Child | None = None
     try:
-        # One thread of the pool starts all workers, and signals that it blocks stay blocked in them.
-        started = subprocess.Popen(
-            [sys.executable, _BOOT, name, *map(str, handed)],
-            pass_fds=handed,
-            stdin=subprocess.DEVNULL,
-            stdout=ends.stdout,
-            stderr=ends.stderr,
-            env={**os.environ, **env},
-        )
+        child = _interpreter([_BOOT, name, *map(str, handed)], handed, ends, env)
+        offer_first(child.pid)
+        channel.send(told)
+        return WorkerProcess(child, _end_of(child.pid) if ended is None else ended)
     except BaseException:
+        if child is not None:
+            child.kill()
+            child.wait()
         if ended is not None:
             os.close(ended)
         raise
     finally:
         if ending is not None:
             os.close(ending)
-    offer_first(started.pid)
-    channel.send(told)
-    return WorkerProcess(started, os.pidfd_open(started.pid) if ended is None else ended)
+
+
+def _interpreter(words: list[str], handed: list[int], ends: Ends, env: Mapping[str, str]) -> Child:
+    """Start an interpreter with the flags of this one."""
+    import subprocess  # a shard's first worker does not wait for it
+
+    # One thread of the pool starts all workers, and signals that it blocks stay blocked in them.
+    flags = subprocess._args_from_interpreter_flags()  # type: ignore[attr-defined]  # noqa: SLF001 - as multiprocessing does
+    started = subprocess.Popen(
+        [sys.executable, *flags, *words],
+        pass_fds=handed,
+        stdin=subprocess.DEVNULL,
+        stdout=ends.stdout,
+        stderr=ends.stderr,
+        env={**os.environ, "PYTHONHASHSEED": _hash_seed(), **env},
+    )
+    started.returncode = (
+        0  # which it would also say where nobody knows: from here on, the child is waited for
+    )
+    return Child(started.pid)
+
+
+def _hash_seed() -> str:
+    """One for all workers, so that they agree on ``hash(text)``: on the order of a set, on the part of a table."""
+    given = os.environ.get("PYTHONHASHSEED", "random")
+    return given if given.isdigit() else _own_hash_seed()
+
+
+@cache
+def _own_hash_seed() -> str:
+    return str(int.from_bytes(os.urandom(4), "little"))
+
+
+def _shared(tracker: int | None) -> dict[str, Any]:
+    """What makes a worker one of this program's processes for multiprocessing, as `runwide.pool.station.join` takes it."""
+    current: Any = multiprocessing.current_process()
+    return {
+        "authkey": bytes(current.authkey),
+        "tracker": tracker,
+        "identity": (*current._identity, next(multiprocessing.process._process_counter)),  # type: ignore[attr-defined]  # noqa: SLF001 - as Process does
+        "parent": current.name,
+    }
+
+
+def _end_of(pid: int) -> int:
+    """A descriptor that becomes readable when a child has ended."""
+    try:
+        return os.pidfd_open(pid)
+    except ProcessLookupError:  # it has, and this program ignores SIGCHLD
+        ended, ending = os.pipe()
+        os.close(ending)
+        return ended
 
 
 def _search_path() -> list[str]:
     """Where this program finds modules, and found them before it changed its directory, as notebooks do."""
-    with suppress(FileNotFoundError):  # this directory is gone
+    try:
         if origin.DIRECTORY in ("", str(Path.cwd())):
             return sys.path
+    except FileNotFoundError:  # this directory is gone, and only "" may say so without failing each import
+        return [path for path in _also_from_origin() if not path or Path(path).is_absolute()]
+    return _also_from_origin()
+
+
+def _also_from_origin() -> list[str]:
+    if not origin.DIRECTORY:
+        return sys.path
     return [path for entry in sys.path for path in dict.fromkeys((entry, str(Path(origin.DIRECTORY, entry))))]
 
 
@@ -195,9 +249,12 @@ def kill_tree(pid: int, *, rests: bool = False) -> None:
 
 
 def children(pid: int) -> list[int]:
-    """Process ids of the direct children, from /proc."""
-    pids = (int(name) for name in os.listdir("/proc") if name.isdigit())  # noqa: PTH208 - names are wanted
-    return [child for child in pids if _parent(child) == pid]
+    """Process ids of the direct children, from /proc; none where that cannot be read, as without a free descriptor."""
+    try:
+        names = os.listdir("/proc")  # noqa: PTH208 - names are wanted
+    except OSError:
+        return []
+    return [child for child in map(int, filter(str.isdigit, names)) if _parent(child) == pid]
 
 
 def _children_now(pid: int) -> list[int]:

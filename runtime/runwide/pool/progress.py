@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import sys
 import time
-from contextlib import closing
+from contextlib import closing, suppress
 from typing import TYPE_CHECKING, Any
 
 from runwide.log import Log, is_watched
+from runwide.writing import Tolerant
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -61,7 +62,11 @@ def _counted(arriving: Generator[Outcome, None, None], shows: Bar | Lines) -> Ge
 
 
 class Bar:
-    """A bar on standard error, once a map has taken a while."""
+    """A bar on standard error, once a map has taken a while; one that cannot be drawn is given up, and stops nobody.
+
+    Args:
+        total: How many items there are; None if that is not known.
+    """
 
     seconds = 0.1
     """How often it should be called, where nothing happens."""
@@ -69,21 +74,32 @@ class Bar:
     def __init__(self, total: int | None) -> None:
         self._total = total
         self._drawn: Any = None
+        self._given_up = False
         self._began = time.monotonic()
 
     def __call__(self, done: int, failed: int) -> None:
-        """So many items have ended."""
-        if self._drawn is not None:
-            self._drawn.update(done - self._drawn.n)
-            if failed:
-                self._drawn.set_postfix(failed=failed, refresh=False)
-        elif time.monotonic() - self._began > QUIET_SECONDS:
+        """Show how many have ended, and how many of them have failed."""
+        if self._given_up or (self._drawn is None and time.monotonic() - self._began <= QUIET_SECONDS):
+            return
+        try:
+            self._draw(done, failed)
+        except Exception:
+            self.close()
+            self._given_up = True
+
+    def _draw(self, done: int, failed: int) -> None:
+        if self._drawn is None:
             self._drawn = bar(self._total, done)
+            return
+        self._drawn.update(done - self._drawn.n)
+        if failed:
+            self._drawn.set_postfix(failed=failed, refresh=False)
 
     def close(self) -> None:
         """Leave the bar as it is."""
-        if self._drawn is not None:
+        with suppress(Exception):  # also where there is none
             self._drawn.close()
+        self._drawn = None
 
 
 class Lines:
@@ -109,7 +125,7 @@ class Lines:
 
 
 def bar(total: int | None, done: int = 0) -> Any:
-    """A bar of tqdm, in a notebook with widgets one of those."""
+    """A bar of tqdm, in a notebook with widgets one of those; on a standard error in whatever state."""
     import warnings
 
     from tqdm import TqdmWarning
@@ -118,4 +134,4 @@ def bar(total: int | None, done: int = 0) -> Any:
         warnings.simplefilter("ignore", TqdmWarning)
         from tqdm.auto import tqdm
 
-    return tqdm(total=total, initial=done, unit=" items", file=sys.stderr, dynamic_ncols=True)
+    return tqdm(total=total, initial=done, unit=" items", file=Tolerant(sys.stderr), dynamic_ncols=True)

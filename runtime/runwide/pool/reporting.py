@@ -6,7 +6,9 @@ import time
 from array import array
 from typing import TYPE_CHECKING, Any
 
+from runwide.log import Log
 from runwide.pool import transfer
+from runwide.pool.failed import text_of
 from runwide.records import FAILED, RETRIED, FailureKind, TaskBatch, TaskEvent
 
 if TYPE_CHECKING:
@@ -16,6 +18,8 @@ if TYPE_CHECKING:
     from runwide.pool.meter import Report
     from runwide.pool.policy import Charges
     from runwide.pool.slot import Chunk, Slot
+
+_log = Log("pool")
 
 End = tuple[FailureKind, str, bool]
 """Why an attempt failed, in one line, and whether another one follows."""
@@ -28,21 +32,52 @@ def timed_by(listener: Callable[[TaskEvent], None] | None) -> bool | None:
     return None if listener is None else not getattr(listener, "grouped", False)
 
 
+class Guarded:
+    """A listener that disturbs nobody: the first exception that it raises is logged, and it hears of all that follows.
+
+    Args:
+        listener: Called with each `TaskEvent`. One that has a method ``batch`` is called with a `TaskBatch` there.
+
+    Example:
+        >>> Guarded(print)("an event")
+        an event
+    """
+
+    def __init__(self, listener: Callable[[Any], None]) -> None:
+        self._listener = listener
+        self._whole = getattr(listener, "batch", None)
+        self._has_failed = False
+
+    def __call__(self, event: TaskEvent) -> None:
+        """Pass on one event."""
+        self._pass(self._listener, event)
+
+    def batch(self, batch: TaskBatch) -> None:
+        """Pass on tasks that have all ended with a value."""
+        if self._whole is not None:
+            self._pass(self._whole, batch)
+            return
+        for event in batch.events():
+            self._pass(self._listener, event)
+
+    def _pass(self, function: Callable[[Any], object], about: object) -> None:
+        try:
+            function(about)
+        except BaseException as error:
+            if not self._has_failed:
+                self._has_failed = True
+                _log.error("callback.failed", type=type(error).__name__, error=text_of(error))
+
+
 class Reporter:
     """Calls one listener, on the scheduler's thread.
 
     Args:
-        listener: Called with each `TaskEvent`. One that has a method ``batch`` is called with a `TaskBatch` there, for all
-            tasks that have ended with a value; and with ``grouped = True`` it has the short ones timed in groups.
+        listener: As for `Guarded`; with ``grouped = True`` it has short tasks timed in groups.
     """
 
     def __init__(self, listener: Callable[[TaskEvent], None]) -> None:
-        self._listener = listener
-        self._take: Callable[[TaskBatch], None] = getattr(listener, "batch", self._one_by_one)
-
-    def _one_by_one(self, batch: TaskBatch) -> None:
-        for event in batch.events():
-            self._listener(event)
+        self._listener = Guarded(listener)
 
     def attempts(
         self,
@@ -95,7 +130,7 @@ class Reporter:
 
     def _values(self, batch: TaskBatch, start: int, stop: int) -> None:
         if start < stop:
-            self._take(batch if stop - start == batch.tasks else batch.part(start, stop))
+            self._listener.batch(batch if stop - start == batch.tasks else batch.part(start, stop))
 
     def died(self, slot: Slot, chunk: Chunk, index: int, *, charges: Charges, end: End) -> None:
         """The worker died of a task, or was stopped.

@@ -8,31 +8,35 @@ import signal
 import threading
 import time
 from collections import deque
+from functools import partial
 from itertools import count
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from runwide.errors import PoolClosed, Preempted
+from runwide import errors
+from runwide.errors import PoolClosed, Preempted, ScratchError
 from runwide.log import Log
-from runwide.pool import arrivals, failures, outbox, transfer, worker
+from runwide.pool import arrivals, failures, outbox, reserve, transfer, worker
 from runwide.pool.bell import Bell
 from runwide.pool.crew import Crew, Timing
 from runwide.pool.dispatch import Dispatcher
+from runwide.pool.failed import text_of
+from runwide.pool.losses import Loss, salvage
 from runwide.pool.memory_watch import MemoryWatch
 from runwide.pool.output import Output
 from runwide.pool.policy import Cause
 from runwide.pool.reporting import Reporter, timed_by
 from runwide.pool.room import LOOK_SECONDS, RoomWatch, any_waits
-from runwide.pool.slot import SlotOptions, split
+from runwide.pool.scratch import Kept, open_mapping
+from runwide.pool.slot import SlotOptions
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from runwide.pool.call import Call, Tasks
+    from runwide.pool.call import Call
     from runwide.pool.meter import Report
     from runwide.pool.reporting import End
-    from runwide.pool.slot import Chunk, Slot
-    from runwide.pool.status import Doing
+    from runwide.pool.scratch import Scratch
+    from runwide.pool.slot import Slot
     from runwide.records import TaskEvent
 
 _log = Log("pool")
@@ -60,7 +64,7 @@ class Scheduler:
         self,
         envs: Sequence[Mapping[str, str]],
         *,
-        scratch: transfer.Scratch,
+        scratch: Scratch,
         initializer: transfer.Dumped | None = None,
         on_event: Callable[[TaskEvent], None] | None = None,
         max_tasks: int | None = None,
@@ -77,8 +81,10 @@ class Scheduler:
         self._drained_at: float | None = None
         self._closing = False
         self._killing = False
+        self._broken: BaseException | None = None
         self._pid = os.getpid()
         self._functions = count()
+        self._kept = Kept()
         self._output = Output()
         prepared = None if initializer is None else self.function_payload(initializer)
         self._selector = selectors.DefaultSelector()
@@ -99,9 +105,17 @@ class Scheduler:
     # Called from any thread
 
     def function_payload(self, dumped: transfer.Dumped) -> tuple[str | None, Any]:
-        """Where workers find a pickled function: in the message, or in a file that all of them map."""
+        """Where workers find a pickled function: in the message, or in a file that all of them map.
+
+        Raises:
+            PoolClosed: The pool takes no more calls.
+            ScratchError: The file cannot be written.
+        """
+        self.check_open()
         scratch = self._scratch.tagged(f"function-{next(self._functions)}")
         path, entries = transfer.seal([(transfer.FRAME, *dumped)], scratch)
+        if path is not None:
+            self._kept.add(path)
         return path, entries[0]
 
     def check_open(self) -> None:
@@ -109,7 +123,10 @@ class Scheduler:
 
         Raises:
             PoolClosed: The pool was closed.
+            PoolBroken: An error inside the pool has ended it.
         """
+        if self._broken is not None:
+            raise failures.of_internal(self._broken)
         if self._pid != os.getpid():
             raise PoolClosed("the pool belongs to the process of which this is a fork", hint="make one here")
         if self._closing:
@@ -151,6 +168,7 @@ class Scheduler:
         """In a fork of the pool's process: there is no thread to wait for, and nothing that workers must not outlive."""
         self._lock = threading.Lock()
         self.thread = threading.Thread()
+        self._kept.close()
         self._crew.abandon()
 
     # The loop
@@ -158,17 +176,15 @@ class Scheduler:
     def _main(self) -> None:
         # Workers start with these blocked, so that none can strike before it is ignored.
         signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT, signal.SIGTERM])
+        reserve.hold()
         try:
             while self._has_work():
                 self._turn()
         except BaseException as error:
-            _log.error("pool.broken", error=repr(error))
+            self._broken = error  # before the pool is closed, for whoever asks why
             self.close(kill=True)
-            self._take_requests()
-            self._fail_all(error)
-            raise
-        finally:
-            self._end()
+            _tell(error)
+        self._end()
 
     def _has_work(self) -> bool:
         closing = self._closing  # read first: whatever was started before it was set is in the requests
@@ -182,11 +198,12 @@ class Scheduler:
 
     def _turn(self) -> None:
         if self._drained_at is None:
-            self._dispatcher.dispatch(closing=self._closing)
+            self._dispatch()
         else:
             self._finish_draining(self._drained_at)
         if not self._memory.begun and self._crew.slots:
-            self._memory.begin()
+            with reserve.at_hand():
+                self._memory.begin()
         for key, mask in self._selector.select(0 if self._look_again() else self._patience()):
             slot = key.data
             if slot is None:
@@ -199,6 +216,12 @@ class Scheduler:
                 self._on_death(slot)
         self._stop_overdue()
         self._room.look(self._crew, closing=self._closing)
+
+    def _dispatch(self) -> None:
+        try:
+            self._dispatcher.dispatch(closing=self._closing)
+        except errors.WorkerDied as error:  # before it lived
+            self._fail_all(error)
 
     def _patience(self) -> float | None:
         waits = [self._crew.patience()]
@@ -253,6 +276,10 @@ class Scheduler:
 
     def _on_unfit(self, slot: Slot, entry: tuple[Any, ...]) -> None:
         self._crew.retire(slot)
+        if failures.is_of_scratch(entry) and self._start_failures < self._timing.start_failures:
+            self._start_failures += 1
+            self._kept.restore()
+            return
         self._fail_all(failures.of_initializer(entry))
 
     def _on_results(self, slot: Slot, path: str | None, entries: list[Any], report: Report | None) -> None:
@@ -265,7 +292,7 @@ class Scheduler:
         values = transfer.values_of(entries)
         if values is None:
             chunk.payload += transfer.payload_size(entries)
-            failed = arrivals.deliver(chunk, first, entries, transfer.open_mapping(path))
+            failed = arrivals.deliver(chunk, first, entries, _mapping(path))
         elif not chunk.call.over:
             chunk.call.sink.values(chunk.tasks.first + first, list(values))
         if self._reporter is not None and report is not None:
@@ -296,9 +323,16 @@ class Scheduler:
     def _on_broken(self, slot: Slot, entry: tuple[Any, ...]) -> None:
         """The worker could not load the function or the payload: no task of the chunk can run."""
         chunk = slot.chunks.popleft()
-        chunk.call.running -= 1
-        for index in range(chunk.tasks.first, chunk.tasks.first + len(chunk)):
-            chunk.call.sink.failure(failures.of_entry(entry, index, chunk.tasks.charges.started()))
+        call, tasks = chunk.call, chunk.tasks
+        call.running -= 1
+        charges = tasks.charges.started()
+        if failures.is_of_scratch(entry) and call.budget.allows(charges.crashed()):
+            self._kept.restore()
+            tasks.charges = charges.crashed()
+            call.again.append(tasks)
+            return
+        for index in range(tasks.first, tasks.first + len(chunk)):
+            call.sink.failure(failures.of_entry(entry, index, charges))
 
     _hears: Mapping[str, Callable[..., None]] = {
         worker.HELLO: _on_hello,
@@ -325,38 +359,22 @@ class Scheduler:
         cause = self._memory.cause_of_death(slot, exitcode)
         if not slot.stopped:
             _log.warning(
-                "worker.died", worker=slot.number, pid=slot.process.pid, exitcode=exitcode, cause=cause.value
+                "worker.died",
+                worker=slot.number,
+                pid=slot.process.pid,
+                exitcode=failures.known(exitcode),
+                cause=cause.value,
             )
         for chunk in reversed(slot.chunks):
             chunk.call.running -= 1
             if not chunk.call.over:
                 ran = doing if chunk.number == doing.chunk and not slot.stopped else None
-                self._salvage(chunk, ran, cause, exitcode, slot)
+                salvage(chunk, ran, Loss(slot, cause, exitcode), self._reporter)
         if cause is Cause.OUT_OF_MEMORY:
             self._dispatcher.narrow()
             _log.warning("pool.narrowed", workers=self._dispatcher.wanted, reason="out of memory")
         if not slot.ready:
             self._on_failed_start(slot, exitcode)
-
-    def _salvage(self, chunk: Chunk, ran: Doing | None, cause: Cause, exitcode: int, slot: Slot) -> None:
-        remains = split(chunk, ran)
-        chunk.call.again.extendleft(reversed(remains.uncharged))
-        if remains.guilty is not None:
-            self._charge(chunk, remains.guilty, cause, exitcode, slot)
-
-    def _charge(self, chunk: Chunk, task: Tasks, cause: Cause, exitcode: int, slot: Slot) -> None:
-        call, charges = chunk.call, task.charges.started().crashed()
-        tried_again = cause is not Cause.TIMEOUT and call.budget.allows(charges)
-        if self._reporter is not None:
-            end = failures.kind_of(cause), f"the worker {cause.value}", tried_again
-            self._reporter.died(slot, chunk, task.first, charges=charges, end=end)
-        if tried_again:
-            task.charges = charges
-            task.alone = cause is Cause.OUT_OF_MEMORY
-            call.again.append(task)
-            return
-        death = failures.Death(cause, exitcode, slot.peak_rss, slot.last_words())
-        call.sink.failure(failures.of_death(death, task.first, charges, timeout=call.budget.timeout))
 
     def _on_failed_start(self, slot: Slot, exitcode: int) -> None:
         self._start_failures += 1
@@ -387,7 +405,7 @@ class Scheduler:
         for slot in self._crew:
             slot.forget(call)
         if call.function[0] is not None:
-            Path(call.function[0]).unlink(missing_ok=True)
+            self._kept.remove(call.function[0])
 
     def _cancel(self, call: Call) -> None:
         if call.over:
@@ -404,12 +422,41 @@ class Scheduler:
             call.sink.broken(error)
 
     def _end(self) -> None:
-        self._take_requests()  # whatever came before the pool was closed
-        self._fail_all(
-            PoolClosed("the pool was closed before the work was done", hint="close it after the results")
-        )
-        self._crew.close(kill=self._killing)
-        self._selector.close()
-        self._output.close()
-        self._bell.close()
-        self._scratch.remove()
+        """Leave nothing behind, whatever fails meanwhile: neither a caller that waits, nor a process or a file."""
+        _tried(self._take_requests)  # whatever came before the pool was closed
+        for call in list(self._calls):
+            call.over = True
+            _tried(partial(call.sink.broken, self._why_ended()))
+        _tried(partial(self._crew.close, kill=self._killing))
+        for part in (self._kept, self._selector, self._output, self._bell):
+            _tried(part.close)
+        with reserve.at_hand():
+            _tried(self._scratch.remove)
+        reserve.let_go()
+
+    def _why_ended(self) -> BaseException:
+        """One error for each call, which puts into it what it has."""
+        if self._broken is not None:
+            try:
+                return failures.of_internal(self._broken)
+            except Exception:  # nobody is to wait for ever for its name
+                return self._broken
+        return PoolClosed("the pool was closed before the work was done", hint="close it after the results")
+
+
+def _mapping(path: str | None) -> memoryview | ScratchError | None:
+    try:
+        return open_mapping(path)
+    except ScratchError as error:
+        return error
+
+
+def _tried(step: Callable[[], object]) -> None:
+    try:
+        step()
+    except BaseException as error:
+        _tell(error)
+
+
+def _tell(error: BaseException) -> None:
+    _log.error("pool.broken", type=type(error).__name__, error=text_of(error))

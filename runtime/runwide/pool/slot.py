@@ -8,23 +8,23 @@ import time
 from collections import deque
 from contextlib import ExitStack
 from itertools import count
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from runwide import log
-from runwide.pool import process, worker
+from runwide.pool import process, status, worker
 from runwide.pool.channel import Channel
 from runwide.pool.output import STDERR, STDOUT
+from runwide.pool.scratch import remove
 from runwide.pool.station import Station
-from runwide.pool.status import StatusWords
+from runwide.writing import keep_standard_descriptors
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from runwide.pool.call import Call, Tasks
     from runwide.pool.output import Output
+    from runwide.pool.scratch import Scratch
     from runwide.pool.status import Doing
-    from runwide.pool.transfer import Scratch
 
 _chunks = count(1)
 _generations = count(1)
@@ -129,7 +129,6 @@ class Slot:
         self.task_started = 0.0  # of the task that it died of, on the monotonic clock
         self.tasks_run = 0
         self.started_at = time.monotonic()
-        self._status_path = f"{options.scratch.directories[-1]}/{self.tag}.status"
         with ExitStack() as made:
             made.callback(options.scratch.forget, self.tag)
             self._open(made)
@@ -140,15 +139,22 @@ class Slot:
             Station(f"runwide-w{number}", self._status_path, directories, tag, os.getpid(), fields)
         )
         self.channel.send((worker.PREPARE, *(options.initializer or (None, None)), options.timed))
-        options.output.watch(self.stdout, STDOUT)  # which may have to start a thread first
-        options.output.watch(self.stderr, STDERR)
+        try:
+            options.output.watch(self.stdout, STDOUT)  # which may have to start a thread first
+            options.output.watch(self.stderr, STDERR)
+        except BaseException:
+            self.close()
+            raise
 
     def _open(self, made: ExitStack) -> None:
         """Start the process; whatever is made for it is released with ``made``."""
         output, number = self._options.output, self.number
+        keep_standard_descriptors()
         with ExitStack() as handed:  # our copies are closed, so that the worker's death is an end of file
-            self.status = StatusWords(self._status_path)
-            made.callback(self._close_status)
+            self._status_path = self._options.scratch.make(f"{self.tag}.status", status.BYTES)
+            made.callback(remove, self._status_path)
+            self.status = status.StatusWords(self._status_path)
+            made.callback(self.status.close)
             ours, theirs = socket.socketpair()
             handed.callback(theirs.close)
             self.channel = Channel(ours)
@@ -169,10 +175,6 @@ class Slot:
             self.process = process.start(
                 f"runwide-worker-{number}", self.channel, ends, self._options.envs[number]
             )
-
-    def _close_status(self) -> None:
-        self.status.close()
-        Path(self._status_path).unlink(missing_ok=True)
 
     @property
     def idle(self) -> bool:

@@ -12,13 +12,14 @@ import pickle
 import signal
 import socket
 import sys
-import threading
 from contextlib import contextmanager, suppress
 from importlib import import_module
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
+from runwide.pool.child import Child
 from runwide.pool.oom import offer_first
+from runwide.writing import keep_standard_descriptors
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -31,46 +32,6 @@ _PATIENCE = 1.0  # seconds after which what was to be found is looked for here
 _spare: Spare | None = None
 
 
-class Forked:
-    """As much of `subprocess.Popen` as is needed of a process that was forked.
-
-    Args:
-        pid: Its process id.
-    """
-
-    def __init__(self, pid: int) -> None:
-        self.pid = pid
-        self._exitcode: int | None = None
-        self._waiting = threading.Lock()
-
-    def poll(self) -> int | None:
-        """Exit status, negative for a signal; None while it runs."""
-        return self._reaped(os.WNOHANG)
-
-    def wait(self) -> int:
-        """Exit status, when it has ended."""
-        ended = self._reaped(0)
-        assert ended is not None  # noqa: S101 - waitpid has waited for it
-        return ended
-
-    def kill(self) -> None:
-        """SIGKILL."""
-        if self.poll() is None:
-            with suppress(ProcessLookupError):
-                os.kill(self.pid, signal.SIGKILL)
-
-    def _reaped(self, options: int) -> int | None:
-        with self._waiting:
-            if self._exitcode is None:
-                try:
-                    pid, status = os.waitpid(self.pid, options)
-                except ChildProcessError:  # another part of the program has waited for it, as for a Popen
-                    pid, status = self.pid, 0
-                if pid:
-                    self._exitcode = os.waitstatus_to_exitcode(status)
-            return self._exitcode
-
-
 class Spare:
     """The process that waits for its order, as its parent has it.
 
@@ -80,7 +41,7 @@ class Spare:
         answers: Where it says what it has found.
     """
 
-    def __init__(self, process: Forked, line: socket.socket, answers: socket.socket) -> None:
+    def __init__(self, process: Child, line: socket.socket, answers: socket.socket) -> None:
         self._process = process
         self._line = line
         # Not on the line: where an answer came late, closing it unread would break off the order.
@@ -97,7 +58,7 @@ class Spare:
                 self._answer = pickle.loads(self._answers.recv(_ORDER))
         return self._answer
 
-    def become(self, order: tuple[Any, ...], descriptors: Sequence[int]) -> Forked | None:
+    def become(self, order: tuple[Any, ...], descriptors: Sequence[int]) -> Child | None:
         """Have it become a worker; None, and its end, where it cannot.
 
         Args:
@@ -140,6 +101,7 @@ def forked(modules: Sequence[str], meanwhile: Callable[[], Any]) -> Iterator[boo
     if len(os.listdir("/proc/self/task")) > 1:  # noqa: PTH208 - the faster
         yield False
         return
+    keep_standard_descriptors()
     (line, its_line), (answers, its_answers) = socket.socketpair(), socket.socketpair()
     pid = _fork(modules)
     if pid == 0:
@@ -155,7 +117,7 @@ def forked(modules: Sequence[str], meanwhile: Callable[[], Any]) -> Iterator[boo
         answers.close()
     else:
         offer_first(pid)
-        _spare = Spare(Forked(pid), line, answers)
+        _spare = Spare(Child(pid), line, answers)
     try:
         yield False
     finally:

@@ -19,8 +19,8 @@ from runwide.pool.output import Prefixed
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from runwide.pool.scratch import Scratch
     from runwide.pool.status import StatusWords
-    from runwide.pool.transfer import Scratch
 
 _WATCH_SECONDS = 0.5
 """How often a worker looks whether the pool's process still lives; PR_SET_PDEATHSIG would follow a thread instead."""
@@ -63,17 +63,43 @@ def arrange(alive: int, station: Station, status: StatusWords, scratch: Scratch)
     ).start()
 
 
-def join(name: str, *, authkey: bytes, tracker: int | None) -> None:
+def leave() -> None:
+    """End as a program does, which closes what is open; but wait for no thread that a task has left behind."""
+    current = threading.current_thread()
+    if all(thread.daemon for thread in threading.enumerate() if thread is not current):
+        return
+    import atexit
+    import gc
+    import io
+
+    atexit._run_exitfuncs()  # noqa: SLF001 - as multiprocessing does
+    for one in gc.get_objects():
+        if isinstance(one, io.IOBase):
+            with suppress(Exception):  # it is closed, or full, or broken
+                one.flush()
+    os._exit(0)
+
+
+def join(
+    name: str, alive: int, *, authkey: bytes, tracker: int | None, identity: tuple[int, ...], parent: str
+) -> None:
     """Be one of the pool's processes for multiprocessing: its managers, and its tracker of shared memory, are ours.
 
     Args:
         name: Name of this process.
+        alive: Descriptor of the pipe that ends with the pool's process.
         authkey: What managers ask for.
         tracker: Descriptor of the line to the tracker.
+        identity: The number of this process among those of the program.
+        parent: Name of the pool's process.
     """
-    current = multiprocessing.current_process()
+    current: Any = multiprocessing.current_process()
     current.name = name
     current.authkey = authkey
+    current._identity = identity  # noqa: SLF001 - as multiprocessing.process does
+    current._parent_pid = os.getppid()  # noqa: SLF001 - likewise
+    process: Any = multiprocessing.process
+    process._parent_process = process._ParentProcess(parent, os.getppid(), alive)  # noqa: SLF001 - as multiprocessing.spawn does
     if tracker is not None:
         from multiprocessing import resource_tracker
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 _CHUNK, _POSITION, _STARTED, _COUNT, _STOP, _FULL, _ENDED, _WRITES = range(8)
-_BYTES = 64  # one cache line
+BYTES = 64  # one cache line
 
 _GO_NS = 50_000_000
 """How long tasks that run in one go may do so without saying more, in nanoseconds: they were to take one millisecond."""
@@ -40,13 +40,12 @@ class Doing(NamedTuple):
 
 
 class StatusWords:
-    """The words of one worker, mapped from a small file by both sides."""
+    """The words of one worker, mapped by both sides from a file of `BYTES` zeros that the pool has made."""
 
     def __init__(self, path: str) -> None:
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+        descriptor = os.open(path, os.O_RDWR)
         try:
-            os.ftruncate(descriptor, _BYTES)
-            self._map = mmap.mmap(descriptor, _BYTES)
+            self._map = mmap.mmap(descriptor, BYTES)
         finally:
             os.close(descriptor)
         self.words = memoryview(self._map).cast("Q")

@@ -6,11 +6,12 @@ import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from runwide.errors import RunwideError
 from runwide.pool import policy
 from runwide.pool.call import Call, Source
 from runwide.pool.feeding import ALL, Feeder, taken
 from runwide.pool.inplace import InPlaceScheduler
-from runwide.pool.sinks import Stream
+from runwide.pool.sinks import Stream, keep_finished
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -127,12 +128,16 @@ def in_order(arriving: Iterator[Outcome]) -> Iterator[Outcome]:
     early: dict[int, Outcome] = {}
     turn = 0
     with closed_after(arriving):
-        for outcome in arriving:
-            early[outcome.index] = outcome
-            del outcome  # it is kept no longer than until its turn
-            while turn in early:
-                yield early.pop(turn)
-                turn += 1
+        try:
+            for outcome in arriving:
+                early[outcome.index] = outcome
+                del outcome  # it is kept no longer than until its turn
+                while turn in early:
+                    yield early.pop(turn)
+                    turn += 1
+        except RunwideError as error:
+            keep_finished(error, list(early.values()))
+            raise
 
 
 @contextmanager

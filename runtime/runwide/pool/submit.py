@@ -14,7 +14,7 @@ from runwide.pool.policy import Budget
 from runwide.pool.sinks import Futures
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from runwide.pool.inplace import InPlaceScheduler
     from runwide.pool.scheduler import Scheduler
@@ -26,11 +26,18 @@ class Submitter:
     Args:
         scheduler: Where they run.
         budget: What each call may use.
+        indices: Numbers of the calls, as workers are to call them; None for 0, 1, ….
     """
 
-    def __init__(self, scheduler: Scheduler | InPlaceScheduler, budget: Budget | None = None) -> None:
+    def __init__(
+        self,
+        scheduler: Scheduler | InPlaceScheduler,
+        budget: Budget | None = None,
+        indices: Sequence[int] | None = None,
+    ) -> None:
         self._scheduler = scheduler
         self._budget = budget or Budget()
+        self._indices = indices
         self._sink = Futures()  # of the standing call
         self._call: Call | None = None
         self._submitted = 0
@@ -76,6 +83,8 @@ class Submitter:
         self._sink = Futures()
         self._submitted = 0
         payload = self._scheduler.function_payload(dump_function(applied.apply))
-        self._call = Call(payload, Source(closed=False), self._sink, self._budget, hungry=True)
+        self._call = Call(
+            payload, Source(closed=False), self._sink, self._budget, indices=self._indices, hungry=True
+        )
         self._scheduler.start(self._call)
         return self._call

@@ -9,6 +9,7 @@ from itertools import accumulate
 from typing import TYPE_CHECKING, Any
 
 from runwide.host import memory
+from runwide.pool.reporting import Guarded
 from runwide.sums import WorkerSums
 
 if TYPE_CHECKING:
@@ -104,7 +105,7 @@ class Trace:
         self.sums: dict[int, WorkerSums] = defaultdict(WorkerSums)
         self.failed: list[TaskEvent] = []
         self.memory: list[tuple[float, int]] = []
-        self._listener = listener
+        self._listener = None if listener is None else Guarded(listener)
         self._kept = 0
         self._next_sample = self.started + 0.5
 
@@ -123,7 +124,7 @@ class Trace:
         if batch.ends[-1] > self._next_sample:
             self._sample(batch.ends[-1])
         if self._listener is not None:
-            self._pass_on(batch, self._listener)
+            self._listener.batch(batch)
 
     def _keep(self, batch: TaskBatch) -> None:
         counts, starts, ends = batch.counts, batch.starts, batch.ends
@@ -136,15 +137,6 @@ class Trace:
             for rows in self.rows.values():
                 rows.halve()
             self._kept = sum(map(len, self.rows.values()))
-
-    @staticmethod
-    def _pass_on(batch: TaskBatch, listener: Callable[[TaskEvent], None]) -> None:
-        whole = getattr(listener, "batch", None)
-        if whole is not None:
-            whole(batch)
-            return
-        for event in batch.events():
-            listener(event)
 
     def _sample(self, now: float) -> None:
         self._next_sample = now + max(1.0, (now - self.started) / _SAMPLES)

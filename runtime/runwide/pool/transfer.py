@@ -15,22 +15,18 @@ then live on the private, writable pages of the mapping, without another copy.
 
 from __future__ import annotations
 
-import errno
-import fcntl
-import mmap
-import os
 import pickle
-from contextlib import ExitStack, contextmanager, suppress
-from itertools import chain, count
-from pathlib import Path
+from contextlib import suppress
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from runwide import definitions
-from runwide.errors import ScratchFull
 from runwide.pool.plain import all_scalars, copied, is_scalar
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Sequence
+
+    from runwide.pool.scratch import Scratch
 
 FRAME, MAPPED, FAILED = "frame", "mapped", "failed"
 
@@ -40,9 +36,6 @@ INLINE_BYTES = 32 * 1024
 OUT_OF_BAND_BYTES = 16 * 1024
 """Buffers below this size are cheaper inside the pickle than apart."""
 
-_ALIGN = 64  # of buffers in a file: a cache line, and what numpy's vector loops like
-SHARED_MEMORY = "/dev/shm"  # noqa: S108 - not a predictable name: a private directory is made below it
-_SHM_SPARE = 8 << 20  # left free in /dev/shm, since other programs of the container use it too
 
 Entry = Any
 Dumped = tuple[bytes, list[memoryview]]
@@ -168,115 +161,6 @@ def entry_size(entry: Entry) -> int:
     return len(entry[1]) + sum(memoryview(buffer).nbytes for buffer in entry[2])
 
 
-class Scratch:
-    """Directories for large payloads, private to one pool: in shared memory while it has room, else on disk.
-
-    Args:
-        directories: Candidates in order of preference.
-        tag: Start of the names of files made here, so that what a dead worker left can be found.
-    """
-
-    __slots__ = ("_serial", "directories", "tag")
-
-    def __init__(
-        self, directories: tuple[str, ...], tag: str = "pool", *, serial: count[int] | None = None
-    ) -> None:
-        self.directories = directories
-        self.tag = tag
-        self._serial = serial or count()
-
-    @classmethod
-    def create(cls, *roots: str) -> Scratch:
-        """Make the directories of a new pool, and sweep those of pools whose process is gone.
-
-        Args:
-            *roots: Where to make one each, in order of preference.
-        """
-        made: list[str] = []
-        try:
-            for root in roots:
-                if os.access(root, os.W_OK):
-                    _sweep(root)
-                    # Known before it is there, for Ctrl-C; nobody else has that name.
-                    made.append(f"{Path(root).absolute()}/runwide-{os.getpid()}-{os.urandom(8).hex()}")
-                    Path(made[-1]).mkdir(0o700)
-            if not made:
-                raise ScratchFull(  # noqa: TRY301 - Ctrl-C may come at any line, so all of them are inside
-                    "no directory for large payloads is writable", uri=roots[-1], hint="set RUNWIDE_SCRATCH"
-                )
-            return cls(tuple(made))
-        except BaseException:  # Ctrl-C
-            cls(tuple(made)).remove()
-            raise
-
-    def tagged(self, tag: str) -> Scratch:
-        """The same directories with another start of names."""
-        return Scratch(self.directories, tag, serial=self._serial)  # one count, so that no name comes twice
-
-    def write(self, parts: Sequence[bytes | memoryview]) -> tuple[str, list[tuple[int, int]]]:
-        """Write buffers to a new file; returns its path and the ``(offset, length)`` of each.
-
-        Raises:
-            ScratchFull: None of the directories has room.
-        """
-        spans, total = _layout([memoryview(part).nbytes for part in parts])
-        for directory in self.directories:
-            if directory.startswith(SHARED_MEMORY) and _free(directory) < total + _SHM_SPARE:
-                continue
-            path = f"{directory}/{self.tag}-{next(self._serial)}"
-            try:
-                _write_at(path, parts, spans)
-            except OSError as error:
-                Path(path).unlink(missing_ok=True)
-                if error.errno not in (errno.ENOSPC, errno.EDQUOT):
-                    raise
-            else:
-                return path, spans
-        raise ScratchFull(
-            f"no room for a payload of {total:,} bytes",
-            uri=self.directories[-1],
-            hint="set RUNWIDE_SCRATCH to a larger disk, or pass references instead of data",
-        )
-
-    def has_room(self, size: int) -> bool:
-        """Whether so many bytes might be written now."""
-        return any(
-            _free(directory) >= size + (_SHM_SPARE if directory.startswith(SHARED_MEMORY) else 0)
-            for directory in self.directories
-        )
-
-    @contextmanager
-    def turn(self) -> Iterator[bool]:
-        """Be the only process that tries whether there is room; False while another one does.
-
-        Of several that write at once, where one would fit, each takes what the others need, and none is ever done.
-        """
-        with ExitStack() as stack:
-            mine = True
-            try:
-                descriptor = os.open(self.directories[0], os.O_RDONLY)
-                stack.callback(os.close, descriptor)
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                # Closing is not enough: where the task has forked meanwhile, the fork has it open.
-                stack.callback(fcntl.flock, descriptor, fcntl.LOCK_UN)
-            except BlockingIOError:
-                mine = False
-            except OSError:  # no locks here, or no more descriptors: all try, and no result is lost by it
-                pass
-            yield mine
-
-    def forget(self, tag: str) -> None:
-        """Remove what a dead worker left, and what it had not fetched."""
-        for directory in self.directories:
-            for path in Path(directory).glob(f"{tag}-*"):
-                path.unlink(missing_ok=True)
-
-    def remove(self) -> None:
-        """Remove the directories with all that is in them."""
-        for directory in self.directories:
-            _remove_tree(directory)
-
-
 def seal(entries: list[Entry], scratch: Scratch) -> tuple[str | None, list[Entry]]:
     """Move the bytes of entries to a file if they are too many for a message.
 
@@ -308,20 +192,6 @@ def detached(entry: Entry) -> Entry:
     return entry
 
 
-def open_mapping(path: str | None, *, keep: bool = False) -> memoryview | None:
-    """Map a payload file privately and writably, and remove its name unless told to keep it."""
-    if path is None:
-        return None
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        mapping = mmap.mmap(descriptor, 0, access=mmap.ACCESS_COPY)
-    finally:
-        os.close(descriptor)
-        if not keep:
-            Path(path).unlink()
-    return memoryview(mapping)
-
-
 def load(entry: Entry, mapping: memoryview | None) -> Any:
     """The value of an entry; raises whatever unpickling raises."""
     if type(entry) is not tuple:
@@ -334,48 +204,3 @@ def load(entry: Entry, mapping: memoryview | None) -> Any:
         raise pickle.UnpicklingError("the payload file is missing")
     body, *buffers = (mapping[start : start + length] for start, length in entry[1])
     return pickle.loads(body, buffers=buffers)
-
-
-def _layout(sizes: list[int]) -> tuple[list[tuple[int, int]], int]:
-    spans, offset = [], 0
-    for size in sizes:
-        spans.append((offset, size))
-        offset = -(-(offset + size) // _ALIGN) * _ALIGN
-    return spans, max(offset, 1)
-
-
-def _write_at(path: str, parts: Sequence[bytes | memoryview], spans: list[tuple[int, int]]) -> None:
-    # write() and not a shared mapping: a full disk is then an error, not a SIGBUS.
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    try:
-        for part, (offset, length) in zip(parts, spans, strict=True):
-            view = memoryview(part).cast("B")
-            written = 0
-            while written < length:
-                written += os.pwrite(descriptor, view[written:], offset + written)
-    finally:
-        os.close(descriptor)
-
-
-def _free(directory: str) -> int:
-    status = os.statvfs(directory)
-    return status.f_bavail * status.f_frsize
-
-
-def _sweep(root: str) -> None:
-    with suppress(PermissionError), os.scandir(root) as entries:  # it may be writable and not readable
-        for entry in entries:
-            name, *rest = entry.name.split("-")
-            if (
-                name == "runwide"
-                and len(rest) > 1
-                and rest[0].isdigit()
-                and not Path("/proc", rest[0]).exists()
-            ):
-                _remove_tree(entry.path)
-
-
-def _remove_tree(path: str | Path) -> None:
-    import shutil  # slow to load
-
-    shutil.rmtree(path, ignore_errors=True)

@@ -7,7 +7,7 @@ from contextlib import closing, nullcontext
 from operator import length_hint
 from typing import TYPE_CHECKING, Any
 
-from runwide.errors import NoItems, PoolClosed, RunwideError, TooManyFailures
+from runwide.errors import NoItems, PoolClosed, TooManyFailures
 from runwide.pool import policy
 from runwide.pool.base import Base, dump_function
 from runwide.pool.call import Call, Source
@@ -110,15 +110,10 @@ def _counted(items: Iterable[Any], sink: Everything, shows: Bar | Lines) -> Iter
 
 
 def _wait(sink: Everything, shows: Bar | Lines | None) -> None:
-    """Wait for the end and show progress; an error has the results that there are."""
-    try:
-        while not sink.wait(None if shows is None else shows.seconds):
-            if shows is not None:
-                shows(sink.done, len(sink.failures))
-    except RunwideError as error:
-        if hasattr(error, "results"):
-            error.results = sink.so_far()
-        raise
+    """Wait for the end, and show progress."""
+    while not sink.wait(None if shows is None else shows.seconds):
+        if shows is not None:
+            shows(sink.done, len(sink.failures))
     if sink.too_many:
         stopped = too_many(sink.failures)
         stopped.results = sink.so_far()

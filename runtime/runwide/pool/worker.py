@@ -14,7 +14,8 @@ from runwide.pool.channel import WorkerChannel
 from runwide.pool.failed import failed, text_of
 from runwide.pool.meter import Meter
 from runwide.pool.outbox import Outbox
-from runwide.pool.station import Station, arrange, join
+from runwide.pool.scratch import Scratch, open_mapping
+from runwide.pool.station import Station, arrange, join, leave
 from runwide.pool.status import StatusWords
 from runwide.records import FailureKind
 
@@ -51,12 +52,13 @@ def main(name: str, line: int, alive: int, shared: Mapping[str, Any]) -> None:
     with suppress(EOFError, ConnectionError):
         station: Station = channel.receive()
         status = StatusWords(station.status_path)
-        scratch = transfer.Scratch(station.directories, station.tag)
+        scratch = Scratch(station.directories, station.tag)
         arrange(alive, station, status, scratch)
-        join(name, **shared)
+        join(name, alive, **shared)
         definitions.become_worker()
         os.register_at_fork(after_in_child=_note_fork)
         Worker(channel, status, scratch).serve()
+        leave()
 
 
 def _note_fork() -> None:
@@ -91,7 +93,7 @@ class Worker:
         scratch: Where large results go.
     """
 
-    def __init__(self, channel: WorkerChannel, status: StatusWords, scratch: transfer.Scratch) -> None:
+    def __init__(self, channel: WorkerChannel, status: StatusWords, scratch: Scratch) -> None:
         self._channel = channel
         self._status = status
         self._outbox = Outbox(channel, scratch, status)
@@ -124,7 +126,7 @@ class Worker:
         self._outbox.meter = None if timed is None else Meter(each=timed)
         try:
             if entry is not None:
-                transfer.load(entry, transfer.open_mapping(path, keep=True))()
+                transfer.load(entry, open_mapping(path, keep=True))()
         except BaseException as error:
             self._channel.send((UNFIT, failed(FailureKind.EXCEPTION, error)))
         else:
@@ -141,7 +143,7 @@ class Worker:
             definitions.learn(*self._unread.pop(0))
         try:
             function = self._function(order.call)
-            mapping = transfer.open_mapping(path)
+            mapping = open_mapping(path)
         except BaseException as error:
             self._channel.send((BROKEN, failed(FailureKind.PICKLING, error, "function")))
             return
@@ -174,7 +176,7 @@ class Worker:
         if function is None:
             path, entry = self._functions[call]
             # Other workers map the same file, so it keeps its name.
-            function = self._loaded[call] = transfer.load(entry, transfer.open_mapping(path, keep=True))
+            function = self._loaded[call] = transfer.load(entry, open_mapping(path, keep=True))
         return function
 
 

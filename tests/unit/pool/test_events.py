@@ -6,7 +6,9 @@ import os
 import time
 
 import numpy as np
+import pytest
 
+import runwide
 from runwide.pool import outcomes
 from runwide.records import FailureKind
 
@@ -179,3 +181,27 @@ def test_an_item_that_cannot_be_loaded_leaves_the_others_their_records():
     assert [event.index for event in events] == list(range(400))
     assert [event.index for event in events if event.kind is not None] == [50]
     assert all(0 <= event.seconds < 1 for event in events)
+
+
+class Fussy:
+    """A listener that raises for each event, of whatever kind."""
+
+    def __init__(self, error):
+        self.error = error
+        self.heard = 0
+
+    def __call__(self, _event):
+        self.heard += 1
+        raise self.error
+
+
+@pytest.mark.parametrize("error", [ValueError("no"), KeyboardInterrupt(), SystemExit(3)])
+@pytest.mark.parametrize("place", [{}, {"store": "memory://fussy"}])
+def test_a_listener_that_raises_hears_everything_and_stops_nobody(error, place, capsys):
+    listener = Fussy(error)
+    assert runwide.map(abs, range(100), workers=1, on_event=listener, **place) == list(range(100))
+    assert listener.heard == 100
+    assert capsys.readouterr().err.count("callback.failed") == 1
+    listener.heard = 0
+    assert list(runwide.imap(abs, range(100), workers=1, on_event=listener)) == list(range(100))
+    assert listener.heard == 100

@@ -9,7 +9,7 @@ import re
 import pytest
 
 import runwide
-from runwide.errors import ExceptionNotPortable, InputError
+from runwide.errors import ExceptionNotPortable, FunctionNotPicklable, InputError
 from runwide.pool import function_bytes
 
 
@@ -88,3 +88,107 @@ def test_the_summary_of_failures_has_what_to_do_on_a_line_of_its_own():
     assert first == "1 of 1 tasks failed:"
     assert item == "  item 0: ZeroDivisionError: division by zero"
     assert hint.startswith("the others are finished: see .results")
+
+
+class Unspeakable:
+    """A callable that nobody may ask for its text or its name; it pickles, and does its work."""
+
+    def __init__(self, values=()):
+        self.values = values
+
+    def __call__(self, x):
+        return x + 1
+
+    def __repr__(self):
+        raise RuntimeError("asked for its repr")
+
+    __str__ = __repr__
+
+    def __getattr__(self, name):
+        if name.startswith("__") and name not in (
+            "__qualname__",
+            "__name__",
+            "__module__",
+            "__code__",
+            "__func__",
+        ):
+            raise AttributeError(name)
+        raise RuntimeError(f"asked for {name}")
+
+
+async def from_amap(function, items, **options):
+    return await runwide.amap(function, items, **options)
+
+
+def surfaces(function, items):
+    """Results of each surface for the same function and items."""
+    yield runwide.map(function, items, workers=1)
+    yield runwide.map(function, items, workers=1, store="memory://unspeakable")
+    yield list(runwide.imap(function, items, workers=1))
+    yield sorted(runwide.imap_unordered(function, items, workers=1))
+    yield asyncio.run(from_amap(function, items, workers=1))
+    with runwide.Pool(1, store="memory://unspeakable") as pool:
+        yield pool.map(function, items)
+    with runwide.Pool(1) as pool:
+        yield pool.map(function, items)
+        yield list(pool.imap(function, items))
+        yield pool.starmap(function, [(item,) for item in items])
+        yield [pool.apply(function, (item,)) for item in items]
+    with runwide.Executor(1) as executor:
+        yield list(executor.map(function, items))
+        yield [executor.submit(function, item).result() for item in items]
+
+
+class Hidden(list):
+    """Many values, of whose text nobody may ask."""
+
+    def __repr__(self):
+        raise RuntimeError("asked for the repr of a large list")
+
+
+SILENT = {
+    "a partial of a large list": lambda: functools.partial(lambda values, x: x + len(values), Hidden([0])),
+    "a partial of an object": lambda: functools.partial(Unspeakable()),
+    "an object": Unspeakable,
+    "a method of an object": lambda: Unspeakable(Hidden(range(1000))).__call__,
+}
+
+
+@pytest.mark.parametrize("name", SILENT)
+def test_no_surface_asks_a_callable_for_its_text(name):
+    for results in surfaces(SILENT[name](), [1, 2]):
+        assert results == [2, 3]
+
+
+def test_a_report_names_what_a_partial_calls_and_the_type_of_another_callable():
+    assert runwide.map(functools.partial(max, 3), [1], workers=1).trace.function == "max"
+    assert runwide.map(Unspeakable(), [1], workers=1).trace.function == "Unspeakable"
+
+
+def test_what_cannot_be_called_is_named_without_its_text():
+    refused = Hidden([1])
+    with pytest.raises(TypeError, match="the function cannot be called: <Hidden instance"):
+        runwide.map(refused, [1])
+
+
+def test_a_function_that_cannot_be_pickled_is_named_without_its_text():
+    class Mute(Exception):
+        def __str__(self):
+            raise RuntimeError("no text")
+
+    class Stubborn:
+        def __call__(self, x):
+            return x
+
+        def __reduce__(self):
+            raise Mute
+
+    with pytest.raises(
+        FunctionNotPicklable, match=r"the function .*Stubborn cannot be pickled: Mute: <no text"
+    ):
+        runwide.map(Stubborn(), [1])
+
+
+def test_items_and_results_without_a_text_come_back():
+    back = runwide.map(lambda item: item, [Unspeakable([1])], workers=1)
+    assert back[0].values == [1]

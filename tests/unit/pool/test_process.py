@@ -7,8 +7,11 @@ import multiprocessing
 import os
 import subprocess
 import sys
+import time
 from multiprocessing import resource_tracker, shared_memory
 from pathlib import Path
+
+import pytest
 
 import runwide
 
@@ -217,3 +220,127 @@ def test_without_pidfds_a_death_is_told_by_the_end_of_a_pipe(monkeypatch):
     assert results.pop(3).exception.exitcode == 7
     assert results == [0, 1, 2, 4, 5]
     assert len(list(Path("/proc/self/fd").iterdir())) == before
+
+
+GONE = """
+import json, os, sys, tempfile
+{before}
+here = tempfile.mkdtemp()
+os.chdir(here)
+{after}
+os.rmdir(here)
+import runwide
+def double(x):
+    return 2 * x
+def directory(_):
+    try:
+        return os.getcwd()
+    except FileNotFoundError:
+        return "gone"
+with runwide.Executor(1) as executor:
+    print(json.dumps([
+        runwide.map(double, [1, 2], workers=2), list(runwide.imap(double, [3], workers=1)),
+        executor.submit(double, 4).result(), runwide.map(directory, [0], workers=1),
+        runwide.map(double, [5], workers=1, store="memory://gone")]))
+"""
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [("", ""), ("import runwide", ""), ("import runwide", "runwide.map(abs, [1], workers=1)")],
+)
+@pytest.mark.parametrize("form", ["-c", "script"])
+def test_workers_start_in_a_directory_that_was_removed(before, after, form, tmp_path):
+    program = GONE.format(before=before, after=after)
+    words = ["-c", program]
+    if form == "script":
+        (tmp_path / "program.py").write_text(program)
+        words = [str(tmp_path / "program.py")]
+    done = subprocess.run([sys.executable, *words], capture_output=True, text=True, check=True, timeout=60)
+    assert json.loads(done.stdout) == [[2, 4], [6], 8, ["gone"], [10]]
+
+
+def test_workers_start_where_the_program_began_in_a_directory_that_is_gone(tmp_path):
+    (tmp_path / "gone").mkdir()
+    program = "import runwide; print(runwide.map(lambda x: x + 1, [1, 2], workers=2))"
+    done = subprocess.run(
+        ["sh", "-c", 'rmdir "$PWD"; exec "$@"', "sh", sys.executable, "-c", program],
+        cwd=tmp_path / "gone", capture_output=True, text=True, check=True, timeout=60,
+    )  # fmt: skip
+    assert done.stdout == "[2, 3]\n"
+
+
+FLAGS = """
+import json, sys, warnings, runwide
+def told(_):
+    assert_runs = False
+    try:
+        assert False
+    except AssertionError:
+        assert_runs = True
+    flags = {name: getattr(sys.flags, name) for name in dir(sys.flags)
+             if not name.startswith(("_", "n_", "hash_", "count", "index"))}
+    return [assert_runs, bool(told.__doc__), flags, sys.warnoptions, sys._xoptions, sys.dont_write_bytecode]
+told.__doc__ = told.__doc__
+print(json.dumps([told(0), runwide.map(told, [0], workers=1)[0]]))
+"""
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [
+        ["-O"], ["-OO"], ["-W", "error"], ["-W", "ignore::DeprecationWarning"], ["-X", "dev"], ["-X", "utf8"],
+        ["-X", "utf8=0"], ["-B"], ["-E"], [], ["-s"], ["-I"], ["-b"], ["-bb"], ["-X", "faulthandler"], ["-O", "-X", "dev"],
+    ],
+    ids=" ".join,
+)  # fmt: skip
+def test_the_interpreters_flags_reach_the_workers(flags):
+    env = {key: value for key, value in os.environ.items() if not key.startswith(("COV", "PYTHON"))}
+    done = subprocess.run(
+        [sys.executable, *flags, "-c", FLAGS], env=env, capture_output=True, text=True, check=True, timeout=60
+    )
+    here, there = json.loads(done.stdout)
+    assert there == here
+
+
+def test_all_workers_of_a_program_agree_on_the_hash_of_a_text():
+    program = """
+import json, os, time, runwide
+def told(_):
+    time.sleep(0.2)
+    return [os.getpid(), hash("a text"), list({"a", "b", "c", "d"})]
+with runwide.Pool(2) as pool:
+    found = pool.map(told, range(4), chunksize=1) + runwide.map(told, range(2), workers=2)
+print(json.dumps(found))
+"""
+    told, other = run(program), run(program)
+    assert len({pid for pid, *_ in told}) > 1
+    assert len({(known, *order) for _, known, order in told}) == 1
+    assert other[0][1] != told[0][1]  # another program has a seed of its own
+
+
+def test_a_programs_own_hash_seed_is_the_workers():
+    program = 'import runwide; print(hash("a") == runwide.map(lambda _: hash("a"), [0], workers=1)[0])'
+    for seed in ("0", "7"):
+        done = subprocess.run(
+            [sys.executable, "-c", program], env={**os.environ, "PYTHONHASHSEED": seed},
+            capture_output=True, text=True, check=True, timeout=60,
+        )  # fmt: skip
+        assert done.stdout == "True\n"
+
+
+def test_a_worker_is_a_child_of_the_program_for_multiprocessing():
+    def told(_):
+        time.sleep(0.1)
+        current, parent = multiprocessing.current_process(), multiprocessing.parent_process()
+        return current._identity, parent.pid, parent.name, parent.is_alive()
+
+    found = runwide.map(told, range(8), workers=2, chunksize=1)
+    numbers = {identity for identity, *_ in found}
+    assert len(numbers) == 2
+    assert all(len(number) == 1 and number[0] > 0 for number in numbers)
+    assert {tuple(rest) for _, *rest in found} == {
+        (os.getpid(), multiprocessing.current_process().name, True)
+    }
+    again = {identity for identity, *_ in runwide.map(told, range(2), workers=1)}
+    assert numbers.isdisjoint(again)  # as of the standard library's processes, no two have the same

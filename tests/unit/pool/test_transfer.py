@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from runwide.errors import ScratchFull
 from runwide.pool import transfer
 from runwide.pool.channel import Unframer, framed
+from runwide.pool.scratch import Scratch, open_mapping
 
 plain = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text() | st.binary(),
@@ -27,7 +28,7 @@ plain = st.recursive(
 
 @pytest.fixture
 def scratch(tmp_path):
-    made = transfer.Scratch.create(str(tmp_path))
+    made = Scratch.create(str(tmp_path))
     yield made
     made.remove()
     assert list(tmp_path.iterdir()) == []
@@ -40,13 +41,13 @@ def through(values, scratch):
     ]
     path, sealed = transfer.seal(entries, scratch)
     (arrived,) = Unframer().feed(framed((path, sealed)))
-    mapping = transfer.open_mapping(arrived[0])
+    mapping = open_mapping(arrived[0])
     return [transfer.load(entry, mapping) for entry in arrived[1]]
 
 
 @given(st.lists(plain, min_size=1))
 def test_plain_values_come_back_equal(tmp_path_factory, values):
-    scratch = transfer.Scratch.create(str(tmp_path_factory.getbasetemp()))
+    scratch = Scratch.create(str(tmp_path_factory.getbasetemp()))
     try:
         assert through(values, scratch) == values
     finally:
@@ -86,8 +87,8 @@ def test_a_full_scratch_directory_is_a_named_error(monkeypatch, tmp_path):
     def full(*_args):
         raise OSError(28, "No space left on device")
 
-    scratch = transfer.Scratch.create(str(tmp_path))
-    monkeypatch.setattr(transfer.os, "pwrite", full)
+    scratch = Scratch.create(str(tmp_path))
+    monkeypatch.setattr(os, "pwrite", full)
     with pytest.raises(ScratchFull, match="RUNWIDE_SCRATCH"):
         transfer.seal([(transfer.FRAME, pickle.dumps(0), [memoryview(bytes(100_000))])], scratch)
     monkeypatch.undo()
@@ -104,7 +105,7 @@ def test_one_at_a_time_has_the_turn_to_try_for_room(scratch):
 
 FORKING = """
 import os, signal, sys
-from runwide.pool.transfer import Scratch
+from runwide.pool.scratch import Scratch
 
 scratch = Scratch.create(sys.argv[1])
 with scratch.turn():
@@ -135,7 +136,7 @@ def test_a_turn_that_cannot_be_had_alone_is_had_together(scratch):
 def test_a_relative_folder_is_found_from_everywhere(tmp_path, monkeypatch):
     (tmp_path / "scratch").mkdir()
     monkeypatch.chdir(tmp_path)
-    scratch = transfer.Scratch.create("scratch")
+    scratch = Scratch.create("scratch")
     monkeypatch.chdir("/")
     path, _ = scratch.write([b"x"])
     assert path.startswith(f"{tmp_path}/scratch/")
@@ -156,7 +157,7 @@ def test_scratch_of_a_process_that_is_gone_is_swept(tmp_path):
     }
     for name in others:
         (tmp_path / name).mkdir()
-    transfer.Scratch.create(str(tmp_path)).remove()
+    Scratch.create(str(tmp_path)).remove()
     assert {path.name for path in tmp_path.iterdir()} == others
 
 

@@ -1,0 +1,114 @@
+"""Find random generators that a function would carry to each worker, where all of them give the same numbers."""
+
+from __future__ import annotations
+
+import sys
+import warnings
+from functools import partial
+from pathlib import Path
+from types import CodeType, FunctionType, MethodType, ModuleType
+from typing import TYPE_CHECKING, Any
+
+from runwide.naming import attribute, name_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_KINDS = (("random", "Random"), ("numpy.random", "Generator"), ("numpy.random", "RandomState"))
+_DEPTH = 3  # functions in partials in closures
+_HERE = str(Path(__file__).parents[1])
+
+
+def warn_of_generator(function: Any) -> None:
+    """Warn where a function has a random generator: workers get copies of it, so their items get the same numbers.
+
+    Args:
+        function: What is about to be sent to all workers.
+    """
+    found = generator_in(function)
+    if found is not None:
+        kind = f"{type(found).__module__.partition('.')[0]}'s {type(found).__name__}"
+        warnings.warn(
+            f"{name_of(function)} has a random generator ({kind}), of which each worker gets the same copy: items on "
+            "different workers draw the same numbers. Make one in the function, from a seed and the item, such as "
+            "numpy.random.default_rng([seed, item])",
+            UserWarning,
+            stacklevel=_stacklevel(),
+        )
+
+
+def generator_in(function: Any, depth: int = _DEPTH) -> Any:
+    """A random generator among what a function holds; None where there is none, or no library of them is loaded.
+
+    Example:
+        >>> import random
+        >>> type(generator_in(random.Random(7).random)).__name__, generator_in(lambda: random.random())
+        ('Random', None)
+    """
+    kinds = _known_kinds()
+    if not kinds or depth == 0:
+        return None
+    for value in _held(function):
+        if isinstance(value, kinds):
+            if not isinstance(value, getattr(sys.modules.get("random"), "SystemRandom", ())):
+                return value
+        elif (
+            isinstance(value, (FunctionType, MethodType, partial)) or attribute(value, "function") is not None
+        ):
+            found = generator_in(value, depth - 1)
+            if found is not None:
+                return found
+    return None
+
+
+def _known_kinds() -> tuple[type, ...]:
+    found = (getattr(sys.modules.get(module), name, None) for module, name in _KINDS)
+    return tuple(kind for kind in found if isinstance(kind, type))
+
+
+def _held(function: Any) -> Iterator[Any]:
+    """What goes along when a function is pickled by value."""
+    if isinstance(function, partial):
+        yield from (function.func, *function.args, *function.keywords.values())
+        return
+    owner = attribute(function, "__self__")
+    if isinstance(owner, ModuleType):  # of a function in C
+        return
+    if owner is not None and not isinstance(function, FunctionType):
+        yield from (owner, *_attributes(owner))
+        function = attribute(function, "__func__", owner)
+    if not isinstance(function, FunctionType):
+        yield from _attributes(function)
+        return
+    for cell in function.__closure__ or ():
+        yield attribute(cell, "cell_contents")
+    yield from function.__defaults__ or ()
+    yield from (function.__kwdefaults__ or {}).values()
+    if function.__module__ == "__main__":
+        known = function.__globals__
+        yield from (known[name] for name in _globals_of(function.__code__) if name in known)
+
+
+def _attributes(value: Any) -> list[Any]:
+    found = attribute(value, "__dict__")
+    return list(found.values()) if isinstance(found, dict) else []
+
+
+def _globals_of(code: CodeType) -> Iterator[str]:
+    """The global names that code reads; among its names are those of attributes, too."""
+    import dis  # slow to load
+
+    for step in dis.get_instructions(code):
+        if step.opname == "LOAD_GLOBAL":
+            yield step.argval
+    for constant in code.co_consts:
+        if isinstance(constant, CodeType):
+            yield from _globals_of(constant)
+
+
+def _stacklevel() -> int:
+    """That of the first frame outside of runwide."""
+    level, frame = 1, sys._getframe(1)  # noqa: SLF001 - what `warnings` itself does
+    while frame.f_back is not None and frame.f_code.co_filename.startswith(_HERE):
+        level, frame = level + 1, frame.f_back
+    return level

@@ -1,0 +1,71 @@
+"""A few descriptors that are held for when there are no others: to name what fails may take code that is not loaded yet."""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+from contextlib import contextmanager, suppress
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_NUMBER = 3  # a module, or a list of them, is open at a time
+
+_lock = threading.RLock()
+_held: list[int] = []
+_pools = 0
+
+
+def hold() -> None:
+    """Hold some for one more pool, as far as there are any."""
+    global _pools  # noqa: PLW0603 - a fact about this process
+    with _lock:
+        _pools += 1
+        _fill()
+
+
+def let_go() -> None:
+    """Hold none for a pool that has ended."""
+    global _pools  # noqa: PLW0603 - likewise
+    with _lock:
+        _pools -= 1
+        if _pools == 0:
+            _empty()
+
+
+@contextmanager
+def at_hand() -> Iterator[None]:
+    """Have them free while the block runs."""
+    with _lock:
+        _empty()
+        try:
+            yield
+        finally:
+            if _pools > 0:
+                _fill()
+
+
+def load(*modules: str) -> None:
+    """Import modules that name what fails, also where no descriptor is free.
+
+    Example:
+        >>> load("runwide.failure")
+    """
+    if not all(module in sys.modules for module in modules):
+        with at_hand():
+            for module in modules:
+                import_module(module)
+
+
+def _fill() -> None:
+    with suppress(OSError):
+        while len(_held) < _NUMBER:
+            _held.append(os.open(os.devnull, os.O_RDONLY))
+
+
+def _empty() -> None:
+    while _held:
+        os.close(_held.pop())

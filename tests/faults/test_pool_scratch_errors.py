@@ -1,0 +1,435 @@
+"""What goes wrong with the files between two processes costs the tasks concerned, by name, and never the pool."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import textwrap
+
+import pytest
+
+pytestmark = pytest.mark.faults
+
+PREAMBLE = """
+import glob, json, os, resource, shutil, signal, sys, threading, time
+import numpy as np
+import runwide
+from runwide.failure import Failure
+from runwide.pool import outcomes
+
+MEGABYTE = 1 << 20
+
+def large(x, megabytes=1):
+    return np.full(megabytes << 17, float(x))
+
+def told(results):
+    "Each result as a number, each failure as its type and item, and whether its own exception names the item."
+    return [[one.type, one.index, one.exception.item] if isinstance(one, Failure)
+            else one if isinstance(one, (int, float)) else float(one[-1]) for one in results]
+
+def folders():
+    roots = [os.environ["RUNWIDE_SCRATCH"]] if "RUNWIDE_SCRATCH" in os.environ else ["/dev/shm", os.environ["TMPDIR"]]
+    return [folder for root in roots for folder in glob.glob(f"{root}/runwide-{POOL}-*")]
+
+def clean():
+    "As a cleaner of temporary files does."
+    for folder in folders():
+        shutil.rmtree(folder, ignore_errors=True)
+
+POOL = os.getpid()
+"""
+
+
+@pytest.fixture(params=["one directory", "shared memory and a disk"])
+def run(tmp_path, request):
+    """Runs a program, with its scratch in one directory or in two, and returns what it prints as JSON."""
+    env = {**os.environ, "TMPDIR": str(tmp_path / "tmp")}
+    (tmp_path / "tmp").mkdir()
+    if request.param == "one directory":
+        env["RUNWIDE_SCRATCH"] = str(tmp_path / "tmp")
+
+    def run(body: str, *wrapper: str) -> object:
+        program = tmp_path / "program.py"
+        main = textwrap.indent(textwrap.dedent(body), "    ")
+        program.write_text(f'{PREAMBLE}\nif __name__ == "__main__":\n{main}\n    print(json.dumps(found))\n')
+        done = subprocess.run(
+            [*wrapper, sys.executable, str(program)],
+            env=env,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=100,
+        )
+        assert done.returncode == 0, done.stderr
+        assert "Exception in thread" not in done.stderr
+        assert list((tmp_path / "tmp").glob("runwide-*")) == []
+        return json.loads(done.stdout.splitlines()[-1])
+
+    return run
+
+
+def test_a_directory_that_a_cleaner_has_removed_is_made_again(run):
+    body = """
+    with runwide.Pool(2) as pool:
+        found = [told(pool.map(lambda a: a + 1, [large(x) for x in range(4)]))]
+        clean()
+        found.append(len(folders()))
+        found.append(told(pool.map(lambda a: a + 1, [large(x) for x in range(4)])))
+        clean()
+        found.append(told(pool.map(lambda x: large(x), range(4))))
+        clean()
+        bias = large(7)
+        found.append(told(pool.map(lambda x: bias + x, range(4))))
+    """
+    right = [1.0, 2.0, 3.0, 4.0]
+    assert run(body) == [right, 0, right, [0.0, 1.0, 2.0, 3.0], [7.0, 8.0, 9.0, 10.0]]
+
+
+def test_a_directory_that_vanishes_while_tasks_run_is_made_again_by_them(run):
+    body = """
+    def task(x):
+        if x == 3:
+            clean()
+        return large(x)
+
+    found = [told(runwide.map(task, range(6), workers=2))]
+    found.append(told(runwide.imap(task, range(6), workers=2)))
+    with runwide.Executor(2) as executor:
+        found.append(told([future.result() for future in [executor.submit(task, x) for x in range(6)]]))
+    """
+    assert run(body) == [[float(x) for x in range(6)]] * 3
+
+
+def test_workers_start_after_a_directory_was_removed(run):
+    body = """
+    def task(x):
+        if x == 2 and not os.path.exists(os.environ["TMPDIR"] + "/once"):
+            open(os.environ["TMPDIR"] + "/once", "w").close()
+            clean()
+            os._exit(3)
+        return x
+
+    found = told(runwide.map(task, range(6), workers=2))
+    """
+    assert run(body) == list(range(6))
+
+
+def test_a_function_whose_file_was_removed_is_there_for_the_next_worker(run):
+    body = """
+    bias = large(7)
+    def task(x):
+        if x == 2 and not os.path.exists(os.environ["TMPDIR"] + "/once"):
+            open(os.environ["TMPDIR"] + "/once", "w").close()
+            clean()
+            os._exit(3)
+        return float(bias[0]) + x
+
+    found = told(runwide.map(task, range(6), workers=1))
+    """
+    assert run(body) == [7.0, 8.0, 9.0, 10.0, 11.0, 12.0]
+
+
+def test_an_initializer_whose_file_was_removed_is_there_for_the_next_worker(run):
+    body = """
+    def prepare(values):
+        os.environ["PREPARED"] = str(values[0])
+
+    def task(x):
+        if x == 2 and not os.path.exists(os.environ["TMPDIR"] + "/once"):
+            open(os.environ["TMPDIR"] + "/once", "w").close()
+            clean()
+            os._exit(3)
+        return float(os.environ["PREPARED"]) + x
+
+    found = told(runwide.map(task, range(6), workers=1, initializer=prepare, initargs=(large(7),)))
+    """
+    assert run(body) == [7.0, 8.0, 9.0, 10.0, 11.0, 12.0]
+
+
+def test_a_cleaner_that_removes_files_on_their_way_costs_those_tasks_at_most(run):
+    body = """
+    removed = []
+    over = threading.Event()
+    def remove():
+        while not over.is_set():
+            for folder in folders():
+                for path in glob.glob(f"{folder}/*"):
+                    if not path.endswith(".status"):
+                        try:
+                            os.unlink(path)
+                            removed.append(path)
+                        except OSError:
+                            pass
+
+    with runwide.Executor(2) as executor:
+        cleaner = threading.Thread(target=remove)
+        cleaner.start()
+        rounds = 0
+        wrong, named = [], set()
+        while len(removed) < 40 and rounds < 300:
+            rounds += 1
+            futures = [executor.submit(lambda a: a + 1, large(x)) for x in range(8)]
+            for x, future in enumerate(futures):
+                error = future.exception()
+                if error is None and future.result()[-1] != x + 1:
+                    wrong.append(x)
+                elif error is not None:
+                    named.add(type(error).__name__)
+        over.set()
+        cleaner.join()
+        after = [float(executor.submit(lambda a: a + 1, large(x)).result()[-1]) for x in range(4)]
+    found = [len(removed) >= 40, wrong, sorted(named), after]
+    """
+    struck, wrong, named, after = run(body)
+    assert struck
+    assert wrong == []
+    assert set(named) <= {"ScratchError"}
+    assert after == [1.0, 2.0, 3.0, 4.0]
+
+
+def test_what_is_larger_than_the_limit_on_files_fails_by_name(run):
+    body = """
+    resource.setrlimit(resource.RLIMIT_FSIZE, (2 * MEGABYTE, resource.RLIM_INFINITY))
+    def task(item):
+        return large(item, 3 if item == 2 else 1) if isinstance(item, int) else float(item[0])
+
+    items = [0, 1, 2, large(3), large(4, 3), 5]
+    found = [told(runwide.map(task, items, workers=2, on_error="return"))]
+    found.append(told(runwide.imap(task, items, workers=2, on_error="return")))
+    with runwide.Executor(2) as executor:
+        futures = [executor.submit(task, item) for item in items]
+        found.append([type(future.exception()).__name__ for future in futures])
+        message = str(futures[4].exception())
+        found.append("File too large" in message and "ulimit -f" in message and os.environ["TMPDIR"] in message)
+        much = large(0, 3)
+        try:
+            list(executor.map(lambda x: much, range(2)))
+        except runwide.RunwideError as error:
+            found.append(type(error).__name__)
+        found.append(executor.submit(abs, -1).result())
+    """
+    each = [0.0, 1.0, ["ScratchError", 2, 2], 3.0, ["ScratchError", 4, 4], 5.0]
+    types = ["NoneType", "NoneType", "ScratchError", "NoneType", "ScratchError", "NoneType"]
+    assert run(body) == [each, each, types, True, "ScratchError", 1]
+
+
+def test_where_there_are_no_more_descriptors_large_values_fail_by_name_and_the_pool_goes_on(run):
+    body = """
+    hold = []
+    def exhaust():
+        try:
+            while True:
+                hold.append(os.open("/dev/null", os.O_RDONLY))
+        except OSError:
+            pass
+
+    def release():
+        while hold:
+            os.close(hold.pop())
+
+    resource.setrlimit(resource.RLIMIT_NOFILE, (200, 4096))
+    with runwide.Pool(1) as pool:
+        found = [pool.map(abs, [-1])]
+        items = [large(1), 2]
+        exhaust()
+        async_results = [pool.map_async(len, items[:1]), pool.map_async(abs, [-2]), pool.map_async(large, [3])]
+        for result in async_results:
+            result.wait()
+        release()
+        for result in async_results:
+            try:
+                found.append(result.get())
+            except runwide.RunwideError as error:
+                found.append([type(error).__name__, error.item, "Too many open files" in str(error)])
+        found.append(told(pool.map(large, [3, 4])))
+    """
+    assert run(body) == [[1], ["ScratchError", 0, True], [2], ["ScratchError", 0, True], [3.0, 4.0]]
+
+
+def test_a_worker_that_dies_where_there_are_no_more_descriptors_costs_its_task(run):
+    body = """
+    hold = []
+    resource.setrlimit(resource.RLIMIT_NOFILE, (200, 4096))
+    with runwide.Executor(1) as executor:
+        found = [executor.submit(abs, -1).result()]
+        try:
+            while True:
+                hold.append(os.open("/dev/null", os.O_RDONLY))
+        except OSError:
+            pass
+        died = executor.submit(os._exit, 3)
+        died.exception()
+        for descriptor in hold:
+            os.close(descriptor)
+        found += [type(died.exception()).__name__, executor.submit(abs, -2).result()]
+    """
+    assert run(body) == [1, "WorkerDied", 2]
+
+
+def test_a_file_in_the_place_of_the_directory_is_named(run):
+    body = """
+    with runwide.Pool(1) as pool:
+        found = [told(pool.map(lambda x: large(x), [1]))]
+        for folder in folders():
+            shutil.rmtree(folder)
+            open(folder, "w").close()
+        for attempt in (lambda: pool.map(lambda x: large(x), [1, 2]), lambda: pool.map(len, [large(1), large(2)])):
+            try:
+                attempt()
+            except runwide.RunwideError as error:
+                found.append([type(error).__name__, error.item, "Not a directory" in str(error)])
+        found.append(pool.map(abs, [-1]))
+        for folder in folders():
+            os.unlink(folder)
+        found.append(told(pool.map(lambda x: large(x), [1])))
+    """
+    named = ["ScratchError", 0, True]
+    assert run(body) == [[1.0], named, named, [1], [1.0]]
+
+
+MOUNTED = ("unshare", "--map-root-user", "--mount")
+
+
+@pytest.fixture
+def mounts():
+    if subprocess.run(
+        [*MOUNTED, "mount", "-t", "tmpfs", "tmpfs", "/mnt"], capture_output=True, check=False
+    ).returncode:
+        pytest.skip("this machine lets nobody mount a file system of his own")
+
+
+@pytest.mark.usefixtures("mounts")
+@pytest.mark.parametrize("run", ["one directory"], indirect=True)
+def test_a_file_system_that_becomes_read_only_is_named(run):
+    body = """
+    root = os.environ["RUNWIDE_SCRATCH"]
+    os.system(f"mount -t tmpfs tmpfs {root}")
+    with runwide.Executor(1) as executor:
+        found = [executor.submit(abs, -1).result()]
+        os.system(f"mount -t tmpfs -o ro tmpfs {root}")
+        for task, item in ((len, large(1)), (large, 2), (abs, -2)):
+            future = executor.submit(task, item)
+            error = future.exception()
+            found.append(future.result() if error is None else [type(error).__name__, "Read-only" in str(error)])
+        died = executor.submit(os._exit, 3)
+        found.append(type(died.exception()).__name__)
+        found.append("Read-only" in str(executor.submit(abs, -1).exception()))
+        os.system(f"umount {root}")
+        found.append(told([executor.submit(large, 3).result()]))
+    """
+    named = ["ScratchError", True]
+    assert run(body, *MOUNTED) == [1, named, named, 2, "WorkerDied", True, [3.0]]
+
+
+@pytest.mark.usefixtures("mounts")
+@pytest.mark.parametrize("run", ["one directory"], indirect=True)
+def test_a_disk_that_is_full_to_the_last_block_is_an_error_and_ends_nobody(run):
+    body = """
+    root = os.environ["RUNWIDE_SCRATCH"]
+    os.system(f"mount -t tmpfs -o size=1m tmpfs {root}")
+    with runwide.Executor(2) as executor:
+        with open(f"{root}/filler", "wb", buffering=0) as filler:
+            try:
+                while True:
+                    filler.write(bytes(4096))
+            except OSError:
+                pass
+        error = executor.submit(abs, -1).exception()
+        found = [type(error).__name__, "No space left" in str(error)]
+        os.unlink(f"{root}/filler")
+        found.append(executor.submit(abs, -1).result())
+    """
+    assert run(body, *MOUNTED) == ["WorkerDied", True, 1]
+
+
+EXHAUSTED = """
+import json, os, resource, sys
+import runwide, runwide.surface, runwide.pool.pickling  # and nothing that only a failure needs
+
+def task(x):
+    return bytes(1 << 20) if x == 1 else x
+
+resource.setrlimit(resource.RLIMIT_NOFILE, (64, 4096))
+hold = []
+def exhaust():
+    try:
+        while True:
+            hold.append(os.open("/dev/null", os.O_RDONLY))
+    except OSError:
+        pass
+
+def release():
+    while hold:
+        os.close(hold.pop())
+
+found = []
+{body}
+print(json.dumps(found))
+"""
+
+EXHAUSTIONS = {
+    "before the first worker": """
+with runwide.Executor(1) as executor:
+    exhaust()
+    future = executor.submit(abs, -1)
+    error = future.exception()
+    release()
+    found.append([type(error).__name__, "Too many open files" in str(error)])
+    found.append(executor.submit(abs, -2).result())
+""",
+    "before a large item": """
+with runwide.Executor(1) as executor:
+    executor.submit(abs, -1).result()
+    exhaust()
+    error = executor.submit(len, bytes(1 << 20)).exception()
+    release()
+    found.append([type(error).__name__, "Too many open files" in str(error)])
+    found.append(executor.submit(abs, -2).result())
+""",
+    "before a large result": """
+with runwide.Executor(1) as executor:
+    executor.submit(abs, -1).result()
+    exhaust()
+    error = executor.submit(task, 1).exception()
+    release()
+    found.append([type(error).__name__, "Too many open files" in str(error)])
+    found.append(executor.submit(abs, -2).result())
+""",
+    "before an exception": """
+with runwide.Executor(1) as executor:
+    executor.submit(abs, -1).result()
+    exhaust()
+    error = executor.submit(divmod, 1, 0).exception()
+    release()
+    found.append([type(error).__name__, True])
+    found.append(executor.submit(abs, -2).result())
+""",
+    "before a death": """
+with runwide.Executor(1) as executor:
+    executor.submit(abs, -1).result()
+    exhaust()
+    error = executor.submit(os._exit, 3).exception()
+    release()
+    found.append([type(error).__name__, True])
+    found.append(executor.submit(abs, -2).result())
+""",
+}
+
+
+@pytest.mark.parametrize("moment", EXHAUSTIONS)
+def test_no_free_descriptor_at_any_moment_is_told_by_name_and_ends_no_pool(moment):
+    done = subprocess.run(
+        [sys.executable, "-c", EXHAUSTED.replace("{body}", EXHAUSTIONS[moment])],
+        capture_output=True, text=True, check=False, timeout=60,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "Traceback" not in done.stderr
+    found = json.loads(done.stdout)
+    right = {
+        "before the first worker": [["WorkerDied", True], 2],
+        "before an exception": [["ZeroDivisionError", True], 2],
+        "before a death": [["WorkerDied", True], 2],
+    }
+    assert found == right.get(moment, [["ScratchError", True], 2])
