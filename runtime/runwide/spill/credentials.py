@@ -4,23 +4,25 @@ from __future__ import annotations
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 from runwide import settings
 from runwide.spill.library import TRANSIENT_CODES, module
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
 _FIRMWARE = Path("/sys/class/dmi/id/product_name")
+_LOOK = 0.7  # seconds in which a metadata server of a machine that looks like none must answer
 _NOT_YET = 404  # of a metadata server that starts, and of a machine without a service account
 
 
 def default(scopes: Sequence[str]) -> tuple[Any, str | None]:
     """Find credentials as Google's own libraries do, and the project with them.
 
-    The search ends with a metadata server, for which it waits 12 s where a network swallows what is sent there. A second is
-    enough where the firmware is not Google's, and no service of Google's has started this container; what the user has set
-    wins.
+    The search ends with a metadata server, for which it waits 12 s where a network swallows what is sent there. Less than
+    one is enough where the firmware is not Google's, and no service of Google's has started this container; what the user
+    has set wins.
 
     Args:
         scopes: What the credentials are for.
@@ -28,11 +30,35 @@ def default(scopes: Sequence[str]) -> tuple[Any, str | None]:
     Raises:
         google.auth.exceptions.GoogleAuthError: There are none; `is_passing` says whether there may be some later.
     """
-    if not in_googles_cloud():
-        settings.set_default("GCE_METADATA_TIMEOUT", "1")
-        settings.set_default("GCE_METADATA_DETECT_RETRIES", "1")
-    credentials, project = module("google.auth").default(scopes=scopes, request=asking())
+    patient = in_googles_cloud() or settings.is_set("GCE_METADATA_TIMEOUT")
+    request = asking() if patient else _asking_once(asking())
+    credentials, project = module("google.auth").default(scopes=scopes, request=request)
     return credentials, project
+
+
+class _Nobody:
+    """The answer of a metadata server that is not there."""
+
+    status = 0
+    headers: Mapping[str, str] = {}
+
+
+def _asking_once(ask: Callable[..., Any]) -> Callable[..., Any]:
+    """Look once, and for less than a second, whether there is a metadata server.
+
+    Google's client would look three times; it reads how often when it is imported, which may be before this.
+    """
+    failed = module("google.auth.exceptions").TransportError
+
+    def look(url: str, *args: Any, **options: Any) -> Any:
+        if urlsplit(url).path.strip("/"):  # of something else
+            return ask(url, *args, **options)
+        try:
+            return ask(url, *args, **{**options, "timeout": _LOOK})
+        except failed:
+            return _Nobody()
+
+    return look
 
 
 def in_googles_cloud() -> bool:
