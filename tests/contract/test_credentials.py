@@ -38,7 +38,7 @@ def services(gcs_server):
 
 @pytest.fixture
 def machine(services, gcs, monkeypatch, tmp_path):
-    """A machine that has nothing but this metadata server, and a clock that makes the pauses of clients short."""
+    """A machine that has nothing but this metadata server, and clients that pause for a hundredth of the usual time."""
     for name in VARIABLES:
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("HOME", str(tmp_path))
@@ -59,11 +59,7 @@ def machine(services, gcs, monkeypatch, tmp_path):
         library.module("google.oauth2.credentials"), "_GOOGLE_OAUTH2_TOKEN_ENDPOINT", f"{services.url}/token"
     )
     monkeypatch.setattr(credentials, "_FIRMWARE", tmp_path / "product_name")
-    began = time.monotonic()
-    clock = types.SimpleNamespace(
-        sleep=lambda seconds: time.sleep(seconds / 100),
-        monotonic=lambda: began + (time.monotonic() - began) * 5,
-    )
+    clock = types.SimpleNamespace(sleep=lambda seconds: time.sleep(seconds / 100), monotonic=time.monotonic)
     for name in ("google.api_core.retry.retry_base", "google.api_core.retry.retry_unary"):
         monkeypatch.setattr(library.module(name), "time", clock)
     monkeypatch.setattr(library.module("google.auth._exponential_backoff"), "time", clock)
@@ -145,7 +141,7 @@ def use(store, name):
     assert store.read(name) == b"data"
 
 
-@pytest.mark.parametrize("status", [503, 404, 500, 502, 504, 429, None])
+@pytest.mark.parametrize("status", [503, 404, 500, 429, None])
 def test_a_renewal_that_a_metadata_server_does_not_answer_is_tried_again(cloud, gcs, status):
     cloud.lifetime = 10  # so that each request renews it
     store = open_store(gcs)

@@ -10,17 +10,25 @@ import pytest
 from runwide.spill import library
 from runwide.testing.plugin import gcs, gcs_server
 
-__all__ = ["gcs", "gcs_server", "hundredfold"]
+__all__ = ["gcs", "gcs_server"]
 
 
 @pytest.fixture
 def hundredfold(gcs, monkeypatch):
     """The clock by which requests are tried again runs a hundred times as fast."""
     began = time.monotonic()
-    clock = types.SimpleNamespace(
-        sleep=lambda seconds: time.sleep(seconds / 100),
-        monotonic=lambda: began + (time.monotonic() - began) * 100,
-    )
+    _tried_again_by(monkeypatch, lambda: began + (time.monotonic() - began) * 100)
+    monkeypatch.setenv("RUNWIDE_STORE_DEADLINE", "900")  # the default
+
+
+@pytest.fixture
+def short_pauses(gcs, monkeypatch):
+    """Requests are tried again after a hundredth of the usual time, and the deadline is as far away as ever."""
+    _tried_again_by(monkeypatch, time.monotonic)
+    monkeypatch.setenv("RUNWIDE_STORE_DEADLINE", "900")  # the default
+
+
+def _tried_again_by(monkeypatch, monotonic):
+    clock = types.SimpleNamespace(sleep=lambda seconds: time.sleep(seconds / 100), monotonic=monotonic)
     for name in ("retry_base", "retry_unary"):
         monkeypatch.setattr(library.module(f"google.api_core.retry.{name}"), "time", clock)
-    monkeypatch.setenv("RUNWIDE_STORE_DEADLINE", "900")  # the default

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import threading
+from http.server import BaseHTTPRequestHandler, HTTPServer
+
 import pytest
 import requests
 
@@ -12,7 +15,7 @@ from runwide.job.reference import parse
 from runwide.spill.store import DAMAGES, open_store
 from runwide.testing.proxy import Fault, Kind, Proxy
 
-pytestmark = [pytest.mark.faults, pytest.mark.gcs, pytest.mark.usefixtures("hundredfold")]
+pytestmark = [pytest.mark.faults, pytest.mark.gcs, pytest.mark.usefixtures("short_pauses")]
 
 LARGE = bytes(range(256)) * 4096 * 5  # 5 MiB
 ALWAYS = 1000
@@ -205,13 +208,41 @@ def test_chunks_that_come_damaged_are_not_taken_for_damaged_chunks(gcs, proxy, t
     assert [info.name for info in open_store(parse(job).folder).list()] == before
 
 
-@pytest.mark.parametrize("kind", [Kind.FLIP, Kind.SHORT], ids=lambda kind: kind.name)
+@pytest.mark.parametrize("kind", [Kind.FLIP, Kind.SHORT, Kind.FLIP_UPLOAD], ids=lambda kind: kind.name)
 @pytest.mark.parametrize("name", [None, "named"])
 def test_a_map_with_a_store_that_damages_every_answer_ends_with_a_uri(gcs, proxy, kind, name):
     proxy.add(Fault(kind, times=ALWAYS))
     with pytest.raises(IntegrityError) as caught:
         runwide.map(work, ["a", "b"], workers=1, store=gcs, name=name)
     assert caught.value.uri.startswith(gcs)
+
+
+class Compressed(BaseHTTPRequestHandler):
+    """Answers with what claims to be compressed."""
+
+    def do_GET(self):
+        self.send_response(200)
+        self.send_header("content-encoding", "gzip")
+        self.send_header("content-length", "7")
+        self.end_headers()
+        self.wfile.write(b"damaged")
+
+    def log_message(self, *args):
+        pass
+
+
+def test_an_answer_that_cannot_be_decompressed_is_damaged(gcs, monkeypatch):
+    with HTTPServer(("127.0.0.1", 0), Compressed) as server:
+        monkeypatch.setenv("STORAGE_EMULATOR_HOST", f"http://127.0.0.1:{server.server_address[1]}")
+        thread = threading.Thread(target=server.serve_forever, args=(0.02,))
+        thread.start()
+        try:
+            with pytest.raises(IntegrityError) as caught:
+                list(open_store(gcs).list())
+        finally:
+            server.shutdown()
+            thread.join()
+    assert reported(caught, gcs)
 
 
 def test_a_name_that_comes_damaged_still_leads_to_its_job(gcs, proxy):

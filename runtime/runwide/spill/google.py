@@ -212,7 +212,10 @@ def request(method: str, path: str, **options: Any) -> Any:
     limiter = connection.reads if method == "GET" else connection.writes
     sent = limiter.wait()
     timeout = (_CONNECT, settings.store_patience()[1])
-    response = connection.session.request(method, connection.endpoint + path, timeout=timeout, **options)
+    try:
+        response = connection.session.request(method, connection.endpoint + path, timeout=timeout, **options)
+    except module("requests.exceptions").ContentDecodingError as error:
+        raise Damaged(f"the answer cannot be decompressed ({line(error)})") from error
     if response.status_code in _SLOW_DOWN:
         limiter.refused(sent)
     if response.status_code >= 300:  # noqa: PLR2004 - everything above is no success
