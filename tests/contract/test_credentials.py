@@ -171,6 +171,12 @@ def test_a_metadata_server_that_is_away_while_a_token_is_renewed_is_waited_for(c
     metadata.close()
 
 
+def test_a_metadata_server_that_answers_half_is_asked_again(cloud, gcs):
+    cloud.faults.append(Fault(f"{METADATA}.*/default/$", 200, {"scopes": []}, times=3))
+    use(open_store(gcs), "object")
+    assert cloud.faults[0].times == 0
+
+
 def test_a_metadata_server_that_stays_away_ends_in_an_error_that_names_it(cloud, gcs, monkeypatch):
     monkeypatch.setenv("RUNWIDE_STORE_DEADLINE", "3")
     cloud.lifetime = 10
@@ -309,8 +315,9 @@ def test_a_metadata_server_that_refuses_the_token_is_not_waited_for(cloud, gcs):
 
 def test_a_file_of_credentials_that_is_not_there_is_not_waited_for(cloud, gcs, monkeypatch, tmp_path):
     monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", str(tmp_path / "nowhere.json"))
-    with pytest.raises(StoreNotReadable, match=r"nowhere\.json"):
+    with pytest.raises(StoreNotReadable, match=r"credentials cannot be used.*nowhere\.json") as caught:
         open_store(gcs).read("object")
+    assert "GOOGLE_APPLICATION_CREDENTIALS" in caught.value.hint
     assert cloud.calls == []
 
 

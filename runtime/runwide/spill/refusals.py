@@ -104,6 +104,12 @@ _BY_TOKEN = (
         "the login has expired or was revoked",
         "log in again: gcloud auth application-default login",
     ),
+    Refusal(
+        r"^(?!.*credentials were not found)",
+        "the credentials cannot be used",
+        "see whether the file that GOOGLE_APPLICATION_CREDENTIALS names is there and whole; "
+        "on a workstation, log in with: gcloud auth application-default login",
+    ),
 )
 
 
