@@ -193,6 +193,7 @@ def _abandon_all() -> None:
         pool._finalizer.detach()  # noqa: SLF001 - of this module's own class
         pool._scheduler.abandon()  # noqa: SLF001 - likewise
     _open.clear()
+    feeding.forget_all()
 
 
 os.register_at_fork(after_in_child=_abandon_all)

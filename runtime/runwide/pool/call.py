@@ -85,6 +85,11 @@ class Source:
         return len(self._queue) if self._sequence is None else len(self._sequence) - self._next
 
     @property
+    def at_hand(self) -> bool:
+        """Whether all items were there from the start."""
+        return self._sequence is not None
+
+    @property
     def exhausted(self) -> bool:
         """Whether every item was taken and none will come."""
         return self.closed and not self.available()  # `closed` is read first: the feeder puts, then closes

@@ -153,6 +153,7 @@ class Dispatcher:
             available=available,
             final=call.source.closed or call.sink.claims,
             workers=self._workers,
+            at_hand=call.source.at_hand,
         )
         if self._max_tasks is not None:
             size = min(size, self._max_tasks - slot.tasks_run)

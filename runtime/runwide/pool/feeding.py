@@ -218,6 +218,11 @@ class Feeder:
 _feeders: weakref.WeakSet[Feeder] = weakref.WeakSet()
 
 
+def forget_all() -> None:
+    """In a fork, the feeders are those of the parent."""
+    _feeders.clear()
+
+
 def stop_all() -> None:
     """Take no more items of iterables that may wait for anything, as the program ends."""
     for feeder in list(_feeders):

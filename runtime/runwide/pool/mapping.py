@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from typing_extensions import Unpack
 
+    from runwide.pool.base import Base
     from runwide.pool.policy import Budget
     from runwide.pool.transfer import Dumped
     from runwide.records import Outcome, TaskEvent
@@ -231,7 +232,9 @@ class Outcomes:
     def __init__(
         self, dumped: Dumped, items: Iterable[Any], total: int | None, options: Options, *, ordered: bool
     ) -> None:
-        running = _run(dumped, items, budget_of(options), options, ordered=ordered)
+        # The generators know this list and not this object: so they are closed as soon as nobody iterates any more.
+        self._pools: list[Base] = []
+        running = _run(self._pools, dumped, items, budget_of(options), options, ordered=ordered)
         limited = _limited(running, options.get("max_failures"))
         self._arriving = shown(limited, total, wanted=options.get("progress"))
 
@@ -245,11 +248,23 @@ class Outcomes:
         """Stop what runs; nobody iterates any more."""
         self._arriving.close()
 
+    def stop(self) -> None:
+        """Stop the workers at once, from any thread; whoever iterates gets `PoolClosed`."""
+        for pool in self._pools:
+            pool.kill()
+
 
 def _run(
-    dumped: Dumped, items: Iterable[Any], budget: Budget, given: Options, *, ordered: bool
+    opening: list[Base],
+    dumped: Dumped,
+    items: Iterable[Any],
+    budget: Budget,
+    given: Options,
+    *,
+    ordered: bool,
 ) -> Generator[Outcome, None, None]:
     with opened(given) as pool:
+        opening.append(pool)
         scheduler = pool._scheduler  # noqa: SLF001 - one house
         with drains_on_sigterm(scheduler, given.get("grace", GRACE)):
             yield from stream(

@@ -58,7 +58,7 @@ class Pace(NamedTuple):
         )
 
 
-def chunk_size(pace: Pace, *, available: int, final: bool, workers: int) -> int:
+def chunk_size(pace: Pace, *, available: int, final: bool, workers: int, at_hand: bool = False) -> int:
     """How many tasks to send together.
 
     Args:
@@ -66,6 +66,8 @@ def chunk_size(pace: Pace, *, available: int, final: bool, workers: int) -> int:
         available: Items that can be taken now.
         final: Whether no more will come than these.
         workers: Number of workers.
+        at_hand: Whether all items were there from the start. Those that come one by one may need each other, or be of
+            another kind than those before: as many are started as can be.
 
     Example:
         >>> chunk_size(Pace(), available=1000, final=True, workers=2)
@@ -75,12 +77,16 @@ def chunk_size(pace: Pace, *, available: int, final: bool, workers: int) -> int:
         >>> chunk_size(Pace(0.001, 0, 50), available=10, final=True, workers=2)
         1
         >>> chunk_size(Pace(1e-6, 0, 5000), available=100, final=True, workers=2)
+        16
+        >>> chunk_size(Pace(1e-6, 0, 5000), available=100, final=True, workers=2, at_hand=True)
         500
     """
     if pace.seconds is None:
         return 1
     by_time = TARGET_SECONDS / max(pace.seconds, 1e-7)
-    by_share = max(available / (workers * (SHARES if final else 1)), LEAST_SECONDS / max(pace.seconds, 1e-7))
+    by_share = available / (workers * (SHARES if final else 1))
+    if at_hand:
+        by_share = max(by_share, LEAST_SECONDS / max(pace.seconds, 1e-7))
     by_bytes = CHUNK_BYTES / max(pace.bytes, 1.0)
     return max(1, int(min(by_time, by_share, by_bytes, pace.largest * GROWTH, CHUNK_ITEMS)))
 

@@ -93,12 +93,16 @@ class Everything:
 
     def values(self, first: int, values: list[Any]) -> None:
         """Results of consecutive items."""
+        if self.too_many:  # it is over, and somebody may be reading what there was
+            return
         self._reach(first + len(values))
         self.results[first : first + len(values)] = values
         self.done += len(values)
 
     def failure(self, failure: Failure) -> None:
         """One item has failed for good."""
+        if self.too_many:
+            return
         self._reach(failure.index + 1)
         self.results[failure.index] = failure
         self.failures.append(failure)

@@ -143,3 +143,17 @@ def test_an_executor_that_is_not_closed_warns_and_leaves_nothing():
         del executor
     thread.join(30)
     assert not thread.is_alive()
+
+
+def test_two_calls_that_need_each_other_run_at_once_however_quick_those_before_were(executor, tmp_path):
+    def meet(own, other):
+        (tmp_path / own).touch()
+        deadline = time.monotonic() + 60
+        while not (tmp_path / other).exists() and time.monotonic() < deadline:
+            time.sleep(0.005)
+        return (tmp_path / other).exists()
+
+    for future in [executor.submit(abs, -1) for _ in range(200)]:
+        future.result(timeout=60)
+    futures = [executor.submit(meet, "a", "b"), executor.submit(meet, "b", "a")]
+    assert [future.result(timeout=90) for future in futures] == [True, True]

@@ -33,9 +33,15 @@ def test_a_chunk_has_at_least_one_task_and_at_most_the_limit(pace, available, fi
 
 @given(paces, st.integers(1, 10**6), st.integers(1, 64))
 def test_the_last_chunks_leave_work_for_every_worker_where_it_is_worth_a_message(pace, available, workers):
-    size = chunk_size(pace, available=available, final=True, workers=workers)
+    size = chunk_size(pace, available=available, final=True, workers=workers, at_hand=True)
     worth = pace.seconds is not None and size * max(pace.seconds, 1e-7) > LEAST_SECONDS
     assert size == 1 or size * workers <= available or not worth
+
+
+@given(paces, st.integers(1, 10**6), st.integers(1, 64), st.booleans())
+def test_of_items_that_come_one_by_one_no_worker_takes_more_than_its_share(pace, available, workers, final):
+    size = chunk_size(pace, available=available, final=final, workers=workers)
+    assert size == 1 or size * workers <= available
 
 
 def test_a_first_chunk_is_one_task():
