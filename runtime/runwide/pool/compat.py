@@ -108,7 +108,7 @@ class Pool(Base):
         payload = self._scheduler.function_payload(dump_function(func))
         call = Call(payload, source, sink, self._budget, chunksize=size)
         feeder = Feeder(call, iterable, self._scheduler.ring)
-        sink.on_end = feeder.stop
+        sink.fed_by(feeder)
         self._scheduler.start(call)
         try:
             feeder.begin()

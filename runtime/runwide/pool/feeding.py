@@ -101,8 +101,22 @@ class Feeder:
             self.start()
             return
         self.feed()
-        if self._ahead == ALL and self.error is not None:
-            raise self.error
+        if self._ahead == ALL:
+            self.check()
+
+    def check(self) -> None:
+        """Raise what the iterable has raised.
+
+        Raises:
+            BaseException: The iterable's own.
+        """
+        error, self.error = self.error, None
+        if error is None:
+            return
+        try:
+            raise error
+        finally:
+            del error  # whose traceback has this frame: a cycle would keep what the frames hold
 
     def start(self) -> None:
         """Feed on a thread of its own, in the caller's context."""

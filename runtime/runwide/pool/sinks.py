@@ -5,6 +5,7 @@ from __future__ import annotations
 import concurrent.futures
 import sys
 import threading
+import weakref
 from collections import deque
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from concurrent.futures import Future
 
     from runwide.failure import Failure
+    from runwide.pool.feeding import Feeder
 
 _log = Log("pool")
 
@@ -37,8 +39,19 @@ def undisturbed(function: Callable[..., object], *args: Any) -> None:
         _log.error("callback.failed", type=type(error).__name__, error=text_of(error))
 
 
-def nothing() -> None:
-    """Do nothing: nobody wants to hear of the end."""
+class Fed:
+    """A sink whose items a feeder brings, which is stopped at the end."""
+
+    _feeder: Callable[[], Feeder | None] | None = None
+
+    def fed_by(self, feeder: Feeder) -> None:
+        """Stop this feeder at the end; it holds the sink, so the sink does not hold it."""
+        self._feeder = weakref.ref(feeder)
+
+    def _stop_feeding(self) -> None:
+        feeder = None if self._feeder is None else self._feeder()
+        if feeder is not None:
+            feeder.stop()
 
 
 def by_index(ended: Sequence[Outcome]) -> list[Any]:
@@ -70,7 +83,7 @@ def _keep(error: BaseException, results: list[Any], failures: Sequence[Failure])
         vars(error).update(results=results, failures=tuple(failures))
 
 
-class Everything:
+class Everything(Fed):
     """All outcomes, waited for as a whole.
 
     Args:
@@ -85,7 +98,6 @@ class Everything:
         self.failures: list[Failure] = []
         self.done = 0
         self.too_many = False
-        self.on_end: Callable[[], None] = nothing
         self._max_failures = max_failures
         self._stop = 0  # index after the last that has ended
         self._ended = threading.Event()
@@ -133,7 +145,7 @@ class Everything:
 
     def _end(self) -> None:
         self._ended.set()
-        self.on_end()
+        self._stop_feeding()
 
     def claim(self, index: int) -> bool:  # noqa: ARG002 - every item is wanted
         """Whether an item is still wanted."""
@@ -151,7 +163,7 @@ class Everything:
         return ended
 
 
-class Stream:
+class Stream(Fed):
     """Outcomes in order of arrival, fetched in batches by one consumer."""
 
     claims = False
@@ -162,7 +174,6 @@ class Stream:
         self._over = False
         self._wanting = False
         self._error: BaseException | None = None
-        self.on_end: Callable[[], None] = nothing
 
     def values(self, first: int, values: list[Any]) -> None:
         """Results of consecutive items."""
@@ -177,7 +188,7 @@ class Stream:
         with self._change:
             self._over = True
             self._change.notify()
-        self.on_end()
+        self._stop_feeding()
 
     def broken(self, error: BaseException) -> None:
         """The call cannot go on."""

@@ -65,7 +65,7 @@ def stream(
         workers=pool.workers,
         one_by_one=isinstance(scheduler, InPlaceScheduler),
     )
-    sink.on_end = feeder.stop
+    sink.fed_by(feeder)
     feeders = pool._feeders  # noqa: SLF001 - likewise
     feeders.add(feeder)
     scheduler.start(call)
@@ -108,8 +108,7 @@ def _consume(
             passed = [outcome]
             del outcome
             yield passed.pop()  # likewise
-        if feeder.error is not None:
-            raise feeder.error
+        feeder.check()
     finally:
         feeders.discard(feeder)
         scheduler.cancel(call)

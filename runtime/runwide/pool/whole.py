@@ -84,7 +84,7 @@ class Whole:
         feeder = Feeder(
             call, self._items if shows is None else _counted(self._items, sink, shows), scheduler.ring
         )
-        sink.on_end = feeder.stop
+        sink.fed_by(feeder)
         with (
             nullcontext() if shows is None else closing(shows),
             drains_on_sigterm(scheduler, options.get("grace", GRACE)) as draining,
@@ -95,8 +95,7 @@ class Whole:
             else:
                 draining.ends(feeder.feed)
             _wait(sink, shows)
-        if feeder.error is not None:
-            raise feeder.error
+        feeder.check()
         if not sink.done:
             raise no_items()
         return sink

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import threading
 import time
+import weakref
 
 import numpy as np
 import pytest
@@ -302,3 +304,33 @@ def test_the_record_of_a_failure_is_found_beside_the_others_too():
     assert records.Failure is Failure
     with pytest.raises(AttributeError, match=r"'runwide\.records' has no attribute 'Success'"):
         records.Success  # noqa: B018 - which is what is tried
+
+
+@pytest.mark.parametrize("how", ["map", "Pool.map", "Pool.map_async", "a stream that is left"])
+def test_what_is_dropped_is_free_without_the_garbage_collector(how):
+    """Large results take room in shared memory, which others may be waiting for."""
+
+    def run(pool):
+        if how == "map":
+            return runwide.map(np.zeros, [100_000] * 4, workers=2)
+        if how == "a stream that is left":
+            stream = pool.imap(np.zeros, iter([100_000] * 100))
+            found = [next(stream)]
+            stream.close()
+            return found
+        found = pool.map_async(np.zeros, [100_000] * 4)
+        return found.get() if how == "Pool.map_async" else pool.map(np.zeros, [100_000] * 4)
+
+    gc.collect()
+    gc.disable()
+    try:
+        with runwide.Pool(2) as pool:
+            results = run(pool)
+            dropped = weakref.ref(results[0])
+            del results
+            deadline = time.monotonic() + 60  # the pool's thread may be on its way out of the call
+            while dropped() is not None and time.monotonic() < deadline:
+                time.sleep(0.005)
+            assert dropped() is None
+    finally:
+        gc.enable()
