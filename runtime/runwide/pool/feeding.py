@@ -59,6 +59,8 @@ class Feeder:
         ahead: Number of items that may be in the call and not consumed; None adapts it, `ALL` takes all of them.
         workers: Number of workers, to adapt it.
         one_by_one: Take an item when the consumer waits for an outcome, and not before: its task runs at once, here.
+        tick: Called with each item that `run` takes, and while it waits for room.
+        seconds: How often, while it waits.
     """
 
     def __init__(
@@ -70,6 +72,8 @@ class Feeder:
         ahead: int | None = ALL,
         workers: int = 1,
         one_by_one: bool = False,
+        tick: Callable[[], None] | None = None,
+        seconds: float | None = None,
     ) -> None:
         self._call = call
         self._source = call.source
@@ -80,6 +84,9 @@ class Feeder:
         self._ahead = 1 if one_by_one and ahead != ALL else ahead
         self._workers = workers
         self._one_by_one = one_by_one
+        self._tick = tick
+        self._seconds = seconds
+        self._inline = False  # whether the consumer's thread takes the items
         self._low = 0  # items ahead at which more are taken
         self._consumed = 0
         self._thread: threading.Thread | None = None
@@ -103,6 +110,8 @@ class Feeder:
         self.feed()
         if self._ahead == ALL:
             self.check()
+        else:
+            self._inline = True
 
     def check(self) -> None:
         """Raise what the iterable has raised.
@@ -124,6 +133,14 @@ class Feeder:
         self._thread = threading.Thread(target=main, args=(self._main,), name="runwide-feeder", daemon=True)
         self._thread.start()
 
+    def run(self) -> None:
+        """Put all items here, as there is room for them."""
+        while not self._source.closed:
+            self._taking = True
+            self.feed()
+            self._taking = False
+            self._wait_for_room()
+
     def feed(self) -> None:
         """Put as many items as may be ahead now."""
         limit = self._ahead or self._adapted()
@@ -140,15 +157,15 @@ class Feeder:
         if self._call.hungry and self._source.available():
             self._wake()
 
-    def consume(self) -> None:
-        """One outcome has been consumed, so that there is room for an item."""
-        self._consumed += 1
+    def consume(self, number: int = 1) -> None:
+        """So many outcomes have been consumed; there is room for as many items."""
+        self._consumed += number
         if self._one_by_one or self.fed - self._consumed > self._low:
             return
-        if self._thread is None:
-            self.feed()
-        elif self._waits:
+        if self._waits:
             self._room.set()
+        elif self._inline:
+            self.feed()
 
     def supply(self) -> None:
         """The consumer is about to wait for an outcome."""
@@ -196,6 +213,8 @@ class Feeder:
         self.fed += 1
         if self._call.hungry:
             self._wake()
+        if self._tick is not None:
+            self._tick()
         return True
 
     def _wake(self) -> None:
@@ -209,11 +228,7 @@ class Feeder:
 
     def _main(self) -> None:
         try:
-            while not self._source.closed:
-                self._taking = True
-                self.feed()
-                self._taking = False
-                self._wait_for_room()
+            self.run()
         except BaseException as error:  # such as sys.exit() in the iterable: it is for the consumer
             self.stop(error)
         finally:
@@ -224,8 +239,10 @@ class Feeder:
     def _wait_for_room(self) -> None:
         self._waits = True  # set first: the consumer counts, and then looks
         while not self._source.closed and self._ahead != ALL and self.fed - self._consumed > self._low:
-            self._room.wait()
+            self._room.wait(self._seconds)
             self._room.clear()
+            if self._tick is not None:
+                self._tick()
         self._waits = False
 
 

@@ -48,6 +48,11 @@ class Fed:
         """Stop this feeder at the end; it holds the sink, so the sink does not hold it."""
         self._feeder = weakref.ref(feeder)
 
+    def _consumed(self, number: int) -> None:
+        feeder = None if self._feeder is None else self._feeder()
+        if feeder is not None:
+            feeder.consume(number)
+
     def _stop_feeding(self) -> None:
         feeder = None if self._feeder is None else self._feeder()
         if feeder is not None:
@@ -109,7 +114,7 @@ class Everything(Fed):
             return
         self._reach(first + len(values))
         self.results[first : first + len(values)] = values
-        self.done += len(values)
+        self._count(len(values))
 
     def failure(self, failure: Failure) -> None:
         """One item has failed for good."""
@@ -118,10 +123,14 @@ class Everything(Fed):
         self._reach(failure.index + 1)
         self.results[failure.index] = failure
         self.failures.append(failure)
-        self.done += 1
+        self._count(1)
         if self._max_failures is not None and len(self.failures) > self._max_failures:
             self.too_many = True
             self._end()
+
+    def _count(self, number: int) -> None:
+        self.done += number
+        self._consumed(number)
 
     def _reach(self, stop: int) -> None:
         self._stop = max(self._stop, stop)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sized
 from contextlib import closing, nullcontext
+from functools import partial
 from operator import length_hint
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +20,7 @@ from runwide.pool.progress import display
 from runwide.pool.sinks import Everything
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable
 
     from runwide.failure import Failure
     from runwide.pool.mapping import Options
@@ -80,9 +81,15 @@ class Whole:
         indices = options.get("indices")
         call = Call(payload, source, sink, self._budget, chunksize=self._size, indices=indices)
         shows = display(total, wanted=options.get("progress"))
-        # Nothing but the feeder has the items' own iterator: it is closed when the feeder drops it.
+        tick = None if shows is None else partial(_show, sink, shows)
         feeder = Feeder(
-            call, self._items if shows is None else _counted(self._items, sink, shows), scheduler.ring
+            call,
+            self._items,
+            scheduler.ring,
+            ahead=None,  # of those that have ended: what lies waiting takes memory
+            workers=pool.workers,
+            tick=None if aside else tick,
+            seconds=None if shows is None else shows.seconds,
         )
         sink.fed_by(feeder)
         with (
@@ -93,7 +100,7 @@ class Whole:
             if aside and ready is None:
                 feeder.start()
             else:
-                draining.ends(feeder.feed)
+                draining.ends(feeder.run)
             _wait(sink, shows)
         feeder.check()
         if not sink.done:
@@ -101,24 +108,21 @@ class Whole:
         return sink
 
 
-def _counted(items: Iterable[Any], sink: Everything, shows: Bar | Lines) -> Iterator[Any]:
-    """The same items; taking one shows progress."""
-    for item in items:
-        shows(sink.done, len(sink.failures))
-        yield item
+def _show(sink: Everything, shows: Bar | Lines) -> None:
+    shows(sink.done, len(sink.failures))
 
 
 def _wait(sink: Everything, shows: Bar | Lines | None) -> None:
     """Wait for the end, and show progress."""
     while not sink.wait(None if shows is None else shows.seconds):
         if shows is not None:
-            shows(sink.done, len(sink.failures))
+            _show(sink, shows)
     if sink.too_many:
         stopped = too_many(sink.failures)
         stopped.results = sink.so_far()
         raise stopped
     if shows is not None:
-        shows(sink.done, len(sink.failures))
+        _show(sink, shows)
 
 
 def opened(options: Options) -> Base:

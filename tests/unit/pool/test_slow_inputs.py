@@ -323,6 +323,37 @@ def test_an_executor_that_is_shut_down_takes_no_more_of_an_endless_input():
     stuck.go_on.set()
 
 
+@pytest.mark.parametrize("surface", ["map", "amap"])
+def test_a_map_takes_a_bounded_number_of_items_ahead_of_those_that_have_ended(surface, tmp_path):
+    taken = []
+
+    def items():
+        for x in range(200):
+            taken.append(x)
+            yield x
+
+    def task(x):
+        if x == 0:
+            until((tmp_path / "go on").exists)
+        return x
+
+    def release():
+        until(lambda: len(taken) > 1)
+        time.sleep(0.5)  # in which all would be taken
+        seen.append(len(taken))
+        (tmp_path / "go on").touch()
+
+    seen = []
+    releasing = threading.Thread(target=release)
+    releasing.start()
+    run = {"map": runwide.map, "amap": lambda *args, **options: asyncio.run(runwide.amap(*args, **options))}[
+        surface
+    ]
+    assert run(task, items(), workers=1) == list(range(200))
+    releasing.join()
+    assert 2 <= seen[0] <= 8
+
+
 def test_a_map_that_has_failed_too_often_takes_no_more_items():
     taken = []
 
