@@ -46,9 +46,9 @@ def map(  # noqa: A001 - the field's name
     The function may be a closure, a lambda or nested; results come back in the order of the items. A task that raises, or
     whose worker dies, fails alone: the others are finished first.
 
-    With ``store``, results are stored as they finish, from when all items are known. A call with the same ``name`` and the same items goes on where an
-    earlier one was killed: what has succeeded is not run again, what has failed is. It may run elsewhere: here with
-    ``store``, or with ``on`` on components with the same store.
+    With ``store``, results are stored as they finish, from when all items are known. A call with the same ``name`` and the
+    same items goes on where an earlier one was killed: what has succeeded is not run again, what has failed is. It may run
+    elsewhere: here with ``store``, or with ``on`` on components with the same store.
 
     Args:
         function: Takes one item.
