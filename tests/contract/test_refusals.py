@@ -193,19 +193,6 @@ def kept(call):
     return None
 
 
-class Kept:
-    """As `kept`, and of an object that is there says so before it looks at the condition."""
-
-    def __init__(self, there):
-        self.there = there
-
-    def __call__(self, call):
-        refusal = kept(call)
-        if refusal is None and call.method == "POST" and self.there(call):
-            return REFUSALS["event-based hold"][0]
-        return refusal
-
-
 def inverse(x):
     return 1 / x
 
@@ -282,7 +269,7 @@ def test_a_damaged_chunk_is_computed_again_in_a_bucket_that_forbids_to_delete(bu
 def test_a_bucket_that_says_retention_in_the_place_of_a_condition_is_understood(bucket, gcs):
     store = open_store(gcs)
     store.create("object", b"data")
-    bucket.demands = Kept(lambda _: True)
+    bucket.demands = lambda call: REFUSALS["event-based hold"][0] if call.method == "POST" else None
     store.create("object", b"data")
     with pytest.raises(ObjectExists):
         store.create("object", b"other")
