@@ -139,7 +139,7 @@ def begin(
 
 
 def check_name(name: Any) -> None:
-    """Refuse what is no name of a job.
+    """Reject an invalid name of a job.
 
     Raises:
         InputError: It is empty, or no text.

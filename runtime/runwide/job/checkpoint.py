@@ -60,7 +60,7 @@ class Checkpoint:
             if not inputs:
                 raise no_items()
             return self._run(full_name_of(function), Given(pickled, inputs), on_error, **options)
-        plan.bounds(1, self.shards)  # a wrong number is told now, too
+        plan.bounds(1, self.shards)  # a wrong number is an error now, too
         job_id = prepared(pickled, store=self.store)
         with early(function, items, **options) as (inputs, tasks):
             given = Given(pickled, inputs)

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from runwide.records import Outcome, TaskEvent
 
 
-_SECONDS = 1.0  # until what is heard of a task has certainly been told: a result comes microseconds earlier
+_SECONDS = 1.0  # until the event of a task is surely here: its result comes microseconds earlier
 
 
 class Early:
@@ -31,7 +31,7 @@ class Early:
 
     Args:
         arriving: The outcomes.
-        heard: What happens to the tasks.
+        heard: The events of the tasks.
     """
 
     def __init__(self, arriving: Iterator[Outcome], heard: Heard) -> None:
@@ -45,12 +45,12 @@ class Early:
         Args:
             job: The job.
             chunks: Where to.
-            events: What hears of their tasks.
+            events: Where the events of their tasks go.
             pending: The items, in order.
         """
         events.run = events.run._replace(started=self._heard.since)
         events.begin()
-        with self._heard.told(events, range(pending[0], pending[-1] + 1)), Writer(chunks) as writer:
+        with self._heard.passed_to(events, range(pending[0], pending[-1] + 1)), Writer(chunks) as writer:
             sent = 0
             for outcome in self._of(set(pending)):
                 sent += not _is_unsent(outcome)
@@ -92,7 +92,7 @@ def _framed(outcome: Outcome, job: Job) -> Outcome:
 
 
 class Heard:
-    """What happens to the tasks: told to the user at once, and kept until the log of their shard is there.
+    """A listener that calls the user's at once, and keeps events until the log of their shard is there.
 
     Args:
         user: The user's listener.
@@ -104,7 +104,7 @@ class Heard:
         self._kept: list[TaskEvent | TaskBatch] = []
         self._events: EventLog | None = None
         self._items = range(0)
-        self._told = 0  # tasks that have ended, of these items
+        self._passed = 0  # tasks that have ended, of these items
         self._lock = threading.Condition()
 
     def __call__(self, event: TaskEvent) -> None:
@@ -123,11 +123,11 @@ class Heard:
             self._take_batch(batch)
 
     @contextmanager
-    def told(self, events: EventLog, items: range) -> Iterator[None]:
-        """Tell a log what has happened to these items, and what will while the block runs."""
+    def passed_to(self, events: EventLog, items: range) -> Iterator[None]:
+        """Pass the events of these items to a log: those so far, and those that come while the block runs."""
         with self._lock:
             kept, self._kept = self._kept, []
-            self._events, self._items, self._told = events, items, 0
+            self._events, self._items, self._passed = events, items, 0
             for one in kept:
                 if isinstance(one, TaskBatch):
                     self._take_batch(one)
@@ -140,14 +140,14 @@ class Heard:
                 self._events = None
 
     def wait(self, tasks: int) -> None:
-        """Wait until so many have been told, which follows at once; in place, inside a worker, nothing is heard."""
+        """Wait for the events of so many tasks, which come at once; in place, inside a worker, there are none."""
         with self._lock:
-            self._lock.wait_for(lambda: self._told >= tasks, 0 if worker.inside else _SECONDS)
+            self._lock.wait_for(lambda: self._passed >= tasks, 0 if worker.inside else _SECONDS)
 
     def _take(self, event: TaskEvent) -> None:
         if self._events is not None and event.index in self._items:
             self._events.task(event, event.index)
-            self._told += event.name == FAILED
+            self._passed += event.name == FAILED
             self._lock.notify_all()
         else:
             self._kept.append(event)
@@ -163,7 +163,7 @@ class Heard:
                 part = batch if last - first == batch.tasks else batch.part(first, last)
                 if first == start and last == stop and self._events is not None:
                     self._events.batch(part, range(part.index, part.index + part.tasks))
-                    self._told += part.tasks
+                    self._passed += part.tasks
                     self._lock.notify_all()
                 else:
                     self._kept.append(part)

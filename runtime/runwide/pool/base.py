@@ -201,7 +201,7 @@ os.register_at_fork(after_in_child=_abandon_all)
 
 @atexit.register
 def _close_all() -> None:
-    feeding.stop_all()  # they may wait for ever, and nobody is left to consume what they would bring
+    feeding.stop_all()  # their iterables may wait for ever
     for pool in list(_open):
         pool._end_with_program()  # noqa: SLF001 - of this module's own class
     for thread in list(_finishing):

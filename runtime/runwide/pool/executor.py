@@ -119,7 +119,7 @@ class Executor(Base, concurrent.futures.Executor):
             cancel_futures: Cancel what has not started.
         """
         for feeder in list(self._feeders):
-            if not feeder.at_hand:  # nobody knows how long it would go on
+            if not feeder.at_hand:  # it may be endless
                 feeder.stop(_shut_down())
         self._submitter.close(cancel=cancel_futures)
         let_finish(self._scheduler)

@@ -25,7 +25,7 @@ _AT_HAND = (list, tuple, range, set, frozenset, dict, str, bytes, bytearray)
 
 
 def is_at_hand(items: Iterable[Any]) -> bool:
-    """Whether taking an item runs nobody's code, and so cannot wait for anything.
+    """Whether taking an item runs none of the user's code, and so cannot wait for anything.
 
     Example:
         >>> is_at_hand([1, 2]), is_at_hand(iter([1, 2]))
@@ -49,8 +49,8 @@ def taken(items: Iterable[Any]) -> Sequence[Any] | None:
 class Feeder:
     """Moves items from an iterable to a call.
 
-    Items come on the thread that calls `feed`, or on one of its own (`start`): it may wait in the user's code for as long as
-    it likes, even for results of earlier items, and nobody waits for it.
+    Items are taken on the thread that calls `feed`, or on a thread of the feeder (`start`). That thread may wait in the
+    user's code for any time, even for results of earlier items; the consumer does not wait for it.
 
     Args:
         call: Where they go.
@@ -173,7 +173,7 @@ class Feeder:
             self.feed()
 
     def feed_all(self) -> None:
-        """Put all that there is; nobody may be consuming any more."""
+        """Put all items, whether or not outcomes are consumed."""
         self._ahead = ALL
         if self._thread is None:
             self.feed()
@@ -183,7 +183,7 @@ class Feeder:
         """Take no more items; does not wait for the iterable, which may be waiting for anything.
 
         Args:
-            error: What the consumer is to be told, where there may have been more items.
+            error: Raised in the consumer, if there may have been more items.
         """
         if not self._source.closed and self.error is None:
             self.error = error
@@ -233,7 +233,7 @@ class Feeder:
             self.stop(error)
         finally:
             self._taking = False
-            # A generator that nobody else has is closed here, and not whenever its last frame goes.
+            # A generator of which this is the last reference is closed here.
             self._items, self._iterator = (), None
 
     def _wait_for_room(self) -> None:

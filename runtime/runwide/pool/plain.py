@@ -1,7 +1,7 @@
 """Plain data: values of a few exact types, so small and so simple that many of them travel in one pickle.
 
-Reading such a pickle runs nobody's code. What may change is copied when it is put in, so that what a value is does not
-depend on when it is sent, and no two values share a part that may change.
+Reading such a pickle runs no code of the user. Lists and dicts are copied when they are put in, so that later changes
+are not sent, and no two values share a list or dict.
 """
 
 from __future__ import annotations

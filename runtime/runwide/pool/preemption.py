@@ -20,7 +20,7 @@ GRACE = 20.0
 
 
 class Draining:
-    """What SIGTERM does while tasks run: it drains their scheduler, and ends the waiting for items.
+    """A handler of SIGTERM that drains a scheduler and ends the wait for items.
 
     Args:
         scheduler: Ends its calls with `runwide.errors.Preempted` when it has drained.

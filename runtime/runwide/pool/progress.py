@@ -39,7 +39,7 @@ def shown(
 
 
 def display(total: int | None, *, wanted: bool | None) -> Bar | Lines | None:
-    """What shows progress: called with the numbers of ended and of failed items, and closed at the end.
+    """Return a display of progress: called with the numbers of ended and of failed items, and closed at the end.
 
     Args:
         total: How many items there are; None if that is not known.
@@ -69,7 +69,7 @@ class Bar:
     """
 
     seconds = 0.1
-    """How often it should be called, where nothing happens."""
+    """Interval at which it should be called while nothing happens."""
 
     def __init__(self, total: int | None) -> None:
         self._total = total
@@ -106,7 +106,7 @@ class Lines:
     """A log line now and then."""
 
     seconds = 1.0
-    """How often it should be called, where nothing happens."""
+    """Interval at which it should be called while nothing happens."""
 
     def __init__(self, total: int | None) -> None:
         self._total = total

@@ -36,9 +36,9 @@ def portable_exception_of(failure: Failure) -> BaseException:
     error = exception_of(failure)
     if not isinstance(error, StopIteration):
         return error
-    told = f"{failure.type}: {failure.message}" if failure.message else failure.type
+    named = f"{failure.type}: {failure.message}" if failure.message else failure.type
     hint = "use next(iterator, default), or raise another exception"
-    raised = StopIterationRaised(f"the task raised {told}", item=failure.index, hint=hint)
+    raised = StopIterationRaised(f"the task raised {named}", item=failure.index, hint=hint)
     raised.__cause__ = error
     return raised
 

@@ -110,7 +110,7 @@ class Everything(Fed):
 
     def values(self, first: int, values: list[Any]) -> None:
         """Results of consecutive items."""
-        if self.too_many:  # it is over, and somebody may be reading what there was
+        if self.too_many:  # it is over, and the caller may be reading the results
             return
         self._reach(first + len(values))
         self.results[first : first + len(values)] = values

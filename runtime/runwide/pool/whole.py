@@ -138,12 +138,12 @@ def opened(options: Options) -> Base:
 
 
 def budget_of(options: Options) -> Budget:
-    """What these options allow a task."""
+    """Budget of a task under these options."""
     return Budget(options.get("retries", 0), options.get("max_crashes", 2), options.get("timeout"))
 
 
 def number_of(items: Iterable[Any], options: Options) -> int | None:
-    """How many items there are; None where that is not known before they are taken.
+    """Number of items; None if it is not known before they are taken.
 
     Raises:
         NoItems: There are none.

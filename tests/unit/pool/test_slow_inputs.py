@@ -1,4 +1,4 @@
-"""Items that come slowly: each is started as soon as it is there, and nobody waits for the next against their will."""
+"""Items that come slowly are started as soon as they are there, on every surface."""
 
 from __future__ import annotations
 

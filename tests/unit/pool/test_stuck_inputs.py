@@ -1,4 +1,4 @@
-"""An iterable that waits for a long time, or for ever, keeps nobody: who leaves, who is asked to leave, and the program."""
+"""An iterable that waits for ever does not hold up a consumer that leaves, SIGTERM, or the end of the program."""
 
 from __future__ import annotations
 
