@@ -15,6 +15,7 @@ from runwide.job.scatter import prepared
 from runwide.job.shard import finished
 from runwide.naming import full_name_of
 from runwide.pool.feeding import is_at_hand
+from runwide.pool.preemption import leaves_on_sigterm
 from runwide.pool.whole import no_items
 
 if TYPE_CHECKING:
@@ -56,7 +57,8 @@ class Checkpoint:
         raise_or_return([], on_error)  # a wrong word is said now, not at the end
         pickled = function_bytes(function)
         if isinstance(items, Sequence) or is_at_hand(items) or self._is_known():
-            inputs = items if isinstance(items, Sequence) else list(items)
+            with leaves_on_sigterm():
+                inputs = items if isinstance(items, Sequence) else list(items)
             if not inputs:
                 raise no_items()
             return self._run(full_name_of(function), Given(pickled, inputs), on_error, **options)

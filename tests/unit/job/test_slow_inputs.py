@@ -217,6 +217,7 @@ PROGRAM = """
     [
         "runwide.map(abs, items(), store=sys.argv[1])",
         "runwide.map(abs, items(), store=sys.argv[1], name='n')",
+        "[runwide.map(abs, part, store=sys.argv[1], name='n') for part in ([1, 2], items())]",
         "list(runwide.Pool(store=sys.argv[1]).imap(abs, items()))",
     ],
 )
