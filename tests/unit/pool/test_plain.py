@@ -66,7 +66,6 @@ class Point(NamedTuple):
         (1, [2]),
         ((((((1,),),),),),),
     ],
-    ids=repr,
 )
 def test_other_types_and_large_values_have_a_pickle_of_their_own(value):
     assert copied([value]) is None
