@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import types
 from contextlib import contextmanager, suppress
-from enum import Enum
 from typing import TYPE_CHECKING, Any
 
 from runwide.definitions import has_arrived
@@ -27,7 +26,11 @@ def build_class(meta: type, name: str, bases: tuple[type, ...], values: dict[str
     def whole() -> type:
         return types.new_class(name, bases, {"metaclass": meta}, lambda space: space.update(values))
 
-    return _first_that_works(bases, meta, whole, lambda base: base.__new__(meta, name, bases, dict(values)))
+    def below(base: Any) -> type:
+        made: type = base.__new__(meta, name, bases, dict(values))
+        return made
+
+    return _first_that_works(bases, meta, (whole, below), ("__init_subclass__",))
 
 
 def build_enum(
@@ -41,43 +44,50 @@ def build_enum(
             found[key] = value  # noqa: PERF403 - a dict of the metaclass, which takes members one by one
         return found
 
-    return _first_that_works(
-        bases, meta, lambda: meta(name, bases, space()), lambda base: base.__new__(meta, name, bases, space())
-    )
+    def whole() -> type:
+        made: type = meta(name, bases, space())
+        return made
+
+    def below(base: Any) -> type:
+        made: type = base.__new__(meta, name, bases, space())
+        return made
+
+    return _first_that_works(bases, meta, (whole, below), tuple(_QUIET))
 
 
 def _first_that_works(
-    bases: Sequence[type], meta: type, whole: Callable[[], type], by: Callable[[Any], type]
+    bases: Sequence[type],
+    meta: type,
+    ways: tuple[Callable[[], type], Callable[[Any], type]],
+    hooks: Sequence[str],
 ) -> type:
     """Build a class by its metaclass, or by the first one below that takes it; ``type`` takes all."""
-    arrived = [kind for base in bases for kind in base.__mro__ if has_arrived(kind)]
+    whole, below = ways
     every = [kind for base in bases for kind in base.__mro__]
-    below = [kind for kind in meta.__mro__ if "__new__" in vars(kind) and not has_arrived(kind)]
     if not has_arrived(meta):
-        for muted in (arrived, every):
-            with suppress(Exception), _without_hooks(muted):
+        for muted in ([kind for kind in every if has_arrived(kind)], every):
+            with suppress(Exception), _without_hooks(muted, hooks):
                 return whole()
-    for kind in below[:-1]:
-        with suppress(Exception), _without_hooks(every):
-            return by(kind)
-    with _without_hooks(every):
-        return by(type)
+    metas = [kind for kind in meta.__mro__ if "__new__" in vars(kind) and not has_arrived(kind)]
+    for kind in metas[:-1]:
+        with suppress(Exception), _without_hooks(every, hooks):
+            return below(kind)
+    with _without_hooks(every, hooks):
+        return below(metas[-1])
 
 
 @contextmanager
-def _without_hooks(kinds: Iterable[type]) -> Iterator[None]:
+def _without_hooks(kinds: Iterable[type], hooks: Sequence[str]) -> Iterator[None]:
     """Mute what is called when a subclass or a member is made; the caller holds the lock."""
     muted: list[tuple[type, str, Any]] = []
+    places = [(kind, hook) for kind in dict.fromkeys(kinds) if kind.__module__ != "enum" for hook in hooks]
     try:
-        for kind in dict.fromkeys(kinds):
-            for name, quiet in _QUIET.items():
-                if name in vars(kind) and (
-                    name == "__init_subclass__" or (issubclass(kind, Enum) and kind is not Enum)
-                ):
-                    before = vars(kind)[name]
-                    with suppress(TypeError):  # of a class of C
-                        type.__setattr__(kind, name, quiet)
-                        muted.append((kind, name, before))
+        for kind, hook in places:
+            if hook in vars(kind):
+                before = vars(kind)[hook]
+                with suppress(TypeError):  # of a class of C
+                    type.__setattr__(kind, hook, _QUIET[hook])
+                    muted.append((kind, hook, before))
         yield
     finally:
         for kind, hook, before in reversed(muted):
@@ -93,4 +103,6 @@ _QUIET = {
     "__init_subclass__": classmethod(lambda *_args, **_options: None),
     "__new_member__": staticmethod(_plain_member),
     "__init__": lambda *_: None,
+    "__eq__": object.__eq__,  # of members that have no content yet
+    "__hash__": object.__hash__,
 }

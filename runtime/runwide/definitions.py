@@ -129,6 +129,9 @@ def become_worker() -> None:
     _state.worker = True
     _state.main = sys.modules["__main__"]
     sys.modules["__main__"] = main = types.ModuleType("__main__")
+    sys.modules["__mp_main__"] = (
+        main  # so called in what multiprocessing spawns, and in what comes back from there
+    )
     main.__dict__["__builtins__"] = builtins
 
 
@@ -257,10 +260,21 @@ def learned(key: str) -> Any:
 
 
 def make_function(
-    key: str | None, version: Any, globals_: Namespace, code: types.CodeType
+    key: str | None, version: Any, globals_: Namespace, code: types.CodeType, home: tuple[str, str] | None
 ) -> types.FunctionType:
-    """Return the function of that key and version, or one to be completed by `set_function`."""
+    """Return the function that is meant, or one to be completed by `set_function`.
+
+    Args:
+        key: What names it between a program and its workers; None in a store.
+        version: What is different when the program has changed it.
+        globals_: Its globals.
+        code: Its code.
+        home: Module and name that it has; a program that has the same function there gets its own.
+    """
     known = _known(key, version)
+    if known is None and home is not None and not _state.worker:
+        theirs = named(*home)
+        known = theirs if getattr(theirs, "__code__", None) == code else None
     if known is not None:
         return known  # type: ignore[no-any-return]
     cells = tuple(types.CellType() for _ in code.co_freevars) or None
@@ -357,6 +371,27 @@ def make_class(
         return kind
 
 
+def prepare_class(kind: Any, attributes: dict[str, Any], empty: dict[str, Callable[[], Any]]) -> None:
+    """Set what instances may need that are loaded with their class, as where a class keeps all its instances.
+
+    Args:
+        kind: A class, perhaps to be completed by `set_class`.
+        attributes: Its functions.
+        empty: Makes the containers among its attributes, by name; they are filled later.
+    """
+    if has_arrived(kind) and _state.unfinished.get(kind):
+        for name, value in (*attributes.items(), *((name, made()) for name, made in empty.items())):
+            _set(kind, name, value)
+
+
+def _set(kind: Any, name: str, value: Any) -> None:
+    """Set an attribute, not by the metaclass where that can be: its own ``__setattr__`` may refuse it."""
+    try:
+        type.__setattr__(kind, name, value)
+    except TypeError:  # the metaclass is one of C
+        setattr(kind, name, value)
+
+
 def set_class(kind: Any, state: dict[str, Any]) -> None:
     """Complete a class that was built here; in a worker, take over what the program has changed since."""
     if not has_arrived(kind):
@@ -369,14 +404,16 @@ def set_class(kind: Any, state: dict[str, Any]) -> None:
         attributes = {name: value for name, value in attributes.items() if _is_new(name, versions, before)}
     for name, value in attributes.items():
         if name != "_abc_impl":
-            # Not by the metaclass, whose own __setattr__ may refuse it.
-            type.__setattr__(kind, name, value)
+            _set(kind, name, value)
     for registered in attributes.get("_abc_impl", ()):
         kind.register(registered)
     if "__firstlineno__" in attributes:  # which setting another attribute removes
-        type.__setattr__(kind, "__firstlineno__", attributes["__firstlineno__"])
+        _set(kind, "__firstlineno__", attributes["__firstlineno__"])
     for name, own in state["members"].items():
-        vars(kind._member_map_[name]).update(own)
+        member = kind._member_map_[name]
+        vars(member).update(own)
+        with suppress(TypeError):  # the value has no hash
+            kind._value2member_map_[member._value_] = member
     _state.versions.put(kind, versions)
     for globals_, values, theirs in state["related"]:
         globals_.receive(values, theirs)

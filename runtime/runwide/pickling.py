@@ -28,7 +28,10 @@ _dispatched: Any = singledispatch(lambda _: None)
 _SINGLE_DISPATCH = _dispatched.__code__
 _WORD = re.compile(r"[^\W\d]\w*")
 _ABOUT = ("__name__", "__package__", "__path__")
-_INTERNAL = frozenset({"_name_", "_value_", "__objclass__", "_sort_order_"})
+_INTERNAL = frozenset({"_name_", "__objclass__", "_sort_order_"})
+_LAYOUT = ("_fields_", "_pack_", "_anonymous_", "_length_", "_type_")  # of ctypes
+_FUNCTIONS = (FunctionType, classmethod, staticmethod, property)
+_CONTAINERS = (dict, list, set)
 
 
 class _Globals:
@@ -99,7 +102,8 @@ class Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle has no 
             "attributes": slots,
         }
         version = None if code.co_freevars and code.co_freevars != ("__class__",) else self.version(function)
-        made = self.key(function), version, state["namespace"], code
+        place = None if state["home"] is None else (function.__module__, function.__qualname__)
+        made = self.key(function), version, state["namespace"], code, place
         return definitions.make_function, made, state, None, None, definitions.set_function
 
     def _single_dispatch(self, function: Any) -> Any:
@@ -120,7 +124,9 @@ class Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle has no 
     def _namespace(self, values: dict[str, Any]) -> _Globals:
         found = self._globals.get(id(values))
         if found is None:
-            about = {name: values[name] for name in _ABOUT if name in values}
+            # A nested pool of multiprocessing that spawns its workers imports the program by its file; a store has no path.
+            names = _ABOUT if self.origin is None else (*_ABOUT, "__file__")
+            about = {name: values[name] for name in names if name in values}
             found = self._globals[id(values)] = _Globals(_module_of(values), self.origin, about)
         return found
 
@@ -149,8 +155,15 @@ class Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle has no 
             values["__dict__"] = vars(kind)["__dict__"]
         if not isinstance(values.get("__slots__", ()), (str, tuple, list, dict)):
             del values["__slots__"]
+        if type(kind).__module__ == "_ctypes":  # whose fields are made with the class
+            values.update((name, vars(kind)[name]) for name in _LAYOUT if name in vars(kind))
+            attributes = {
+                name: value
+                for name, value in attributes.items()
+                if name not in _LAYOUT and not _is_of_c(value)
+            }
         make: Any = building.build_class
-        arguments: tuple[Any, ...] = type(kind), kind.__name__, kind.__bases__, values
+        arguments: tuple[Any, ...] = _Meta.of(kind), kind.__name__, kind.__bases__, values
         if issubclass(kind, Enum):
             found = kind.__members__
             members = {name: _own_of(member) for name, member in found.items() if name == member.name}
@@ -160,6 +173,7 @@ class Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle has no 
                 (*arguments, {name: one.value for name, one in found.items()}),
             )
         state = {
+            "first": _First(kind, attributes),
             "attributes": attributes,
             "versions": self.versions(attributes),
             "members": {name: own for name, own in members.items() if own},
@@ -179,6 +193,45 @@ class Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle has no 
         values = _annotated(kind, vars(kind).get("__annotations__") or {})
         if module is not None and values:
             yield self._namespace(vars(module)), values, self.versions(values)
+
+
+class _Meta:
+    """A metaclass that has no name, as those of ctypes: the type of a class that has one."""
+
+    def __init__(self, base: type) -> None:
+        self._base = base
+
+    @classmethod
+    def of(cls, kind: type) -> Any:
+        """Return the metaclass of a class, or what becomes it."""
+        meta = type(kind)
+        if is_imported(meta):
+            return meta
+        named_one = next((base for base in kind.__mro__ if type(base) is meta and is_imported(base)), None)
+        return meta if named_one is None else cls(named_one)
+
+    def __reduce__(self) -> Any:
+        return type, (self._base,)
+
+
+class _First:
+    """What of a class is set before the rest of it is loaded."""
+
+    def __init__(self, kind: type, attributes: Mapping[str, Any]) -> None:
+        functions = {name: value for name, value in attributes.items() if isinstance(value, _FUNCTIONS)}
+        empty = {
+            name: type(value)
+            for name, value in attributes.items()
+            if type(value) in _CONTAINERS and name != "_abc_impl"
+        }
+        self._reduced = definitions.prepare_class, (kind, functions, empty)
+
+    def __reduce__(self) -> Any:
+        return self._reduced
+
+
+def _is_of_c(value: Any) -> bool:
+    return type(value).__name__ in ("CField", "getset_descriptor")
 
 
 def is_imported(value: Any) -> bool:

@@ -30,28 +30,33 @@ def located(message: str, value: object) -> str:
         "cannot pickle; it is dict['jobs'][1], of class _thread.lock"
     """
     try:
-        path, found = _search(value)
+        path, found, owner = _search(value)
     except BaseException:  # the code of the user's classes runs here
         return message
     if found is value:
         return message
     kind = type(found)
-    return f"{message}; it is {path}, of class {kind.__module__}.{kind.__qualname__}"
+    of = f" of a {owner}" if owner else ""
+    return f"{message}; it is {path}{of}, of class {kind.__module__}.{kind.__qualname__}"
 
 
-def _search(value: Any) -> tuple[str, Any]:
+def _search(value: Any) -> tuple[str, Any, str]:
+    """Return the path, what is there, and the class that has it as an attribute; empty where that is in the path."""
     deadline = time.monotonic() + _SECONDS
-    path = naming.name_of(value)
+    path = start = naming.name_of(value)
+    owner = ""
     seen = {id(value)}
     for _ in range(_DEPTH):
         for step, part in _parts(value):
             if id(part) not in seen and time.monotonic() < deadline and _fails(part):
                 seen.add(id(part))
+                inner = path != start and step.startswith(".") and not isinstance(value, type)
+                owner = type(value).__qualname__ if inner else ""
                 path, value = path + step, part
                 break
         else:
             break
-    return path, value
+    return path, value, owner
 
 
 def _fails(value: object) -> bool:

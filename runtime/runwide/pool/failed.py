@@ -45,12 +45,11 @@ def failed(
     text = ""
     with suppress(BaseException):  # whose code is the user's
         text = "".join(traceback.format_exception(type(error), error, _beyond_ours(error)))
+    said = text_of(error) if message is None else message
     pickled: bytes | None = NO_EXCEPTION
     if isinstance(error, Exception):
-        pickled = None
-        with suppress(BaseException):
-            body, buffers = transfer.dump_by_reference_first(error)
-            pickled = body if not buffers else None
+        pickled, why = _pickled(error)
+        said = f"{said}; {why}" if why and said else said or why
     name = type(error).__qualname__
     module = type(error).__module__
     qualified = name if module in ("builtins", "__main__") else f"{module}.{name}"
@@ -61,11 +60,22 @@ def failed(
         kind.value,
         what,
         qualified,
-        text_of(error) if message is None else message,
+        said,
         text,
         pickled,
         exitcode,
     )
+
+
+def _pickled(error: Exception) -> tuple[bytes | None, str]:
+    """Return the pickle of an exception; None, and why, where it has none."""
+    try:
+        body, buffers = transfer.dump_by_reference_first(error)
+    except BaseException as reason:  # the code of the user's classes runs here
+        from runwide.unpicklable import located
+
+        return None, located(text_of(reason), error)
+    return (None, "it has large buffers") if buffers else (body, "")
 
 
 def _beyond_ours(error: BaseException) -> Any:

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 import runwide
-from runwide.errors import FunctionNotPicklable, ItemNotPicklable, ResultNotPicklable
+from runwide.errors import ExceptionNotPortable, FunctionNotPicklable, ItemNotPicklable, ResultNotPicklable
 
 PROGRAM = Path(__file__).parent / "programs" / "classes.py"
 
@@ -207,7 +207,7 @@ def closes_over():
     return lambda _: kept
 
 
-WHERE = r"Job\.caches\['main'\]\[1\]\.lock, of class _thread\.RLock"
+WHERE = r"Job\.caches\['main'\]\[1\]\.lock of a Cache, of class _thread\.RLock"
 
 
 @pytest.mark.parametrize("store", [False, True])
@@ -217,12 +217,25 @@ def test_what_cannot_be_pickled_is_named_by_class_and_attribute_path(store, tmp_
         runwide.map(str, [Job()], **place)
     with pytest.raises(ResultNotPicklable, match=WHERE):
         runwide.map(lambda _: Job(), [1], workers=1, **place)
-    with pytest.raises(
-        FunctionNotPicklable, match=r"kept\.caches\['main'\]\[1\]\.lock, of class _thread\.RLock"
-    ):
+    with pytest.raises(FunctionNotPicklable, match=r"→ kept\.caches\['main'\]\[1\]\.lock of a Cache"):
         runwide.map(closes_over(), [1], **place)
-    with pytest.raises(FunctionNotPicklable, match=r"str → Job\.caches|→ job\.caches|\.caches"):
+    with pytest.raises(
+        FunctionNotPicklable, match=r"holds_a_lock → job\.caches\['main'\]\[1\]\.lock of a Cache"
+    ):
         runwide.map(functools.partial(holds_a_lock, job=Job()), [1], **place)
+
+
+def fails_with_a_lock(_):
+    error = ValueError("no")
+    error.job = Job()  # type: ignore[attr-defined]
+    raise error
+
+
+def test_an_exception_that_cannot_be_pickled_says_which_part(tmp_path):
+    for place in ({}, {"store": tmp_path}):
+        (failure,) = runwide.map(fails_with_a_lock, [1], on_error="return", workers=1, **place)
+        assert isinstance(failure.exception, ExceptionNotPortable)
+        assert "ValueError.job.caches['main'][1].lock of a Cache" in failure.message
 
 
 def test_a_class_that_was_made_in_a_worker_is_built_once_in_the_program(tmp_path):

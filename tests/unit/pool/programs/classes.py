@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import abc
 import collections
+import ctypes
 import dataclasses
 import enum
 import functools
@@ -104,6 +105,16 @@ class Planet(Labelled):
     EARTH = (3, "earth")
 
 
+@dataclasses.dataclass(frozen=True)
+class Body:
+    mass: float
+    radius: float
+
+
+class Bodies(Body, enum.Enum):
+    EARTH = (5.9, 6.3)
+
+
 class Rights(enum.IntFlag):
     READ = 1
     WRITE = 2
@@ -166,6 +177,30 @@ class Lazy:
         return 42
 
 
+class Structure(ctypes.Structure):
+    _fields_ = (("x", ctypes.c_int), ("y", ctypes.c_double))
+
+
+class Unit:
+    """Keeps its instances, which are found by their names."""
+
+    known: typing.ClassVar[dict] = {}
+
+    def __init__(self, name):
+        self.name = name
+        Unit.known[name] = self
+
+    def __reduce__(self):
+        return Unit.get, (self.name,)
+
+    @classmethod
+    def get(cls, name):
+        return cls.known.get(name) or cls(name)
+
+
+METRE = Unit("m")
+
+
 class Wrong(Exception):
     def __init__(self, code, *, detail):
         super().__init__(code)
@@ -213,9 +248,10 @@ def local():
 def plain_pickle(value):
     """What only works where ``__main__`` has the names."""
     assert type(pickle.loads(pickle.dumps(value))) is type(value)
-    with multiprocessing.get_context("fork").Pool(1) as pool:
-        (nested,) = pool.map(same, [value])
-    assert type(nested) is type(value)
+    for method in ("fork", "spawn") if hasattr(sys.modules["__main__"], "__file__") else ("fork",):
+        with multiprocessing.get_context(method).Pool(1) as pool:
+            (nested,) = pool.map(same, [value])
+        assert type(nested) is type(value)
     return sorted(typing.get_type_hints(Frozen))
 
 
@@ -224,12 +260,10 @@ def fail(value):
 
 
 def instances():
-    tagged, needy, slotted = Tagged(), Needy(), Slotted()
-    return [
-        Point(1), Pair(2), Old(1, 2), tagged, Registered(), needy, Color.BLUE, Color.CRIMSON, Planet.EARTH, Rights.BOTH,
-        Frozen(1, Frozen(2)), Plain(3), Square(), Box(4), IntBox(5), Nested.Inner(), slotted, Lazy(),
-        Wrong(1, detail="d"), [Plain(6), {Color.RED: Point(7)}],
-    ]  # fmt: skip
+    named = [Point(1), Pair(2), Old(1, 2), Frozen(1, Frozen(2)), Plain(3), [Plain(6), {Color.RED: Point(7)}]]
+    members = [Color.BLUE, Color.CRIMSON, Planet.EARTH, Bodies.EARTH, Rights.BOTH]
+    made = [Tagged(), Registered(), Needy(), Square(), Box(4), IntBox(5), Nested.Inner(), Slotted(), Lazy()]
+    return [*named, *members, *made, Structure(1, 2.0), METRE, Wrong(1, detail="d")]
 
 
 def things():
@@ -238,7 +272,7 @@ def things():
 
 def differences(sent, came, *, also_things):
     for one, other in zip(sent, came, strict=True):
-        if type(other) is not type(one) or (isinstance(one, enum.Enum) and other is not one):
+        if type(other) is not type(one) or (isinstance(one, (enum.Enum, Unit)) and other is not one):
             yield f"{one!r} came as {other!r}"
         elif dataclasses.is_dataclass(one) and one != other:
             yield f"{one!r} is not equal to {other!r}"
