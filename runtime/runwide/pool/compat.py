@@ -7,7 +7,7 @@ import threading
 from typing import TYPE_CHECKING, Any
 
 from runwide.errors import InputError, StopIterationRaised
-from runwide.pool import policy, streams
+from runwide.pool import policy, reserve, streams
 from runwide.pool.applied import Starred
 from runwide.pool.base import Base, dump_function
 from runwide.pool.call import Call, Source
@@ -261,6 +261,7 @@ class _Notifying(Everything):
 def _first_error(failures: list[Failure], results: list[Any]) -> BaseException | None:
     if not failures:
         return None
+    reserve.load("runwide.pool.raised")
     from runwide.pool.raised import first_error  # most runs raise none
 
     return first_error(failures, results)

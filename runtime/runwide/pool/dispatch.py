@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from runwide.errors import ItemNotPicklable, RunwideError, ScratchError, ScratchFull
 from runwide.log import Log
-from runwide.pool import failures, policy, reserve, transfer, worker
+from runwide.pool import policy, reserve, transfer, worker
 from runwide.pool.failed import text_of
 from runwide.pool.plain import is_scalar
 from runwide.pool.room import LOOK_SECONDS, is_hopeless, may_drop
@@ -27,6 +27,14 @@ if TYPE_CHECKING:
 
 
 _log = Log("pool")
+
+
+class NoWorker(Exception):
+    """No process can be started, and none runs."""
+
+    def __init__(self, cause: Exception) -> None:
+        super().__init__(str(cause))
+        self.cause = cause
 
 
 class Dispatcher:
@@ -106,13 +114,13 @@ class Dispatcher:
         """Start a worker; where the container has no more processes or descriptors, those that there are go on.
 
         Raises:
-            WorkerDied: There are none.
+            NoWorker: There are none.
         """
         try:
             self._crew.open()
         except (OSError, RuntimeError) as error:  # a thread that cannot be started is no OSError
             if not self._crew.slots:
-                raise failures.of_no_start(error) from error
+                raise NoWorker(error) from error
             self.wanted = len(self._crew.slots)
             _log.warning("pool.narrowed", workers=self.wanted, reason=f"no worker can be started: {error}")
 

@@ -12,13 +12,12 @@ from functools import partial
 from itertools import count
 from typing import TYPE_CHECKING, Any
 
-from runwide import errors
 from runwide.errors import PoolClosed, Preempted, ScratchError
 from runwide.log import Log
 from runwide.pool import arrivals, failures, outbox, reserve, transfer, worker
 from runwide.pool.bell import Bell
 from runwide.pool.crew import Crew, Timing
-from runwide.pool.dispatch import Dispatcher
+from runwide.pool.dispatch import Dispatcher, NoWorker
 from runwide.pool.failed import text_of
 from runwide.pool.losses import Loss, salvage
 from runwide.pool.memory_watch import MemoryWatch
@@ -220,8 +219,8 @@ class Scheduler:
     def _dispatch(self) -> None:
         try:
             self._dispatcher.dispatch(closing=self._closing)
-        except errors.WorkerDied as error:  # before it lived
-            self._fail_all(error)
+        except NoWorker as none:
+            self._fail_all(failures.of_no_start(none.cause))
 
     def _patience(self) -> float | None:
         waits = [self._crew.patience()]

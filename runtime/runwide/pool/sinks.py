@@ -11,6 +11,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from runwide.log import Log
+from runwide.pool import reserve
 from runwide.pool.failed import text_of
 from runwide.records import Outcome
 
@@ -264,6 +265,7 @@ class Futures:
 
     def failure(self, failure: Failure) -> None:
         """One item has failed for good."""
+        reserve.load("runwide.pool.raised")
         from runwide.pool.raised import portable_exception_of  # most runs raise none
 
         future = self._waiting.pop(failure.index)
