@@ -26,7 +26,7 @@ def run(*command: str, given: str | None = None, cwd: Path, code: int = 0) -> st
         cwd=cwd,
         text=True,
         capture_output=True,
-        timeout=300,
+        timeout=120,
         check=False,
     )
     assert done.returncode == code, done.stderr

@@ -13,6 +13,7 @@ import multiprocessing
 import pickle
 import sys
 import typing
+from pathlib import Path
 from typing import Generic, NamedTuple, Protocol, TypeVar
 
 import runwide
@@ -248,7 +249,9 @@ def local():
 def plain_pickle(value):
     """What only works where ``__main__`` has the names."""
     assert type(pickle.loads(pickle.dumps(value))) is type(value)
-    for method in ("fork", "spawn") if hasattr(sys.modules["__main__"], "__file__") else ("fork",):
+    for method in (
+        ("fork", "spawn") if Path(getattr(sys.modules["__main__"], "__file__", "")).is_file() else ("fork",)
+    ):
         with multiprocessing.get_context(method).Pool(1) as pool:
             (nested,) = pool.map(same, [value])
         assert type(nested) is type(value)
