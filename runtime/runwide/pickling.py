@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import cloudpickle
 
-from runwide import building, definitions
+from runwide import arriving, building, definitions
 from runwide.identity import named
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ class _Globals:
     """The globals of some functions, the same object for all of them in one pickle."""
 
     def __init__(self, module: str | None, origin: str | None, about: dict[str, Any]) -> None:
-        self._reduced = definitions.namespace, (module, origin, about)
+        self._reduced = arriving.namespace, (module, origin, about)
 
     def __reduce__(self) -> Any:
         return self._reduced
@@ -63,7 +63,7 @@ class Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle has no 
         if kind is CACHED:
             return self._cached(value)
         if kind is cached_property:
-            return definitions.make_cached_property, (value.func, value.attrname, value.__doc__)
+            return arriving.make_cached_property, (value.func, value.attrname, value.__doc__)
         return NotImplemented
 
     # What workers are told beyond the definition
@@ -104,7 +104,7 @@ class Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle has no 
         version = None if code.co_freevars and code.co_freevars != ("__class__",) else self.version(function)
         place = None if state["home"] is None else (function.__module__, function.__qualname__)
         made = self.key(function), version, state["namespace"], code, place
-        return definitions.make_function, made, state, None, None, definitions.set_function
+        return arriving.make_function, made, state, None, None, arriving.set_function
 
     def _single_dispatch(self, function: Any) -> Any:
         attributes = {
@@ -112,14 +112,14 @@ class Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle has no 
         }
         state = dict(function.registry), attributes, self._home(function)
         made = self.key(function), self.version(function)
-        return definitions.make_single_dispatch, made, state, None, None, definitions.set_single_dispatch
+        return arriving.make_single_dispatch, made, state, None, None, arriving.set_single_dispatch
 
     def _cached(self, cached: Any) -> Any:
         """A function under ``functools.cache``, which pickles by its name alone, goes as its function where that does."""
         if is_imported(cached):
             return cached.__reduce__()
         made = self.key(cached), self.version(cached), cached.__wrapped__, cached.cache_parameters()
-        return definitions.make_cached, made, self._home(cached), None, None, definitions.set_home
+        return arriving.make_cached, made, self._home(cached), None, None, arriving.set_home
 
     def _namespace(self, values: dict[str, Any]) -> _Globals:
         found = self._globals.get(id(values))
@@ -181,7 +181,7 @@ class Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle has no 
             "home": self._home(kind),
         }
         made = self.identity(kind), self.origin, make, arguments
-        return definitions.make_class, made, state, None, None, definitions.set_class
+        return arriving.make_class, made, state, None, None, arriving.set_class
 
     def identity(self, kind: type) -> Identity:
         """Return how a class is recognized where the pickle is loaded."""
@@ -224,7 +224,7 @@ class _First:
             for name, value in attributes.items()
             if type(value) in _CONTAINERS and name != "_abc_impl"
         }
-        self._reduced = definitions.prepare_class, (kind, functions, empty)
+        self._reduced = arriving.prepare_class, (kind, functions, empty)
 
     def __reduce__(self) -> Any:
         return self._reduced

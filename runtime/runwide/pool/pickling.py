@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import cloudpickle
 
-from runwide import definitions, pickling
+from runwide import arriving, definitions, pickling
 from runwide.identity import named
 
 if TYPE_CHECKING:
@@ -78,7 +78,7 @@ class _ToWorkers(_Traced):
         key = definitions.identity(thing).key if isinstance(thing, type) else definitions.key_of(thing)
         if key not in self._parcel:
             self._parcel[key] = dumps_for_workers(thing)
-        return definitions.learned, (key,)
+        return arriving.learned, (key,)
 
     @property
     def origin(self) -> str:  # type: ignore[override]

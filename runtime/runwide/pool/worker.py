@@ -8,7 +8,7 @@ import time
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from runwide import definitions
+from runwide import arriving, definitions
 from runwide.pool import transfer
 from runwide.pool.channel import WorkerChannel
 from runwide.pool.failed import failed, text_of
@@ -140,7 +140,7 @@ class Worker:
         status.begin(order.chunk, order.indices, order.attempt)
         status.enter(0)  # loading the function or the payload may kill us as well
         while self._unread:
-            definitions.learn(*self._unread.pop(0))
+            arriving.learn(*self._unread.pop(0))
         try:
             function = self._function(order.call)
             mapping = open_mapping(path)

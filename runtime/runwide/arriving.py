@@ -1,0 +1,231 @@
+"""What pickles of definitions call when they are loaded: each is found, or built and completed once."""
+
+from __future__ import annotations
+
+import builtins
+import pickle
+import sys
+import types
+from contextlib import suppress
+from functools import cached_property, lru_cache, singledispatch, update_wrapper
+from typing import TYPE_CHECKING, Any
+
+from runwide.definitions import Namespace, arrive, found, has_arrived, known, registry
+from runwide.identity import named
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from runwide.identity import Identity
+
+
+def namespace(module: str | None, origin: str | None, about: dict[str, Any]) -> Namespace:
+    """Return the globals for functions of a module.
+
+    Args:
+        module: Its name; None for globals that are no module's.
+        origin: The process that pickled them for its workers; None for a store.
+        about: What relative imports need, such as ``__package__``.
+    """
+    if module is not None and origin == registry.origin:
+        return Namespace(vars(sys.modules[module]), live=True)
+    if module is None or not registry.worker:
+        return Namespace({**about, "__builtins__": builtins})
+    if module not in registry.shared:
+        values = vars(sys.modules["__main__"]) if module == "__main__" else {"__builtins__": builtins}
+        registry.shared[module] = Namespace(values)
+    shared = registry.shared[module]
+    shared.values.update(about)
+    return shared
+
+
+def learn(key: str, data: bytes) -> None:
+    """Load the definition to which later pickles refer by its key; where it fails, each of those does."""
+    try:
+        registry.learned[key] = pickle.loads(data)
+        registry.unlearned.pop(key, None)
+    except BaseException as error:  # the code of the user's classes runs here
+        registry.unlearned[key] = error
+
+
+def learned(key: str) -> Any:
+    """Return the definition of that key.
+
+    Raises:
+        Exception: What loading it has raised.
+    """
+    if key in registry.unlearned:
+        raise registry.unlearned[key]
+    return registry.learned[key]
+
+
+def make_function(
+    key: str | None, version: Any, globals_: Namespace, code: types.CodeType, home: tuple[str, str] | None
+) -> types.FunctionType:
+    """Return the function that is meant, or one to be completed by `set_function`.
+
+    Args:
+        key: What names it between a program and its workers; None in a store.
+        version: What is different when the program has changed it.
+        globals_: Its globals.
+        code: Its code.
+        home: Module and name that it has; a program that has the same function there gets its own.
+    """
+    mine = known(key, version)
+    if mine is None and home is not None and not registry.worker:
+        theirs = named(*home)
+        mine = theirs if getattr(theirs, "__code__", None) == code else None
+    if mine is not None:
+        return mine  # type: ignore[no-any-return]
+    cells = tuple(types.CellType() for _ in code.co_freevars) or None
+    function = types.FunctionType(code, globals_.values, code.co_name, None, cells)
+    arrive(function, key, version)
+    return function
+
+
+def set_function(function: types.FunctionType, state: dict[str, Any]) -> None:
+    """Complete a function, and bring the globals that it uses up to date."""
+    globals_: Namespace = state["namespace"]
+    globals_.receive(state["globals"], state["versions"])
+    _go_home(function, state["home"])
+    if not registry.unfinished.get(function):
+        return
+    for cell, theirs in zip(function.__closure__ or (), state["closure"] or (), strict=True):
+        with suppress(ValueError):  # it is empty yet
+            cell.cell_contents = theirs.cell_contents
+    for name, value in state["attributes"].items():
+        setattr(function, name, value)
+    function.__dict__.update(state["dict"])
+    registry.unfinished.drop(function)
+
+
+def make_cached(
+    key: str | None, version: Any, function: Callable[..., Any], parameters: dict[str, Any]
+) -> Any:
+    """Return a function under ``functools.lru_cache``, which keeps what it has in a worker."""
+    mine = known(key, version)
+    if mine is not None:
+        return mine
+    cached = lru_cache(**parameters)(function)
+    arrive(cached, key, version)
+    return cached
+
+
+def make_single_dispatch(key: str | None, version: Any) -> Any:
+    """Return a function of ``functools.singledispatch``, to be completed by `set_single_dispatch`."""
+    mine = known(key, version)
+    if mine is not None:
+        return mine
+    made = singledispatch(lambda *_: None)
+    arrive(made, key, version)
+    return made
+
+
+def set_single_dispatch(function: Any, state: tuple[dict[Any, Any], dict[str, Any], Any]) -> None:
+    """Register the implementations of a function of ``functools.singledispatch``."""
+    implementations, attributes, home = state
+    _go_home(function, home)
+    if not registry.unfinished.get(function):
+        return
+    for kind, implementation in implementations.items():
+        function.register(kind, implementation)
+    update_wrapper(function, implementations[object])
+    for name, value in attributes.items():
+        setattr(function, name, value)
+    registry.unfinished.drop(function)
+
+
+def make_cached_property(function: Callable[[Any], Any], name: str | None, doc: str | None) -> Any:
+    """Return a ``functools.cached_property``, whose lock of Pythons before 3.12 stays where it is."""
+    made: Any = cached_property(function)
+    made.attrname, made.__doc__ = name, doc
+    return made
+
+
+def set_home(thing: Any, home: Any) -> None:
+    """Put something that has arrived under its name in its module."""
+    _go_home(thing, home)
+
+
+def make_class(
+    wanted: Identity, origin: str | None, make: Callable[..., type], arguments: tuple[Any, ...]
+) -> type:
+    """Return the class that is meant, or one to be completed by `set_class`.
+
+    Args:
+        wanted: How it is recognized.
+        origin: The process that pickled it for its workers; None for a store.
+        make: Builds it where this process does not have it, as `runwide.building.build_class` does.
+        arguments: Of that.
+    """
+    with registry.lock:
+        kind = found(wanted)
+        if kind is None:
+            kind = make(*arguments)
+            registry.arrived[wanted] = kind
+            registry.identities.put(kind, wanted)
+            registry.unfinished.put(kind, True)
+        registry.has_classes = True
+        if origin is not None and registry.worker:
+            registry.returnable.put(kind, True)
+        return kind
+
+
+def prepare_class(kind: Any, attributes: dict[str, Any], empty: dict[str, Callable[[], Any]]) -> None:
+    """Set what instances may need that are loaded with their class, as where a class keeps all its instances.
+
+    Args:
+        kind: A class, perhaps to be completed by `set_class`.
+        attributes: Its functions.
+        empty: Makes the containers among its attributes, by name; they are filled later.
+    """
+    if has_arrived(kind) and registry.unfinished.get(kind):
+        for name, value in (*attributes.items(), *((name, made()) for name, made in empty.items())):
+            _set(kind, name, value)
+
+
+def _set(kind: Any, name: str, value: Any) -> None:
+    """Set an attribute, not by the metaclass where that can be: its own ``__setattr__`` may refuse it."""
+    try:
+        type.__setattr__(kind, name, value)
+    except TypeError:  # the metaclass is one of C
+        setattr(kind, name, value)
+
+
+def set_class(kind: Any, state: dict[str, Any]) -> None:
+    """Complete a class that was built here; in a worker, take over what the program has changed since."""
+    if not has_arrived(kind):
+        return  # it is this program's own
+    attributes, versions = state["attributes"], state["versions"]
+    before = registry.versions.get(kind) or {}
+    if not registry.unfinished.get(kind):
+        if versions is None or not registry.worker:
+            return
+        attributes = {name: value for name, value in attributes.items() if _is_new(name, versions, before)}
+    for name, value in attributes.items():
+        if name != "_abc_impl":
+            _set(kind, name, value)
+    for registered in attributes.get("_abc_impl", ()):
+        kind.register(registered)
+    if "__firstlineno__" in attributes:  # which setting another attribute removes
+        _set(kind, "__firstlineno__", attributes["__firstlineno__"])
+    for name, own in state["members"].items():
+        member = kind._member_map_[name]
+        vars(member).update(own)
+        with suppress(TypeError):  # the value has no hash
+            kind._value2member_map_[member._value_] = member
+    registry.versions.put(kind, versions)
+    for globals_, values, theirs in state["related"]:
+        globals_.receive(values, theirs)
+    _go_home(kind, state["home"])
+    registry.unfinished.drop(kind)
+
+
+def _go_home(thing: Any, home: tuple[Namespace, str, Any] | None) -> None:
+    if home is not None and registry.worker:
+        globals_, name, version = home
+        globals_.receive({name: thing}, None if version is None else {name: version})
+
+
+def _is_new(name: str, versions: Mapping[str, Any], before: Mapping[str, Any]) -> bool:
+    return versions.get(name) is None or versions.get(name) != before.get(name)
