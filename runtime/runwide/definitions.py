@@ -18,7 +18,6 @@ import sys
 import threading
 import types
 import weakref
-from collections import deque
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from runwide.identity import Identity, is_same, named, names, program, shape
@@ -65,7 +64,7 @@ class Registry:
         self.unfinished: _Marks[bool] = _Marks()
         self.versions: _Marks[Any] = _Marks()  # of what has arrived, as the program has it
         self.returnable: _Marks[bool] = _Marks()  # classes that the parent knows by their key
-        self.kept: deque[type] = deque(maxlen=_KEPT)
+        self.kept: dict[int, type] = {}
         self.shared: dict[str, Namespace] = {}
         self.learned: dict[str, Any] = {}
         self.unlearned: dict[str, BaseException] = {}
@@ -172,8 +171,10 @@ def key_of(function: Any) -> str:
 
 def keep(kind: type) -> None:
     """Keep a class that is sent to workers, whose results name it by its key."""
-    if not registry.kept or registry.kept[-1] is not kind:
-        registry.kept.append(kind)
+    with registry.lock:
+        registry.kept.setdefault(id(kind), kind)
+        if len(registry.kept) > _KEPT:
+            del registry.kept[next(iter(registry.kept))]
 
 
 def has_classes() -> bool:
@@ -206,7 +207,9 @@ def found(wanted: Identity) -> type | None:
     known: type | None = registry.arrived.get(wanted)
     if known is None and wanted.qualname and not registry.worker:
         theirs = named(wanted.module, wanted.qualname)
-        return theirs if is_same(theirs, wanted) else None
+        if is_same(theirs, wanted):
+            identity(theirs)  # by which it is found at once from now on
+            return theirs  # type: ignore[no-any-return]
     return known
 
 

@@ -1,4 +1,4 @@
-"""How fast the pools of Python are beside each other, on all cores: a table of medians, as markdown.
+r"""How fast the pools of Python are beside each other, on all cores: a table of medians, as markdown.
 
 Every measurement is made in a process of its own; within a run the pools take turns, so that what else the machine does
 spoils all of them alike. A cell is the median of the runs in seconds, with the fastest and the slowest; the last columns
@@ -8,6 +8,9 @@ are runwide's median over that of the best peer, and over that of the best peer 
     python tests/benchmarks/pool.py                         # to standard output
     python tests/benchmarks/pool.py --write docs/pool.md    # between the markers of this file
     python tests/benchmarks/pool.py --rows start,closure --runs 9 --peers runwide,loky
+    python tests/benchmarks/pool.py --table map --write docs/pool.md \
+        --rows map-scalars,map-scalars-memory,map-tuples,map-tuples-memory,own-class \
+        --peers runwide,multiprocessing.Pool,concurrent.futures,loky,pebble
     python tests/benchmarks/pool.py --quick                 # small sizes, to see that all of it works
 
 What each peer is given:
@@ -48,7 +51,7 @@ import numpy as np
 import runwide
 
 HERE = Path(__file__).parent
-BEGIN, END = "<!-- speed:begin -->", "<!-- speed:end -->"
+MARKERS = "<!-- {}:begin -->", "<!-- {}:end -->"
 SECONDS = 180
 """How long the rows of one pool may take before it is said to have failed."""
 
@@ -445,12 +448,14 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=5)
     parser.add_argument("--quick", action="store_true", help="small sizes, one run")
     parser.add_argument("--write", type=Path, help="a markdown file with markers")
+    parser.add_argument("--table", default="speed", help="which markers of the file: speed, or map")
     options = parser.parse_args()
     runs, size = (1, "quick") if options.quick else (options.runs, "full")
     # Where the sizes are small, starting an interpreter for each is all that would be measured.
     groups = [options.rows] if options.quick else [[row] for row in options.rows]
-    if options.write and BEGIN not in options.write.read_text():  # known now, and not when all is measured
-        parser.error(f"{options.write} has no line {BEGIN}")
+    begin, end = (marker.format(options.table) for marker in MARKERS)
+    if options.write and begin not in options.write.read_text():  # known now, and not when all is measured
+        parser.error(f"{options.write} has no line {begin}")
     try:
         described(options.peers, runs)
     except metadata.PackageNotFoundError as error:  # likewise
@@ -469,8 +474,8 @@ def main() -> None:
             print(f"{', '.join(rows)}: run {run + 1} of {runs}", file=sys.stderr)
     text = f"{table(found, options.rows, options.peers)}\n\n{described(options.peers, runs)}"
     if options.write:
-        before, _, rest = options.write.read_text().partition(BEGIN)
-        options.write.write_text(f"{before}{BEGIN}\n\n{text}\n\n{END}{rest.partition(END)[2]}")
+        before, _, rest = options.write.read_text().partition(begin)
+        options.write.write_text(f"{before}{begin}\n\n{text}\n\n{end}{rest.partition(end)[2]}")
     print(text)
 
 
