@@ -66,6 +66,7 @@ def test_flights_fails_where_results_differ(monkeypatch, capsys):
     monkeypatch.setattr(flights, "missing_for_containers", lambda: "")
     monkeypatch.setattr(flights, "QUICK_REPLICATES", 2)
     monkeypatch.setattr(sys, "argv", ["flights.py", "--quick"])
+    monkeypatch.setenv("RUNWIDE_LOG_LEVEL", "warning")  # which it sets, and the other tests do without
     assert flights.main() == 1
     assert "THE RESULTS DIFFER" in capsys.readouterr().out
 
