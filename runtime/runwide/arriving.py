@@ -10,8 +10,7 @@ from contextlib import suppress
 from functools import cached_property, lru_cache, singledispatch, update_wrapper
 from typing import TYPE_CHECKING, Any
 
-from runwide.definitions import Namespace, arrive, found, has_arrived, known, registry
-from runwide.identity import named
+from runwide.definitions import Namespace, arrive, found, function_at, has_arrived, known, registry
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -73,7 +72,7 @@ def make_function(
     """
     mine = known(key, version)
     if mine is None and home is not None and not registry.worker:
-        theirs = named(*home)
+        theirs = function_at(*home)
         mine = theirs if getattr(theirs, "__code__", None) == code else None
     if mine is not None:
         return mine  # type: ignore[no-any-return]

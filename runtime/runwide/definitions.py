@@ -169,6 +169,12 @@ def key_of(function: Any) -> str:
         return found
 
 
+def function_at(module: str, qualname: str) -> Any:
+    """Return the function that a loaded module has under a qualified name, also as a static or class method."""
+    theirs = named(module, qualname)
+    return getattr(theirs, "__func__", theirs)
+
+
 def keep(kind: type) -> None:
     """Keep a class that is sent to workers, whose results name it by its key."""
     with registry.lock:

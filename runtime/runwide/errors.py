@@ -242,6 +242,9 @@ class PoolClosed(RunwideError, RuntimeError, ValueError):
 class ScratchError(RunwideError, OSError):
     """A payload between two processes could not be written or read; ``uri`` is where."""
 
+    def __reduce__(self) -> Any:
+        return type(self), self.args, {**vars(self), "errno": self.errno}  # which is no attribute of its own
+
 
 class ScratchFull(ScratchError):
     """There is no room, in shared memory or on disk, for a payload between two processes."""

@@ -102,7 +102,8 @@ class Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle has no 
             "attributes": slots,
         }
         version = None if code.co_freevars and code.co_freevars != ("__class__",) else self.version(function)
-        place = None if state["home"] is None else (function.__module__, function.__qualname__)
+        named = definitions.function_at(function.__module__, function.__qualname__) is function
+        place = (function.__module__, function.__qualname__) if named else None
         made = self.key(function), version, state["namespace"], code, place
         return arriving.make_function, made, state, None, None, arriving.set_function
 

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import subprocess
 import sys
 import textwrap
+from contextlib import suppress
 
 import pytest
+
+import runwide
+from runwide.failure import Failure
 
 pytestmark = pytest.mark.faults
 
@@ -433,3 +438,24 @@ def test_no_free_descriptor_at_any_moment_is_told_by_name_and_ends_no_pool(momen
         "before a death": [["WorkerDied", True], 2],
     }
     assert found == right.get(moment, [["ScratchError", True], 2])
+
+
+def exhaust(item):
+    import resource
+
+    import numpy as np
+
+    if item == 5:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (64, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
+        kept = sys.modules.setdefault("kept_by_this_test", [])  # type: ignore[arg-type]
+        with suppress(OSError):
+            while True:
+                kept.append(os.open(os.devnull, os.O_RDONLY))  # type: ignore[attr-defined]
+    return np.full(1 << 16, float(item))
+
+
+def test_a_worker_that_has_no_descriptors_left_is_replaced_before_it_fails_task_after_task():
+    outcomes = runwide.map(exhaust, range(30), workers=1, chunksize=1, on_error="return")
+    failed = [index for index, one in enumerate(outcomes) if isinstance(one, Failure)]
+    assert failed in ([5], [5, 6])  # one may be in its hands already
+    assert outcomes[5].exception.errno == errno.EMFILE

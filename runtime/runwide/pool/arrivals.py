@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from typing import TYPE_CHECKING, Any
 
 from runwide import errors
@@ -14,6 +15,9 @@ if TYPE_CHECKING:
     from runwide.pool.policy import Charges
     from runwide.pool.reporting import End
     from runwide.pool.slot import Chunk
+
+
+_NO_DESCRIPTORS = (errno.EMFILE, errno.ENFILE)
 
 
 def deliver(
@@ -63,6 +67,8 @@ def _end(chunk: Chunk, position: int, entry: Any, mapping: memoryview | ScratchE
 def _fail(chunk: Chunk, position: int, failure: Failure) -> End:
     charges = chunk.tasks.charges.started().raised()
     reserve.load("runwide.deaths")
+    raised = failure.exception
+    chunk.exhausted |= isinstance(raised, ScratchError) and raised.errno in _NO_DESCRIPTORS
     retryable = failure.kind is FailureKind.EXCEPTION and not isinstance(failure.exception, errors.WorkerDied)
     return _end_of(chunk, position, failure, charges, retryable=retryable)
 

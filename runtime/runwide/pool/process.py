@@ -140,7 +140,7 @@ def _interpreter(words: list[str], handed: list[int], ends: Ends, env: Mapping[s
     import subprocess  # a shard's first worker does not wait for it
 
     # One thread of the pool starts all workers, and signals that it blocks stay blocked in them.
-    flags = subprocess._args_from_interpreter_flags()  # type: ignore[attr-defined]  # noqa: SLF001 - as multiprocessing does
+    flags = _flags()
     started = subprocess.Popen(
         [sys.executable, *flags, *words],
         pass_fds=handed,
@@ -185,6 +185,18 @@ def _end_of(pid: int) -> int:
         ended, ending = os.pipe()
         os.close(ending)
         return ended
+
+
+def _flags() -> list[str]:
+    """The flags of this interpreter, as multiprocessing hands them on, and the other ``-X`` options."""
+    import subprocess  # slow to load
+
+    found: list[str] = subprocess._args_from_interpreter_flags()  # type: ignore[attr-defined]  # noqa: SLF001 - as multiprocessing does
+    for name, value in sys._xoptions.items():  # noqa: SLF001 - its name in the documentation
+        option = name if value is True else f"{name}={value}"
+        if option not in found:
+            found += ["-X", option]
+    return found
 
 
 def _search_path() -> list[str]:

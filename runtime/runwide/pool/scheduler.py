@@ -292,6 +292,7 @@ class Scheduler:
         if values is None:
             chunk.payload += transfer.payload_size(entries)
             failed = arrivals.deliver(chunk, first, entries, _mapping(path))
+            slot.worn |= chunk.exhausted  # it would fail one task after another, and quickly
         elif not chunk.call.over:
             chunk.call.sink.values(chunk.tasks.first + first, list(values))
         if self._reporter is not None and report is not None:

@@ -33,7 +33,7 @@ _generations = count(1)
 class Chunk:
     """Tasks on their way through a worker."""
 
-    __slots__ = ("call", "ended", "number", "payload", "queued", "tasks")
+    __slots__ = ("call", "ended", "exhausted", "number", "payload", "queued", "tasks")
 
     def __init__(self, call: Call, tasks: Tasks, payload: int) -> None:
         self.number = next(_chunks)
@@ -41,6 +41,7 @@ class Chunk:
         self.tasks = tasks
         self.payload = payload
         self.ended = 0  # results that came back
+        self.exhausted = False  # its worker has no descriptors left
         self.queued = time.monotonic()
 
     def __len__(self) -> int:
