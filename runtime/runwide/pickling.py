@@ -225,6 +225,8 @@ class _First:
             for name, value in attributes.items()
             if type(value) in _CONTAINERS and name != "_abc_impl"
         }
+        # A class with a single instance, which its __new__ looks for: it is not there yet.
+        empty.update((name, type(None)) for name, value in attributes.items() if type(value) is kind)
         self._reduced = arriving.prepare_class, (kind, functions, empty)
 
     def __reduce__(self) -> Any:

@@ -202,6 +202,23 @@ class Unit:
 METRE = Unit("m")
 
 
+class Missing:
+    """Has one instance."""
+
+    _one = None
+
+    def __new__(cls):
+        if cls._one is None:
+            cls._one = super().__new__(cls)
+        return cls._one
+
+    def __reduce__(self):
+        return Missing, ()
+
+
+MISSING = Missing()
+
+
 class Wrong(Exception):
     def __init__(self, code, *, detail):
         super().__init__(code)
@@ -266,7 +283,7 @@ def instances():
     named = [Point(1), Pair(2), Old(1, 2), Frozen(1, Frozen(2)), Plain(3), [Plain(6), {Color.RED: Point(7)}]]
     members = [Color.BLUE, Color.CRIMSON, Planet.EARTH, Bodies.EARTH, Rights.BOTH]
     made = [Tagged(), Registered(), Needy(), Square(), Box(4), IntBox(5), Nested.Inner(), Slotted(), Lazy()]
-    return [*named, *members, *made, Structure(1, 2.0), METRE, Wrong(1, detail="d")]
+    return [*named, *members, *made, Structure(1, 2.0), METRE, MISSING, Wrong(1, detail="d")]
 
 
 def things():
@@ -275,7 +292,7 @@ def things():
 
 def differences(sent, came, *, also_things):
     for one, other in zip(sent, came, strict=True):
-        if type(other) is not type(one) or (isinstance(one, (enum.Enum, Unit)) and other is not one):
+        if type(other) is not type(one) or (isinstance(one, (enum.Enum, Unit, Missing)) and other is not one):
             yield f"{one!r} came as {other!r}"
         elif dataclasses.is_dataclass(one) and one != other:
             yield f"{one!r} is not equal to {other!r}"
