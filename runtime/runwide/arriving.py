@@ -60,7 +60,7 @@ def learned(key: str) -> Any:
 
 def make_function(
     key: str | None, version: Any, globals_: Namespace, code: types.CodeType, home: tuple[str, str] | None
-) -> types.FunctionType:
+) -> Any:
     """Return the function that is meant, or one to be completed by `set_function`.
 
     Args:
@@ -70,23 +70,30 @@ def make_function(
         code: Its code.
         home: Module and name that it has; a program that has the same function there gets its own.
     """
+
+    def make() -> types.FunctionType:
+        cells = tuple(types.CellType() for _ in code.co_freevars) or None
+        return types.FunctionType(code, globals_.values, code.co_name, None, cells)
+
+    theirs = function_at(*home) if home is not None and not registry.worker else None
+    if known(key, version) is None and getattr(theirs, "__code__", None) == code:
+        return theirs
+    return _found_or_made(key, version, make)
+
+
+def _found_or_made(key: str | None, version: Any, make: Callable[[], Any]) -> Any:
     mine = known(key, version)
-    if mine is None and home is not None and not registry.worker:
-        theirs = function_at(*home)
-        mine = theirs if getattr(theirs, "__code__", None) == code else None
-    if mine is not None:
-        return mine  # type: ignore[no-any-return]
-    cells = tuple(types.CellType() for _ in code.co_freevars) or None
-    function = types.FunctionType(code, globals_.values, code.co_name, None, cells)
-    arrive(function, key, version)
-    return function
+    if mine is None:
+        mine = make()
+        arrive(mine, key, version)
+    return mine
 
 
 def set_function(function: types.FunctionType, state: dict[str, Any]) -> None:
     """Complete a function, and bring the globals that it uses up to date."""
     globals_: Namespace = state["namespace"]
     globals_.receive(state["globals"], state["versions"])
-    _go_home(function, state["home"])
+    go_home(function, state["home"])
     if not registry.unfinished.get(function):
         return
     for cell, theirs in zip(function.__closure__ or (), state["closure"] or (), strict=True):
@@ -102,28 +109,18 @@ def make_cached(
     key: str | None, version: Any, function: Callable[..., Any], parameters: dict[str, Any]
 ) -> Any:
     """Return a function under ``functools.lru_cache``, which keeps what it has in a worker."""
-    mine = known(key, version)
-    if mine is not None:
-        return mine
-    cached = lru_cache(**parameters)(function)
-    arrive(cached, key, version)
-    return cached
+    return _found_or_made(key, version, lambda: lru_cache(**parameters)(function))
 
 
 def make_single_dispatch(key: str | None, version: Any) -> Any:
     """Return a function of ``functools.singledispatch``, to be completed by `set_single_dispatch`."""
-    mine = known(key, version)
-    if mine is not None:
-        return mine
-    made = singledispatch(lambda *_: None)
-    arrive(made, key, version)
-    return made
+    return _found_or_made(key, version, lambda: singledispatch(lambda *_: None))
 
 
 def set_single_dispatch(function: Any, state: tuple[dict[Any, Any], dict[str, Any], Any]) -> None:
     """Register the implementations of a function of ``functools.singledispatch``."""
     implementations, attributes, home = state
-    _go_home(function, home)
+    go_home(function, home)
     if not registry.unfinished.get(function):
         return
     for kind, implementation in implementations.items():
@@ -139,11 +136,6 @@ def make_cached_property(function: Callable[[Any], Any], name: str | None, doc: 
     made: Any = cached_property(function)
     made.attrname, made.__doc__ = name, doc
     return made
-
-
-def set_home(thing: Any, home: Any) -> None:
-    """Put something that has arrived under its name in its module."""
-    _go_home(thing, home)
 
 
 def make_class(
@@ -216,11 +208,12 @@ def set_class(kind: Any, state: dict[str, Any]) -> None:
     registry.versions.put(kind, versions)
     for globals_, values, theirs in state["related"]:
         globals_.receive(values, theirs)
-    _go_home(kind, state["home"])
+    go_home(kind, state["home"])
     registry.unfinished.drop(kind)
 
 
-def _go_home(thing: Any, home: tuple[Namespace, str, Any] | None) -> None:
+def go_home(thing: Any, home: tuple[Namespace, str, Any] | None) -> None:
+    """Put something that has arrived in a worker under its name in its module."""
     if home is not None and registry.worker:
         globals_, name, version = home
         globals_.receive({name: thing}, None if version is None else {name: version})

@@ -3,14 +3,8 @@
 from __future__ import annotations
 
 from concurrent.futures.process import BrokenProcessPool
-from typing import TYPE_CHECKING, Any
 
-from runwide.errors import RunwideError, TaskError
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from runwide.failure import Failure
+from runwide.errors import Partial, TaskError
 
 
 class WorkerDied(TaskError, BrokenProcessPool):
@@ -46,26 +40,8 @@ class WorkerOutOfMemory(WorkerDied, MemoryError):
     """The kernel's OOM killer took the process that ran the task."""
 
 
-class PoolBroken(RunwideError, BrokenProcessPool):
-    """An error inside the pool, which is its ``__cause__``, has ended the pool and every call that was under way.
-
-    Args:
-        failures: One record per item of the call that had failed.
-        results: The results of the call by index, as far as they had come: None where an item had not ended, the `Failure`
-            itself where it had failed.
-    """
-
-    def __init__(
-        self,
-        message: str,
-        *,
-        failures: Sequence[Failure] = (),
-        results: Sequence[Any] = (),
-        **where: Any,
-    ) -> None:
-        super().__init__(message, **where)
-        self.failures = tuple(failures)
-        self.results = list(results)
+class PoolBroken(Partial, BrokenProcessPool):
+    """An error inside the pool, which is its ``__cause__``, has ended the pool and every call that was under way."""
 
 
 for _one in (WorkerDied, WorkerOutOfMemory, PoolBroken):

@@ -20,7 +20,7 @@ import types
 import weakref
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from runwide.identity import Identity, is_same, named, names, program, shape
+from runwide.identity import Identity, is_named, is_same, named, names, program, shape
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -150,7 +150,7 @@ def identity(kind: type) -> Identity:
 
 def _identified(kind: type) -> Identity:
     module, qualname = str(kind.__module__), str(kind.__qualname__)
-    if registry.worker or named(module, qualname) is not kind:
+    if registry.worker or not is_named(kind):
         qualname = ""  # another run of the program would not find it by that
     key = f"{module}:{qualname}"
     if not qualname or registry.own.get(key) is not None:
@@ -207,15 +207,15 @@ def own(key: str) -> Any:
 
 def found(wanted: Identity) -> type | None:
     """Return the class that is meant, if this process has it."""
-    mine = registry.own.get(wanted.key)
+    mine: type | None = registry.own.get(wanted.key)
     if mine is not None and (registry.identities.get(mine) == wanted or is_same(mine, wanted)):
-        return mine  # type: ignore[no-any-return]
+        return mine
     known: type | None = registry.arrived.get(wanted)
     if known is None and wanted.qualname and not registry.worker:
-        theirs = named(wanted.module, wanted.qualname)
+        theirs: type = named(wanted.module, wanted.qualname)
         if is_same(theirs, wanted):
             identity(theirs)  # by which it is found at once from now on
-            return theirs  # type: ignore[no-any-return]
+            return theirs
     return known
 
 

@@ -193,19 +193,12 @@ class RemoteTraceback(RunwideError):
         return f'{super().__str__()}\n"""\n{self.traceback.rstrip()}\n"""'
 
 
-class TasksFailed(RunwideError):
-    """The summary of a map in which tasks failed: every failure, and every result that there is.
+class Partial(RunwideError):
+    """Base of the errors that have what a map had brought until then.
 
     Args:
-        failures: One record per failed item, by index.
-        results: The results in input order, with the `Failure` itself in the place of a failed item.
-
-    Example:
-        >>> try:
-        ...     runwide.map(lambda x: 1 / x, [1, 0, 2])
-        ... except ZeroDivisionError as error:
-        ...     [failure.index for failure in error.__cause__.failures]
-        [1]
+        failures: One record per failed item.
+        results: Results by index, the `Failure` itself where an item had failed; None where it had not ended.
     """
 
     def __init__(
@@ -219,6 +212,22 @@ class TasksFailed(RunwideError):
         super().__init__(message, **where)
         self.failures = tuple(failures)
         self.results = list(results)
+
+
+class TasksFailed(Partial):
+    """The summary of a map in which tasks failed: every failure, and every result that there is.
+
+    Args:
+        failures: One record per failed item, by index.
+        results: The results in input order, with the `Failure` itself in the place of a failed item.
+
+    Example:
+        >>> try:
+        ...     runwide.map(lambda x: 1 / x, [1, 0, 2])
+        ... except ZeroDivisionError as error:
+        ...     [failure.index for failure in error.__cause__.failures]
+        [1]
+    """
 
 
 class TooManyFailures(TasksFailed):

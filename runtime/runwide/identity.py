@@ -50,6 +50,16 @@ def named(module: str, qualname: str) -> Any:
     return found
 
 
+def is_named(thing: Any) -> bool:
+    """Whether the module of a class or function has it under its qualified name.
+
+    Example:
+        >>> is_named(Identity), is_named(lambda: None)
+        (True, False)
+    """
+    return thing.__module__ is not None and named(thing.__module__, thing.__qualname__) is thing
+
+
 def shape(kind: type) -> str:
     """Return a digest of what instances of a class depend on: bases, slots, annotated names, members.
 

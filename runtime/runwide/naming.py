@@ -29,6 +29,19 @@ def full_name_of(function: Any) -> str:
     return f"{_told(function, '__module__') or '?'}:{name_of(function)}"
 
 
+def text_of(error: BaseException) -> str:
+    """What an exception says; its own code may fail to say it.
+
+    Example:
+        >>> text_of(ValueError("no"))
+        'no'
+    """
+    try:
+        return str(error)
+    except BaseException as worse:
+        return f"<no text: its __str__ raises {type(worse).__name__}>"
+
+
 def attribute(value: Any, name: str, default: Any = None) -> Any:
     """As `getattr`, for a value whose own code may raise anything.
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import cloudpickle
 
 from runwide import arriving, building, definitions
-from runwide.identity import named
+from runwide.identity import is_named
 
 if TYPE_CHECKING:
     import pickle
@@ -91,36 +91,40 @@ class Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle has no 
         (code, *_), (own, slots) = reduced[1], reduced[2]
         values = slots.pop("__globals__")
         values.update(_annotated(function, function.__annotations__))
+        version = self.version(function)
         state = {
             "namespace": self._namespace(function.__globals__),
             "globals": values,
             "versions": self.versions(values),
-            "home": self._home(function),
+            "home": self._home(function, version),
             "closure": slots.pop("__closure__"),
             "submodules": slots.pop("_cloudpickle_submodules"),
             "dict": own,
             "attributes": slots,
         }
-        version = None if code.co_freevars and code.co_freevars != ("__class__",) else self.version(function)
-        named = definitions.function_at(function.__module__, function.__qualname__) is function
-        place = (function.__module__, function.__qualname__) if named else None
-        made = self.key(function), version, state["namespace"], code, place
+        if code.co_freevars and code.co_freevars != ("__class__",):
+            version = None  # what it closes over is its own in each call
+        place = function.__module__, function.__qualname__
+        has_place = definitions.function_at(*place) is function
+        made = self.key(function), version, state["namespace"], code, place if has_place else None
         return arriving.make_function, made, state, None, None, arriving.set_function
 
     def _single_dispatch(self, function: Any) -> Any:
         attributes = {
             name: getattr(function, name) for name in ("__module__", "__qualname__", "__name__", "__doc__")
         }
-        state = dict(function.registry), attributes, self._home(function)
-        made = self.key(function), self.version(function)
+        version = self.version(function)
+        state = dict(function.registry), attributes, self._home(function, version)
+        made = self.key(function), version
         return arriving.make_single_dispatch, made, state, None, None, arriving.set_single_dispatch
 
     def _cached(self, cached: Any) -> Any:
         """A function under ``functools.cache``, which pickles by its name alone, goes as its function where that does."""
         if is_imported(cached):
             return cached.__reduce__()
-        made = self.key(cached), self.version(cached), cached.__wrapped__, cached.cache_parameters()
-        return arriving.make_cached, made, self._home(cached), None, None, arriving.set_home
+        version = self.version(cached)
+        made = self.key(cached), version, cached.__wrapped__, cached.cache_parameters()
+        return arriving.make_cached, made, self._home(cached, version), None, None, arriving.go_home
 
     def _namespace(self, values: dict[str, Any]) -> _Globals:
         found = self._globals.get(id(values))
@@ -131,12 +135,12 @@ class Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle has no 
             found = self._globals[id(values)] = _Globals(_module_of(values), self.origin, about)
         return found
 
-    def _home(self, thing: Any) -> Any:
+    def _home(self, thing: Any, version: Any) -> Any:
         """Return the globals that have something under its own name; None where they have not."""
         values: Any = getattr(sys.modules.get(thing.__module__), "__dict__", {})
         if values.get(thing.__qualname__) is not thing:
             return None
-        return self._namespace(values), thing.__qualname__, self.version(thing)
+        return self._namespace(values), thing.__qualname__, version
 
     # Classes
 
@@ -144,42 +148,28 @@ class Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle has no 
         reduced = super().reducer_override(kind)
         if reduced is NotImplemented or len(reduced) == 2:  # noqa: PLR2004 - by name
             return reduced
-        attributes = reduced[2][0]
-        members = {}
-        values = {
-            name: vars(kind)[name]
-            for name in ("__module__", "__slots__", "__orig_bases__")
-            if name in vars(kind)
-        }
-        values["__qualname__"] = kind.__qualname__
-        if isinstance(vars(kind).get("__dict__"), property):
-            values["__dict__"] = vars(kind)["__dict__"]
-        if not isinstance(values.get("__slots__", ()), (str, tuple, list, dict)):
-            del values["__slots__"]
+        attributes, members = reduced[2][0], {}
+        make: Any = building.build_class
+        arguments: tuple[Any, ...] = _Meta.of(kind), kind.__name__, kind.__bases__, _beginning(kind)
         if type(kind).__module__ == "_ctypes":  # whose fields are made with the class
-            values.update((name, vars(kind)[name]) for name in _LAYOUT if name in vars(kind))
             attributes = {
                 name: value
                 for name, value in attributes.items()
                 if name not in _LAYOUT and not _is_of_c(value)
             }
-        make: Any = building.build_class
-        arguments: tuple[Any, ...] = _Meta.of(kind), kind.__name__, kind.__bases__, values
         if issubclass(kind, Enum):
             found = kind.__members__
             members = {name: _own_of(member) for name, member in found.items() if name == member.name}
             attributes = {name: value for name, value in attributes.items() if name not in found}
-            make, arguments = (
-                building.build_enum,
-                (*arguments, {name: one.value for name, one in found.items()}),
-            )
+            make = building.build_enum
+            arguments += ({name: one.value for name, one in found.items()},)
         state = {
             "first": _First(kind, attributes),
             "attributes": attributes,
             "versions": self.versions(attributes),
             "members": {name: own for name, own in members.items() if own},
             "related": list(self._related(kind)),
-            "home": self._home(kind),
+            "home": self._home(kind, self.version(kind)),
         }
         made = self.identity(kind), self.origin, make, arguments
         return arriving.make_class, made, state, None, None, arriving.set_class
@@ -233,6 +223,24 @@ class _First:
         return self._reduced
 
 
+def _beginning(kind: type) -> dict[str, Any]:
+    """Return the attributes that a class has to have when it is made."""
+    own = vars(kind)
+    names = [
+        "__module__",
+        "__slots__",
+        "__orig_bases__",
+        *(_LAYOUT if type(kind).__module__ == "_ctypes" else ()),
+    ]
+    values = {name: own[name] for name in names if name in own}
+    values["__qualname__"] = kind.__qualname__
+    if isinstance(own.get("__dict__"), property):
+        values["__dict__"] = own["__dict__"]
+    if not isinstance(values.get("__slots__", ()), (str, tuple, list, dict)):
+        del values["__slots__"]
+    return values
+
+
 def _is_of_c(value: Any) -> bool:
     return type(value).__name__ in ("CField", "getset_descriptor")
 
@@ -244,11 +252,8 @@ def is_imported(value: Any) -> bool:
         >>> is_imported(io.BytesIO), is_imported(lambda: None)
         (True, False)
     """
-    module = value.__module__
-    if module is None or named(module, value.__qualname__) is not value:
-        return False
     by_value = ("__main__", *cloudpickle.list_registry_pickle_by_value())
-    return not any(f"{module}.".startswith(f"{name}.") for name in by_value)
+    return is_named(value) and not any(f"{value.__module__}.".startswith(f"{name}.") for name in by_value)
 
 
 def _module_of(values: dict[str, Any]) -> str | None:

@@ -40,6 +40,21 @@ def located(message: str, value: object) -> str:
     return f"{message}; it is {path}{of}, of class {kind.__module__}.{kind.__qualname__}"
 
 
+def refusal(what: str, error: BaseException, value: object) -> str:
+    """Return the message for a value that cannot be pickled: what it is, why, and which part of it.
+
+    Args:
+        what: What it is to the user.
+        error: What pickling it has raised.
+        value: The value.
+
+    Example:
+        >>> refusal("the item", TypeError("no"), [1])
+        'the item cannot be pickled: TypeError: no'
+    """
+    return located(f"{what} cannot be pickled: {type(error).__name__}: {naming.text_of(error)}", value)
+
+
 def _search(value: Any) -> tuple[str, Any, str]:
     """Return the path, what is there, and the class that has it as an attribute; empty where that is in the path."""
     deadline = time.monotonic() + _SECONDS

@@ -20,7 +20,7 @@ from runwide.log import Log
 from runwide.spill import signing
 from runwide.spill.codec import decode, encode
 from runwide.spill.store import open_store
-from runwide.unpicklable import located
+from runwide.unpicklable import refusal
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -83,9 +83,7 @@ class Exchange:
             frame = encode(value, context=self._context(name))
         except Exception as error:
             raise ItemNotPicklable(
-                located(
-                    f"a {type(value).__name__} cannot be pickled: {type(error).__name__}: {error}", value
-                ),
+                refusal(f"a {type(value).__name__}", error, value),
                 uri=self._store.child_uri(name),
                 hint="publish plain data, arrays or importable types",
             ) from error

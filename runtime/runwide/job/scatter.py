@@ -19,7 +19,7 @@ from runwide.spill.buffers import sha256
 from runwide.spill.codec import encode
 from runwide.spill.file import spilled_to
 from runwide.spill.store import open_store
-from runwide.unpicklable import located
+from runwide.unpicklable import refusal
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -183,7 +183,7 @@ def encoded(item: Any, index: int, job_id: str) -> Encoded:
         raise
     except Exception as error:
         raise ItemNotPicklable(
-            located(f"a {type(item).__name__} cannot be pickled: {type(error).__name__}: {error}", item),
+            refusal(f"a {type(item).__name__}", error, item),
             item=index,
             hint="pass plain data or arrays, and open files and connections inside the function",
         ) from error

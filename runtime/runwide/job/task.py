@@ -11,7 +11,7 @@ from runwide.job import environment
 from runwide.job.contexts import item_context, result_context
 from runwide.pool.transfer import PlainPickle
 from runwide.spill.codec import Encoded, decode, encode
-from runwide.unpicklable import located
+from runwide.unpicklable import refusal
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -162,7 +162,7 @@ def framed(result: Any, index: int, job_digest: str) -> Encoded:
         return encode(result, context=result_context(job_digest, index))
     except Exception as error:
         raise ResultNotPicklable(
-            located(f"the result cannot be pickled: {type(error).__name__}: {error}", result),
+            refusal("the result", error, result),
             item=index,
             hint="return plain data, arrays or importable types",
         ) from error

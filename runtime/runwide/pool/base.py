@@ -15,12 +15,11 @@ from runwide import settings
 from runwide.errors import FunctionNotPicklable, InputError
 from runwide.naming import name_of
 from runwide.pool import feeding, machine, transfer, worker
-from runwide.pool.failed import text_of
 from runwide.pool.inplace import InPlaceScheduler
 from runwide.pool.randomness import warn_of_generator
 from runwide.pool.scheduler import Scheduler
 from runwide.pool.scratch import SHARED_MEMORY, Scratch
-from runwide.unpicklable import located
+from runwide.unpicklable import refusal
 from runwide.writing import keep_standard_descriptors
 
 if TYPE_CHECKING:
@@ -147,10 +146,7 @@ def dump_function(function: Any, *, elsewhere: bool = False) -> transfer.Dumped:
         return transfer.dump_by_value(function, elsewhere=elsewhere)
     except Exception as error:
         raise FunctionNotPicklable(
-            located(
-                f"the function {name_of(function)} cannot be pickled: {type(error).__name__}: {text_of(error)}",
-                function,
-            ),
+            refusal(f"the function {name_of(function)}", error, function),
             hint="build what cannot be pickled (clients, locks, files) inside the function",
         ) from error
 

@@ -8,12 +8,11 @@ from typing import TYPE_CHECKING, Any
 from runwide.errors import ItemNotPicklable, RunwideError, ScratchError, ScratchFull
 from runwide.log import Log
 from runwide.pool import policy, reserve, transfer, worker
-from runwide.pool.failed import text_of
 from runwide.pool.plain import is_scalar
 from runwide.pool.room import LOOK_SECONDS, is_hopeless, may_drop
 from runwide.pool.slot import Chunk
 from runwide.records import FailureKind
-from runwide.unpicklable import located
+from runwide.unpicklable import refusal
 
 if TYPE_CHECKING:
     from collections import deque
@@ -248,7 +247,7 @@ _DROPPED = object()
 
 def _not_picklable(error: BaseException, item: Any, index: int) -> Failure:
     raised = ItemNotPicklable(
-        located(f"the item cannot be pickled: {type(error).__name__}: {text_of(error)}", item),
+        refusal("the item", error, item),
         item=index,
         hint="pass plain data, or build it in the function",
     )

@@ -7,6 +7,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from runwide.naming import text_of
 from runwide.pool import transfer
 
 if TYPE_CHECKING:
@@ -16,19 +17,6 @@ NO_EXCEPTION = b""
 """Stands for a raised KeyboardInterrupt, GeneratorExit or the like: raised in the caller, it would mean something else."""
 
 _OURS = str(Path(__file__).parent)
-
-
-def text_of(error: BaseException) -> str:
-    """What an exception says; its own code may fail to say it.
-
-    Example:
-        >>> text_of(ValueError("no"))
-        'no'
-    """
-    try:
-        return str(error)
-    except BaseException as worse:
-        return f"<no text: its __str__ raises {type(worse).__name__}>"
 
 
 def failed(

@@ -18,9 +18,10 @@ from runwide.errors import (
     ScratchFull,
     TaskTimeout,
 )
+from runwide.naming import text_of
 from runwide.pool import reserve
 from runwide.pool.child import UNKNOWN
-from runwide.pool.failed import NO_EXCEPTION, text_of
+from runwide.pool.failed import NO_EXCEPTION
 from runwide.pool.policy import NO_CHARGES, Cause, Charges
 from runwide.records import FailureKind
 

@@ -7,8 +7,8 @@ import traceback
 from typing import TYPE_CHECKING, Any
 
 from runwide.errors import PoolClosed, RemoteTraceback
+from runwide.naming import text_of
 from runwide.pool import transfer
-from runwide.pool.failed import text_of
 from runwide.pool.policy import Charges
 from runwide.records import FailureKind
 

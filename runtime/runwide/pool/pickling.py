@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import cloudpickle
 
 from runwide import arriving, definitions, pickling
-from runwide.identity import named
+from runwide.identity import is_named
 
 if TYPE_CHECKING:
     import pickle
@@ -71,9 +71,7 @@ class _ToWorkers(_Traced):
 
         Only what has a name in its module goes there: a worker keeps no more of them than the program has names.
         """
-        if self._parcel is None or pickling.is_imported(thing):
-            return None
-        if named(thing.__module__, thing.__qualname__) is not thing:
+        if self._parcel is None or pickling.is_imported(thing) or not is_named(thing):
             return None
         key = definitions.identity(thing).key if isinstance(thing, type) else definitions.key_of(thing)
         if key not in self._parcel:

@@ -7,8 +7,8 @@ from array import array
 from typing import TYPE_CHECKING, Any
 
 from runwide.log import Log
+from runwide.naming import text_of
 from runwide.pool import transfer
-from runwide.pool.failed import text_of
 from runwide.records import FAILED, RETRIED, FailureKind, TaskBatch, TaskEvent
 
 if TYPE_CHECKING:

@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING, Any
 
 from runwide.errors import PoolClosed, Preempted, ScratchError
 from runwide.log import Log
+from runwide.naming import text_of
 from runwide.pool import arrivals, failures, outbox, reserve, transfer, worker
 from runwide.pool.bell import Bell
 from runwide.pool.crew import Crew, Timing
 from runwide.pool.dispatch import Dispatcher, NoWorker
-from runwide.pool.failed import text_of
 from runwide.pool.losses import Loss, salvage
 from runwide.pool.memory_watch import MemoryWatch
 from runwide.pool.output import Output

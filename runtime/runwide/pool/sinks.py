@@ -11,8 +11,8 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from runwide.log import Log
+from runwide.naming import text_of
 from runwide.pool import reserve
-from runwide.pool.failed import text_of
 from runwide.records import Outcome
 
 if TYPE_CHECKING:

@@ -9,9 +9,10 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from runwide import arriving, definitions
+from runwide.naming import text_of
 from runwide.pool import transfer
 from runwide.pool.channel import WorkerChannel
-from runwide.pool.failed import failed, text_of
+from runwide.pool.failed import failed
 from runwide.pool.meter import Meter
 from runwide.pool.outbox import Outbox
 from runwide.pool.scratch import Scratch, open_mapping
