@@ -17,7 +17,22 @@ from runwide.failure import Failure
 
 pytestmark = pytest.mark.faults
 
-PREAMBLE = """
+HOLD = """
+hold = []
+def exhaust():
+    try:
+        while True:
+            hold.append(os.open("/dev/null", os.O_RDONLY))
+    except OSError:
+        pass
+
+def release():
+    while hold:
+        os.close(hold.pop())
+"""
+
+PREAMBLE = (
+    """
 import glob, json, os, resource, shutil, signal, sys, threading, time
 import numpy as np
 import runwide
@@ -45,6 +60,8 @@ def clean():
 
 POOL = os.getpid()
 """
+    + HOLD
+)
 
 
 @pytest.fixture(params=["one directory", "shared memory and a disk"])
@@ -105,6 +122,21 @@ def test_a_directory_that_vanishes_while_tasks_run_is_made_again_by_them(run):
         found.append(told([future.result() for future in [executor.submit(task, x) for x in range(6)]]))
     """
     assert run(body) == [[float(x) for x in range(6)]] * 3
+
+
+@pytest.mark.parametrize("made", ["before", "never"])
+def test_the_directory_that_the_environment_names_is_made_for_the_next_pool(made, tmp_path, monkeypatch):
+    scratch = tmp_path / "ours" / "scratch"
+    monkeypatch.setenv("RUNWIDE_SCRATCH", str(scratch))
+    items = [bytes([x]) * (1 << 17) for x in range(3)]
+    if made == "before":
+        assert runwide.map(len, items, workers=1) == [1 << 17] * 3
+        scratch.rmdir()
+    assert runwide.map(len, items, workers=1) == [1 << 17] * 3
+    with runwide.Executor(1) as executor:
+        assert executor.submit(len, items[0]).result() == 1 << 17
+    store = runwide.map(bytes.upper, items, workers=1, store=tmp_path / "store")
+    assert store == [item.upper() for item in items]
 
 
 def test_workers_start_after_a_directory_was_removed(run):
@@ -222,18 +254,6 @@ def test_what_is_larger_than_the_limit_on_files_fails_by_name(run):
 
 def test_where_there_are_no_more_descriptors_large_values_fail_by_name_and_the_pool_goes_on(run):
     body = """
-    hold = []
-    def exhaust():
-        try:
-            while True:
-                hold.append(os.open("/dev/null", os.O_RDONLY))
-        except OSError:
-            pass
-
-    def release():
-        while hold:
-            os.close(hold.pop())
-
     resource.setrlimit(resource.RLIMIT_NOFILE, (200, 4096))
     with runwide.Pool(1) as pool:
         found = [pool.map(abs, [-1])]
@@ -255,19 +275,13 @@ def test_where_there_are_no_more_descriptors_large_values_fail_by_name_and_the_p
 
 def test_a_worker_that_dies_where_there_are_no_more_descriptors_costs_its_task(run):
     body = """
-    hold = []
     resource.setrlimit(resource.RLIMIT_NOFILE, (200, 4096))
     with runwide.Executor(1) as executor:
         found = [executor.submit(abs, -1).result()]
-        try:
-            while True:
-                hold.append(os.open("/dev/null", os.O_RDONLY))
-        except OSError:
-            pass
+        exhaust()
         died = executor.submit(os._exit, 3)
         died.exception()
-        for descriptor in hold:
-            os.close(descriptor)
+        release()
         found += [type(died.exception()).__name__, executor.submit(abs, -2).result()]
     """
     assert run(body) == [1, "WorkerDied", 2]
@@ -357,18 +371,7 @@ def task(x):
     return bytes(1 << 20) if x == 1 else x
 
 resource.setrlimit(resource.RLIMIT_NOFILE, (64, 4096))
-hold = []
-def exhaust():
-    try:
-        while True:
-            hold.append(os.open("/dev/null", os.O_RDONLY))
-    except OSError:
-        pass
-
-def release():
-    while hold:
-        os.close(hold.pop())
-
+{hold}
 found = []
 {body}
 print(json.dumps(found))
@@ -426,7 +429,7 @@ with runwide.Executor(1) as executor:
 @pytest.mark.parametrize("moment", EXHAUSTIONS)
 def test_no_free_descriptor_at_any_moment_is_told_by_name_and_ends_no_pool(moment):
     done = subprocess.run(
-        [sys.executable, "-c", EXHAUSTED.replace("{body}", EXHAUSTIONS[moment])],
+        [sys.executable, "-c", EXHAUSTED.replace("{hold}", HOLD).replace("{body}", EXHAUSTIONS[moment])],
         capture_output=True, text=True, check=False, timeout=60,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr

@@ -8,7 +8,9 @@ import os
 import threading
 import warnings
 import weakref
+from contextlib import suppress
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from runwide import settings
@@ -131,7 +133,11 @@ class Base:
 def _scratch() -> list[str]:
     """Directories for large payloads, the best first."""
     preferred = settings.read().scratch
-    return [preferred] if preferred else [SHARED_MEMORY, machine.temporary()]
+    if not preferred:
+        return [SHARED_MEMORY, machine.temporary()]
+    with suppress(OSError):  # which is told when nothing can be written there
+        Path(preferred).mkdir(parents=True, exist_ok=True)
+    return [preferred]
 
 
 def dump_function(function: Any, *, elsewhere: bool = False) -> transfer.Dumped:
