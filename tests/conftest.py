@@ -23,6 +23,7 @@ os.environ[MARK] = str(os.getpid())
 # They serve the whole interpreter, and end with it.
 INTERPRETERS_OWN = (b"resource_tracker", b"multiprocessing.forkserver")
 SECONDS_TO_LEAVE = 5.0
+SECONDS_TO_HAPPEN = 60.0  # on a busy machine
 KERNEL_THREAD = 0x00200000  # PF_KTHREAD, in the flags of /proc/[pid]/stat
 
 
@@ -34,6 +35,19 @@ def pytest_itemcollected(item):
     for kind in ("docker", "faults"):
         if item.get_closest_marker(kind) and not item.get_closest_marker("xdist_group"):
             item.add_marker(pytest.mark.xdist_group(kind))
+
+
+@pytest.fixture
+def until():
+    """Waits until a condition holds, which it should at once."""
+
+    def wait(condition, seconds=SECONDS_TO_HAPPEN):
+        deadline = time.monotonic() + seconds
+        while not condition():
+            assert time.monotonic() < deadline, "it did not happen"
+            time.sleep(0.005)
+
+    return wait
 
 
 @pytest.fixture(autouse=True)

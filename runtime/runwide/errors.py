@@ -20,11 +20,12 @@
     │   ├── ExceptionNotPortable     the task's own exception could not cross processes
     │   └── StopIterationRaised      RuntimeError: a StopIteration, which would end what iterates over results
     ├── RemoteTraceback              the cause of a task's exception: index, worker, remote traceback
-    ├── TasksFailed                  the summary of all failed tasks of one map, with what finished
-    │   └── TooManyFailures          max_failures= was passed; the rest was not run
+    ├── Partial                      has what a map had brought until then
+    │   ├── TasksFailed              the summary of all failed tasks of one map
+    │   │   └── TooManyFailures      max_failures= was passed; the rest was not run
+    │   └── PoolBroken               BrokenProcessPool: an error inside the pool has ended it
     ├── Preempted                    SystemExit: SIGTERM came; the exit status is 143
     ├── PoolClosed                   RuntimeError and ValueError, as the two standard pools raise
-    ├── PoolBroken                   BrokenProcessPool: an error inside the pool has ended it; has what finished
     ├── ScratchError                 OSError: a payload between two processes could not be written or read
     │   └── ScratchFull              there is no room for it
     ├── StoreError                   OSError

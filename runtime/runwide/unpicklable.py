@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from functools import partial
-from types import FunctionType, MethodType
+from types import CodeType, FunctionType, MethodType
 from typing import TYPE_CHECKING, Any
 
 from runwide import naming
@@ -110,18 +110,30 @@ def _parts_of_function(function: Any) -> Iterator[tuple[str, Any]]:
     for name, cell in zip(code.co_freevars, function.__closure__ or (), strict=True):
         yield f" → {name}", cell.cell_contents
     yield from (
-        (f" → {name}", function.__globals__[name]) for name in _names(code) if name in function.__globals__
+        (f" → {name}", function.__globals__[name])
+        for name in global_names(code)
+        if name in function.__globals__
     )
     yield from ((" → default", part) for part in function.__defaults__ or ())
     yield from ((f" → {name}", part) for name, part in (function.__kwdefaults__ or {}).items())
     yield from ((f".{name}", part) for name, part in vars(function).items())
 
 
-def _names(code: Any) -> Iterator[str]:
-    yield from code.co_names
+def global_names(code: CodeType) -> Iterator[str]:
+    """Yield the global names that code reads, also in functions that it defines; those of attributes are not among them.
+
+    Example:
+        >>> list(global_names((lambda x: [len(part) for part in x.parts]).__code__))
+        ['len']
+    """
+    import dis  # slow to load
+
+    for step in dis.get_instructions(code):
+        if step.opname == "LOAD_GLOBAL":
+            yield step.argval
     for constant in code.co_consts:
-        if hasattr(constant, "co_names"):
-            yield from _names(constant)
+        if isinstance(constant, CodeType):
+            yield from global_names(constant)
 
 
 def _attributes(value: Any) -> Iterable[tuple[str, Any]]:

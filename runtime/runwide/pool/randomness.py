@@ -6,10 +6,11 @@ import sys
 import warnings
 from functools import partial
 from pathlib import Path
-from types import CodeType, FunctionType, MethodType, ModuleType
+from types import FunctionType, MethodType, ModuleType
 from typing import TYPE_CHECKING, Any
 
 from runwide.naming import attribute, name_of
+from runwide.unpicklable import global_names
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -86,24 +87,12 @@ def _held(function: Any) -> Iterator[Any]:
     yield from (function.__kwdefaults__ or {}).values()
     if function.__module__ == "__main__":
         known = function.__globals__
-        yield from (known[name] for name in _globals_of(function.__code__) if name in known)
+        yield from (known[name] for name in global_names(function.__code__) if name in known)
 
 
 def _attributes(value: Any) -> list[Any]:
     found = attribute(value, "__dict__")
     return list(found.values()) if isinstance(found, dict) else []
-
-
-def _globals_of(code: CodeType) -> Iterator[str]:
-    """The global names that code reads; among its names are those of attributes, too."""
-    import dis  # slow to load
-
-    for step in dis.get_instructions(code):
-        if step.opname == "LOAD_GLOBAL":
-            yield step.argval
-    for constant in code.co_consts:
-        if isinstance(constant, CodeType):
-            yield from _globals_of(constant)
 
 
 def _stacklevel() -> int:

@@ -7,7 +7,6 @@ import subprocess
 import sys
 import textwrap
 import threading
-import time
 from pathlib import Path
 
 import pytest
@@ -17,13 +16,6 @@ from runwide.errors import InputError, NoItems, StoreError
 from runwide.spill.store import open_store
 
 SECONDS = 60  # until what should happen at once has not happened
-
-
-def until(condition):
-    deadline = time.monotonic() + SECONDS
-    while not condition():
-        assert time.monotonic() < deadline, "it did not happen"
-        time.sleep(0.005)
 
 
 def marking(folder):
@@ -72,7 +64,7 @@ SURFACES = {
 
 
 @pytest.mark.parametrize("surface", SURFACES)
-def test_an_item_is_started_before_the_next_is_there(surface, memory, ran):
+def test_an_item_is_started_before_the_next_is_there(surface, memory, ran, until):
     def items():
         for x in range(4):
             yield x

@@ -6,7 +6,6 @@ import asyncio
 import multiprocessing
 import queue
 import sqlite3
-import time
 from contextvars import ContextVar
 
 import pytest
@@ -61,19 +60,12 @@ LISTS = {
 EVERYTHING = STREAMS | LISTS
 
 
-def until(condition):
-    deadline = time.monotonic() + SECONDS
-    while not condition():
-        assert time.monotonic() < deadline, "it did not happen"
-        time.sleep(0.005)
-
-
 @pytest.mark.parametrize("surface", EVERYTHING)
-def test_an_item_is_started_before_the_next_is_there(surface, tmp_path):
+def test_an_item_is_started_before_the_next_is_there(surface, tmp_path, until):
     def items():
         for x in range(3):
             yield x
-            until((tmp_path / str(x)).exists)
+            until((tmp_path / str(x)).exists, SECONDS)
 
     def task(x):
         (tmp_path / str(x)).touch()
@@ -83,17 +75,19 @@ def test_an_item_is_started_before_the_next_is_there(surface, tmp_path):
 
 
 @pytest.mark.parametrize("surface", ["map", "imap", "imap_unordered", "Pool.map", "Executor.map, buffersize"])
-def test_items_that_come_together_are_started_together_however_quick_those_before_were(surface, tmp_path):
+def test_items_that_come_together_are_started_together_however_quick_those_before_were(
+    surface, tmp_path, until
+):
     def items():
         for x in range(50):
             yield x
-            until((tmp_path / str(x)).exists)
+            until((tmp_path / str(x)).exists, SECONDS)
         yield from (50, 51)
 
     def task(x):
         (tmp_path / str(x)).touch()
         if x >= 50:
-            until((tmp_path / str(101 - x)).exists)
+            until((tmp_path / str(101 - x)).exists, SECONDS)
         return x
 
     assert sorted(EVERYTHING[surface](task, items())) == list(range(52))

@@ -18,13 +18,6 @@ from runwide.errors import PoolClosed, TooManyFailures
 SECONDS = 60  # until what should happen at once has not happened
 
 
-def until(condition):
-    deadline = time.monotonic() + SECONDS
-    while not condition():
-        assert time.monotonic() < deadline, "it did not happen"
-        time.sleep(0.005)
-
-
 class Stuck:
     """Brings some items, then nothing until it is let go; knows whether it was closed."""
 
@@ -106,7 +99,7 @@ def test_an_executor_that_is_shut_down_takes_no_more_of_an_endless_input():
 
 
 @pytest.mark.parametrize("surface", ["map", "amap"])
-def test_a_map_takes_a_bounded_number_of_items_ahead_of_those_that_have_ended(surface, tmp_path):
+def test_a_map_takes_a_bounded_number_of_items_ahead_of_those_that_have_ended(surface, tmp_path, until):
     taken = []
 
     def items():
