@@ -153,8 +153,11 @@ def test_workers_start_after_a_directory_was_removed(run):
     assert run(body) == list(range(6))
 
 
-def test_a_function_whose_file_was_removed_is_there_for_the_next_worker(run):
+@pytest.mark.parametrize("items", [[2], [0, 1, 2, 3, 4, 5]], ids=["alone", "among others"])
+def test_a_function_whose_file_was_removed_is_there_for_the_next_worker(items, run):
+    """It is there also for the item that was running when it went, whatever deaths that item has left."""
     body = """
+    items = %s
     bias = large(7)
     def task(x):
         if x == 2 and not os.path.exists(os.environ["TMPDIR"] + "/once"):
@@ -163,7 +166,20 @@ def test_a_function_whose_file_was_removed_is_there_for_the_next_worker(run):
             os._exit(3)
         return float(bias[0]) + x
 
-    found = told(runwide.map(task, range(6), workers=1))
+    found = told(runwide.map(task, items, workers=1))
+    """
+    assert run(body % items) == [7.0 + x for x in items]
+
+
+def test_a_function_whose_file_was_removed_costs_no_item_one_of_its_deaths(run):
+    body = """
+    bias = large(7)
+    def task(x):
+        if x == 2:
+            clean()
+        return float(bias[0]) + x
+
+    found = told(runwide.map(task, range(6), workers=1, max_tasks=1, max_crashes=1))
     """
     assert run(body) == [7.0, 8.0, 9.0, 10.0, 11.0, 12.0]
 

@@ -132,11 +132,13 @@ class Charges(NamedTuple):
         starts: How often it was started.
         errors: How often it raised.
         crashes: How often it killed its worker.
+        losses: How often a file that it needs was gone before it began.
     """
 
     starts: int = 0
     errors: int = 0
     crashes: int = 0
+    losses: int = 0
 
     def started(self) -> Charges:
         """Charged with one more start."""
@@ -146,12 +148,19 @@ class Charges(NamedTuple):
         """Charged with one more death of its worker."""
         return self._replace(crashes=self.crashes + 1)
 
+    def lost(self) -> Charges:
+        """Charged with one more file that was gone."""
+        return self._replace(losses=self.losses + 1)
+
     def raised(self) -> Charges:
         """Charged with one more exception."""
         return self._replace(errors=self.errors + 1)
 
 
 NO_CHARGES = Charges()
+_MAX_LOSSES = (
+    3  # whatever the task may use: that a file is gone is not its fault, nor any use of its attempts
+)
 
 
 class Budget:
@@ -182,7 +191,11 @@ class Budget:
             >>> Budget().allows(Charges(crashes=1)), Budget().allows(Charges(crashes=2)), Budget().allows(Charges(errors=1))
             (True, False, False)
         """
-        return charges.errors <= self.retries and charges.crashes < self.max_crashes
+        return (
+            charges.errors <= self.retries
+            and charges.crashes < self.max_crashes
+            and charges.losses < _MAX_LOSSES
+        )
 
 
 class Cause(Enum):

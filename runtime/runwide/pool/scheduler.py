@@ -325,12 +325,13 @@ class Scheduler:
         chunk = slot.chunks.popleft()
         call, tasks = chunk.call, chunk.tasks
         call.running -= 1
-        charges = tasks.charges.started()
-        if failures.is_of_scratch(entry) and call.budget.allows(charges.crashed()):
+        charges = tasks.charges.lost()
+        if failures.is_of_scratch(entry) and call.budget.allows(charges):
             self._kept.restore()
-            tasks.charges = charges.crashed()
+            tasks.charges = charges
             call.again.append(tasks)
             return
+        charges = tasks.charges.started()
         for index in range(tasks.first, tasks.first + len(chunk)):
             call.sink.failure(failures.of_entry(entry, index, charges))
 
