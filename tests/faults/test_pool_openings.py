@@ -79,7 +79,7 @@ number = lines_of(how, 0)
 for turn in range(parts):
     at = 1 + turn * number // parts
     lines_of(how, at)
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 60
     while left() and time.monotonic() < deadline:
         time.sleep(0.01)
     if left():

@@ -38,7 +38,7 @@ def run(job: str, index: int, folder: Path) -> str:
 
 
 def come(path: Path) -> None:
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 60
     while not path.exists():
         assert time.monotonic() < deadline, f"{path} never came"
         time.sleep(0.02)

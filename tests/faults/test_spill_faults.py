@@ -201,7 +201,7 @@ def test_an_outage_of_ten_minutes_is_waited_out_and_no_result_is_lost(
 
 @pytest.mark.slow
 def test_an_outage_of_ten_real_minutes_is_waited_out_and_no_result_is_lost(gcs, proxy, monkeypatch, tmp_path):
-    faulthandler.dump_traceback_later(800, exit=True, file=sys.__stderr__)  # instead of pytest's 120 s
+    faulthandler.dump_traceback_later(800, exit=True, file=sys.__stderr__)  # instead of pytest's limit
     monkeypatch.delenv("RUNWIDE_STORE_DEADLINE")  # the default of 900 s
     monkeypatch.setattr("runwide.job.plan._FLUSH_SECONDS", (0.2, 0.2))
     survive_an_outage(gcs, proxy, tmp_path, seconds=610, patience=60)

@@ -49,7 +49,7 @@ def runwide(*words: str, code: int = 0) -> str:
         capture_output=True,
         text=True,
         check=False,
-        timeout=120,
+        timeout=200,
     )
     assert done.returncode == code, done.stdout + done.stderr
     return done.stdout + done.stderr if code else done.stdout
@@ -155,7 +155,7 @@ def test_a_job_on_vertex_is_submitted_left_cancelled_and_taken_up(
     (job,) = runwide(
         "submit", "scores:score", "items.jsonl", "--components", "2", "--store", f"{gcs}/jobs", *engine
     ).splitlines()
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 200
     while len(list(tmp_path.glob("busy-*"))) < 2:
         assert time.monotonic() < deadline
         time.sleep(0.05)

@@ -214,7 +214,7 @@ Local({local().runner!r}, mounts=[{str(tmp_path)!r}]).run(be_busy)
     finally:
         os.kill(program.pid, signal.SIGKILL)
         program.wait()
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 60
     while folder.exists() and time.monotonic() < deadline:
         time.sleep(0.05)
     assert not folder.exists()
@@ -230,7 +230,7 @@ def containers_of(run: str, runner: str) -> list:
 
     client = docker.from_env()
     try:
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 60
         while left := client.api.containers(all=True, filters={"label": f"runwide.run={run}"}):
             if time.monotonic() > deadline:
                 break

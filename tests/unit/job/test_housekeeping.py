@@ -183,7 +183,7 @@ def test_status_reads_the_shards_manifests_side_by_side(tmp_path):
         if method == "read" and name.endswith("shard.json"):
             if next(asked) >= 4:
                 four.set()
-            assert four.wait(timeout=10), "fewer than four were on the way at once"
+            assert four.wait(timeout=60), "fewer than four were on the way at once"
 
     slow = mount("side-by-side", str(tmp_path), hook)
     about = manifest.read_job(job)

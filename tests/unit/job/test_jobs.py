@@ -275,7 +275,7 @@ def test_what_was_finished_when_a_shard_was_interrupted_is_stored(tmp_path):
         "1",
     ]
     with subprocess.Popen(command, stderr=subprocess.PIPE) as process:
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 60
         while not Path(tmp_path, "reached").exists() and time.monotonic() < deadline:
             time.sleep(0.05)
         time.sleep(0.3)  # what is finished is on its way from the worker
