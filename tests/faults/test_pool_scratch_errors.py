@@ -403,6 +403,17 @@ with runwide.Executor(1) as executor:
     found.append([type(error).__name__, "Too many open files" in str(error)])
     found.append(executor.submit(abs, -2).result())
 """,
+    "before the pool's own thread runs": """
+import signal, time
+mask = signal.pthread_sigmask
+signal.pthread_sigmask = lambda *words: time.sleep(0.3) or mask(*words)
+with runwide.Executor(1) as executor:
+    exhaust()
+    error = executor.submit(abs, -1).exception()
+    release()
+    found.append([type(error).__name__, "Too many open files" in str(error)])
+    found.append(executor.submit(abs, -2).result())
+""",
     "before a large item": """
 with runwide.Executor(1) as executor:
     executor.submit(abs, -1).result()
@@ -453,6 +464,7 @@ def test_no_free_descriptor_at_any_moment_is_told_by_name_and_ends_no_pool(momen
     found = json.loads(done.stdout)
     right = {
         "before the first worker": [["WorkerDied", True], 2],
+        "before the pool's own thread runs": [["WorkerDied", True], 2],
         "before an exception": [["ZeroDivisionError", True], 2],
         "before a death": [["WorkerDied", True], 2],
     }

@@ -7,7 +7,8 @@ import sys
 import threading
 from contextlib import contextmanager, suppress
 from importlib import import_module
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+from weakref import WeakSet
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -16,23 +17,21 @@ _NUMBER = 3  # a module, or a list of them, is open at a time
 
 _lock = threading.RLock()
 _held: list[int] = []
-_pools = 0
+_pools: WeakSet[Any] = WeakSet()
 
 
-def hold() -> None:
+def hold(pool: object) -> None:
     """Hold some for one more pool, as far as there are any."""
-    global _pools  # noqa: PLW0603 - a fact about this process
     with _lock:
-        _pools += 1
+        _pools.add(pool)
         _fill()
 
 
-def let_go() -> None:
-    """Hold none for a pool that has ended."""
-    global _pools  # noqa: PLW0603 - likewise
+def let_go(pool: object) -> None:
+    """Hold none for a pool that has ended, whether or not they were held for it."""
     with _lock:
-        _pools -= 1
-        if _pools == 0:
+        _pools.discard(pool)
+        if not _pools:
             _empty()
 
 
@@ -44,7 +43,7 @@ def at_hand() -> Iterator[None]:
         try:
             yield
         finally:
-            if _pools > 0:
+            if _pools:
                 _fill()
 
 

@@ -96,8 +96,10 @@ class Scheduler:
         self._lock = threading.Lock()
         self.thread = threading.Thread(target=self._main, name="runwide-pool", daemon=True)
         try:
+            reserve.hold(self)  # before the program can take them
             self.thread.start()
         except BaseException:  # Ctrl-C, when it has started; or it cannot
+            reserve.let_go(self)
             self.close(kill=True)
             raise
 
@@ -175,7 +177,6 @@ class Scheduler:
     def _main(self) -> None:
         # Workers start with these blocked, so that none can strike before it is ignored.
         signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT, signal.SIGTERM])
-        reserve.hold()
         try:
             while self._has_work():
                 self._turn()
@@ -433,7 +434,7 @@ class Scheduler:
             _tried(part.close)
         with reserve.at_hand():
             _tried(self._scratch.remove)
-        reserve.let_go()
+        reserve.let_go(self)
 
     def _why_ended(self) -> BaseException:
         """One error for each call, which puts into it what it has."""
