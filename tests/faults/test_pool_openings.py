@@ -12,7 +12,7 @@ pytestmark = pytest.mark.faults
 
 def run(program: str, *arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-c", program, *arguments], capture_output=True, text=True, check=False, timeout=110
+        [sys.executable, "-c", program, *arguments], capture_output=True, text=True, check=False, timeout=280
     )
 
 

@@ -95,7 +95,7 @@ def test_whatever_standard_error_is_no_result_is_lost_and_nothing_else_fails(sta
     program = f"{SURFACES}\n{change}\nfound = all_surfaces()\njson.dump(found, open({str(answer)!r}, 'w'))\n"
     program += "os._exit(0)"  # what Python itself makes of such streams at its end is not ours
     done = subprocess.run(
-        [sys.executable, "-c", program], capture_output=True, text=True, check=False, timeout=110
+        [sys.executable, "-c", program], capture_output=True, text=True, check=False, timeout=280
     )
     assert json.loads(answer.read_text()) == RIGHT
     assert "Traceback" not in done.stderr
@@ -113,7 +113,7 @@ def test_a_program_may_start_with_standard_streams_closed_or_full(closed, tmp_pa
     )
     done = subprocess.run(
         ["sh", "-c", f'"$@" {closed}', "sh", sys.executable, str(program)],
-        capture_output=True, text=True, check=False, timeout=110,
+        capture_output=True, text=True, check=False, timeout=280,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert json.loads(answer.read_text()) == RIGHT

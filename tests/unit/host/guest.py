@@ -24,7 +24,7 @@ BOOT = "console=ttyS0 quiet panic=-1 mitigations=off"
 # no longer there, with interrupts off. The test that switches a limit on and off shows it within seconds.
 EMULATION = "tcg,thread=single"
 SECONDS = (
-    110  # software emulation on a busy machine; an idle one takes about 10. pytest's own patience ends at 120
+    280  # software emulation on a busy machine; an idle one takes about 10. pytest's own patience ends at 300
 )
 
 INIT = f"""#!/bin/busybox sh
