@@ -59,10 +59,19 @@ class Program:
 # standard error that cannot be written
 
 
+def meets(pool: str, meeting: Meeting, path: Path, also: Callable[[], dict[str, bool]] | None = None) -> None:
+    """Have a pool meet something; in the end, however it ends, the words that then hold are told."""
+    told = Told(meeting, path)
+    try:
+        PEERS[pool][0](meeting, told)
+    finally:
+        if also is not None:
+            told.words(" ".join(word for word, holds in also().items() if holds))
+
+
 def meet(fault: str, pool: str, path: Path) -> None:
     """Have a pool meet a fault of the shipped table."""
-    meeting = Meeting.of(table()[fault])
-    PEERS[pool][0](meeting, Told(meeting, path))
+    meets(pool, Meeting.of(table()[fault]), path)
 
 
 def half_a_second(index):
@@ -110,17 +119,15 @@ same: list[bool] = []
 
 def own_class(pool: str, path: Path) -> None:
     """Results of a class of the program arrive."""
-    meeting = Meeting(make_job, index_of=index_of_job)
-    told = Told(meeting, path)
-    try:
-        PEERS[pool][0](meeting, told)
-    finally:
-        held = {
+
+    def held():
+        return {
             "state": Job.arrived == len(same) > 0,
             "isinstance": all(same) and bool(same),
             "globals": Job.ok.__globals__ is globals() and bool(same),
         }
-        told.words(" ".join(word for word, holds in held.items() if holds))
+
+    meets(pool, Meeting(make_job, index_of=index_of_job), path, also=held)
 
 
 # slow inputs
@@ -196,7 +203,7 @@ def print_lines(index):
 def prints(pool: str, path: Path) -> None:
     """One of 240 lines cannot be encoded."""
     meeting = Meeting(print_lines, guilty=GUILTY, why=("codec can't encode",))
-    PEERS[pool][0](meeting, Told(meeting, path))
+    meets(pool, meeting, path)
 
 
 def count_lines(printed: bytes) -> str:
@@ -247,14 +254,14 @@ def limited(pool: str, path: Path) -> None:
     resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, resource.RLIM_INFINITY))
     why = ("too large", "Errno 27", "RLIMIT_FSIZE", "file size")
     meeting = Meeting(pass_slowly, arrays, index_of_array, guilty=GUILTY, why=why)
-    PEERS[pool][0](meeting, Told(meeting, path))
+    meets(pool, meeting, path)
 
 
 def cleaned(pool: str, path: Path) -> None:
     """A task removes the contents of the temporary folder, while all items and results are arrays of 2 MB."""
     Path(os.environ[SCRATCH]).mkdir()
     meeting = Meeting(clean_up, large_arrays, index_of_array, guilty=GUILTY, why=("No such file", "removed"))
-    PEERS[pool][0](meeting, Told(meeting, path))
+    meets(pool, meeting, path)
 
 
 # flags
@@ -282,17 +289,14 @@ def index_of_flags(value):
 
 def flags(pool: str, path: Path) -> None:
     """Tasks see the interpreter's flags and the hash of a text."""
-    meeting = Meeting(show_flags, index_of=index_of_flags)
-    told = Told(meeting, path)
-    try:
-        PEERS[pool][0](meeting, told)
-    finally:
-        reached = {name: bool(seen) for name in ("-O", "-W", "-X", "hash")}
-        for had, _, _ in seen:
-            for name, has in zip(reached, had, strict=False):
-                reached[name] &= has
-        reached["hash"] = len({digest for _, digest, _ in seen}) == 1 and len({pid for *_, pid in seen}) > 1
-        told.words(" ".join(name for name, has in reached.items() if has))
+
+    def reached():
+        had = zip(*(flags for flags, _, _ in seen), strict=True)
+        found = {name: all(has) for name, has in zip(("-O", "-W", "-X"), had, strict=False)}
+        found["hash"] = len({digest for _, digest, _ in seen}) == 1 and len({pid for *_, pid in seen}) > 1
+        return found
+
+    meets(pool, Meeting(show_flags, index_of=index_of_flags), path, also=reached)
 
 
 _FOLDERS = ("RUNWIDE_SCRATCH", "JOBLIB_TEMP_FOLDER", "TMPDIR", SCRATCH)

@@ -11,8 +11,8 @@ from runwide.errors import ItemNotPicklable, ResultNotPicklable, ScratchError
 from runwide.job.chunks import Writer
 from runwide.job.shard import end_of
 from runwide.job.task import framed
-from runwide.pool import worker
-from runwide.records import FAILED, FailureKind, TaskBatch
+from runwide.pool import failures, worker
+from runwide.records import FAILED, TaskBatch
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -84,11 +84,7 @@ def _framed(outcome: Outcome, job: Job) -> Outcome:
     try:
         return outcome._replace(value=framed(outcome.value, outcome.index, job.digest))
     except ResultNotPicklable as error:
-        from runwide.failure import Failure  # most runs make none
-
-        name = type(error).__name__
-        failure = Failure(outcome.index, FailureKind.PICKLING, name, error.message, exception=error)
-        return outcome._replace(value=None, failure=failure)
+        return outcome._replace(value=None, failure=failures.of_pickling(error, outcome.index))
 
 
 class Heard:

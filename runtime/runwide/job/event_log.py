@@ -159,9 +159,7 @@ class EventLog:
     def _tried(self, step: Callable[..., None], *args: Any) -> None:
         try:
             step(*args)
-        except (
-            Exception
-        ) as error:  # of an exporter of spans, say: this is a thread, and the results matter more
+        except Exception as error:  # of an exporter of spans, say; results matter more
             if not self._has_failed:
                 self._has_failed = True
                 log.warning("events.lost", shard=self.run.shard, cause=f"{type(error).__name__}: {error}")

@@ -215,8 +215,12 @@ class _Listener:
 
     def __init__(self, events: EventLog, user: Callable[[TaskEvent], None] | None, items: list[int]) -> None:
         self.events = events
-        self.user = None if user is None else _guarded(user)
+        self.user = user
         self.items = items
+        if user is not None:
+            from runwide.pool.reporting import Guarded  # most shards need none
+
+            self.user = Guarded(user)
 
     def __call__(self, event: TaskEvent) -> None:
         """One attempt."""
@@ -231,12 +235,6 @@ class _Listener:
         if self.user is not None:
             for event in batch.events():
                 self.user(event._replace(index=self.items[event.index]))
-
-
-def _guarded(listener: Callable[[TaskEvent], None]) -> Callable[[TaskEvent], None]:
-    from runwide.pool.reporting import Guarded  # most shards need none
-
-    return Guarded(listener)
 
 
 class _Work(NamedTuple):

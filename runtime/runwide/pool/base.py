@@ -105,9 +105,8 @@ class Base:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._end(
-            kill=kind is not None
-        )  # workers that leave by themselves close what their tasks have opened
+        # Workers that leave by themselves close what their tasks have opened.
+        self._end(kill=kind is not None)
 
     def _end(self, *, kill: bool, wait: bool = True) -> None:
         if not kill:

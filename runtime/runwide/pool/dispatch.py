@@ -5,13 +5,13 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any
 
-from runwide.errors import ItemNotPicklable, RunwideError, ScratchError, ScratchFull
+from runwide.errors import ItemNotPicklable, ScratchError, ScratchFull
 from runwide.log import Log
-from runwide.pool import policy, reserve, transfer, worker
+from runwide.pool import failures, policy, transfer, worker
 from runwide.pool.plain import is_scalar
 from runwide.pool.room import LOOK_SECONDS, is_hopeless, may_drop
+from runwide.pool.scratch import for_item
 from runwide.pool.slot import Chunk
-from runwide.records import FailureKind
 from runwide.unpicklable import refusal
 
 if TYPE_CHECKING:
@@ -205,9 +205,7 @@ class Dispatcher:
             self._next_try = time.monotonic() + LOOK_SECONDS
             call.again.appendleft(tasks)
         else:
-            raised = type(error)(error.message, item=tasks.first, uri=error.uri, hint=error.hint)
-            raised.__cause__ = error.__cause__
-            call.sink.failure(_unsent(raised, tasks.first))
+            call.sink.failure(failures.of_pickling(for_item(error, tasks.first), tasks.first))
 
     def _may_wait(self, call: Call, task: Tasks) -> bool:
         now, drop = time.monotonic(), may_drop(call, closing=self._closing)
@@ -252,11 +250,4 @@ def _not_picklable(error: BaseException, item: Any, index: int) -> Failure:
         hint="pass plain data, or build it in the function",
     )
     raised.__cause__ = error
-    return _unsent(raised, index)
-
-
-def _unsent(raised: RunwideError, index: int) -> Failure:
-    reserve.load("runwide.failure")
-    from runwide.failure import Failure  # most runs make none
-
-    return Failure(index, FailureKind.PICKLING, type(raised).__name__, raised.message, exception=raised)
+    return failures.of_pickling(raised, index)

@@ -23,10 +23,11 @@ from runwide.pool import reserve
 from runwide.pool.child import UNKNOWN
 from runwide.pool.failed import NO_EXCEPTION
 from runwide.pool.policy import NO_CHARGES, Cause, Charges
+from runwide.pool.scratch import for_item
 from runwide.records import FailureKind
 
 if TYPE_CHECKING:
-    from runwide.errors import TaskError
+    from runwide.errors import RunwideError, TaskError
     from runwide.failure import Failure
 
 _KINDS = {
@@ -83,15 +84,17 @@ def of_result(error: BaseException, index: int, charges: Charges) -> Failure:
         item=index,
         hint="return something that this program can unpickle",
     )
-    raised.__cause__ = error
-    return _failure(raised, FailureKind.PICKLING, index, charges, "")
+    return _failure(_caused(raised, error), FailureKind.PICKLING, index, charges, "")
 
 
 def of_scratch(error: ScratchError, index: int, charges: Charges) -> Failure:
     """The failure of a task whose result could not be read from scratch, with others' perhaps."""
-    raised = type(error)(error.message, item=index, uri=error.uri, hint=error.hint)
-    raised.__cause__ = error.__cause__
-    return _failure(raised, FailureKind.PICKLING, index, charges, "")
+    return _failure(for_item(error, index), FailureKind.PICKLING, index, charges, "")
+
+
+def of_pickling(raised: RunwideError, index: int) -> Failure:
+    """The failure of a task whose item or result this process could not pickle, or not write."""
+    return _failure(raised, FailureKind.PICKLING, index, NO_CHARGES.started(), "")
 
 
 class Death(NamedTuple):
@@ -145,8 +148,7 @@ def of_no_start(error: Exception) -> BaseException:
         f"no worker can be started: {text_of(error)}",
         hint="free processes, memory or descriptors, then call again",
     )
-    raised.__cause__ = error
-    return raised
+    return _caused(raised, error)
 
 
 def of_internal(error: BaseException) -> BaseException:
@@ -156,8 +158,7 @@ def of_internal(error: BaseException) -> BaseException:
         f"an error inside the pool has ended it: {type(error).__name__}: {text_of(error)}",
         hint="what had finished is in .results of this error; make a new pool, and report its cause",
     )
-    raised.__cause__ = error
-    return raised
+    return _caused(raised, error)
 
 
 def of_initializer(entry: tuple[Any, ...]) -> BaseException:
@@ -166,8 +167,12 @@ def of_initializer(entry: tuple[Any, ...]) -> BaseException:
     error = errors.WorkerDied(
         f"the initializer failed: {failure.type}: {failure.message}", hint="mend the initializer"
     )
-    error.__cause__ = failure.exception
-    return error
+    return _caused(error, failure.exception)
+
+
+def _caused(raised: BaseException, cause: BaseException | None) -> BaseException:
+    raised.__cause__ = cause
+    return raised
 
 
 def _facts(death: Death, charges: Charges) -> dict[str, Any]:

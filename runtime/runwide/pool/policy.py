@@ -158,9 +158,8 @@ class Charges(NamedTuple):
 
 
 NO_CHARGES = Charges()
-_MAX_LOSSES = (
-    3  # whatever the task may use: that a file is gone is not its fault, nor any use of its attempts
-)
+_MAX_LOSSES = 3
+"""Files that may be gone, whatever the budget: that is not the task's fault, and it has not begun."""
 
 
 class Budget:

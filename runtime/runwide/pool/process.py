@@ -149,9 +149,7 @@ def _interpreter(words: list[str], handed: list[int], ends: Ends, env: Mapping[s
         stderr=ends.stderr,
         env={**os.environ, "PYTHONHASHSEED": _hash_seed(), **env},
     )
-    started.returncode = (
-        0  # which it would also say where nobody knows: from here on, the child is waited for
-    )
+    started.returncode = 0  # not asked any more: where nobody knows the status, Popen would say 0 as well
     return Child(started.pid)
 
 

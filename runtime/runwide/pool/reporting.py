@@ -6,9 +6,8 @@ import time
 from array import array
 from typing import TYPE_CHECKING, Any
 
-from runwide.log import Log
-from runwide.naming import text_of
 from runwide.pool import transfer
+from runwide.pool.sinks import undisturbed
 from runwide.records import FAILED, RETRIED, FailureKind, TaskBatch, TaskEvent
 
 if TYPE_CHECKING:
@@ -18,8 +17,6 @@ if TYPE_CHECKING:
     from runwide.pool.meter import Report
     from runwide.pool.policy import Charges
     from runwide.pool.slot import Chunk, Slot
-
-_log = Log("pool")
 
 End = tuple[FailureKind, str, bool]
 """Why an attempt failed, in one line, and whether another one follows."""
@@ -61,12 +58,7 @@ class Guarded:
             self._pass(self._listener, event)
 
     def _pass(self, function: Callable[[Any], object], about: object) -> None:
-        try:
-            function(about)
-        except BaseException as error:
-            if not self._has_failed:
-                self._has_failed = True
-                _log.error("callback.failed", type=type(error).__name__, error=text_of(error))
+        self._has_failed |= not undisturbed(function, about, logs=not self._has_failed)
 
 
 class Reporter:

@@ -248,6 +248,18 @@ def error_of(cause: OSError | ValueError, what: str, uri: str) -> ScratchError:
     return error
 
 
+def for_item(error: ScratchError, index: int) -> ScratchError:
+    """The same error as that of an item: several items may fail by one file.
+
+    Example:
+        >>> for_item(ScratchError("a payload cannot be read"), 3).item
+        3
+    """
+    raised = type(error)(error.message, item=index, uri=error.uri, hint=error.hint)
+    raised.__cause__ = error.__cause__
+    return raised
+
+
 def _layout(sizes: list[int]) -> tuple[list[Span], int]:
     spans, offset = [], 0
     for size in sizes:

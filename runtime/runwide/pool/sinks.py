@@ -32,30 +32,42 @@ else:
         """There is no result yet; callers expect the one or the other, which later are the same."""
 
 
-def undisturbed(function: Callable[..., object], *args: Any) -> None:
-    """Call what calls back: whatever the user's code raises is logged, and stops nobody else's work."""
+def undisturbed(function: Callable[..., object], *args: Any, logs: bool = True) -> bool:
+    """Call what calls back: whatever the user's code raises is logged, and stops nobody else's work.
+
+    Args:
+        function: What to call.
+        *args: Its arguments.
+        logs: Whether an exception is logged.
+
+    Returns:
+        Whether it raised nothing.
+    """
     try:
         function(*args)
     except BaseException as error:
-        _log.error("callback.failed", type=type(error).__name__, error=text_of(error))
+        if logs:
+            _log.error("callback.failed", type=type(error).__name__, error=text_of(error))
+        return False
+    return True
 
 
 class Fed:
     """A sink whose items a feeder brings, which is stopped at the end."""
 
-    _feeder: Callable[[], Feeder | None] | None = None
+    _feeder: Callable[[], Feeder | None] = staticmethod(lambda: None)
 
     def fed_by(self, feeder: Feeder) -> None:
         """Stop this feeder at the end; it holds the sink, so the sink does not hold it."""
         self._feeder = weakref.ref(feeder)
 
     def _consumed(self, number: int) -> None:
-        feeder = None if self._feeder is None else self._feeder()
+        feeder = self._feeder()
         if feeder is not None:
             feeder.consume(number)
 
     def _stop_feeding(self) -> None:
-        feeder = None if self._feeder is None else self._feeder()
+        feeder = self._feeder()
         if feeder is not None:
             feeder.stop()
 

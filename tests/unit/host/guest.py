@@ -23,9 +23,8 @@ BOOT = "console=ttyS0 quiet panic=-1 mitigations=off"
 # taken back: the kernel patches its code under running CPUs, and they then loop in the handler of a breakpoint that is
 # no longer there, with interrupts off. The test that switches a limit on and off shows it within seconds.
 EMULATION = "tcg,thread=single"
-SECONDS = (
-    280  # software emulation on a busy machine; an idle one takes about 10. pytest's own patience ends at 300
-)
+SECONDS = 280
+"""For software emulation on a busy machine; an idle one takes about 10. pytest's own patience ends at 300."""
 
 INIT = f"""#!/bin/busybox sh
 /bin/busybox mkdir -p /proc /sys /tmp /dev
