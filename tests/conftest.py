@@ -12,6 +12,8 @@ from pathlib import Path
 import hypothesis
 import pytest
 
+import runwide
+
 # A busy machine fails no test: hypothesis would limit the time of each example.
 hypothesis.settings.register_profile("untimed", deadline=None)
 hypothesis.settings.load_profile("untimed")
@@ -55,6 +57,7 @@ def no_process_left_behind():
     """Whatever a test starts has ended when it ends; what wider fixtures started before it may stay."""
     before = _ours()
     yield
+    runwide.shutdown()  # workers are kept for the next call
     deadline = time.monotonic() + SECONDS_TO_LEAVE
     while (left := _left(before)) and time.monotonic() < deadline:
         time.sleep(0.02)

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from runwide.job.replay import replay
     from runwide.job.scatter import scatter
     from runwide.job.shard import rerun, shard
-    from runwide.pool import Executor, imap, imap_unordered, register_joblib
+    from runwide.pool import Executor, imap, imap_unordered, register_joblib, shutdown
     from runwide.report.report import Recording, report
     from runwide.results import Results
     from runwide.spill.file import File
@@ -53,6 +53,7 @@ _HOME = {
     "rerun": "runwide.job",
     "scatter": "runwide.job",
     "shard": "runwide.job",
+    "shutdown": "runwide.pool",
 }
 
 __all__ = [
@@ -79,6 +80,7 @@ __all__ = [
     "rerun",
     "scatter",
     "shard",
+    "shutdown",
 ]
 
 

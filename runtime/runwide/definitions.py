@@ -69,6 +69,7 @@ class Registry:
         self.learned: dict[str, Any] = {}
         self.unlearned: dict[str, BaseException] = {}
         self.lock = threading.RLock()
+        self.changes = 0  # of names that functions find here
 
 
 class Namespace:
@@ -102,6 +103,7 @@ class Namespace:
             if version is None or self._versions.get(name) != version:
                 self.values[name] = value
                 self._versions[name] = version
+                registry.changes += 1
 
 
 registry = Registry()

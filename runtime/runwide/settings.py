@@ -35,6 +35,7 @@ class Settings(NamedTuple):
         memory_guard: ``RUNWIDE_MEMORY_GUARD``: whether the largest worker is stopped near the memory limit: ``always``,
             ``never``, or ``auto`` for where one OOM kill would take the whole container.
         otel: ``RUNWIDE_OTEL``: ``1`` for OpenTelemetry spans and metrics.
+        idle_seconds: ``RUNWIDE_IDLE_SECONDS``: how long workers without work are kept for the next call.
         log_format: ``RUNWIDE_LOG``: ``json``, ``text``, or empty for what suits the output.
         log_level: ``RUNWIDE_LOG_LEVEL``: ``debug``, ``info``, ``warning`` or ``error``.
     """
@@ -57,6 +58,7 @@ class Settings(NamedTuple):
     universe_domain: str | None = None
     memory_guard: str = "auto"
     otel: bool = False
+    idle_seconds: float = 60.0
     log_format: str = ""
     log_level: str = "info"
 
@@ -96,6 +98,7 @@ def read() -> Settings:
         secret_endpoint=env.get("CLOUDSDK_API_ENDPOINT_OVERRIDES_SECRETMANAGER") or None,
         memory_guard=_one_of("RUNWIDE_MEMORY_GUARD", ("auto", "always", "never")),
         otel=_one_of("RUNWIDE_OTEL", ("", "0", "1")) == "1",
+        idle_seconds=idle_seconds(),
         log_format=_one_of("RUNWIDE_LOG", ("", "json", "text")),
         log_level=_one_of("RUNWIDE_LOG_LEVEL", ("info", "debug", "warning", "error")),
     )
@@ -109,6 +112,29 @@ def store_patience() -> tuple[int, int]:
         (900, 60)
     """
     return _positive("RUNWIDE_STORE_DEADLINE") or 900, _positive("RUNWIDE_STORE_TIMEOUT") or 60
+
+
+def idle_seconds() -> float:
+    """``idle_seconds`` alone, for each call.
+
+    Raises:
+        InputError: It is no number of seconds.
+
+    Example:
+        >>> idle_seconds()
+        60.0
+    """
+    text = os.environ.get("RUNWIDE_IDLE_SECONDS") or "60"
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = -1.0
+    if not 0 <= seconds < float("inf"):
+        raise InputError(
+            f"RUNWIDE_IDLE_SECONDS={text!r} is not a number of seconds",
+            hint="set it to 0 or more: with 0, no worker is kept",
+        )
+    return seconds
 
 
 _CLOUD = ("CLOUD_ML_PROJECT_ID", "CLOUD_ML_JOB_ID", "KUBERNETES_SERVICE_HOST")

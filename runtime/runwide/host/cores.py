@@ -128,7 +128,7 @@ def cores(*, workers: int | None = None, root: str | os.PathLike[str] = "/") -> 
         >>> 1 <= machine.count <= machine.physical <= machine.logical or machine.decided_by != "cores"
         True
     """
-    override = _override(workers)
+    override = override_of(workers)
     return count(Tree(root), override)
 
 
@@ -175,7 +175,16 @@ def capped(physical: int, quota: float | None) -> int:
     return physical if quota is None else min(physical, max(1, math.ceil(quota - _TOLERANCE)))
 
 
-def _override(workers: int | None) -> tuple[int, str] | None:
+def override_of(workers: int | None) -> tuple[int, str] | None:
+    """The number of workers that is asked for, and who asks for it; None for one per core.
+
+    Raises:
+        InputError: As in `cores`.
+
+    Example:
+        >>> override_of(3)
+        (3, 'workers=')
+    """
     if workers is not None:
         if isinstance(workers, bool) or not isinstance(workers, int) or workers < 1:
             raise InputError(

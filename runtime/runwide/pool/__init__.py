@@ -23,6 +23,7 @@ if TYPE_CHECKING:
         raise_or_return,
     )
     from runwide.pool.sinks import keep_finished
+    from runwide.pool.warm import shutdown
 
 _HOME = {
     "Executor": "runwide.pool.executor",
@@ -36,6 +37,7 @@ _HOME = {
     "outcomes": "runwide.pool.mapping",
     "raise_or_return": "runwide.pool.mapping",
     "register_joblib": "runwide.pool.joblib",
+    "shutdown": "runwide.pool.warm",
 }
 
 __all__ = [
@@ -50,6 +52,7 @@ __all__ = [
     "outcomes",
     "raise_or_return",
     "register_joblib",
+    "shutdown",
 ]
 
 

@@ -5,22 +5,17 @@ from __future__ import annotations
 import atexit
 import multiprocessing
 import os
-import threading
 import warnings
 import weakref
-from contextlib import suppress
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from runwide import settings
 from runwide.errors import FunctionNotPicklable, InputError
 from runwide.naming import name_of
-from runwide.pool import feeding, machine, transfer, worker
+from runwide.pool import feeding, transfer, warm, worker
 from runwide.pool.inplace import InPlaceScheduler
 from runwide.pool.randomness import warn_of_generator
-from runwide.pool.scheduler import Scheduler
-from runwide.pool.scratch import SHARED_MEMORY, Scratch
+from runwide.pool.shares import shares
 from runwide.unpicklable import refusal
 from runwide.writing import keep_standard_descriptors
 
@@ -31,6 +26,7 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
     from runwide.pool.crew import Timing
+    from runwide.pool.lease import Lease
     from runwide.records import TaskEvent
 
 
@@ -46,6 +42,8 @@ class Base:
         max_memory: Resident bytes above which a worker is replaced by a fresh one, once it is free.
         on_event: Called with each `runwide.records.TaskEvent`.
         timing: How long things may take.
+        fresh: Start new workers, which end with this pool, in the place of those that are kept between calls.
+        threads: Threads of the libraries in each worker; None for its share of the cores.
     """
 
     outlived = False
@@ -61,6 +59,8 @@ class Base:
         max_memory: int | None = None,
         on_event: Callable[[TaskEvent], None] | None = None,
         timing: Timing | None = None,
+        fresh: bool = False,
+        threads: int | None = None,
     ) -> None:
         if isinstance(workers, int) and workers < 1:
             raise InputError(
@@ -70,11 +70,11 @@ class Base:
             raise InputError(f"a worker must run at least one task, not {max_tasks!r}")
         if initializer is not None and not callable(initializer):
             raise TypeError("initializer must be a callable")
-        envs = machine.environments(workers)
+        shared = shares(workers, each=threads)
         if initializer is not None and initargs:
             initializer = partial(initializer, *initargs)
         prepared = None if initializer is None else dump_function(initializer)
-        self.workers = len(envs)
+        self.workers = shared.workers
         held = _Held()
         self._feeders: set[feeding.Feeder] = set()
         # First of all: Ctrl-C may come at any line from here.
@@ -83,20 +83,12 @@ class Base:
         )
         self._finalizer.atexit = False
         if worker.inside or multiprocessing.current_process().daemon:  # those may not start processes
-            held.scheduler = InPlaceScheduler(prepared)
+            held.lease = InPlaceScheduler(prepared)
         else:
             keep_standard_descriptors()
-            held.scratch = Scratch.create(*_scratch())
-            held.scheduler = Scheduler(
-                envs,
-                scratch=held.scratch,
-                initializer=prepared,
-                max_tasks=max_tasks,
-                max_memory=max_memory,
-                on_event=on_event,
-                timing=timing,
-            )
-        self._scheduler: Scheduler | InPlaceScheduler = held.scheduler
+            wants = warm.Wants(prepared, max_tasks, max_memory, timing)
+            held.lease = warm.lease(shared, wants, on_event, fresh=fresh)
+        self._scheduler: Lease | InPlaceScheduler = held.lease
         _open.add(self)
 
     def __enter__(self) -> Self:
@@ -115,9 +107,7 @@ class Base:
         self._scheduler.close(kill=kill)
         self._finalizer.detach()  # not before: Ctrl-C may come in between
         if wait:
-            thread = self._scheduler.thread
-            if thread.ident is not None and thread is not threading.current_thread():
-                thread.join()
+            self._scheduler.join()
             _open.discard(self)
 
     def _end_with_program(self) -> None:
@@ -127,16 +117,6 @@ class Base:
     def kill(self) -> None:
         """Stop the workers at once, without finishing; from any thread."""
         self._end(kill=True)
-
-
-def _scratch() -> list[str]:
-    """Directories for large payloads, the best first."""
-    preferred = settings.read().scratch
-    if not preferred:
-        return [SHARED_MEMORY, machine.temporary()]
-    with suppress(OSError):  # which is told when nothing can be written there
-        Path(preferred).mkdir(parents=True, exist_ok=True)
-    return [preferred]
 
 
 def dump_function(function: Any, *, elsewhere: bool = False) -> transfer.Dumped:
@@ -157,30 +137,27 @@ def dump_function(function: Any, *, elsewhere: bool = False) -> transfer.Dumped:
 
 
 _open: weakref.WeakSet[Base] = weakref.WeakSet()
-_finishing: weakref.WeakSet[threading.Thread] = weakref.WeakSet()
+_finishing: weakref.WeakSet[Lease | InPlaceScheduler] = weakref.WeakSet()
 
 
-def let_finish(scheduler: Scheduler | InPlaceScheduler) -> None:
-    """Have the program wait for a scheduler before it ends, though nobody else does."""
-    _finishing.add(scheduler.thread)
+def let_finish(lease: Lease | InPlaceScheduler) -> None:
+    """Have the program wait for a lease before it ends, though nobody else does."""
+    _finishing.add(lease)
 
 
 class _Held:
     """What a pool has opened so far, for its finalizer."""
 
-    __slots__ = ("scheduler", "scratch")
+    __slots__ = ("lease",)
 
     def __init__(self) -> None:
-        self.scheduler: Scheduler | InPlaceScheduler | None = None
-        self.scratch: Scratch | None = None
+        self.lease: Lease | InPlaceScheduler | None = None
 
 
 def _leaked(held: _Held, name: str) -> None:
-    if held.scheduler is not None:
-        held.scheduler.close(kill=True)
+    if held.lease is not None:
+        held.lease.close(kill=True)
         warn_of_leak(name)
-    elif held.scratch is not None:
-        held.scratch.remove()
 
 
 def warn_of_leak(name: str) -> None:
@@ -192,7 +169,6 @@ def _abandon_all() -> None:
     """In a fork, the pools are those of the parent: neither closed nor reported as leaked here."""
     for pool in list(_open):
         pool._finalizer.detach()  # noqa: SLF001 - of this module's own class
-        pool._scheduler.abandon()  # noqa: SLF001 - likewise
     _open.clear()
     feeding.forget_all()
 
@@ -205,6 +181,6 @@ def _close_all() -> None:
     feeding.stop_all()  # their iterables may wait for ever
     for pool in list(_open):
         pool._end_with_program()  # noqa: SLF001 - of this module's own class
-    for thread in list(_finishing):
-        if thread.is_alive():
-            thread.join()
+    for lease in list(_finishing):
+        lease.join()
+    warm.shutdown()

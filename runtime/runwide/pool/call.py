@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from dataclasses import dataclass
 from itertools import count
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -12,9 +13,25 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from runwide.failure import Failure
+    from runwide.pool.lease import Lease
     from runwide.pool.policy import Budget
 
 _numbers = count(1)
+
+
+@dataclass(frozen=True, slots=True)
+class Payload:
+    """A pickled function, where workers find it.
+
+    Args:
+        digest: Of its bytes: workers keep it under that.
+        path: File in which its bytes are; None where they are in the entry.
+        entry: As `runwide.pool.transfer.load` takes it.
+    """
+
+    digest: str
+    path: str | None
+    entry: Any
 
 
 class Sink(Protocol):
@@ -109,7 +126,7 @@ class Call:
     """The state of one call in the scheduler.
 
     Args:
-        function: Path of a payload file and entry, as sent to each worker once.
+        function: As sent to each worker once.
         source: Its items.
         sink: Its results.
         budget: What each task may use.
@@ -118,9 +135,12 @@ class Call:
         hungry: Set by the scheduler when it waits for items, cleared by whoever puts some.
     """
 
+    lease: Lease
+    """Whose it is; set when it is started."""
+
     def __init__(
         self,
-        function: tuple[str | None, Any],
+        function: Payload,
         source: Source,
         sink: Sink,
         budget: Budget,
@@ -146,6 +166,11 @@ class Call:
         """What workers are to call these items."""
         own = range(tasks.first, tasks.first + len(tasks.items))
         return own if self.indices is None else self.indices[own.start : own.stop]
+
+    @property
+    def goes_on(self) -> bool:
+        """Whether further tasks of it are to be started."""
+        return self.lease.drained_at is None
 
     @property
     def done(self) -> bool:

@@ -59,7 +59,11 @@ class Pool(Base):
         retries: int = 0,
     ) -> None:
         super().__init__(
-            processes, initializer=initializer, initargs=tuple(initargs), max_tasks=maxtasksperchild
+            processes,
+            initializer=initializer,
+            initargs=tuple(initargs),
+            max_tasks=maxtasksperchild,
+            fresh=True,
         )
         self._budget = Budget(retries=retries, timeout=timeout)
         self._submitter = Submitter(self._scheduler, self._budget)

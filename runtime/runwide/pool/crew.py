@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from runwide.pool.slot import Slot
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     from runwide.pool.slot import SlotOptions
 
@@ -47,7 +47,7 @@ class Crew:
 
     def __init__(self, options: SlotOptions, timing: Timing, selector: selectors.BaseSelector) -> None:
         self._options = options
-        self._timing = timing
+        self.timing = timing
         self._selector = selector
         self._retired: list[Slot] = []
         self.slots: dict[int, Slot] = {}
@@ -72,10 +72,14 @@ class Crew:
             1 for slot in self.slots.values() if all(chunk.ended == len(chunk) for chunk in slot.chunks)
         )
 
-    def open(self) -> None:
-        """Start one more."""
+    def open(self, variables: Mapping[str, str]) -> None:
+        """Start one more.
+
+        Args:
+            variables: What limits the threads of libraries in it.
+        """
         number = next(number for number in count() if number not in self.slots)
-        slot = Slot(number, self._options)
+        slot = Slot(number, self._options, variables)
         try:
             self._selector.register(slot.channel, selectors.EVENT_READ, slot)
             self._selector.register(slot.process.sentinel, selectors.EVENT_READ, slot)
@@ -85,6 +89,12 @@ class Crew:
             slot.close()
             raise
         self.slots[number] = slot
+
+    def catch_up(self) -> None:
+        """Pass on all that the workers have printed until now."""
+        for slot in self:
+            for pipe in (slot.stdout, slot.stderr):
+                self._options.output.catch_up(pipe, whole=not slot.chunks)
 
     def watch(self, slot: Slot) -> None:
         """Ask the selector for room to write only while something waits to be written."""
@@ -99,7 +109,7 @@ class Crew:
 
     def retire(self, slot: Slot) -> None:
         """Let a worker leave and its place be taken; it is attended until it has left."""
-        slot.leave(time.monotonic() + self._timing.exit_seconds)
+        slot.leave(time.monotonic() + self.timing.exit_seconds)
         self.watch(slot)
         del self.slots[slot.number]
         self._retired.append(slot)
@@ -136,9 +146,9 @@ class Crew:
 
     def _deadline(self, slot: Slot) -> float | None:
         if slot.line_lost_at is not None:
-            return slot.line_lost_at + self._timing.line_seconds
+            return slot.line_lost_at + self.timing.line_seconds
         if not slot.greeted:
-            return slot.started_at + self._timing.start_seconds
+            return slot.started_at + self.timing.start_seconds
         if slot.chunks:
             return slot.task_deadline()
         return slot.exit_deadline
@@ -146,7 +156,7 @@ class Crew:
     def close(self, *, kill: bool) -> None:
         """End all of them: by asking and waiting first, unless told to kill."""
         if not kill:
-            deadline = time.monotonic() + self._timing.exit_seconds
+            deadline = time.monotonic() + self.timing.exit_seconds
             for slot in self:
                 slot.leave(deadline)
             for slot in self:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 from runwide.errors import ItemNotPicklable, ScratchError, ScratchFull
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from runwide.failure import Failure
     from runwide.pool.call import Call, Tasks
     from runwide.pool.crew import Crew
+    from runwide.pool.lease import Lease
     from runwide.pool.scratch import Scratch
     from runwide.pool.slot import Slot
 
@@ -43,26 +45,32 @@ class Dispatcher:
         crew: The workers.
         calls: What there is to do.
         scratch: Where large payloads go.
-        workers: Number of workers at most.
         max_tasks: Tasks that one worker may run.
     """
 
-    def __init__(
-        self, crew: Crew, calls: deque[Call], scratch: Scratch, workers: int, max_tasks: int | None
-    ) -> None:
+    def __init__(self, crew: Crew, calls: deque[Call], scratch: Scratch, max_tasks: int | None) -> None:
         self._crew = crew
         self._calls = calls
         self._scratch = scratch
-        self._workers = workers
-        self._max_tasks = max_tasks
+        self.max_tasks = max_tasks
         self._closing = False
         self._next_try = 0.0  # of an item for which there was no room
-        self.wanted = workers
+        self._most: int | None = None  # workers, where the container has no room for more
         self.waits_for_room = False
+
+    @property
+    def wanted(self) -> int:
+        """Number of workers at most."""
+        asked = max((call.lease.shares.workers for call in self._calls), default=1)
+        return asked if self._most is None else min(asked, self._most)
 
     def narrow(self) -> None:
         """Use one worker less from now on: together they need more memory than there is."""
-        self.wanted = max(1, self.wanted - 1)
+        self._most = max(1, self.wanted - 1)
+
+    def widen(self) -> None:
+        """Try again with as many as are asked for: all that ran has ended."""
+        self._most = None
 
     def dispatch(self, *, closing: bool) -> None:
         """Start workers and send chunks, as far as there is work and room.
@@ -85,7 +93,9 @@ class Dispatcher:
 
     def _alone(self) -> tuple[Call, Tasks] | None:
         """What waits to be run while nothing else is."""
-        return next(((call, task) for call in self._calls for task in call.again if task.alone), None)
+        return next(
+            ((call, task) for call in self._calls if call.goes_on for task in call.again if task.alone), None
+        )
 
     def _dispatch_alone(self, call: Call, task: Tasks) -> None:
         if self._crew.busy:
@@ -103,10 +113,15 @@ class Dispatcher:
             self._crew.watch(slot)
 
     def _adjust_crew(self) -> None:
-        waiting = sum(len(call.again) + call.source.available() for call in self._calls)
-        for _ in range(min(self.wanted - len(self._crew.slots), waiting - self._crew.free())):
+        waiting: Counter[Lease] = Counter()
+        for call in self._calls:
+            if call.goes_on:
+                waiting[call.lease] += len(call.again) + call.source.available()
+        useful = sum(min(number, lease.shares.workers) for lease, number in waiting.items())
+        for _ in range(min(self.wanted - len(self._crew.slots), useful - self._crew.free())):
             self._open_one()
-        while len(self._crew.slots) > self.wanted and (spare := self._crew.idle()) is not None:
+        most = self._most or len(self._crew.slots)  # where fewer are asked for, the rest stays
+        while len(self._crew.slots) > most and (spare := self._crew.idle()) is not None:
             self._crew.retire(spare)
 
     def _open_one(self) -> None:
@@ -116,26 +131,26 @@ class Dispatcher:
             NoWorker: There are none.
         """
         try:
-            self._crew.open()
+            self._crew.open(self._calls[0].lease.shares.variables)
         except (OSError, RuntimeError) as error:  # a thread that cannot be started is no OSError
             if not self._crew.slots:
                 raise NoWorker(error) from error
-            self.wanted = len(self._crew.slots)
-            _log.warning("pool.narrowed", workers=self.wanted, reason=f"no worker can be started: {error}")
+            self._most = len(self._crew.slots)
+            _log.warning("pool.narrowed", workers=self._most, reason=f"no worker can be started: {error}")
 
     def _takes_work(self, slot: Slot) -> bool:
         if not slot.ready or slot.leaving or slot.waits_for_room or slot.line_lost_at is not None:
             return False
         if not slot.chunks:
             return True
-        if len(slot.chunks) > 1 or self._max_tasks is not None or slot.worn:
+        if len(slot.chunks) > 1 or self.max_tasks is not None or slot.worn:
             return False
         chunk = slot.chunks[0]
         return policy.may_prefetch(
             chunk.call.pace,
             tasks=len(chunk),
             available=chunk.call.source.available(),
-            workers=self._workers,
+            workers=chunk.call.lease.shares.workers,
         )
 
     def _feed(self, slot: Slot) -> bool:
@@ -143,11 +158,23 @@ class Dispatcher:
         for _ in range(len(self._calls)):
             call = self._calls[0]
             self._calls.rotate(-1)
+            if not self._may_have(call, slot):
+                continue
             tasks = self._take(call, slot)
             if tasks is not None:
                 self._send(slot, call, tasks)
                 return True
         return False
+
+    def _may_have(self, call: Call, slot: Slot) -> bool:
+        """Whether a call may have this worker beside those that run its lease's tasks."""
+        if not call.goes_on:
+            return False
+        lease = call.lease
+        if len(self._crew.slots) <= lease.shares.workers:
+            return True
+        others = sum(1 for one in self._crew if one is not slot and one.runs(lease))
+        return others < lease.shares.workers
 
     def _take(self, call: Call, slot: Slot) -> Tasks | None:
         if call.again:
@@ -159,11 +186,11 @@ class Dispatcher:
             call.pace,
             available=available,
             final=call.source.closed or call.sink.claims,
-            workers=self._workers,
+            workers=call.lease.shares.workers,
             at_hand=call.source.at_hand,
         )
-        if self._max_tasks is not None:
-            size = min(size, self._max_tasks - slot.tasks_run)
+        if self.max_tasks is not None:
+            size = min(size, self.max_tasks - slot.tasks_run)
         return call.source.take(size)
 
     def _send(self, slot: Slot, call: Call, tasks: Tasks) -> None:
@@ -183,10 +210,19 @@ class Dispatcher:
     def _post(self, slot: Slot, chunk: Chunk, path: str | None, entries: Sequence[Any]) -> None:
         call, tasks = chunk.call, chunk.tasks
         slot.send_function(call)
+        slot.send_variables(call.lease.shares.variables)
         slot.chunks.append(chunk)
         call.running += 1
-        order = (call.number, chunk.number, call.indices_of(tasks), tasks.fine, tasks.charges.starts + 1)
-        slot.channel.send((worker.RUN, order, path, entries))
+        order = worker.Order(
+            call.function.digest,
+            call.number,
+            chunk.number,
+            call.indices_of(tasks),
+            fine=tasks.fine,
+            attempt=tasks.charges.starts + 1,
+            timed=call.lease.timed,
+        )
+        slot.channel.send((worker.RUN, tuple(order), path, entries))
 
     def _on_full(self, call: Call, tasks: Tasks, error: ScratchError) -> None:
         """Try again one by one, and while nothing else takes up room; what waits in vain even then fails.

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from runwide.pool.inplace import InPlaceScheduler
-    from runwide.pool.scheduler import Scheduler
+    from runwide.pool.lease import Lease
 
 
 class Executor(Base, concurrent.futures.Executor):
@@ -38,6 +38,7 @@ class Executor(Base, concurrent.futures.Executor):
         max_tasks_per_child: Tasks after which a worker is replaced by a fresh one.
         timeout: Seconds that one attempt at one call may take before its worker is stopped.
         retries: Further attempts after an exception.
+        fresh: Start new workers, which end with the executor, in the place of those that are kept between calls.
 
     Example:
         >>> with runwide.Executor(max_workers=2) as executor:
@@ -57,9 +58,14 @@ class Executor(Base, concurrent.futures.Executor):
         max_tasks_per_child: int | None = None,
         timeout: float | None = None,
         retries: int = 0,
+        fresh: bool = False,
     ) -> None:
         super().__init__(
-            max_workers, initializer=initializer, initargs=initargs, max_tasks=max_tasks_per_child
+            max_workers,
+            initializer=initializer,
+            initargs=initargs,
+            max_tasks=max_tasks_per_child,
+            fresh=fresh,
         )
         self._budget = Budget(retries=retries, timeout=timeout)
         self._submitter = Submitter(self._scheduler, self._budget, self._indices)
@@ -142,7 +148,7 @@ def _shut_down() -> PoolClosed:
     return PoolClosed("the executor was shut down before all items were taken", hint=hint)
 
 
-def _dropped(submitter: Submitter, scheduler: Scheduler | InPlaceScheduler) -> None:
+def _dropped(submitter: Submitter, scheduler: Lease | InPlaceScheduler) -> None:
     submitter.close()
     scheduler.close()
     let_finish(scheduler)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from runwide.errors import PoolClosed, RemoteTraceback
 from runwide.naming import text_of
 from runwide.pool import transfer
+from runwide.pool.call import Payload
 from runwide.pool.policy import Charges
 from runwide.records import FailureKind
 
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
 
 class InPlaceScheduler:
-    """Has the interface of `runwide.pool.scheduler.Scheduler`, and runs each task at once in the thread that brings it.
+    """Has the interface of `runwide.pool.lease.Lease`, and runs each task at once in the thread that brings it.
 
     Args:
         initializer: A pickled callable that is called once, now.
@@ -30,13 +31,12 @@ class InPlaceScheduler:
         self._calls: dict[Call, Callable[[Any], Any]] = {}
         self._lock = threading.RLock()  # a task may itself use the pool
         self._closed = False
-        self.thread = threading.Thread()  # nothing to wait for
         if initializer is not None:
             _load(self.function_payload(initializer))()
 
-    def function_payload(self, dumped: transfer.Dumped) -> tuple[str | None, Any]:
+    def function_payload(self, dumped: transfer.Dumped) -> Payload:
         """The function, where `start` finds it."""
-        return None, (transfer.FRAME, *dumped)
+        return Payload("", None, (transfer.FRAME, *dumped))
 
     def check_open(self) -> None:
         """Make sure that calls are still taken.
@@ -76,6 +76,9 @@ class InPlaceScheduler:
         with self._lock:
             self._calls.pop(call, None)
 
+    def join(self) -> None:
+        """There is nothing to wait for."""
+
     def abandon(self) -> None:
         """Nothing is elsewhere."""
 
@@ -93,8 +96,8 @@ class InPlaceScheduler:
                 call.sink.broken(PoolClosed("the pool was closed before the work was done"))
 
 
-def _load(payload: tuple[str | None, Any]) -> Callable[..., Any]:
-    function: Callable[..., Any] = transfer.load(payload[1], None)
+def _load(payload: Payload) -> Callable[..., Any]:
+    function: Callable[..., Any] = transfer.load(payload.entry, None)
     return function
 
 

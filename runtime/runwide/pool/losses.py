@@ -10,7 +10,6 @@ from runwide.pool.slot import split
 
 if TYPE_CHECKING:
     from runwide.pool.call import Tasks
-    from runwide.pool.reporting import Reporter
     from runwide.pool.slot import Chunk, Slot
     from runwide.pool.status import Doing
 
@@ -29,24 +28,24 @@ class Loss(NamedTuple):
     exitcode: int
 
 
-def salvage(chunk: Chunk, ran: Doing | None, loss: Loss, reporter: Reporter | None) -> None:
+def salvage(chunk: Chunk, ran: Doing | None, loss: Loss) -> None:
     """Hand back what is left of a chunk to its call.
 
     Args:
         chunk: Its first results have arrived.
         ran: What the worker was doing with it; None if that was something else.
         loss: The worker.
-        reporter: Who hears of the attempt.
     """
     remains = split(chunk, ran)
     chunk.call.again.extendleft(reversed(remains.uncharged))
     if remains.guilty is not None:
-        _charge(chunk, remains.guilty, loss, reporter)
+        _charge(chunk, remains.guilty, loss)
 
 
-def _charge(chunk: Chunk, task: Tasks, loss: Loss, reporter: Reporter | None) -> None:
+def _charge(chunk: Chunk, task: Tasks, loss: Loss) -> None:
     slot, cause, exitcode = loss
     call, charges = chunk.call, task.charges.started().crashed()
+    reporter = call.lease.reporter
     tried_again = cause is not Cause.TIMEOUT and call.budget.allows(charges)
     if reporter is not None:
         end = failures.kind_of(cause), f"the worker {cause.value}", tried_again

@@ -47,6 +47,7 @@ class Options(TypedDict, total=False):
         grace: Seconds that running tasks may take after SIGTERM.
         progress: True for a progress bar, False for silence; None for a bar on a terminal, log lines elsewhere.
         on_event: Called with each `runwide.records.TaskEvent`, on another thread.
+        fresh: Start new workers, which end with the call, in the place of those that are kept between calls.
         indices: Index of each item in a larger input, shown with what its task prints.
     """
 
@@ -63,6 +64,7 @@ class Options(TypedDict, total=False):
     grace: float
     progress: bool | None
     on_event: Callable[[TaskEvent], None] | None
+    fresh: bool
     indices: Sequence[int] | None
 
 

@@ -6,12 +6,13 @@ import time
 from typing import TYPE_CHECKING
 
 from runwide import settings
-from runwide.pool import machine, policy
+from runwide.pool import policy
 from runwide.pool.policy import Cause
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from runwide.host.memory import Memory
     from runwide.pool.slot import Slot
 
 GUARDED_SHARE = 0.03
@@ -26,6 +27,11 @@ ENDING_SECONDS = 0.03
 
 FASTEST = 4 << 30
 """Bytes a second that are taken to fill at most; one core touched new memory at 2.2 GB/s where this was measured."""
+
+IDLE_SHARE = 0.1
+"""Idle workers are ended when less than this share of the limit is left: others need it."""
+
+IDLE_LOOK_SECONDS = 1.0
 
 SHORTEST = 0.005
 """Seconds between looks near the limit; one costs half a millisecond."""
@@ -93,24 +99,31 @@ class MemoryWatch:
         self._guards = False
         self.begun = False
         """Whether it knows what there was."""
-        told = machine.told()
-        if told is not None:
-            self.begin(told.memory)
 
-    def begin(self, found: machine.Memory | None = None) -> None:
+    def begin(self, found: Memory | None = None) -> None:
         """Note what there is, when the first worker has just been started: it loads what it needs meanwhile.
 
         Args:
             found: What there is, where that is known.
         """
-        found = found or machine.memory()
+        if found is None:
+            from runwide.host import memory  # which no start waits for
+
+            found = memory.read()
         self.begun = True
-        self._size, self._kills_seen = found.size, found.oom_kills
+        self._size, self._kills_seen = found.size, found.oom_kills or 0
         wanted = settings.read().memory_guard
         self._guards = wanted == "always" or (wanted == "auto" and found.kills_all)
         if self._guards and found.available is not None and found.size is not None:
             self.seconds = next_look(found.available, found.size, self._longest)
         self._next = time.monotonic() + self.seconds  # what looks is not loaded before the first task
+
+    def go_on(self) -> None:
+        """A call begins after all others have ended: who was killed in between was none of its workers."""
+        if self.begun:
+            from runwide.host import memory  # as above
+
+            self._kills_seen = memory.oom_kills() or 0
 
     def cause_of_death(self, slot: Slot, exitcode: int) -> Cause:
         """Why a worker died; of two deaths in one turn, each uses up an OOM kill of its own."""
@@ -142,6 +155,15 @@ class MemoryWatch:
         if self._guards and busy and self._must_act(now, memory.available()):
             return max(busy, key=lambda slot: slot.rss)
         return None
+
+    def is_short(self) -> bool:
+        """Whether so little memory is left that idle workers had better end."""
+        if not self.begun or self._size is None:
+            return False
+        from runwide.host import memory  # as above
+
+        available = memory.available()
+        return available is not None and available < IDLE_SHARE * self._size
 
     def _must_act(self, now: float, available: int | None) -> bool:
         if available is None or self._size is None:

@@ -62,6 +62,10 @@ class Prefixed(io.TextIOWrapper):
             self._at_start = line.endswith(("\n", "\r"))
         return len(text)
 
+    def begin(self) -> None:
+        """A call begins: what the one before has printed stands on lines of its own, finished or not."""
+        self._at_start = True
+
     def _prefix(self) -> str:
         if self._task is not None:
             return _framed(self._task())
@@ -124,6 +128,14 @@ class Output:
             self._selector.register(pipe.descriptor, selectors.EVENT_READ, pipe)
         if self._thread is None:
             self._begin()
+
+    def catch_up(self, pipe: Pipe, *, whole: bool) -> None:
+        """Pass on what is in a pipe now, with an unfinished last line if nobody is to finish it."""
+        with self._lock:
+            if pipe.descriptor >= 0:
+                pipe.read()
+                if whole:
+                    pipe.end()
 
     def finish(self, pipe: Pipe) -> None:
         """Pass on what is left in the pipe of a worker that has ended, and close it."""

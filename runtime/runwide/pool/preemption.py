@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from runwide.pool.inplace import InPlaceScheduler
-    from runwide.pool.scheduler import Scheduler
+    from runwide.pool.lease import Lease
 
 GRACE = 20.0
 """Seconds for running tasks after SIGTERM; Kubernetes and Vertex AI give 30 before SIGKILL."""
@@ -27,7 +27,7 @@ class Draining:
         grace: Seconds that running tasks may take.
     """
 
-    def __init__(self, scheduler: Scheduler | InPlaceScheduler, grace: float) -> None:
+    def __init__(self, scheduler: Lease | InPlaceScheduler, grace: float) -> None:
         self._scheduler = scheduler
         self._grace = grace
         self._came = False
@@ -55,7 +55,7 @@ class Draining:
 
 
 @contextmanager
-def drains_on_sigterm(scheduler: Scheduler | InPlaceScheduler, grace: float) -> Iterator[Draining]:
+def drains_on_sigterm(scheduler: Lease | InPlaceScheduler, grace: float) -> Iterator[Draining]:
     """Have SIGTERM drain a scheduler while the block runs.
 
     A handler of the program's own is left alone, and only the main thread can have one.

@@ -1,9 +1,8 @@
-"""Worker processes: fresh interpreters that share nothing with this one but the descriptors that they are handed.
+"""Worker processes: loky's, one each, which share nothing with this one but the descriptors that they are handed.
 
-They are started by ``exec``, since a fork copies locks, threads and clients in whatever state they are; ``__main__`` is not
-imported again, and the environment is set before anything is imported. The one exception is a worker that was forked where
-there was nothing of that yet (`runwide.pool.spare`). loky's processes are started so too; but loky, its tracker of resources
-and multiprocessing's take longer to start than all of ours.
+loky starts a fresh interpreter, since a fork copies locks, threads and clients in whatever state they are. It does not
+import ``__main__`` again, and sets a worker's variables before that interpreter begins. There, `runwide.pool.entry` comes
+first.
 """
 
 from __future__ import annotations
@@ -11,50 +10,65 @@ from __future__ import annotations
 import multiprocessing
 import os
 import select
-import signal
+import subprocess
 import sys
-from contextlib import suppress
+import threading
+from contextlib import contextmanager, suppress
 from functools import cache
+from multiprocessing import process
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING
 
 from runwide import origin
-from runwide.pool import spare
 from runwide.pool.child import Child
+from runwide.pool.entry import Ends, Handed, Program, enter, flags
 from runwide.pool.oom import offer_first
+from runwide.pool.tree import kill_tree
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
+    from multiprocessing.process import BaseProcess
 
-    from runwide.pool.channel import Channel
+_DESCRIPTORS = 12  # that loky opens for one process, and some to spare
+_WORDS_SECONDS = 10.0
+_LINES = 20
 
-_BOOT = str(Path(__file__).with_name("boot.py"))
-_TRACKED = ("multiprocessing.resource_tracker", "multiprocessing.shared_memory")
+_starting = threading.Lock()  # a start may have to leave the directory for a moment
+
+
+def _renew_lock() -> None:
+    global _starting  # noqa: PLW0603 - another thread of the parent may have held it
+    _starting = threading.Lock()
+
+
+os.register_at_fork(after_in_child=_renew_lock)
 
 
 class WorkerProcess:
-    """One running interpreter, started by `start`.
+    """One running worker, started by `start`.
 
     Args:
-        process: The interpreter.
-        ended: A descriptor that becomes readable when it has ended.
+        started: loky's process.
     """
 
-    def __init__(self, process: Child, ended: int) -> None:
-        self._process = process
-        self.pid: int = process.pid
-        self.sentinel = ended
+    def __init__(self, started: BaseProcess) -> None:
+        self._started = started  # as long as this lives, its sentinel is open
+        self._child = Child(started.pid or 0)
+        self.pid: int = self._child.pid
+        self._pidfd = _pidfd(self.pid)
+        self.sentinel: int = started.sentinel if self._pidfd < 0 else self._pidfd
+        """Becomes readable when the process has ended."""
 
     def exitcode(self) -> int | None:
         """Exit status, negative for a signal, or `runwide.pool.child.UNKNOWN`; None while it runs."""
-        return self._process.poll()
+        return self._child.poll()
 
     def wait(self, seconds: float | None = None) -> int | None:
         """Wait for the end; returns the exit status, or None if it still runs."""
         ended = select.poll()  # select() takes no descriptor above 1023
         ended.register(self.sentinel, select.POLLIN)
         if ended.poll(None if seconds is None else max(0.0, seconds) * 1000):
-            return self._process.wait()
+            return self._child.wait()
         return self.exitcode()
 
     def kill_tree(self, *, rests: bool = False) -> bool:
@@ -66,91 +80,116 @@ class WorkerProcess:
         if self.exitcode() is not None:
             return False
         kill_tree(self.pid, rests=rests)
-        self._process.wait()
+        self._child.wait()
         return True
 
     def close(self) -> None:
         """Release descriptors; the process must have ended."""
-        if self.sentinel >= 0:
-            os.close(self.sentinel)
-            self.sentinel = -1
+        if self._pidfd >= 0:
+            os.close(self._pidfd)
+            self._pidfd = -1
 
 
-class Ends(NamedTuple):
-    """The worker's ends of what lies between it and the pool.
-
-    Args:
-        line: Of the socket for messages.
-        alive: Of the pipe that ends with the pool's process.
-        stdout: Of what is read of its standard output.
-        stderr: Of what is read of its standard error.
-    """
-
-    line: int
-    alive: int
-    stdout: int
-    stderr: int
-
-
-def start(name: str, channel: Channel, ends: Ends, env: Mapping[str, str]) -> WorkerProcess:
-    """Start an interpreter that runs `runwide.pool.worker.main`.
+def start(name: str, ends: Ends, env: Mapping[str, str]) -> WorkerProcess:
+    """Start a process that runs `runwide.pool.worker.main`.
 
     Args:
         name: Name of the process.
-        channel: The pool's end of the line.
         ends: The worker's ends, which stay open here.
         env: Variables set on top of this process's environment, before the interpreter starts.
+
+    Raises:
+        OSError: There are no more descriptors or processes.
     """
-    tracker = _tracker()
-    told = (_search_path(), sys.argv, _shared(tracker))
-    ended, ending = _end_of_process()
-    waiting = spare.taken() if ended is None else None
-    if waiting is not None:
-        descriptors = [
-            ends.line,
-            ends.alive,
-            ends.stdout,
-            ends.stderr,
-            *([] if tracker is None else [tracker]),
-        ]
-        became = waiting.become((dict(env), name, *told), descriptors)
-        if became is not None:
-            return WorkerProcess(became, _end_of(became.pid))
-    handed = [ends.line, ends.alive, *(fd for fd in (tracker, ending) if fd is not None)]
-    child: Child | None = None
+    from runwide.pool.loky_process import Process  # which loads loky, and is not needed before
+
+    variables = {"PYTHONHASHSEED": _hash_seed(), **_kept_apart(), **env}
+    with _starting, _in_some_directory() as gone:
+        _need_descriptors()
+        how = multiprocessing.get_start_method(allow_none=True)
+        program = Program(_search_path(), how, flags(), None if gone is None else Handed(gone))
+        started = Process(target=enter, args=(ends, program), name=name, env=variables)
+        started.start()
+    # Whoever waits for all of this program's processes does not mean workers; and only one may ask for the exit status.
+    process._children.discard(started)  # type: ignore[attr-defined]  # noqa: SLF001 - as Process.join does
+    offer_first(started.pid or 0)
     try:
-        child = _interpreter([_BOOT, name, *map(str, handed)], handed, ends, env)
-        offer_first(child.pid)
-        channel.send(told)
-        return WorkerProcess(child, _end_of(child.pid) if ended is None else ended)
+        return WorkerProcess(started)
     except BaseException:
-        if child is not None:
-            child.kill()
-            child.wait()
-        if ended is not None:
-            os.close(ended)
+        kill_tree(started.pid or 0)
+        started.join()
         raise
+
+
+def last_words(env: Mapping[str, str]) -> str:
+    """What an interpreter says that is started like a worker's, and cannot run.
+
+    A worker says so where this program does, before its streams are the pool's.
+
+    Args:
+        env: The variables of the worker.
+
+    Example:
+        >>> last_words({})
+        ''
+    """
+    try:
+        ran = subprocess.run(
+            [sys.executable, "-c", "import runwide.pool.entry"],
+            env={**os.environ, **env},
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            timeout=_WORDS_SECONDS,
+            check=False,
+        )
+    except (OSError, subprocess.SubprocessError):
+        return ""
+    return "\n".join(ran.stderr.splitlines()[-_LINES:]) if ran.returncode else ""
+
+
+def _pidfd(pid: int) -> int:
+    """A descriptor that becomes readable when a child has ended; -1 where the kernel has none for us.
+
+    loky's own sentinel is a pipe, which stays open as long as any child of the worker keeps it.
+    """
+    try:
+        return os.pidfd_open(pid)
+    except (
+        OSError,
+        AttributeError,
+    ):  # before Linux 5.3; in some sandboxes; it has ended, and this program ignores SIGCHLD
+        return -1
+
+
+def _need_descriptors() -> None:
+    """Make sure that loky gets those that it opens: where one is missing in the midst, it leaves the others open."""
+    held: list[int] = []
+    try:
+        while len(held) < _DESCRIPTORS:
+            held.append(os.open(os.devnull, os.O_RDONLY))
     finally:
-        if ending is not None:
-            os.close(ending)
+        for descriptor in held:
+            os.close(descriptor)
 
 
-def _interpreter(words: list[str], handed: list[int], ends: Ends, env: Mapping[str, str]) -> Child:
-    """Start an interpreter with the flags of this one."""
-    import subprocess  # a shard's first worker does not wait for it
-
-    # One thread of the pool starts all workers, and signals that it blocks stay blocked in them.
-    flags = _flags()
-    started = subprocess.Popen(
-        [sys.executable, *flags, *words],
-        pass_fds=handed,
-        stdin=subprocess.DEVNULL,
-        stdout=ends.stdout,
-        stderr=ends.stderr,
-        env={**os.environ, "PYTHONHASHSEED": _hash_seed(), **env},
-    )
-    started.returncode = 0  # not asked any more: where nobody knows the status, Popen would say 0 as well
-    return Child(started.pid)
+@contextmanager
+def _in_some_directory() -> Iterator[int | None]:
+    """Be in a directory that has a path, as loky wants; gives a descriptor of the program's own where that was removed."""
+    with suppress(OSError):
+        Path.cwd()
+        yield None
+        return
+    gone = os.open(".", getattr(os, "O_PATH", os.O_RDONLY))
+    try:
+        os.chdir("/")
+        try:
+            yield gone
+        finally:
+            os.fchdir(gone)
+    finally:
+        os.close(gone)
 
 
 def _hash_seed() -> str:
@@ -164,37 +203,9 @@ def _own_hash_seed() -> str:
     return str(int.from_bytes(os.urandom(4), "little"))
 
 
-def _shared(tracker: int | None) -> dict[str, Any]:
-    """What makes a worker one of this program's processes for multiprocessing, as `runwide.pool.station.join` takes it."""
-    current: Any = multiprocessing.current_process()
-    return {
-        "authkey": bytes(current.authkey),
-        "tracker": tracker,
-        "identity": (*current._identity, next(multiprocessing.process._process_counter)),  # type: ignore[attr-defined]  # noqa: SLF001 - as Process does
-        "parent": current.name,
-    }
-
-
-def _end_of(pid: int) -> int:
-    """A descriptor that becomes readable when a child has ended."""
-    try:
-        return os.pidfd_open(pid)
-    except ProcessLookupError:  # it has, and this program ignores SIGCHLD
-        ended, ending = os.pipe()
-        os.close(ending)
-        return ended
-
-
-def _flags() -> list[str]:
-    """The flags of this interpreter, as multiprocessing hands them on, and the other ``-X`` options."""
-    import subprocess  # slow to load
-
-    found: list[str] = subprocess._args_from_interpreter_flags()  # type: ignore[attr-defined]  # noqa: SLF001 - as multiprocessing does
-    for name, value in sys._xoptions.items():  # noqa: SLF001 - its name in the documentation
-        option = name if value is True else f"{name}={value}"
-        if option not in found:
-            found += ["-X", option]
-    return found
+def _kept_apart() -> dict[str, str]:
+    """What keeps modules of the directory from a program that is kept from them, by -I or -P, until the flags are set."""
+    return {"PYTHONSAFEPATH": "1"} if sys.flags.isolated or getattr(sys.flags, "safe_path", False) else {}
 
 
 def _search_path() -> list[str]:
@@ -211,76 +222,3 @@ def _also_from_origin() -> list[str]:
     if not origin.DIRECTORY:
         return sys.path
     return [path for entry in sys.path for path in dict.fromkeys((entry, str(Path(origin.DIRECTORY, entry))))]
-
-
-def _end_of_process() -> tuple[int | None, int | None]:
-    """A pipe that ends with the worker, where no pidfd tells of that: before Linux 5.3, and in some sandboxes.
-
-    A pidfd tells the death of exactly one process; a pipe stays open as long as any child of the worker keeps it.
-    """
-    try:
-        os.close(os.pidfd_open(os.getpid()))
-    except (OSError, AttributeError):
-        return os.pipe()
-    return None, None
-
-
-def _tracker() -> int | None:
-    """The line to multiprocessing's tracker of shared memory, where this program may use it.
-
-    Workers must have the same: one of their own would, before Python 3.13, remove at their end what they were only shown.
-    """
-    if sys.modules.keys().isdisjoint(_TRACKED):
-        return None
-    from multiprocessing import resource_tracker
-
-    return resource_tracker.getfd()
-
-
-def kill_tree(pid: int, *, rests: bool = False) -> None:
-    """SIGKILL a process and its descendants, each stopped for a moment before so that none escapes by forking.
-
-    It is a short moment, and none for a process that rests: one that stands still would do so for ever if this process
-    were killed meanwhile.
-
-    Args:
-        pid: The process.
-        rests: Whether it starts no others now.
-    """
-    below = children(pid)
-    if not rests:
-        with suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGSTOP)
-        below = [child for child in dict.fromkeys(below + _children_now(pid)) if _parent(child) == pid]
-    with suppress(ProcessLookupError):
-        os.kill(pid, signal.SIGKILL)
-    for child in below:
-        kill_tree(child)
-
-
-def children(pid: int) -> list[int]:
-    """Process ids of the direct children, from /proc; none where that cannot be read, as without a free descriptor."""
-    try:
-        names = os.listdir("/proc")  # noqa: PTH208 - names are wanted
-    except OSError:
-        return []
-    return [child for child in map(int, filter(str.isdigit, names)) if _parent(child) == pid]
-
-
-def _children_now(pid: int) -> list[int]:
-    """The same from where the kernel lists them, which takes no time, but may miss one while another one ends."""
-    found: list[int] = []
-    try:
-        for thread in Path(f"/proc/{pid}/task").iterdir():
-            found += map(int, (thread / "children").read_text().split())
-    except OSError:  # a kernel without such lists; or the process is gone
-        return children(pid)
-    return found
-
-
-def _parent(pid: int) -> int | None:
-    try:
-        # the command, in parentheses, may itself contain spaces and parentheses
-        return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
-    except (OSError, IndexError):  # it has ended
-        return None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import selectors
 import signal
 import threading
@@ -10,32 +9,30 @@ import time
 from collections import deque
 from functools import partial
 from itertools import count
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from runwide.errors import PoolClosed, Preempted, ScratchError
+from runwide.errors import PoolClosed, Preempted
 from runwide.log import Log
 from runwide.naming import text_of
-from runwide.pool import arrivals, failures, outbox, reserve, transfer, worker
+from runwide.pool import failures, reserve, transfer
+from runwide.pool.attendance import Attendant
 from runwide.pool.bell import Bell
+from runwide.pool.call import Payload
 from runwide.pool.crew import Crew, Timing
 from runwide.pool.dispatch import Dispatcher, NoWorker
-from runwide.pool.losses import Loss, salvage
-from runwide.pool.memory_watch import MemoryWatch
+from runwide.pool.lease import Lease
+from runwide.pool.memory_watch import IDLE_LOOK_SECONDS, MemoryWatch
 from runwide.pool.output import Output
-from runwide.pool.policy import Cause
-from runwide.pool.reporting import Reporter, timed_by
 from runwide.pool.room import LOOK_SECONDS, RoomWatch, any_waits
-from runwide.pool.scratch import Kept, open_mapping
+from runwide.pool.scratch import Kept
 from runwide.pool.slot import SlotOptions
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from runwide.pool.call import Call
-    from runwide.pool.meter import Report
-    from runwide.pool.reporting import End
     from runwide.pool.scratch import Scratch
-    from runwide.pool.slot import Slot
+    from runwide.pool.shares import Shares
     from runwide.records import TaskEvent
 
 _log = Log("pool")
@@ -50,48 +47,47 @@ class Scheduler:
         - Nothing on this thread waits for a worker: sockets do not block, and a process is reaped when it has ended.
 
     Args:
-        envs: Variables of each worker process; workers are started when there is something to do.
+        devices: Variables that give each worker its own device; workers are started when there is something to do.
         scratch: Directories for large payloads; removed when the scheduler ends.
         initializer: A pickled callable that each worker calls before its first task.
-        on_event: Called with each `TaskEvent`, on the scheduler's thread.
         max_tasks: Tasks after which a worker is replaced.
         max_memory: Resident bytes above which a worker is replaced once it is free.
         timing: How long things may take.
+        idle_seconds: How long it stays when nobody has a lease; None to end with the last one.
     """
 
     def __init__(
         self,
-        envs: Sequence[Mapping[str, str]],
+        devices: Sequence[Mapping[str, str]],
         *,
         scratch: Scratch,
         initializer: transfer.Dumped | None = None,
-        on_event: Callable[[TaskEvent], None] | None = None,
         max_tasks: int | None = None,
         max_memory: int | None = None,
         timing: Timing | None = None,
+        idle_seconds: float | None = None,
     ) -> None:
         self._scratch = scratch
-        self._reporter = None if on_event is None else Reporter(on_event)
-        self._max_tasks = max_tasks
         self._timing = timing or Timing()
+        self._idle_seconds = idle_seconds
+        self._idle_since = time.monotonic()
+        self._leases: set[Lease] = set()
         self._calls: deque[Call] = deque()
         self._requests: deque[Callable[[], None]] = deque()
-        self._start_failures = 0
-        self._drained_at: float | None = None
         self._closing = False
         self._killing = False
         self._broken: BaseException | None = None
-        self._pid = os.getpid()
         self._functions = count()
         self._kept = Kept()
         self._output = Output()
         prepared = None if initializer is None else self.function_payload(initializer)
         self._selector = selectors.DefaultSelector()
-        options = SlotOptions(scratch, self._output, envs, prepared, timed=timed_by(on_event))
+        options = SlotOptions(scratch, self._output, devices, prepared, stays=idle_seconds is not None)
         self._crew = Crew(options, self._timing, self._selector)
-        self._dispatcher = Dispatcher(self._crew, self._calls, scratch, len(envs), max_tasks)
+        self._dispatcher = Dispatcher(self._crew, self._calls, scratch, max_tasks)
         self._memory = MemoryWatch(self._timing.memory_seconds, max_memory)
         self._room = RoomWatch()
+        self._attendant = Attendant(self._crew, self._dispatcher, self._memory, self._kept, self._fail_all)
         self._bell = Bell(self._selector)
         self._lock = threading.Lock()
         self.thread = threading.Thread(target=self._main, name="runwide-pool", daemon=True)
@@ -105,7 +101,43 @@ class Scheduler:
 
     # Called from any thread
 
-    def function_payload(self, dumped: transfer.Dumped) -> tuple[str | None, Any]:
+    def lease(self, shares: Shares, on_event: Callable[[TaskEvent], None] | None = None) -> Lease | None:
+        """Some of the workers, for one pool; None where this one is about to end.
+
+        Args:
+            shares: How many, and what limits the threads in each.
+            on_event: Called with each `TaskEvent`, on the scheduler's thread.
+        """
+        with self._lock:
+            if self._closing or self._broken is not None:
+                return None
+            made = Lease(self, shares, on_event, alone=self._idle_seconds is None)
+            self._leases.add(made)
+            return made
+
+    def release(self, lease: Lease, *, kill: bool) -> None:
+        """Take no more calls of a lease, and end it when those under way have ended; at once with ``kill``."""
+        with self._lock:
+            lease.closed = True
+            lease.killed = lease.killed or kill
+            if not lease.calls:
+                self._let_go(lease)
+        if kill:
+            if lease.alone:
+                self.close(kill=True)
+            self._requests.append(partial(self._drop, lease))
+        self.ring()
+
+    def _let_go(self, lease: Lease) -> None:
+        """A lease has ended; the lock is held."""
+        lease.ended.set()
+        self._leases.discard(lease)
+        self._idle_since = time.monotonic()
+        if not self._leases and self._idle_seconds is None:
+            self._closing = True
+            self.ring()
+
+    def function_payload(self, dumped: transfer.Dumped) -> Payload:
         """Where workers find a pickled function: in the message, or in a file that all of them map.
 
         Raises:
@@ -117,7 +149,7 @@ class Scheduler:
         path, entries = transfer.seal([(transfer.FRAME, *dumped)], scratch)
         if path is not None:
             self._kept.add(path)
-        return path, entries[0]
+        return Payload(transfer.digest(dumped), path, entries[0])
 
     def check_open(self) -> None:
         """Make sure that calls are still taken.
@@ -128,30 +160,25 @@ class Scheduler:
         """
         if self._broken is not None:
             raise failures.of_internal(self._broken)
-        if self._pid != os.getpid():
-            raise PoolClosed("the pool belongs to the process of which this is a fork", hint="make one here")
         if self._closing:
             raise PoolClosed("the pool is closed", hint="make a new one")
 
-    def start(self, call: Call) -> None:
+    def start(self, call: Call, lease: Lease) -> None:
         """Take up a call.
 
         Raises:
             PoolClosed: The pool takes no more.
         """
         with self._lock:
-            self.check_open()
-            self._requests.append(lambda: self._calls.append(call))
+            lease.check_open()
+            lease.calls.add(call)
+            call.lease = lease
+            self._requests.append(partial(self._take_up, call))
         self.ring()
 
     def cancel(self, call: Call) -> None:
         """Drop a call: what has not started is not started, what runs is stopped."""
-        self._requests.append(lambda: self._cancel(call))
-        self.ring()
-
-    def drain(self, grace: float) -> None:
-        """Start no further task; those that run may go on for so many seconds, then all calls end with `Preempted`."""
-        self._drained_at = time.monotonic() + grace
+        self._requests.append(partial(self._cancel, call))
         self.ring()
 
     def ring(self) -> None:
@@ -165,12 +192,27 @@ class Scheduler:
             self._killing = self._killing or kill
         self.ring()
 
+    def end_with_leases(self) -> bool:
+        """End with the last lease, or now if there is none; whether it is now."""
+        self._idle_seconds = None
+        return self.close_idle()
+
+    def close_idle(self) -> bool:
+        """End if nobody has a lease; whether it has ended, or is about to."""
+        with self._lock:
+            self._closing = self._closing or not self._leases
+            closing = self._closing
+        self.ring()
+        return closing
+
     def abandon(self) -> None:
         """In a fork of the pool's process: there is no thread to wait for, and nothing that workers must not outlive."""
         self._lock = threading.Lock()
         self.thread = threading.Thread()
         self._kept.close()
         self._crew.abandon()
+        for lease in self._leases:
+            lease.ended.set()
 
     # The loop
 
@@ -196,11 +238,15 @@ class Scheduler:
         while self._requests:
             self._requests.popleft()()
 
+    def _take_up(self, call: Call) -> None:
+        if not self._calls:
+            self._dispatcher.widen()
+            self._memory.go_on()
+        self._calls.append(call)
+
     def _turn(self) -> None:
-        if self._drained_at is None:
-            self._dispatch()
-        else:
-            self._finish_draining(self._drained_at)
+        self._dispatch()
+        self._finish_draining()
         if not self._memory.begun and self._crew.slots:
             with reserve.at_hand():
                 self._memory.begin()
@@ -211,11 +257,12 @@ class Scheduler:
             elif slot.gone:  # buried earlier in this turn
                 continue
             elif key.fileobj is slot.channel:
-                self._attend(slot, mask)
+                self._attendant.attend(slot, mask)
             else:
-                self._on_death(slot)
+                self._attendant.bury(slot)
         self._stop_overdue()
         self._room.look(self._crew, closing=self._closing)
+        self._leave_if_idle()
 
     def _dispatch(self) -> None:
         try:
@@ -229,9 +276,21 @@ class Scheduler:
             waits.append(self._memory.seconds)
         if self._dispatcher.waits_for_room or any_waits(self._crew):
             waits.append(LOOK_SECONDS)
-        if self._drained_at is not None and self._calls:
-            waits.append(max(0.0, self._drained_at - time.monotonic()))
+        if not self._calls and self._idle_seconds is not None:
+            waits.append(min(IDLE_LOOK_SECONDS, self._idle_seconds))
+        now = time.monotonic()
+        waits += [
+            max(0.0, call.lease.drained_at - now) for call in self._calls if call.lease.drained_at is not None
+        ]
         return min((wait for wait in waits if wait is not None), default=None)
+
+    def _leave_if_idle(self) -> None:
+        """End when nobody has had a lease for so long, or when others need the memory."""
+        if self._idle_seconds is None or self._calls:
+            return
+        long = time.monotonic() - self._idle_since >= self._idle_seconds
+        if long or self._memory.is_short():
+            self.close_idle()
 
     def _look_again(self) -> bool:
         """Tell the feeders that their calls wait for items; whether there is something to do before waiting."""
@@ -247,181 +306,70 @@ class Scheduler:
     def _stop_overdue(self) -> None:
         for slot in self._crew.overdue():
             slot.timed_out = bool(slot.chunks) and slot.line_lost_at is None
-            self._on_death(slot)
+            self._attendant.bury(slot)
         victim = self._memory.look(self._crew)
         if victim is not None:
             victim.too_large = True
-            self._on_death(victim)
-
-    # What workers say
-
-    def _attend(self, slot: Slot, mask: int) -> None:
-        if mask & selectors.EVENT_WRITE:
-            slot.channel.flush()
-            self._crew.watch(slot)
-        self._hear(slot)
-        if slot.channel.closed:
-            self._crew.lose_line(slot)
-
-    def _hear(self, slot: Slot) -> None:
-        for kind, *content in slot.channel.receive():
-            self._hears[kind](self, slot, *content)
-
-    def _on_hello(self, slot: Slot) -> None:
-        slot.greeted = True
-
-    def _on_ready(self, slot: Slot) -> None:
-        slot.ready = True
-        self._start_failures = 0
-
-    def _on_unfit(self, slot: Slot, entry: tuple[Any, ...]) -> None:
-        self._crew.retire(slot)
-        if failures.is_of_scratch(entry) and self._start_failures < self._timing.start_failures:
-            self._start_failures += 1
-            self._kept.restore()
-            return
-        self._fail_all(failures.of_initializer(entry))
-
-    def _on_results(self, slot: Slot, path: str | None, entries: list[Any], report: Report | None) -> None:
-        slot.waits_for_room = False
-        chunk = slot.chunks[0]
-        first = chunk.ended
-        chunk.ended += len(entries)
-        slot.tasks_run += len(entries)
-        failed: dict[int, End] = {}
-        values = transfer.values_of(entries)
-        if values is None:
-            chunk.payload += transfer.payload_size(entries)
-            failed = arrivals.deliver(chunk, first, entries, _mapping(path))
-            slot.worn |= chunk.exhausted  # it would fail one task after another, and quickly
-        elif not chunk.call.over:
-            chunk.call.sink.values(chunk.tasks.first + first, list(values))
-        if self._reporter is not None and report is not None:
-            sized = entries if values is None else ()
-            self._reporter.attempts(
-                slot, chunk, len(entries), report, first=first, failed=failed, sized=sized
-            )
-
-    def _on_done(self, slot: Slot, seconds: float) -> None:
-        chunk = slot.chunks.popleft()
-        call = chunk.call
-        call.running -= 1
-        call.pace = call.pace.after(tasks=len(chunk), seconds=seconds, payload=chunk.payload)
-        if not slot.chunks and (
-            slot.worn or (self._max_tasks is not None and slot.tasks_run >= self._max_tasks)
-        ):
-            self._crew.retire(slot)
-
-    def _on_waiting(self, slot: Slot) -> None:
-        slot.waits_for_room = True
-
-    def _on_stopped(self, slot: Slot) -> None:
-        """The worker was asked to start no further task: what it has not begun is where it was."""
-        chunk = slot.chunks.popleft()
-        chunk.call.running -= 1
-        chunk.call.again.appendleft(chunk.tasks.part(chunk.ended))
-
-    def _on_broken(self, slot: Slot, entry: tuple[Any, ...]) -> None:
-        """The worker could not load the function or the payload: no task of the chunk can run."""
-        chunk = slot.chunks.popleft()
-        call, tasks = chunk.call, chunk.tasks
-        call.running -= 1
-        charges = tasks.charges.lost()
-        if failures.is_of_scratch(entry) and call.budget.allows(charges):
-            self._kept.restore()
-            tasks.charges = charges
-            call.again.append(tasks)
-            return
-        charges = tasks.charges.started()
-        for index in range(tasks.first, tasks.first + len(chunk)):
-            call.sink.failure(failures.of_entry(entry, index, charges))
-
-    _hears: Mapping[str, Callable[..., None]] = {
-        worker.HELLO: _on_hello,
-        worker.READY: _on_ready,
-        worker.UNFIT: _on_unfit,
-        outbox.RESULTS: _on_results,
-        outbox.WAITING: _on_waiting,
-        worker.DONE: _on_done,
-        worker.STOPPED: _on_stopped,
-        worker.BROKEN: _on_broken,
-    }
-
-    # Death
-
-    def _on_death(self, slot: Slot) -> None:
-        """Bury a worker, or kill it first; what it had sent is kept, what it held is tried again or given up."""
-        slot.killed = slot.process.kill_tree()
-        doing = slot.status.read()
-        slot.task_started = doing.started
-        self._hear(slot)
-        exitcode = self._crew.bury(slot)
-        if (slot.leaving or slot.stopped) and not slot.chunks:
-            return
-        cause = self._memory.cause_of_death(slot, exitcode)
-        if not slot.stopped:
-            _log.warning(
-                "worker.died",
-                worker=slot.number,
-                pid=slot.process.pid,
-                exitcode=failures.known(exitcode),
-                cause=cause.value,
-            )
-        for chunk in reversed(slot.chunks):
-            chunk.call.running -= 1
-            if not chunk.call.over:
-                ran = doing if chunk.number == doing.chunk and not slot.stopped else None
-                salvage(chunk, ran, Loss(slot, cause, exitcode), self._reporter)
-        if cause is Cause.OUT_OF_MEMORY:
-            self._dispatcher.narrow()
-            _log.warning("pool.narrowed", workers=self._dispatcher.wanted, reason="out of memory")
-        if not slot.ready:
-            self._on_failed_start(slot, exitcode)
-
-    def _on_failed_start(self, slot: Slot, exitcode: int) -> None:
-        self._start_failures += 1
-        from_outside = exitcode == -signal.SIGKILL and not slot.killed
-        limit = self._timing.start_kills if from_outside else self._timing.start_failures
-        if self._start_failures >= limit:
-            self._start_failures = 0
-            self._fail_all(failures.of_start(exitcode, slot.last_words()))
+            self._attendant.bury(victim)
 
     # Ends
 
     def _finish_calls(self) -> None:
         for call in [call for call in self._calls if call.done]:
+            self._crew.catch_up()
             self._release(call)
             call.sink.finished()
 
-    def _finish_draining(self, deadline: float) -> None:
-        for slot in self._crew:
-            slot.status.stop()
-        if not self._crew.busy or time.monotonic() >= deadline:
-            self._fail_all(
-                Preempted("stopped by SIGTERM; what had finished is kept", hint="run it again to go on")
-            )
+    def _finish_draining(self) -> None:
+        """Of leases that are drained: ask workers to start no further task, and end the calls when they have stopped."""
+        for call in [call for call in self._calls if call.lease.drained_at is not None]:
+            busy = [slot for slot in self._crew if any(chunk.call is call for chunk in slot.chunks)]
+            for slot in busy:
+                slot.stop()
+            if not busy or time.monotonic() >= (call.lease.drained_at or 0.0):
+                self._fail(
+                    call,
+                    Preempted("stopped by SIGTERM; what had finished is kept", hint="run it again to go on"),
+                )
 
     def _release(self, call: Call) -> None:
         call.over = True
         self._calls.remove(call)
-        for slot in self._crew:
-            slot.forget(call)
-        if call.function[0] is not None:
-            self._kept.remove(call.function[0])
+        if call.function.path is not None:
+            for slot in self._crew:
+                slot.forget(call)
+            self._kept.remove(call.function.path)
+        with self._lock:
+            lease = call.lease
+            lease.calls.discard(call)
+            if lease.closed and not lease.calls:
+                self._let_go(lease)
 
     def _cancel(self, call: Call) -> None:
-        if call.over:
-            return
-        self._release(call)
+        if not call.over:
+            self._stop(lambda other: other is call)
+            self._release(call)
+
+    def _drop(self, lease: Lease) -> None:
+        """The lease was closed without waiting for what runs."""
+        self._stop(lambda call: call.lease is lease)
+        for call in [call for call in self._calls if call.lease is lease]:
+            self._fail(call, self._why_ended())
+
+    def _stop(self, is_meant: Callable[[Call], bool]) -> None:
         for slot in list(self._crew):
-            if slot.chunks and slot.chunks[0].call is call:
+            if slot.chunks and is_meant(slot.chunks[0].call):
                 slot.stopped = True
-                self._on_death(slot)
+                self._attendant.bury(slot)
+
+    def _fail(self, call: Call, error: BaseException) -> None:
+        self._crew.catch_up()
+        self._release(call)
+        call.sink.broken(error)
 
     def _fail_all(self, error: BaseException) -> None:
         for call in list(self._calls):
-            self._release(call)
-            call.sink.broken(error)
+            self._fail(call, error)
 
     def _end(self) -> None:
         """Leave nothing behind, whatever fails meanwhile: neither a caller that waits, nor a process or a file."""
@@ -435,6 +383,8 @@ class Scheduler:
         with reserve.at_hand():
             _tried(self._scratch.remove)
         reserve.let_go(self)
+        for lease in list(self._leases):
+            lease.ended.set()
 
     def _why_ended(self) -> BaseException:
         """One error for each call, which puts into it what it has."""
@@ -444,13 +394,6 @@ class Scheduler:
             except Exception:  # nobody is to wait for ever for its name
                 return self._broken
         return PoolClosed("the pool was closed before the work was done", hint="close it after the results")
-
-
-def _mapping(path: str | None) -> memoryview | ScratchError | None:
-    try:
-        return open_mapping(path)
-    except ScratchError as error:
-        return error
 
 
 def _tried(step: Callable[[], object]) -> None:

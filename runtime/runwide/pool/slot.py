@@ -8,11 +8,12 @@ import time
 from collections import deque
 from contextlib import ExitStack
 from itertools import count
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from runwide import log
 from runwide.pool import process, status, worker
 from runwide.pool.channel import Channel
+from runwide.pool.entry import Ends, Handed
 from runwide.pool.output import STDERR, STDOUT
 from runwide.pool.scratch import remove
 from runwide.pool.station import Station
@@ -21,13 +22,17 @@ from runwide.writing import keep_standard_descriptors
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from runwide.pool.call import Call, Tasks
+    from runwide.pool.call import Call, Payload, Tasks
+    from runwide.pool.lease import Lease
     from runwide.pool.output import Output
     from runwide.pool.scratch import Scratch
     from runwide.pool.status import Doing
 
 _chunks = count(1)
 _generations = count(1)
+
+_FUNCTIONS = 64
+"""Functions that a worker keeps; larger ones, which come in a file, end with their call."""
 
 
 class Chunk:
@@ -90,30 +95,31 @@ class SlotOptions(NamedTuple):
     Args:
         scratch: The pool's payload directories.
         output: What passes on what they print.
-        envs: Variables of the worker processes, by number of the slot.
-        initializer: Payload of what a worker calls first.
-        timed: Whether each task is timed, as a listener to events wants it, or False for groups of short ones; None for
-            no measuring.
+        devices: Variables that give each worker its own device, by number of the slot; empty where there are none.
+        initializer: What a worker calls first.
+        stays: Whether workers are kept between calls.
     """
 
     scratch: Scratch
     output: Output
-    envs: Sequence[Mapping[str, str]]
-    initializer: tuple[str | None, Any] | None = None
-    timed: bool | None = None
+    devices: Sequence[Mapping[str, str]]
+    initializer: Payload | None = None
+    stays: bool = False
 
 
 class Slot:
     """A worker process and the chunks that it holds; replaced as a whole when the process dies."""
 
-    def __init__(self, number: int, options: SlotOptions) -> None:
+    def __init__(self, number: int, options: SlotOptions, variables: Mapping[str, str]) -> None:
         self.number = number
+        self.environment = {**variables, **(options.devices[number] if options.devices else {})}
+        self._variables = variables
         self.tag = f"w{number}-{next(_generations)}"
         self._options = options
         self.rss = 0
         self.peak_rss = 0
         self.chunks: deque[Chunk] = deque()
-        self.functions: set[int] = set()
+        self.functions: dict[str, None] = {}  # digests, in the order in which they were used first
         self.definitions: dict[str, int] = {}  # by key, a hash of what was sent
         self.greeted = False  # its interpreter is up
         self.ready = False  # its initializer has run
@@ -125,6 +131,7 @@ class Slot:
         self.too_large = False  # stopped before the kernel stops everybody
         self.stopped = False  # its call was cancelled
         self.worn = False  # to be replaced once it is free
+        self.stops = False  # was asked to start no further task
         self.waits_for_room = False  # with a result
         self.gone = False
         self.task_started = 0.0  # of the task that it died of, on the monotonic clock
@@ -139,7 +146,9 @@ class Slot:
         self.channel.send(
             Station(f"runwide-w{number}", self._status_path, directories, tag, os.getpid(), fields)
         )
-        self.channel.send((worker.PREPARE, *(options.initializer or (None, None)), options.timed))
+        first = options.initializer
+        initializer = (None, None) if first is None else (first.path, first.entry)
+        self.channel.send((worker.PREPARE, *initializer, options.stays))
         try:
             options.output.watch(self.stdout, STDOUT)  # which may have to start a thread first
             options.output.watch(self.stderr, STDERR)
@@ -172,10 +181,8 @@ class Slot:
             handed.callback(os.close, stderr)
             made.callback(output.finish, self.stderr)
             self.stdout.known = self.stderr.known = {"worker": number}
-            ends = process.Ends(theirs.fileno(), alive, stdout, stderr)
-            self.process = process.start(
-                f"runwide-worker-{number}", self.channel, ends, self._options.envs[number]
-            )
+            ends = Ends(*map(Handed, (theirs.fileno(), alive, stdout, stderr)))
+            self.process = process.start(f"runwide-worker-{number}", ends, self.environment)
 
     @property
     def idle(self) -> bool:
@@ -197,11 +204,35 @@ class Slot:
             return time.monotonic() + timeout
         return doing.started + timeout
 
+    def runs(self, lease: Lease) -> bool:
+        """Whether it has tasks of that lease."""
+        return any(chunk.call.lease is lease for chunk in self.chunks)
+
+    def stop(self) -> None:
+        """Ask the worker to start no further task."""
+        self.stops = True
+        self.status.stop()
+
+    def go_on(self) -> None:
+        """Let a worker that has stopped start tasks again."""
+        if self.stops:
+            self.stops = False
+            self.status.go_on()
+
     def send_function(self, call: Call) -> None:
-        """Give the worker the function of a call, once."""
-        if call.number not in self.functions:
-            self.functions.add(call.number)
-            self.channel.send((worker.FUNCTION, call.number, *call.function))
+        """Give the worker a function, which it keeps for later calls."""
+        function = call.function
+        if function.digest not in self.functions:
+            if len(self.functions) >= _FUNCTIONS:
+                self._drop_function(next(iter(self.functions)))
+            self.functions[function.digest] = None
+            self.channel.send((worker.FUNCTION, function.digest, function.path, function.entry))
+
+    def send_variables(self, variables: Mapping[str, str]) -> None:
+        """Have the libraries in the worker use as many threads as these say."""
+        if variables != self._variables:
+            self._variables = variables
+            self.channel.send((worker.VARIABLES, dict(variables)))
 
     def send_definitions(self, definitions: Mapping[str, bytes]) -> None:
         """Give the worker the definitions that it does not have, or not as they are now."""
@@ -211,10 +242,13 @@ class Slot:
                 self.channel.send((worker.DEFINITION, key, data))
 
     def forget(self, call: Call) -> None:
-        """Let the worker drop the function of a call that is over."""
-        if call.number in self.functions:
-            self.functions.discard(call.number)
-            self.channel.send((worker.FORGET, call.number))
+        """Let the worker drop the function of a call."""
+        if call.function.digest in self.functions:
+            self._drop_function(call.function.digest)
+
+    def _drop_function(self, digest: str) -> None:
+        del self.functions[digest]
+        self.channel.send((worker.FORGET, digest))
 
     def leave(self, deadline: float) -> None:
         """Ask the worker to leave when it has done what it was sent, and by when."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import fcntl
-import multiprocessing
 import os
 import signal
 import sys
@@ -14,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from runwide import log
+from runwide.pool.opened import flush_all
 from runwide.pool.output import Prefixed
 
 if TYPE_CHECKING:
@@ -48,19 +48,20 @@ class Station(NamedTuple):
     fields: Mapping[str, Any]
 
 
-def arrange(alive: int, station: Station, status: StatusWords, scratch: Scratch) -> None:
-    """Become a worker."""
+def arrange(alive: int, station: Station, status: StatusWords, scratch: Scratch) -> tuple[Prefixed, Prefixed]:
+    """Become a worker; returns its standard output and error."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
     signal.signal(signal.SIGTERM, _stay)
     os.register_at_fork(before=_hold, after_in_parent=_let, after_in_child=_leave_again)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGINT, signal.SIGTERM])
     _die_with(alive)
     _introduce(station)
-    _redirect(status)
+    streams = _redirect(status)
     log.become_worker(station.fields, status.task)
     threading.Thread(
         target=_watch, args=(station.parent, status, scratch), name="runwide-watch", daemon=True
     ).start()
+    return streams
 
 
 def leave() -> None:
@@ -69,41 +70,10 @@ def leave() -> None:
     if all(thread.daemon for thread in threading.enumerate() if thread is not current):
         return
     import atexit
-    import gc
-    import io
 
     atexit._run_exitfuncs()  # noqa: SLF001 - as multiprocessing does
-    for one in gc.get_objects():
-        if isinstance(one, io.IOBase):
-            with suppress(Exception):  # it is closed, or full, or broken
-                one.flush()
+    flush_all()
     os._exit(0)
-
-
-def join(
-    name: str, alive: int, *, authkey: bytes, tracker: int | None, identity: tuple[int, ...], parent: str
-) -> None:
-    """Be one of the pool's processes for multiprocessing: its managers, and its tracker of shared memory, are ours.
-
-    Args:
-        name: Name of this process.
-        alive: Descriptor of the pipe that ends with the pool's process.
-        authkey: What managers ask for.
-        tracker: Descriptor of the line to the tracker.
-        identity: The number of this process among those of the program.
-        parent: Name of the pool's process.
-    """
-    current: Any = multiprocessing.current_process()
-    current.name = name
-    current.authkey = authkey
-    current._identity = identity  # noqa: SLF001 - as multiprocessing.process does
-    current._parent_pid = os.getppid()  # noqa: SLF001 - likewise
-    process: Any = multiprocessing.process
-    process._parent_process = process._ParentProcess(parent, os.getppid(), alive)  # noqa: SLF001 - as multiprocessing.spawn does
-    if tracker is not None:
-        from multiprocessing import resource_tracker
-
-        resource_tracker._resource_tracker._fd = tracker  # type: ignore[attr-defined]  # noqa: SLF001 - as multiprocessing.spawn does
 
 
 def _die_with(alive: int) -> None:
@@ -122,10 +92,11 @@ def _introduce(station: Station) -> None:
         Path("/proc/self/comm").write_text(station.name[:15])
 
 
-def _redirect(status: StatusWords) -> None:
+def _redirect(status: StatusWords) -> tuple[Prefixed, Prefixed]:
     task = status.task if log.is_collected() else None
-    sys.stdout = Prefixed(1, status.item, task)
-    sys.stderr = Prefixed(2, status.item, task)
+    sys.stdout = stdout = Prefixed(1, status.item, task)
+    sys.stderr = stderr = Prefixed(2, status.item, task)
+    return stdout, stderr
 
 
 def _stay(*_: object) -> None:
@@ -156,7 +127,7 @@ def _watch(parent: int, status: StatusWords, scratch: Scratch) -> None:
         status.cut()
         time.sleep(_WATCH_SECONDS)
     scratch.remove()
-    from runwide.pool.process import children, kill_tree
+    from runwide.pool.tree import children, kill_tree
 
     for child in children(os.getpid()):
         kill_tree(child)

@@ -80,6 +80,10 @@ class StatusWords:
         """The pool asks the worker to start no further task."""
         self.words[_STOP] = 1
 
+    def go_on(self) -> None:
+        """The pool takes that back; the worker has no tasks now."""
+        self.words[_STOP] = 0
+
     @property
     def stopping(self) -> bool:
         """Whether the worker is to start no further task."""

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
     from runwide.pool.base import Base
+    from runwide.pool.lease import Lease
     from runwide.pool.policy import Budget
-    from runwide.pool.scheduler import Scheduler
     from runwide.records import Outcome
 
 
@@ -96,7 +96,7 @@ def _fetched(sink: Stream, deadline: float | None, feeder: Feeder) -> Iterator[O
 
 
 def _consume(
-    scheduler: Scheduler | InPlaceScheduler,
+    scheduler: Lease | InPlaceScheduler,
     call: Call,
     arriving: Iterator[Outcome],
     feeder: Feeder,

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from runwide.pool.inplace import InPlaceScheduler
-    from runwide.pool.scheduler import Scheduler
+    from runwide.pool.lease import Lease
 
 
 class Submitter:
@@ -31,7 +31,7 @@ class Submitter:
 
     def __init__(
         self,
-        scheduler: Scheduler | InPlaceScheduler,
+        scheduler: Lease | InPlaceScheduler,
         budget: Budget | None = None,
         indices: Sequence[int] | None = None,
     ) -> None:

@@ -134,6 +134,7 @@ def opened(options: Options) -> Base:
         max_tasks=options.get("max_tasks"),
         max_memory=options.get("max_memory"),
         on_event=options.get("on_event"),
+        fresh=options.get("fresh", False),
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+import sys
 import time
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -14,20 +15,25 @@ from runwide.pool import transfer
 from runwide.pool.channel import WorkerChannel
 from runwide.pool.failed import failed
 from runwide.pool.meter import Meter
+from runwide.pool.opened import Opened, flush
 from runwide.pool.outbox import Outbox
 from runwide.pool.scratch import Scratch, open_mapping
-from runwide.pool.station import Station, arrange, join, leave
+from runwide.pool.sources import Sources
+from runwide.pool.station import Station, arrange, leave
 from runwide.pool.status import StatusWords
 from runwide.records import FailureKind
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Sequence
+
+    from runwide.pool.output import Prefixed
 
 # messages to a worker
 PREPARE, FUNCTION, RUN, FORGET, EXIT = "prepare", "function", "run", "forget", "exit"
-DEFINITION = "definition"
+DEFINITION, VARIABLES = "definition", "variables"
 # messages from a worker, with RESULTS
-HELLO, READY, UNFIT, DONE, BROKEN, STOPPED = "hello", "ready", "unfit", "done", "broken", "stopped"
+HELLO, READY, UNFIT, DONE, BROKEN = "hello", "ready", "unfit", "done", "broken"
+STOPPED, STALE = "stopped", "stale"
 
 _STEP_SECONDS = 0.001
 _STEP_TASKS = 1024
@@ -38,14 +44,12 @@ inside = False
 _forked = False
 
 
-def main(name: str, line: int, alive: int, shared: Mapping[str, Any]) -> None:
+def main(line: int, alive: int) -> None:
     """Serve one pool until it says so or is gone.
 
     Args:
-        name: Name of the process.
         line: Descriptor of the line to the pool.
         alive: Descriptor of the pipe that ends with the pool's process.
-        shared: What `runwide.pool.station.join` takes.
     """
     global inside  # noqa: PLW0603 - a fact about this process
     inside = True
@@ -54,11 +58,10 @@ def main(name: str, line: int, alive: int, shared: Mapping[str, Any]) -> None:
         station: Station = channel.receive()
         status = StatusWords(station.status_path)
         scratch = Scratch(station.directories, station.tag)
-        arrange(alive, station, status, scratch)
-        join(name, alive, **shared)
+        streams = arrange(alive, station, status, scratch)
         definitions.become_worker()
         os.register_at_fork(after_in_child=_note_fork)
-        Worker(channel, status, scratch).serve()
+        Worker(channel, status, scratch, streams).serve()
         leave()
 
 
@@ -71,18 +74,23 @@ class Order(NamedTuple):
     """What is to be run.
 
     Args:
-        call: Number of the call, whose function the worker has.
+        function: Digest of the function, which the worker has.
+        call: Number of the call.
         chunk: Number of the chunk.
         indices: Indices of its items.
         fine: Whether to run task by task, since one of them has killed a worker.
         attempt: How often they have been started, with this time.
+        timed: Whether each task is timed, as a listener to events wants it, or False for groups of short ones; None for
+            no measuring.
     """
 
+    function: str
     call: int
     chunk: int
     indices: Sequence[int]
     fine: bool
     attempt: int
+    timed: bool | None
 
 
 class Worker:
@@ -92,14 +100,26 @@ class Worker:
         channel: The line to the pool.
         status: The words in which it says what it does.
         scratch: Where large results go.
+        streams: Its standard output and error.
     """
 
-    def __init__(self, channel: WorkerChannel, status: StatusWords, scratch: Scratch) -> None:
+    def __init__(
+        self,
+        channel: WorkerChannel,
+        status: StatusWords,
+        scratch: Scratch,
+        streams: tuple[Prefixed, ...] = (),
+    ) -> None:
+        self._streams = streams
         self._channel = channel
         self._status = status
         self._outbox = Outbox(channel, scratch, status)
-        self._functions: dict[int, tuple[str | None, Any]] = {}
-        self._loaded: dict[int, Callable[[Any], Any]] = {}
+        self._functions: dict[str, tuple[str | None, Any]] = {}  # by digest
+        self._loaded: dict[str, tuple[Callable[[Any], Any], int]] = {}
+        self._meters: dict[bool, Meter] = {}
+        self._sources = Sources()
+        self._opened: Opened | None = None
+        self._call = 0
         self._unread: list[tuple[str, bytes]] = []  # definitions for the next chunk
 
     def serve(self) -> None:
@@ -113,18 +133,20 @@ class Worker:
             elif kind == PREPARE:
                 self._prepare(*content)
             elif kind == FUNCTION:
-                call, path, entry = content
-                self._functions[call] = (path, entry)
+                digest, path, entry = content
+                self._functions[digest] = (path, entry)
             elif kind == DEFINITION:
                 self._unread.append(content)
+            elif kind == VARIABLES:
+                apply_variables(*content)
             elif kind == FORGET:
                 self._functions.pop(content[0], None)
                 self._loaded.pop(content[0], None)
             elif kind == EXIT:
                 return
 
-    def _prepare(self, path: str | None, entry: Any, timed: bool | None) -> None:  # noqa: FBT001 - of a message
-        self._outbox.meter = None if timed is None else Meter(each=timed)
+    def _prepare(self, path: str | None, entry: Any, stays: bool) -> None:  # noqa: FBT001 - of a message
+        self._opened = Opened() if stays else None
         try:
             if entry is not None:
                 transfer.load(entry, open_mapping(path, keep=True))()
@@ -134,24 +156,52 @@ class Worker:
             self._channel.send((READY,))
 
     def _run(self, order: Order, path: str | None, entries: Sequence[Any]) -> None:
-        status, outbox = self._status, self._outbox
-        if status.stopping:
-            self._channel.send((STOPPED,))
+        """Run a chunk, and say what came of it."""
+        begins, self._call = order.call != self._call, order.call
+        refused = self._refused(begins=begins)
+        if refused is not None:
+            self._channel.send((refused,))
             return
-        status.begin(order.chunk, order.indices, order.attempt)
-        status.enter(0)  # loading the function or the payload may kill us as well
+        if begins:
+            for stream in self._streams:
+                stream.begin()
+        self._status.begin(order.chunk, order.indices, order.attempt)
+        self._status.enter(0)  # loading the function or the payload may kill us as well
         while self._unread:
             arriving.learn(*self._unread.pop(0))
         try:
-            function = self._function(order.call)
-            mapping = open_mapping(path)
+            function = self._function(order.function, anew=begins)
+            mapping = [open_mapping(path)]  # which ends where it is not needed any more
         except BaseException as error:
             self._channel.send((BROKEN, failed(FailureKind.PICKLING, error, "function")))
             return
-        outbox.mapped = mapping is not None
-        if outbox.meter is not None:
-            function = outbox.meter.begin(function)
+        self._outbox.mapped = path is not None
+        self._outbox.meter = meter = self._meter(order.timed)
+        if meter is not None:
+            function = meter.begin(function)
         began = time.monotonic()
+        whole = self._run_all(function, entries, mapping, fine=order.fine)
+        self._hand_on()
+        self._status.leave()
+        self._channel.send((DONE, time.monotonic() - began) if whole else (STOPPED,))
+
+    def _refused(self, *, begins: bool) -> str | None:
+        """Why this worker runs no chunk now, if it does not."""
+        if self._status.stopping:
+            return STOPPED
+        stale = self._sources.changed or (begins and self._sources.look())
+        return STALE if stale else None
+
+    def _run_all(
+        self,
+        function: Callable[[Any], Any],
+        entries: Sequence[Any],
+        mappings: list[memoryview | None],
+        *,
+        fine: bool,
+    ) -> bool:
+        """Run the tasks of a chunk, and send their results as they come; whether all have run."""
+        status, outbox, mapping = self._status, self._outbox, mappings.pop()
         position, step = 0, 1
         while position < len(entries) and not status.stopping:
             batch = entries[position : position + step]
@@ -167,18 +217,47 @@ class Worker:
                 mapping = None  # its room is free before the last results look for some
             if results:
                 outbox.extend(results, started, ended)
-            step = 1 if order.fine else next_step(step, ended - started)
-        outbox.flush()
-        status.leave()
-        self._channel.send((DONE, time.monotonic() - began) if position == len(entries) else (STOPPED,))
+            step = 1 if fine else next_step(step, ended - started)
+        return position == len(entries)
 
-    def _function(self, call: int) -> Callable[[Any], Any]:
-        function = self._loaded.get(call)
-        if function is None:
-            path, entry = self._functions[call]
+    def _hand_on(self) -> None:
+        """Send what there is, and leave nothing that a task has written where nobody sees it."""
+        self._outbox.flush()
+        self._sources.note()
+        flush(sys.stdout, sys.stderr)
+        if self._opened is not None:
+            self._opened.flush()
+
+    def _meter(self, timed: bool | None) -> Meter | None:  # noqa: FBT001 - of an order
+        if timed is None:
+            return None
+        if timed not in self._meters:
+            self._meters[timed] = Meter(each=timed)
+        return self._meters[timed]
+
+    def _function(self, digest: str, *, anew: bool) -> Callable[[Any], Any]:
+        """The function of that digest.
+
+        Args:
+            digest: Of its pickle.
+            anew: Whether a call begins: one that was loaded before has to be loaded again, if names that it may use have
+                been set since by others.
+        """
+        function, changes = self._loaded.get(digest, (None, -1))
+        if function is None or (anew and changes != definitions.registry.changes):
+            path, entry = self._functions[digest]
             # Other workers map the same file, so it keeps its name.
-            function = self._loaded[call] = transfer.load(entry, open_mapping(path, keep=True))
+            function = transfer.load(entry, open_mapping(path, keep=True))
+            self._loaded[digest] = function, definitions.registry.changes
         return function
+
+
+def apply_variables(variables: dict[str, str]) -> None:
+    """Set variables that limit the threads of libraries, also of those that are loaded."""
+    from runwide.host import threads  # which most workers never need
+
+    os.environ.update(variables)
+    threads.apply(variables)
 
 
 def next_step(step: int, seconds: float) -> int:

@@ -137,12 +137,11 @@ def test_an_item_that_cannot_be_pickled_fails_its_future_only(executor):
 
 def test_an_executor_that_is_not_closed_warns_and_leaves_nothing():
     executor = runwide.Executor(max_workers=1)
-    thread = executor._scheduler.thread
+    lease = executor._scheduler
     executor.submit(abs, 1).result(timeout=30)
     with pytest.warns(ResourceWarning, match="not closed"):
         del executor
-    thread.join(30)
-    assert not thread.is_alive()
+    assert lease.ended.wait(30)
 
 
 def test_two_calls_that_need_each_other_run_at_once_however_quick_those_before_were(executor, tmp_path):

@@ -103,6 +103,7 @@ def test_a_thread_that_a_task_leaves_behind_holds_up_nobody_and_files_are_flushe
     began = time.monotonic()
     runwide.map(task, [0], workers=1)
     assert (tmp_path / "0").read_text() == "item 0"
+    runwide.shutdown()
     assert (tmp_path / "exited").exists()
     assert time.monotonic() - began < 60  # and not an hour
 
@@ -115,6 +116,7 @@ def test_a_task_that_never_lets_its_worker_leave_is_killed(tmp_path):
         return x
 
     assert runwide.map(task, [0], workers=1) == [0]
+    runwide.shutdown()
 
 
 def test_workers_have_no_logging_context_filters_or_recursion_limit_of_the_program(monkeypatch):
@@ -268,7 +270,7 @@ if __name__ == "__main__":
             lambda: runwide.map(looks, [1], workers=1),
             lambda: runwide.map(lambda x: random.random(), [1], workers=1),
         )])
-    first, second = (runwide.map(draw, [1], workers=1) for _ in range(2))
+    first, second = (runwide.map(draw, [1], workers=1, fresh=True) for _ in range(2))
     print(first == second)
 """
     )

@@ -1,0 +1,207 @@
+"""What workers say is heard, and those that die are buried: what they had sent is kept, what they held is tried again."""
+
+from __future__ import annotations
+
+import selectors
+import signal
+from typing import TYPE_CHECKING, Any
+
+from runwide.errors import ScratchError
+from runwide.log import Log
+from runwide.pool import arrivals, failures, outbox, process, transfer, worker
+from runwide.pool.losses import Loss, salvage
+from runwide.pool.policy import Cause
+from runwide.pool.scratch import open_mapping
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from runwide.pool.crew import Crew
+    from runwide.pool.dispatch import Dispatcher
+    from runwide.pool.memory_watch import MemoryWatch
+    from runwide.pool.meter import Report
+    from runwide.pool.reporting import End
+    from runwide.pool.scratch import Kept
+    from runwide.pool.slot import Slot
+
+_log = Log("pool")
+
+
+class Attendant:
+    """Attends the workers of a scheduler, on its thread.
+
+    Args:
+        crew: The workers.
+        dispatcher: Uses fewer of them where memory does not do for all.
+        memory: Tells why one died.
+        kept: Files that workers read again and again.
+        fail_all: Ends all calls with an error.
+    """
+
+    def __init__(
+        self,
+        crew: Crew,
+        dispatcher: Dispatcher,
+        memory: MemoryWatch,
+        kept: Kept,
+        fail_all: Callable[[BaseException], None],
+    ) -> None:
+        self._crew = crew
+        self._dispatcher = dispatcher
+        self._memory = memory
+        self._kept = kept
+        self._fail_all = fail_all
+        self._start_failures = 0
+
+    def attend(self, slot: Slot, mask: int) -> None:
+        """Its line can be read, or written to."""
+        if mask & selectors.EVENT_WRITE:
+            slot.channel.flush()
+            self._crew.watch(slot)
+        self._hear(slot)
+        if slot.channel.closed:
+            self._crew.lose_line(slot)
+
+    def _hear(self, slot: Slot) -> None:
+        for kind, *content in slot.channel.receive():
+            self._hears[kind](self, slot, *content)
+
+    def _on_hello(self, slot: Slot) -> None:
+        slot.greeted = True
+
+    def _on_ready(self, slot: Slot) -> None:
+        slot.ready = True
+        self._start_failures = 0
+
+    def _on_unfit(self, slot: Slot, entry: tuple[Any, ...]) -> None:
+        self._crew.retire(slot)
+        if failures.is_of_scratch(entry) and self._start_failures < self._crew.timing.start_failures:
+            self._start_failures += 1
+            self._kept.restore()
+            return
+        self._fail_all(failures.of_initializer(entry))
+
+    def _on_results(self, slot: Slot, path: str | None, entries: list[Any], report: Report | None) -> None:
+        slot.waits_for_room = False
+        chunk = slot.chunks[0]
+        first = chunk.ended
+        chunk.ended += len(entries)
+        slot.tasks_run += len(entries)
+        failed: dict[int, End] = {}
+        values = transfer.values_of(entries)
+        if values is None:
+            chunk.payload += transfer.payload_size(entries)
+            failed = arrivals.deliver(chunk, first, entries, _mapping(path))
+            slot.worn |= chunk.exhausted  # it would fail one task after another, and quickly
+        elif not chunk.call.over:
+            chunk.call.sink.values(chunk.tasks.first + first, list(values))
+        reporter = chunk.call.lease.reporter
+        if reporter is not None and report is not None:
+            sized = entries if values is None else ()
+            reporter.attempts(slot, chunk, len(entries), report, first=first, failed=failed, sized=sized)
+
+    def _on_done(self, slot: Slot, seconds: float) -> None:
+        chunk = slot.chunks.popleft()
+        call = chunk.call
+        call.running -= 1
+        call.pace = call.pace.after(tasks=len(chunk), seconds=seconds, payload=chunk.payload)
+        most = self._dispatcher.max_tasks
+        slot.worn |= most is not None and slot.tasks_run >= most
+        self._rest(slot)
+
+    def _rest(self, slot: Slot) -> None:
+        """A worker may have nothing left to do."""
+        if slot.chunks:
+            return
+        slot.go_on()
+        if slot.worn and not slot.leaving:
+            self._crew.retire(slot)
+
+    def _on_waiting(self, slot: Slot) -> None:
+        slot.waits_for_room = True
+
+    def _on_stopped(self, slot: Slot) -> None:
+        """The worker was asked to start no further task: what it has not begun is where it was."""
+        chunk = slot.chunks.popleft()
+        chunk.call.running -= 1
+        chunk.call.again.appendleft(chunk.tasks.part(chunk.ended))
+        self._rest(slot)
+
+    def _on_stale(self, slot: Slot) -> None:
+        """The worker has loaded modules that have changed since: another one takes what it was sent."""
+        slot.worn = True
+        self._on_stopped(slot)
+
+    def _on_broken(self, slot: Slot, entry: tuple[Any, ...]) -> None:
+        """The worker could not load the function or the payload: no task of the chunk can run."""
+        chunk = slot.chunks.popleft()
+        call, tasks = chunk.call, chunk.tasks
+        call.running -= 1
+        slot.forget(call)
+        self._rest(slot)
+        charges = tasks.charges.lost()
+        if failures.is_of_scratch(entry) and call.budget.allows(charges):
+            self._kept.restore()
+            tasks.charges = charges
+            call.again.append(tasks)
+            return
+        charges = tasks.charges.started()
+        for index in range(tasks.first, tasks.first + len(chunk)):
+            call.sink.failure(failures.of_entry(entry, index, charges))
+
+    _hears: Mapping[str, Callable[..., None]] = {
+        worker.HELLO: _on_hello,
+        worker.READY: _on_ready,
+        worker.UNFIT: _on_unfit,
+        outbox.RESULTS: _on_results,
+        outbox.WAITING: _on_waiting,
+        worker.DONE: _on_done,
+        worker.STOPPED: _on_stopped,
+        worker.STALE: _on_stale,
+        worker.BROKEN: _on_broken,
+    }
+
+    def bury(self, slot: Slot) -> None:
+        """Bury a worker, or kill it first; what it had sent is kept, what it held is tried again or given up."""
+        slot.killed = slot.process.kill_tree()
+        doing = slot.status.read()
+        slot.task_started = doing.started
+        self._hear(slot)
+        exitcode = self._crew.bury(slot)
+        if (slot.leaving or slot.stopped) and not slot.chunks:
+            return
+        cause = self._memory.cause_of_death(slot, exitcode)
+        if not slot.stopped:
+            _log.warning(
+                "worker.died",
+                worker=slot.number,
+                pid=slot.process.pid,
+                exitcode=failures.known(exitcode),
+                cause=cause.value,
+            )
+        for chunk in reversed(slot.chunks):
+            chunk.call.running -= 1
+            if not chunk.call.over:
+                ran = doing if chunk.number == doing.chunk and not slot.stopped else None
+                salvage(chunk, ran, Loss(slot, cause, exitcode))
+        if cause is Cause.OUT_OF_MEMORY:
+            self._dispatcher.narrow()
+            _log.warning("pool.narrowed", workers=self._dispatcher.wanted, reason="out of memory")
+        if not slot.ready:
+            self._on_failed_start(slot, exitcode)
+
+    def _on_failed_start(self, slot: Slot, exitcode: int) -> None:
+        self._start_failures += 1
+        from_outside = exitcode == -signal.SIGKILL and not slot.killed
+        limit = self._crew.timing.start_kills if from_outside else self._crew.timing.start_failures
+        if self._start_failures >= limit:
+            self._start_failures = 0
+            words = slot.last_words() or process.last_words(slot.environment)
+            self._fail_all(failures.of_start(exitcode, words))
+
+
+def _mapping(path: str | None) -> memoryview | ScratchError | None:
+    try:
+        return open_mapping(path)
+    except ScratchError as error:
+        return error

@@ -1,0 +1,54 @@
+"""Whether modules of the author's own have changed since this process loaded them, as they do beside a notebook."""
+
+from __future__ import annotations
+
+import os
+import sys
+import sysconfig
+
+_PLACES = [sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")]
+_INSTALLED = tuple({place for path in _PLACES for place in (path, os.path.realpath(path))})
+
+
+class Sources:
+    """The source files of modules that are installed nowhere, as they were when they were loaded.
+
+    Example:
+        >>> sources = Sources()
+        >>> sources.note()
+        >>> sources.look()
+        False
+    """
+
+    def __init__(self) -> None:
+        self.changed = False
+        self._seen: set[str] = set()
+        self._states: dict[str, tuple[int, int]] = {}
+
+    def note(self) -> None:
+        """Note the files of modules that have been loaded since the last time."""
+        if len(sys.modules) == len(self._seen):
+            return
+        for name in sys.modules.keys() - self._seen:
+            self._seen.add(name)
+            path = getattr(sys.modules.get(name), "__file__", None)
+            if isinstance(path, str) and not _is_installed(path) and (state := _state(path)) is not None:
+                self._states[path] = state
+
+    def look(self) -> bool:
+        """Whether one has changed, or is gone."""
+        self.changed = self.changed or any(_state(path) != state for path, state in self._states.items())
+        return self.changed
+
+
+def _is_installed(path: str) -> bool:
+    # Most are known by their own path, and to follow links takes long.
+    return path.startswith(_INSTALLED) or os.path.realpath(path).startswith(_INSTALLED)
+
+
+def _state(path: str) -> tuple[int, int] | None:
+    try:
+        found = os.stat(path)  # noqa: PTH116 - as fast as can be
+    except OSError:
+        return None
+    return found.st_mtime_ns, found.st_size

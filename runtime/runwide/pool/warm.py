@@ -1,0 +1,177 @@
+"""Workers that stay for the next call: a program's calls share them, and they end when nobody has used them for a while."""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+import weakref
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import gettempdir
+from typing import TYPE_CHECKING, Any
+
+from runwide import settings
+from runwide.pool import transfer
+from runwide.pool.scheduler import Scheduler
+from runwide.pool.scratch import SHARED_MEMORY, Scratch
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from runwide.pool.crew import Timing
+    from runwide.pool.lease import Lease
+    from runwide.pool.shares import Shares
+    from runwide.records import TaskEvent
+
+
+@dataclass(frozen=True, slots=True)
+class Wants:
+    """What a pool wants of its workers, beside their number.
+
+    Args:
+        initializer: A pickled callable that each calls before its first task.
+        max_tasks: Tasks after which one is replaced.
+        max_memory: Resident bytes above which one is replaced once it is free.
+        timing: How long things may take.
+    """
+
+    initializer: transfer.Dumped | None = None
+    max_tasks: int | None = None
+    max_memory: int | None = None
+    timing: Timing | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Kind:
+    """What all workers of a scheduler have in common; whoever wants others gets others."""
+
+    initializer: str | None
+    limits: tuple[Any, ...]
+    devices: tuple[Mapping[str, str], ...]
+    environment: Mapping[str, str]
+    directory: str | None
+    path: tuple[str, ...]
+    arguments: tuple[str, ...]
+
+
+_SAY_NOTHING = frozenset({"KMP_INIT_AT_FORK", "PYTEST_CURRENT_TEST"})
+"""Variables that change while a program runs and concern no worker: joblib sets the first one when it is imported."""
+
+_lock = threading.RLock()
+_kept: list[tuple[_Kind, Scheduler]] = []
+_all: weakref.WeakSet[Scheduler] = weakref.WeakSet()
+
+
+def lease(
+    shares: Shares,
+    wants: Wants,
+    on_event: Callable[[TaskEvent], None] | None = None,
+    *,
+    fresh: bool = False,
+) -> Lease:
+    """Some workers, from those that are kept if they are as wanted.
+
+    Args:
+        shares: How many, and what each has of the container.
+        wants: What they are to be like.
+        on_event: Called with each `TaskEvent`.
+        fresh: Start new ones, which end with the lease.
+    """
+    seconds = settings.idle_seconds()
+    if fresh or not seconds:
+        return _leased(_started(shares, wants, None), shares, on_event)
+    kind = _kind(shares, wants)
+    with _lock:
+        for known, scheduler in _kept:
+            found = scheduler.lease(shares, on_event) if known == kind else None
+            if found is not None:
+                return found
+        _kept[:] = [(known, scheduler) for known, scheduler in _kept if not scheduler.close_idle()]
+        scheduler = _started(shares, wants, seconds)
+        _kept.append((kind, scheduler))
+        return _leased(scheduler, shares, on_event)
+
+
+def shutdown() -> None:
+    """End the workers that are kept for the next call, and wait until they have ended.
+
+    Those that run something go on, and end with it.
+
+    Example:
+        >>> runwide.map(abs, [-1, -2])
+        [1, 2]
+        >>> runwide.shutdown()
+    """
+    with _lock:
+        ending = [scheduler for _, scheduler in _kept]
+        _kept.clear()
+    for scheduler in ending:
+        if scheduler.end_with_leases() and scheduler.thread is not threading.current_thread():
+            scheduler.thread.join()
+
+
+def _leased(scheduler: Scheduler, shares: Shares, on_event: Callable[[TaskEvent], None] | None) -> Lease:
+    found = scheduler.lease(shares, on_event)
+    if found is None:  # an error in the pool has ended it already
+        scheduler.check_open()
+    assert found is not None  # noqa: S101 - else that has raised
+    return found
+
+
+def _started(shares: Shares, wants: Wants, idle_seconds: float | None) -> Scheduler:
+    scratch = Scratch.create(*_scratch())
+    try:
+        scheduler = Scheduler(
+            shares.devices,
+            scratch=scratch,
+            initializer=wants.initializer,
+            max_tasks=wants.max_tasks,
+            max_memory=wants.max_memory,
+            timing=wants.timing,
+            idle_seconds=idle_seconds,
+        )
+    except BaseException:
+        scratch.remove()
+        raise
+    _all.add(scheduler)
+    return scheduler
+
+
+def _kind(shares: Shares, wants: Wants) -> _Kind:
+    directory = None
+    with suppress(OSError):  # it is gone
+        directory = str(Path.cwd())
+    return _Kind(
+        initializer=None if wants.initializer is None else transfer.digest(wants.initializer),
+        limits=(wants.max_tasks, wants.max_memory, wants.timing),
+        devices=shares.devices,
+        environment={name: value for name, value in os.environ.items() if name not in _SAY_NOTHING},
+        directory=directory,
+        path=tuple(sys.path),
+        arguments=tuple(sys.argv),
+    )
+
+
+def _scratch() -> list[str]:
+    """Directories for large payloads, the best first."""
+    preferred = settings.read().scratch
+    if not preferred:
+        return [SHARED_MEMORY, gettempdir()]
+    with suppress(OSError):  # which is told when nothing can be written there
+        Path(preferred).mkdir(parents=True, exist_ok=True)
+    return [preferred]
+
+
+def _forget() -> None:
+    """In a fork, all workers are the parent's."""
+    global _lock  # noqa: PLW0603 - another thread of the parent may have held it
+    _lock = threading.RLock()
+    _kept.clear()
+    for scheduler in list(_all):
+        scheduler.abandon()
+    _all.clear()
+
+
+os.register_at_fork(after_in_child=_forget)
