@@ -51,12 +51,14 @@ class Program:
         path: Where it finds modules.
         start_method: How multiprocessing starts processes; None for its default.
         flags: The flags of its interpreter; None where they are set.
+        for_start: Variables that were set for the start alone.
         directory: Descriptor of its directory, where that has no path any more.
     """
 
     path: list[str]
     start_method: str | None
     flags: list[str] | None
+    for_start: tuple[str, ...]
     directory: int | None
 
 
@@ -82,8 +84,8 @@ def enter(ends: Ends, program: Program) -> None:
     os.close(ends.stdout)
     os.close(ends.stderr)
     _keep_descriptors()
-    if not _is_kept_apart():
-        os.environ.pop("PYTHONSAFEPATH", None)
+    for name in program.for_start:
+        os.environ.pop(name, None)
     sys.path[:] = program.path
     multiprocessing.set_start_method(program.start_method, force=True)
     parent: Any = process.parent_process()
@@ -113,10 +115,6 @@ def _reset_signals() -> None:
         signal.getsignal(signal.SIGCHLD) is signal.SIG_IGN
     ):  # the exit status of what tasks start would be lost
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-
-
-def _is_kept_apart() -> bool:
-    return bool(sys.flags.isolated or getattr(sys.flags, "safe_path", False))
 
 
 def _keep_descriptors() -> None:

@@ -103,11 +103,14 @@ def start(name: str, ends: Ends, env: Mapping[str, str]) -> WorkerProcess:
     """
     from runwide.pool.loky_process import Process  # which loads loky, and is not needed before
 
-    variables = {"PYTHONHASHSEED": _hash_seed(), **_kept_apart(), **env}
+    for_start = _for_start()
+    variables = {"PYTHONHASHSEED": _hash_seed(), **for_start, **env}
     with _starting, _in_some_directory() as gone:
         _need_descriptors()
         how = multiprocessing.get_start_method(allow_none=True)
-        program = Program(_search_path(), how, flags(), None if gone is None else Handed(gone))
+        program = Program(
+            _search_path(), how, flags(), tuple(for_start), None if gone is None else Handed(gone)
+        )
         started = Process(target=enter, args=(ends, program), name=name, env=variables)
         started.start()
     # Whoever waits for all of this program's processes does not mean workers; and only one may ask for the exit status.
@@ -203,9 +206,10 @@ def _own_hash_seed() -> str:
     return str(int.from_bytes(os.urandom(4), "little"))
 
 
-def _kept_apart() -> dict[str, str]:
-    """What keeps modules of the directory from a program that is kept from them, by -I or -P, until the flags are set."""
-    return {"PYTHONSAFEPATH": "1"} if sys.flags.isolated or getattr(sys.flags, "safe_path", False) else {}
+def _for_start() -> dict[str, str]:
+    """What keeps modules of the directory from a program that -I or -P keeps from them, until the flags are set."""
+    apart = sys.flags.isolated or getattr(sys.flags, "safe_path", False)
+    return {"PYTHONSAFEPATH": "1"} if apart and "PYTHONSAFEPATH" not in os.environ else {}
 
 
 def _search_path() -> list[str]:
