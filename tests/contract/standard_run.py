@@ -33,8 +33,8 @@ class ProcessPoolExecutor(runwide.Executor):
     """With the constructor of the standard one, and with names for what the tests look at inside."""
 
     def __init__(self, max_workers=None, mp_context=None, initializer=None, initargs=(), **options):
-        # Processes are started in one way, so the context has no say.
-        super().__init__(max_workers, initializer=initializer, initargs=initargs, **options)
+        # Processes are started in one way, so the context has no say; and tests look whether they end with the executor.
+        super().__init__(max_workers, initializer=initializer, initargs=initargs, fresh=True, **options)
 
     @property
     def _max_workers(self):
@@ -46,7 +46,7 @@ class ProcessPoolExecutor(runwide.Executor):
 
     @property
     def _executor_manager_thread(self):
-        return self._scheduler.thread
+        return self._scheduler.scheduler.thread
 
     @property
     def _call_queue(self):
@@ -90,7 +90,7 @@ class _Worker:
 
 
 def _started(pool):
-    return [_Worker(slot.process.pid) for slot in list(pool._scheduler._crew)]
+    return [_Worker(slot.process.pid) for slot in list(pool._scheduler.scheduler._crew)]
 
 
 def take_the_places() -> None:

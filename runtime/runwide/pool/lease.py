@@ -38,7 +38,7 @@ class Lease:
         *,
         alone: bool = False,
     ) -> None:
-        self._scheduler = scheduler
+        self.scheduler = scheduler
         self.alone = alone
         self._pid = os.getpid()
         self.shares = shares
@@ -58,7 +58,7 @@ class Lease:
             ScratchError: The file cannot be written.
         """
         self.check_open()
-        return self._scheduler.function_payload(dumped)
+        return self.scheduler.function_payload(dumped)
 
     def check_open(self) -> None:
         """Make sure that calls are still taken.
@@ -69,7 +69,7 @@ class Lease:
         """
         if self._pid != os.getpid():
             raise PoolClosed("the pool belongs to the process of which this is a fork", hint="make one here")
-        self._scheduler.check_open()
+        self.scheduler.check_open()
         if self.closed:
             raise PoolClosed("the pool is closed", hint="make a new one")
 
@@ -79,11 +79,11 @@ class Lease:
         Raises:
             PoolClosed: The pool takes no more.
         """
-        self._scheduler.start(call, self)
+        self.scheduler.start(call, self)
 
     def cancel(self, call: Call) -> None:
         """Drop a call: what has not started is not started, what runs is stopped."""
-        self._scheduler.cancel(call)
+        self.scheduler.cancel(call)
 
     def drain(self, grace: float) -> None:
         """Start no further task; those that run may go on for so many seconds, then all calls end with `Preempted`."""
@@ -92,15 +92,15 @@ class Lease:
 
     def ring(self) -> None:
         """Make the scheduler look: items have come."""
-        self._scheduler.ring()
+        self.scheduler.ring()
 
     def close(self, *, kill: bool = False) -> None:
         """Take no more calls, and let go of the workers when those under way have ended; at once with ``kill``."""
-        self._scheduler.release(self, kill=kill)
+        self.scheduler.release(self, kill=kill)
 
     def join(self) -> None:
         """Wait until the workers have been let go of, and have ended if they were this one's alone."""
-        thread = self._scheduler.thread
+        thread = self.scheduler.thread
         if thread is threading.current_thread():
             return
         self.ended.wait()

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 import sys
-import sysconfig
 
-_PLACES = [sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")]
-_INSTALLED = tuple({place for path in _PLACES for place in (path, os.path.realpath(path))})
+_LIBRARY = os.path.dirname(os.__file__)  # noqa: PTH120 - pathlib takes as long to load as all else here
+_INSTALLED = ("site-packages", "dist-packages")
+"""Folders of what is installed."""
 
 
 class Sources:
@@ -42,8 +42,7 @@ class Sources:
 
 
 def _is_installed(path: str) -> bool:
-    # Most are known by their own path, and to follow links takes long.
-    return path.startswith(_INSTALLED) or os.path.realpath(path).startswith(_INSTALLED)
+    return path.startswith(_LIBRARY) or any(f"{os.sep}{folder}{os.sep}" in path for folder in _INSTALLED)
 
 
 def _state(path: str) -> tuple[int, int] | None:

@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import pickle
 from contextlib import suppress
-from hashlib import blake2b
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
@@ -127,6 +126,8 @@ def digest(dumped: Dumped) -> str:
         >>> digest((b"a", [])) == digest((b"a", [])), digest((b"a", [])) == digest((b"b", []))
         (True, False)
     """
+    from hashlib import blake2b  # which workers do not need
+
     found = blake2b(dumped[0], digest_size=16)
     for buffer in dumped[1]:
         found.update(buffer)
