@@ -336,7 +336,7 @@ def results_command(job: str, *, as_csv: bool, **options: Any) -> None:
 
 def _print_results(job: str) -> None:
     import runwide
-    from runwide.failure import Failure
+    from runwide.records import Failure
 
     name = job.partition("#")[0].rpartition("/")[2]
     read = runwide.load if name.startswith("result") else runwide.gather

@@ -15,7 +15,6 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from runwide.errors import RunwideError
-    from runwide.failure import Failure
     from runwide.host.cores import Cores, cores
     from runwide.job.attach import attach
     from runwide.job.exchange import Exchange
@@ -24,6 +23,7 @@ if TYPE_CHECKING:
     from runwide.job.scatter import scatter
     from runwide.job.shard import rerun, shard
     from runwide.pool import Executor, imap, imap_unordered, register_joblib, shutdown
+    from runwide.records import Failure
     from runwide.report.report import Recording, report
     from runwide.results import Results
     from runwide.spill.file import File
@@ -33,7 +33,7 @@ _HOME = {
     "Cores": "runwide.host",
     "Exchange": "runwide.job.exchange",
     "Executor": "runwide.pool",
-    "Failure": "runwide.failure",
+    "Failure": "runwide.records",
     "File": "runwide.spill.file",
     "Pool": "runwide.surface",
     "Recording": "runwide.report",

@@ -61,7 +61,7 @@ if TYPE_CHECKING:
     from runwide.deaths import PoolBroken as PoolBroken  # noqa: PLC0414 - so that it is known to be passed on
     from runwide.deaths import WorkerDied as WorkerDied  # noqa: PLC0414 - likewise
     from runwide.deaths import WorkerOutOfMemory as WorkerOutOfMemory  # noqa: PLC0414 - likewise
-    from runwide.failure import Failure
+    from runwide.records import Failure
 
 
 def __getattr__(name: str) -> Any:

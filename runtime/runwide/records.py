@@ -1,27 +1,16 @@
-"""Records that cross module boundaries.
-
-They are named tuples: a dataclass compiles its methods at every start, and the first one loads what `inspect` needs.
-"""
+"""Records that cross module boundaries."""
 
 from __future__ import annotations
 
 from array import array
+from dataclasses import dataclass, field, replace
 from enum import Enum
-from typing import TYPE_CHECKING, Any, NamedTuple
-
-from runwide import lazy
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from runwide.failure import Failure
-
 ENDED, RETRIED, FAILED = "task.ended", "task.retried", "task.failed"
-
-
-def __getattr__(name: str) -> Any:
-    """`Failure`, which pickles and programs may look for here."""
-    return lazy.found(__name__, {"Failure": "runwide.failure"}, name)
 
 
 class FailureKind(str, Enum):
@@ -34,7 +23,43 @@ class FailureKind(str, Enum):
     PICKLING = "pickling"
 
 
-class Outcome(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """What is known of one task that failed for good.
+
+    Args:
+        index: Index of the item in the input of the whole map, from 0.
+        kind: Why.
+        type: Qualified name of the exception's type.
+        message: The exception's text, one line.
+        traceback: The remote traceback as text, empty where there is none (a crash has none).
+        attempts: How often the task was started.
+        exception: The exception itself, where it could cross processes.
+    """
+
+    index: int
+    kind: FailureKind
+    type: str
+    message: str
+    traceback: str = field(default="", repr=False)
+    attempts: int = 1
+    exception: BaseException | None = field(default=None, compare=False, repr=False)
+
+    def but(self, **changes: Any) -> Failure:
+        """The same with other values of some fields.
+
+        Example:
+            >>> Failure(0, FailureKind.CRASH, "WorkerDied", "killed").but(index=7).index
+            7
+        """
+        return replace(self, **changes)
+
+    def __str__(self) -> str:
+        return f"item {self.index}: {self.type}: {self.message}"
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
     """The end of one task: its value or its failure.
 
     Args:
@@ -43,12 +68,13 @@ class Outcome(NamedTuple):
         failure: Set when the task failed for good.
     """
 
-    index: int  # type: ignore[assignment]  # of tuples, which nobody needs here
+    index: int
     value: Any = None
     failure: Failure | None = None
 
 
-class TaskEvent(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class TaskEvent:
     """One attempt at a task, from the queue to its end.
 
     All its phases are in one record: when it was queued, started and ended, and what became of it. ``kind`` tells an
@@ -76,7 +102,7 @@ class TaskEvent(NamedTuple):
 
     name: str
     time: float
-    index: int  # type: ignore[assignment]  # of tuples, which nobody needs here
+    index: int
     worker: int
     pid: int
     attempt: int = 1
@@ -91,7 +117,8 @@ class TaskEvent(NamedTuple):
     kind: FailureKind | None = None
 
 
-class TaskBatch(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class TaskBatch:
     """Consecutive tasks, one attempt at each, that one worker ended with a value: what `TaskEvent` says of each, in columns.
 
     There is a row for each time that was taken: of each task, or of some short ones together where nobody asked for each.
@@ -112,7 +139,7 @@ class TaskBatch(NamedTuple):
         sizes: Bytes of each result; empty where all have 0, as in `TaskEvent`.
     """
 
-    index: int  # type: ignore[assignment]  # of tuples, which nobody needs here
+    index: int
     tasks: int
     worker: int
     pid: int
@@ -143,8 +170,8 @@ class TaskBatch(NamedTuple):
             rows = list(self._cut(start, stop))
             counts = array("L", [row[0] for row in rows])
             starts, ends, cpu = (array("d", [float(row[column]) for row in rows]) for column in (1, 2, 3))
-        return self._replace(
-            index=self.index + start, tasks=stop - start, counts=counts, starts=starts, ends=ends, cpu_seconds=cpu,
+        return replace(
+            self, index=self.index + start, tasks=stop - start, counts=counts, starts=starts, ends=ends, cpu_seconds=cpu,
             sizes=self.sizes[start:stop],
         )  # fmt: skip  # two lines are enough
 

@@ -67,7 +67,7 @@ PREAMBLE = """
 import json, os, pickle, sys, time
 import runwide
 from runwide.host import memory
-from runwide.failure import Failure
+from runwide.records import Failure
 
 MEGABYTE = 1 << 20
 

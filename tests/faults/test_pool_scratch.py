@@ -17,7 +17,7 @@ import gc, json, os, threading, time
 import numpy as np
 import runwide
 from runwide.pool import outcomes
-from runwide.failure import Failure
+from runwide.records import Failure
 
 def array(megabytes, x=0):
     return np.full(megabytes << 17, float(x))

@@ -13,7 +13,7 @@ from contextlib import suppress
 import pytest
 
 import runwide
-from runwide.failure import Failure
+from runwide.records import Failure
 
 pytestmark = pytest.mark.faults
 
@@ -36,8 +36,8 @@ PREAMBLE = (
 import glob, json, os, resource, shutil, signal, sys, threading, time
 import numpy as np
 import runwide
-from runwide.failure import Failure
 from runwide.pool import outcomes
+from runwide.records import Failure
 
 MEGABYTE = 1 << 20
 

@@ -13,10 +13,9 @@ import pytest
 
 import runwide
 from runwide.errors import DigestMismatch, FrameCorrupt, IntegrityError
-from runwide.failure import Failure
 from runwide.job import chunks, contexts, finish, load, manifest
 from runwide.job.reference import parse
-from runwide.records import FailureKind
+from runwide.records import Failure, FailureKind
 from runwide.spill import canonical, pack
 from runwide.spill.codec import encode
 from runwide.spill.store import open_store

@@ -8,7 +8,7 @@ from kfp import dsl
 
 import runwide
 from runwide.errors import StepFailed
-from runwide.failure import Failure
+from runwide.records import Failure
 from runwide_components import Local, base_image, fan_out
 
 

@@ -14,8 +14,8 @@ from kfp import dsl
 
 import runwide
 from runwide.errors import EngineError, StepFailed
-from runwide.failure import Failure
 from runwide.job import rerun, status
+from runwide.records import Failure
 from runwide_components import Components, Local, fan_out
 
 pytestmark = pytest.mark.faults

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import random
 
-from runwide.failure import Failure
 from runwide.job import events
-from runwide.records import FailureKind, TaskEvent
+from runwide.records import Failure, FailureKind, TaskEvent
 from runwide.report.reading import Reader
 from runwide.report.story import Story
 from runwide.sums import WorkerSums

@@ -11,8 +11,7 @@ from looking import number, serious
 from stories import GIB, TRACEBACK, many, story_of, troubled
 
 import runwide
-from runwide.failure import Failure
-from runwide.records import FailureKind
+from runwide.records import Failure, FailureKind
 from runwide.report import Report, report
 from runwide.report.page import page
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from runwide.cli import files
 from runwide.errors import InputError
-from runwide.failure import Failure
+from runwide.records import Failure
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

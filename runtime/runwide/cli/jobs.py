@@ -6,7 +6,7 @@ import json
 import pickle
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
@@ -15,9 +15,7 @@ from runwide.cli import dataset, executor, files, inputs, report
 from runwide.cli import shard as component
 from runwide.errors import InputError, RunwideError, TasksFailed
 from runwide.pool.preemption import leaves_on_sigterm
-
-if TYPE_CHECKING:
-    from runwide.failure import Failure
+from runwide.records import Failure
 
 _LISTED = 5  # failures named in one line
 
@@ -334,8 +332,6 @@ def replay_command(job: str, item: int, *, debug: bool, function: str | None) ->
 
 
 def _print_result(result: Any, failed: list[Failure]) -> None:
-    from runwide.failure import Failure
-
     if isinstance(result, Failure):
         failed.append(result)
         click.echo("null")

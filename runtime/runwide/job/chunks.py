@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
     from typing_extensions import Self
 
-    from runwide.failure import Failure
     from runwide.job.manifest import Job
+    from runwide.records import Failure
     from runwide.spill.store import Store
 
 log = Log("job")

@@ -12,7 +12,7 @@ from runwide.job.chunks import Writer
 from runwide.job.shard import end_of
 from runwide.job.task import framed
 from runwide.pool import failures, worker
-from runwide.records import FAILED, TaskBatch
+from runwide.records import FAILED, Outcome, TaskBatch
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from runwide.job.chunks import ChunkLog
     from runwide.job.event_log import EventLog
     from runwide.job.manifest import Job
-    from runwide.records import Outcome, TaskEvent
+    from runwide.records import TaskEvent
 
 
 _SECONDS = 1.0  # until the event of a task is surely here: its result comes microseconds earlier
@@ -82,9 +82,9 @@ def _framed(outcome: Outcome, job: Job) -> Outcome:
     if outcome.failure is not None:
         return outcome
     try:
-        return outcome._replace(value=framed(outcome.value, outcome.index, job.digest))
+        return Outcome(outcome.index, framed(outcome.value, outcome.index, job.digest))
     except ResultNotPicklable as error:
-        return outcome._replace(value=None, failure=failures.of_pickling(error, outcome.index))
+        return Outcome(outcome.index, failure=failures.of_pickling(error, outcome.index))
 
 
 class Heard:

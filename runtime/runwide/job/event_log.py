@@ -14,6 +14,7 @@ from runwide.job import events, manifest, telemetry
 from runwide.job.environment import current
 from runwide.log import Log
 from runwide.spill.store import Store
+from runwide.sums import WorkerSums
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
     from runwide.records import TaskBatch, TaskEvent
     from runwide.spill.buffers import Buffer
     from runwide.spill.store import ObjectInfo
-    from runwide.sums import WorkerSums
 
 log = Log("job")
 
@@ -95,7 +95,7 @@ class EventLog:
         self._has_failed = False
         self._part_began = self._next_sample = time.monotonic()
         self._began = self._part_began
-        self._sums: dict[int, WorkerSums] = defaultdict(_no_sums)
+        self._sums: dict[int, WorkerSums] = defaultdict(WorkerSums)
         self._telemetry = telemetry.of(run)
         self._stop = threading.Event()
         self._ended = threading.Lock()  # taken by whoever writes the last part
@@ -219,12 +219,6 @@ class EventLog:
         self._part_began = time.monotonic()
         self._lines, self._size, self._left_out = [], 0, 0
         self._sums.clear()
-
-
-def _no_sums() -> WorkerSums:
-    from runwide.sums import WorkerSums  # once a task has ended
-
-    return WorkerSums()
 
 
 def of_shard(store: Store, job: Job, index: int, *, workers: int | None) -> EventLog:

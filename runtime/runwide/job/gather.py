@@ -12,13 +12,12 @@ from runwide.errors import (
     ResultNotLoadable,
     StoreNotWritable,
 )
-from runwide.failure import Failure
 from runwide.job import contexts, environment, manifest, plan
 from runwide.job.chunks import read_chunk
 from runwide.job.flow import ahead
 from runwide.job.reference import Reference, parse, parse_shard
 from runwide.log import Log
-from runwide.records import FailureKind, Outcome
+from runwide.records import Failure, FailureKind, Outcome
 from runwide.results import Results, telling
 from runwide.spill.buffers import sha256
 from runwide.spill.codec import decode_verified

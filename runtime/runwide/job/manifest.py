@@ -10,7 +10,7 @@ from runwide.errors import FormatTooNew, FrameCorrupt, IntegrityError, ObjectNot
 from runwide.job import plan
 from runwide.job.reference import Reference, parse
 from runwide.job.verified import fetch
-from runwide.records import FailureKind
+from runwide.records import Failure, FailureKind
 from runwide.spill import canonical, signing
 from runwide.spill.buffers import sha256
 from runwide.spill.store import open_store
@@ -18,7 +18,6 @@ from runwide.spill.store import open_store
 if TYPE_CHECKING:
     from collections.abc import Container, Mapping
 
-    from runwide.failure import Failure
     from runwide.spill.store import Store
 
 FORMAT = 1
@@ -316,8 +315,6 @@ def failure_to_json(failure: Failure) -> dict[str, Any]:
 
 def failure_from_json(about: dict[str, Any]) -> Failure:
     """The failure that `failure_to_json` described."""
-    from runwide.failure import Failure  # most runs make none
-
     return Failure(**{**about, "kind": FailureKind(about["kind"])})
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import closing, contextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from runwide.errors import (
@@ -25,7 +26,7 @@ from runwide.job.reference import parse_shard
 from runwide.job.task import ItemDamaged, Loading, Task
 from runwide.job.verified import arrived_damaged, fetch
 from runwide.log import Log, bound
-from runwide.records import FailureKind, Outcome
+from runwide.records import Failure, FailureKind, Outcome, TaskBatch, TaskEvent
 from runwide.spill import pack
 from runwide.spill.codec import encode
 from runwide.spill.store import open_store
@@ -33,12 +34,10 @@ from runwide.spill.store import open_store
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator, Sequence
 
-    from runwide.failure import Failure
     from runwide.job.early import Early
     from runwide.job.given import Given
     from runwide.job.manifest import Job
     from runwide.job.task import Packet
-    from runwide.records import TaskBatch, TaskEvent
     from runwide.spill.store import Store
 
 log = Log("job")
@@ -168,8 +167,6 @@ def close(job: str, index: int, error: Exception) -> str:
         >>> [str(one) for one in runwide.gather(job, references, on_error="return")]
         ['1', 'item 1: RuntimeError: no machine']
     """
-    from runwide.failure import Failure  # most shards need none
-
     about = manifest.read_job(job)
     items = about.items_of(index)
     with bound(job=about.id, shard=index), open_store(about.uri) as store:
@@ -227,14 +224,14 @@ class _Listener:
         item = self.items[event.index]
         self.events.task(event, item)
         if self.user is not None:
-            self.user(event._replace(index=item))
+            self.user(replace(event, index=item))
 
     def batch(self, batch: TaskBatch) -> None:
         """Tasks that have all ended with a value."""
         self.events.batch(batch, self.items[batch.index : batch.index + batch.tasks])
         if self.user is not None:
             for event in batch.events():
-                self.user(event._replace(index=self.items[event.index]))
+                self.user(replace(event, index=self.items[event.index]))
 
 
 class _Work(NamedTuple):

@@ -8,10 +8,9 @@ from typing import TYPE_CHECKING, Any
 from runwide import errors
 from runwide.errors import ScratchError
 from runwide.pool import failures, reporting, reserve, transfer
-from runwide.records import FailureKind
+from runwide.records import Failure, FailureKind
 
 if TYPE_CHECKING:
-    from runwide.failure import Failure
     from runwide.pool.policy import Charges
     from runwide.pool.reporting import End
     from runwide.pool.slot import Chunk

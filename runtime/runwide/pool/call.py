@@ -12,9 +12,9 @@ from runwide.pool.policy import NO_CHARGES, Charges, Pace
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from runwide.failure import Failure
     from runwide.pool.lease import Lease
     from runwide.pool.policy import Budget
+    from runwide.records import Failure
 
 _numbers = count(1)
 

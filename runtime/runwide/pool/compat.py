@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from typing_extensions import Self
 
-    from runwide.failure import Failure
+    from runwide.records import Failure
 
     Callback = Callable[[Any], object] | None
 

@@ -19,12 +19,12 @@ if TYPE_CHECKING:
     from collections import deque
     from collections.abc import Sequence
 
-    from runwide.failure import Failure
     from runwide.pool.call import Call, Tasks
     from runwide.pool.crew import Crew
     from runwide.pool.lease import Lease
     from runwide.pool.scratch import Scratch
     from runwide.pool.slot import Slot
+    from runwide.records import Failure
 
 
 _log = Log("pool")

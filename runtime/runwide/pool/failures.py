@@ -24,11 +24,10 @@ from runwide.pool.child import UNKNOWN
 from runwide.pool.failed import NO_EXCEPTION
 from runwide.pool.policy import NO_CHARGES, Cause, Charges
 from runwide.pool.scratch import for_item
-from runwide.records import FailureKind
+from runwide.records import Failure, FailureKind
 
 if TYPE_CHECKING:
     from runwide.errors import RunwideError, TaskError
-    from runwide.failure import Failure
 
 _KINDS = {
     Cause.EXIT: FailureKind.CRASH,
@@ -228,8 +227,6 @@ def _failure(raised: BaseException, kind: FailureKind, index: int, charges: Char
 
 
 def _record(raised: BaseException, kind: FailureKind, index: int, charges: Charges, text: str) -> Failure:
-    reserve.load("runwide.failure")
-    from runwide.failure import Failure  # most runs make none
 
     if text and raised.__cause__ is None:
         raised.__cause__ = RemoteTraceback("in a worker", item=index, traceback=text)

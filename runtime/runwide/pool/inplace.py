@@ -11,12 +11,11 @@ from runwide.naming import text_of
 from runwide.pool import transfer
 from runwide.pool.call import Payload
 from runwide.pool.policy import Charges
-from runwide.records import FailureKind
+from runwide.records import Failure, FailureKind
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from runwide.failure import Failure
     from runwide.pool.call import Call
 
 
@@ -117,7 +116,6 @@ def _run_task(call: Call, function: Callable[[Any], Any], index: int, item: Any)
 
 
 def _failure(error: BaseException, index: int, attempts: int) -> Failure:
-    from runwide.failure import Failure  # most runs make none
     from runwide.pool import failures
     from runwide.pool.failed import failed
 

@@ -9,7 +9,7 @@ from runwide.errors import StopIterationRaised, TasksFailed
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from runwide.failure import Failure
+    from runwide.records import Failure
 
 _LISTED = 40  # failures spelled out in a summary; the record has them all
 
@@ -27,8 +27,7 @@ def portable_exception_of(failure: Failure) -> BaseException:
     """As `exception_of`, for what may not raise a ``StopIteration``: iterators, futures and coroutines.
 
     Example:
-        >>> from runwide.failure import Failure
-        >>> from runwide.records import FailureKind
+        >>> from runwide.records import Failure, FailureKind
         >>> error = StopIteration("no more")
         >>> portable_exception_of(Failure(2, FailureKind.EXCEPTION, "StopIteration", "no more", exception=error))
         StopIterationRaised('the task raised StopIteration: no more')

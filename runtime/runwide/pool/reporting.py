@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import time
 from array import array
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from runwide.pool import transfer
 from runwide.pool.sinks import undisturbed
-from runwide.records import FAILED, RETRIED, FailureKind, TaskBatch, TaskEvent
+from runwide.records import FAILED, RETRIED, Failure, FailureKind, TaskBatch, TaskEvent
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from runwide.failure import Failure
     from runwide.pool.meter import Report
     from runwide.pool.policy import Charges
     from runwide.pool.slot import Chunk, Slot
@@ -116,7 +116,7 @@ class Reporter:
             at = position - first
             self._values(batch, done, at)
             event = next(batch.part(at, at + 1).events())
-            self._listener(event._replace(name=_failed(again=again), kind=kind, detail=detail))
+            self._listener(replace(event, name=_failed(again=again), kind=kind, detail=detail))
             done = at + 1
         self._values(batch, done, tasks)
 
@@ -163,7 +163,7 @@ def of_failure(failure: Failure, *, again: bool) -> End:
     r"""What an event says of a failure.
 
     Example:
-        >>> from runwide.failure import Failure
+        >>> from runwide.records import Failure
         >>> of_failure(Failure(3, FailureKind.EXCEPTION, "ValueError", "two\nlines"), again=False)
         (<FailureKind.EXCEPTION: 'exception'>, 'ValueError: two lines', False)
     """

@@ -51,7 +51,7 @@ def load(*modules: str) -> None:
     """Import modules that name what fails, also where no descriptor is free.
 
     Example:
-        >>> load("runwide.failure")
+        >>> load("runwide.deaths")
     """
     if not all(module in sys.modules for module in modules):
         with at_hand():

@@ -13,13 +13,12 @@ from typing import TYPE_CHECKING, Any
 from runwide.log import Log
 from runwide.naming import text_of
 from runwide.pool import reserve
-from runwide.records import Outcome
+from runwide.records import Failure, Outcome
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from concurrent.futures import Future
 
-    from runwide.failure import Failure
     from runwide.pool.feeding import Feeder
 
 _log = Log("pool")

@@ -22,9 +22,9 @@ from runwide.pool.sinks import Everything
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from runwide.failure import Failure
     from runwide.pool.mapping import Options
     from runwide.pool.progress import Bar, Lines
+    from runwide.records import Failure
 
 
 class Whole:

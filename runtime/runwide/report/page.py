@@ -6,7 +6,7 @@ from collections import Counter
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
-from runwide.records import ENDED
+from runwide.records import ENDED, Failure
 from runwide.redaction import redacted
 from runwide.report import charts, figures, findings, markup, metrics, series, words
 from runwide.report.markup import text
@@ -14,7 +14,6 @@ from runwide.report.markup import text
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from runwide.failure import Failure
     from runwide.report.figures import Figures
     from runwide.report.story import Attempt, Story
 

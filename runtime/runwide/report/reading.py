@@ -9,9 +9,9 @@ from dataclasses import fields
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from runwide.errors import IntegrityError, ObjectNotFound
-from runwide.failure import Failure
 from runwide.job import event_log, events, manifest
 from runwide.job.reference import Reference, parse
+from runwide.records import Failure, TaskEvent
 from runwide.redaction import redacted
 from runwide.report.story import Attempt, RunLog, Story
 from runwide.spill.store import open_store
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 
     from runwide.job.manifest import Job
     from runwide.pool.trace import Row, Trace
-    from runwide.records import TaskEvent
     from runwide.spill.store import Store
 
 T = TypeVar("T")

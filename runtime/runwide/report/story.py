@@ -11,8 +11,8 @@ from runwide.sums import WorkerSums
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from runwide.failure import Failure
     from runwide.job import events
+    from runwide.records import Failure
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,8 +7,7 @@ from pyarrow.parquet import read_table
 
 from runwide.cli import dataset
 from runwide.errors import InputError
-from runwide.failure import Failure
-from runwide.records import FailureKind
+from runwide.records import Failure, FailureKind
 
 FAILED = Failure(1, FailureKind.EXCEPTION, "ValueError", "no")
 

@@ -28,7 +28,7 @@ NOT_FOR_A_START = {
     "cloudpickle",
     "dataclasses",
     "inspect",
-    "runwide.failure",
+    "runwide.records",
     "runwide.host",
     "runwide.sums",
     "shutil",

@@ -21,9 +21,8 @@ from runwide.errors import (
     RemoteTraceback,
     TasksFailed,
 )
-from runwide.failure import Failure
 from runwide.pool import function_bytes, outcomes, raise_or_return
-from runwide.records import FailureKind, Outcome
+from runwide.records import Failure, FailureKind, Outcome
 
 
 def test_results_keep_the_order_of_the_items():

@@ -11,9 +11,8 @@ import time
 import pytest
 
 import runwide
-from runwide.failure import Failure
 from runwide.pool import progress
-from runwide.records import FailureKind, Outcome
+from runwide.records import Failure, FailureKind, Outcome
 
 
 def test_amap_leaves_the_event_loop_free():
