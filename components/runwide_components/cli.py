@@ -123,17 +123,17 @@ def engine_from(engine: str | None, **options: Any) -> Engine | None:
 @click.option("--wait/--no-wait", "wait", default=None, help="Of a function: whether to wait for its end.")
 @_with_engine
 def submit_command(what: str, over: str, **options: Any) -> None:
-    r"""Run a function over items on many components, or a pipeline for many sets of parameters.
+    """Run a function over items on many components, or a pipeline for many sets of parameters.
 
     FUNCTION_OR_PIPELINE is package.module:function with ITEMS a .json or .jsonl file, or the compiled .yaml of a pipeline
     with PARAMETERS a .csv file, or a .json file with a list or a grid. Prints the job's reference, or the table of runs.
 
     \b
     Example:
-        runwide submit shop.scores:score items.jsonl --components 20 --store gs://bucket/runs \
+        runwide submit shop.scores:score items.jsonl --components 20 --store gs://bucket/runs \\
             --engine vertex --project shop --location europe-west1
         runwide submit forecast.yaml markets.csv --store gs://bucket/runs --max-active 8 --engine docker
-    """
+    """  # noqa: D301 - \b is click's mark for a paragraph that keeps its lines
     store = options.pop("store")
     if not store:
         raise InputError("there is no store", hint="give --store gs://bucket/runs, or set RUNWIDE_STORE")

@@ -1,15 +1,15 @@
-"""The group of all commands."""
+"""The group of all commands, and the program that runs one of them."""
 
 from __future__ import annotations
 
 import sys
 from importlib import import_module
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING
 
 import click
 
 from runwide import __version__
-from runwide.cli.ends import INTERRUPTED, coded
+from runwide.cli.ends import coded
 from runwide.log import take_over_logging
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ _COMMANDS = {
     "report": "runwide.cli.report",
     "rerun": "runwide.cli.jobs",
     "scatter": "runwide.cli.jobs",
-    "shard": "runwide.cli.jobs",
+    "shard": "runwide.cli.shard",
     "status": "runwide.cli.housekeeping",
 }
 
@@ -54,7 +54,7 @@ class _Lazy(click.Group):
 
 
 def _others() -> EntryPoints:
-    # loading this takes longer than all that a shard needs of this module
+    # most commands are ours, and need nothing of this, which is slow to load
     from importlib.metadata import entry_points
 
     return entry_points(group=_GROUP)
@@ -63,29 +63,23 @@ def _others() -> EntryPoints:
 @click.group(cls=_Lazy, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="runwide")
 def cli() -> None:
-    r"""Run a function on the real cores of this container, or as a shard of a larger job.
+    """Run a function on the real cores of this container, or as a shard of a larger job.
 
     \b
     Example:
         runwide cores
         runwide map mymodule:score items.jsonl
+    """  # noqa: D301 - \b is click's mark for a paragraph that keeps its lines
+
+
+def main(args: list[str] | None = None) -> None:
+    """Run the command line; errors of ours are one line on standard error and a non-zero exit.
+
+    Exit codes: 0 done, 1 failed, 2 the call was wrong, 130 interrupted by Ctrl-C, 143 stopped by SIGTERM.
+
+    Args:
+        args: The words of the command; None for those of this process.
     """
-
-
-def run(args: list[str]) -> NoReturn:
-    """Run one command and exit; `runwide.cli.main` has the exit codes."""
-    try:
-        with coded():
-            take_over_logging()
-            sys.exit(cli.main(args=args, prog_name="runwide", standalone_mode=False))
-    except click.ClickException as error:
-        error.show()
-        if isinstance(error, click.NoSuchOption):
-            click.echo(
-                f"runwide: this is {__version__}; a pipeline made by another release may ask for more",
-                err=True,
-            )
-        sys.exit(error.exit_code)
-    except click.Abort as error:
-        click.echo("Aborted!", err=True)
-        sys.exit(INTERRUPTED if isinstance(error.__cause__, KeyboardInterrupt) else 1)
+    with coded():
+        take_over_logging()
+        sys.exit(cli.main(args=args, prog_name="runwide", standalone_mode=False))

@@ -6,6 +6,9 @@ import sys
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+import click
+
+from runwide import __version__
 from runwide.errors import InputError, Preempted, RunwideError
 from runwide.redaction import redacted
 from runwide.writing import write
@@ -13,19 +16,33 @@ from runwide.writing import write
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-INTERRUPTED = 130  # 128 + SIGINT, as a shell has it
+_INTERRUPTED = 130  # 128 + SIGINT, as a shell has it
 _WRONG_CALL = 2
 
 
 @contextmanager
 def coded() -> Iterator[None]:
-    """Exit as `runwide.cli.main` says when the block raises an error of ours, or is interrupted."""
+    """Exit as `runwide.cli.main` says when the block raises an error of ours or of click's, or is interrupted."""
     try:
         yield
+    except click.ClickException as error:
+        _show(error)
+        sys.exit(error.exit_code)
+    except click.Abort as error:
+        _exit("Aborted!", _INTERRUPTED if isinstance(error.__cause__, KeyboardInterrupt) else 1)
     except KeyboardInterrupt:
-        _exit("Aborted!", INTERRUPTED)
+        _exit("Aborted!", _INTERRUPTED)
     except RunwideError as error:
         _exit(f"runwide: {type(error).__name__}: {error}", _code(error))
+
+
+def _show(error: click.ClickException) -> None:
+    error.show()
+    if isinstance(error, click.NoSuchOption):
+        write(
+            sys.stderr,
+            f"runwide: this is {__version__}; a pipeline made by another release may ask for more\n",
+        )
 
 
 def _code(error: RunwideError) -> int:

@@ -42,13 +42,13 @@ def status_command(job: str, *, as_json: bool, watched: bool) -> None:
 )
 @click.option("--yes", is_flag=True, help="Do not ask.")
 def clean_command(job: str, *, older_than: str | None, yes: bool) -> None:
-    r"""Delete everything of a job from its store: its items, its results, its manifests.
+    """Delete everything of a job from its store: its items, its results, its manifests.
 
     \b
     Example:
         runwide clean gs://bucket/runs/a-20261124t231308-36c13f7040d35a90
         runwide clean --older-than 7d gs://bucket/runs
-    """
+    """  # noqa: D301 - \b is click's mark for a paragraph that keeps its lines
     uri = job.partition("#")[0].removesuffix("/job.json")
     found = [uri] if older_than is None else jobs.older(job, seconds=inputs.seconds(older_than))
     for one in found:

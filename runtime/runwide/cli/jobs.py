@@ -1,4 +1,4 @@
-"""The commands that run a job: ``map``, ``scatter``, ``shard``, ``gather``, ``rerun`` and ``replay``."""
+"""The commands that run a job: ``map``, ``scatter``, ``gather``, ``rerun`` and ``replay``."""
 
 from __future__ import annotations
 
@@ -11,22 +11,12 @@ from typing import Any
 import click
 
 from runwide import job as jobs
-from runwide.cli import dataset, executor, files, inputs, report
-from runwide.cli import shard as component
+from runwide.cli import dataset, executor, files, inputs, options, report
 from runwide.errors import InputError, RunwideError, TasksFailed
 from runwide.pool.preemption import leaves_on_sigterm
 from runwide.records import Failure
 
 _LISTED = 5  # failures named in one line
-
-_workers = click.option(
-    "--workers", type=click.IntRange(1), help="Worker processes; one per physical core when not given."
-)
-_timeout = click.option("--timeout", type=float, help="Seconds that one attempt at one item may take.")
-_retries = click.option(
-    "--retries", type=click.IntRange(0), default=0, help="Further attempts after an exception."
-)
-
 
 _mended = click.option(
     "--function",
@@ -38,9 +28,9 @@ _mended = click.option(
 @click.command("map")
 @click.argument("function", metavar="MODULE:FUNCTION")
 @click.argument("items", metavar="ITEMS_FILE", type=click.Path(path_type=Path))
-@_workers
-@_timeout
-@_retries
+@options.workers
+@options.timeout
+@options.retries
 def map_command(
     function: str, items: Path, *, workers: int | None, timeout: float | None, retries: int
 ) -> None:
@@ -166,48 +156,6 @@ def scatter_command(
     click.echo(reference)
 
 
-@click.command("shard")
-@click.argument("job")
-@click.argument("index", type=int)
-@_workers
-@_timeout
-@_retries
-@click.option("--rerun-failed", is_flag=True, help="Also run the items again that have failed before.")
-@click.option(
-    "--manifest-out",
-    type=click.Path(path_type=Path),
-    help="Write the shard's reference there, in its short form.",
-)
-@click.option(
-    "--on-error",
-    type=click.Choice(["raise", "return"]),
-    default="raise",
-    help="return: what the shard cannot run for good counts as failed items, and this command succeeds.",
-)
-def shard_command(
-    job: str,
-    index: int,
-    *,
-    workers: int | None,
-    timeout: float | None,
-    retries: int,
-    rerun_failed: bool,
-    manifest_out: Path | None,
-    on_error: str,
-) -> None:
-    """Run shard INDEX of a job on the cores of this machine; print its reference.
-
-    Run again, it computes only what is not stored yet. Items that fail are recorded, and reported by gather.
-    """
-    given = {"workers": workers, "timeout": timeout, "retries": retries, "rerun_failed": rerun_failed}
-    if on_error == "return":
-        from runwide.cli import supervised
-
-        supervised.shard(job, index, manifest_out, given)
-        return
-    component.run(job, index, manifest_out=manifest_out, **given)
-
-
 @click.command("gather")
 @click.argument("job")
 @click.option(
@@ -294,9 +242,9 @@ def gather_command(
 
 @click.command("rerun")
 @click.argument("job")
-@_workers
-@_timeout
-@_retries
+@options.workers
+@options.timeout
+@options.retries
 @_mended
 def rerun_command(
     job: str, *, workers: int | None, timeout: float | None, retries: int, function: str | None

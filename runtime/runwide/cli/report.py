@@ -34,12 +34,12 @@ _LINES = 20  # unfinished shards that are listed
 @click.option("--metrics-out", type=click.Path(path_type=Path), help="Write the numbers there, as JSON.")
 @click.option("--open", "opened", is_flag=True, help="Open the page in a browser.")
 def report_command(job: str, *, out: Path | None, metrics_out: Path | None, opened: bool) -> None:
-    r"""Make a page of what happened in JOB; print what it found and where the page is.
+    """Make a page of what happened in JOB; print what it found and where the page is.
 
     \b
     Example:
         runwide report "$job" --open
-    """
+    """  # noqa: D301 - \b is click's mark for a paragraph that keeps its lines
     from runwide.report import report
 
     found = report(job)

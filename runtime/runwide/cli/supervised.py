@@ -49,18 +49,22 @@ def shard(job: str, index: int, manifest_out: Path | None, options: Mapping[str,
         manifest_out: File for its reference in short form.
         options: Those of `runwide.job.shard`.
     """
-    given = {f"--{name.replace('_', '-')}": value for name, value in options.items() if value}
-    words = [job, str(index)]
-    words += [
-        word for name, value in given.items() for word in ((name,) if value is True else (name, str(value)))
-    ]
-    if manifest_out is not None:
-        words += ["--manifest-out", str(manifest_out)]
+    words = [*_words({**options, "manifest_out": manifest_out}), "--", job, str(index)]
     error = failure_of(words, index)
     if error is not None:
         reference = jobs.close(job, index, error)
         files.write(manifest_out, jobs.short_reference(index, reference))
         click.echo(reference)
+
+
+def _words(options: Mapping[str, Any]) -> list[str]:
+    """Options as a command line has them. A 0 is one: the command says what is wrong with it."""
+    given = {f"--{name.replace('_', '-')}": value for name, value in options.items()}
+    return [
+        name if value is True else f"{name}={value}"
+        for name, value in given.items()
+        if value is not None and value is not False
+    ]
 
 
 def failure_of(words: Sequence[str], index: int) -> StepFailed | None:
@@ -127,10 +131,10 @@ def _sigterm_goes_to(process: subprocess.Popen[Any]) -> Iterator[None]:
 
 def child() -> None:
     """Be the process that runs the shard; it ends with the one that started it."""
-    from runwide.cli import program
+    from runwide.cli import main
 
-    watch = threading.Thread(target=_end_with, args=(os.getppid(),), name="runwide-watch", daemon=True)
-    program(["shard", *sys.argv[1:]], once_forked=watch.start)
+    threading.Thread(target=_end_with, args=(os.getppid(),), name="runwide-watch", daemon=True).start()
+    main(["shard", *sys.argv[1:]])
 
 
 def _end_with(parent: int) -> None:

@@ -8,19 +8,20 @@ import subprocess
 import sys
 from pathlib import Path
 
+import click
 import pytest
 from google.protobuf import json_format
 from kfp import components
 
 from runwide import __version__
-from runwide.cli import jobs
+from runwide.cli import cli
 from runwide.errors import InputError
 from runwide_components.fanout import fan_out
 from runwide_components.image import base_image
 from runwide_components.steps import JobOptions, steps_of, write_yaml
 
 SHIPPED = Path(__file__).parents[3] / "components" / "yaml"
-COMMANDS = {"scatter": jobs.scatter_command, "shard": jobs.shard_command, "gather": jobs.gather_command}
+COMMANDS = {name: cli.get_command(click.Context(cli), name) for name in ("scatter", "shard", "gather")}
 
 
 def spec(path: Path) -> dict:
@@ -99,7 +100,7 @@ def test_all_options_of_a_fan_out_are_known_to_scatter(tmp_path):
     every_kind.pipeline_spec  # noqa: B018 - it compiles
     scatters = [one for one in containers(every_kind) if one["command"][1] == "scatter"]
     assert len(scatters) == 3
-    assert set().union(*map(options, scatters)) <= known(jobs.scatter_command)
+    assert set().union(*map(options, scatters)) <= known(COMMANDS["scatter"])
 
 
 def test_the_image_is_that_of_this_release_or_of_the_environment(monkeypatch):
