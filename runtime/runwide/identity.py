@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import sys
 from contextlib import suppress
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from typing import Any
 
 _INCIDENTAL = frozenset({
     "__abstractmethods__", "__annotate_func__", "__annotations__", "__annotations_cache__", "__conditional_annotations__",
@@ -15,7 +16,8 @@ _INCIDENTAL = frozenset({
 """Attributes that differ between Python versions, or come and go in the life of one class."""
 
 
-class Identity(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Identity:
     """How a class is recognized in another process.
 
     Args:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, NamedTuple
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from runwide.errors import InputError
 
@@ -11,7 +12,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 
-class Settings(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Settings:
     """What the environment says, parsed.
 
     Args:
@@ -49,7 +51,7 @@ class Settings(NamedTuple):
     compression: str = "none"
     user_project: str | None = None
     storage_emulator: str | None = None
-    signing_key: str | None = None
+    signing_key: str | None = field(default=None, repr=False)
     signing_key_file: str | None = None
     signing_key_secret: str | None = None
     secret_endpoint: str | None = None
@@ -61,10 +63,6 @@ class Settings(NamedTuple):
     idle_seconds: float = 60.0
     log_format: str = ""
     log_level: str = "info"
-
-    def __repr__(self) -> str:
-        shown = self._replace(signing_key=self.signing_key and "...")._asdict()
-        return f"Settings({', '.join(f'{name}={value!r}' for name, value in shown.items())})"
 
 
 def read() -> Settings:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from runwide.records import ENDED, FAILED, RETRIED
 
@@ -63,10 +63,6 @@ class WorkerSums:
         self.first = min(self.first, batch.starts[0])
         self.last = max(self.last, batch.ends[-1])
         self.peak_rss = max(self.peak_rss, batch.peak_rss)
-
-    def as_dict(self) -> dict[str, Any]:
-        """By name."""
-        return asdict(self)
 
     def merge(self, other: WorkerSums) -> None:
         """Add what the same worker did in another part."""

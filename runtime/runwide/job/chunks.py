@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 import threading
 import time
-from typing import TYPE_CHECKING, NamedTuple
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from runwide.errors import FormatTooNew, IntegrityError, ObjectExists
 from runwide.job import manifest, plan
@@ -29,7 +30,8 @@ _NAME = re.compile(r"chunks/(\d{6})\.pack")
 _WAITING_BYTES = 2 * plan.CHUNK_BYTES  # above this, whoever has a result waits until some are written
 
 
-class Ended(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Ended:
     """The end of one item, on its way into a chunk.
 
     Args:
@@ -41,7 +43,8 @@ class Ended(NamedTuple):
     failure: Failure | None = None
 
 
-class Stored(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Stored:
     """A chunk that is in the store and whose bytes were checked.
 
     Args:

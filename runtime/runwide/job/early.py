@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from runwide.errors import ItemNotPicklable, ResultNotPicklable, ScratchError
@@ -48,7 +49,7 @@ class Early:
             events: Where the events of their tasks go.
             pending: The items, in order.
         """
-        events.run = events.run._replace(started=self._heard.since)
+        events.run = replace(events.run, started=self._heard.since)
         events.begin()
         with self._heard.passed_to(events, range(pending[0], pending[-1] + 1)), Writer(chunks) as writer:
             sent = 0

@@ -6,6 +6,7 @@ import os
 import threading
 import time
 from collections import defaultdict, deque
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -196,7 +197,7 @@ class EventLog:
                 self._add(events.memory_line(time.time(), used))
 
     def _look_at_host(self, host: Callable[[], Mapping[str, Any]]) -> None:
-        self.run = self.run._replace(host=host())
+        self.run = replace(self.run, host=host())
 
     def _add(self, line: str) -> None:
         self._lines.append(line)

@@ -7,8 +7,8 @@ that happened, also of what was not written because the job is too large to writ
 from __future__ import annotations
 
 import json
-from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, NamedTuple
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any
 
 from runwide import records
 from runwide.redaction import redacted
@@ -35,7 +35,8 @@ _SPREAD = 2_654_435_761  # 2^32 divided by the golden ratio: neighbours land far
 _HASHES = 1 << 32
 
 
-class Run(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Run:
     """One process that runs a shard, or a map, from its start to its end.
 
     Args:
@@ -56,10 +57,11 @@ class Run(NamedTuple):
     sampled: float = 1.0
     job: str = ""
     function: str = ""
-    host: Mapping[str, Any] = MappingProxyType({})
+    host: Mapping[str, Any] = field(default_factory=dict)
 
 
-class ObjectEvent(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class ObjectEvent:
     """One operation on the store.
 
     Args:
@@ -101,7 +103,7 @@ def is_written(item: int, share: float) -> bool:
 
 def run_line(run: Run, part: int) -> str:
     """The line that opens a part."""
-    about = {**run._asdict(), "host": dict(run.host)}
+    about = asdict(run)
     started = about.pop("started")
     return _line({"name": RUN_STARTED, "time": round(started, 6), "format": FORMAT, "part": part, **about})
 
@@ -196,7 +198,7 @@ def batch_lines(batch: TaskBatch, items: Sequence[int], *, shard: int, share: fl
 
 def object_line(event: ObjectEvent) -> str:
     """One operation on the store."""
-    return _line({**event._asdict(), "time": round(event.time, 6), "seconds": round(event.seconds, 6)})
+    return _line({**asdict(event), "time": round(event.time, 6), "seconds": round(event.seconds, 6)})
 
 
 def memory_line(time: float, used: int) -> str:
@@ -206,7 +208,7 @@ def memory_line(time: float, used: int) -> str:
 
 def sums_line(time: float, workers: Mapping[int, WorkerSums], left_out: int) -> str:
     """What a part adds up to, with the number of attempts that are in the sums and have no line."""
-    rows = [{"worker": number, **_rounded(row.as_dict())} for number, row in sorted(workers.items())]
+    rows = [{"worker": number, **_rounded(asdict(row))} for number, row in sorted(workers.items())]
     return _line({"name": SUMMED, "time": round(time, 6), "left_out": left_out, "workers": rows})
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict, dataclass
 from itertools import count
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from runwide import __version__
 from runwide.errors import FormatTooNew, FrameCorrupt, IntegrityError, ObjectNotFound, StoreNotFound
@@ -27,7 +28,8 @@ FUNCTION = "function.pkl"
 _TRACEBACK = 8000  # characters of a traceback that go into a manifest
 
 
-class Pack(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Pack:
     """Where consecutive items lie.
 
     Args:
@@ -41,7 +43,7 @@ class Pack(NamedTuple):
 
     name: str
     start: int
-    count: int  # type: ignore[assignment]  # of tuples, which nobody needs here
+    count: int
     size: int
     head: int
     digest: str
@@ -52,7 +54,8 @@ class Pack(NamedTuple):
         return range(self.start, self.start + self.count)
 
 
-class Job(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Job:
     """A job, as ``job.json`` describes it.
 
     Args:
@@ -73,7 +76,7 @@ class Job(NamedTuple):
     digest: str
     id: str
     created: str
-    count: int  # type: ignore[assignment]  # of tuples, which nobody needs here
+    count: int
     starts: tuple[int, ...]
     packs: tuple[Pack, ...]
     function: str
@@ -96,7 +99,8 @@ class Job(NamedTuple):
         return plan.items_of(self.starts, index, uri=self.uri)
 
 
-class Chunk(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Chunk:
     """A results pack of a shard.
 
     Args:
@@ -112,7 +116,8 @@ class Chunk(NamedTuple):
     items: tuple[tuple[int, int], ...]
 
 
-class Shard(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Shard:
     """A finished shard, as ``shard.json`` describes it; equal chunks give equal bytes, whoever writes it.
 
     Args:
@@ -121,12 +126,13 @@ class Shard(NamedTuple):
         failures: The items that failed for good.
     """
 
-    index: int  # type: ignore[assignment]  # of tuples, which nobody needs here
+    index: int
     chunks: tuple[Chunk, ...]
     failures: tuple[Failure, ...]
 
 
-class Result(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Result:
     """A finished job, as ``result.json`` describes it.
 
     Args:
@@ -167,7 +173,7 @@ def manifests_of(names: Container[str], index: int) -> int:
 
 def job_bytes(job: Job) -> bytes:
     """``job.json``."""
-    about = {**job._asdict(), "packs": [pack._asdict() for pack in job.packs]}
+    about = asdict(job)
     about["function"] = {
         "digest": about.pop("function"),
         "name": about.pop("function_name"),
@@ -224,7 +230,7 @@ def _not_readable(made_by: Any, error: Exception, uri: str) -> FormatTooNew | Fr
 def shard_bytes(shard: Shard, job: Job) -> bytes:
     """``shard.json``."""
     about = {
-        "chunks": [chunk._asdict() for chunk in shard.chunks],
+        "chunks": [asdict(chunk) for chunk in shard.chunks],
         "failures": [failure_to_json(failure) for failure in shard.failures],
         "index": shard.index,
         "job": {"digest": job.digest, "id": job.id},
@@ -292,7 +298,7 @@ def _found(store: Store, index: int, digest: str | None) -> tuple[str, bytearray
 
 def result_bytes(result: Result) -> bytes:
     """``result.json``."""
-    return _dumps("result", result._asdict())
+    return _dumps("result", asdict(result))
 
 
 def read_result(reference: Reference) -> Result:

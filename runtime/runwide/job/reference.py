@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import binascii
 import re
-from typing import NamedTuple
+from dataclasses import dataclass
 
 from runwide.errors import BadReference
 
@@ -14,7 +14,8 @@ _HEX = re.compile(r"[0-9a-f]{64}")
 _SHORT = re.compile(r"(\d+):([A-Za-z0-9_-]{43})")
 
 
-class Reference(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Reference:
     """An object, and the SHA-256 that its bytes must have.
 
     Args:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from contextlib import closing, contextmanager
-from dataclasses import replace
-from typing import TYPE_CHECKING, Any, NamedTuple
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
 
 from runwide.errors import (
     EnvironmentMismatch,
@@ -234,7 +234,8 @@ class _Listener:
                 self.user(replace(event, index=self.items[event.index]))
 
 
-class _Work(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class _Work:
     """What is to be run: as it lies in the store, or as this process was given it."""
 
     store: Store

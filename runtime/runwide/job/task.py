@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -58,6 +59,7 @@ class ItemDamaged(ItemNotLoadable, IntegrityError):
     """The bytes of the item are not those that were spilled; they were not unpickled."""
 
 
+@dataclass(frozen=True, slots=True)
 class Loading(PlainPickle):
     """What a worker does before its first task, and nobody else: load the function of a stored job, and what that imports.
 
@@ -73,24 +75,12 @@ class Loading(PlainPickle):
         packages: Versions of the packages that the function names, where it was made.
     """
 
-    __slots__ = ("function", "job_uri", "made_by", "name", "packages", "uri")
-
-    def __init__(
-        self,
-        function: bytes,
-        *,
-        name: str,
-        uri: str,
-        job_uri: str,
-        made_by: Mapping[str, str],
-        packages: Mapping[str, str],
-    ) -> None:
-        self.function = function
-        self.name = name
-        self.uri = uri
-        self.job_uri = job_uri
-        self.made_by = made_by
-        self.packages = packages
+    function: bytes
+    name: str
+    uri: str
+    job_uri: str
+    made_by: Mapping[str, str]
+    packages: Mapping[str, str]
 
     def __call__(self) -> Callable[[Any], Any]:
         """Load it; returns it.
@@ -111,6 +101,7 @@ class Loading(PlainPickle):
         return function
 
 
+@dataclass(frozen=True, slots=True)
 class Task(PlainPickle):
     """The user's function between two frames.
 
@@ -120,12 +111,9 @@ class Task(PlainPickle):
         job_digest: Binds the results.
     """
 
-    __slots__ = ("function", "job_digest", "job_id")
-
-    def __init__(self, function: bytes, job_id: str, job_digest: str) -> None:
-        self.function = function
-        self.job_id = job_id
-        self.job_digest = job_digest
+    function: bytes
+    job_id: str
+    job_digest: str
 
     def __call__(self, packet: Packet) -> Encoded:
         """Run one item."""

@@ -22,8 +22,9 @@ from __future__ import annotations
 
 import pickle
 import struct
+from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from runwide.errors import DigestMismatch, FormatTooNew, FrameCorrupt, StoreError
 from runwide.spill.buffers import ALIGNMENT, Buffer, padding, sha256, size_of
@@ -40,7 +41,8 @@ _SMALL = LEAST - ALIGNMENT  # such a value is never compressed
 _IN_BAND = 4096  # a smaller buffer costs more as a section of its own than it does copied into the pickle
 
 
-class Encoded(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Encoded:
     """A value as a frame, not yet joined: large arrays are views on the caller's memory.
 
     Args:

@@ -13,7 +13,8 @@ import json
 import os
 import re
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, NamedTuple
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from runwide.errors import BadReference, ObjectExists
@@ -157,7 +158,8 @@ class _Creation:
         return all(same)
 
 
-class _About(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class _About:
     """What the service says of an object."""
 
     name: str
@@ -297,7 +299,8 @@ def _md5(parts: Sequence[memoryview]) -> str:
 _LISTED = frozenset({"items", "kind", "nextPageToken", "prefixes"})
 
 
-class _Page(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class _Page:
     """A part of a listing."""
 
     objects: list[tuple[str, int]]

@@ -23,7 +23,8 @@ from __future__ import annotations
 
 import hashlib
 import struct
-from typing import TYPE_CHECKING, Any, NamedTuple
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 from runwide.errors import DigestMismatch, FormatTooNew, FrameCorrupt
 from runwide.spill import signing
@@ -45,7 +46,8 @@ _ENTRY = struct.Struct("<QQQQ32s")
 SMALLEST = _FIXED.size + _SEAL
 
 
-class Entry(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Entry:
     """Where one value lies in a pack.
 
     Args:
@@ -68,7 +70,8 @@ class Entry(NamedTuple):
         return self.offset + self.length
 
 
-class Head(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Head:
     """The verified index of a pack.
 
     Args:
@@ -95,7 +98,8 @@ class Head(NamedTuple):
         return self.entries[-1].stop if self.entries else self.size
 
 
-class Packed(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Packed:
     """A pack ready to be written.
 
     Args:
@@ -109,7 +113,8 @@ class Packed(NamedTuple):
     size: int
 
 
-class Member(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Member:
     """One value on its way into a pack.
 
     Args:

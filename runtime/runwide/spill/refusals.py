@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import re
-from typing import TYPE_CHECKING, Any, NamedTuple
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 from runwide.spill.library import module
 
@@ -14,7 +15,8 @@ if TYPE_CHECKING:
 _LONGEST = 300
 
 
-class Refusal(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Refusal:
     """A kind of refusal.
 
     Args:

@@ -6,8 +6,9 @@ import os
 import re
 import unicodedata
 from abc import ABC, abstractmethod
+from dataclasses import dataclass
 from os import PathLike
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 from urllib.parse import unquote
 
 from runwide.errors import BadReference, FrameCorrupt
@@ -25,7 +26,8 @@ DAMAGES = 5  # so many damaged answers for one object are no accident of the net
 PARTIAL = ".partial-"  # what a local store calls files that are not yet objects
 
 
-class ObjectInfo(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class ObjectInfo:
     """One object of a listing.
 
     Args:
