@@ -33,6 +33,10 @@ def met(x):
         time.sleep(0.02)
     return len(list(HERE.glob("met-*")))
 
+def hashed(x):
+    met(x)
+    return os.getpid(), hash("a text")
+
 def once(x):
     if not (HERE / "failed").exists():
         (HERE / "failed").touch()
@@ -93,6 +97,13 @@ def results(job: str, ran: subprocess.CompletedProcess[str]) -> list[object]:
 def test_it_has_as_many_workers_as_it_is_told(scatter, call, watched, words):
     job = scatter("met", 0, 1)
     assert results(job, call(*watched, job, *words, "0")) == [2, 2]
+
+
+def test_all_its_workers_agree_on_the_hash_of_a_text(scatter, call):
+    job = scatter("hashed", 0, 1)
+    pids, hashes = zip(*results(job, call(job, "0", "--workers", "2")), strict=True)
+    assert len(set(pids)) == 2
+    assert len(set(hashes)) == 1
 
 
 @WATCHED
