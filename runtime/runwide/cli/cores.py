@@ -160,7 +160,7 @@ def _plain(
 ) -> dict[str, Any]:
     return {
         **counted.as_dict(),
-        "throttling": throttled._asdict() if throttled else None,
+        "throttling": asdict(throttled) if throttled else None,
         "steal": {**asdict(stolen), "share": stolen.share} if stolen else None,
         "measured": {**asdict(measured.verdict), "stolen": measured.stolen} if measured else None,
     }

@@ -205,7 +205,7 @@ def _plain(found: list[Check], machine: _Machine) -> dict[str, Any]:
         "ok": all(check.state is not State.FAILURE for check in found),
         "checks": [asdict(check) for check in found],
         "cores": machine.cores.as_dict(),
-        "memory": {**machine.memory._asdict(), "size": machine.memory.size},
+        "memory": {**asdict(machine.memory), "size": machine.memory.size},
     }
 
 

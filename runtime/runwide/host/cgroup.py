@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import PurePosixPath
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from runwide.host.topology import read_cpulist
 
@@ -25,7 +26,8 @@ _USUAL = {
 }
 
 
-class Mount(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Mount:
     """A mounted cgroup hierarchy.
 
     Args:
@@ -39,7 +41,8 @@ class Mount(NamedTuple):
     controllers: frozenset[str]
 
 
-class Quota(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Quota:
     """One CPU limit.
 
     Args:
@@ -51,7 +54,8 @@ class Quota(NamedTuple):
     source: str
 
 
-class Throttling(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Throttling:
     """How often a cgroup was held back by its CPU limit, since it was made.
 
     Args:
@@ -67,7 +71,8 @@ class Throttling(NamedTuple):
     source: str
 
 
-class Room(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Room:
     """A limit on the number of something.
 
     Args:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any, NamedTuple
+from dataclasses import asdict, dataclass, replace
+from typing import TYPE_CHECKING, Any
 
 from runwide import settings
 from runwide.errors import InputError
@@ -22,7 +23,8 @@ FORMAT = 1  # of the JSON form; changed when a reader of the old one would be mi
 _TOLERANCE = 0.1
 
 
-class Step(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Step:
     """One step of the count.
 
     Args:
@@ -42,7 +44,8 @@ class Step(NamedTuple):
     cut: int = 0
 
 
-class Cores(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Cores:
     """What this machine gives to CPU-bound work, and why.
 
     Args:
@@ -60,7 +63,7 @@ class Cores(NamedTuple):
         advice: One line for the reader.
     """
 
-    count: int  # type: ignore[assignment]  # of tuples, which nobody needs here
+    count: int
     usable: int
     physical: int
     logical: int
@@ -100,12 +103,7 @@ class Cores(NamedTuple):
             >>> cores(workers=3).as_dict()["count"]
             3
         """
-        lists = {
-            name: tuple(one._asdict() for one in getattr(self, name))
-            for name in ("cores", "steps", "problems")
-        }
-        about = {**self._asdict(), "hypervisor": self.hypervisor._asdict(), **lists}
-        return {"format": FORMAT, **about, "kinds": self.kinds}
+        return {"format": FORMAT, **asdict(self), "kinds": self.kinds}
 
 
 def cores(*, workers: int | None = None, root: str | os.PathLike[str] = "/") -> Cores:
@@ -162,7 +160,7 @@ def count(tree: Tree, override: tuple[int, str] | None = None) -> Cores:
         problems=tuple(tree.problems),
         advice="",
     )
-    return found._replace(advice=advice.line(found, known=grouped.known))
+    return replace(found, advice=advice.line(found, known=grouped.known))
 
 
 def capped(physical: int, quota: float | None) -> int:

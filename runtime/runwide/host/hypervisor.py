@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from runwide.host.tree import Tree
@@ -33,7 +34,8 @@ _NAMES = {
 _TRUTHFUL = frozenset({"Google Compute Engine"})
 
 
-class Hypervisor(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Hypervisor:
     """Who runs this virtual machine.
 
     Args:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, NamedTuple
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from runwide.host import cgroup
 from runwide.host.tree import Tree
@@ -15,7 +16,8 @@ if TYPE_CHECKING:
 _UNLIMITED = 1 << 60  # v1 writes "no limit" as the largest multiple of a page that fits a signed word
 
 
-class Level(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Level:
     """The memory of one cgroup on the way to the root.
 
     Args:
@@ -31,7 +33,8 @@ class Level(NamedTuple):
     used: int | None
 
 
-class Memory(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Memory:
     """The memory of this container.
 
     Args:
@@ -138,7 +141,7 @@ def peak_rss(pid: int, root: Tree | str | os.PathLike[str] = "/") -> int | None:
 
     Example:
         >>> import os
-        >>> peak_rss(os.getpid()) >= rss(os.getpid())
+        >>> rss(os.getpid()) <= peak_rss(os.getpid())
         True
     """
     return _kilobytes(Tree.at(root), f"/proc/{pid}/status", "VmHWM")

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import re
-from typing import TYPE_CHECKING, NamedTuple
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -22,7 +23,8 @@ _INTEL_KINDS = {
 }
 
 
-class Core(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Core:
     """One physical core.
 
     Args:
@@ -42,7 +44,8 @@ class Core(NamedTuple):
     kind: str = ""
 
 
-class Topology(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Topology:
     """The physical cores behind some CPUs.
 
     Args:

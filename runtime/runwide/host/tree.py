@@ -7,13 +7,14 @@ as the machine itself.
 from __future__ import annotations
 
 import os
+from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
 
 _LIMIT = 4 << 20  # no file of /proc or /sys that is read here comes near
 
 
-class Problem(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Problem:
     """Something that could not be read, and what was done instead.
 
     Args:
