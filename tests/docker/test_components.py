@@ -59,6 +59,23 @@ def test_kfp_loads_its_run_time_half_only_in_a_lightweight_component(image, kfp_
     assert loaded().output == ["kfp.dsl"]
 
 
+def test_a_lightweight_component_knows_its_cores(image, kfp_in_containers):
+    from kfp import dsl
+
+    @dsl.component(base_image=image, install_kfp_package=False)
+    def counted() -> list:
+        import os
+
+        import loky
+
+        import runwide
+
+        return [int(os.environ["LOKY_MAX_CPU_COUNT"]), loky.cpu_count(), runwide.cores().usable]
+
+    kfp_in_containers()
+    assert len(set(counted().output)) == 1
+
+
 def test_a_lightweight_component_brings_its_own_packages(image, kfp_in_containers, wheel):
     from kfp import dsl
 

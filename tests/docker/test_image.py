@@ -75,6 +75,25 @@ def test_a_limit_of_one_cpu_makes_one_worker(run, limit):
     assert json.loads(run("runwide", "cores", "--json", **limit).out)["count"] == 1
 
 
+COUNTED = "import loky, os; print(loky.cpu_count(), os.environ['LOKY_MAX_CPU_COUNT'])"
+
+
+def test_a_program_that_counts_cores_in_it_is_told_them(run):
+    """Without that, loky rounds 1.05 CPUs up to two."""
+    limit = {"nano_cpus": 1_050_000_000}
+    assert run("python3", "-c", COUNTED, **limit) == Ran(0, "1 1\n", "")
+    assert run("python3", "-c", COUNTED, **limit, **HARDENED) == Ran(0, "1 1\n", "")
+
+
+def test_the_users_own_count_is_kept_in_it(run):
+    assert run("python3", "-c", COUNTED, environment={"LOKY_MAX_CPU_COUNT": "1"}).out == "1 1\n"
+
+
+def test_a_program_that_does_not_count_loads_nothing_of_runwide_in_it(run):
+    program = "import sys; print([name for name in sys.modules if name.partition('.')[0] == 'runwide'])"
+    assert run("python3", "-W", "error", "-c", program) == Ran(0, "[]\n", "")
+
+
 def test_python_and_pip_are_those_of_the_environment(run):
     ran = run("sh", "-c", "for name in python3 python pip runwide; do command -v $name; done; pip --version")
     *names, version = ran.out.splitlines()

@@ -13,6 +13,7 @@ import click
 from runwide import job as jobs
 from runwide.cli import dataset, executor, files, inputs, options, report
 from runwide.errors import InputError, RunwideError, TasksFailed
+from runwide.host.threads import announce
 from runwide.pool.preemption import leaves_on_sigterm
 from runwide.records import Failure
 
@@ -40,6 +41,7 @@ def map_command(
     """
     from runwide.pool import imap
 
+    announce()  # before the function's module is imported, which may ask
     found = inputs.function_of(function)
     values = inputs.items_of_file(items)
     failed: list[Failure] = []
@@ -132,6 +134,7 @@ def scatter_command(
     """Spill a function and its items to a store; print the job's reference."""
     from runwide.cli import sizing, sources, wire
 
+    announce()
     wire.check_python(pickled_by)
     if function_reference is not None:
         function_base64 = wire.text_of(function_reference)
@@ -253,6 +256,7 @@ def rerun_command(
 
     Prints the shards' references as JSON, for gather --shards-json.
     """
+    announce()
     mended = None if function is None else inputs.function_of(function)
     with leaves_on_sigterm():
         references = jobs.rerun(job, function=mended, workers=workers, timeout=timeout, retries=retries)
@@ -266,6 +270,7 @@ def rerun_command(
 @_mended
 def replay_command(job: str, item: int, *, debug: bool, function: str | None) -> None:
     """Run one ITEM of a job in this process, from its exact verified bytes; print what it returns, write nothing."""
+    announce()
     try:
         mended = None if function is None else inputs.function_of(function)
         click.echo(repr(jobs.replay(job, item, function=mended)))

@@ -8,6 +8,7 @@ import click
 
 from runwide import job as jobs
 from runwide.cli import files, options, supervised
+from runwide.host.threads import announce
 from runwide.pool.preemption import leaves_on_sigterm
 
 
@@ -48,6 +49,7 @@ def shard_command(
         given = {"workers": workers, "timeout": timeout, "retries": retries, "rerun_failed": rerun_failed}
         supervised.shard(job, index, manifest_out, given)
         return
+    announce()
     with leaves_on_sigterm():
         reference = jobs.shard(
             job, index, workers=workers, timeout=timeout, retries=retries, rerun_failed=rerun_failed

@@ -1,4 +1,4 @@
-"""How many threads the libraries in a worker may start, so that all of them together fill the cores."""
+"""How many threads and processes the libraries in a worker may start, so that all of them together fill the cores."""
 
 from __future__ import annotations
 
@@ -6,11 +6,17 @@ import sys
 from typing import TYPE_CHECKING
 
 from runwide import settings
+from runwide.host.cores import count
+from runwide.host.tree import Tree
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from runwide.host.cores import Cores
+
+# loky reads it, and so do joblib, which carries a loky of its own, and scikit-learn, which asks joblib: `n_jobs=-1` is
+# at most that many, in processes as in threads.
+_COUNT = "LOKY_MAX_CPU_COUNT"
 
 _GENERAL = "OMP_NUM_THREADS"
 
@@ -53,10 +59,13 @@ def per_worker(workers: int, cores: Cores | int) -> int:
 
 
 def environment(workers: int, cores: Cores | int) -> dict[str, str]:
-    """Variables that set the thread counts of numerical libraries in a worker, for its start.
+    """Variables that set the thread counts of numerical libraries, and joblib's count, in a worker, for its start.
 
     Workers times threads is the number of cores. What the user has set is left out, so that theirs wins; and
     where they have set ``OMP_NUM_THREADS``, so are the variables of libraries that would follow it.
+
+    ``LOKY_MAX_CPU_COUNT`` is the share of one worker too. The user's own value is for the program, which has the
+    workers beside it; so it lowers the share, and never raises it.
 
     Args:
         workers: Number of workers.
@@ -67,8 +76,30 @@ def environment(workers: int, cores: Cores | int) -> dict[str, str]:
         '4'
     """
     followers = () if settings.is_set(_GENERAL) else (_GENERAL, *_LIKE_OPENMP)
-    count = str(per_worker(workers, cores))
-    return {name: count for name in (*followers, *_ALONE) if not settings.is_set(name)}
+    share = per_worker(workers, cores)
+    threads = {name: str(share) for name in (*followers, *_ALONE) if not settings.is_set(name)}
+    return {**threads, **_counted(share)}
+
+
+def announce(cores: Cores | int | None = None) -> None:
+    """Tell joblib and loky in this process how many cores it has, unless the user has told them.
+
+    ``n_jobs=-1`` means that number from then on, here and in the programs that this one starts.
+
+    Args:
+        cores: The cores, as a record or a number; None to count them.
+
+    Example:
+        >>> import os
+        >>> announce()
+        >>> int(os.environ.pop("LOKY_MAX_CPU_COUNT")) > 0
+        True
+    """
+    if settings.is_set(_COUNT):
+        return
+    if cores is None:
+        cores = count(Tree())  # RUNWIDE_WORKERS is a number of workers, and of no concern here
+    settings.set_default(_COUNT, str(per_worker(1, cores)))
 
 
 def apply(variables: Mapping[str, str]) -> tuple[str, ...]:
@@ -87,6 +118,15 @@ def apply(variables: Mapping[str, str]) -> tuple[str, ...]:
         ()
     """
     return (*_apply_to_modules(variables), *_apply_to_native(variables))
+
+
+def _counted(share: int) -> dict[str, str]:
+    """The number of cores of a worker, for joblib and loky; a value of the user's that is no number is theirs to mend."""
+    try:
+        theirs = int(settings.value(_COUNT) or share)
+    except ValueError:
+        return {}
+    return {_COUNT: str(max(1, min(theirs, share)))}
 
 
 def _apply_to_modules(variables: Mapping[str, str]) -> list[str]:

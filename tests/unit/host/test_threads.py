@@ -11,7 +11,9 @@ import pytest
 from runwide import settings
 from runwide.host import cores, threads
 
+COUNT = "LOKY_MAX_CPU_COUNT"
 ALL = (
+    COUNT,
     *(
         "OMP_NUM_THREADS",
         "OPENBLAS_NUM_THREADS",
@@ -26,7 +28,8 @@ ALL = (
 @pytest.fixture(autouse=True)
 def _nothing_set(monkeypatch):
     for name in ALL:
-        monkeypatch.delenv(name, raising=False)
+        monkeypatch.setenv(name, "")  # so that also what the test itself sets is taken back
+        monkeypatch.delenv(name)
 
 
 @pytest.mark.parametrize(("workers", "each"), [(1, "4"), (2, "2"), (3, "1"), (4, "1"), (9, "1")])
@@ -49,11 +52,65 @@ def test_a_variable_of_the_users_is_left_out(monkeypatch):
 def test_the_users_openmp_setting_also_rules_the_libraries_that_follow_it(monkeypatch):
     monkeypatch.setenv("OMP_NUM_THREADS", "3")
     assert set(threads.environment(2, 4)) == {
+        COUNT,
         "NUMBA_NUM_THREADS",
         "POLARS_MAX_THREADS",
         "RAYON_NUM_THREADS",
         "VECLIB_MAXIMUM_THREADS",
     }
+
+
+@pytest.mark.parametrize(
+    ("theirs", "each"),
+    [("8", "4"), ("4", "4"), (" 3 ", "3"), ("1", "1"), ("0", "1"), ("-2", "1"), ("", "4")],
+)
+def test_a_count_of_the_users_lowers_the_share_of_a_worker_and_never_raises_it(monkeypatch, theirs, each):
+    """It is for their program, which has the workers beside it: eight in each of two would be sixteen on eight cores."""
+    monkeypatch.setenv(COUNT, theirs)
+    assert threads.environment(2, 8)[COUNT] == each
+
+
+def test_a_count_of_the_users_that_is_no_number_is_left_to_who_reads_it(monkeypatch):
+    monkeypatch.setenv(COUNT, "many")
+    assert set(threads.environment(2, 8)) == set(ALL) - {COUNT}
+
+
+@pytest.mark.parametrize(
+    ("name", "count"), [("docker-cpus-1.5", "2"), ("gce-n2-standard-8", "4"), ("gke-pod-7.5-of-8", "4")]
+)
+def test_a_program_is_told_its_cores(monkeypatch, machine, name, count):
+    threads.announce(cores(root=machine(name)))
+    assert settings.value(COUNT) == count
+
+
+def test_what_a_program_is_told_are_its_cores_whatever_the_number_of_workers(monkeypatch):
+    monkeypatch.setenv("RUNWIDE_WORKERS", "not even a number")
+    threads.announce()
+    monkeypatch.delenv("RUNWIDE_WORKERS")
+    assert settings.value(COUNT) == str(cores().usable)
+
+
+def test_a_program_whose_user_has_told_it_is_told_nothing(monkeypatch):
+    monkeypatch.setenv(COUNT, "3")
+    threads.announce(8)
+    assert settings.value(COUNT) == "3"
+
+
+COUNTED = """
+import json, joblib, loky
+from sklearn.utils._openmp_helpers import _openmp_effective_n_threads
+counts = [loky.cpu_count(physical) for physical in (True, False)]
+counts += [joblib.cpu_count(physical) for physical in (True, False)]
+for backend in ("loky", "threading", "multiprocessing"):
+    with joblib.parallel_config(backend=backend):
+        counts.append(joblib.effective_n_jobs(-1))
+print(json.dumps([*counts, _openmp_effective_n_threads(-1)]))
+"""
+
+
+def test_joblib_loky_and_scikit_learn_count_what_they_are_told():
+    assert set(_run(COUNTED, threads.environment(2, 2))) == {1}
+    assert set(_run(COUNTED, {COUNT: "1"})) == {1}
 
 
 SHOW = """
