@@ -24,7 +24,7 @@ SHARED_MEMORY = "/dev/shm"  # noqa: S108 - not a predictable name: a private dir
 _SHM_SPARE = 8 << 20  # left free in /dev/shm, since other programs of the container use it too
 _ALIGN = 64  # of buffers in a file: a cache line, and what numpy's vector loops like
 _FULL = (errno.ENOSPC, errno.EDQUOT)
-_COPIED = 1 << 30  # bytes in one go
+_COPIED = 1 << 24  # bytes in one go
 
 _HINTS = {
     errno.ENOENT: "a cleaner of temporary files has removed it: set RUNWIDE_SCRATCH to a directory that none cleans",
@@ -299,7 +299,8 @@ def _copy(source: int, path: str) -> None:
     try:
         with _closing(descriptor):
             while offset < size:
-                offset += os.sendfile(descriptor, source, offset, min(_COPIED, size - offset))
+                # Not sendfile, which writes to sockets alone on macOS.
+                offset += os.pwrite(descriptor, os.pread(source, min(_COPIED, size - offset), offset), offset)
         Path(part).rename(path)
     except OSError:
         remove(part)
