@@ -16,7 +16,7 @@ import pytest
 
 import runwide
 from runwide.pool import outcomes
-from runwide.pool.process import children
+from runwide.pool.tree import children
 
 pytestmark = pytest.mark.faults
 

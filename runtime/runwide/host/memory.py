@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from runwide.host import cgroup
+from runwide.host import cgroup, elsewhere
 from runwide.host.tree import Tree
 
 if TYPE_CHECKING:
@@ -133,7 +133,9 @@ def rss(pid: int, root: Tree | str | os.PathLike[str] = "/") -> int | None:
         >>> rss(os.getpid()) > 1_000_000
         True
     """
-    return _kilobytes(Tree.at(root), f"/proc/{pid}/status", "VmRSS")
+    tree = Tree.at(root)
+    found = _kilobytes(tree, f"/proc/{pid}/status", "VmRSS")
+    return elsewhere.rss(pid) if found is None and _is_elsewhere(tree) else found
 
 
 def peak_rss(pid: int, root: Tree | str | os.PathLike[str] = "/") -> int | None:
@@ -210,7 +212,14 @@ def _oom_kills(tree: Tree) -> int | None:
 def _meminfo(tree: Tree) -> dict[str, int]:
     names = ("MemTotal", "MemAvailable")
     found = {name: _kilobytes(tree, "/proc/meminfo", name) for name in names}
+    if not any(found.values()) and _is_elsewhere(tree):
+        found = dict(zip(names, elsewhere.memory(), strict=True))
     return {name: value for name, value in found.items() if value is not None}
+
+
+def _is_elsewhere(tree: Tree) -> bool:
+    """Whether this machine has no /proc, as a Mac."""
+    return tree.live and not tree.names("/proc/self")
 
 
 def _kilobytes(tree: Tree, path: str, name: str) -> int | None:

@@ -7,6 +7,8 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from runwide.host import elsewhere
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
@@ -243,6 +245,8 @@ def _cpuinfo(tree: Tree) -> dict[int, tuple[int, int] | None]:
 
 def _from_cpuinfo(tree: Tree, allowed: frozenset[int]) -> Topology:
     places = _cpuinfo(tree)
+    if tree.live and not places and (number := elsewhere.physical_cores()) is not None:
+        return _by_number(tree, allowed, number)
     known = {cpu: place for cpu in allowed if (place := places.get(cpu)) is not None}
     if len(known) < len(allowed):
         tree.note(f"{_CPU}/cpu*/topology", "says nothing", "took each CPU for a core")
@@ -258,3 +262,11 @@ def _from_cpuinfo(tree: Tree, allowed: frozenset[int]) -> Topology:
         if allowed & set(cpus)
     )
     return Topology(tuple(sorted(cores, key=lambda core: core.cpus)), "/proc/cpuinfo")
+
+
+def _by_number(tree: Tree, allowed: frozenset[int], number: int) -> Topology:
+    """Cores of which only the number is known: CPUs are dealt out to them in turn."""
+    tree.note(f"{_CPU}/cpu*/topology", "says nothing", "believed psutil")
+    cpus, count = sorted(allowed), min(number, len(allowed))
+    groups = (tuple(cpus[first::count]) for first in range(count))
+    return Topology(tuple(Core(group, len(group)) for group in groups), "psutil.cpu_count(logical=False)")

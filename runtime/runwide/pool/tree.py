@@ -1,4 +1,4 @@
-"""The processes below a process, as the kernel lists them."""
+"""The processes below a process: found, and killed so that none escapes."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def kill_tree(pid: int, *, rests: bool = False) -> None:
     if not rests:
         with suppress(ProcessLookupError):
             os.kill(pid, signal.SIGSTOP)
-        below = [child for child in dict.fromkeys(below + _children_now(pid)) if _parent(child) == pid]
+        below = _still_below(pid, below)
     with suppress(ProcessLookupError):
         os.kill(pid, signal.SIGKILL)
     for child in below:
@@ -30,23 +30,46 @@ def kill_tree(pid: int, *, rests: bool = False) -> None:
 
 
 def children(pid: int) -> list[int]:
-    """Process ids of the direct children, from /proc; none where that cannot be read, as without a free descriptor."""
+    """Process ids of the direct children; none where they cannot be read, as without a free descriptor.
+
+    Example:
+        >>> import subprocess
+        >>> with subprocess.Popen(["sleep", "60"]) as process:
+        ...     found = children(os.getpid())
+        ...     process.kill()
+        >>> process.pid in found
+        True
+    """
     try:
-        names = os.listdir("/proc")  # noqa: PTH208 - names are wanted
+        listed = _listed()
     except OSError:
         return []
-    return [child for child in map(int, filter(str.isdigit, names)) if _parent(child) == pid]
+    return _children_elsewhere(pid) if listed is None else [one for one in listed if _parent(one) == pid]
 
 
-def _children_now(pid: int) -> list[int]:
-    """The same from where the kernel lists them, which takes no time, but may miss one while another one ends."""
+def _listed() -> list[int] | None:
+    """All processes, from /proc; None where it lists none, as on a Mac.
+
+    Raises:
+        OSError: It cannot be read now.
+    """
+    try:
+        names = os.listdir("/proc")  # noqa: PTH208 - names are wanted
+    except FileNotFoundError:
+        return None
+    return [int(name) for name in names if name.isdigit()] or None
+
+
+def _still_below(pid: int, before: list[int]) -> list[int]:
+    """The children of a process that stands still now, of which some were known before."""
     found: list[int] = []
     try:
+        # Where the kernel lists them, which takes no time, but may miss one while another one ends.
         for thread in Path(f"/proc/{pid}/task").iterdir():
             found += map(int, (thread / "children").read_text().split())
     except OSError:  # a kernel without such lists; or the process is gone
         return children(pid)
-    return found
+    return [child for child in dict.fromkeys(before + found) if _parent(child) == pid]
 
 
 def _parent(pid: int) -> int | None:
@@ -55,3 +78,9 @@ def _parent(pid: int) -> int | None:
         return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
     except (OSError, IndexError):  # it has ended
         return None
+
+
+def _children_elsewhere(pid: int) -> list[int]:
+    from runwide.host import elsewhere  # which no worker on Linux loads
+
+    return elsewhere.children(pid)
