@@ -10,10 +10,11 @@ from contextlib import suppress
 from functools import cached_property, lru_cache, singledispatch, update_wrapper
 from typing import TYPE_CHECKING, Any
 
-from runwide.definitions import Namespace, arrive, found, function_at, has_arrived, known, registry
+from runwide.definitions import arrive, found, function_at, has_arrived, known, registry
+from runwide.namespaces import Namespace, fill
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
     from runwide.identity import Identity
 
@@ -22,18 +23,17 @@ def namespace(module: str | None, origin: str | None, about: dict[str, Any]) -> 
     """Return the globals for functions of a module.
 
     Args:
-        module: Its name; None for globals that are no module's.
+        module: Its name, or what names globals that are no module's; None for those of each pickle.
         origin: The process that pickled them for its workers; None for a store.
         about: What relative imports need, such as ``__package__``.
     """
-    if module is not None and origin == registry.origin:
+    if origin == registry.origin and module in sys.modules:
         return Namespace(vars(sys.modules[module]), live=True)
     if module is None or not registry.worker:
         return Namespace({**about, "__builtins__": builtins})
-    if module not in registry.shared:
-        values = vars(sys.modules["__main__"]) if module == "__main__" else {"__builtins__": builtins}
-        registry.shared[module] = Namespace(values)
-    shared = registry.shared[module]
+    shared = registry.shared.get("__main__" if module == "__mp_main__" else module)
+    if shared is None:
+        shared = registry.shared[module] = Namespace({"__builtins__": builtins})
     shared.values.update(about)
     return shared
 
@@ -58,8 +58,13 @@ def learned(key: str) -> Any:
     return registry.learned[key]
 
 
-def make_function(
-    key: str | None, version: Any, globals_: Namespace, code: types.CodeType, home: tuple[str, str] | None
+def make_function(  # noqa: PLR0917 - a pickle gives all by position
+    key: str | None,
+    version: Any,
+    globals_: Namespace,
+    code: types.CodeType,
+    home: tuple[str, str] | None,
+    cells: Sequence[str | None],
 ) -> Any:
     """Return the function that is meant, or one to be completed by `set_function`.
 
@@ -69,11 +74,12 @@ def make_function(
         globals_: Its globals.
         code: Its code.
         home: Module and name that it has; a program that has the same function there gets its own.
+        cells: Key of each variable of enclosing functions that it shares with the initializer; None for its own.
     """
 
     def make() -> types.FunctionType:
-        cells = tuple(types.CellType() for _ in code.co_freevars) or None
-        return types.FunctionType(code, globals_.values, code.co_name, None, cells)
+        closure = tuple(map(registry.variables.cell, cells)) or None
+        return types.FunctionType(code, globals_.values, code.co_name, None, closure)
 
     theirs = function_at(*home) if home is not None and not registry.worker else None
     if known(key, version) is None and getattr(theirs, "__code__", None) == code:
@@ -96,13 +102,20 @@ def set_function(function: types.FunctionType, state: dict[str, Any]) -> None:
     go_home(function, state["home"])
     if not registry.unfinished.get(function):
         return
-    for cell, theirs in zip(function.__closure__ or (), state["closure"] or (), strict=True):
-        with suppress(ValueError):  # it is empty yet
-            cell.cell_contents = theirs.cell_contents
+    closure: tuple[types.CellType, ...] = state["closure"] or ()
+    for cell, theirs, key in zip(function.__closure__ or (), closure, state["cells"], strict=True):
+        if key is None:
+            fill(cell, theirs)
+    registry.variables.receive(dict(zip(state["cells"], closure, strict=True)), state["variables"])
     for name, value in state["attributes"].items():
         setattr(function, name, value)
     function.__dict__.update(state["dict"])
     registry.unfinished.drop(function)
+
+
+def one_of(globals_: Namespace, names: Sequence[str], version: Any, value: Any) -> Any:
+    """Return the object that some names of a module have, see `runwide.definitions.Namespace.one_of`."""
+    return globals_.one_of(names, version, value)
 
 
 def make_cached(

@@ -6,7 +6,7 @@ where such a pickle is loaded:
 - A class of the program that loads it is that very class, and its state is left alone, whether the pickle comes from a
   worker, from a store or from an earlier run of the same program.
 - In a worker the module ``__main__`` has the names that have arrived. A name is set again only when the program has changed
-  it: what a task has put there, such as a model that is loaded once, stays.
+  it: what the initializer or a task has put there, such as a model that is loaded once, stays.
 - Elsewhere a definition is built once, without running the hooks that made the first class of it.
 """
 
@@ -18,12 +18,14 @@ import sys
 import threading
 import types
 import weakref
+from functools import partial
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from runwide.identity import Identity, is_named, is_same, named, names, program, shape
+from runwide.namespaces import Namespace, Variables, is_empty
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator
 
 T = TypeVar("T")
 
@@ -68,42 +70,9 @@ class Registry:
         self.shared: dict[str, Namespace] = {}
         self.learned: dict[str, Any] = {}
         self.unlearned: dict[str, BaseException] = {}
+        self.variables = Variables()
+        self.initializers: weakref.WeakValueDictionary[str, Any] = weakref.WeakValueDictionary()
         self.lock = threading.RLock()
-        self.changes = 0  # of names that functions find here
-
-
-class Namespace:
-    """The globals of functions that came by value.
-
-    Args:
-        values: The dict itself.
-        live: Whether it is a module of this process, which keeps what it has.
-    """
-
-    def __init__(self, values: dict[str, Any], *, live: bool = False) -> None:
-        self.values = values
-        self.live = live
-        self._versions: dict[str, Any] = {}
-
-    def receive(self, values: Mapping[str, Any], versions: Mapping[str, Any] | None) -> None:
-        """Take the program's values of some names.
-
-        Args:
-            values: By name.
-            versions: What tells whether the program has changed them: those of before are not set again, None is always
-                set. Without any, names that are there already are left alone.
-        """
-        if self.live:
-            return
-        for name, value in values.items():
-            if versions is None:
-                self.values.setdefault(name, value)
-                continue
-            version = versions.get(name)
-            if version is None or self._versions.get(name) != version:
-                self.values[name] = value
-                self._versions[name] = version
-                registry.changes += 1
 
 
 registry = Registry()
@@ -131,6 +100,7 @@ def become_worker() -> None:
         main  # so called in what multiprocessing spawns, and in what comes back from there
     )
     main.__dict__["__builtins__"] = builtins
+    registry.shared["__main__"] = Namespace(vars(main))  # before any code of the program puts names there
 
 
 def identity(kind: type) -> Identity:
@@ -169,6 +139,45 @@ def key_of(function: Any) -> str:
             registry.keys.put(function, found)
             registry.own[found] = function
         return found
+
+
+def note_initializer(initializer: Any) -> None:
+    """Have functions share with an initializer what no module has: variables of enclosing functions, and other globals."""
+    for function in _functions_of(initializer, set()):
+        registry.initializers.setdefault(key_of(function), function)
+
+
+def _functions_of(value: Any, seen: set[int]) -> Iterator[types.FunctionType]:
+    """Yield the functions to which a callable leads."""
+    if id(value) in seen:
+        return
+    seen.add(id(value))
+    if isinstance(value, partial):
+        yield from _functions_of(value.func, seen)
+    elif isinstance(value, types.MethodType):
+        yield from _functions_of(value.__func__, seen)
+    elif isinstance(value, types.FunctionType):
+        yield value
+        for cell in value.__closure__ or ():
+            if not is_empty(cell):
+                yield from _functions_of(cell.cell_contents, seen)
+
+
+def key_of_cell(cell: types.CellType) -> str | None:
+    """Return what names a variable of an initializer that is in use; None for any other variable."""
+    for key, function in list(registry.initializers.items()):
+        for number, theirs in enumerate(function.__closure__ or ()):
+            if theirs is cell:
+                return f"{key}:{number}"
+    return None
+
+
+def key_of_globals(values: dict[str, Any]) -> str | None:
+    """Return what names globals that are no module's, as those of `exec`; None if no initializer in use has them."""
+    for key, function in list(registry.initializers.items()):
+        if function.__globals__ is values:
+            return f"{key}:globals"
+    return None
 
 
 def function_at(module: str, qualname: str) -> Any:

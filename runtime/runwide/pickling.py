@@ -7,7 +7,7 @@ import re
 import sys
 from enum import Enum
 from functools import cached_property, lru_cache, singledispatch
-from types import FunctionType, ModuleType
+from types import BuiltinFunctionType, FunctionType, ModuleType
 from typing import TYPE_CHECKING, Any
 
 import cloudpickle
@@ -32,6 +32,15 @@ _INTERNAL = frozenset({"_name_", "__objclass__", "_sort_order_"})
 _LAYOUT = ("_fields_", "_pack_", "_anonymous_", "_length_", "_type_")  # of ctypes
 _FUNCTIONS = (FunctionType, classmethod, staticmethod, property)
 _CONTAINERS = (dict, list, set)
+_FIXED = (
+    type(None), bool, int, float, complex, str, bytes, tuple, frozenset, type, FunctionType, BuiltinFunctionType,
+    ModuleType, CACHED,
+)  # fmt: skip
+"""Types whose values cannot be changed, or arrive as themselves anyway."""
+
+if getattr(sys.modules.get("__main__"), "__name__", None) == "__mp_main__":
+    # A process that multiprocessing has spawned calls the program so; no worker could import that.
+    cloudpickle.register_pickle_by_value(sys.modules["__mp_main__"])
 
 
 class _Globals:
@@ -44,6 +53,29 @@ class _Globals:
         return self._reduced
 
 
+class _Object:
+    """An object that a module has under some names, the same one for all of them and for defaults of functions.
+
+    Args:
+        about: Arguments of `runwide.arriving.one_of`.
+    """
+
+    def __init__(self, about: tuple[_Globals, list[str], Any, Any]) -> None:
+        self._reduced = arriving.one_of, about
+
+    def __reduce__(self) -> Any:
+        return self._reduced
+
+
+def _names_by_object(values: Mapping[str, Any]) -> dict[int, list[str]]:
+    """Return the names of each object that can change, those of people before those of a notebook."""
+    found: dict[int, list[str]] = {}
+    for name, value in sorted(values.items(), key=lambda one: one[0].startswith("_")):
+        if not isinstance(value, _FIXED):
+            found.setdefault(id(value), []).append(name)
+    return found
+
+
 class Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle has no types
     """Pickles by value whatever another program could not import; the same value gives the same bytes."""
 
@@ -53,6 +85,8 @@ class Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle has no 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
         self._globals: dict[int, _Globals] = {}
+        self._names: dict[int, dict[int, list[str]]] = {}
+        self._objects: dict[int, _Object] = {}
 
     def reducer_override(self, value: Any) -> Any:  # noqa: D102 - as in the class it stands for
         kind = type(value)
@@ -76,9 +110,13 @@ class Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle has no 
         """Return what is different when the program has changed a value."""
         return None
 
-    def versions(self, values: Mapping[str, Any]) -> dict[str, Any] | None:  # noqa: ARG002 - likewise
-        """Return the version of each value."""
+    def versions(self, values: Mapping[str, Any], function: Any = None) -> dict[str, Any] | None:  # noqa: ARG002 - likewise
+        """Return the version of each value, and which globals of a function are absent."""
         return None
+
+    def variables(self, function: Any) -> tuple[list[str | None], dict[str, Any]]:
+        """Return the keys of a function's variables of enclosing ones, None for its own, and the version of each key."""
+        return [None] * len(function.__code__.co_freevars), {}
 
     # Functions
 
@@ -91,12 +129,15 @@ class Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle has no 
         (code, *_), (own, slots) = reduced[1], reduced[2]
         values = slots.pop("__globals__")
         values.update(_annotated(function, function.__annotations__))
-        version = self.version(function)
+        version, (cells, variables) = self.version(function), self.variables(function)
+        slots["__defaults__"], slots["__kwdefaults__"] = self._defaults(function)
         state = {
             "namespace": self._namespace(function.__globals__),
-            "globals": values,
-            "versions": self.versions(values),
+            "globals": {name: self._one(value, function, names=2) for name, value in values.items()},
+            "versions": self.versions(values, function),
             "home": self._home(function, version),
+            "cells": cells,
+            "variables": variables,
             "closure": slots.pop("__closure__"),
             "submodules": slots.pop("_cloudpickle_submodules"),
             "dict": own,
@@ -106,8 +147,33 @@ class Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle has no 
             version = None  # what it closes over is its own in each call
         place = function.__module__, function.__qualname__
         has_place = definitions.function_at(*place) is function
-        made = self.key(function), version, state["namespace"], code, place if has_place else None
+        home = place if has_place else None
+        made = self.key(function), version, state["namespace"], code, home, cells
         return arriving.make_function, made, state, None, None, arriving.set_function
+
+    def _defaults(self, function: Any) -> tuple[Any, Any]:
+        """Return the defaults of a function, and those of its keywords."""
+        positional, keywords = function.__defaults__, function.__kwdefaults__
+        if positional is not None:
+            positional = tuple(self._one(value, function) for value in positional)
+        if keywords is not None:
+            keywords = {name: self._one(value, function) for name, value in keywords.items()}
+        return positional, keywords
+
+    def _one(self, value: Any, function: Any, *, names: int = 1) -> Any:
+        """Return what becomes the object of a global in a worker, where so many names have it; else the value itself."""
+        if self.origin is None or isinstance(value, _FIXED):
+            return value
+        values = function.__globals__
+        found = self._names.get(id(values))
+        if found is None:
+            found = self._names[id(values)] = _names_by_object(values)
+        if len(found.get(id(value), ())) < names:
+            return value
+        if id(value) not in self._objects:
+            about = self._namespace(values), found[id(value)], self.version(value), value
+            self._objects[id(value)] = _Object(about)
+        return self._objects[id(value)]
 
     def _single_dispatch(self, function: Any) -> Any:
         attributes = {
@@ -132,7 +198,10 @@ class Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle has no 
             # A nested pool of multiprocessing that spawns its workers imports the program by its file; a store has no path.
             names = _ABOUT if self.origin is None else (*_ABOUT, "__file__")
             about = {name: values[name] for name in names if name in values}
-            found = self._globals[id(values)] = _Globals(_module_of(values), self.origin, about)
+            module = _module_of(values) or (
+                None if self.origin is None else definitions.key_of_globals(values)
+            )
+            found = self._globals[id(values)] = _Globals(module, self.origin, about)
         return found
 
     def _home(self, thing: Any, version: Any) -> Any:

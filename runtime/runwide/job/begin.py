@@ -67,7 +67,7 @@ def begun(
     from runwide.pool import function_bytes
 
     inputs = items if isinstance(items, Sequence) else list(items)
-    given = Given(function_bytes(function), inputs)
+    given = Given(function_bytes(function), inputs, function)
     found = begin(given, store=store, shards=shards, name=name, function_name=full_name_of(function))
     if not found.same and signing.key() is None:
         raise InputError(

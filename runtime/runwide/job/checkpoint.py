@@ -61,11 +61,11 @@ class Checkpoint:
                 inputs = items if isinstance(items, Sequence) else list(items)
             if not inputs:
                 raise no_items()
-            return self._run(full_name_of(function), Given(pickled, inputs), on_error, **options)
+            return self._run(full_name_of(function), Given(pickled, inputs, function), on_error, **options)
         plan.bounds(1, self.shards)  # a wrong number is an error now, too
         job_id = prepared(pickled, store=self.store)
         with early(function, items, **options) as (inputs, tasks):
-            given = Given(pickled, inputs)
+            given = Given(pickled, inputs, function)
             return self._run(full_name_of(function), given, on_error, job_id=job_id, early=tasks, **options)
 
     def _is_known(self) -> bool:

@@ -9,7 +9,7 @@ from runwide.job.scatter import encoded
 from runwide.job.task import Part
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Sequence
+    from collections.abc import Callable, Generator, Sequence
 
     from runwide.job.manifest import Job
     from runwide.job.task import Packet
@@ -20,12 +20,14 @@ class Given:
     """What this process was asked to run.
 
     Args:
-        function: cloudpickle's bytes of the function.
+        function: cloudpickle's bytes of the function, for other programs.
         items: All items of the job.
+        call: The function itself, for workers of this one.
     """
 
     function: bytes
     items: Sequence[Any]
+    call: Callable[[Any], Any]
 
     def frames(self, job: Job, pending: Sequence[int]) -> Generator[Packet, None, None]:
         """As `runwide.job.items.frames`."""

@@ -23,7 +23,7 @@ from runwide.job.event_log import EventLog, MeteredStore
 from runwide.job.flow import begun, closed
 from runwide.job.items import frames
 from runwide.job.reference import parse_shard
-from runwide.job.task import ItemDamaged, Loading, Task
+from runwide.job.task import ItemDamaged, Loading, OwnTask, Task, both
 from runwide.job.verified import arrived_damaged, fetch
 from runwide.log import Log, bound
 from runwide.records import Failure, FailureKind, Outcome, TaskBatch, TaskEvent
@@ -99,7 +99,7 @@ def run(
     *,
     given: Given | None = None,
     early: Early | None = None,
-    function: bytes | None = None,
+    function: Callable[[Any], Any] | None = None,
     rerun_failed: bool = False,
     on_event: Callable[[TaskEvent], None] | None = None,
     **options: Any,
@@ -111,7 +111,7 @@ def run(
         index: As for `shard`.
         given: The job's function and items, where they are in memory.
         early: The job's tasks, where they were started before it was written.
-        function: cloudpickle's bytes of a function to run in the place of the job's.
+        function: A function to run instead of the job's.
         rerun_failed: As for `shard`.
         on_event: As for `shard`.
         **options: Others of `runwide.pool.mapping.Options`.
@@ -241,16 +241,15 @@ class _Work:
     store: Store
     job: Job
     given: Given | None
-    function: bytes | None
+    function: Callable[[Any], Any] | None
 
-    def task(self) -> tuple[Task, Loading | None]:
+    def task(self) -> tuple[Task | OwnTask, Loading | None]:
         """The function, between two frames; and what loads it, where this process does not know whether it can be."""
-        function = self.function or (None if self.given is None else self.given.function)
-        first = None
-        if function is None:
-            first = loading(self.store, self.job)
-            function = first.function
-        return Task(function, self.job.id, self.job.digest), first
+        function = self.function or (None if self.given is None else self.given.call)
+        if function is not None:
+            return OwnTask(function, self.job.id, self.job.digest), None
+        first = loading(self.store, self.job)
+        return Task(first.function, self.job.id, self.job.digest), first
 
     def packets(self, pending: list[int], *, whole: bool) -> Generator[Packet, None, None]:
         """The items; from whole objects where a range of one has come damaged."""
@@ -264,7 +263,7 @@ def _run(work: _Work, chunks: ChunkLog, listener: _Listener, **options: Any) -> 
 
     (task, first), job, pending = work.task(), work.job, listener.items
     if first is not None:
-        options["initializer"] = first
+        options["initializer"] = both(first, options.pop("initializer", None), options.pop("initargs", ()))
     with _mismatch_told(), Writer(chunks) as writer:
         for again in (False, True):
             damaged = []
@@ -371,11 +370,12 @@ def rerun(
     """
     if only != "failed":
         raise InputError(f"only={only!r} is not 'failed'", hint="what succeeded is never run again")
-    from runwide.pool import function_bytes
+    if function is not None:
+        from runwide.pool import function_bytes
 
+        function_bytes(function)  # one that cannot be sent is an error now
     about = manifest.read_job(job)
-    options["function"] = None if function is None else function_bytes(function)
-    return [finished(about, index, **options) for index in range(about.shards)]
+    return [finished(about, index, function=function, **options) for index in range(about.shards)]
 
 
 def finished(job: Job, index: int, **options: Any) -> str:

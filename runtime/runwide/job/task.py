@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pickle
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from runwide.errors import EnvironmentMismatch, IntegrityError, ItemNotLoadable, ResultNotPicklable
@@ -103,7 +103,7 @@ class Loading(PlainPickle):
 
 @dataclass(frozen=True, slots=True)
 class Task(PlainPickle):
-    """The user's function between two frames.
+    """The function of a stored job between two frames.
 
     Args:
         function: The verified pickle of it.
@@ -117,22 +117,59 @@ class Task(PlainPickle):
 
     def __call__(self, packet: Packet) -> Encoded:
         """Run one item."""
-        index, digest, frame = packet
-        item = self._item(memoryview(frame), digest, index)
-        result = loaded(self.function)(item)
-        return portable(framed(result, index, self.job_digest))
+        return _run(loaded(self.function), packet, self.job_id, self.job_digest)
 
-    def _item(self, frame: Buffer, digest: str, index: int) -> Any:
-        try:
-            return decode(frame, digest=digest, context=item_context(self.job_id, index))
-        except IntegrityError as error:
-            raise ItemDamaged(error.message, item=index, hint=error.hint) from error
-        except Exception as error:
-            raise ItemNotLoadable(
-                f"the item cannot be unpickled in the worker: {type(error).__name__}: {error}",
-                item=index,
-                hint="make its type importable in the image, or pass plain data",
-            ) from error
+
+class OwnTask:
+    """A function of this program between two frames; its workers have it as those of any other map do.
+
+    Args:
+        function: The function itself.
+        job_id: Binds the items.
+        job_digest: Binds the results.
+    """
+
+    __slots__ = ("call", "job_digest", "job_id")  # what the function carries was looked at before
+
+    def __init__(self, function: Callable[[Any], Any], job_id: str, job_digest: str) -> None:
+        self.call = function
+        self.job_id = job_id
+        self.job_digest = job_digest
+
+    def __call__(self, packet: Packet) -> Encoded:
+        """Run one item."""
+        return _run(self.call, packet, self.job_id, self.job_digest)
+
+
+def _run(function: Callable[[Any], Any], packet: Packet, job_id: str, job_digest: str) -> Encoded:
+    index, digest, frame = packet
+    item = _item(memoryview(frame), digest, item_context(job_id, index), index)
+    return portable(framed(function(item), index, job_digest))
+
+
+def _item(frame: Buffer, digest: str, context: str, index: int) -> Any:
+    try:
+        return decode(frame, digest=digest, context=context)
+    except IntegrityError as error:
+        raise ItemDamaged(error.message, item=index, hint=error.hint) from error
+    except Exception as error:
+        raise ItemNotLoadable(
+            f"the item cannot be unpickled in the worker: {type(error).__name__}: {error}",
+            item=index,
+            hint="make its type importable in the image, or pass plain data",
+        ) from error
+
+
+def both(
+    first: Loading, initializer: Callable[..., object] | None, initargs: tuple[Any, ...]
+) -> Callable[[], object]:
+    """Return what loads a function and then calls the user's initializer, where there is one."""
+    return first if initializer is None else partial(_in_turn, first, partial(initializer, *initargs))
+
+
+def _in_turn(*ones: Callable[[], object]) -> None:
+    for one in ones:
+        one()
 
 
 def framed(result: Any, index: int, job_digest: str) -> Encoded:

@@ -10,6 +10,7 @@ import weakref
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from runwide import definitions
 from runwide.errors import FunctionNotPicklable, InputError
 from runwide.naming import name_of
 from runwide.pool import feeding, transfer, warm, worker
@@ -73,6 +74,8 @@ class Base:
         shared = shares(workers, each=threads)
         if initializer is not None and initargs:
             initializer = partial(initializer, *initargs)
+        self._initializer = initializer  # whose variables are shared for as long as it is there
+        definitions.note_initializer(initializer)
         prepared = None if initializer is None else dump_function(initializer)
         self.workers = shared.workers
         held = _Held()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TypedDict, TypeVar
 
+from runwide.definitions import note_initializer
 from runwide.errors import InputError, Preempted
 from runwide.pool.base import dump_function
 from runwide.pool.feeding import ALL
@@ -187,6 +188,9 @@ def _known(options: Options) -> Options:
         raise TypeError(
             f"unknown option {min(unknown)!r}; there are {', '.join(sorted(Options.__annotations__))}"
         )
+    note_initializer(
+        options.get("initializer")
+    )  # before the function is pickled, which may share variables with it
     return options
 
 

@@ -6,18 +6,21 @@ the line that failed is worth more to us.
 
 from __future__ import annotations
 
+import builtins
 import hashlib
 import marshal
 from collections import ChainMap
 from contextlib import suppress
 from functools import partial
-from types import CodeType, FunctionType
+from types import CellType, CodeType, FunctionType
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import cloudpickle
+from cloudpickle.cloudpickle import _extract_code_globals
 
 from runwide import arriving, definitions, pickling
 from runwide.identity import is_named
+from runwide.namespaces import ABSENT, is_empty
 
 if TYPE_CHECKING:
     import pickle
@@ -27,7 +30,7 @@ if TYPE_CHECKING:
     from runwide.pool.transfer import Parcel
 
 _MARSHAL = 2  # the last version whose output does not depend on reference counts
-_COMPARED = 64 * 1024  # bytes of a value above which it is sent and set each time, not compared
+_COMPARED = 16 << 20  # bytes of a value above which it is sent and set each time: comparing it takes as long
 _SCALARS = frozenset({type(None), bool, int, float, str, bytes})
 _TEXT = 200
 
@@ -92,8 +95,24 @@ class _ToWorkers(_Traced):
     def version(self, value: Any) -> Any:
         return version(value)
 
-    def versions(self, values: Mapping[str, Any]) -> dict[str, Any]:
-        return {name: version(value) for name, value in values.items()}
+    def versions(self, values: Mapping[str, Any], function: Any = None) -> dict[str, Any]:
+        absent = () if function is None else _absent_from(function)
+        return {**{name: version(value) for name, value in values.items()}, **dict.fromkeys(absent, ABSENT)}
+
+    def variables(self, function: Any) -> tuple[list[str | None], dict[str, Any]]:
+        cells = function.__closure__ or ()
+        keys = [definitions.key_of_cell(cell) for cell in cells]
+        return keys, {key: _version_of_cell(cell) for key, cell in zip(keys, cells, strict=True) if key}
+
+
+def _version_of_cell(cell: CellType) -> Any:
+    return ABSENT if is_empty(cell) else version(cell.cell_contents)
+
+
+def _absent_from(function: Any) -> list[str]:
+    """Return the globals that a function uses and its module does not have, as where it is to set them."""
+    names = _extract_code_globals(function.__code__)
+    return [name for name in names if name not in function.__globals__ and not hasattr(builtins, name)]
 
 
 class _ToProgram(_ToWorkers):

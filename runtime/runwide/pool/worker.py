@@ -9,7 +9,7 @@ import time
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from runwide import arriving, definitions
+from runwide import arriving, definitions, namespaces
 from runwide.naming import text_of
 from runwide.pool import transfer
 from runwide.pool.channel import WorkerChannel
@@ -244,11 +244,11 @@ class Worker:
                 been set since by others.
         """
         function, changes = self._loaded.get(digest, (None, -1))
-        if function is None or (anew and changes != definitions.registry.changes):
+        if function is None or (anew and changes != namespaces.changes.number):
             path, entry = self._functions[digest]
             # Other workers map the same file, so it keeps its name.
             function = transfer.load(entry, open_mapping(path, keep=True))
-            self._loaded[digest] = function, definitions.registry.changes
+            self._loaded[digest] = function, namespaces.changes.number
         return function
 
 
