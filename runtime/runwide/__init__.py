@@ -22,12 +22,12 @@ if TYPE_CHECKING:
     from runwide.job.replay import replay
     from runwide.job.scatter import scatter
     from runwide.job.shard import rerun, shard
-    from runwide.pool import Executor, imap, imap_unordered, register_joblib, shutdown
+    from runwide.pool import Executor, imap, imap_unordered, shutdown
     from runwide.records import Failure
     from runwide.report.report import Recording, report
     from runwide.results import Results
     from runwide.spill.file import File
-    from runwide.surface import Pool, amap, map
+    from runwide.surface import Pool, amap, map, register_joblib
 
 _HOME = {
     "Cores": "runwide.host",
@@ -47,7 +47,7 @@ _HOME = {
     "imap_unordered": "runwide.pool",
     "load": "runwide.job",
     "map": "runwide.surface",
-    "register_joblib": "runwide.pool",
+    "register_joblib": "runwide.surface",
     "replay": "runwide.job",
     "report": "runwide.report",
     "rerun": "runwide.job",

@@ -264,3 +264,21 @@ class Pool(compat.Pool):
                 return []
 
         return run
+
+
+def register_joblib() -> None:
+    """Make the backend ``runwide`` known to joblib, as ``import runwide.joblib`` does.
+
+    Raises:
+        ImportError: joblib is not installed.
+
+    Example:
+        >>> from joblib import Parallel, delayed, parallel_config
+        >>> runwide.register_joblib()
+        >>> with parallel_config(backend="runwide", n_jobs=2):
+        ...     Parallel()(delayed(abs)(x) for x in [-1, -2])
+        [1, 2]
+    """
+    from runwide.joblib import register
+
+    register()

@@ -58,7 +58,7 @@ def per_worker(workers: int, cores: Cores | int) -> int:
     return max(1, usable // max(1, workers))
 
 
-def environment(workers: int, cores: Cores | int) -> dict[str, str]:
+def environment(workers: int, cores: Cores | int, each: int | None = None) -> dict[str, str]:
     """Variables that set the thread counts of numerical libraries, and joblib's count, in a worker, for its start.
 
     Workers times threads is the number of cores. What the user has set is left out, so that theirs wins; and
@@ -70,13 +70,16 @@ def environment(workers: int, cores: Cores | int) -> dict[str, str]:
     Args:
         workers: Number of workers.
         cores: The cores that they share, as a record or a number.
+        each: Threads of each, whatever the user has set; None for the above.
 
     Example:
-        >>> environment(2, 8)["POLARS_MAX_THREADS"]
-        '4'
+        >>> environment(2, 8)["POLARS_MAX_THREADS"], environment(2, 8, 1)["POLARS_MAX_THREADS"]
+        ('4', '1')
     """
-    followers = () if settings.is_set(_GENERAL) else (_GENERAL, *_LIKE_OPENMP)
     share = per_worker(workers, cores)
+    if each is not None:
+        return {**dict.fromkeys((_GENERAL, *_LIKE_OPENMP, *_ALONE), str(each)), **_counted(share)}
+    followers = () if settings.is_set(_GENERAL) else (_GENERAL, *_LIKE_OPENMP)
     threads = {name: str(share) for name in (*followers, *_ALONE) if not settings.is_set(name)}
     return {**threads, **_counted(share)}
 

@@ -12,7 +12,6 @@ from runwide import lazy
 if TYPE_CHECKING:
     from runwide.pool.compat import Pool
     from runwide.pool.executor import Executor
-    from runwide.pool.joblib import register_joblib
     from runwide.pool.mapping import (
         amap,
         function_bytes,
@@ -36,7 +35,6 @@ _HOME = {
     "map": "runwide.pool.mapping",
     "outcomes": "runwide.pool.mapping",
     "raise_or_return": "runwide.pool.mapping",
-    "register_joblib": "runwide.pool.joblib",
     "shutdown": "runwide.pool.warm",
 }
 
@@ -51,7 +49,6 @@ __all__ = [
     "map",
     "outcomes",
     "raise_or_return",
-    "register_joblib",
     "shutdown",
 ]
 

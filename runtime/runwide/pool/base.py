@@ -44,11 +44,12 @@ class Base:
         on_event: Called with each `runwide.records.TaskEvent`.
         timing: How long things may take.
         fresh: Start new workers, which end with this pool, in the place of those that are kept between calls.
-        threads: Threads of the libraries in each worker; None for its share of the cores.
     """
 
     outlived = False
     """Whether what it was given is done even when nobody has the pool any more."""
+
+    _threads: int | None = None  # of libraries in each worker; None for its share of the cores
 
     def __init__(
         self,
@@ -61,7 +62,6 @@ class Base:
         on_event: Callable[[TaskEvent], None] | None = None,
         timing: Timing | None = None,
         fresh: bool = False,
-        threads: int | None = None,
     ) -> None:
         if isinstance(workers, int) and workers < 1:
             raise InputError(
@@ -71,7 +71,7 @@ class Base:
             raise InputError(f"a worker must run at least one task, not {max_tasks!r}")
         if initializer is not None and not callable(initializer):
             raise TypeError("initializer must be a callable")
-        shared = shares(workers, each=threads)
+        shared = shares(workers, each=self._threads)
         if initializer is not None and initargs:
             initializer = partial(initializer, *initargs)
         self._initializer = initializer  # whose variables are shared for as long as it is there

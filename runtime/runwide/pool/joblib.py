@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import multiprocessing
+import warnings
 from collections.abc import Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
@@ -12,6 +14,7 @@ from joblib.parallel import (
     FallbackToBackend,
     ParallelBackendBase,
     SequentialBackend,
+    default_parallel_config,
     register_parallel_backend,
 )
 
@@ -21,8 +24,11 @@ from runwide.pool import worker
 from runwide.pool.executor import Executor
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
     from concurrent.futures import Future
+
+_OF_JOBLIB = {*default_parallel_config, "context"}
+"""Options that joblib gives to every backend."""
 
 
 class _Unnumbered(Sequence[Any]):
@@ -38,16 +44,38 @@ class _Unnumbered(Sequence[Any]):
 class _Executor(Executor):
     _indices = _Unnumbered()
 
+    def __init__(self, workers: int, threads: int | None, **options: Any) -> None:
+        self._threads = threads
+        super().__init__(workers, **options)
+
 
 class RunwideBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[misc]  # joblib has no types
-    """Runs joblib's batches on a `runwide.Executor`; ``n_jobs=-1`` means every physical core."""
+    """Runs joblib's batches on a `runwide.Executor`; ``n_jobs=-1`` means every physical core.
 
+    Args:
+        nesting_level: joblib's own.
+        inner_max_num_threads: Threads of numerical libraries in each worker, whatever the environment says; None for its
+            share of the cores.
+        initializer: Called once in each worker before its first task.
+        initargs: Arguments of ``initializer``.
+    """
+
+    supports_inner_max_num_threads = True
     supports_retrieve_callback = True
     supports_return_generator = True
     supports_timeout = True
 
-    def __init__(self, **options: Any) -> None:
-        super().__init__(**options)
+    def __init__(
+        self,
+        nesting_level: int | None = None,
+        inner_max_num_threads: int | None = None,
+        *,
+        initializer: Callable[..., object] | None = None,
+        initargs: Iterable[Any] = (),
+    ) -> None:
+        super().__init__(nesting_level=nesting_level, inner_max_num_threads=inner_max_num_threads)
+        self._preparation: dict[str, Any] = {"initializer": initializer, "initargs": tuple(initargs)}
+        self._prepared = self._preparation  # as for the last call
         self._executor: Executor | None = None
         self._tasks: WeakKeyDictionary[Future[Any], int] = WeakKeyDictionary()  # of batches of one
 
@@ -55,30 +83,60 @@ class RunwideBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[mi
         """Number of workers: negative counts down from the number of cores, as everywhere in joblib."""
         if n_jobs == 0:
             raise ValueError("n_jobs == 0 in Parallel has no meaning")
-        if n_jobs is None or worker.inside:
+        if n_jobs is None or _in_place():
             return 1
         return n_jobs if n_jobs > 0 else max(1, host.cores().count + 1 + n_jobs)
 
-    def configure(self, n_jobs: int = 1, parallel: Any = None, **_options: Any) -> int:
-        """Open the executor; for one worker there is none, as with joblib's own backends."""
+    def configure(self, n_jobs: int = 1, parallel: Any = None, **options: Any) -> int:
+        """Open the executor; for one worker there is none, as with joblib's own backends.
+
+        Args:
+            n_jobs: As for `effective_n_jobs`.
+            parallel: The `joblib.Parallel` that uses this backend.
+            **options: ``initializer`` and ``initargs``, as for the backend itself; those of joblib's memory maps, for which
+                there is no use here.
+
+        Raises:
+            TypeError: There is no such option.
+            ValueError: A number is too small.
+        """
+        unknown = options.keys() - _OF_JOBLIB - self._preparation.keys()
+        if unknown:
+            raise TypeError(f"the backend runwide has no option {min(unknown)!r}")
+        if self._executor is not None:  # another Parallel of the same parallel_config has not ended yet
+            raise FallbackToBackend(self._another())
+        if self.inner_max_num_threads is not None and self.inner_max_num_threads < 1:
+            raise ValueError(
+                f"invalid inner_max_num_threads={self.inner_max_num_threads}: expected 1 or more"
+            )
         workers = self.effective_n_jobs(n_jobs)
+        self._prepared = {name: options.get(name, value) for name, value in self._preparation.items()}
         if workers == 1:
+            _prepare_alone(n_jobs, **self._prepared)
             raise FallbackToBackend(SequentialBackend(nesting_level=self.nesting_level))
-        self._executor = _Executor(workers)
+        self._open(workers)
         self.parallel = parallel
         return workers
+
+    def _open(self, workers: int) -> None:
+        self._executor = _Executor(workers, self.inner_max_num_threads, **self._prepared)
+
+    def _another(self) -> RunwideBackend:
+        return RunwideBackend(self.nesting_level, self.inner_max_num_threads, **self._preparation)
 
     def submit(self, func: Callable[[], Any], callback: Callable[[Any], None] | None = None) -> Future[Any]:
         """Run one batch."""
         if self._executor is None:
             raise RuntimeError("the backend is not configured")
-        future = self._executor.submit(func)
+        future = self._executor.submit(_run, func)
         with suppress(TypeError, AttributeError):  # another joblib may have other batches
             if len(func) == 1:  # type: ignore[arg-type]  # a joblib.parallel.BatchedCalls
                 self._tasks[future] = self.parallel.n_dispatched_tasks - 1
         if callback is not None:
             future.add_done_callback(callback)
         return future
+
+    apply_async = submit  # its name before joblib 1.5
 
     def retrieve_result_callback(self, future: Future[Any]) -> Any:
         """The result of a batch, or its exception, which names joblib's own task if the batch has no other."""
@@ -103,17 +161,32 @@ class RunwideBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[mi
             self._executor.kill()
             self._executor = None
         if ensure_ready:
-            self.configure(self.parallel.n_jobs, self.parallel)
+            self._open(self.effective_n_jobs(self.parallel.n_jobs))
 
 
-def register_joblib() -> None:
-    """Make the backend known to joblib under the name ``runwide``.
-
-    Example:
-        >>> from joblib import Parallel, delayed, parallel_config
-        >>> runwide.register_joblib()
-        >>> with parallel_config(backend="runwide", n_jobs=2):
-        ...     Parallel()(delayed(abs)(x) for x in [-1, -2])
-        [1, 2]
-    """
+def register() -> None:
+    """Make the backend known to joblib under the name ``runwide``."""
     register_parallel_backend("runwide", RunwideBackend)
+
+
+def _run(batch: Callable[[], Any]) -> Any:
+    """Run a batch in a worker, where a nested call may name the backend as well."""
+    register()
+    return batch()
+
+
+def _in_place() -> bool:
+    """Whether this process may start no workers."""
+    return worker.inside or multiprocessing.current_process().daemon
+
+
+def _prepare_alone(n_jobs: int, initializer: Callable[..., object] | None, initargs: tuple[Any, ...]) -> None:
+    """Run the initializer where tasks run in this process because it is a worker itself; joblib would not run it."""
+    if initializer is None:
+        return
+    if _in_place():
+        initializer(*initargs)
+    elif n_jobs != 1:
+        warnings.warn(
+            "there is one core, so tasks run in this process, without the initializer", stacklevel=2
+        )

@@ -41,7 +41,7 @@ def shares(workers: int | str | None, *, each: int | None = None) -> Shares:
 
     Args:
         workers: How many; None for one per core, ``"per-gpu"`` for one per visible NVIDIA device.
-        each: Threads of the libraries in each worker; None for its share of the cores.
+        each: Threads of the libraries in each worker, whatever the user has set; None for its share of the cores.
 
     Raises:
         InputError: It is none of these, or ``RUNWIDE_WORKERS`` is no number.
@@ -63,7 +63,7 @@ def shares(workers: int | str | None, *, each: int | None = None) -> Shares:
     found = _counted()
     asked = override_of(workers)
     number = found.usable if asked is None else asked[0]
-    variables = threads.environment(number, found if each is None else each * number)
+    variables = threads.environment(number, found, each)
     return Shares(number, variables, devices)
 
 
