@@ -7,6 +7,7 @@ first.
 
 from __future__ import annotations
 
+import errno
 import multiprocessing
 import os
 import select
@@ -101,11 +102,12 @@ def start(name: str, ends: Ends, env: Mapping[str, str]) -> WorkerProcess:
     Raises:
         OSError: There are no more descriptors or processes.
     """
-    from runwide.pool.loky_process import Process  # which loads loky, and is not needed before
+    from runwide.pool.loky_process import Process  # which loads loky
 
     for_start = _for_start()
     variables = {"PYTHONHASHSEED": _hash_seed(), **for_start, **env}
     with _starting, _in_some_directory() as gone:
+        _need_interpreter()
         _need_descriptors()
         how = multiprocessing.get_start_method(allow_none=True)
         program = Program(
@@ -149,7 +151,7 @@ def last_words(env: Mapping[str, str]) -> str:
         )
     except (OSError, subprocess.SubprocessError):
         return ""
-    return "\n".join(ran.stderr.splitlines()[-_LINES:]) if ran.returncode else ""
+    return "\n".join(ran.stderr.splitlines()[-_LINES:])
 
 
 def _pidfd(pid: int) -> int:
@@ -164,6 +166,12 @@ def _pidfd(pid: int) -> int:
         AttributeError,
     ):  # before Linux 5.3; in some sandboxes; it has ended, and this program ignores SIGCHLD
         return -1
+
+
+def _need_interpreter() -> None:
+    """Make sure that there is one: loky does not say that a program cannot be run."""
+    if not os.access(sys.executable, os.X_OK):
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), sys.executable)
 
 
 def _need_descriptors() -> None:

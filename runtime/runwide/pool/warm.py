@@ -8,6 +8,7 @@ import threading
 import weakref
 from contextlib import suppress
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from tempfile import gettempdir
 from typing import TYPE_CHECKING, Any
@@ -121,6 +122,8 @@ def _leased(scheduler: Scheduler, shares: Shares, on_event: Callable[[TaskEvent]
 
 
 def _started(shares: Shares, wants: Wants, idle_seconds: float | None) -> Scheduler:
+    # Here, and not by the thread that starts the first worker: at the end of a program nothing may load what it loads.
+    import_module("runwide.pool.loky_process")
     scratch = Scratch.create(*_scratch())
     try:
         scheduler = Scheduler(

@@ -14,7 +14,7 @@ import runwide
 from runwide.errors import NoItems
 from runwide.pool import outcomes
 
-SECONDS = 5  # until what should happen at once has not happened
+SECONDS = 60  # until what should happen at once has not happened
 
 
 def pool(name, *args):
