@@ -114,7 +114,7 @@ def set_function(function: types.FunctionType, state: dict[str, Any]) -> None:
 
 
 def one_of(globals_: Namespace, names: Sequence[str], version: Any, value: Any) -> Any:
-    """Return the object that some names of a module have, see `runwide.definitions.Namespace.one_of`."""
+    """Return the object that some names of a module have, see `runwide.namespaces.Namespace.one_of`."""
     return globals_.one_of(names, version, value)
 
 

@@ -70,8 +70,8 @@ class _Object:
 def _names_by_object(values: Mapping[str, Any]) -> dict[int, list[str]]:
     """Return the names of each object that can change, those of people before those of a notebook."""
     found: dict[int, list[str]] = {}
-    for name, value in sorted(values.items(), key=lambda one: one[0].startswith("_")):
-        if not isinstance(value, _FIXED):
+    for name, value in sorted(values.items(), key=lambda one: str(one[0]).startswith("_")):
+        if not issubclass(type(value), _FIXED):
             found.setdefault(id(value), []).append(name)
     return found
 
@@ -162,7 +162,7 @@ class Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle has no 
 
     def _one(self, value: Any, function: Any, *, names: int = 1) -> Any:
         """Return what becomes the object of a global in a worker, where so many names have it; else the value itself."""
-        if self.origin is None or isinstance(value, _FIXED):
+        if self.origin is None or issubclass(type(value), _FIXED):  # isinstance would ask the value
             return value
         values = function.__globals__
         found = self._names.get(id(values))

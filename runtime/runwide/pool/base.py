@@ -72,10 +72,10 @@ class Base:
         if initializer is not None and not callable(initializer):
             raise TypeError("initializer must be a callable")
         shared = shares(workers, each=self._threads)
+        definitions.note_initializer(initializer)
+        self._initializer = initializer  # functions share its variables for as long as it is there
         if initializer is not None and initargs:
             initializer = partial(initializer, *initargs)
-        self._initializer = initializer  # whose variables are shared for as long as it is there
-        definitions.note_initializer(initializer)
         prepared = None if initializer is None else dump_function(initializer)
         self.workers = shared.workers
         held = _Held()
