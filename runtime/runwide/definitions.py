@@ -83,7 +83,8 @@ def _renew_origin() -> None:
     registry.lock = threading.RLock()
 
 
-os.register_at_fork(after_in_child=_renew_origin)
+if hasattr(os, "register_at_fork"):  # nothing forks on Windows
+    os.register_at_fork(after_in_child=_renew_origin)
 
 
 def origin() -> str:

@@ -26,6 +26,7 @@
     │   └── PoolBroken               BrokenProcessPool: an error inside the pool has ended it
     ├── Preempted                    SystemExit: SIGTERM came; the exit status is 143
     ├── PoolClosed                   RuntimeError and ValueError, as the two standard pools raise
+    ├── SystemNotSupported           NotImplementedError: tasks do not run on Windows
     ├── ScratchError                 OSError: a payload between two processes could not be written or read
     │   └── ScratchFull              there is no room for it
     ├── StoreError                   OSError
@@ -247,6 +248,10 @@ class Preempted(RunwideError, SystemExit):
 
 class PoolClosed(RunwideError, RuntimeError, ValueError):
     """The pool was closed before this call."""
+
+
+class SystemNotSupported(RunwideError, NotImplementedError):
+    """Tasks do not run on this operating system; the standard pools raise a ``NotImplementedError`` too."""
 
 
 class ScratchError(RunwideError, OSError):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+import shutil
 import tempfile
 from dataclasses import dataclass
 
@@ -38,20 +38,21 @@ def read(path: str) -> Space:
         'No such file or directory'
     """
     try:
-        found = os.statvfs(path)
+        found = shutil.disk_usage(path)
         with tempfile.TemporaryFile(dir=path) as file:
             file.write(b"runwide")
             file.flush()
     except OSError as error:
         return Space(path, 0, 0, writable=False, reason=error.strerror or type(error).__name__)
-    return Space(path, found.f_blocks * found.f_frsize, found.f_bavail * found.f_frsize, writable=True)
+    return Space(path, found.total, found.free, writable=True)
 
 
 def scratch() -> str:
     """The directory for large payloads: ``RUNWIDE_SCRATCH``, else the system's temporary directory.
 
     Example:
-        >>> os.path.isdir(scratch())
+        >>> from pathlib import Path
+        >>> Path(scratch()).is_dir()
         True
     """
     return settings.read().scratch or tempfile.gettempdir()

@@ -5,6 +5,7 @@ Names are loaded on first use: a worker process imports this package too, and st
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING, Any
 
 from runwide import lazy
@@ -54,4 +55,12 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
+    if sys.platform == "win32" and not name.startswith("__"):
+        # Here, since an import of what needs fork or fcntl would say that this package lacks the name.
+        from runwide.errors import SystemNotSupported
+
+        raise SystemNotSupported(
+            "runwide runs tasks on Linux and on macOS, and not on Windows",
+            hint="use WSL, or a container of runwide's image",
+        )
     return lazy.found(__name__, _HOME, name)

@@ -200,7 +200,8 @@ def _forget() -> None:
     connections.clear()
 
 
-os.register_at_fork(after_in_child=_forget)
+if hasattr(os, "register_at_fork"):  # nothing forks on Windows
+    os.register_at_fork(after_in_child=_forget)
 
 
 def request(method: str, path: str, **options: Any) -> Any:
