@@ -145,7 +145,7 @@ print(json.dumps({
 def run(**containers):
     """What became of the program in each container: its name, ``memory.oom.group`` and ``RUNWIDE_MEMORY_GUARD``."""
     program = CONTAINERS.format(programs=PROGRAMS, containers=containers, limit=LIMIT)
-    printed = guest.run(program, smp="2,sockets=1,cores=2,threads=1", packages=("cloudpickle",))
+    printed = guest.run(program, smp="2,sockets=1,cores=2,threads=1", packages=("cloudpickle", "loky"))
     return json.loads(printed.strip().splitlines()[-1])
 
 
