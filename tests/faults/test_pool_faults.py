@@ -388,7 +388,7 @@ def test_a_worker_that_hangs_at_its_exit_is_killed(tmp_path):
         atexit.register(time.sleep, 3600)
         return os.getpid()
 
-    with Base(1, timing=Timing(exit_seconds=0.5)) as pool:
+    with Base(1, timing=Timing(exit_seconds=0.5), fresh=True) as pool:
         (pid,) = run_in(pool, task, [0])
         pool._end(kill=False)
     assert gone([pid], within=5)

@@ -70,15 +70,19 @@ def left():
     mark = f"-{os.getpid()}-"
     folders = [name for root in ("/dev/shm", "/tmp") for name in os.listdir(root) if mark in name]
     threads = [thread.name for thread in threading.enumerate() if thread.name.startswith("runwide")]
-    return [*folders, *threads, *children(os.getpid())]
+    return [*folders, *threads, *(pid for pid in children(os.getpid()) if pid not in TRACKERS)]
 
 how, parts = sys.argv[1], int(sys.argv[2])
 once(how)
+runwide.shutdown()
+TRACKERS = children(os.getpid())
 before = len(os.listdir("/proc/self/fd"))
 number = lines_of(how, 0)
+runwide.shutdown()
 for turn in range(parts):
     at = 1 + turn * number // parts
     lines_of(how, at)
+    runwide.shutdown()
     deadline = time.monotonic() + 60
     while left() and time.monotonic() < deadline:
         time.sleep(0.01)

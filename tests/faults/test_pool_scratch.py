@@ -217,6 +217,7 @@ def test_items_wait_until_results_are_consumed(run):
         time.sleep(0.3)
         found.append(outcome.failure is None and right(outcome.value, outcome.index + 1, 20))
         del outcome
+    runwide.shutdown()
     found.append(left())
     """
     assert run(45, body) == [True] * 6 + [[]]

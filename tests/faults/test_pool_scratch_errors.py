@@ -131,6 +131,7 @@ def test_the_directory_that_the_environment_names_is_made_for_the_next_pool(made
     items = [bytes([x]) * (1 << 17) for x in range(3)]
     if made == "before":
         assert runwide.map(len, items, workers=1) == [1 << 17] * 3
+        runwide.shutdown()
         scratch.rmdir()
     assert runwide.map(len, items, workers=1) == [1 << 17] * 3
     with runwide.Executor(1) as executor:

@@ -53,7 +53,6 @@ class Dispatcher:
         self._calls = calls
         self._scratch = scratch
         self.max_tasks = max_tasks
-        self._closing = False
         self._next_try = 0.0  # of an item for which there was no room
         self._most: int | None = None  # workers, where the container has no room for more
         self.waits_for_room = False
@@ -72,13 +71,9 @@ class Dispatcher:
         """Try again with as many as are asked for: all that ran has ended."""
         self._most = None
 
-    def dispatch(self, *, closing: bool) -> None:
-        """Start workers and send chunks, as far as there is work and room.
-
-        Args:
-            closing: Whether the pool ends when all is done.
-        """
-        self._closing, self.waits_for_room = closing, False
+    def dispatch(self) -> None:
+        """Start workers and send chunks, as far as there is work and room."""
+        self.waits_for_room = False
         if not self._calls:
             return
         while (alone := self._alone()) is not None:
@@ -244,7 +239,7 @@ class Dispatcher:
             call.sink.failure(failures.of_pickling(for_item(error, tasks.first), tasks.first))
 
     def _may_wait(self, call: Call, task: Tasks) -> bool:
-        now, drop = time.monotonic(), may_drop(call, closing=self._closing)
+        now, drop = time.monotonic(), may_drop(call)
         if drop or task.full_since is None:
             task.full_since = now
         return not is_hopeless(task.full_since, now, others_run=False, may_drop=drop)

@@ -100,12 +100,11 @@ class Lease:
 
     def join(self) -> None:
         """Wait until the workers have been let go of, and have ended if they were this one's alone."""
-        thread = self.scheduler.thread
-        if thread is threading.current_thread():
+        if self.scheduler.thread is threading.current_thread():
             return
         self.ended.wait()
         if self.alone:
-            thread.join()
+            self.scheduler.join()
 
     def abandon(self) -> None:
         """In a fork of the pool's process: there is nothing to wait for."""

@@ -14,7 +14,7 @@ import select
 import subprocess
 import sys
 import threading
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from functools import cache
 from multiprocessing import process
 from pathlib import Path
@@ -104,15 +104,13 @@ def start(name: str, ends: Ends, env: Mapping[str, str]) -> WorkerProcess:
     """
     from runwide.pool.loky_process import Process  # which loads loky
 
-    for_start = _for_start()
+    path, for_start = _search_path(), _for_start()
     variables = {"PYTHONHASHSEED": _hash_seed(), **for_start, **env}
     with _starting, _in_some_directory() as gone:
         _need_interpreter()
         _need_descriptors()
         how = multiprocessing.get_start_method(allow_none=True)
-        program = Program(
-            _search_path(), how, flags(), tuple(for_start), None if gone is None else Handed(gone)
-        )
+        program = Program(path, how, flags(), tuple(for_start), None if gone is None else Handed(gone))
         started = Process(target=enter, args=(ends, program), name=name, env=variables)
         started.start()
     # Whoever waits for all of this program's processes does not mean workers; and only one may ask for the exit status.
@@ -188,8 +186,7 @@ def _need_descriptors() -> None:
 @contextmanager
 def _in_some_directory() -> Iterator[int | None]:
     """Be in a directory that has a path, as loky wants; gives a descriptor of the program's own where that was removed."""
-    with suppress(OSError):
-        Path.cwd()
+    if not _is_gone():
         yield None
         return
     gone = os.open(".", getattr(os, "O_PATH", os.O_RDONLY))
@@ -201,6 +198,15 @@ def _in_some_directory() -> Iterator[int | None]:
             os.fchdir(gone)
     finally:
         os.close(gone)
+
+
+def _is_gone() -> bool:
+    """Whether the directory of this program was removed."""
+    try:
+        Path.cwd()
+    except OSError:
+        return True
+    return False
 
 
 def _hash_seed() -> str:
@@ -222,12 +228,9 @@ def _for_start() -> dict[str, str]:
 
 def _search_path() -> list[str]:
     """Where this program finds modules, and found them before it changed its directory, as notebooks do."""
-    try:
-        if origin.DIRECTORY in ("", str(Path.cwd())):
-            return sys.path
-    except FileNotFoundError:  # this directory is gone, and only "" may say so without failing each import
+    if _is_gone():  # only "" may say so without failing each import
         return [path for path in _also_from_origin() if not path or Path(path).is_absolute()]
-    return _also_from_origin()
+    return sys.path if origin.DIRECTORY in ("", str(Path.cwd())) else _also_from_origin()
 
 
 def _also_from_origin() -> list[str]:

@@ -34,14 +34,12 @@ def is_hopeless(since: float | None, now: float, *, others_run: bool, may_drop: 
     return since is not None and not others_run and not may_drop and now - since >= PATIENCE
 
 
-def may_drop(call: Call, *, closing: bool) -> bool:
+def may_drop(call: Call) -> bool:
     """Whether the consumer of a call may yet drop results, and so make room for others.
 
-    Args:
-        call: The call.
-        closing: Whether the pool ends without its consumers, one of which may be waiting for just that.
+    Not where the pool is closed: it ends without its consumers, one of which may be waiting for just that.
     """
-    return call.sink.may_drop() and not closing
+    return call.sink.may_drop() and not call.lease.closed
 
 
 class RoomWatch:
@@ -51,12 +49,12 @@ class RoomWatch:
         self._since: float | None = None
         self._waited: list[int] = []
 
-    def look(self, slots: Iterable[Slot], *, closing: bool) -> None:
+    def look(self, slots: Iterable[Slot]) -> None:
         """Give one up if it is time."""
         busy = [slot for slot in slots if slot.chunks]
         waiting = [slot for slot in busy if slot.waits_for_room]
         others_run = len(waiting) < len(busy)
-        drop = any(may_drop(slot.chunks[0].call, closing=closing) for slot in waiting)
+        drop = any(may_drop(slot.chunks[0].call) for slot in waiting)
         now, before = time.monotonic(), self._waited
         self._waited = [slot.number for slot in waiting]
         if not waiting or others_run or drop:

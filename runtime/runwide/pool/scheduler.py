@@ -6,6 +6,7 @@ import selectors
 import signal
 import threading
 import time
+import weakref
 from collections import deque
 from functools import partial
 from itertools import count
@@ -36,6 +37,11 @@ if TYPE_CHECKING:
     from runwide.records import TaskEvent
 
 _log = Log("pool")
+
+_UNCLAIMED_SECONDS = 5.0  # after which nobody will come: Ctrl-C has ended who wanted it
+
+running: weakref.WeakSet[Scheduler] = weakref.WeakSet()
+"""All schedulers of this process."""
 
 
 class Scheduler:
@@ -71,7 +77,8 @@ class Scheduler:
         self._timing = timing or Timing()
         self._idle_seconds = idle_seconds
         self._idle_since = time.monotonic()
-        self._leases: set[Lease] = set()
+        self._leases: weakref.WeakSet[Lease] = weakref.WeakSet()  # Ctrl-C may lose one before anybody has it
+        self._leased = False
         self._calls: deque[Call] = deque()
         self._requests: deque[Callable[[], None]] = deque()
         self._closing = False
@@ -91,6 +98,7 @@ class Scheduler:
         self._bell = Bell(self._selector)
         self._lock = threading.Lock()
         self.thread = threading.Thread(target=self._main, name="runwide-pool", daemon=True)
+        running.add(self)
         try:
             reserve.hold(self)  # before the program can take them
             self.thread.start()
@@ -112,7 +120,9 @@ class Scheduler:
             if self._closing or self._broken is not None:
                 return None
             made = Lease(self, shares, on_event, alone=self._idle_seconds is None)
+            weakref.finalize(made, self.ring).atexit = False
             self._leases.add(made)
+            self._leased = True
             return made
 
     def release(self, lease: Lease, *, kill: bool) -> None:
@@ -136,6 +146,11 @@ class Scheduler:
         if not self._leases and self._idle_seconds is None:
             self._closing = True
             self.ring()
+
+    @property
+    def is_kept(self) -> bool:
+        """Whether it stays when nobody has a lease."""
+        return self._idle_seconds is not None
 
     def function_payload(self, dumped: transfer.Dumped) -> Payload:
         """Where workers find a pickled function: in the message, or in a file that all of them map.
@@ -171,9 +186,9 @@ class Scheduler:
         """
         with self._lock:
             lease.check_open()
-            lease.calls.add(call)
             call.lease = lease
             self._requests.append(partial(self._take_up, call))
+            lease.calls.add(call)  # last: with it, and not taken up, nobody would end it
         self.ring()
 
     def cancel(self, call: Call) -> None:
@@ -204,6 +219,11 @@ class Scheduler:
             closing = self._closing
         self.ring()
         return closing
+
+    def join(self) -> None:
+        """Wait for the end, unless called by what runs on its thread."""
+        if self.thread.ident is not None and self.thread is not threading.current_thread():
+            self.thread.join()
 
     def abandon(self) -> None:
         """In a fork of the pool's process: there is no thread to wait for, and nothing that workers must not outlive."""
@@ -261,12 +281,12 @@ class Scheduler:
             else:
                 self._attendant.bury(slot)
         self._stop_overdue()
-        self._room.look(self._crew, closing=self._closing)
+        self._room.look(self._crew)
         self._leave_if_idle()
 
     def _dispatch(self) -> None:
         try:
-            self._dispatcher.dispatch(closing=self._closing)
+            self._dispatcher.dispatch()
         except NoWorker as none:
             self._fail_all(failures.of_no_start(none.cause))
 
@@ -276,8 +296,8 @@ class Scheduler:
             waits.append(self._memory.seconds)
         if self._dispatcher.waits_for_room or any_waits(self._crew):
             waits.append(LOOK_SECONDS)
-        if not self._calls and self._idle_seconds is not None:
-            waits.append(min(IDLE_LOOK_SECONDS, self._idle_seconds))
+        if not self._calls and (self._idle_seconds is not None or not self._leased):
+            waits.append(min(IDLE_LOOK_SECONDS, self._idle_seconds or IDLE_LOOK_SECONDS))
         now = time.monotonic()
         waits += [
             max(0.0, call.lease.drained_at - now) for call in self._calls if call.lease.drained_at is not None
@@ -286,10 +306,12 @@ class Scheduler:
 
     def _leave_if_idle(self) -> None:
         """End when nobody has had a lease for so long, or when others need the memory."""
-        if self._idle_seconds is None or self._calls:
+        if self._calls or self._leases:
             return
-        long = time.monotonic() - self._idle_since >= self._idle_seconds
-        if long or self._memory.is_short():
+        patience = self._idle_seconds
+        if patience is None:
+            patience = 0.0 if self._leased else _UNCLAIMED_SECONDS
+        if time.monotonic() - self._idle_since >= patience or self._memory.is_short():
             self.close_idle()
 
     def _look_again(self) -> bool:

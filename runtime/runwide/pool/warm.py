@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import sys
 import threading
-import weakref
 from contextlib import suppress
 from dataclasses import dataclass
 from importlib import import_module
@@ -15,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from runwide import settings
 from runwide.pool import transfer
-from runwide.pool.scheduler import Scheduler
+from runwide.pool.scheduler import Scheduler, running
 from runwide.pool.scratch import SHARED_MEMORY, Scratch
 
 if TYPE_CHECKING:
@@ -62,7 +61,6 @@ _SAY_NOTHING = frozenset({"KMP_INIT_AT_FORK", "PYTEST_CURRENT_TEST"})
 
 _lock = threading.RLock()
 _kept: list[tuple[_Kind, Scheduler]] = []
-_all: weakref.WeakSet[Scheduler] = weakref.WeakSet()
 
 
 def lease(
@@ -106,11 +104,10 @@ def shutdown() -> None:
         >>> runwide.shutdown()
     """
     with _lock:
-        ending = [scheduler for _, scheduler in _kept]
         _kept.clear()
-    for scheduler in ending:
-        if scheduler.end_with_leases() and scheduler.thread is not threading.current_thread():
-            scheduler.thread.join()
+    for scheduler in [scheduler for scheduler in running if scheduler.is_kept]:
+        if scheduler.end_with_leases():
+            scheduler.join()
 
 
 def _leased(scheduler: Scheduler, shares: Shares, on_event: Callable[[TaskEvent], None] | None) -> Lease:
@@ -126,7 +123,7 @@ def _started(shares: Shares, wants: Wants, idle_seconds: float | None) -> Schedu
     import_module("runwide.pool.loky_process")
     scratch = Scratch.create(*_scratch())
     try:
-        scheduler = Scheduler(
+        return Scheduler(
             shares.devices,
             scratch=scratch,
             initializer=wants.initializer,
@@ -138,8 +135,6 @@ def _started(shares: Shares, wants: Wants, idle_seconds: float | None) -> Schedu
     except BaseException:
         scratch.remove()
         raise
-    _all.add(scheduler)
-    return scheduler
 
 
 def _kind(shares: Shares, wants: Wants) -> _Kind:
@@ -172,9 +167,9 @@ def _forget() -> None:
     global _lock  # noqa: PLW0603 - another thread of the parent may have held it
     _lock = threading.RLock()
     _kept.clear()
-    for scheduler in list(_all):
+    for scheduler in list(running):
         scheduler.abandon()
-    _all.clear()
+    running.clear()
 
 
 os.register_at_fork(after_in_child=_forget)
