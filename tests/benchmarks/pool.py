@@ -1,30 +1,45 @@
 r"""How fast the pools of Python are beside each other, on all cores: a table of medians, as markdown.
 
 Every measurement is made in a process of its own; within a run the pools take turns, so that what else the machine does
-spoils all of them alike. A cell is the median of the runs in seconds, with the fastest and the slowest; the last columns
-are runwide's median over that of the best peer, and over that of the best peer that does not fork.
+spoils all of them alike. A cell is the median of the runs in seconds, with the fastest and the slowest; the next columns
+are runwide's median over that of the best peer, and over that of the best peer that does not fork. The last says whether
+the row's goal is met: by the ratio of the medians. *Within the noise* is a median of runwide's that is no better than the
+peer's, and not above the slowest run of the peer; it counts where the goal says so.
 
     pip install 'runwide[bench]'
     python tests/benchmarks/pool.py                         # to standard output
     python tests/benchmarks/pool.py --write docs/pool.md    # between the markers of this file
-    python tests/benchmarks/pool.py --rows start,closure --runs 9 --peers runwide,loky
-    python tests/benchmarks/pool.py --table map --write docs/pool.md \
-        --rows map-scalars,map-scalars-memory,map-tuples,map-tuples-memory,own-class \
-        --peers runwide,multiprocessing.Pool,concurrent.futures,loky,pebble
+    python tests/benchmarks/pool.py --table starts --write docs/pool.md    # another table; also: map
+    python tests/benchmarks/pool.py --rows no-op,closure --runs 9 --peers runwide,loky
     python tests/benchmarks/pool.py --quick                 # small sizes, to see that all of it works
 
 What each peer is given:
 
-- workers: as many as `runwide.cores` counts. Pools are warm (every worker has run a task) but in ``closure`` and ``start``.
+- workers: as many as `runwide.cores` counts, but where the row says how many. In the first table, pools are warm
+  (every worker has run a task), except in ``closure``.
 - ``chunksize``: ``number / (4 * workers)`` for equal tasks, which is ``multiprocessing.Pool``'s own rule; 1 for skewed
   tasks and for arrays. joblib gets it as ``batch_size``. runwide is left to find its own.
-- ``map-*``: a pool that is opened and closed for this one call, as by `runwide.map`; the results are a list.
+- ``map-*``: a pool that is opened and closed for this one call, as by `runwide.map`; the results are a list. The import
+  of the pool's library is included.
 - ``own-class``: a dataclass of ``__main__``, as a script defines it: by name where workers are forked, else by value.
+- ``arguments``: joblib writes the arrays to files in ``/dev/shm``, which its workers map, as it does by default.
 - ``closure``: forked pools (``multiprocessing.Pool``, ``concurrent.futures``, mpire, pebble) inherit the array
   through a global variable or ``shared_objects=``, at no cost; loky gets it through ``initializer=``, once per worker;
   joblib maps it from a file that it writes once; runwide gets a ``functools.partial``.
 - ``multiprocessing`` and ``concurrent.futures`` use fork, their default on Linux until Python 3.14; fork is
   unsafe in a program that has threads or clients of Google Cloud, which is why runwide does not.
+
+The table ``starts`` is about whole programs (`pool_programs.py`), each a fresh interpreter:
+
+- ``cold-2``, ``cold-8``: the import of the library, the start, and the first result of a stream of as many tasks as
+  there are workers: `runwide.imap`, ``imap`` of ``multiprocessing.Pool``, ``map`` of the executors.
+- ``later``, ``maps``: calls, without a pool that the program keeps: `runwide.map`, ``loky.get_reusable_executor``,
+  ``joblib.Parallel``; the pools of the standard library are opened anew for each, as their users do.
+  The first call is counted in ``maps`` and not in ``later``.
+- ``maps-one-pool``: the same maps in a pool that the program opens first: `runwide.Pool`, loky's executor.
+- ``replaced``: a task ends its process. The time is from then to the result of the same task, which a new worker runs. loky
+  gets a new executor for it; pebble is given the task again; runwide tries it again by itself. The pools of the
+  standard library hang or are dead afterwards.
 """
 
 from __future__ import annotations
@@ -32,21 +47,19 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import random
-import resource
 import signal
 import statistics
 import subprocess
 import sys
-import time
-from contextlib import contextmanager, suppress
+from contextlib import suppress
+from dataclasses import dataclass
 from datetime import datetime, timezone
-from functools import partial
 from importlib import metadata
 from pathlib import Path
 from platform import python_version
 
-import numpy as np
+from pool_loads import LOADS
+from pool_peers import CALLS, FORKED, POOLS, REVIVALS, STREAMS
 
 import runwide
 
@@ -54,8 +67,6 @@ HERE = Path(__file__).parent
 MARKERS = "<!-- {}:begin -->", "<!-- {}:end -->"
 SECONDS = 180
 """How long the rows of one pool may take before it is said to have failed."""
-
-SHARED = None  # what forked workers inherit
 
 SIZES = {
     "full": {
@@ -68,6 +79,8 @@ SIZES = {
         "array": 100,
         "closure": 500,
         "calls": 1_000,
+        "later": 10,
+        "maps": 100,
     },
     "quick": {
         "tasks": 2_000,
@@ -79,309 +92,124 @@ SIZES = {
         "array": 4,
         "closure": 4,
         "calls": 20,
+        "later": 1,
+        "maps": 2,
     },
 }
 
 
-# tasks
+@dataclass(frozen=True)
+class Goal:
+    """What a row is to show of runwide.
+
+    Args:
+        times: Its median is at most so many times that of the peer.
+        peer: The peer; None for the best of those in the row.
+        noise: Within the noise is good enough.
+    """
+
+    times: float
+    peer: str | None = None
+    noise: bool = False
+
+    def __str__(self) -> str:
+        against = self.peer or "the best"
+        words = f"ahead of {against}" if self.times == 1 else f"at most {self.times} times {against}"
+        return f"{words}, or within the noise" if self.noise else words
+
+    def verdict(self, ours: list[float], peers: dict[str, list[float]]) -> str:
+        """Say whether it is met, from the runs of runwide and of its peers."""
+        if self.peer:
+            peers = {name: runs for name, runs in peers.items() if name == self.peer}
+        if not ours or not peers:
+            return f"{self}: not measured"
+        theirs = min(peers.values(), key=statistics.median)
+        median = statistics.median(ours)
+        ratio = median / statistics.median(theirs)
+        near = "within the noise" if self.noise and median <= max(theirs) else "**missed**"
+        return f"{self}: {'met' if ratio < self.times else near} ({ratio:.2f})"
 
 
-def nothing(_x):
-    return None
-
-
-def pair(x):
-    return x, x
-
-
-def who(_x):
-    time.sleep(0.05)
-    return os.getpid()
-
-
-def five_milliseconds(_x):
-    time.sleep(0.005)
-
-
-def touch(array):
-    """Read one value of each page."""
-    return float(array[::512].sum())
-
-
-def make(megabytes, x):
-    return np.full(megabytes * 131_072, float(x))
-
-
-def look_up(shared, x):
-    return float(shared[x])
-
-
-def look_up_inherited(x):
-    return float(SHARED[x])
-
-
-def inherit(shared):
-    global SHARED  # noqa: PLW0603 - the way of forked workers
-    SHARED = shared
-
-
-OWN = """
-import dataclasses
-
-@dataclasses.dataclass
+@dataclass(frozen=True)
 class Row:
-    number: int
-    text: str = "x"
+    """One line of a table.
 
-    def doubled(self):
-        return Row(2 * self.number, self.text)
+    Args:
+        title: What is measured, and in what unit where that is not seconds.
+        peers: Those that it is measured for; they have the place of a dash where they are asked for and not among them.
+        goal: What it is to show; None where nothing is promised.
+    """
 
-def double(row):
-    return row.doubled()
-"""
-
-
-# pools: each gives a function (function, items, chunksize) -> list
-
-
-@contextmanager
-def with_runwide(workers):
-    with runwide.Pool(workers) as pool:
-        yield lambda function, items, _chunksize: pool.map(function, items)
-
-
-@contextmanager
-def with_multiprocessing(workers):
-    from multiprocessing import Pool
-
-    with Pool(workers) as pool:
-        yield pool.map
-
-
-@contextmanager
-def with_futures(workers):
-    from concurrent.futures import ProcessPoolExecutor
-
-    with ProcessPoolExecutor(workers) as pool:
-        yield lambda function, items, chunksize: list(pool.map(function, items, chunksize=chunksize))
-
-
-@contextmanager
-def with_loky(workers, **options):
-    from loky import ProcessPoolExecutor
-
-    with ProcessPoolExecutor(workers, **options) as pool:
-        yield lambda function, items, chunksize: list(pool.map(function, items, chunksize=chunksize))
-
-
-@contextmanager
-def with_joblib(workers):
-    from joblib import Parallel, delayed
-
-    with Parallel(n_jobs=workers) as parallel:
-
-        def run(function, items, chunksize):
-            parallel.batch_size = chunksize
-            task = delayed(function)
-            return parallel(task(item) for item in items)
-
-        yield run
-
-
-@contextmanager
-def with_mpire(workers, shared=None):
-    from mpire import WorkerPool
-
-    with WorkerPool(workers, shared_objects=shared, keep_alive=shared is None) as pool:
-        # A list of arrays stays a list of arguments only so.
-        yield lambda function, items, chunksize: pool.map(
-            function,
-            ((item,) for item in items),
-            iterable_len=len(items),
-            chunk_size=chunksize,
-            concatenate_numpy_output=False,
-        )
-
-
-@contextmanager
-def with_pebble(workers):
-    from pebble import ProcessPool
-
-    with ProcessPool(workers) as pool:
-        yield lambda function, items, chunksize: list(pool.map(function, items, chunksize=chunksize).result())
-
-
-POOLS = {
-    "runwide": with_runwide,
-    "multiprocessing.Pool": with_multiprocessing,
-    "concurrent.futures": with_futures,
-    "loky": with_loky,
-    "joblib": with_joblib,
-    "mpire": with_mpire,
-    "pebble": with_pebble,
-}
-FORKED = ("multiprocessing.Pool", "concurrent.futures", "mpire", "pebble")
-
-
-# rows: each takes the name of a pool, the number of workers and the sizes, and returns seconds, or a ratio
-
-
-def timed(call, *arguments):
-    began = time.perf_counter()
-    result = call(*arguments)
-    return time.perf_counter() - began, result
-
-
-@contextmanager
-def warm(name, workers):
-    """An open pool whose workers have all run something."""
-    with POOLS[name](workers) as run:
-        while len(set(run(who, range(2 * workers), 1))) < workers:
-            pass
-        yield run
-
-
-def equal(function, number, name, workers):
-    with warm(name, workers) as run:
-        seconds, results = timed(run, function, range(number), max(1, number // (4 * workers)))
-    assert results == [None] * number
-    return seconds
-
-
-def no_op(name, workers, size):
-    return equal(nothing, size["tasks"], name, workers)
-
-
-def many(function, name, workers, size):
-    """Seconds from opening the pool to the last result, and peak memory; runwide's is `runwide.map` itself."""
-    number = size["many"]
-    began = time.perf_counter()
-    if name == "runwide":
-        found = runwide.map(function, range(number), workers=workers)
-    else:
-        with POOLS[name](workers) as run:
-            found = run(function, range(number), max(1, number // (4 * workers)))
-    seconds, used = time.perf_counter() - began, peak()
-    assert list(found) == list(map(function, range(number)))
-    return seconds, used
-
-
-def seconds_of_many(function, name, workers, size):
-    return many(function, name, workers, size)[0]
-
-
-def memory_of_many(function, name, workers, size):
-    """Megabytes that the program itself had at most, without its workers."""
-    return many(function, name, workers, size)[1]
-
-
-def peak():
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e6
-
-
-def own_class(name, workers, size):
-    """Items and results of a class of the program itself, which workers cannot import."""
-    main = sys.modules["__main__"]
-    exec(OWN, vars(main))
-    items = [main.Row(number) for number in range(size["own"])]
-    with warm(name, workers) if name not in FORKED else POOLS[name](workers) as run:
-        seconds, found = timed(run, main.double, items, max(1, len(items) // (4 * workers)))
-    assert found == [main.double(item) for item in items]
-    return seconds
-
-
-def five(name, workers, size):
-    return equal(five_milliseconds, size["five"], name, workers)
-
-
-def skewed(name, workers, size):
-    """Makespan over the ideal one."""
-    chance = random.Random(42)
-    tasks = [min(1.0, 0.01 * chance.lognormvariate(0, 1.2)) for _ in range(size["skewed"])]
-    with warm(name, workers) as run:
-        seconds, _ = timed(run, time.sleep, tasks, 1)
-    return seconds / max(sum(tasks) / workers, *tasks)
-
-
-def arguments(name, workers, size):
-    items = [make(size["array"], x) for x in range(size["arrays"])]
-    with warm(name, workers) as run:
-        seconds, results = timed(run, touch, items, 1)
-    assert results == [touch(item) for item in items]
-    return seconds
-
-
-def results(name, workers, size):
-    with warm(name, workers) as run:
-        seconds, arrays = timed(run, partial(make, size["array"]), range(size["arrays"]), 1)
-    assert [array[-1] for array in arrays] == list(range(size["arrays"]))
-    return seconds
-
-
-def closure(name, workers, size):
-    shared, number = make(size["closure"], 3), size["calls"]
-    seconds, found = timed(with_shared, name, workers, shared, number)
-    assert found == [3.0] * number
-    return seconds
-
-
-def with_shared(name, workers, shared, number):
-    """All calls, from opening the pool to closing it."""
-    chunksize = max(1, number // (4 * workers))
-    if name == "mpire":
-        with with_mpire(workers, shared) as run:
-            return run(look_up, range(number), chunksize)
-    if name in FORKED:
-        inherit(shared)
-        with POOLS[name](workers) as run:
-            return run(look_up_inherited, range(number), chunksize)
-    if name == "loky":
-        with with_loky(workers, initializer=inherit, initargs=(shared,)) as run:
-            return run(look_up_inherited, range(number), chunksize)
-    with POOLS[name](workers) as run:
-        return run(partial(look_up, shared), range(number), chunksize)
-
-
-def start(name, workers, _size):
-    began = time.perf_counter()
-    with POOLS[name](workers) as run:
-        run(nothing, range(1), 1)
-        return time.perf_counter() - began
+    title: str
+    peers: tuple[str, ...] = tuple(POOLS)
+    goal: Goal | None = None
 
 
 ROWS = {
-    "no-op": (no_op, "100,000 no-op tasks"),
-    "map-scalars": (
-        partial(seconds_of_many, nothing),
-        "1,000,000 no-op tasks by map: scalars, start included",
+    "no-op": Row("100,000 no-op tasks", goal=Goal(1, "multiprocessing.Pool")),
+    "5ms": Row("2,000 tasks of 5 ms"),
+    "skewed": Row("400 log-normal tasks, makespan over ideal"),
+    "arguments": Row("8 arrays of 100 MB as arguments", goal=Goal(1, "joblib", noise=True)),
+    "results": Row("8 arrays of 100 MB as results"),
+    "closure": Row("500 MB shared by 1,000 tasks, start included"),
+    "map-scalars": Row("1,000,000 no-op tasks by map: scalars, start included"),
+    "map-scalars-memory": Row("the same: memory of the program, MB"),
+    "map-tuples": Row("1,000,000 no-op tasks by map: tuples, start included"),
+    "map-tuples-memory": Row("the same: memory of the program, MB"),
+    "own-class": Row("5,000 instances of a dataclass of the program, there and back"),
+    "cold-2": Row("start to first result, cold, 2 workers", tuple(STREAMS), Goal(1.1, "loky")),
+    "cold-8": Row("start to first result, cold, 8 workers", tuple(STREAMS), Goal(1.1, "loky")),
+    "later": Row(
+        "second and later maps of 4 items, function imports pandas: milliseconds each",
+        tuple(CALLS),
+        Goal(1.1, "loky"),
     ),
-    "map-scalars-memory": (partial(memory_of_many, nothing), "the same: memory of the program, MB"),
-    "map-tuples": (partial(seconds_of_many, pair), "1,000,000 no-op tasks by map: tuples, start included"),
-    "map-tuples-memory": (partial(memory_of_many, pair), "the same: memory of the program, MB"),
-    "own-class": (own_class, "5,000 instances of a dataclass of the program, there and back"),
-    "5ms": (five, "2,000 tasks of 5 ms"),
-    "skewed": (skewed, "400 log-normal tasks, makespan over ideal"),
-    "arguments": (arguments, "8 arrays of 100 MB as arguments"),
-    "results": (results, "8 arrays of 100 MB as results"),
-    "closure": (closure, "500 MB shared by 1,000 tasks, start included"),
-    "start": (start, "start to first result"),
+    "maps": Row("100 maps of 100 no-op tasks in one program", tuple(CALLS), Goal(1.1)),
+    "maps-one-pool": Row("the same in one open pool"),
+    "replaced": Row("worker replaced after a death, function imports pandas", tuple(REVIVALS)),
+    "replaced-alone": Row("the same, less the import of pandas", tuple(REVIVALS)),
 }
+TABLES = {
+    "speed": (["no-op", "5ms", "skewed", "arguments", "results", "closure"], list(POOLS)),
+    # joblib and mpire take minutes for a million tasks.
+    "map": (
+        ["map-scalars", "map-scalars-memory", "map-tuples", "map-tuples-memory", "own-class"],
+        ["runwide", "multiprocessing.Pool", "concurrent.futures", "loky", "pebble"],
+    ),
+    "starts": (
+        ["cold-2", "cold-8", "later", "maps", "maps-one-pool", "replaced", "replaced-alone"],
+        ["runwide", "multiprocessing.Pool", "concurrent.futures", "loky", "joblib", "pebble"],
+    ),
+}
+"""By the name of its markers: the rows and the peers of a table."""
 
 
-# the table
+Found = dict[tuple[str, str], list[float]]
+"""The values of all runs, by row and peer."""
 
 
-def child(name: str, rows: list[str], size: str) -> None:
-    """Measure rows for one pool, and print them."""
-    workers = runwide.cores().count
-    print(json.dumps({row: ROWS[row][0](name, workers, SIZES[size]) for row in rows}))
+# measuring
 
 
 def measured(name: str, rows: list[str], size: str) -> dict[str, float]:
-    """Rows of one pool, measured in a process of its own; workers must be able to import this module."""
-    code = f"import pool; pool.child({name!r}, {rows!r}, {size!r})"
+    """Rows of one pool, measured in processes of their own; those that load a pool share one."""
+    workers, sizes = runwide.cores().count, SIZES[size]
+    loads = [row for row in rows if row in LOADS]
+    found = {}
+    if loads:
+        code = f"import json, pool_loads; print(json.dumps(pool_loads.values({name!r}, {loads!r}, {workers}, {sizes!r})))"
+        found = printed(["-c", code], f"{name}, {', '.join(loads)}")
+    for row in rows:
+        if row not in LOADS and name in ROWS[row].peers:
+            arguments = [row, name, str(workers), json.dumps(sizes)]
+            found[row] = printed([str(HERE / "pool_programs.py"), *arguments], f"{name}, {row}")
+    return found
+
+
+def printed(command: list[str], what: str):
+    """The JSON that a program prints last, whose workers can import the modules of this folder."""
     process = subprocess.Popen(
-        [sys.executable, "-c", code],
+        [sys.executable, *command],
         cwd=HERE,
         env={**os.environ, "PYTHONPATH": os.pathsep.join([str(HERE), os.environ.get("PYTHONPATH", "")])},
         stdout=subprocess.PIPE,
@@ -392,23 +220,50 @@ def measured(name: str, rows: list[str], size: str) -> dict[str, float]:
     try:
         out, errors = process.communicate(timeout=SECONDS)
     except subprocess.TimeoutExpired:
-        raise RuntimeError(f"{name}, {', '.join(rows)}: not done within {SECONDS} s") from None
+        raise RuntimeError(f"{what}: not done within {SECONDS} s") from None
     finally:
         with suppress(ProcessLookupError):  # whatever is left of it, workers that hang included
             os.killpg(process.pid, signal.SIGKILL)
         process.communicate()
     if process.returncode:
-        raise RuntimeError(f"{name}, {', '.join(rows)}: {errors[-2000:]}")
+        raise RuntimeError(f"{what}: {errors[-2000:]}")
     return json.loads(out.splitlines()[-1])
 
 
-def table(found: dict[tuple[str, str], list[float]], rows: list[str], names: list[str]) -> str:
+def measure_all(rows: list[str], names: list[str], *, runs: int, size: str) -> Found:
+    """All runs of all rows, the pools in turn."""
+    # Where the sizes are small, starting an interpreter for each is all that would be measured.
+    groups = [rows] if size == "quick" else [[row] for row in rows]
+    found: Found = {}
+    for group in groups:
+        for run in range(runs):
+            for name in names:
+                try:
+                    for row, value in measured(name, group, size).items():
+                        found.setdefault((row, name), []).append(value)
+                except RuntimeError as error:
+                    if name == "runwide":
+                        raise
+                    print(error, file=sys.stderr)  # a peer may fail; the others are measured
+            print(f"{', '.join(group)}: run {run + 1} of {runs}", file=sys.stderr)
+    return found
+
+
+# the table
+
+
+def table(found: Found, rows: list[str], names: list[str]) -> str:
     """The measurements as markdown."""
-    lines = [f"| | {' | '.join(names)} | of best | without fork |", "|---" * (len(names) + 3) + "|"]
-    for row in rows:
-        cells = [cell(found.get((row, name), [])) for name in names]
-        against = [ratio(found, row, peers) for peers in (set(names), set(names) - set(FORKED))]
-        lines.append(f"| {ROWS[row][1]} | {' | '.join(cells)} | {' | '.join(against)} |")
+    lines = [f"| | {' | '.join(names)} | of best | without fork | goal |", "|---" * (len(names) + 4) + "|"]
+    for key in rows:
+        row = ROWS[key]
+        runs = {name: found[key, name] for name in names if (key, name) in found}
+        peers = {name: values for name, values in runs.items() if name != "runwide"}
+        ours = runs.get("runwide", [])
+        cells = [cell(runs.get(name, [])) if name in row.peers else "-" for name in names]
+        slow = {name: values for name, values in peers.items() if name not in FORKED}
+        goal = row.goal.verdict(ours, peers) if row.goal else ""
+        lines.append(f"| {' | '.join([row.title, *cells, ratio(ours, peers), ratio(ours, slow), goal])} |")
     return "\n".join(lines)
 
 
@@ -419,61 +274,55 @@ def cell(values: list[float]) -> str:
     return f"{middle:.3g} ({low:.3g}-{high:.3g})"
 
 
-def ratio(found: dict[tuple[str, str], list[float]], row: str, names: set[str]) -> str:
+def ratio(ours: list[float], peers: dict[str, list[float]]) -> str:
     """Our median over the best of these peers."""
-    peers = [statistics.median(found[row, name]) for name in names - {"runwide"} if (row, name) in found]
-    if not peers or (row, "runwide") not in found:
+    if not ours or not peers:
         return ""
-    return f"{statistics.median(found[row, 'runwide']) / min(peers):.2f}"
+    return f"{statistics.median(ours) / min(map(statistics.median, peers.values())):.2f}"
 
 
 def described(names: list[str], runs: int) -> str:
     """What was measured, where and when."""
     load = os.getloadavg()[0]
-    versions = [f"{name} {metadata.version(name)}" for name in names if name not in FORKED[:2]]
+    packages = [*(name for name in names if name not in FORKED[:2]), "numpy", "pandas"]
+    versions = [f"{name} {metadata.version(name)}" for name in packages]
     cores = runwide.cores()
     return (
         f"{runs} run{'s' * (runs > 1)} each; seconds, or what the row says: median (fastest-slowest). "
-        f"{', '.join(versions)}, Python {python_version()}, "
-        f"numpy {np.__version__}; {cores.count} workers on {cores.logical} CPUs, load {load:.1f}; "
-        f"{datetime.now(timezone.utc):%Y-%m-%d}."
+        f"{', '.join(versions)}, Python {python_version()}; "
+        f"{cores.count} workers on {cores.logical} CPUs, load {load:.1f}; {datetime.now(timezone.utc):%Y-%m-%d}."
     )
+
+
+def asked() -> argparse.Namespace:
+    """Return the options, which are refused before anything is measured."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--table", choices=TABLES, default="speed", help="rows, peers and markers")
+    parser.add_argument("--rows", type=lambda text: text.split(","), help=", ".join(ROWS))
+    parser.add_argument("--peers", type=lambda text: text.split(","), help=", ".join(POOLS))
+    parser.add_argument("--runs", type=int, default=5)
+    parser.add_argument("--quick", action="store_true", help="small sizes, one run")
+    parser.add_argument("--write", type=Path, help="a markdown file with markers")
+    options = parser.parse_args()
+    rows, peers = TABLES[options.table]
+    options.rows, options.peers = options.rows or rows, options.peers or peers
+    if options.write and MARKERS[0].format(options.table) not in options.write.read_text():
+        parser.error(f"{options.write} has no line {MARKERS[0].format(options.table)}")
+    try:
+        described(options.peers, options.runs)
+    except metadata.PackageNotFoundError as error:
+        parser.error(f"{error}; pip install -e '.[bench]'")
+    return options
 
 
 def main() -> None:
     """Measure, and print the table."""
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--rows", type=lambda text: text.split(","), default=list(ROWS), help=", ".join(ROWS))
-    parser.add_argument("--peers", type=lambda text: text.split(","), default=list(POOLS))
-    parser.add_argument("--runs", type=int, default=5)
-    parser.add_argument("--quick", action="store_true", help="small sizes, one run")
-    parser.add_argument("--write", type=Path, help="a markdown file with markers")
-    parser.add_argument("--table", default="speed", help="which markers of the file: speed, or map")
-    options = parser.parse_args()
+    options = asked()
     runs, size = (1, "quick") if options.quick else (options.runs, "full")
-    # Where the sizes are small, starting an interpreter for each is all that would be measured.
-    groups = [options.rows] if options.quick else [[row] for row in options.rows]
-    begin, end = (marker.format(options.table) for marker in MARKERS)
-    if options.write and begin not in options.write.read_text():  # known now, and not when all is measured
-        parser.error(f"{options.write} has no line {begin}")
-    try:
-        described(options.peers, runs)
-    except metadata.PackageNotFoundError as error:  # likewise
-        parser.error(f"{error}; pip install -e '.[bench]'")
-    found: dict[tuple[str, str], list[float]] = {}
-    for rows in groups:
-        for run in range(runs):
-            for name in options.peers:
-                try:
-                    for row, value in measured(name, rows, size).items():
-                        found.setdefault((row, name), []).append(value)
-                except RuntimeError as error:
-                    if name == "runwide":
-                        raise
-                    print(error, file=sys.stderr)  # a peer may fail; the others are measured
-            print(f"{', '.join(rows)}: run {run + 1} of {runs}", file=sys.stderr)
+    found = measure_all(options.rows, options.peers, runs=runs, size=size)
     text = f"{table(found, options.rows, options.peers)}\n\n{described(options.peers, runs)}"
     if options.write:
+        begin, end = (marker.format(options.table) for marker in MARKERS)
         before, _, rest = options.write.read_text().partition(begin)
         options.write.write_text(f"{before}{begin}\n\n{text}\n\n{end}{rest.partition(end)[2]}")
     print(text)

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import importlib
+import re
 import subprocess
 import sys
 from pathlib import Path
+
+import pytest
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 
@@ -24,9 +28,47 @@ def run(script: str, *arguments: str) -> str:
 def test_the_speed_table_has_a_row_for_each_load_and_a_ratio():
     table = run("pool.py", "--quick", "--peers", "runwide,concurrent.futures").split("\n\n")[0].splitlines()
     header, _, *rows = [line.strip("| ").split(" | ") for line in table]
-    assert header[-1] == "without fork"
-    assert len(rows) == 12
+    assert header[-2:] == ["without fork", "goal"]
+    assert len(rows) == 6
     assert all(float(row[3]) > 0 for row in rows)
+
+
+def test_the_map_table_has_a_row_for_each_load_and_a_ratio():
+    options = ("--quick", "--table", "map", "--peers", "runwide,concurrent.futures")
+    _, _, *rows = run("pool.py", *options).split("\n\n")[0].splitlines()
+    assert len(rows) == 5
+    assert all(float(row.split(" | ")[3]) > 0 for row in rows)
+
+
+def test_the_table_of_starts_says_of_each_row_with_a_goal_whether_it_is_met():
+    options = ("--quick", "--table", "starts", "--rows", "cold-2,later,maps", "--peers", "runwide,loky")
+    cold, later, maps = run("pool.py", *options).split("\n\n")[0].splitlines()[2:]
+    for row, goal in ((cold, "1.1 times loky"), (later, "1.1 times loky"), (maps, "1.1 times the best")):
+        assert re.search(rf"\| at most {goal}: (met|\*\*missed\*\*) \(\d+\.\d\d\) \|$", row)
+
+
+def test_the_cost_of_a_replaced_worker_is_measured_for_what_goes_on_after_a_death():
+    options = ("--quick", "--table", "starts", "--rows", "replaced-alone", "--peers", "runwide,joblib,loky")
+    (row,) = run("pool.py", *options).split("\n\n")[0].splitlines()[2:]
+    _, ours, joblib, loky, *_ = row.strip("| ").split(" | ")
+    assert joblib == "-"
+    assert float(ours.split()[0]) > 0
+    assert float(loky.split()[0]) > 0
+
+
+@pytest.mark.parametrize(
+    ("ours", "verdict"),
+    [
+        ([0.5, 0.6, 0.7], "ahead of b, or within the noise: met (0.60)"),
+        ([0.9, 1.1, 1.3], "ahead of b, or within the noise: within the noise (1.10)"),
+        ([1.3, 1.4, 1.5], "ahead of b, or within the noise: **missed** (1.40)"),
+        ([], "ahead of b, or within the noise: not measured"),
+    ],
+)
+def test_a_goal_is_judged_by_medians_and_by_its_own_peer(ours, verdict, monkeypatch):
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    goal = importlib.import_module("pool").Goal(1, "b", noise=True)
+    assert goal.verdict(ours, {"a": [0.1], "b": [0.8, 1.0, 1.2]}) == verdict
 
 
 def test_the_fault_table_finds_nothing_left_to_wish_in_runwide():
