@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import measure
 import pytest
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
@@ -69,6 +70,11 @@ def test_a_goal_is_judged_by_medians_and_by_its_own_peer(ours, verdict, monkeypa
     monkeypatch.syspath_prepend(str(BENCHMARKS))
     goal = importlib.import_module("pool").Goal(1, "b", noise=True)
     assert goal.verdict(ours, {"a": [0.1], "b": [0.8, 1.0, 1.2]}) == verdict
+
+
+@pytest.mark.parametrize(("shard", "word"), [(199.0, "met (0.99 times)"), (201.0, "MISSED (1.00 times)")])
+def test_a_start_is_judged_against_the_pip_step_of_kfp(shard, word):
+    assert word in measure.Started(bare=10.0, shard=shard, kfp=200.0).verdict()
 
 
 def test_the_fault_table_finds_nothing_left_to_wish_in_runwide():
