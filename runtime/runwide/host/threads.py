@@ -10,7 +10,7 @@ from runwide.host.cores import count
 from runwide.host.tree import Tree
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
     from runwide.host.cores import Cores
 
@@ -84,6 +84,23 @@ def environment(workers: int, cores: Cores | int, each: int | None = None) -> di
     return {**threads, **_counted(share)}
 
 
+def of_the_user(names: Iterable[str]) -> dict[str, str]:
+    """Return what holds for variables that `environment` leaves out: the user's own values, or else that of OpenMP.
+
+    Args:
+        names: The variables.
+
+    Example:
+        >>> of_the_user(["NO_SUCH_VARIABLE"])
+        {}
+    """
+    values = {
+        name: settings.value(_GENERAL if name in _LIKE_OPENMP and not settings.is_set(name) else name)
+        for name in names
+    }
+    return {name: value for name, value in values.items() if value is not None}
+
+
 def announce(cores: Cores | int | None = None) -> None:
     """Tell joblib and loky in this process how many cores it has, unless the user has told them.
 
@@ -111,7 +128,8 @@ def apply(variables: Mapping[str, str]) -> tuple[str, ...]:
     Polars cannot be changed once it is loaded; the others can. Costs nothing where none is loaded.
 
     Args:
-        variables: What `environment` gave, so that the user's own settings are respected here too.
+        variables: What `environment` and `of_the_user` gave, so that the user's own settings are respected here too. Of
+            a list, as OpenMP has it for nested levels, the first number counts.
 
     Returns:
         The names of the libraries and modules that were set.
@@ -120,7 +138,9 @@ def apply(variables: Mapping[str, str]) -> tuple[str, ...]:
         >>> apply({})
         ()
     """
-    return (*_apply_to_modules(variables), *_apply_to_native(variables))
+    first = {name: value.partition(",")[0] for name, value in variables.items()}
+    counts = {name: int(value) for name, value in first.items() if value.isdecimal()}
+    return (*_apply_to_modules(counts), *_apply_to_native(counts))
 
 
 def _counted(share: int) -> dict[str, str]:
@@ -132,26 +152,26 @@ def _counted(share: int) -> dict[str, str]:
     return {_COUNT: str(max(1, min(theirs, share)))}
 
 
-def _apply_to_modules(variables: Mapping[str, str]) -> list[str]:
+def _apply_to_modules(counts: Mapping[str, int]) -> list[str]:
     found = []
     for variable, modules in _MODULES.items():
         for name, setter in modules:
             set_threads = getattr(sys.modules.get(name), setter, None)
-            if variable in variables and set_threads is not None:
-                set_threads(int(variables[variable]))
+            if variable in counts and set_threads is not None:
+                set_threads(counts[variable])
                 found.append(name)
     return found
 
 
-def _apply_to_native(variables: Mapping[str, str]) -> list[str]:
-    if not variables or "numpy" not in sys.modules:  # nothing brings such a library without numpy
+def _apply_to_native(counts: Mapping[str, int]) -> list[str]:
+    if not counts or "numpy" not in sys.modules:  # nothing brings such a library without numpy
         return []
     from threadpoolctl import ThreadpoolController
 
     found = []
     for library in ThreadpoolController().lib_controllers:
-        count = variables.get(_NATIVE.get(library.internal_api, ""))
-        if count is not None:
-            library.set_num_threads(int(count))
+        number = counts.get(_NATIVE.get(library.internal_api, ""))
+        if number is not None:
+            library.set_num_threads(number)
             found.append(library.prefix)
     return found

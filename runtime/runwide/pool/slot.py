@@ -11,6 +11,7 @@ from itertools import count
 from typing import TYPE_CHECKING, NamedTuple
 
 from runwide import log
+from runwide.host import threads
 from runwide.pool import process, status, worker
 from runwide.pool.channel import Channel
 from runwide.pool.entry import Ends, Handed
@@ -231,8 +232,10 @@ class Slot:
     def send_variables(self, variables: Mapping[str, str]) -> None:
         """Have the libraries in the worker use as many threads as these say."""
         if variables != self._variables:
+            # What the call before set and this one does not is the user's again.
+            own = threads.of_the_user(self._variables.keys() - variables.keys())
             self._variables = variables
-            self.channel.send((worker.VARIABLES, dict(variables)))
+            self.channel.send((worker.VARIABLES, {**own, **variables}))
 
     def send_definitions(self, definitions: Mapping[str, bytes]) -> None:
         """Give the worker the definitions that it does not have, or not as they are now."""

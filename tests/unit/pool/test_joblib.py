@@ -191,6 +191,33 @@ def test_inner_max_num_threads_is_as_with_lokys_backend_and_so_are_the_users_own
         assert found == {name: expected[name] for name in found}
 
 
+@pytest.mark.parametrize("theirs", ["4", "4,2"])
+@pytest.mark.parametrize("name", ["OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS"])
+def test_after_a_call_with_inner_max_num_threads_the_users_own_variables_hold_again(
+    name, theirs, monkeypatch
+):
+    monkeypatch.setenv(name, theirs)
+    for threads, expected in ((None, theirs), (1, "1"), (None, theirs)):
+        with parallel_config(backend="runwide", n_jobs=2, inner_max_num_threads=threads):
+            found = Parallel()(delayed(variables)() for _ in range(2))
+        assert [each[name] for each in found] == [expected] * 2
+
+
+def test_after_a_call_with_inner_max_num_threads_libraries_follow_openmps_variable_again(monkeypatch):
+    monkeypatch.setenv("OMP_NUM_THREADS", "2")
+    for threads, expected in ((1, {1}), (None, {2})):
+        with parallel_config(backend="runwide", n_jobs=2, inner_max_num_threads=threads):
+            found = Parallel()(delayed(threads_of_openblas)() for _ in range(2))
+        assert set(found) == expected
+
+
+def threads_of_openblas():
+    import numpy as np  # noqa: F401 - which brings the library
+    import threadpoolctl
+
+    return max(each["num_threads"] for each in threadpoolctl.threadpool_info())
+
+
 def test_fewer_than_one_thread_is_refused():
     with (
         parallel_config(backend="runwide", n_jobs=2, inner_max_num_threads=0),
