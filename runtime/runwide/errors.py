@@ -7,6 +7,7 @@
     │   ├── NoItems                  there is nothing to map over
     │   ├── FunctionNotPicklable     PicklingError
     │   ├── ItemNotPicklable         PicklingError
+    │   ├── WrongType                TypeError: an argument is of another type
     │   ├── BadReference             a job, shard or store URI is malformed
     │   └── ShardOutOfRange          IndexError
     ├── TaskError                    one task failed for a reason that is not its own exception
@@ -127,6 +128,10 @@ class ItemNotPicklable(InputError, pickle.PicklingError):
     """An item cannot be sent to another process; ``item`` is its index."""
 
 
+class WrongType(InputError, TypeError):
+    """An argument is of another type than it may be."""
+
+
 class BadReference(InputError):
     """A job, shard or store reference is malformed."""
 
@@ -152,7 +157,9 @@ class ItemNotLoadable(TaskError, pickle.UnpicklingError):
 
 
 class ResultNotPicklable(TaskError, pickle.PicklingError):
-    """The task returned something that cannot be sent back."""
+    """The task returned something that cannot be sent back; ``value`` shows it, shortened."""
+
+    value = ""
 
 
 class ResultNotLoadable(TaskError, pickle.UnpicklingError):
@@ -164,7 +171,7 @@ class ExceptionNotPortable(TaskError):
 
 
 class StopIterationRaised(TaskError, RuntimeError):
-    """A task raised ``StopIteration``; that is the ``__cause__``.
+    """A task raised ``StopIteration``, or an iterable did where its iteration begins; that is the ``__cause__``.
 
     Iterators, futures and coroutines raise this instead: Python takes a ``StopIteration`` that comes out of them for the
     end of the results, or refuses it. `runwide.map`, which returns a list, raises the exception itself.

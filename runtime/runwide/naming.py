@@ -55,6 +55,17 @@ def attribute(value: Any, name: str, default: Any = None) -> Any:
         return default
 
 
+def caused(error: BaseException, cause: BaseException | None) -> BaseException:
+    """Set the cause of an exception, whose class may refuse attributes (a frozen dataclass), and return it.
+
+    Example:
+        >>> caused(ValueError("no"), KeyError("x")).__cause__
+        KeyError('x')
+    """
+    BaseException.__setattr__(error, "__cause__", cause)
+    return error
+
+
 def shown(value: Any) -> str:
     """A value as a short part of a message.
 
@@ -64,7 +75,7 @@ def shown(value: Any) -> str:
     """
     try:
         said = reprlib.repr(value)
-    except Exception:
+    except BaseException:
         said = f"an object of type {type(value).__qualname__}"
     return said if len(said) <= _LONGEST else f"{said[: _LONGEST - 3]}..."
 

@@ -6,12 +6,13 @@ import threading
 from itertools import count
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
-from runwide.errors import InputError, NoItems
+from runwide.errors import InputError, NoItems, RunwideError
 from runwide.naming import name_of
-from runwide.pool import compat, mapping
+from runwide.pool import compat, mapping, standard
 from runwide.pool.compat import AsyncResult
 from runwide.pool.trace import Trace
 from runwide.results import Results, telling
+from runwide.unpicklable import raised_by_pickle
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -198,7 +199,8 @@ class Pool(compat.Pool):
         self._name = name
         self._calls = count()
         self._options: dict[str, Any] = {
-            "workers": processes, "initializer": initializer, "initargs": initargs, "max_tasks": maxtasksperchild,
+            "workers": processes and self.workers, "initializer": initializer, "initargs": initargs,
+            "max_tasks": maxtasksperchild,
             "timeout": timeout, "retries": retries,
         }  # fmt: skip
 
@@ -251,9 +253,11 @@ class Pool(compat.Pool):
         self, func: Callable[[Any], Any], items: Iterable[Any], chunksize: int | None
     ) -> Callable[[], list[Any]]:
         """One map, numbered now and ready to be run."""
-        self._scheduler.check_open()
+        with self._running():
+            self._scheduler.check_open()
+        size = standard.positive(chunksize, standard.POOL_CHUNKSIZE)
         name = None if self._name is None else f"{self._name}/{next(self._calls)}"
-        options = {**self._options, "chunksize": chunksize}
+        options = {**self._options, "chunksize": size}
 
         def run() -> list[Any]:
             try:
@@ -262,6 +266,8 @@ class Pool(compat.Pool):
                 if error.__cause__ is not None:  # a task's own
                     raise
                 return []
+            except RunwideError as error:
+                raise raised_by_pickle(error)  # noqa: B904 - whose cause is set
 
         return run
 

@@ -8,10 +8,12 @@ from types import CodeType, FunctionType, MethodType
 from typing import TYPE_CHECKING, Any
 
 from runwide import naming
+from runwide.errors import FunctionNotPicklable, ItemNotPicklable, ResultNotPicklable, RunwideError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
+_OURS = (FunctionNotPicklable, ItemNotPicklable, ResultNotPicklable)
 _DEPTH = 30
 _SECONDS = 2.0
 """The search pickles parts again, and is for a message only."""
@@ -53,6 +55,28 @@ def refusal(what: str, error: BaseException, value: object) -> str:
         'the item cannot be pickled: TypeError: no'
     """
     return located(f"{what} cannot be pickled: {type(error).__name__}: {naming.text_of(error)}", value)
+
+
+def raised_by_pickle(error: BaseException) -> BaseException:
+    """Return what pickling raised, caused by the error of ours that names the part: the standard pools raise the former.
+
+    What would end the program or an iteration is not passed on: the error of ours is returned, as is every other error.
+
+    Example:
+        >>> error = naming.caused(ItemNotPicklable("the item cannot be pickled", item=3), TypeError("no"))
+        >>> raised = raised_by_pickle(error)
+        >>> raised, raised.__cause__ is error
+        (TypeError('no'), True)
+    """
+    raised = error.__cause__
+    if not isinstance(error, _OURS) or not isinstance(raised, Exception):
+        return error
+    if isinstance(raised, (RunwideError, StopIteration)):
+        return error
+    before = raised.__cause__
+    # The same object may be raised for each item.
+    naming.caused(error, None if isinstance(before, _OURS) else before)
+    return naming.caused(raised, error)
 
 
 def _search(value: Any) -> tuple[str, Any, str]:

@@ -147,6 +147,7 @@ def _in_their_places(assert_python_ok):
 
     def run(flag, text):
         status, out, err = assert_python_ok(flag, first + text)
+        err = err.replace(b"runwide.errors.PoolClosed:", b"RuntimeError:")  # of which it is a subclass
         return status, re.sub(rb"(?m)^\[\d+\] ", b"", out), err  # each line begins with its item
 
     return run

@@ -21,7 +21,7 @@ from pathlib import Path
 import pytest
 
 import runwide
-from runwide.errors import ItemNotPicklable, WorkerDied
+from runwide.errors import WorkerDied
 
 HERE = Path(__file__).parent
 SECONDS = 280  # a class takes less than 30 on an idle machine
@@ -41,7 +41,6 @@ NO_EXIT = (
 EXCLUDED = {
     "ProcessPoolExecutorTest": {
         "test_killed_child": f"{NOT_BROKEN}, and only after a second try",
-        "test_max_workers_negative": "asks for the words of the message; the ValueError is the same",
         "test_saturation": STARTS_LATER,
         "test_max_tasks_per_child_defaults_to_spawn_context": "looks at a context, and there is none",
         "test_python_finalization_error": "breaks the start of threads, and looks for the second of the standard executor",
@@ -49,7 +48,6 @@ EXCLUDED = {
     "ProcessPoolShutdownTest": {
         "test_processes_terminate": STARTS_LATER,
         "test_cancel_futures": f"asks that some of what is cancelled at once has begun; {STARTS_LATER}",
-        "test_submit_after_interpreter_shutdown": "asks for the words of the message; the RuntimeError is the same",
     },
     "ExecutorDeadlockTest": {
         "test_error_at_task_unpickle": NOT_BROKEN,
@@ -67,7 +65,6 @@ EXCLUDED = {
     },
     "_TestPool": {
         "test_imap_handle_iterable_exception": "asks that items of the chunk with the error are dropped: here they are done",
-        "test_map_unplicklable": "asks for what pickling raised: here that is the cause of an error that names the item",
         "test_resource_warning": "sets the pool's state, and asks for the words of the warning",
     },
     "_TestPoolWorkerErrors": {
@@ -136,13 +133,6 @@ def test_a_worker_that_is_killed_breaks_no_other_future():
         assert executor.submit(pow, 2, 8).result(timeout=60) == 256
 
 
-@pytest.mark.parametrize("number", [0, -1])
-@pytest.mark.parametrize("kind", [runwide.Executor, runwide.Pool])
-def test_a_pool_of_less_than_one_worker_is_a_value_error(kind, number):
-    with pytest.raises(ValueError, match="at least one worker"):
-        kind(number)
-
-
 def test_an_initializer_that_failed_once_is_tried_again(tmp_path):
     def prepare():
         if not (tmp_path / "tried").exists():
@@ -190,18 +180,6 @@ def test_an_executor_takes_its_input_at_once_so_its_error_is_raised_at_once():
         assert executor.submit(abs, -1).result(timeout=60) == 1
 
 
-def test_an_item_that_cannot_be_pickled_is_named_and_caused_by_what_pickling_raised():
-    class Unwilling:
-        def __reduce__(self):
-            raise RuntimeError("cannot pickle")
-
-    with runwide.Pool(1) as pool, pytest.raises(ItemNotPicklable) as caught:
-        pool.map(repr, [0, Unwilling()])
-    assert caught.value.item == 1
-    summary = caught.value.__cause__
-    assert isinstance(summary.__cause__, RuntimeError)
-
-
 def test_a_lambda_can_be_a_result():
     with runwide.Pool(1) as pool:
         assert pool.apply(lambda: lambda: 42)() == 42
@@ -219,7 +197,7 @@ def test_the_workers_of_a_pool_are_replaced_and_all_results_are_right():
 def test_a_chunksize_below_one_is_refused_everywhere_and_breaks_no_pool(size):
     with runwide.Executor(max_workers=1) as executor, runwide.Pool(1) as pool:
         for surface in (executor.map, pool.map, pool.imap, pool.imap_unordered, runwide.map, runwide.imap):
-            with pytest.raises(ValueError, match="chunksize"):
+            with pytest.raises(ValueError, match=r"(?i)chunksize"):
                 list(surface(abs, [-1, -2], chunksize=size))
         assert list(executor.map(abs, [-1])) == pool.map(abs, [-1]) == [1]
 
@@ -228,7 +206,7 @@ def test_a_pool_that_was_left_can_be_joined_and_not_entered_again():
     with runwide.Pool(1) as pool:
         assert pool.map(abs, [-1]) == [1]
     pool.join()
-    with pytest.raises(ValueError, match="closed"), pool:
+    with pytest.raises(ValueError, match="not running"), pool:
         pass
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import atexit
 import multiprocessing
 import os
+import sys
 import warnings
 import weakref
 from functools import partial
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from runwide import definitions
 from runwide.errors import FunctionNotPicklable, InputError
 from runwide.naming import name_of
-from runwide.pool import feeding, transfer, warm, worker
+from runwide.pool import ending, feeding, transfer, warm, worker
 from runwide.pool.inplace import InPlaceScheduler
 from runwide.pool.randomness import warn_of_generator
 from runwide.pool.shares import shares
@@ -63,6 +64,7 @@ class Base:
         timing: Timing | None = None,
         fresh: bool = False,
     ) -> None:
+        ending.check_interpreter()
         if isinstance(workers, int) and workers < 1:
             raise InputError(
                 f"a pool needs at least one worker, not {workers}", hint="leave workers out for all cores"
@@ -109,7 +111,7 @@ class Base:
                 feeder.feed_all()
         self._scheduler.close(kill=kill)
         self._finalizer.detach()  # not before: Ctrl-C may come in between
-        if wait:
+        if wait and not sys.is_finalizing():  # when threads do not run any more
             self._scheduler.join()
             _open.discard(self)
 
@@ -127,7 +129,9 @@ def dump_function(function: Any, *, elsewhere: bool = False) -> transfer.Dumped:
 
     Raises:
         FunctionNotPicklable: It, or something that it closes over, cannot be pickled.
+        PoolClosed: The interpreter has shut down.
     """
+    ending.check_interpreter()
     if not worker.inside:
         warn_of_generator(function)
     try:

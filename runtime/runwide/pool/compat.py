@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import multiprocessing
 import threading
+import time
+from collections.abc import Iterable, Mapping
+from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from runwide.errors import InputError, StopIterationRaised
-from runwide.pool import policy, reserve, streams
+from runwide.errors import FunctionNotPicklable, InputError, PoolClosed, StopIterationRaised
+from runwide.pool import raised, standard, streams
 from runwide.pool.applied import Starred
 from runwide.pool.base import Base, dump_function
 from runwide.pool.call import Call, Source
@@ -15,17 +19,21 @@ from runwide.pool.feeding import Feeder, taken
 from runwide.pool.policy import Budget
 from runwide.pool.sinks import Everything, undisturbed
 from runwide.pool.submit import Submitter
+from runwide.unpicklable import raised_by_pickle
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterator
     from concurrent.futures import Future
     from types import TracebackType
 
     from typing_extensions import Self
 
-    from runwide.records import Failure
+    from runwide.pool.transfer import Dumped
+    from runwide.records import Outcome
 
     Callback = Callable[[Any], object] | None
+
+_NOT_RUNNING = "Pool not running"
 
 
 class Pool(Base):
@@ -58,15 +66,16 @@ class Pool(Base):
         timeout: float | None = None,
         retries: int = 0,
     ) -> None:
-        super().__init__(
-            processes,
-            initializer=initializer,
-            initargs=tuple(initargs),
-            max_tasks=maxtasksperchild,
-            fresh=True,
-        )
+        workers = standard.workers(processes, standard.PROCESSES)
+        max_tasks = standard.positive(maxtasksperchild, standard.MAXTASKSPERCHILD)
+        try:
+            super().__init__(
+                workers, initializer=initializer, initargs=tuple(initargs), max_tasks=max_tasks, fresh=True
+            )
+        except FunctionNotPicklable as error:
+            raise raised_by_pickle(error)  # noqa: B904 - whose cause is set
         self._budget = Budget(retries=retries, timeout=timeout)
-        self._submitter = Submitter(self._scheduler, self._budget)
+        self._submitter = Submitter(self._scheduler, self._budget, raised.in_pool)
         self._closed = False
 
     def apply(
@@ -84,8 +93,13 @@ class Pool(Base):
         error_callback: Callback = None,
     ) -> AsyncResult:
         """As `apply`, but returns at once."""
-        result = AsyncResult(callback, error_callback)
-        self._submitter.submit(func, tuple(args), dict(kwds or {})).add_done_callback(result.take)
+        result = AsyncResult(callback, error_callback, self)
+        # What cannot be unpacked fails where it is: the error is that of the result.
+        given = tuple(args) if isinstance(args, Iterable) else args
+        named = dict(kwds) if isinstance(kwds, Mapping) else {} if kwds is None else kwds
+        with self._running():
+            future = self._submitter.submit(func, given, named)
+        future.add_done_callback(result.take)
         return result
 
     def map(
@@ -104,12 +118,22 @@ class Pool(Base):
         error_callback: Callback = None,
     ) -> AsyncResult:
         """As `map`, but returns when all items have been taken; the first tasks run meanwhile."""
-        size = policy.checked_chunksize(chunksize)
+        result = AsyncResult(callback, error_callback, self)
+        with self._running():
+            size = standard.positive(chunksize, standard.POOL_CHUNKSIZE)
+            try:
+                dumped = dump_function(func)
+            except FunctionNotPicklable as error:
+                result.settle([], raised_by_pickle(error) if list(iterable) else None)
+            else:
+                self._start(dumped, iterable, size, result)
+        return result
+
+    def _start(self, dumped: Dumped, iterable: Iterable[Any], size: int | None, result: AsyncResult) -> None:
         items = taken(iterable)
         source = Source(closed=False) if items is None else Source(items)
-        result = AsyncResult(callback, error_callback)
         sink = _Notifying(0 if items is None else len(items), result)
-        payload = self._scheduler.function_payload(dump_function(func))
+        payload = self._scheduler.function_payload(dumped)
         call = Call(payload, source, sink, self._budget, chunksize=size)
         feeder = Feeder(call, iterable, self._scheduler.ring)
         sink.fed_by(feeder)
@@ -119,7 +143,6 @@ class Pool(Base):
         except BaseException:
             self._scheduler.cancel(call)
             raise
-        return result
 
     def starmap(
         self, func: Callable[..., Any], iterable: Iterable[Iterable[Any]], chunksize: int | None = None
@@ -141,17 +164,23 @@ class Pool(Base):
     def imap(
         self, func: Callable[[Any], Any], iterable: Iterable[Any], chunksize: int | None = None
     ) -> Iterator[Any]:
-        """Results in order, each as soon as those before it are there; items are taken a bounded number ahead."""
-        return streams.values(self._stream(func, iterable, chunksize, ordered=True), "raise")
+        """Results in order, each as soon as those before it are there; items are taken a bounded number ahead.
+
+        An exception takes the place of a result, and the iterator goes on after it. What the iterable raises comes after
+        the results of the items before it. ``next(timeout)`` of the iterator raises ``multiprocessing.TimeoutError`` if the
+        result is not there in time.
+        """
+        return self._stream(func, iterable, chunksize, ordered=True)
 
     def imap_unordered(
         self, func: Callable[[Any], Any], iterable: Iterable[Any], chunksize: int | None = None
     ) -> Iterator[Any]:
         """As `imap`, in the order in which they finish."""
-        return streams.values(self._stream(func, iterable, chunksize), "raise")
+        return self._stream(func, iterable, chunksize)
 
     def __enter__(self) -> Self:
-        self._scheduler.check_open()
+        with self._running():
+            self._scheduler.check_open()
         return super().__enter__()
 
     def __exit__(
@@ -161,20 +190,37 @@ class Pool(Base):
 
     def close(self) -> None:
         """Take no more tasks; workers leave when those submitted are done."""
-        self._closed = True
         self._submitter.close()
         self._end(kill=False, wait=False)
 
     def terminate(self) -> None:
         """Stop at once, without finishing."""
-        self._closed = True
         self._end(kill=True)
 
     def join(self) -> None:
         """Wait for the workers to leave, after `close` or `terminate`."""
         if not self._closed:
-            raise InputError("the pool is still running", hint="call close() or terminate() before join()")
+            raise InputError("Pool is still running")
         self._end(kill=False)
+
+    def __reduce__(self) -> Any:
+        raise NotImplementedError("pool objects cannot be passed between processes or pickled")
+
+    def _end(self, *, kill: bool, wait: bool = True) -> None:
+        self._closed = True
+        super()._end(kill=kill, wait=wait)
+
+    @contextmanager
+    def _running(self) -> Iterator[None]:
+        """Say in the standard library's words that the pool was closed, also where that happens meanwhile."""
+        if self._closed:
+            raise PoolClosed(_NOT_RUNNING)
+        try:
+            yield
+        except PoolClosed:
+            if not self._closed:
+                raise
+            raise PoolClosed(_NOT_RUNNING) from None
 
     def _stream(
         self,
@@ -183,15 +229,75 @@ class Pool(Base):
         chunksize: int | None,
         *,
         ordered: bool = False,
-    ) -> Any:
-        dumped = dump_function(func)
-        return streams.stream(self, dumped, iterable, self._budget, chunksize=chunksize, ordered=ordered)
+    ) -> Arriving:
+        patience = streams.Patience(lasts=True)
+        with self._running():
+            size = standard.positive(chunksize, standard.POOL_CHUNKSIZE)
+            try:
+                dumped = dump_function(func)
+            except FunctionNotPicklable as error:
+                return Arriving(streams.refused(iterable, raised_by_pickle(error)), patience)
+            outcomes = streams.stream(
+                self, dumped, iterable, self._budget, chunksize=size, patience=patience, ordered=ordered
+            )
+        return Arriving(outcomes, patience)
+
+
+class Arriving:
+    """The results of `Pool.imap`: an iterator, as ``multiprocessing.pool.IMapIterator``.
+
+    Args:
+        outcomes: Of the items.
+        patience: How long ``outcomes`` waits for the next.
+    """
+
+    def __init__(self, outcomes: Iterator[Outcome], patience: streams.Patience) -> None:
+        self._outcomes = outcomes
+        self._patience = patience
+        self._lock = threading.Lock()  # threads may share it
+
+    def __iter__(self) -> Self:
+        return self
+
+    def next(self, timeout: float | None = None) -> Any:
+        """Wait for the next result, so many seconds at most.
+
+        Raises:
+            multiprocessing.TimeoutError: It is not there yet; it may be asked for again.
+            StopIteration: There are no more.
+            Exception: Whatever the function raised for this item; the next result may be asked for.
+        """
+        with self._lock:
+            self._patience.until = None if timeout is None else time.monotonic() + timeout
+            outcome = next(self._outcomes)
+        if outcome is streams.LATE:
+            raise multiprocessing.TimeoutError(f"no result within {timeout} s")
+        if outcome.failure is not None:
+            raise raised.in_pool(outcome.failure)
+        return outcome.value
+
+    def __next__(self) -> Any:
+        return self.next()
+
+    def close(self) -> None:
+        """Leave it: tasks that have not ended are stopped, as where nobody has the iterator any more."""
+        with streams.closed_after(self._outcomes):
+            pass
 
 
 class AsyncResult:
-    """A result to come, as ``multiprocessing.pool.AsyncResult``."""
+    """A result to come, as ``multiprocessing.pool.AsyncResult``.
 
-    def __init__(self, callback: Callback = None, error_callback: Callback = None) -> None:
+    Args:
+        callback: Called with the value.
+        error_callback: Called with the exception.
+        pool: Kept until then.
+    """
+
+    def __init__(
+        self, callback: Callback = None, error_callback: Callback = None, pool: Pool | None = None
+    ) -> None:
+        self._pool = pool
         self._ended = threading.Event()
         self._value: Any = None
         self._error: BaseException | None = None
@@ -226,7 +332,7 @@ class AsyncResult:
             ValueError: It has not ended.
         """
         if not self.ready():
-            raise InputError("the result is not ready", hint="wait() for it first")
+            raise InputError(f"{self!r} not ready")
         return self._error is None
 
     def take(self, future: Future[Any]) -> None:
@@ -242,6 +348,7 @@ class AsyncResult:
         callback = self._callback if error is None else self._error_callback
         if callback is not None:
             undisturbed(callback, value if error is None else error)
+        self._pool = None
         self._ended.set()
 
 
@@ -254,18 +361,12 @@ class _Notifying(Everything):
 
     def finished(self) -> None:
         super().finished()
-        error = _first_error(self.failures, self.results)
+        error = None
+        if self.failures:
+            in_pool = partial(raised.in_pool, exception=raised.exception_of)
+            error = raised.first_error(self.failures, self.results, in_pool)
         self._result.settle(self.results if error is None else None, error)
 
     def broken(self, error: BaseException) -> None:
         super().broken(error)
         self._result.settle(None, error)
-
-
-def _first_error(failures: list[Failure], results: list[Any]) -> BaseException | None:
-    if not failures:
-        return None
-    reserve.load("runwide.pool.raised")
-    from runwide.pool.raised import first_error  # most runs raise none
-
-    return first_error(failures, results)

@@ -7,13 +7,14 @@ import time
 import weakref
 from typing import TYPE_CHECKING, Any
 
-from runwide.errors import PoolClosed
-from runwide.pool import streams
+from runwide.errors import FunctionNotPicklable, PoolClosed, StopIterationRaised
+from runwide.pool import ending, raised, standard, streams
 from runwide.pool.applied import Starred
 from runwide.pool.base import Base, dump_function, let_finish, warn_of_leak
 from runwide.pool.feeding import ALL
 from runwide.pool.policy import Budget
 from runwide.pool.submit import Submitter
+from runwide.unpicklable import raised_by_pickle
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -22,6 +23,9 @@ if TYPE_CHECKING:
 
     from runwide.pool.inplace import InPlaceScheduler
     from runwide.pool.lease import Lease
+
+_AFTER_SHUTDOWN = "cannot schedule new futures after shutdown"
+_AFTER_INTERPRETER = "cannot schedule new futures after interpreter shutdown"
 
 
 class Executor(Base, concurrent.futures.Executor):
@@ -48,6 +52,8 @@ class Executor(Base, concurrent.futures.Executor):
 
     outlived = True  # as the standard executor is by its futures
     _indices: Sequence[int] | None = None
+    _ends_with_main = True
+    _is_shut = False
 
     def __init__(
         self,
@@ -60,15 +66,17 @@ class Executor(Base, concurrent.futures.Executor):
         retries: int = 0,
         fresh: bool = False,
     ) -> None:
-        super().__init__(
-            max_workers,
-            initializer=initializer,
-            initargs=initargs,
-            max_tasks=max_tasks_per_child,
-            fresh=fresh,
-        )
+        self._check_open()
+        workers = standard.workers(max_workers, standard.MAX_WORKERS)
+        max_tasks = standard.positive(max_tasks_per_child, standard.MAX_TASKS_PER_CHILD)
+        try:
+            super().__init__(
+                workers, initializer=initializer, initargs=initargs, max_tasks=max_tasks, fresh=fresh
+            )
+        except FunctionNotPicklable as error:
+            raise raised_by_pickle(error)  # noqa: B904 - whose cause is set
         self._budget = Budget(retries=retries, timeout=timeout)
-        self._submitter = Submitter(self._scheduler, self._budget, self._indices)
+        self._submitter = Submitter(self._scheduler, self._budget, raised.in_executor, self._indices)
         dropped: weakref.finalize[..., Base] = weakref.finalize(
             self, _dropped, self._submitter, self._scheduler
         )
@@ -80,9 +88,14 @@ class Executor(Base, concurrent.futures.Executor):
         """Schedule ``fn(*args, **kwargs)``; returns its future.
 
         Raises:
-            PoolClosed: The executor is shut down.
+            PoolClosed: The executor is shut down, or the program's main thread has ended: a ``RuntimeError``.
         """
-        return self._submitter.submit(fn, args, kwargs)
+        self._check_open()
+        try:
+            return self._submitter.submit(fn, args, kwargs)
+        except PoolClosed:
+            self._check_open()  # it was shut down meanwhile
+            raise
 
     def map(
         self,
@@ -101,21 +114,37 @@ class Executor(Base, concurrent.futures.Executor):
             chunksize: Fixed number of items that travel together; None adapts it to the measured task time.
             buffersize: Take no more than so many items ahead of the results that were consumed, on a thread where that
                 may take time; after `shutdown` no more are taken.
+
+        Raises:
+            PoolClosed: As of `submit`.
+            Exception: The iterables' own, unless ``buffersize`` is given: then the iterator raises it, after the results of
+                the items before it.
         """
+        size = standard.positive(chunksize, standard.CHUNKSIZE)
+        ahead = standard.positive(buffersize, standard.BUFFERSIZE) or ALL
+        deadline = None if timeout is None else time.monotonic() + timeout
+        self._check_open()
         several = len(iterables) != 1
         items: Iterable[Any] = zip(*iterables) if several else iterables[0]  # noqa: B905 - the shortest ends it
-        deadline = None if timeout is None else time.monotonic() + timeout
-        outcomes = streams.stream(
-            self,
-            dump_function(Starred(fn) if several else fn),
-            items,
-            self._budget,
-            chunksize=chunksize,
-            ahead=buffersize or ALL,
-            deadline=deadline,
-            ordered=True,
-        )
-        return streams.values(outcomes, "raise")
+        try:
+            outcomes = streams.stream(
+                self,
+                dump_function(Starred(fn) if several else fn),
+                items,
+                self._budget,
+                chunksize=size,
+                ahead=ahead,
+                patience=streams.Patience(deadline),
+                ordered=True,
+            )
+        except FunctionNotPicklable as error:
+            return streams.refused(items, raised_by_pickle(error))
+        except StopIteration as error:  # the caller may be a generator
+            raise StopIterationRaised("the iterable raised StopIteration") from error
+        except PoolClosed:
+            self._check_open()  # it was shut down meanwhile
+            raise
+        return streams.values(outcomes, "raise", raised.in_executor)
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:  # noqa: FBT001, FBT002 - the standard's
         """Take no more calls; free the workers when those submitted are done.
@@ -124,28 +153,38 @@ class Executor(Base, concurrent.futures.Executor):
             wait: Return only when that has happened.
             cancel_futures: Cancel what has not started.
         """
+        self._is_shut = True
+        self._finish(_AFTER_SHUTDOWN, wait=wait, cancel_futures=cancel_futures)
+
+    def kill(self) -> None:
+        """Stop the workers at once, without finishing; from any thread."""
+        self._is_shut = True
+        super().kill()
+
+    def _finish(self, why: str, *, wait: bool = True, cancel_futures: bool = False) -> None:
         for feeder in list(self._feeders):
             if not feeder.at_hand:  # it may be endless
-                feeder.stop(_shut_down())
+                feeder.stop(PoolClosed(why))
         self._submitter.close(cancel=cancel_futures)
         let_finish(self._scheduler)
         self._end(kill=False, wait=wait)
 
     def _end_with_program(self) -> None:
-        self.shutdown()
+        self._finish(_AFTER_INTERPRETER)
+
+    def _check_open(self) -> None:
+        if self._is_shut:
+            raise PoolClosed(_AFTER_SHUTDOWN)
+        if ending.is_over(with_main=self._ends_with_main):
+            raise PoolClosed(_AFTER_INTERPRETER)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if kind is not None and not issubclass(kind, Exception):  # Ctrl-C: nobody wants to wait for the rest
-            self._end(kill=True)
+            self.kill()
         else:
             self.shutdown()
-
-
-def _shut_down() -> PoolClosed:
-    hint = "consume the results first"
-    return PoolClosed("the executor was shut down before all items were taken", hint=hint)
 
 
 def _dropped(submitter: Submitter, scheduler: Lease | InPlaceScheduler) -> None:

@@ -20,7 +20,7 @@ _OURS = str(Path(__file__).parent)
 
 
 def failed(
-    kind: FailureKind, error: BaseException, what: str = "", message: str | None = None
+    kind: FailureKind, error: BaseException, what: str = "", message: str | None = None, value: str = ""
 ) -> tuple[Any, ...]:
     """Return an entry for a failure: text that always arrives, and the exception itself if it can be pickled.
 
@@ -29,6 +29,7 @@ def failed(
         error: What was raised.
         what: What could not be pickled or loaded: function, item or result.
         message: What the error says; None for its own text.
+        value: The result that could not be pickled, as it is shown.
     """
     text = ""
     with suppress(BaseException):  # whose code is the user's
@@ -52,6 +53,7 @@ def failed(
         text,
         pickled,
         exitcode,
+        value,
     )
 
 

@@ -18,7 +18,7 @@ from runwide.errors import (
     ScratchFull,
     TaskTimeout,
 )
-from runwide.naming import text_of
+from runwide.naming import caused, text_of
 from runwide.pool import reserve
 from runwide.pool.child import UNKNOWN
 from runwide.pool.failed import NO_EXCEPTION
@@ -55,9 +55,12 @@ def kind_of(cause: Cause) -> FailureKind:
 
 def of_entry(entry: tuple[Any, ...], index: int, charges: Charges) -> Failure:
     """The failure that a worker reported."""
-    _, kind, what, name, message, text, pickled, exitcode = entry
+    _, kind, what, name, message, text, pickled, exitcode, value = entry
     if what and name not in _SCRATCH:
         raised: BaseException = _pickling(what, f"{name}: {message}", index)
+        if isinstance(raised, ResultNotPicklable):
+            raised.value = value
+            caused(raised, _of_worker(_loaded(pickled), index, text))
     elif name == "SystemExit":
         raised = errors.WorkerDied(
             f"the task called sys.exit({message})",
@@ -83,7 +86,7 @@ def of_result(error: BaseException, index: int, charges: Charges) -> Failure:
         item=index,
         hint="return something that this program can unpickle",
     )
-    return _failure(_caused(raised, error), FailureKind.PICKLING, index, charges, "")
+    return _failure(caused(raised, error), FailureKind.PICKLING, index, charges, "")
 
 
 def of_scratch(error: ScratchError, index: int, charges: Charges) -> Failure:
@@ -147,7 +150,7 @@ def of_no_start(error: Exception) -> BaseException:
         f"no worker can be started: {text_of(error)}",
         hint="free processes, memory or descriptors, then call again",
     )
-    return _caused(raised, error)
+    return caused(raised, error)
 
 
 def of_internal(error: BaseException) -> BaseException:
@@ -157,7 +160,7 @@ def of_internal(error: BaseException) -> BaseException:
         f"an error inside the pool has ended it: {type(error).__name__}: {text_of(error)}",
         hint="what had finished is in .results of this error; make a new pool, and report its cause",
     )
-    return _caused(raised, error)
+    return caused(raised, error)
 
 
 def of_initializer(entry: tuple[Any, ...]) -> BaseException:
@@ -166,12 +169,7 @@ def of_initializer(entry: tuple[Any, ...]) -> BaseException:
     error = errors.WorkerDied(
         f"the initializer failed: {failure.type}: {failure.message}", hint="mend the initializer"
     )
-    return _caused(error, failure.exception)
-
-
-def _caused(raised: BaseException, cause: BaseException | None) -> BaseException:
-    raised.__cause__ = cause
-    return raised
+    return caused(error, failure.exception)
 
 
 def _facts(death: Death, charges: Charges) -> dict[str, Any]:
@@ -228,11 +226,17 @@ def _failure(raised: BaseException, kind: FailureKind, index: int, charges: Char
 
 def _record(raised: BaseException, kind: FailureKind, index: int, charges: Charges, text: str) -> Failure:
 
-    if text and raised.__cause__ is None:
-        raised.__cause__ = RemoteTraceback("in a worker", item=index, traceback=text)
+    _of_worker(raised, index, text)
     name = type(raised).__qualname__
     message = getattr(raised, "message", None) or str(raised)
     return Failure(index, kind, name, message, text, charges.starts, raised)
+
+
+def _of_worker(raised: BaseException | None, index: int, text: str) -> BaseException | None:
+    """Add the traceback that an exception had in its worker."""
+    if raised is not None and text and raised.__cause__ is None:
+        caused(raised, RemoteTraceback("in a worker", item=index, traceback=text))
+    return raised
 
 
 def _pickling(what: str, message: str, index: int) -> BaseException:
@@ -259,20 +263,27 @@ def _portable(pickled: bytes | None, name: str, message: str, index: int) -> Bas
     if pickled == NO_EXCEPTION:
         hint = "it is not passed on, since it would end this program; raise an Exception instead"
         return ExceptionNotPortable(f"the task raised {_told(name, message)}", item=index, hint=hint)
-    if pickled is not None:
-        try:
-            raised = pickle.loads(pickled)
-        except BaseException:
-            raised = None
-        if isinstance(raised, ScratchError) and raised.item is None:
-            raised.item = index
-        if isinstance(raised, BaseException):
-            return raised
+    raised = _loaded(pickled)
+    if isinstance(raised, ScratchError) and raised.item is None:
+        raised.item = index
+    if raised is not None:
+        return raised
     return ExceptionNotPortable(
         _told(name, message),
         item=index,
         hint="its type cannot be pickled; give it a __reduce__ to receive it as it is",
     )
+
+
+def _loaded(pickled: bytes | None) -> BaseException | None:
+    """Return the exception that came across; None where none did."""
+    if not pickled:
+        return None
+    try:
+        raised = pickle.loads(pickled)
+    except BaseException:  # the code of the user's classes runs here
+        return None
+    return raised if isinstance(raised, BaseException) else None
 
 
 def _told(name: str, message: str) -> str:

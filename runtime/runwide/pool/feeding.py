@@ -21,6 +21,8 @@ ALL = sys.maxsize
 _STEPS = 4
 """Items are taken when a quarter of the room for them is free, and not at each one that is consumed."""
 
+_END = object()
+
 _AT_HAND = (list, tuple, range, set, frozenset, dict, str, bytes, bytearray)
 
 
@@ -148,8 +150,6 @@ class Feeder:
         try:
             while not self._source.closed and self.fed - self._consumed < limit and self._put_next():
                 pass
-        except StopIteration:
-            self._end()
         except Exception as error:
             self.error = error
             self._end()
@@ -195,7 +195,8 @@ class Feeder:
     def join(self) -> None:
         """Wait for the thread of a feeder that was stopped, unless it is in the iterable."""
         thread = self._thread
-        if thread is not None and thread is not threading.current_thread() and not self._taking:
+        waits = not self._taking and not sys.is_finalizing()  # when threads do not run any more
+        if thread is not None and thread is not threading.current_thread() and waits:
             thread.join()
 
     def _adapted(self) -> int:
@@ -206,8 +207,10 @@ class Feeder:
         """Take one item, and put it unless the feeder was stopped meanwhile."""
         if self._iterator is None:
             self._iterator = iter(self._items)
-        item = next(self._iterator)
-        if self._stopped:
+        item = next(self._iterator, _END)
+        if item is _END:
+            self._end()
+        if item is _END or self._stopped:
             return False
         self._source.put(item)
         self.fed += 1

@@ -43,6 +43,7 @@ class _Unnumbered(Sequence[Any]):
 
 class _Executor(Executor):
     _indices = _Unnumbered()
+    _ends_with_main = False  # nor do joblib's own threads and processes
 
     def __init__(self, workers: int, threads: int | None, **options: Any) -> None:
         self._threads = threads

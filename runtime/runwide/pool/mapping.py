@@ -6,7 +6,8 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TypedDict, TypeVar
 
 from runwide.definitions import note_initializer
-from runwide.errors import InputError, Preempted
+from runwide.errors import InputError, Preempted, StopIterationRaised
+from runwide.pool import ending
 from runwide.pool.base import dump_function
 from runwide.pool.feeding import ALL
 from runwide.pool.fitness import check
@@ -97,8 +98,9 @@ async def amap(
     from functools import partial
 
     _check(on_error)
+    ending.check_interpreter(with_main=True)  # after which no event loop has a thread to wait in
     whole = Whole(function, items, _known(options))
-    run = partial(copy_context().run, whole.run, aside=True)
+    run = partial(copy_context().run, _run_aside, whole)
     running = asyncio.get_running_loop().run_in_executor(None, run)
     try:
         ended = await asyncio.shield(running)
@@ -108,6 +110,13 @@ async def amap(
         running.exception()  # it says that the pool was closed, which is what was asked for
         raise
     return _results(ended, on_error, portable=True)
+
+
+def _run_aside(whole: Whole) -> Everything:
+    try:
+        return whole.run(aside=True)
+    except StopIteration as error:  # which no future passes on
+        raise StopIterationRaised("the iterable raised StopIteration") from error
 
 
 def _results(ended: Everything, on_error: str, *, portable: bool = False) -> list[Any]:

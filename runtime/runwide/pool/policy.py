@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import signal
 from enum import Enum
+from operator import index
 from typing import NamedTuple
 
-from runwide.errors import InputError
+from runwide.errors import InputError, WrongType
+from runwide.naming import shown
 from runwide.pool.child import UNKNOWN
 
 TARGET_SECONDS = 0.1
@@ -96,14 +98,21 @@ def checked_chunksize(chunksize: int | None) -> int | None:
 
     Raises:
         InputError: It is less than 1.
+        WrongType: It is no whole number.
 
     Example:
         >>> checked_chunksize(5)
         5
     """
-    if chunksize is not None and chunksize < 1:
-        raise InputError(f"chunksize must be 1 or more, not {chunksize}", hint="leave it out to adapt it")
-    return chunksize
+    if chunksize is None:
+        return None
+    try:
+        size = index(chunksize)
+    except TypeError:
+        raise WrongType(f"chunksize must be a whole number, not {shown(chunksize)}") from None
+    if size < 1:
+        raise InputError(f"chunksize must be 1 or more, not {size}", hint="leave it out to adapt it")
+    return size
 
 
 def lookahead(pace: Pace, *, workers: int) -> int:

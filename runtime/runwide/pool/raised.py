@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from runwide.errors import StopIterationRaised, TasksFailed
+from runwide import naming
+from runwide.errors import ResultNotPicklable, StopIterationRaised, TasksFailed
+from runwide.pool import reserve
+from runwide.unpicklable import raised_by_pickle
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -42,6 +45,48 @@ def portable_exception_of(failure: Failure) -> BaseException:
     return raised
 
 
+def in_executor(failure: Failure) -> BaseException:
+    """As `portable_exception_of`, as a ``ProcessPoolExecutor`` has it: what pickling raised, where it did.
+
+    Example:
+        >>> from runwide.errors import ItemNotPicklable
+        >>> from runwide.records import Failure
+        >>> from runwide.records import FailureKind
+        >>> error = naming.caused(ItemNotPicklable("no", item=2), TypeError("cannot pickle"))
+        >>> in_executor(Failure(2, FailureKind.PICKLING, "ItemNotPicklable", "no", exception=error))
+        TypeError('cannot pickle')
+    """
+    return raised_by_pickle(portable_exception_of(failure))
+
+
+def in_pool(
+    failure: Failure, exception: Callable[[Failure], BaseException] = portable_exception_of
+) -> BaseException:
+    """As ``multiprocessing.Pool`` has it: as `in_executor`, and a ``MaybeEncodingError`` for a result.
+
+    Args:
+        failure: Of one item.
+        exception: Makes the exception that `runwide.map` raises.
+    """
+    error = exception(failure)
+    if isinstance(error, ResultNotPicklable):
+        return naming.caused(_maybe_encoding_error(error), error)
+    return raised_by_pickle(error)
+
+
+def _maybe_encoding_error(error: ResultNotPicklable) -> BaseException:
+    reserve.load("multiprocessing.pool")
+    # Few raise one, and typeshed does not know it.
+    from multiprocessing.pool import MaybeEncodingError  # type: ignore[attr-defined]
+
+    cause = error.__cause__
+    reason = error.message if cause is None else f"{type(cause).__name__}({naming.text_of(cause)!r})"
+    raised: Exception = MaybeEncodingError(None, None)
+    raised.args = reason, error.value  # which it would quote once more
+    vars(raised).update(exc=reason, value=error.value)
+    return raised
+
+
 def first_error(
     failures: Sequence[Failure],
     results: list[Any],
@@ -67,6 +112,5 @@ def first_error(
         hint="the others are finished: see .results and .failures of this error, or use on_error='return'",
     )
     raised = exception(failures[0])
-    summary.__cause__ = raised.__cause__
-    raised.__cause__ = summary
-    return raised
+    naming.caused(summary, raised.__cause__)
+    return naming.caused(raised, summary)

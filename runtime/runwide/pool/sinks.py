@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING, Any
 
 from runwide.log import Log
 from runwide.naming import text_of
-from runwide.pool import reserve
-from runwide.records import Failure, Outcome
+from runwide.records import Outcome
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from concurrent.futures import Future
 
     from runwide.pool.feeding import Feeder
+    from runwide.records import Failure
 
 _log = Log("pool")
 
@@ -250,11 +250,16 @@ class Stream(Fed):
 
 
 class Futures:
-    """One future per item, in the order in which the items were put."""
+    """One future per item, in the order in which the items were put.
+
+    Args:
+        exception: Makes the exception of a failed item.
+    """
 
     claims = True
 
-    def __init__(self) -> None:
+    def __init__(self, exception: Callable[[Failure], BaseException]) -> None:
+        self._exception = exception
         self._waiting: dict[int, Future[Any]] = {}
         self._error: BaseException | None = None
 
@@ -276,11 +281,8 @@ class Futures:
 
     def failure(self, failure: Failure) -> None:
         """One item has failed for good."""
-        reserve.load("runwide.pool.raised")
-        from runwide.pool.raised import portable_exception_of  # most runs raise none
-
         future = self._waiting.pop(failure.index)
-        undisturbed(future.set_exception, portable_exception_of(failure))
+        undisturbed(future.set_exception, self._exception(failure))
 
     def finished(self) -> None:
         """Every item has ended."""

@@ -11,18 +11,42 @@ from runwide.pool import policy
 from runwide.pool.call import Call, Source
 from runwide.pool.feeding import ALL, Feeder, taken
 from runwide.pool.inplace import InPlaceScheduler
-from runwide.pool.sinks import Stream, keep_finished
+from runwide.pool.sinks import NotInTime, Stream, keep_finished
+from runwide.records import Outcome
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from runwide.pool.base import Base
     from runwide.pool.lease import Lease
     from runwide.pool.policy import Budget
-    from runwide.records import Outcome
+    from runwide.records import Failure
 
 
 T = TypeVar("T")
+
+LATE = Outcome(-1)
+"""Comes in the place of an outcome that is not there in time."""
+
+
+class Patience:
+    """How long the next outcome is waited for.
+
+    Args:
+        until: Time on the monotonic clock; None for any time.
+        lasts: Whether outcomes may still be asked for when it has passed, and `LATE` is one; otherwise it is a
+            ``TimeoutError``, and the end.
+    """
+
+    __slots__ = ("lasts", "until")
+
+    def __init__(self, until: float | None = None, *, lasts: bool = False) -> None:
+        self.until = until
+        self.lasts = lasts
+
+    def seconds(self) -> float | None:
+        """Seconds that are left."""
+        return None if self.until is None else max(0.0, self.until - time.monotonic())
 
 
 def stream(
@@ -33,7 +57,7 @@ def stream(
     *,
     chunksize: int | None = None,
     ahead: int | None = None,
-    deadline: float | None = None,
+    patience: Patience | None = None,
     indices: Sequence[int] | None = None,
     ordered: bool = False,
 ) -> Iterator[Outcome]:
@@ -47,7 +71,7 @@ def stream(
         chunksize: Fixed number of items that travel together; None adapts it.
         ahead: Fixed number of items to be ahead; None adapts it, `ALL` takes all of them now, on this thread.
         indices: Index of each item in a larger input, as workers are to call it.
-        deadline: Time on the monotonic clock after which waiting for the next outcome is a ``TimeoutError``.
+        patience: How long the next outcome is waited for; None for any time.
         ordered: Whether outcomes come by index; those that wait for an earlier one are not consumed.
     """
     size = policy.checked_chunksize(chunksize)
@@ -75,7 +99,7 @@ def stream(
         feeders.discard(feeder)
         scheduler.cancel(call)
         raise
-    fetched = _fetched(sink, deadline, feeder)
+    fetched = _fetched(sink, patience or Patience(), feeder)
     arriving = _consume(scheduler, call, in_order(fetched) if ordered else fetched, feeder, feeders)
     return arriving if pool.outlived else _holding(pool, arriving)
 
@@ -84,10 +108,16 @@ def _holding(pool: Base, arriving: Iterator[Outcome]) -> Iterator[Outcome]:  # n
     yield from arriving
 
 
-def _fetched(sink: Stream, deadline: float | None, feeder: Feeder) -> Iterator[Outcome]:
+def _fetched(sink: Stream, patience: Patience, feeder: Feeder) -> Iterator[Outcome]:
     while True:
         feeder.supply()
-        batch = sink.fetch(None if deadline is None else max(0.0, deadline - time.monotonic()))
+        try:
+            batch = sink.fetch(patience.seconds())
+        except NotInTime:
+            if not patience.lasts:
+                raise
+            yield LATE
+            continue
         if not batch:
             return
         batch.reverse()
@@ -104,7 +134,8 @@ def _consume(
 ) -> Iterator[Outcome]:
     try:
         for outcome in arriving:
-            feeder.consume()
+            if outcome is not LATE:
+                feeder.consume()
             passed = [outcome]
             del outcome
             yield passed.pop()  # likewise
@@ -129,6 +160,9 @@ def in_order(arriving: Iterator[Outcome]) -> Iterator[Outcome]:
     with closed_after(arriving):
         try:
             for outcome in arriving:
+                if outcome is LATE:
+                    yield LATE
+                    continue
                 early[outcome.index] = outcome
                 del outcome  # it is kept no longer than until its turn
                 while turn in early:
@@ -150,15 +184,32 @@ def closed_after(arriving: T) -> Iterator[T]:
             close()
 
 
-def values(arriving: Iterator[Outcome], on_error: str) -> Iterator[Any]:
-    """The values of outcomes; a failure is raised or stands in their place."""
+def refused(items: Iterable[Any], error: BaseException) -> Iterator[Any]:
+    """The results of a function that cannot be run: none of no items, else an error."""
+    for _ in items:
+        raise error
+    yield from ()
+
+
+def values(
+    arriving: Iterator[Outcome],
+    on_error: str,
+    exception: Callable[[Failure], BaseException] | None = None,
+) -> Iterator[Any]:
+    """The values of outcomes; a failure is raised or stands in their place.
+
+    Args:
+        arriving: The outcomes.
+        on_error: ``"raise"`` or ``"return"``.
+        exception: Makes the exception of a failure; None for that of `runwide.imap`.
+    """
     with closed_after(arriving):
         for outcome in arriving:
             failure = outcome.failure
             if failure is not None and on_error == "raise":
                 from runwide.pool.raised import portable_exception_of  # most runs raise none
 
-                raise portable_exception_of(failure)
+                raise (exception or portable_exception_of)(failure)
             held = [outcome.value if failure is None else failure]
             del outcome, failure
             yield held.pop()  # kept nowhere: what the consumer drops is free

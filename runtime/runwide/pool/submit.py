@@ -10,7 +10,6 @@ from runwide.errors import PoolClosed
 from runwide.pool import applied
 from runwide.pool.base import dump_function
 from runwide.pool.call import Call, Source
-from runwide.pool.policy import Budget
 from runwide.pool.sinks import Futures
 
 if TYPE_CHECKING:
@@ -18,6 +17,8 @@ if TYPE_CHECKING:
 
     from runwide.pool.inplace import InPlaceScheduler
     from runwide.pool.lease import Lease
+    from runwide.pool.policy import Budget
+    from runwide.records import Failure
 
 
 class Submitter:
@@ -26,19 +27,22 @@ class Submitter:
     Args:
         scheduler: Where they run.
         budget: What each call may use.
+        exception: Makes the exception of a failed call.
         indices: Numbers of the calls, as workers are to call them; None for 0, 1, ….
     """
 
     def __init__(
         self,
         scheduler: Lease | InPlaceScheduler,
-        budget: Budget | None = None,
+        budget: Budget,
+        exception: Callable[[Failure], BaseException],
         indices: Sequence[int] | None = None,
     ) -> None:
         self._scheduler = scheduler
-        self._budget = budget or Budget()
+        self._budget = budget
+        self._exception = exception
         self._indices = indices
-        self._sink = Futures()  # of the standing call
+        self._sink = Futures(exception)  # of the standing call
         self._call: Call | None = None
         self._submitted = 0
         self._closed = False
@@ -80,7 +84,7 @@ class Submitter:
 
     def _open(self) -> Call:
         """A standing call, in the place of one that could not go on."""
-        self._sink = Futures()
+        self._sink = Futures(self._exception)
         self._submitted = 0
         payload = self._scheduler.function_payload(dump_function(applied.apply))
         self._call = Call(

@@ -10,7 +10,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from runwide import arriving, definitions, namespaces
-from runwide.naming import text_of
+from runwide.naming import shown, text_of
 from runwide.pool import transfer
 from runwide.pool.channel import WorkerChannel
 from runwide.pool.failed import failed
@@ -337,4 +337,4 @@ def _as_entry(value: Any) -> Any:
     except BaseException as error:
         from runwide.unpicklable import located
 
-        return failed(FailureKind.PICKLING, error, "result", located(text_of(error), value))
+        return failed(FailureKind.PICKLING, error, "result", located(text_of(error), value), shown(value))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import threading
 import time
 
 import pytest
@@ -34,6 +35,30 @@ def test_map_over_nothing_is_an_empty_list(pool):
 def test_imap_and_imap_unordered_stream(pool):
     assert list(pool.imap(abs, range(-5, 0))) == [5, 4, 3, 2, 1]
     assert sorted(pool.imap_unordered(abs, range(-5, 0))) == [1, 2, 3, 4, 5]
+
+
+def test_threads_may_share_an_imap(pool):
+    arriving, seen = pool.imap(abs, iter(range(1000))), []
+    threads = [threading.Thread(target=lambda: seen.extend(arriving)) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert sorted(seen) == list(range(1000))
+
+
+def test_leaving_an_imap_stops_what_it_runs(pool, tmp_path, until):
+    def task(x):
+        (tmp_path / str(x)).touch()
+        time.sleep(3600 if x else 0)
+
+    arriving = pool.imap(task, [0, 1], chunksize=1)
+    assert next(arriving) is None
+    until((tmp_path / "1").exists)
+    arriving.close()
+    with pytest.raises(StopIteration):
+        next(arriving)
+    assert pool.map(abs, [-1, -2]) == [1, 2]
 
 
 def test_async_results_are_ready_successful_and_gettable(pool):
@@ -68,10 +93,10 @@ def test_callbacks_get_the_value_or_the_error(pool):
 def test_close_and_join_finish_the_work():
     pool = runwide.Pool(1)
     results = [pool.apply_async(time.sleep, (0.05,)) for _ in range(3)]
-    with pytest.raises(ValueError, match="still running"):
+    with pytest.raises(ValueError, match=r"^Pool is still running$"):
         pool.join()
     pool.close()
-    with pytest.raises(ValueError, match="closed"):
+    with pytest.raises(ValueError, match=r"^Pool not running$"):
         pool.map(abs, [1])
     pool.join()
     assert all(result.ready() for result in results)

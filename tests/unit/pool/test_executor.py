@@ -11,7 +11,7 @@ import time
 import pytest
 
 import runwide
-from runwide.errors import PoolClosed
+from runwide.errors import ItemNotPicklable, PoolClosed
 
 
 @pytest.fixture
@@ -131,7 +131,8 @@ def test_workers_are_replaced_after_so_many_tasks():
 
 def test_an_item_that_cannot_be_pickled_fails_its_future_only(executor):
     bad, good = executor.submit(repr, threading.Lock()), executor.submit(repr, 1)
-    assert isinstance(bad.exception(timeout=30), runwide.RunwideError)
+    assert isinstance(bad.exception(timeout=30), TypeError)
+    assert isinstance(bad.exception().__cause__, ItemNotPicklable)
     assert good.result(timeout=30) == "1"
 
 

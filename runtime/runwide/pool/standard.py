@@ -1,0 +1,63 @@
+"""Refuses numbers in the words of the standard library's pools."""
+
+from __future__ import annotations
+
+from operator import index
+from typing import Any, NamedTuple
+
+from runwide.errors import InputError, WrongType
+from runwide.naming import shown
+
+PER_GPU = "per-gpu"
+
+
+class Words(NamedTuple):
+    """What is said of a number that cannot be.
+
+    Args:
+        wrong_type: If it is no whole number.
+        too_small: If it is less than 1.
+    """
+
+    wrong_type: str
+    too_small: str
+
+
+# Where the standard library words no error of its own for a wrong type, Python's arithmetic raises one.
+MAX_WORKERS = Words("max_workers must be an integer, not {}", "max_workers must be greater than 0")
+MAX_TASKS_PER_CHILD = Words("max_tasks_per_child must be an integer", "max_tasks_per_child must be >= 1")
+CHUNKSIZE = Words("chunksize must be an integer, not {}", "chunksize must be >= 1.")
+BUFFERSIZE = Words("buffersize must be an integer or None", "buffersize must be None or > 0")
+PROCESSES = Words("processes must be an integer, not {}", "Number of processes must be at least 1")
+MAXTASKSPERCHILD = Words(*2 * ("maxtasksperchild must be a positive int or None",))
+POOL_CHUNKSIZE = Words("chunksize must be an integer, not {}", "Chunksize must be 1+, not {}")
+
+
+def positive(number: Any, words: Words) -> int | None:
+    """Return a number that is 1 or more, and None for None.
+
+    Raises:
+        InputError: It is less than 1.
+        WrongType: It is no whole number.
+
+    Example:
+        >>> positive(True, MAX_WORKERS)
+        1
+        >>> positive(0, MAX_WORKERS)
+        Traceback (most recent call last):
+        runwide.errors.InputError: max_workers must be greater than 0
+    """
+    if number is None:
+        return None
+    try:
+        whole = index(number)
+    except TypeError:
+        raise WrongType(words.wrong_type.format(shown(number))) from None
+    if whole < 1:
+        raise InputError(words.too_small.format(whole))
+    return whole
+
+
+def workers(number: Any, words: Words) -> Any:
+    """As `positive`, and ``"per-gpu"`` as it is."""
+    return number if isinstance(number, str) and number == PER_GPU else positive(number, words)
