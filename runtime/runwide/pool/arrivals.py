@@ -49,18 +49,24 @@ def _end(chunk: Chunk, position: int, entry: Any, mapping: memoryview | ScratchE
         return _fail(chunk, position, failures.of_entry(entry, index, charges))
     if isinstance(mapping, ScratchError):
         if type(entry) is tuple and entry[0] == transfer.MAPPED:
-            charges = charges.crashed()  # the task has run in vain
-            failure = failures.of_scratch(mapping, index, charges)
-            return _end_of(chunk, position, failure, charges, retryable=True)
+            return _lost(chunk, position, mapping)
         mapping = None
     try:
         value = transfer.load(entry, mapping)
+    except ScratchError as error:
+        return _lost(chunk, position, error)
     except BaseException as error:
         failure = failures.of_result(error, index, charges)
         chunk.call.sink.failure(failure)
         return reporting.of_failure(failure, again=False)
     chunk.call.sink.values(index, [value])
     return None
+
+
+def _lost(chunk: Chunk, position: int, error: ScratchError) -> End | None:
+    charges = chunk.tasks.charges.started().crashed()  # the task has run in vain
+    failure = failures.of_scratch(error, chunk.tasks.first + position, charges)
+    return _end_of(chunk, position, failure, charges, retryable=True)
 
 
 def _fail(chunk: Chunk, position: int, failure: Failure) -> End:

@@ -6,25 +6,23 @@ import errno
 import fcntl
 import mmap
 import os
-import stat
 from contextlib import ExitStack, contextmanager, suppress
 from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from runwide import settings
 from runwide.errors import ScratchError, ScratchFull
+from runwide.pool import files, folders
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    Span = tuple[int, int]
-    """Offset and length."""
+    from runwide.pool.files import Span
 
 SHARED_MEMORY = "/dev/shm"  # noqa: S108 - not a predictable name: a private directory is made below it
 _SHM_SPARE = 8 << 20  # left free in /dev/shm, since other programs of the container use it too
-_ALIGN = 64  # of buffers in a file: a cache line, and what numpy's vector loops like
 _FULL = (errno.ENOSPC, errno.EDQUOT)
-_COPIED = 1 << 24  # bytes in one go
 
 _HINTS = {
     errno.ENOENT: "a cleaner of temporary files has removed it: set RUNWIDE_SCRATCH to a directory that none cleans",
@@ -32,6 +30,9 @@ _HINTS = {
     errno.EMFILE: "close files, or raise the limit on their number (ulimit -n)",
     errno.ENFILE: "close files: the machine has no more descriptors",
 }
+
+
+_in_memory: dict[str, int] = {}
 
 
 class Scratch:
@@ -49,6 +50,8 @@ class Scratch:
     def __init__(
         self, directories: tuple[str, ...], tag: str = "pool", *, serial: count[int] | None = None
     ) -> None:
+        for directory in directories:
+            folders.know(directory)
         self.directories = directories
         self.tag = tag
         self._serial = serial or count()
@@ -61,23 +64,18 @@ class Scratch:
             *roots: Where to make one each, in order of preference; those that cannot be written are left out.
 
         Raises:
-            ScratchFull: None can be written.
+            ScratchError: None can be written, and none is only full: small values need no room.
         """
         made: list[str] = []
+        refused: dict[str, OSError] = {}
         try:
             for root in roots:
-                if os.access(root, os.W_OK):
-                    _sweep(root)
-                    # Known before it is there, for Ctrl-C; nobody else has that name.
-                    made.append(f"{Path(root).absolute()}/runwide-{os.getpid()}-{os.urandom(8).hex()}")
-                    try:
-                        Path(made[-1]).mkdir(0o700)
-                    except OSError:
-                        made.pop()
+                try:
+                    made.append(folders.make(root))
+                except OSError as error:
+                    refused[root] = error.with_traceback(None)
             if not made:
-                raise ScratchFull(  # noqa: TRY301 - Ctrl-C may come at any line, so all of them are inside
-                    "no directory for large payloads is writable", uri=roots[-1], hint="set RUNWIDE_SCRATCH"
-                )
+                made.append(_made_later(refused))
             return cls(tuple(made))
         except BaseException:  # Ctrl-C
             cls(tuple(made)).remove()
@@ -94,14 +92,15 @@ class Scratch:
             ScratchFull: None of the directories has room; one may have some later.
             ScratchError: None of them takes the file, for another reason.
         """
-        spans, total = _layout([memoryview(part).nbytes for part in parts])
+        spans, total = files.layout([memoryview(part).nbytes for part in parts])
         full, failed = False, None
         for directory in self.directories:
-            if not _has_room(directory, total) and directory.startswith(SHARED_MEMORY):
-                full = True
-                continue
             path = f"{directory}/{self.tag}-{next(self._serial)}"
             try:
+                folders.hold(directory)
+                if directory.startswith(SHARED_MEMORY) and not _has_room(directory, total):
+                    full = True
+                    continue
                 _write_in(directory, path, parts, spans)
             except OSError as error:
                 full = full or error.errno in _FULL
@@ -118,24 +117,31 @@ class Scratch:
             hint="set RUNWIDE_SCRATCH to a larger disk, or pass references instead of data",
         )
 
-    def make(self, name: str, size: int) -> str:
-        """Make a small file of zeros, on disk if it can be; returns its path.
+    def make(self, name: str, size: int) -> tuple[str, int]:
+        """Make a small file of zeros, on disk if it can be, else in memory alone.
 
         Its blocks are there: touching the pages of a file without, when the disk is full, would end the process.
 
+        Returns:
+            Its path, and a descriptor, since the file may be removed or replaced in the next moment.
+
         Raises:
-            ScratchError: None of the directories takes it.
+            ScratchError: None of the directories takes it, nor does the memory.
         """
         failed = OSError()
         for directory in reversed(self.directories):
             path = f"{directory}/{name}"
             try:
-                _write_in(directory, path, [bytes(size)], [(0, size)])
+                folders.hold(directory)
+                return path, files.zeros(path, size)
             except OSError as error:
                 failed = error
-            else:
-                return path
-        raise error_of(failed, f"a file of {size} bytes cannot be written", self.directories[0])
+        try:
+            return _made_in_memory(name, size)
+        except (OSError, AttributeError):  # no descriptors; or not Linux
+            raise error_of(
+                failed, f"a file of {size} bytes cannot be written", self.directories[0]
+            ) from failed
 
     def has_room(self, size: int) -> bool:
         """Whether so many bytes might be written now."""
@@ -150,7 +156,10 @@ class Scratch:
         with ExitStack() as stack:
             mine = True
             try:
-                descriptor = os.open(self.directories[0], os.O_RDONLY)
+                # A file of its own: the lock of the directory says that it is used.
+                descriptor = os.open(
+                    f"{self.directories[0]}/turn", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600
+                )
                 stack.callback(os.close, descriptor)
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 # Closing is not enough: where the task has forked meanwhile, the fork has it open.
@@ -164,13 +173,15 @@ class Scratch:
     def forget(self, tag: str) -> None:
         """Remove what a dead worker left, and what it had not fetched."""
         for directory in self.directories:
-            for path in Path(directory).glob(f"{tag}-*"):
-                remove(path)
+            with suppress(OSError), os.scandir(directory) as entries:
+                for entry in entries:
+                    if entry.name.startswith(f"{tag}-"):
+                        remove(entry.path)
 
     def remove(self) -> None:
         """Remove the directories with all that is in them."""
         for directory in self.directories:
-            _remove_tree(directory)
+            folders.remove(directory)
 
 
 class Kept:
@@ -187,10 +198,10 @@ class Kept:
     def restore(self) -> None:
         """Write those again that are gone, as far as they can be written."""
         for path, descriptor in self._descriptors.items():
-            if not Path(path).exists():
-                with suppress(OSError):
-                    _made_again(str(Path(path).parent))
-                    _copy(descriptor, path)
+            with suppress(OSError):
+                if not Path(path).exists():
+                    folders.hold(str(Path(path).parent))
+                    files.copy(descriptor, path)
 
     def remove(self, path: str) -> None:
         """Remove a file."""
@@ -205,6 +216,27 @@ class Kept:
             os.close(self._descriptors.popitem()[1])
 
 
+def roots() -> list[str]:
+    """Return the directories below which a pool makes its own, the best first.
+
+    Raises:
+        ScratchError: The directory that ``RUNWIDE_SCRATCH`` names cannot be made.
+    """
+    preferred = settings.read().scratch
+    if preferred:
+        try:
+            Path(preferred).mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise _unusable({preferred: error}) from error
+        return [preferred]
+    import tempfile  # slow to load
+
+    found = [SHARED_MEMORY]
+    with suppress(FileNotFoundError):  # none can be written
+        found.append(tempfile.gettempdir())
+    return found
+
+
 def open_mapping(path: str | None, *, keep: bool = False) -> memoryview | None:
     """Map a payload file privately and writably, and remove its name unless told to keep it.
 
@@ -214,8 +246,10 @@ def open_mapping(path: str | None, *, keep: bool = False) -> memoryview | None:
     if path is None:
         return None
     try:
+        if folders.is_known(directory := path.rpartition("/")[0]):
+            folders.hold(directory, made=False)
         descriptor = os.open(path, os.O_RDONLY)
-        with _closing(descriptor):
+        with files.closing(descriptor):
             mapping = mmap.mmap(descriptor, 0, access=mmap.ACCESS_COPY)
     except (OSError, ValueError) as error:  # a cleaner may also have emptied it
         raise error_of(error, "a payload cannot be read", path) from error
@@ -225,10 +259,13 @@ def open_mapping(path: str | None, *, keep: bool = False) -> memoryview | None:
     return memoryview(mapping)
 
 
-def remove(path: str | Path) -> None:
+def remove(path: str) -> None:
     """Remove a file, if it is there and can be removed."""
-    with suppress(OSError):
-        Path(path).unlink()
+    if path in _in_memory:
+        os.close(_in_memory.pop(path))
+    else:
+        with suppress(OSError):
+            Path(path).unlink()
 
 
 def error_of(cause: OSError | ValueError, what: str, uri: str) -> ScratchError:
@@ -248,6 +285,17 @@ def error_of(cause: OSError | ValueError, what: str, uri: str) -> ScratchError:
     return error
 
 
+def cut_short(size: int, wanted: int) -> ScratchError:
+    """The error of a payload file that has lost its end.
+
+    Example:
+        >>> cut_short(100, 4096).message
+        'a payload cannot be read: its file has 100 bytes of 4,096'
+    """
+    message = f"a payload cannot be read: its file has {size:,} bytes of {wanted:,}"
+    return ScratchError(message, hint=_HINTS[errno.ENOENT].replace("removed", "cut"))
+
+
 def for_item(error: ScratchError, index: int) -> ScratchError:
     """The same error as that of an item: several items may fail by one file.
 
@@ -260,97 +308,63 @@ def for_item(error: ScratchError, index: int) -> ScratchError:
     return raised
 
 
-def _layout(sizes: list[int]) -> tuple[list[Span], int]:
-    spans, offset = [], 0
-    for size in sizes:
-        spans.append((offset, size))
-        offset = -(-(offset + size) // _ALIGN) * _ALIGN
-    return spans, max(offset, 1)
+def _unusable(refused: dict[str, OSError]) -> ScratchError:
+    """The error of a pool that has nowhere to put large payloads."""
+    reasons = ", ".join(f"{root}: {error.strerror}" for root, error in refused.items())
+    last, cause = refused.popitem()
+    error = ScratchError(
+        f"no directory for large payloads can be made: {reasons}",
+        uri=last,
+        hint="set RUNWIDE_SCRATCH to a directory that this program can write",
+    )
+    error.errno = cause.errno
+    error.__cause__ = cause
+    return error
+
+
+def _made_later(refused: dict[str, OSError]) -> str:
+    """Return the path of a directory for which there was no room; the next payload tries to make it.
+
+    Raises:
+        ScratchError: All were refused for other reasons.
+    """
+    for root, error in refused.items():
+        if error.errno in _FULL:
+            return folders.name(root)
+    raise _unusable(refused)
+
+
+def _made_in_memory(name: str, size: int) -> tuple[str, int]:
+    """Make a file that is in no directory. Other processes open it through this one, which holds it until `remove`."""
+    with ExitStack() as undone:
+        descriptor = os.memfd_create(name)
+        undone.callback(os.close, descriptor)
+        os.pwrite(descriptor, bytes(size), 0)
+        path = f"/proc/{os.getpid()}/fd/{descriptor}"
+        found = path, os.dup(descriptor)
+        _in_memory[path] = descriptor
+        undone.pop_all()
+    return found
 
 
 def _write_in(directory: str, path: str, parts: Sequence[bytes | memoryview], spans: Sequence[Span]) -> None:
     """Write a new file whole, or leave none."""
     try:
         try:
-            _write_at(path, parts, spans)
-        except FileNotFoundError:
-            _made_again(directory)
-            _write_at(path, parts, spans)
+            files.write(path, parts, spans)
+        except FileNotFoundError:  # removed just now
+            folders.hold(directory)
+            files.write(path, parts, spans)
     except OSError:
         remove(path)
         raise
 
 
-def _write_at(path: str, parts: Sequence[bytes | memoryview], spans: Sequence[Span]) -> None:
-    # write() and not a shared mapping: a full disk is then an error, not a SIGBUS.
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with _closing(descriptor):
-        for part, (offset, length) in zip(parts, spans, strict=True):
-            view = memoryview(part).cast("B")
-            written = 0
-            while written < length:
-                written += os.pwrite(descriptor, view[written:], offset + written)
-
-
-def _copy(source: int, path: str) -> None:
-    """Make a file whole before it has its name."""
-    size, offset, part = os.fstat(source).st_size, 0, f"{path}.part"
-    descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    try:
-        with _closing(descriptor):
-            while offset < size:
-                # Not sendfile, which writes to sockets alone on macOS.
-                offset += os.pwrite(descriptor, os.pread(source, min(_COPIED, size - offset), offset), offset)
-        Path(part).rename(path)
-    except OSError:
-        remove(part)
-        raise
-
-
-@contextmanager
-def _closing(descriptor: int) -> Iterator[None]:
-    try:
-        yield
-    finally:
-        os.close(descriptor)
-
-
-def _made_again(directory: str) -> None:
-    """Make a directory that has vanished; nobody else's may be in its place, since what lies there is unpickled."""
-    with suppress(FileExistsError):
-        Path(directory).mkdir(0o700, parents=True)
-    found = os.lstat(directory)
-    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid():
-        raise PermissionError(errno.EPERM, "the directory is not this program's any more", directory)
-
-
 def _has_room(directory: str, size: int) -> bool:
     """Whether so many bytes might be written; so it may be where nothing says, and writing tells what is wrong."""
     try:
-        if not Path(directory).exists():
-            _made_again(directory)
         status = os.statvfs(directory)
     except OSError:
         return True
     spare = _SHM_SPARE if directory.startswith(SHARED_MEMORY) else 0
     return status.f_bavail * status.f_frsize >= size + spare
-
-
-def _sweep(root: str) -> None:
-    # It may be writable and not readable, and what is in it may go meanwhile.
-    with suppress(OSError), os.scandir(root) as entries:
-        for entry in entries:
-            name, *rest = entry.name.split("-")
-            if (
-                name == "runwide"
-                and len(rest) > 1
-                and rest[0].isdigit()
-                and not Path("/proc", rest[0]).exists()
-            ):
-                _remove_tree(entry.path)
-
-
-def _remove_tree(path: str | Path) -> None:
-    import shutil  # slow to load
-
-    shutil.rmtree(path, ignore_errors=True)

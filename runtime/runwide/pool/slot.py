@@ -162,9 +162,9 @@ class Slot:
         output, number = self._options.output, self.number
         keep_standard_descriptors()
         with ExitStack() as handed:  # our copies are closed, so that the worker's death is an end of file
-            self._status_path = self._options.scratch.make(f"{self.tag}.status", status.BYTES)
+            self._status_path, words = self._options.scratch.make(f"{self.tag}.status", status.BYTES)
             made.callback(remove, self._status_path)
-            self.status = status.StatusWords(self._status_path)
+            self.status = status.StatusWords(words)
             made.callback(self.status.close)
             ours, theirs = socket.socketpair()
             handed.callback(theirs.close)

@@ -40,10 +40,14 @@ class Doing(NamedTuple):
 
 
 class StatusWords:
-    """The words of one worker, mapped by both sides from a file of `BYTES` zeros that the pool has made."""
+    """The words of one worker, mapped by both sides from a file of `BYTES` zeros that the pool has made.
 
-    def __init__(self, path: str) -> None:
-        descriptor = os.open(path, os.O_RDWR)
+    Args:
+        file: Its path, or a descriptor, which is closed.
+    """
+
+    def __init__(self, file: str | int) -> None:
+        descriptor = file if isinstance(file, int) else os.open(file, os.O_RDWR)
         try:
             self._map = mmap.mmap(descriptor, BYTES)
         finally:

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 from runwide import definitions
 from runwide.pool.plain import all_scalars, copied, is_scalar
+from runwide.pool.scratch import cut_short
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -208,7 +209,11 @@ def detached(entry: Entry) -> Entry:
 
 
 def load(entry: Entry, mapping: memoryview | None) -> Any:
-    """The value of an entry; raises whatever unpickling raises."""
+    """The value of an entry; raises whatever unpickling raises.
+
+    Raises:
+        ScratchError: The file that has it lost its end.
+    """
     if type(entry) is not tuple:
         return entry
     if len(entry) == 1:
@@ -217,5 +222,8 @@ def load(entry: Entry, mapping: memoryview | None) -> Any:
         return pickle.loads(entry[1], buffers=entry[2])
     if mapping is None:
         raise pickle.UnpicklingError("the payload file is missing")
+    start, length = entry[1][-1]
+    if mapping.nbytes < start + length:
+        raise cut_short(mapping.nbytes, start + length)
     body, *buffers = (mapping[start : start + length] for start, length in entry[1])
     return pickle.loads(body, buffers=buffers)

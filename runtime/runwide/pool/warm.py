@@ -9,13 +9,12 @@ from contextlib import suppress
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
-from tempfile import gettempdir
 from typing import TYPE_CHECKING, Any
 
 from runwide import settings
 from runwide.pool import transfer
 from runwide.pool.scheduler import Scheduler, running
-from runwide.pool.scratch import SHARED_MEMORY, Scratch
+from runwide.pool.scratch import Scratch, roots
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -121,7 +120,7 @@ def _leased(scheduler: Scheduler, shares: Shares, on_event: Callable[[TaskEvent]
 def _started(shares: Shares, wants: Wants, idle_seconds: float | None) -> Scheduler:
     # Here, and not by the thread that starts the first worker: at the end of a program nothing may load what it loads.
     import_module("runwide.pool.loky_process")
-    scratch = Scratch.create(*_scratch())
+    scratch = Scratch.create(*roots())
     try:
         return Scheduler(
             shares.devices,
@@ -150,16 +149,6 @@ def _kind(shares: Shares, wants: Wants) -> _Kind:
         path=tuple(sys.path),
         arguments=tuple(sys.argv),
     )
-
-
-def _scratch() -> list[str]:
-    """Directories for large payloads, the best first."""
-    preferred = settings.read().scratch
-    if not preferred:
-        return [SHARED_MEMORY, gettempdir()]
-    with suppress(OSError):  # which is told when nothing can be written there
-        Path(preferred).mkdir(parents=True, exist_ok=True)
-    return [preferred]
 
 
 def _forget() -> None:

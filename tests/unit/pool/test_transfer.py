@@ -144,21 +144,43 @@ def test_a_relative_folder_is_found_from_everywhere(tmp_path, monkeypatch):
     assert list((tmp_path / "scratch").iterdir()) == []
 
 
-def test_scratch_of_a_process_that_is_gone_is_swept(tmp_path):
-    stale = tmp_path / "runwide-999999999-abc"
-    stale.mkdir()
-    (stale / "w0-1-in-0").write_bytes(b"x")
+def test_only_what_a_pool_of_this_machine_has_left_is_swept(tmp_path):
+    dead = Scratch.create(str(tmp_path))
+    dead.remove()
+    left = Path(dead.directories[0])
+    (left / "folder").mkdir(parents=True)
+    (left / "folder" / "w0-1-in-0").write_bytes(b"x")
+    words = left.name.split("-")
     others = {
         "runwide",
-        "runwide-999999999",
-        f"runwide-{os.getpid()}-abc",
         "runwide-report-abc",
-        "x-999999999-abc",
+        f"runwide-{os.getpid()}-abc",
+        f"x{left.name}",
+        f"{left.name}-x",
+        "-".join([*words[:2], "unlocked", words[3]]),  # by a pool that could not lock it
+        "-".join([*words[:2], f"{int(words[2], 16) ^ 1:08x}", words[3]]),  # by another machine
     }
     for name in others:
         (tmp_path / name).mkdir()
     Scratch.create(str(tmp_path)).remove()
     assert {path.name for path in tmp_path.iterdir()} == others
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root makes directories of other users")
+def test_what_other_users_have_is_left_alone(tmp_path):
+    dead = Scratch.create(str(tmp_path))
+    dead.remove()
+    theirs, own = Path(dead.directories[0]), tmp_path / "own"
+    own.mkdir()
+    (own / "file").touch()
+    theirs.mkdir()
+    os.chown(theirs, 12345, 12345)
+    link = theirs.with_name(f"{theirs.name[:-1]}{int(theirs.name[-1], 16) ^ 1:x}")
+    link.symlink_to(own)
+    Scratch.create(str(tmp_path)).remove()
+    assert theirs.exists()
+    assert link.is_symlink()
+    assert (own / "file").exists()
 
 
 @given(st.lists(st.binary(max_size=300), min_size=1), st.integers(1, 7))

@@ -1,0 +1,283 @@
+"""Directories for the files of one pool: locked while a process uses them, swept afterwards.
+
+A process that uses a directory holds a shared ``flock`` on the directory itself. The kernel drops the lock with the process,
+however that ends. All PID namespaces see it, and there is no lock file that a cleaner could remove. Sweeping takes the
+exclusive lock. A directory that is swept between its making and its lock is made again, and used only then.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import re
+import socket
+import stat
+import threading
+import time
+import zlib
+from contextlib import contextmanager, suppress
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW
+_NAME = re.compile("runwide-[0-9]+-([0-9a-f]{8})-[0-9a-f]{16}")
+_UNLOCKED = "unlocked"  # instead of the machine's mark
+_TRIES, _PAUSE = 20, 0.005  # a directory that is empty, as a new one is, is swept in less than a millisecond
+
+_guard = threading.RLock()  # a finalizer may run inside
+_held: dict[str, tuple[int, os.stat_result]] = {}
+_owners: dict[str, int] = {}
+
+
+def make(root: str) -> str:
+    """Make a directory of this process below another one, and sweep those that dead processes left there.
+
+    Returns:
+        Its path.
+
+    Raises:
+        OSError: It cannot be made.
+    """
+    _sweep(root)
+    path = name(root)
+    try:
+        Path(path).mkdir(0o700)
+        know(path)
+        return path if hold(path) else _never_swept(path)
+    except BaseException:  # Ctrl-C
+        remove(path)
+        raise
+
+
+def name(root: str, mark: str = "") -> str:
+    """Return the path of a new directory. The process id in it is for people, and decides nothing.
+
+    Args:
+        root: The directory above.
+        mark: A word that stands where the mark of this machine would.
+
+    Raises:
+        OSError: The path is relative, and the working directory was removed.
+    """
+    return f"{Path(root).absolute()}/runwide-{os.getpid()}-{mark or _machine()}-{os.urandom(8).hex()}"
+
+
+def know(path: str) -> None:
+    """Remember the owner of a directory. To find another owner there later is an error.
+
+    On a network disk the owner may differ from the user of the process that made the directory.
+    """
+    if path not in _owners:
+        with suppress(OSError):
+            _owners[path] = os.lstat(path).st_uid
+
+
+def is_known(path: str) -> bool:
+    """Return whether this process uses a directory."""
+    return path in _owners
+
+
+def hold(path: str, *, made: bool = True) -> bool:
+    """Make sure that a directory exists, belongs to this program and is locked.
+
+    Args:
+        path: The directory.
+        made: Whether to make it where it is missing.
+
+    Returns:
+        Whether it is locked. It is not if no descriptor is free, or if the file system has no locks.
+
+    Raises:
+        OSError: It cannot be made, or something else has its name. Its files are unpickled, so it must be ours.
+    """
+    with _guard:
+        for _ in range(_TRIES):
+            try:
+                found = _found(path, made=made)
+            except FileNotFoundError:
+                if not made:
+                    raise
+                continue  # it was swept as soon as it was made
+            if path in _held and os.path.samestat(_held[path][1], found):
+                return True
+            _let_go(path)
+            try:
+                _held[path] = _locked(path)
+            except (BlockingIOError, FileNotFoundError):  # it is being swept, or was
+                time.sleep(_PAUSE)
+            except OSError:
+                return False
+            else:
+                return True
+    return False
+
+
+def remove(path: str) -> None:
+    """Unlock a directory and remove it with all that is in it, as far as it exists."""
+    with _guard:
+        _let_go(path)
+        owner = _owners.pop(path, os.geteuid())
+    with suppress(OSError), _opened(path) as descriptor:
+        if os.fstat(descriptor).st_uid == owner:
+            _remove(path, descriptor)
+
+
+def _found(path: str, *, made: bool) -> os.stat_result:
+    try:
+        found = os.lstat(path)
+    except FileNotFoundError:
+        if not made:
+            raise
+        found = _made(path)
+    theirs = found.st_uid != _owners.get(path, os.geteuid())
+    if stat.S_ISLNK(found.st_mode) or (theirs and stat.S_ISDIR(found.st_mode)):
+        raise PermissionError(errno.EPERM, "the directory is not this program's any more", path)
+    if not stat.S_ISDIR(found.st_mode):
+        raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), path)
+    return found
+
+
+def _made(path: str) -> os.stat_result:
+    try:
+        Path(path).mkdir(0o700, parents=True)
+    except FileExistsError:
+        return os.lstat(path)
+    found = os.lstat(path)
+    _owners[path] = found.st_uid
+    return found
+
+
+def _locked(path: str) -> tuple[int, os.stat_result]:
+    """Lock a directory as its users do; return the descriptor that has the lock, and its status."""
+    descriptor = os.open(path, _FLAGS)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        return descriptor, _same(path, descriptor)
+    except BaseException:
+        os.close(descriptor)
+        raise
+
+
+def _let_go(path: str) -> None:
+    """Unlock a directory."""
+    if path in _held:
+        descriptor, locked = _held[path]
+        # A program may have closed all descriptors, and have opened others of these numbers.
+        with suppress(OSError):
+            if os.path.samestat(os.fstat(descriptor), locked):
+                os.close(_held.pop(path)[0])
+        _held.pop(path, None)
+
+
+def _same(path: str, descriptor: int) -> os.stat_result:
+    """Make sure that an open directory still has its name; return its status.
+
+    Raises:
+        FileNotFoundError: It has not.
+    """
+    found = os.fstat(descriptor)
+    if not os.path.samestat(found, os.lstat(path)):
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path)
+    return found
+
+
+def _never_swept(path: str) -> str:
+    """Mark a directory that could not be locked: another process may be able to lock it."""
+    with _guard:
+        _owners.pop(path, None)
+    return str(Path(path).rename(name(str(Path(path).parent), _UNLOCKED)))
+
+
+@cache
+def _machine() -> str:
+    """Return a mark of this machine since its last start, the same in all containers.
+
+    Machines that share a network disk may not see each other's locks.
+    """
+    try:
+        booted = Path("/proc/sys/kernel/random/boot_id").read_text()
+    except OSError:
+        booted = socket.gethostname()
+    return f"{zlib.crc32(booted.encode()):08x}"
+
+
+def _sweep(root: str) -> None:
+    # It may be writable and not readable, and its entries may vanish meanwhile.
+    with suppress(OSError), os.scandir(root) as entries:
+        for entry in entries:
+            if (match := _NAME.fullmatch(entry.name)) is not None:
+                with suppress(OSError):
+                    _sweep_one(entry.path, match[1])
+
+
+def _sweep_one(path: str, machine: str) -> None:
+    """Remove a directory that no process uses.
+
+    Raises:
+        OSError: One does, or that cannot be found out.
+    """
+    with _opened(path) as descriptor:
+        found = os.fstat(descriptor)
+        here = machine == _machine() or predates(found.st_dev, changed=found.st_ctime, started=_started())
+        if here and found.st_uid == os.geteuid():
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            _remove(path, descriptor)
+
+
+def _started() -> float:
+    return time.time() - time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
+
+
+def predates(device: int, *, changed: float, started: float) -> bool:
+    """Return whether a directory was left on a disk of this machine before its last start.
+
+    Args:
+        device: The device of the directory. Network disks have no major number: other machines may use them.
+        changed: Time of its last change, in seconds.
+        started: Time at which this machine was started, in seconds.
+
+    Example:
+        >>> disk, network = os.makedev(8, 1), os.makedev(0, 40)
+        >>> predates(disk, changed=10.0, started=20.0), predates(network, changed=10.0, started=20.0)
+        (True, False)
+    """
+    return bool(os.major(device)) and changed < started
+
+
+def _remove(path: str, descriptor: int) -> None:
+    """Empty an open directory, then remove it if it still has its name: another one may have it."""
+    for _, folders, files, inside in os.fwalk(".", topdown=False, dir_fd=descriptor):
+        for file in files:
+            with suppress(OSError):
+                os.unlink(file, dir_fd=inside)
+        for folder in folders:
+            with suppress(OSError):
+                os.rmdir(folder, dir_fd=inside)
+    _same(path, descriptor)
+    Path(path).rmdir()
+
+
+@contextmanager
+def _opened(path: str) -> Iterator[int]:
+    descriptor = os.open(path, _FLAGS)
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+def _forget() -> None:
+    """In a fork, close the copies of the parent's descriptors, which keeps the parent's locks."""
+    global _guard  # noqa: PLW0603 - another thread may have held it
+    _guard = threading.RLock()
+    for path in list(_held):
+        _let_go(path)
+    _owners.clear()
+
+
+os.register_at_fork(after_in_child=_forget)
