@@ -31,8 +31,6 @@ FASTEST = 4 << 30
 IDLE_SHARE = 0.1
 """Idle workers are ended when less than this share of the limit is left: others need it."""
 
-IDLE_LOOK_SECONDS = 1.0
-
 SHORTEST = 0.005
 """Seconds between looks near the limit; one costs half a millisecond."""
 

@@ -22,7 +22,8 @@ from runwide.pool.call import Payload
 from runwide.pool.crew import Crew, Timing
 from runwide.pool.dispatch import Dispatcher, NoWorker
 from runwide.pool.lease import Lease
-from runwide.pool.memory_watch import IDLE_LOOK_SECONDS, MemoryWatch
+from runwide.pool.leases import Leases
+from runwide.pool.memory_watch import MemoryWatch
 from runwide.pool.output import Output
 from runwide.pool.room import LOOK_SECONDS, RoomWatch, any_waits
 from runwide.pool.scratch import Kept
@@ -37,8 +38,6 @@ if TYPE_CHECKING:
     from runwide.records import TaskEvent
 
 _log = Log("pool")
-
-_UNCLAIMED_SECONDS = 5.0  # after which nobody will come: Ctrl-C has ended who wanted it
 
 running: weakref.WeakSet[Scheduler] = weakref.WeakSet()
 """All schedulers of this process."""
@@ -75,10 +74,7 @@ class Scheduler:
     ) -> None:
         self._scratch = scratch
         self._timing = timing or Timing()
-        self._idle_seconds = idle_seconds
-        self._idle_since = time.monotonic()
-        self._leases: weakref.WeakSet[Lease] = weakref.WeakSet()  # Ctrl-C may lose one before anybody has it
-        self._leased = False
+        self._leases = Leases(idle_seconds, self.ring)
         self._calls: deque[Call] = deque()
         self._requests: deque[Callable[[], None]] = deque()
         self._closing = False
@@ -119,10 +115,8 @@ class Scheduler:
         with self._lock:
             if self._closing or self._broken is not None:
                 return None
-            made = Lease(self, shares, on_event, alone=self._idle_seconds is None)
-            weakref.finalize(made, self.ring).atexit = False
+            made = Lease(self, shares, on_event, alone=not self.is_kept)
             self._leases.add(made)
-            self._leased = True
             return made
 
     def release(self, lease: Lease, *, kill: bool) -> None:
@@ -140,17 +134,15 @@ class Scheduler:
 
     def _let_go(self, lease: Lease) -> None:
         """A lease has ended; the lock is held."""
-        lease.ended.set()
-        self._leases.discard(lease)
-        self._idle_since = time.monotonic()
-        if not self._leases and self._idle_seconds is None:
+        self._leases.end(lease)
+        if not self.is_kept and self._leases.are_over():
             self._closing = True
             self.ring()
 
     @property
     def is_kept(self) -> bool:
         """Whether it stays when nobody has a lease."""
-        return self._idle_seconds is not None
+        return self._leases.is_kept
 
     def function_payload(self, dumped: transfer.Dumped) -> Payload:
         """Where workers find a pickled function: in the message, or in a file that all of them map.
@@ -209,7 +201,7 @@ class Scheduler:
 
     def end_with_leases(self) -> bool:
         """End with the last lease, or now if there is none; whether it is now."""
-        self._idle_seconds = None
+        self._leases.keep_no_longer()
         return self.close_idle()
 
     def close_idle(self) -> bool:
@@ -296,8 +288,8 @@ class Scheduler:
             waits.append(self._memory.seconds)
         if self._dispatcher.waits_for_room or any_waits(self._crew):
             waits.append(LOOK_SECONDS)
-        if not self._calls and (self._idle_seconds is not None or not self._leased):
-            waits.append(min(IDLE_LOOK_SECONDS, self._idle_seconds or IDLE_LOOK_SECONDS))
+        if not self._calls:
+            waits.append(self._leases.patience())
         now = time.monotonic()
         waits += [
             max(0.0, call.lease.drained_at - now) for call in self._calls if call.lease.drained_at is not None
@@ -306,12 +298,7 @@ class Scheduler:
 
     def _leave_if_idle(self) -> None:
         """End when nobody has had a lease for so long, or when others need the memory."""
-        if self._calls or self._leases:
-            return
-        patience = self._idle_seconds
-        if patience is None:
-            patience = 0.0 if self._leased else _UNCLAIMED_SECONDS
-        if time.monotonic() - self._idle_since >= patience or self._memory.is_short():
+        if not self._calls and (self._leases.are_over() or self._memory.is_short()):
             self.close_idle()
 
     def _look_again(self) -> bool:
@@ -405,7 +392,7 @@ class Scheduler:
         with reserve.at_hand():
             _tried(self._scratch.remove)
         reserve.let_go(self)
-        for lease in list(self._leases):
+        for lease in self._leases:
             lease.ended.set()
 
     def _why_ended(self) -> BaseException:
