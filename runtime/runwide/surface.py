@@ -199,7 +199,7 @@ class Pool(compat.Pool):
         self._name = name
         self._calls = count()
         self._options: dict[str, Any] = {
-            "workers": processes and self.workers, "initializer": initializer, "initargs": initargs,
+            "workers": standard.workers(processes, standard.PROCESSES), "initializer": initializer, "initargs": initargs,
             "max_tasks": maxtasksperchild,
             "timeout": timeout, "retries": retries,
         }  # fmt: skip

@@ -94,10 +94,10 @@ class Pool(Base):
     ) -> AsyncResult:
         """As `apply`, but returns at once."""
         result = AsyncResult(callback, error_callback, self)
-        # What cannot be unpacked fails where it is: the error is that of the result.
-        given = tuple(args) if isinstance(args, Iterable) else args
-        named = dict(kwds) if isinstance(kwds, Mapping) else {} if kwds is None else kwds
         with self._running():
+            # What cannot be unpacked fails in the worker: the error is that of the result.
+            given = tuple(args) if isinstance(args, Iterable) else args
+            named = dict(kwds) if isinstance(kwds, Mapping) else {} if kwds is None else kwds
             future = self._submitter.submit(func, given, named)
         future.add_done_callback(result.take)
         return result

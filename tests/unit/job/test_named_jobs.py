@@ -344,8 +344,18 @@ def test_an_error_comes_out_of_a_pool_with_a_store_as_out_of_one_without(memory)
         caught = []
         pool.map_async(lambda x: 1 / x, [0], error_callback=caught.append).wait(30)
     assert [type(error) for error in caught] == [ZeroDivisionError]
-    with pytest.raises(ValueError, match="closed"):
+    with pytest.raises(ValueError, match="Pool not running"):
         pool.map(abs, [1])
+
+
+def test_a_pool_with_a_store_raises_what_pickling_raised_too(memory):
+    with runwide.Pool(1, store=memory) as pool:
+        for function, item in ((id, threading.Lock()), (threading.Lock().acquire, 1)):
+            with pytest.raises(TypeError, match="cannot pickle"):
+                pool.map(function, [item])
+        for size in (0, "2"):
+            with pytest.raises(ValueError, match=r"(?i)chunksize must be"):
+                pool.map(abs, [-1], chunksize=size)
 
 
 def test_the_rest_of_a_pool_with_a_store_works_as_without(memory):

@@ -17,7 +17,7 @@ from joblib import Parallel, delayed, parallel_config
 from joblib.parallel import ParallelBackendBase
 
 import runwide.joblib
-from runwide.errors import RemoteTraceback, WorkerDied
+from runwide.errors import ItemNotPicklable, RemoteTraceback, ResultNotPicklable, WorkerDied
 
 takes_options = pytest.mark.skipif(
     joblib.__version__ < "1.5", reason="Parallel passes options to backends since joblib 1.5"
@@ -73,6 +73,22 @@ def test_the_traceback_of_a_task_that_raises_has_its_number_or_none(batch, item)
 def test_a_generator_names_it_too(kind):
     with pytest.raises(WorkerDied, match=r"^item 9: "):
         list(Parallel(batch_size=1, return_as=kind)(delayed(die_at_nine)(x) for x in range(12)))
+
+
+@pytest.mark.parametrize(("batch", "item"), [(1, 2), (4, None)])
+def test_what_pickling_a_task_or_a_result_raised_is_raised_and_its_cause_names_the_task(batch, item):
+    class Unwilling:
+        def __reduce__(self):
+            raise LookupError("not me")
+
+    for kind, function, arguments in (
+        (ItemNotPicklable, id, [1, 2, Unwilling(), 4]),
+        (ResultNotPicklable, lambda x: Unwilling() if x == 3 else x, [1, 2, 3, 4]),
+    ):
+        with pytest.raises(LookupError, match="not me") as raised:
+            Parallel(batch_size=batch)(delayed(function)(x) for x in arguments)
+        assert isinstance(raised.value.__cause__, kind)
+        assert raised.value.__cause__.item == item
 
 
 def test_what_a_task_prints_does_not_begin_with_the_number_of_its_batch(capfd):
