@@ -84,6 +84,9 @@ class RunwideBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[mi
         """Number of workers: negative counts down from the number of cores, as everywhere in joblib."""
         if n_jobs == 0:
             raise ValueError("n_jobs == 0 in Parallel has no meaning")
+        if n_jobs not in (None, 1) and multiprocessing.current_process().daemon and not worker.inside:
+            message = "runwide-backed parallel loops cannot be called in a daemonic process, setting n_jobs=1"
+            warnings.warn(message, stacklevel=3)
         if n_jobs is None or _in_place():
             return 1
         return n_jobs if n_jobs > 0 else max(1, host.cores().count + 1 + n_jobs)

@@ -324,15 +324,19 @@ def test_a_nested_call_may_name_the_backend_and_runs_in_its_worker():
         assert others == [first, first]
 
 
-def test_a_daemonic_process_which_may_start_none_runs_tasks_itself():
+def test_a_daemonic_process_which_may_start_none_runs_tasks_itself_and_says_so():
     text = """
-        import multiprocessing, os
+        import multiprocessing, os, warnings
         import runwide.joblib
         from joblib import Parallel, delayed
-        def child(_):
-            found = Parallel(n_jobs=2, backend="runwide")(delayed(os.getpid)() for _ in range(500))
-            return set(found) == {os.getpid()}
+        def child(n_jobs):
+            with warnings.catch_warnings(record=True) as caught:
+                warnings.simplefilter("always")
+                found = Parallel(n_jobs=n_jobs, backend="runwide")(delayed(os.getpid)() for _ in range(500))
+            return set(found) == {os.getpid()}, [str(each.message) for each in caught]
         with multiprocessing.get_context("fork").Pool(1) as pool:
-            print(pool.map(child, [1]))
+            for found in pool.map(child, [2, 1]):
+                print(*found)
     """
-    assert program(text) == "[True]\n"
+    warning = "runwide-backed parallel loops cannot be called in a daemonic process, setting n_jobs=1"
+    assert program(text) == f"True ['{warning}']\nTrue []\n"
