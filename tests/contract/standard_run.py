@@ -46,7 +46,7 @@ class ProcessPoolExecutor(runwide.Executor):
 
     @property
     def _executor_manager_thread(self):
-        return self._scheduler.scheduler.thread
+        return self._lease.scheduler.thread
 
     @property
     def _call_queue(self):
@@ -90,7 +90,7 @@ class _Worker:
 
 
 def _started(pool):
-    return [_Worker(slot.process.pid) for slot in list(pool._scheduler.scheduler._crew)]
+    return [_Worker(slot.process.pid) for slot in list(pool._lease.scheduler._crew)]
 
 
 def take_the_places() -> None:

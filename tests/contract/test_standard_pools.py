@@ -281,7 +281,7 @@ def program(text):
 
 def test_what_an_executor_was_given_is_done_when_nobody_has_the_executor_any_more():
     executor = runwide.Executor(max_workers=1, fresh=True)
-    thread = executor._scheduler.scheduler.thread
+    thread = executor._lease.scheduler.thread
     results, future = executor.map(abs, [-1, -2]), executor.submit(pow, 2, 3)
     with pytest.warns(ResourceWarning, match="not closed"):
         del executor

@@ -93,7 +93,7 @@ class Base:
             keep_standard_descriptors()
             wants = warm.Wants(prepared, max_tasks, max_memory, timing)
             held.lease = warm.lease(shared, wants, on_event, fresh=fresh)
-        self._scheduler: Lease | InPlaceScheduler = held.lease
+        self._lease: Lease | InPlaceScheduler = held.lease
         _open.add(self)
 
     def __enter__(self) -> Self:
@@ -109,10 +109,10 @@ class Base:
         if not kill:
             for feeder in list(self._feeders):  # what was asked for is done, whether or not it is consumed
                 feeder.feed_all()
-        self._scheduler.close(kill=kill)
+        self._lease.close(kill=kill)
         self._finalizer.detach()  # not before: Ctrl-C may come in between
         if wait and not sys.is_finalizing():  # when threads do not run any more
-            self._scheduler.join()
+            self._lease.join()
             _open.discard(self)
 
     def _end_with_program(self) -> None:

@@ -75,7 +75,7 @@ class Pool(Base):
         except FunctionNotPicklable as error:
             raise raised_by_pickle(error)  # noqa: B904 - whose cause is set
         self._budget = Budget(retries=retries, timeout=timeout)
-        self._submitter = Submitter(self._scheduler, self._budget, raised.in_pool)
+        self._submitter = Submitter(self._lease, self._budget, raised.in_pool)
         self._closed = False
 
     def apply(
@@ -133,15 +133,15 @@ class Pool(Base):
         items = taken(iterable)
         source = Source(closed=False) if items is None else Source(items)
         sink = _Notifying(0 if items is None else len(items), result)
-        payload = self._scheduler.function_payload(dumped)
+        payload = self._lease.function_payload(dumped)
         call = Call(payload, source, sink, self._budget, chunksize=size)
-        feeder = Feeder(call, iterable, self._scheduler.ring)
+        feeder = Feeder(call, iterable, self._lease.ring)
         sink.fed_by(feeder)
-        self._scheduler.start(call)
+        self._lease.start(call)
         try:
             feeder.begin()
         except BaseException:
-            self._scheduler.cancel(call)
+            self._lease.cancel(call)
             raise
 
     def starmap(
@@ -180,7 +180,7 @@ class Pool(Base):
 
     def __enter__(self) -> Self:
         with self._running():
-            self._scheduler.check_open()
+            self._lease.check_open()
         return super().__enter__()
 
     def __exit__(

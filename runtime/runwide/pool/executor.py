@@ -76,10 +76,8 @@ class Executor(Base, concurrent.futures.Executor):
         except FunctionNotPicklable as error:
             raise raised_by_pickle(error)  # noqa: B904 - whose cause is set
         self._budget = Budget(retries=retries, timeout=timeout)
-        self._submitter = Submitter(self._scheduler, self._budget, raised.in_executor, self._indices)
-        dropped: weakref.finalize[..., Base] = weakref.finalize(
-            self, _dropped, self._submitter, self._scheduler
-        )
+        self._submitter = Submitter(self._lease, self._budget, raised.in_executor, self._indices)
+        dropped: weakref.finalize[..., Base] = weakref.finalize(self, _dropped, self._submitter, self._lease)
         dropped.atexit = False
         self._finalizer.detach()
         self._finalizer = dropped
@@ -166,7 +164,7 @@ class Executor(Base, concurrent.futures.Executor):
             if not feeder.at_hand:  # it may be endless
                 feeder.stop(PoolClosed(why))
         self._submitter.close(cancel=cancel_futures)
-        let_finish(self._scheduler)
+        let_finish(self._lease)
         self._end(kill=False, wait=wait)
 
     def _end_with_program(self) -> None:
@@ -187,8 +185,8 @@ class Executor(Base, concurrent.futures.Executor):
             self.shutdown()
 
 
-def _dropped(submitter: Submitter, scheduler: Lease | InPlaceScheduler) -> None:
+def _dropped(submitter: Submitter, lease: Lease | InPlaceScheduler) -> None:
     submitter.close()
-    scheduler.close()
-    let_finish(scheduler)
+    lease.close()
+    let_finish(lease)
     warn_of_leak("Executor")

@@ -226,8 +226,8 @@ def started(
     check(function, items)
     dumped, budget, arriving = dump_function(function), budget_of(given), []
     with opened(given) as pool:
-        scheduler = pool._scheduler  # noqa: SLF001 - one house
-        with drains_on_sigterm(scheduler, given.get("grace", GRACE)) as draining:
+        lease = pool._lease  # noqa: SLF001 - one house
+        with drains_on_sigterm(lease, given.get("grace", GRACE)) as draining:
             size = given.get("chunksize")
             draining.ends(
                 lambda: arriving.append(stream(pool, dumped, items, budget, chunksize=size, ahead=ALL))
@@ -280,8 +280,8 @@ def _run(
 ) -> Generator[Outcome, None, None]:
     with opened(given) as pool:
         opening.append(pool)
-        scheduler = pool._scheduler  # noqa: SLF001 - one house
-        with drains_on_sigterm(scheduler, given.get("grace", GRACE)):
+        lease = pool._lease  # noqa: SLF001 - one house
+        with drains_on_sigterm(lease, given.get("grace", GRACE)):
             yield from stream(
                 pool,
                 dumped,

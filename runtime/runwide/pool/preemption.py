@@ -20,15 +20,15 @@ GRACE = 20.0
 
 
 class Draining:
-    """A handler of SIGTERM that drains a scheduler and ends the wait for items.
+    """A handler of SIGTERM that drains a lease and ends the wait for items.
 
     Args:
-        scheduler: Ends its calls with `runwide.errors.Preempted` when it has drained.
+        lease: Ends its calls with `runwide.errors.Preempted` when it has drained.
         grace: Seconds that running tasks may take.
     """
 
-    def __init__(self, scheduler: Lease | InPlaceScheduler, grace: float) -> None:
-        self._scheduler = scheduler
+    def __init__(self, lease: Lease | InPlaceScheduler, grace: float) -> None:
+        self._lease = lease
         self._grace = grace
         self._came = False
         self._leaves = False
@@ -36,7 +36,7 @@ class Draining:
     def __call__(self, *_: Any) -> None:
         """SIGTERM has come."""
         self._came = True
-        self._scheduler.drain(self._grace)
+        self._lease.drain(self._grace)
         if self._leaves:
             _leave()
 
@@ -55,16 +55,16 @@ class Draining:
 
 
 @contextmanager
-def drains_on_sigterm(scheduler: Lease | InPlaceScheduler, grace: float) -> Iterator[Draining]:
-    """Have SIGTERM drain a scheduler while the block runs.
+def drains_on_sigterm(lease: Lease | InPlaceScheduler, grace: float) -> Iterator[Draining]:
+    """Have SIGTERM drain a lease while the block runs.
 
     A handler of the program's own is left alone, and only the main thread can have one.
 
     Args:
-        scheduler: As for `Draining`.
+        lease: As for `Draining`.
         grace: As for `Draining`.
     """
-    draining = Draining(scheduler, grace)
+    draining = Draining(lease, grace)
     with _handled(draining):
         yield draining
 

@@ -75,32 +75,32 @@ def stream(
         ordered: Whether outcomes come by index; those that wait for an earlier one are not consumed.
     """
     size = policy.checked_chunksize(chunksize)
-    scheduler = pool._scheduler  # noqa: SLF001 - the rooms of one house
+    lease = pool._lease  # noqa: SLF001 - the rooms of one house
     sink = Stream()
-    payload = scheduler.function_payload(dumped)
+    payload = lease.function_payload(dumped)
     whole = taken(items) if ahead == ALL else None
     source = Source(closed=False) if whole is None else Source(whole)
     call = Call(payload, source, sink, budget, chunksize=size, indices=indices)
     feeder = Feeder(
         call,
         items,
-        scheduler.ring,
+        lease.ring,
         ahead=ahead,
         workers=pool.workers,
-        one_by_one=isinstance(scheduler, InPlaceScheduler),
+        one_by_one=isinstance(lease, InPlaceScheduler),
     )
     sink.fed_by(feeder)
     feeders = pool._feeders  # noqa: SLF001 - likewise
     feeders.add(feeder)
-    scheduler.start(call)
+    lease.start(call)
     try:
         feeder.begin()
     except BaseException:
         feeders.discard(feeder)
-        scheduler.cancel(call)
+        lease.cancel(call)
         raise
     fetched = _fetched(sink, patience or Patience(), feeder)
-    arriving = _consume(scheduler, call, in_order(fetched) if ordered else fetched, feeder, feeders)
+    arriving = _consume(lease, call, in_order(fetched) if ordered else fetched, feeder, feeders)
     return arriving if pool.outlived else _holding(pool, arriving)
 
 
@@ -126,7 +126,7 @@ def _fetched(sink: Stream, patience: Patience, feeder: Feeder) -> Iterator[Outco
 
 
 def _consume(
-    scheduler: Lease | InPlaceScheduler,
+    lease: Lease | InPlaceScheduler,
     call: Call,
     arriving: Iterator[Outcome],
     feeder: Feeder,
@@ -142,7 +142,7 @@ def _consume(
         feeder.check()
     finally:
         feeders.discard(feeder)
-        scheduler.cancel(call)
+        lease.cancel(call)
         feeder.stop()
         feeder.join()
 

@@ -1,4 +1,4 @@
-"""Single calls as futures: one standing call of the scheduler whose items are the calls."""
+"""Single calls as futures: one standing call whose items are the calls."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ if TYPE_CHECKING:
 
 
 class Submitter:
-    """Gives functions with their arguments to a scheduler, one by one.
+    """Gives functions with their arguments to workers, one by one.
 
     Args:
-        scheduler: Where they run.
+        lease: Where they run.
         budget: What each call may use.
         exception: Makes the exception of a failed call.
         indices: Numbers of the calls, as workers are to call them; None for 0, 1, ….
@@ -33,12 +33,12 @@ class Submitter:
 
     def __init__(
         self,
-        scheduler: Lease | InPlaceScheduler,
+        lease: Lease | InPlaceScheduler,
         budget: Budget,
         exception: Callable[[Failure], BaseException],
         indices: Sequence[int] | None = None,
     ) -> None:
-        self._scheduler = scheduler
+        self._lease = lease
         self._budget = budget
         self._exception = exception
         self._indices = indices
@@ -60,7 +60,7 @@ class Submitter:
         with self._lock:
             if self._closed:
                 raise PoolClosed("the pool is closed", hint="make a new one")
-            self._scheduler.check_open()
+            self._lease.check_open()
             call = self._call
             if call is None or call.over:
                 call = self._open()
@@ -69,7 +69,7 @@ class Submitter:
             call.source.put((function, args, kwargs))
         if call.hungry:
             call.hungry = False
-            self._scheduler.ring()
+            self._lease.ring()
         return future
 
     def close(self, *, cancel: bool = False) -> None:
@@ -80,15 +80,15 @@ class Submitter:
                 self._sink.cancel_pending()
             if self._call is not None:
                 self._call.source.close()
-        self._scheduler.ring()
+        self._lease.ring()
 
     def _open(self) -> Call:
         """A standing call, in the place of one that could not go on."""
         self._sink = Futures(self._exception)
         self._submitted = 0
-        payload = self._scheduler.function_payload(dump_function(applied.apply))
+        payload = self._lease.function_payload(dump_function(applied.apply))
         self._call = Call(
             payload, Source(closed=False), self._sink, self._budget, indices=self._indices, hungry=True
         )
-        self._scheduler.start(self._call)
+        self._lease.start(self._call)
         return self._call

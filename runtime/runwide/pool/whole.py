@@ -73,11 +73,11 @@ class Whole:
             self._pool.kill()
 
     def _run(self, pool: Base, total: int | None, *, aside: bool) -> Everything:
-        options, scheduler = self._options, pool._scheduler  # noqa: SLF001 - the rooms of one house
+        options, lease = self._options, pool._lease  # noqa: SLF001 - the rooms of one house
         ready = taken(self._items)
         source = Source(closed=False) if ready is None else Source(ready)
         sink = Everything(0 if ready is None else len(ready), options.get("max_failures"))
-        payload = scheduler.function_payload(self._dumped)
+        payload = lease.function_payload(self._dumped)
         indices = options.get("indices")
         call = Call(payload, source, sink, self._budget, chunksize=self._size, indices=indices)
         shows = display(total, wanted=options.get("progress"))
@@ -85,7 +85,7 @@ class Whole:
         feeder = Feeder(
             call,
             self._items,
-            scheduler.ring,
+            lease.ring,
             ahead=None,  # of those that have ended: what lies waiting takes memory
             workers=pool.workers,
             tick=None if aside else tick,
@@ -94,9 +94,9 @@ class Whole:
         sink.fed_by(feeder)
         with (
             nullcontext() if shows is None else closing(shows),
-            drains_on_sigterm(scheduler, options.get("grace", GRACE)) as draining,
+            drains_on_sigterm(lease, options.get("grace", GRACE)) as draining,
         ):
-            scheduler.start(call)
+            lease.start(call)
             if aside and ready is None:
                 feeder.start()
             else:

@@ -138,7 +138,7 @@ def test_an_item_that_cannot_be_pickled_fails_its_future_only(executor):
 
 def test_an_executor_that_is_not_closed_warns_and_leaves_nothing():
     executor = runwide.Executor(max_workers=1)
-    lease = executor._scheduler
+    lease = executor._lease
     executor.submit(abs, 1).result(timeout=30)
     with pytest.warns(ResourceWarning, match="not closed"):
         del executor
