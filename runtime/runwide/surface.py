@@ -254,7 +254,7 @@ class Pool(compat.Pool):
     ) -> Callable[[], list[Any]]:
         """One map, numbered now and ready to be run."""
         with self._running():
-            self._scheduler.check_open()
+            self._lease.check_open()
         size = standard.positive(chunksize, standard.POOL_CHUNKSIZE)
         name = None if self._name is None else f"{self._name}/{next(self._calls)}"
         options = {**self._options, "chunksize": size}
