@@ -16,13 +16,9 @@ import stat
 import threading
 import time
 import zlib
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, suppress
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 _FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW
 _NAME = re.compile("runwide-[0-9]+-([0-9a-f]{8})-[0-9a-f]{16}")
@@ -122,7 +118,8 @@ def remove(path: str) -> None:
     with _guard:
         _let_go(path)
         owner = _owners.pop(path, os.geteuid())
-    with suppress(OSError), _opened(path) as descriptor:
+    with suppress(OSError), ExitStack() as stack:
+        descriptor = _opened(path, stack)
         if os.fstat(descriptor).st_uid == owner:
             _remove(path, descriptor)
 
@@ -221,7 +218,8 @@ def _sweep_one(path: str, machine: str) -> None:
     Raises:
         OSError: One does, or that cannot be found out.
     """
-    with _opened(path) as descriptor:
+    with ExitStack() as stack:
+        descriptor = _opened(path, stack)
         found = os.fstat(descriptor)
         here = machine == _machine() or predates(found.st_dev, changed=found.st_ctime, started=_started())
         if here and found.st_uid == os.geteuid():
@@ -262,13 +260,10 @@ def _remove(path: str, descriptor: int) -> None:
     Path(path).rmdir()
 
 
-@contextmanager
-def _opened(path: str) -> Iterator[int]:
-    descriptor = os.open(path, _FLAGS)
-    try:
-        yield descriptor
-    finally:
-        os.close(descriptor)
+def _opened(path: str, stack: ExitStack) -> int:
+    """Open a directory until a stack is closed."""
+    stack.callback(os.close, descriptor := os.open(path, _FLAGS))  # in one line, for Ctrl-C
+    return descriptor
 
 
 def _forget() -> None:
