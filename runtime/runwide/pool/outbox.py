@@ -76,17 +76,19 @@ class Outbox:
         elif ended - self._since > _STREAM_SECONDS:
             self.flush()
 
-    def flush(self) -> None:
-        """Send what there is."""
+    def flush(self, *last: object) -> None:
+        """Send what there is, and these messages behind it."""
         with self._lock:
-            if self._entries:
-                self._send(self._entries)
-                self._entries, self._bytes = [], 0
+            entries, plain = self._entries, not self._bytes  # then none of them has anything to seal
+            if entries and plain:
+                last = (self._posted(None, entries), *last)
+            elif entries:
+                self._send(entries)
+            self._entries, self._bytes = [], 0
+            if last:
+                self._channel.send(*last)
 
     def _send(self, entries: list[Any]) -> None:
-        if not self._bytes:  # none of them has anything to seal
-            self._post(None, entries)
-            return
         whole = self._attempt(entries)
         if not isinstance(whole, OSError):
             self._post(*whole)
@@ -94,9 +96,12 @@ class Outbox:
         while entries:  # one by one: each may make room for the next
             self._post(*self._first_sealed(entries))
 
-    def _post(self, path: str | None, sealed: list[Any]) -> None:
+    def _posted(self, path: str | None, sealed: list[Any]) -> tuple[Any, ...]:
         report = None if self.meter is None else self.meter.report(len(sealed))
-        self._channel.send((RESULTS, path, sealed, report))
+        return RESULTS, path, sealed, report
+
+    def _post(self, path: str | None, sealed: list[Any]) -> None:
+        self._channel.send(self._posted(path, sealed))
 
     def _attempt(self, entries: list[Any]) -> tuple[str | None, list[Any]] | OSError:
         try:

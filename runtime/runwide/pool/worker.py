@@ -181,9 +181,10 @@ class Worker:
             function = meter.begin(function)
         began = time.monotonic()
         whole = self._run_all(function, entries, mapping, fine=order.fine)
+        ended = (DONE, time.monotonic() - began) if whole else (STOPPED,)
         self._hand_on()
+        self._outbox.flush(ended)
         self._status.leave()
-        self._channel.send((DONE, time.monotonic() - began) if whole else (STOPPED,))
 
     def _refused(self, *, begins: bool) -> str | None:
         """Why this worker runs no chunk now, if it does not."""
@@ -221,8 +222,7 @@ class Worker:
         return position == len(entries)
 
     def _hand_on(self) -> None:
-        """Send what there is, and leave nothing that a task has written where nobody sees it."""
-        self._outbox.flush()
+        """Leave nothing that a task has written where nobody sees it."""
         self._sources.note()
         flush(sys.stdout, sys.stderr)
         if self._opened is not None:
