@@ -22,7 +22,6 @@ from typing import TYPE_CHECKING, Any
 
 from runwide import definitions
 from runwide.pool.plain import all_scalars, copied, is_scalar
-from runwide.pool.scratch import cut_short
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -224,6 +223,8 @@ def load(entry: Entry, mapping: memoryview | None) -> Any:
         raise pickle.UnpicklingError("the payload file is missing")
     start, length = entry[1][-1]
     if mapping.nbytes < start + length:
+        from runwide.pool.scratch import cut_short  # which needs Linux or macOS, and jobs are looked at elsewhere too
+
         raise cut_short(mapping.nbytes, start + length)
     body, *buffers = (mapping[start : start + length] for start, length in entry[1])
     return pickle.loads(body, buffers=buffers)
