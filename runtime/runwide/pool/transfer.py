@@ -223,7 +223,9 @@ def load(entry: Entry, mapping: memoryview | None) -> Any:
         raise pickle.UnpicklingError("the payload file is missing")
     start, length = entry[1][-1]
     if mapping.nbytes < start + length:
-        from runwide.pool.scratch import cut_short  # which needs Linux or macOS, and jobs are looked at elsewhere too
+        from runwide.pool.scratch import (
+            cut_short,  # which needs Linux or macOS, and jobs are looked at elsewhere too
+        )
 
         raise cut_short(mapping.nbytes, start + length)
     body, *buffers = (mapping[start : start + length] for start, length in entry[1])
