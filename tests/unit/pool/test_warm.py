@@ -58,10 +58,8 @@ def alive(pid):
 
 
 def workers_of(pid):
-    """Children that are no trackers."""
-    return [
-        one for one in children(pid) if b"resource_tracker" not in Path(f"/proc/{one}/cmdline").read_bytes()
-    ]
+    """Children that are workers, and neither trackers nor what wider fixtures have started."""
+    return [one for one in children(pid) if b"popen_loky" in Path(f"/proc/{one}/cmdline").read_bytes()]
 
 
 def run(program, cwd=None, **variables):
