@@ -16,8 +16,8 @@ import asyncio, glob, json, os, re, shutil, sys
 import joblib
 import numpy as np
 import runwide
-from runwide.failure import Failure
 from runwide.pool import outcomes
+from runwide.records import Failure
 
 ROOT, STORE = os.environ["RUNWIDE_SCRATCH"], os.environ["STORE"]
 POOL = os.getpid()
@@ -134,6 +134,7 @@ if __name__ == "__main__":
     found = {}
     for name in sys.argv[1].split(",") if len(sys.argv) > 1 else surfaces:
         found[name] = [told(x, one) for x, one in enumerate(surfaces[name]())]
+        runwide.shutdown()  # each surface has a directory of its own
         mend()
     print(json.dumps(found))
 """
