@@ -132,6 +132,7 @@ def _files() -> set[str]:
 def test_random_kills_lose_nothing_and_leave_nothing(number, mean):
     faulthandler.dump_traceback_later(3600, exit=True)  # a long run is no hang
     runwide.map(abs, range(4), workers=2)  # what the interpreter keeps for good is there before it is counted
+    runwide.shutdown()
     files, descriptors, threads = _files(), _descriptors(), threading.active_count()
     times_seen, memory = bytearray(number), []
     started = time.monotonic()
@@ -145,6 +146,7 @@ def test_random_kills_lose_nothing_and_leave_nothing(number, mean):
             if count % 500 == 0:
                 memory.append(_rss())
     seconds = time.monotonic() - started
+    runwide.shutdown()
     growth = statistics.median(memory[-(len(memory) // 3) :]) - statistics.median(memory[: len(memory) // 3])
     print(f"{number} tasks, {killer.kills} kills, {seconds:.1f} s, memory {growth / 1e6:+.1f} MB")
     # A run without kills would show nothing. How many there are depends on how fast workers start beside other work.
