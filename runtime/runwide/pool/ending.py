@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import sys
 import threading
+from importlib import import_module
 
 from runwide.errors import PoolClosed
+
+_REGISTER = "_register_atexit"  # of `threading`, since Python 3.9
 
 
 def is_over(*, with_main: bool) -> bool:
@@ -36,3 +39,23 @@ def check_interpreter(*, with_main: bool = False) -> None:
     """
     if is_over(with_main=with_main):
         raise PoolClosed("cannot run tasks after interpreter shutdown")
+
+
+def load(module: str) -> None:
+    """Import what imports `concurrent.futures.process`, also in a thread that goes on when the main thread has ended.
+
+    That module registers what ends its own executors then, which Python refuses when the time for it has passed. Nobody
+    can have an executor of a module that was not loaded, so there is nothing to register.
+
+    Example:
+        >>> load("concurrent.futures.process")
+    """
+    register = getattr(threading, _REGISTER, None)
+    if register is None or not is_over(with_main=True):
+        import_module(module)
+        return
+    setattr(threading, _REGISTER, lambda *_args, **_options: None)
+    try:
+        import_module(module)
+    finally:
+        setattr(threading, _REGISTER, register)

@@ -7,12 +7,11 @@ import sys
 import threading
 from contextlib import suppress
 from dataclasses import dataclass
-from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from runwide import settings
-from runwide.pool import transfer
+from runwide.pool import ending, transfer
 from runwide.pool.scheduler import Scheduler, running
 from runwide.pool.scratch import Scratch, roots
 
@@ -119,7 +118,7 @@ def _leased(scheduler: Scheduler, shares: Shares, on_event: Callable[[TaskEvent]
 
 def _started(shares: Shares, wants: Wants, idle_seconds: float | None) -> Scheduler:
     # Here, and not by the thread that starts the first worker: at the end of a program nothing may load what it loads.
-    import_module("runwide.pool.loky_process")
+    ending.load("runwide.pool.loky_process")
     scratch = Scratch.create(*roots())
     try:
         return Scheduler(
