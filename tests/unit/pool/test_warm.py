@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 import runwide
+from runwide.pool import memory_watch
 from runwide.pool.tree import children
 
 
@@ -306,6 +307,14 @@ def test_a_worker_that_has_grown_is_replaced():
     limit = 200 << 20
     (first,) = runwide.map(grow, [0], workers=1, max_memory=limit)
     assert runwide.map(pid, [0], workers=1, max_memory=limit) != [first]
+
+
+def test_workers_end_where_memory_is_short_for_others(pids, until, monkeypatch):
+    monkeypatch.setenv("RUNWIDE_IDLE_SECONDS", "3600")
+    first = pids()
+    monkeypatch.setattr(memory_watch, "IDLE_SHARE", 1.0)  # as if nearly all of it were wanted
+    until(lambda: not any(map(alive, first)))
+    assert pids().isdisjoint(first)
 
 
 def test_shutdown_ends_the_workers_at_once(pids):
