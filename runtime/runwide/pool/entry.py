@@ -119,17 +119,23 @@ def _reset_signals() -> None:
 
 def _keep_descriptors() -> None:
     """Have programs that tasks start not inherit what this process was handed."""
-    for descriptor in _open_descriptors():
+    for descriptor in descriptors() or range(_MOST):
         if descriptor > _STDERR:
             with suppress(OSError):  # it was that of the listing
                 os.set_inheritable(descriptor, False)
 
 
-def _open_descriptors() -> list[int]:
+def descriptors() -> list[int]:
+    """The descriptors that are open here, with that of the listing; none where nothing lists them.
+
+    Example:
+        >>> descriptors()[:2]
+        [0, 1]
+    """
     for listing in ("/proc/self/fd", "/dev/fd"):
         with suppress(OSError):
-            return [int(name) for name in os.listdir(listing)]  # noqa: PTH208 - names are wanted
-    return list(range(_MOST))
+            return sorted(int(name) for name in os.listdir(listing))  # noqa: PTH208 - names are wanted
+    return []
 
 
 def _start_again(ends: Ends, program: Program) -> None:

@@ -78,9 +78,6 @@ class InPlaceScheduler:
     def join(self) -> None:
         """There is nothing to wait for."""
 
-    def abandon(self) -> None:
-        """Nothing is elsewhere."""
-
     def drain(self, grace: float) -> None:  # noqa: ARG002 - nothing runs but what the caller waits for
         """Drop everything: the outer pool is asked to leave."""
         self.close(kill=True)

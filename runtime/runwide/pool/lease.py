@@ -46,7 +46,6 @@ class Lease:
         self.timed = timed_by(on_event)
         self.calls: set[Call] = set()  # that have not ended; as all below, changed under the scheduler's lock
         self.closed = False
-        self.killed = False
         self.drained_at: float | None = None  # on the monotonic clock
         self.ended = threading.Event()
 
@@ -105,7 +104,3 @@ class Lease:
         self.ended.wait()
         if self.alone:
             self.scheduler.join()
-
-    def abandon(self) -> None:
-        """In a fork of the pool's process: there is nothing to wait for."""
-        self.ended.set()

@@ -5,17 +5,18 @@ from __future__ import annotations
 import ctypes
 import gc
 import io
-import os
 import weakref
 from contextlib import suppress
 from typing import Any
+
+from runwide.pool.entry import descriptors
 
 
 class Opened:
     """The files that are open in this process beside those that it had when this was made."""
 
     def __init__(self) -> None:
-        self._known = _descriptors()
+        self._known = descriptors()
         self._files: list[weakref.ref[Any]] = []
         self._library = ctypes.CDLL(None)
 
@@ -23,7 +24,7 @@ class Opened:
         """Hand on what tasks have written, also what libraries in C have printed."""
         self._library.fflush(None)
         files = [file() for file in self._files]
-        now = _descriptors()
+        now = descriptors()
         if now != self._known or any(file is None or file.closed for file in files):
             files = [file for file in _found() if not file.closed]
             self._files = [weakref.ref(file) for file in files]
@@ -54,10 +55,3 @@ def flush(*files: Any) -> None:
     for file in files:
         with suppress(Exception):  # it is closed, full, broken, or a task has put anything there
             file.flush()
-
-
-def _descriptors() -> list[str]:
-    for listing in ("/proc/self/fd", "/dev/fd"):
-        with suppress(OSError):
-            return os.listdir(listing)  # noqa: PTH208 - names are wanted
-    return []

@@ -123,7 +123,6 @@ class Scheduler:
         """Take no more calls of a lease, and end it when those under way have ended; at once with ``kill``."""
         with self._lock:
             lease.closed = True
-            lease.killed = lease.killed or kill
             if not lease.calls:
                 self._let_go(lease)
         if kill:
