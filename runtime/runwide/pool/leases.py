@@ -70,7 +70,5 @@ class Leases:
         """Whether there is none, and has been none for so long that nobody is waited for."""
         if self._open:
             return False
-        patience = self._idle_seconds
-        if patience is None:
-            patience = 0.0 if self._began else _UNCLAIMED_SECONDS
+        patience = (self._idle_seconds or 0.0) if self._began else _UNCLAIMED_SECONDS
         return time.monotonic() - self._idle_since >= patience

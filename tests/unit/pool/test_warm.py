@@ -179,6 +179,11 @@ def test_workers_end_when_nobody_has_used_them_for_a_while(monkeypatch, pids, un
     assert pids().isdisjoint(first)
 
 
+def test_however_short_they_stay_each_call_gets_some(monkeypatch):
+    monkeypatch.setenv("RUNWIDE_IDLE_SECONDS", "0.0001")
+    assert [runwide.map(abs, [-x], workers=1) for x in range(30)] == [[x] for x in range(30)]
+
+
 def test_workers_of_an_open_executor_wait_for_it(monkeypatch):
     monkeypatch.setenv("RUNWIDE_IDLE_SECONDS", "0.1")
     with runwide.Executor(1) as executor:
