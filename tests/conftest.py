@@ -52,6 +52,27 @@ def until():
     return wait
 
 
+@pytest.fixture
+def sigterm(until):
+    """Sends SIGTERM to a program that waits without end, once it does.
+
+    Python loses a signal that comes between its last look for one and such a wait, until the wait ends.
+    """
+
+    def send(pid):
+        ran = [""]
+
+        def waits():
+            time.sleep(0.1)
+            ran.append(Path(f"/proc/{pid}/task/{pid}/schedstat").read_text())
+            return ran[-1] == ran[-2]
+
+        until(waits)
+        os.kill(pid, signal.SIGTERM)
+
+    return send
+
+
 @pytest.fixture(autouse=True)
 def no_process_left_behind():
     """Whatever a test starts has ended when it ends; what wider fixtures started before it may stay."""

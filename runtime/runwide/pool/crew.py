@@ -65,6 +65,10 @@ class Crew:
         """A worker that could start at once."""
         return next((slot for slot in self.slots.values() if slot.idle), None)
 
+    def starting(self) -> int:
+        """How many have an interpreter that is not up yet."""
+        return sum(1 for slot in self.slots.values() if not slot.greeted)
+
     def free(self) -> int:
         """How many workers have, or will have in a moment or when they have started, nothing to do."""
         # Of a chunk whose results have all come, the word that it is done follows at once.

@@ -113,7 +113,8 @@ class Dispatcher:
             if call.goes_on:
                 waiting[call.lease] += len(call.again) + call.source.available()
         useful = sum(min(number, lease.shares.workers) for lease, number in waiting.items())
-        for _ in range(min(self.wanted - len(self._crew.slots), useful - self._crew.free())):
+        at_once = max(call.lease.shares.at_once for call in self._calls) - self._crew.starting()
+        for _ in range(min(self.wanted - len(self._crew.slots), useful - self._crew.free(), at_once)):
             self._open_one()
         most = self._most or len(self._crew.slots)  # where fewer are asked for, the rest stays
         while len(self._crew.slots) > most and (spare := self._crew.idle()) is not None:

@@ -123,11 +123,11 @@ class Scheduler:
         """Take no more calls of a lease, and end it when those under way have ended; at once with ``kill``."""
         with self._lock:
             lease.closed = True
+            if kill and lease.alone:  # first: the thread sees at once that a lease has ended
+                self._closing = self._killing = True
             if not lease.calls:
                 self._let_go(lease)
         if kill:
-            if lease.alone:
-                self.close(kill=True)
             self._requests.append(partial(self._drop, lease))
         self.ring()
 

@@ -28,11 +28,14 @@ class Shares:
     Args:
         workers: How many.
         variables: What limits the threads of libraries in each.
+        at_once: How many of them start at a time. A start is all computing: on two cores, eight at a time would have the
+            first task wait for all eight.
         devices: What gives each its own device, by number of the worker; none where they have none.
     """
 
     workers: int
     variables: Mapping[str, str]
+    at_once: int
     devices: tuple[Mapping[str, str], ...] = ()
 
 
@@ -64,7 +67,7 @@ def shares(workers: int | str | None, *, each: int | None = None) -> Shares:
     asked = override_of(workers)
     number = found.usable if asked is None else asked[0]
     variables = threads.environment(number, found, each)
-    return Shares(number, variables, devices)
+    return Shares(number, variables, found.usable, devices)
 
 
 _last: tuple[float, frozenset[int], Cores] | None = None

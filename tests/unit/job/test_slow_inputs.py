@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 import subprocess
 import sys
 import textwrap
@@ -213,13 +212,13 @@ PROGRAM = """
         "list(runwide.Pool(store=sys.argv[1]).imap(abs, items()))",
     ],
 )
-def test_sigterm_ends_it_while_the_iterable_waits(call, tmp_path):
+def test_sigterm_ends_it_while_the_iterable_waits(call, tmp_path, sigterm):
     path = tmp_path / "program.py"
     path.write_text(textwrap.dedent(PROGRAM).format(call=call))
     command = [sys.executable, str(path), str(tmp_path / "store")]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as program:
         assert program.stdout.readline() == "waits\n"
-        program.send_signal(signal.SIGTERM)
+        sigterm(program.pid)
         _, errors = program.communicate(timeout=SECONDS)
     assert program.returncode == 143
     assert "Traceback" not in errors

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import signal
 import subprocess
 import sys
 import textwrap
 import threading
 import time
+from contextlib import contextmanager
 
 import pytest
 
@@ -195,15 +195,20 @@ PROGRAM = """
 """
 
 
+@contextmanager
 def program(tmp_path, body):
     path = tmp_path / "program.py"
     path.write_text(textwrap.dedent(PROGRAM) + textwrap.indent(textwrap.dedent(body), "    "))
-    return subprocess.Popen(
+    with subprocess.Popen(
         [sys.executable, str(path), str(tmp_path / "store")],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-    )
+    ) as running:
+        try:
+            yield running
+        finally:
+            running.kill()
 
 
 LEAVING = {
@@ -269,16 +274,15 @@ SIGTERM = {
 
 
 @pytest.mark.parametrize("how", SIGTERM)
-def test_sigterm_ends_a_map_whose_iterable_waits(how, tmp_path):
+def test_sigterm_ends_a_map_whose_iterable_waits(how, tmp_path, sigterm):
     with program(tmp_path, SIGTERM[how]) as running:
         lines = []
         while not {"waits\n", *(["2\n"] if how == "imap" else [])} <= set(lines):
             lines.append(running.stdout.readline())
             assert lines[-1], running.communicate()
-        running.send_signal(signal.SIGTERM)
-        out, errors = running.communicate(
-            timeout=SECONDS
-        )  # the grace is 20 s, and the iterable waits for ever
+        sigterm(running.pid)
+        # the grace is 20 s, and the iterable waits for ever
+        out, errors = running.communicate(timeout=SECONDS)
     assert running.returncode == 143, errors
     assert errors == ""
     if how != "imap":
