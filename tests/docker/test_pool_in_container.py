@@ -210,6 +210,7 @@ CROSSING = """
         assert bytes(result.data[:2]) == b"A1" and len(result.data) == {size} * MEGABYTE
         del result
     assert bytes(items[0].data[:2]) == b"01"
+    runwide.shutdown()
     print(json.dumps([sorted(name for name in os.listdir(root) if "runwide" in name) for root in ("/dev/shm", "/tmp")]))
 """
 

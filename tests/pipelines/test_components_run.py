@@ -179,9 +179,14 @@ def test_an_image_that_is_not_there_is_named(engine, tmp_path):
 def test_an_interrupted_map_leaves_no_container(engine, image_of_this_python, tmp_path, interrupted_once):
     place = Components(2, store=str(tmp_path), engine=Local("docker"), image=image_of_this_python)
 
-    def containers():
+    def listed():
         # one request: the client's own list inspects each, and fails when one is removed in between
-        return engine.api.containers(all=True, filters={"label": "runwide.run"})
+        return {found["Id"] for found in engine.api.containers(all=True, filters={"label": "runwide.run"})}
+
+    before = listed()  # of runs that were killed
+
+    def containers():
+        return listed() - before
 
     with pytest.raises(KeyboardInterrupt), interrupted_once(containers):
         runwide.map(lambda x: time.sleep(120), range(2), on=place)

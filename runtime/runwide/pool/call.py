@@ -24,12 +24,12 @@ class Payload:
     """A pickled function, where workers find it.
 
     Args:
-        digest: Of its bytes: workers keep it under that.
+        key: Workers keep it under that: for the same bytes the same, unless they are in a file.
         path: File in which its bytes are; None where they are in the entry.
         entry: As `runwide.pool.transfer.load` takes it.
     """
 
-    digest: str
+    key: str
     path: str | None
     entry: Any
 

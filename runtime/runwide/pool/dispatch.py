@@ -210,7 +210,7 @@ class Dispatcher:
         slot.chunks.append(chunk)
         call.running += 1
         order = worker.Order(
-            call.function.digest,
+            call.function.key,
             call.number,
             chunk.number,
             call.indices_of(tasks),

@@ -52,6 +52,7 @@ class Executor(Base, concurrent.futures.Executor):
 
     outlived = True  # as the standard executor is by its futures
     _indices: Sequence[int] | None = None
+    _exception_of = staticmethod(raised.in_executor)
     _ends_with_main = True
     _is_shut = False
 
@@ -76,7 +77,7 @@ class Executor(Base, concurrent.futures.Executor):
         except FunctionNotPicklable as error:
             raise raised_by_pickle(error)  # noqa: B904 - whose cause is set
         self._budget = Budget(retries=retries, timeout=timeout)
-        self._submitter = Submitter(self._lease, self._budget, raised.in_executor, self._indices)
+        self._submitter = Submitter(self._lease, self._budget, self._exception_of, self._indices)
         dropped: weakref.finalize[..., Base] = weakref.finalize(self, _dropped, self._submitter, self._lease)
         dropped.atexit = False
         self._finalizer.detach()
@@ -142,7 +143,7 @@ class Executor(Base, concurrent.futures.Executor):
         except PoolClosed:
             self._check_open()  # it was shut down meanwhile
             raise
-        return streams.values(outcomes, "raise", raised.in_executor)
+        return streams.values(outcomes, "raise", self._exception_of)
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:  # noqa: FBT001, FBT002 - the standard's
         """Take no more calls; free the workers when those submitted are done.

@@ -20,7 +20,7 @@ from joblib.parallel import (
 
 from runwide import host
 from runwide.errors import RunwideError
-from runwide.pool import worker
+from runwide.pool import raised, worker
 from runwide.pool.executor import Executor
 
 if TYPE_CHECKING:
@@ -43,6 +43,8 @@ class _Unnumbered(Sequence[Any]):
 
 class _Executor(Executor):
     _indices = _Unnumbered()
+    # As loky, a PicklingError, which names the part; and not what pickling raised, as the standard executor.
+    _exception_of = staticmethod(raised.portable_exception_of)
     _ends_with_main = False  # nor do joblib's own threads and processes
 
     def __init__(self, workers: int, threads: int | None, **options: Any) -> None:

@@ -7,7 +7,6 @@ the line that failed is worth more to us.
 from __future__ import annotations
 
 import builtins
-import hashlib
 import marshal
 from collections import ChainMap
 from contextlib import suppress
@@ -141,7 +140,9 @@ class _Digest:
     """A file that keeps a digest of what is written."""
 
     def __init__(self) -> None:
-        self._hash = hashlib.blake2b(digest_size=12)
+        from hashlib import blake2b  # which most programs do not need
+
+        self._hash = blake2b(digest_size=12)
         self._room = _COMPARED
 
     def write(self, data: Any) -> int:

@@ -151,11 +151,12 @@ class Scheduler:
             ScratchError: The file cannot be written.
         """
         self.check_open()
-        scratch = self._scratch.tagged(f"function-{next(self._functions)}")
-        path, entries = transfer.seal([(transfer.FRAME, *dumped)], scratch)
-        if path is not None:
-            self._kept.add(path)
-        return Payload(transfer.digest(dumped), path, entries[0])
+        tag = f"function-{next(self._functions)}"
+        path, entries = transfer.seal([(transfer.FRAME, *dumped)], self._scratch.tagged(tag))
+        if path is None:
+            return Payload(transfer.digest(dumped), None, entries[0])
+        self._kept.add(path)
+        return Payload(tag, path, entries[0])  # large: it ends with its call
 
     def check_open(self) -> None:
         """Make sure that calls are still taken.

@@ -120,7 +120,7 @@ class Slot:
         self.rss = 0
         self.peak_rss = 0
         self.chunks: deque[Chunk] = deque()
-        self.functions: dict[str, None] = {}  # digests, in the order in which they were used first
+        self.functions: dict[str, None] = {}  # keys, in the order in which they were used first
         self.definitions: dict[str, int] = {}  # by key, a hash of what was sent
         self.greeted = False  # its interpreter is up
         self.ready = False  # its initializer has run
@@ -223,11 +223,11 @@ class Slot:
     def send_function(self, call: Call) -> None:
         """Give the worker a function, which it keeps for later calls."""
         function = call.function
-        if function.digest not in self.functions:
+        if function.key not in self.functions:
             if len(self.functions) >= _FUNCTIONS:
                 self._drop_function(next(iter(self.functions)))
-            self.functions[function.digest] = None
-            self.channel.send((worker.FUNCTION, function.digest, function.path, function.entry))
+            self.functions[function.key] = None
+            self.channel.send((worker.FUNCTION, function.key, function.path, function.entry))
 
     def send_variables(self, variables: Mapping[str, str]) -> None:
         """Have the libraries in the worker use as many threads as these say."""
@@ -246,12 +246,12 @@ class Slot:
 
     def forget(self, call: Call) -> None:
         """Let the worker drop the function of a call."""
-        if call.function.digest in self.functions:
-            self._drop_function(call.function.digest)
+        if call.function.key in self.functions:
+            self._drop_function(call.function.key)
 
-    def _drop_function(self, digest: str) -> None:
-        del self.functions[digest]
-        self.channel.send((worker.FORGET, digest))
+    def _drop_function(self, key: str) -> None:
+        del self.functions[key]
+        self.channel.send((worker.FORGET, key))
 
     def leave(self, deadline: float) -> None:
         """Ask the worker to leave when it has done what it was sent, and by when."""

@@ -74,7 +74,7 @@ class Order(NamedTuple):
     """What is to be run.
 
     Args:
-        function: Digest of the function, which the worker has.
+        function: Key of the function, which the worker has.
         call: Number of the call.
         chunk: Number of the chunk.
         indices: Indices of its items.
@@ -114,7 +114,7 @@ class Worker:
         self._channel = channel
         self._status = status
         self._outbox = Outbox(channel, scratch, status)
-        self._functions: dict[str, tuple[str | None, Any]] = {}  # by digest
+        self._functions: dict[str, tuple[str | None, Any]] = {}  # by key
         self._loaded: dict[str, tuple[Callable[[Any], Any], int]] = {}
         self._meters: dict[bool, Meter] = {}
         self._sources = Sources()
@@ -133,8 +133,8 @@ class Worker:
             elif kind == PREPARE:
                 self._prepare(*content)
             elif kind == FUNCTION:
-                digest, path, entry = content
-                self._functions[digest] = (path, entry)
+                key, path, entry = content
+                self._functions[key] = (path, entry)
             elif kind == DEFINITION:
                 self._unread.append(content)
             elif kind == VARIABLES:
@@ -235,20 +235,20 @@ class Worker:
             self._meters[timed] = Meter(each=timed)
         return self._meters[timed]
 
-    def _function(self, digest: str, *, anew: bool) -> Callable[[Any], Any]:
-        """The function of that digest.
+    def _function(self, key: str, *, anew: bool) -> Callable[[Any], Any]:
+        """The function of that key.
 
         Args:
-            digest: Of its pickle.
+            key: Under which it was sent.
             anew: Whether a call begins: one that was loaded before has to be loaded again, if names that it may use have
                 been set since by others.
         """
-        function, changes = self._loaded.get(digest, (None, -1))
+        function, changes = self._loaded.get(key, (None, -1))
         if function is None or (anew and changes != namespaces.changes.number):
-            path, entry = self._functions[digest]
+            path, entry = self._functions[key]
             # Other workers map the same file, so it keeps its name.
             function = transfer.load(entry, open_mapping(path, keep=True))
-            self._loaded[digest] = function, namespaces.changes.number
+            self._loaded[key] = function, namespaces.changes.number
         return function
 
 
