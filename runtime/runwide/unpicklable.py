@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from functools import partial
+from functools import lru_cache, partial
+from itertools import chain
 from types import CodeType, FunctionType, MethodType
 from typing import TYPE_CHECKING, Any
 
@@ -143,21 +144,19 @@ def _parts_of_function(function: Any) -> Iterator[tuple[str, Any]]:
     yield from ((f".{name}", part) for name, part in vars(function).items())
 
 
-def global_names(code: CodeType) -> Iterator[str]:
-    """Yield the global names that code reads, also in functions that it defines; those of attributes are not among them.
+@lru_cache(maxsize=256)
+def global_names(code: CodeType) -> tuple[str, ...]:
+    """The global names that code reads, also in functions that it defines; those of attributes are not among them.
 
     Example:
-        >>> list(global_names((lambda x: [len(part) for part in x.parts]).__code__))
-        ['len']
+        >>> global_names((lambda x: [len(part) for part in x.parts]).__code__)
+        ('len',)
     """
     import dis  # slow to load
 
-    for step in dis.get_instructions(code):
-        if step.opname == "LOAD_GLOBAL":
-            yield step.argval
-    for constant in code.co_consts:
-        if isinstance(constant, CodeType):
-            yield from global_names(constant)
+    own = [step.argval for step in dis.get_instructions(code) if step.opname == "LOAD_GLOBAL"]
+    inner = (global_names(constant) for constant in code.co_consts if isinstance(constant, CodeType))
+    return tuple(chain(own, *inner))
 
 
 def _attributes(value: Any) -> Iterable[tuple[str, Any]]:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     import socket
 
 _HEADER = 4
-_READ = 1 << 18
+_READ = 1 << 16  # more would be memory of its own for each message
 
 
 def framed(message: object) -> bytes:

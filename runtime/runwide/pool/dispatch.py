@@ -22,12 +22,15 @@ if TYPE_CHECKING:
     from runwide.pool.call import Call, Tasks
     from runwide.pool.crew import Crew
     from runwide.pool.lease import Lease
+    from runwide.pool.policy import Pace
     from runwide.pool.scratch import Scratch
     from runwide.pool.slot import Slot
     from runwide.records import Failure
 
 
 _log = Log("pool")
+
+_REMEMBERED = 64  # functions
 
 
 class NoWorker(Exception):
@@ -54,6 +57,7 @@ class Dispatcher:
         self._scratch = scratch
         self.max_tasks = max_tasks
         self._next_try = 0.0  # of an item for which there was no room
+        self._paces: dict[str, Pace] = {}  # of the last calls, by key of the function
         self._most: int | None = None  # workers, where the container has no room for more
         self.waits_for_room = False
 
@@ -70,6 +74,19 @@ class Dispatcher:
     def widen(self) -> None:
         """Try again with as many as are asked for: all that ran has ended."""
         self._most = None
+
+    def remember(self, call: Call) -> None:
+        """Keep for the next call of the same function how long its tasks have taken."""
+        if call.function.path is None and call.pace.seconds is not None:
+            self._paces.pop(call.function.key, None)
+            self._paces[call.function.key] = call.pace._replace(is_of_before=True)
+            if len(self._paces) > _REMEMBERED:
+                del self._paces[next(iter(self._paces))]
+
+    def recall(self, call: Call) -> None:
+        """Begin a call with what the last one of the same function has taken, where all items are there."""
+        if call.source.at_hand:
+            call.pace = self._paces.get(call.function.key, call.pace)
 
     def dispatch(self) -> None:
         """Start workers and send chunks, as far as there is work and room."""

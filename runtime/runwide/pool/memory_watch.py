@@ -31,6 +31,9 @@ FASTEST = 4 << 30
 IDLE_SHARE = 0.1
 """Idle workers are ended when less than this share of the limit is left: others need it."""
 
+BETWEEN_SECONDS = 1.0
+"""Between looks while nothing runs: a short map is over before one is."""
+
 SHORTEST = 0.005
 """Seconds between looks near the limit; one costs half a millisecond."""
 
@@ -93,6 +96,7 @@ class MemoryWatch:
         self._max_memory = max_memory
         self._next = 0.0
         self._kills_seen = 0
+        self._next_count = self._next_idle = 0.0
         self._size: int | None = None
         self._guards = False
         self.begun = False
@@ -117,10 +121,15 @@ class MemoryWatch:
         self._next = time.monotonic() + self.seconds  # what looks is not loaded before the first task
 
     def go_on(self) -> None:
-        """A call begins after all others have ended: who was killed in between was none of its workers."""
-        if self.begun:
+        """A call begins after all others have ended: who was killed in between was none of its workers.
+
+        Of a call right after another one that is not asked again.
+        """
+        now = time.monotonic()
+        if self.begun and now >= self._next_count:
             from runwide.host import memory  # as above
 
+            self._next_count = now + BETWEEN_SECONDS
             self._kills_seen = memory.oom_kills() or 0
 
     def cause_of_death(self, slot: Slot, exitcode: int) -> Cause:
@@ -156,10 +165,12 @@ class MemoryWatch:
 
     def is_short(self) -> bool:
         """Whether so little memory is left that idle workers had better end."""
-        if not self.begun or self._size is None:
+        now = time.monotonic()
+        if not self.begun or self._size is None or now < self._next_idle:
             return False
         from runwide.host import memory  # as above
 
+        self._next_idle = now + BETWEEN_SECONDS
         available = memory.available()
         return available is not None and available < IDLE_SHARE * self._size
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 from enum import Enum
+from math import ceil
 from operator import index
 from typing import NamedTuple
 
@@ -28,6 +29,9 @@ LEAST_SECONDS = 0.0005
 PREFETCH_SECONDS = 0.02
 """Chunks shorter than this leave a worker waiting for the round trip, so it is given the next one in advance."""
 
+_TRUSTED = 2
+"""Tasks of a first chunk, of few, that are sent together where those of the last call were short."""
+
 _MEMORY = 0.5  # weight of a new measurement: task times drift, and a first task pays for imports
 
 
@@ -38,11 +42,13 @@ class Pace(NamedTuple):
         seconds: Mean wall time of a task, None before the first measurement.
         bytes: Mean payload of a task, the larger of item and result.
         largest: The largest chunk that was measured.
+        is_of_before: Whether it was measured in the last call of the same function: other items may take longer.
     """
 
     seconds: float | None = None
     bytes: float = 0.0
     largest: int = 1
+    is_of_before: bool = False
 
     def after(self, *, tasks: int, seconds: float, payload: int) -> Pace:
         """The pace with one more measurement.
@@ -52,7 +58,7 @@ class Pace(NamedTuple):
             0.1
         """
         mean, size = seconds / tasks, payload / tasks
-        if self.seconds is None:
+        if self.seconds is None or self.is_of_before:
             return Pace(mean, size, tasks)
         keep = 1 - _MEMORY
         return Pace(
@@ -82,12 +88,18 @@ def chunk_size(pace: Pace, *, available: int, final: bool, workers: int, at_hand
         16
         >>> chunk_size(Pace(1e-6, 0, 5000), available=100, final=True, workers=2, at_hand=True)
         500
+        >>> chunk_size(Pace(1e-6, 0, 5000, is_of_before=True), available=100, final=True, workers=2, at_hand=True)
+        16
+        >>> chunk_size(Pace(1e-6, 0, 5000, is_of_before=True), available=4, final=True, workers=2, at_hand=True)
+        2
     """
     if pace.seconds is None:
         return 1
     by_time = TARGET_SECONDS / max(pace.seconds, 1e-7)
     by_share = available / (workers * (SHARES if final else 1))
-    if at_hand:
+    if pace.is_of_before:
+        by_share = max(by_share, min(_TRUSTED, ceil(available / workers)))
+    elif at_hand:
         by_share = max(by_share, LEAST_SECONDS / max(pace.seconds, 1e-7))
     by_bytes = CHUNK_BYTES / max(pace.bytes, 1.0)
     return max(1, int(min(by_time, by_share, by_bytes, pace.largest * GROWTH, CHUNK_ITEMS)))

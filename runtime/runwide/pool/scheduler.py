@@ -254,6 +254,7 @@ class Scheduler:
         if not self._calls:
             self._dispatcher.widen()
             self._memory.go_on()
+        self._dispatcher.recall(call)
         self._calls.append(call)
 
     def _turn(self) -> None:
@@ -262,7 +263,9 @@ class Scheduler:
         if not self._memory.begun and self._crew.slots:
             with reserve.at_hand():
                 self._memory.begin()
-        for key, mask in self._selector.select(0 if self._look_again() else self._patience()):
+        for key, mask in self._selector.select(
+            0 if self._look_again() or self._bell.rung() else self._patience()
+        ):
             slot = key.data
             if slot is None:
                 self._bell.hear()
@@ -344,6 +347,7 @@ class Scheduler:
     def _release(self, call: Call) -> None:
         call.over = True
         self._calls.remove(call)
+        self._dispatcher.remember(call)
         if call.function.path is not None:
             for slot in self._crew:
                 slot.forget(call)

@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 import sys
 
-_LIBRARY = os.path.dirname(os.__file__)  # noqa: PTH120 - pathlib takes as long to load as all else here
+_OTHERS = tuple(os.path.dirname(path) for path in (os.__file__, os.path.dirname(__file__)))  # noqa: PTH120 - pathlib takes as long to load as all else here
+"""The folders of the standard library and of runwide."""
+
 _INSTALLED = ("site-packages", "dist-packages")
 """Folders of what is installed."""
 
@@ -42,7 +44,7 @@ class Sources:
 
 
 def _is_installed(path: str) -> bool:
-    return path.startswith(_LIBRARY) or any(f"{os.sep}{folder}{os.sep}" in path for folder in _INSTALLED)
+    return path.startswith(_OTHERS) or any(f"{os.sep}{folder}{os.sep}" in path for folder in _INSTALLED)
 
 
 def _state(path: str) -> tuple[int, int] | None:

@@ -48,13 +48,13 @@ class _Kind:
     initializer: str | None
     limits: tuple[Any, ...]
     devices: tuple[Mapping[str, str], ...]
-    environment: Mapping[str, str]
+    environment: Mapping[bytes, bytes]
     directory: str | None
     path: tuple[str, ...]
     arguments: tuple[str, ...]
 
 
-_SAY_NOTHING = frozenset({"KMP_INIT_AT_FORK", "PYTEST_CURRENT_TEST"})
+_SAY_NOTHING = frozenset({b"KMP_INIT_AT_FORK", b"PYTEST_CURRENT_TEST"})
 """Variables that change while a program runs and concern no worker: joblib sets the first one when it is imported."""
 
 _lock = threading.RLock()
@@ -143,11 +143,18 @@ def _kind(shares: Shares, wants: Wants) -> _Kind:
         initializer=None if wants.initializer is None else transfer.digest(wants.initializer),
         limits=(wants.max_tasks, wants.max_memory, wants.timing),
         devices=shares.devices,
-        environment={name: value for name, value in os.environ.items() if name not in _SAY_NOTHING},
+        environment=_environment(),
         directory=directory,
         path=tuple(sys.path),
         arguments=tuple(sys.argv),
     )
+
+
+def _environment() -> dict[bytes, bytes]:
+    found = os.environb.copy()  # in half the time of its decoded twin
+    for name in _SAY_NOTHING:
+        found.pop(name, None)
+    return found
 
 
 def _forget() -> None:
