@@ -201,6 +201,7 @@ class Dispatcher:
             final=call.source.closed or call.sink.claims,
             workers=call.lease.shares.workers,
             at_hand=call.source.at_hand,
+            idle=self._crew.free() if call.pace.is_of_before else 0,
         )
         if self.max_tasks is not None:
             size = min(size, self.max_tasks - slot.tasks_run)

@@ -27,7 +27,10 @@ class Leases:
     """
 
     def __init__(self, idle_seconds: float | None, gone: Callable[[], None]) -> None:
-        self._open: weakref.WeakSet[Lease] = weakref.WeakSet()  # Ctrl-C may lose one before anybody has it
+        # Ctrl-C may lose one before anybody has it.
+        self._open: weakref.WeakKeyDictionary[Lease, weakref.finalize[..., Lease]] = (
+            weakref.WeakKeyDictionary()
+        )
         self._idle_seconds = idle_seconds
         self._idle_since = time.monotonic()
         self._began = False
@@ -41,14 +44,16 @@ class Leases:
 
     def add(self, lease: Lease) -> None:
         """One more."""
-        weakref.finalize(lease, self._gone).atexit = False
-        self._open.add(lease)
+        self._open[lease] = gone = weakref.finalize(lease, self._gone)
+        gone.atexit = False
         self._began = True
 
     def end(self, lease: Lease) -> None:
         """One less."""
         lease.ended.set()
-        self._open.discard(lease)
+        gone = self._open.pop(lease, None)
+        if gone is not None:
+            gone.detach()
         self._idle_since = time.monotonic()
 
     @property

@@ -30,7 +30,7 @@ PREFETCH_SECONDS = 0.02
 """Chunks shorter than this leave a worker waiting for the round trip, so it is given the next one in advance."""
 
 _TRUSTED = 2
-"""Tasks of a first chunk, of few, that are sent together where those of the last call were short."""
+"""Tasks that an idle worker is sent together where those of the last call were short, however few there are."""
 
 _MEMORY = 0.5  # weight of a new measurement: task times drift, and a first task pays for imports
 
@@ -66,7 +66,9 @@ class Pace(NamedTuple):
         )
 
 
-def chunk_size(pace: Pace, *, available: int, final: bool, workers: int, at_hand: bool = False) -> int:
+def chunk_size(
+    pace: Pace, *, available: int, final: bool, workers: int, at_hand: bool = False, idle: int = 0
+) -> int:
     """How many tasks to send together.
 
     Args:
@@ -76,6 +78,7 @@ def chunk_size(pace: Pace, *, available: int, final: bool, workers: int, at_hand
         workers: Number of workers.
         at_hand: Whether all items were there from the start. Those that come one by one may need each other, or be of
             another kind than those before: as many are started as can be.
+        idle: Number of workers that have nothing to do.
 
     Example:
         >>> chunk_size(Pace(), available=1000, final=True, workers=2)
@@ -88,17 +91,16 @@ def chunk_size(pace: Pace, *, available: int, final: bool, workers: int, at_hand
         16
         >>> chunk_size(Pace(1e-6, 0, 5000), available=100, final=True, workers=2, at_hand=True)
         500
-        >>> chunk_size(Pace(1e-6, 0, 5000, is_of_before=True), available=100, final=True, workers=2, at_hand=True)
-        16
-        >>> chunk_size(Pace(1e-6, 0, 5000, is_of_before=True), available=4, final=True, workers=2, at_hand=True)
-        2
+        >>> before = Pace(1e-6, 0, 5000, is_of_before=True)
+        >>> [chunk_size(before, available=n, final=True, workers=2, at_hand=True, idle=2) for n in (100, 4, 2)]
+        [16, 2, 1]
     """
     if pace.seconds is None:
         return 1
     by_time = TARGET_SECONDS / max(pace.seconds, 1e-7)
     by_share = available / (workers * (SHARES if final else 1))
-    if pace.is_of_before:
-        by_share = max(by_share, min(_TRUSTED, ceil(available / workers)))
+    if pace.is_of_before and idle:
+        by_share = max(by_share, min(_TRUSTED, ceil(available / idle)))
     elif at_hand:
         by_share = max(by_share, LEAST_SECONDS / max(pace.seconds, 1e-7))
     by_bytes = CHUNK_BYTES / max(pace.bytes, 1.0)

@@ -129,14 +129,14 @@ class Scheduler:
                 self._let_go(lease)
         if kill:
             self._requests.append(partial(self._drop, lease))
-        self.ring()
+            self.ring()
 
     def _let_go(self, lease: Lease) -> None:
         """A lease has ended; the lock is held."""
         self._leases.end(lease)
         if not self.is_kept and self._leases.are_over():
             self._closing = True
-            self.ring()
+            self.ring()  # else it looks from time to time
 
     @property
     def is_kept(self) -> bool:

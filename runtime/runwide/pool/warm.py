@@ -7,7 +7,6 @@ import sys
 import threading
 from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from runwide import settings
@@ -138,7 +137,7 @@ def _started(shares: Shares, wants: Wants, idle_seconds: float | None) -> Schedu
 def _kind(shares: Shares, wants: Wants) -> _Kind:
     directory = None
     with suppress(OSError):  # it is gone
-        directory = str(Path.cwd())
+        directory = os.getcwd()  # noqa: PTH109 - a path would be made of it, each time
     return _Kind(
         initializer=None if wants.initializer is None else transfer.digest(wants.initializer),
         limits=(wants.max_tasks, wants.max_memory, wants.timing),
