@@ -132,7 +132,7 @@ class Pool(Base):
     def _start(self, dumped: Dumped, iterable: Iterable[Any], size: int | None, result: AsyncResult) -> None:
         items = taken(iterable)
         source = Source(closed=False) if items is None else Source(items)
-        sink = _Notifying(0 if items is None else len(items), result)
+        sink = _Notifying(result)
         payload = self._lease.function_payload(dumped)
         call = Call(payload, source, sink, self._budget, chunksize=size)
         feeder = Feeder(call, iterable, self._lease.ring)
@@ -355,8 +355,8 @@ class AsyncResult:
 class _Notifying(Everything):
     """All results of one map, handed to an `AsyncResult` at the end."""
 
-    def __init__(self, size: int, result: AsyncResult) -> None:
-        super().__init__(size)
+    def __init__(self, result: AsyncResult) -> None:
+        super().__init__()
         self._result = result
 
     def finished(self) -> None:

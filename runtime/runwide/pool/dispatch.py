@@ -264,17 +264,20 @@ class Dispatcher:
         return not is_hopeless(task.full_since, now, others_run=False, may_drop=drop)
 
     def _entries(self, call: Call, tasks: Tasks, slot: Slot) -> tuple[list[Any], Tasks]:
-        """Pickle items up to the first that cannot be, or is not wanted any more; the rest goes back."""
+        """Pickle items until there is enough, or one cannot be or is not wanted any more; the rest goes back."""
         entries: list[Any] = []
         parcel: transfer.Parcel = {}
+        room = policy.CHUNK_BYTES
         for position, item in enumerate(tasks.items):
             entry = self._entry(call, tasks.first + position, item, parcel)
-            if entry is _DROPPED:
+            if entry is not _DROPPED:
+                entries.append(entry)
+                room -= transfer.payload_size([entry])
+            if entry is _DROPPED or room <= 0:
                 if position + 1 < len(tasks.items):
                     call.again.appendleft(tasks.part(position + 1))
-                tasks = tasks.part(0, position)
+                tasks = tasks.part(0, len(entries))
                 break
-            entries.append(entry)
         slot.send_definitions(parcel)
         return entries, tasks
 

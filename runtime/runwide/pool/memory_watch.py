@@ -118,7 +118,9 @@ class MemoryWatch:
         self._guards = wanted == "always" or (wanted == "auto" and found.kills_all)
         if self._guards and found.available is not None and found.size is not None:
             self.seconds = next_look(found.available, found.size, self._longest)
-        self._next = time.monotonic() + self.seconds  # what looks is not loaded before the first task
+        now = time.monotonic()
+        self._next = now + self.seconds  # what looks is not loaded before the first task
+        self._next_count = now + BETWEEN_SECONDS
 
     def go_on(self) -> None:
         """A call begins after all others have ended: who was killed in between was none of its workers.

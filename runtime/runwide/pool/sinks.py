@@ -104,19 +104,17 @@ class Everything(Fed):
     """All outcomes, waited for as a whole.
 
     Args:
-        size: Number of items, as far as it is known.
         max_failures: Failed items that are accepted; one more is the end.
     """
 
     claims = False
 
-    def __init__(self, size: int = 0, max_failures: int | None = None) -> None:
-        self.results: list[Any] = [None] * size
+    def __init__(self, max_failures: int | None = None) -> None:
+        self.results: list[Any] = []  # up to the last that has ended
         self.failures: list[Failure] = []
         self.done = 0
         self.too_many = False
         self._max_failures = max_failures
-        self._stop = 0  # index after the last that has ended
         self._ended = threading.Event()
         self._error: BaseException | None = None
 
@@ -145,14 +143,13 @@ class Everything(Fed):
         self._consumed(number)
 
     def _reach(self, stop: int) -> None:
-        self._stop = max(self._stop, stop)
         missing = stop - len(self.results)
         if missing > 0:
             self.results += [None] * missing
 
     def so_far(self) -> list[Any]:
         """Values and failures by index up to the last that has ended; None where an item has not."""
-        return self.results[: self._stop]
+        return self.results[:]
 
     def finished(self) -> None:
         """Every item has ended."""

@@ -76,7 +76,7 @@ class Whole:
         options, lease = self._options, pool._lease  # noqa: SLF001 - the rooms of one house
         ready = taken(self._items)
         source = Source(closed=False) if ready is None else Source(ready)
-        sink = Everything(0 if ready is None else len(ready), options.get("max_failures"))
+        sink = Everything(options.get("max_failures"))
         payload = lease.function_payload(self._dumped)
         indices = options.get("indices")
         call = Call(payload, source, sink, self._budget, chunksize=self._size, indices=indices)

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -484,6 +485,17 @@ def test_what_is_left_of_a_stopped_map_disturbs_no_other(pids):
     after = pids()
     assert len(after) == 2
     assert len(after & first) <= 1
+
+
+def test_items_that_are_larger_than_those_of_the_last_call_are_not_sent_together():
+    """Those of the last call were short, and small: several are sent to an idle worker at once."""
+    events = []
+    for items in ([b""] * 100, [bytes(3 << 20)] * 12):
+        events.clear()
+        assert sum(runwide.map(len, items, workers=2, on_event=events.append)) == len(items) * len(items[0])
+    chunks = Counter(event.queued for event in events)
+    assert sum(chunks.values()) == 12
+    assert max(chunks.values()) <= 2
 
 
 def test_leaving_one_map_does_not_stop_another(tmp_path, until):
