@@ -14,7 +14,7 @@ from runwide.pool.policy import Cause
 from runwide.pool.scratch import open_mapping
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
     from runwide.pool.crew import Crew
     from runwide.pool.dispatch import Dispatcher
@@ -81,14 +81,24 @@ class Attendant:
             return
         self._fail_all(failures.of_initializer(entry))
 
-    def _on_results(self, slot: Slot, path: str | None, entries: list[Any], report: Report | None) -> None:
+    def _on_scalars(self, slot: Slot, values: list[Any], report: Report | None) -> None:
+        self._on_results(slot, None, values, report, values)
+
+    def _on_results(
+        self,
+        slot: Slot,
+        path: str | None,
+        entries: list[Any],
+        report: Report | None,
+        values: Sequence[Any] | None = None,
+    ) -> None:
         slot.waits_for_room = False
         chunk = slot.chunks[0]
         first = chunk.ended
         chunk.ended += len(entries)
         slot.tasks_run += len(entries)
         failed: dict[int, End] = {}
-        values = transfer.values_of(entries)
+        values = transfer.values_of(entries) if values is None else values
         if values is None:
             chunk.payload += transfer.payload_size(entries)
             failed = arrivals.deliver(chunk, first, entries, _mapping(path))
@@ -154,6 +164,7 @@ class Attendant:
         worker.READY: _on_ready,
         worker.UNFIT: _on_unfit,
         outbox.RESULTS: _on_results,
+        outbox.SCALARS: _on_scalars,
         outbox.WAITING: _on_waiting,
         worker.DONE: _on_done,
         worker.STOPPED: _on_stopped,

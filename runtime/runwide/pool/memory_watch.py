@@ -128,6 +128,7 @@ class MemoryWatch:
         Of a call right after another one that is not asked again.
         """
         now = time.monotonic()
+        self._next_idle = now + BETWEEN_SECONDS
         if self.begun and now >= self._next_count:
             from runwide.host import memory  # as above
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from runwide.pool.scratch import Scratch
     from runwide.pool.status import StatusWords
 
-RESULTS, WAITING = "results", "waiting"
+RESULTS, SCALARS, WAITING = "results", "scalars", "waiting"
 
 _STREAM_SECONDS = 0.05
 """Finished results leave a running chunk at this interval, so that the death of a later task loses little."""
@@ -45,6 +45,7 @@ class Outbox:
         self._lock = threading.Lock()
         self._filled = threading.Event()
         self._entries: list[Any] = []
+        self._are_scalars = True
         self.meter: Meter | None = None  # set where somebody listens to events
         self.mapped = False  # whether items of the chunk lie in scratch
         self._bytes = 0
@@ -59,8 +60,10 @@ class Outbox:
             started: When the first of them started, on the monotonic clock, in seconds.
             ended: When the last of them ended, just now.
         """
-        size = transfer.payload_size(entries)
+        are_scalars = isinstance(entries, transfer.Scalars)
+        size = 0 if are_scalars else transfer.payload_size(entries)
         with self._lock:
+            self._are_scalars = are_scalars and self._are_scalars
             first = not self._entries
             self._entries += entries
             number = len(entries)
@@ -84,7 +87,7 @@ class Outbox:
                 last = (self._posted(None, entries), *last)
             elif entries:
                 self._send(entries)
-            self._entries, self._bytes = [], 0
+            self._entries, self._are_scalars, self._bytes = [], True, 0
             if last:
                 self._channel.send(*last)
 
@@ -98,6 +101,8 @@ class Outbox:
 
     def _posted(self, path: str | None, sealed: list[Any]) -> tuple[Any, ...]:
         report = None if self.meter is None else self.meter.report(len(sealed))
+        if self._are_scalars:
+            return SCALARS, sealed, report
         return RESULTS, path, sealed, report
 
     def _post(self, path: str | None, sealed: list[Any]) -> None:

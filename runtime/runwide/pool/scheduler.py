@@ -301,7 +301,7 @@ class Scheduler:
 
     def _leave_if_idle(self) -> None:
         """End when nobody has had a lease for so long, or when others need the memory."""
-        if not self._calls and (self._leases.are_over() or self._memory.is_short()):
+        if not self._calls and not self._leases and (self._leases.are_over() or self._memory.is_short()):
             self.close_idle()
 
     def _look_again(self) -> bool:

@@ -43,6 +43,10 @@ Parcel = dict[str, bytes]
 """Definitions that several values need, pickled apart from them, by the key by which a worker has them."""
 
 
+class Scalars(list[Any]):
+    """Values that are their own entries: what is known once is not looked at again, which takes as long as short tasks."""
+
+
 def have_values(entries: Sequence[Entry]) -> bool:
     """Whether `values_of` has the values of entries.
 

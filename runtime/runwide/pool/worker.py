@@ -311,7 +311,7 @@ def run_batch(
     if not plain:
         return results
     if not failures and (whole := transfer.entries_of(results)) is not None:
-        return list(whole)
+        return transfer.Scalars(whole) if whole is results else list(whole)
     return [failures.get(position) or _as_entry(value) for position, value in enumerate(results)]
 
 
