@@ -455,6 +455,23 @@ def test_one_item_starts_one_worker():
     assert len(workers_of(os.getpid())) == 1
 
 
+def test_as_many_workers_start_at_a_time_as_there_are_cores(tmp_path, monkeypatch, until, pids):
+    gate = tmp_path / "gate"
+    wait = "import os, time\nwhile not os.path.exists(os.environ['GATE']):\n    time.sleep(0.01)\n"
+    (tmp_path / "sitecustomize.py").write_text(wait)
+    monkeypatch.setenv("GATE", str(gate))
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=os.pathsep)
+    cores = runwide.cores().usable
+    with ThreadPoolExecutor(1) as threads:
+        running = threads.submit(pids, cores + 3)
+        until(lambda: len(workers_of(os.getpid())) >= cores)
+        time.sleep(0.3)  # if more are to start, they do now
+        started = len(workers_of(os.getpid()))
+        gate.touch()
+        assert len(running.result()) == cores + 3
+    assert started == cores
+
+
 def test_what_tasks_have_printed_is_there_when_the_map_returns():
     program = """
 import json, runwide
