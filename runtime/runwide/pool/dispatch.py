@@ -274,9 +274,7 @@ class Dispatcher:
                 entries.append(entry)
                 room -= transfer.payload_size([entry])
             if entry is _DROPPED or room <= 0:
-                if position + 1 < len(tasks.items):
-                    call.again.appendleft(tasks.part(position + 1))
-                tasks = tasks.part(0, len(entries))
+                tasks = _cut(call, tasks, len(entries), position + 1)
                 break
         slot.send_definitions(parcel)
         return entries, tasks
@@ -294,6 +292,13 @@ class Dispatcher:
 
 
 _DROPPED = object()
+
+
+def _cut(call: Call, tasks: Tasks, stop: int, rest: int) -> Tasks:
+    """The first of some tasks; those from another position on go back."""
+    if rest < len(tasks.items):
+        call.again.appendleft(tasks.part(rest))
+    return tasks if stop == len(tasks.items) else tasks.part(0, stop)
 
 
 def _not_picklable(error: BaseException, item: Any, index: int) -> Failure:

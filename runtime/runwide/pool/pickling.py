@@ -140,7 +140,10 @@ class _Digest:
     """A file that keeps a digest of what is written."""
 
     def __init__(self) -> None:
-        from hashlib import blake2b  # which most programs do not need
+        from runwide.pool.reserve import load
+
+        load("hashlib")  # which most programs do not need
+        from hashlib import blake2b
 
         self._hash = blake2b(digest_size=12)
         self._room = _COMPARED

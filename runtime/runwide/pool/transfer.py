@@ -132,7 +132,10 @@ def digest(dumped: Dumped) -> str:
     """
     if not dumped[1] and len(dumped[0]) <= INLINE_BYTES:
         return f"{hash(dumped[0]):x}-{len(dumped[0])}"
-    from hashlib import blake2b  # which takes longer to load than most functions to hash
+    from runwide.pool import reserve
+
+    reserve.load("hashlib")  # which takes longer than to hash most functions
+    from hashlib import blake2b
 
     found = blake2b(dumped[0], digest_size=16)
     for buffer in dumped[1]:
