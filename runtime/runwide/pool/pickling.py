@@ -7,6 +7,7 @@ the line that failed is worth more to us.
 from __future__ import annotations
 
 import builtins
+import hashlib
 import marshal
 from collections import ChainMap
 from contextlib import suppress
@@ -140,12 +141,7 @@ class _Digest:
     """A file that keeps a digest of what is written."""
 
     def __init__(self) -> None:
-        from runwide.pool.reserve import load
-
-        load("hashlib")  # which most programs do not need
-        from hashlib import blake2b
-
-        self._hash = blake2b(digest_size=12)
+        self._hash = hashlib.blake2b(digest_size=12)
         self._room = _COMPARED
 
     def write(self, data: Any) -> int:

@@ -10,6 +10,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 from weakref import WeakSet
 
+from runwide.writing import keep_standard_descriptors
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -61,6 +63,7 @@ def load(*modules: str) -> None:
 
 def _fill() -> None:
     with suppress(OSError):
+        keep_standard_descriptors()  # whose numbers would be free, and are nobody's
         while len(_held) < _NUMBER:
             _held.append(os.open(os.devnull, os.O_RDONLY))
 

@@ -132,10 +132,7 @@ def digest(dumped: Dumped) -> str:
     """
     if not dumped[1] and len(dumped[0]) <= INLINE_BYTES:
         return f"{hash(dumped[0]):x}-{len(dumped[0])}"
-    from runwide.pool import reserve
-
-    reserve.load("hashlib")  # which takes longer than to hash most functions
-    from hashlib import blake2b
+    from hashlib import blake2b  # which workers do not need
 
     found = blake2b(dumped[0], digest_size=16)
     for buffer in dumped[1]:
