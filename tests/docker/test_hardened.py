@@ -131,16 +131,14 @@ def kfp_builds(engine, image):
         )
         assert ran.returncode == 0, ran.stdout[-2000:] + ran.stderr[-2000:]
 
-    before = {container.id for container in engine.containers.list(all=True)}
+    before = {container.id for container in engine.containers.list(all=True, ignore_removed=True)}
     yield build
-    for container in engine.containers.list(
-        all=True, filters={"ancestor": image, "status": ["exited", "created"]}
-    ):
+    ended = {"ancestor": image, "status": ["exited", "created"]}
+    # Other tests remove containers of theirs meanwhile.
+    for container in engine.containers.list(all=True, filters=ended, ignore_removed=True):
         command = container.attrs["Config"]["Cmd"] or []
-        if container.id not in before and command[:2] == [
-            "/bin/sh",
-            "-c",
-        ]:  # as a RUN of a Dockerfile is started
+        # As a RUN of a Dockerfile is started.
+        if container.id not in before and command[:2] == ["/bin/sh", "-c"]:
             container.remove(force=True)
     for tag in built:
         if engine.images.list(tag):
