@@ -6,6 +6,7 @@ import multiprocessing
 import warnings
 from collections.abc import Sequence
 from contextlib import suppress
+from queue import Queue
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
@@ -166,6 +167,8 @@ class RunwideBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[mi
         if self._executor is not None:
             self._executor.kill()
             self._executor = None
+        # joblib keeps the batches that it has made of this call, and would run them in the next one.
+        self.parallel._ready_batches = Queue()  # noqa: SLF001 - it has no other name
         if ensure_ready:
             self._open(self.effective_n_jobs(self.parallel.n_jobs))
 

@@ -172,6 +172,14 @@ class TestInitializers:
                 parallel(delayed(divide)(x) for x in range(12))
             assert parallel(delayed(begun)(x) for x in range(3)) == [0, 3, 6]
 
+    def test_what_is_left_of_a_call_that_failed_does_not_run_in_the_next(self):
+        """joblib keeps the batches that it has made of it, and with its own backends runs them then."""
+        for _ in range(8):
+            with Parallel(batch_size=1, pre_dispatch=4) as parallel:
+                with pytest.raises(ZeroDivisionError):
+                    parallel(delayed(divide)(x + 7) for x in range(12))
+                assert parallel(delayed(abs)(-x) for x in range(3)) == [0, 1, 2]
+
     def test_it_is_said_that_it_does_not_run_where_there_is_one_core(self):
         with (
             parallel_config(backend="runwide", n_jobs=-1000, initializer=begin, initargs=(3,)),
