@@ -6,13 +6,13 @@ import threading
 from itertools import count
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
-from runwide.errors import InputError, NoItems, RunwideError
+from runwide.errors import InputError, NoItems
 from runwide.naming import name_of
 from runwide.pool import compat, mapping, standard
 from runwide.pool.compat import AsyncResult
 from runwide.pool.trace import Trace
 from runwide.results import Results, telling
-from runwide.unpicklable import raised_by_pickle
+from runwide.unpicklable import raising_what_pickle_raised
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -261,13 +261,12 @@ class Pool(compat.Pool):
 
         def run() -> list[Any]:
             try:
-                return map(func, items, store=self._store, name=name, **options)
+                with raising_what_pickle_raised():
+                    return map(func, items, store=self._store, name=name, **options)
             except NoItems as error:
                 if error.__cause__ is not None:  # a task's own
                     raise
                 return []
-            except RunwideError as error:
-                raise raised_by_pickle(error)  # noqa: B904 - whose cause is set
 
         return run
 

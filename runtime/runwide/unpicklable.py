@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from contextlib import contextmanager
 from functools import lru_cache, partial
 from itertools import chain
 from types import CodeType, FunctionType, MethodType
@@ -78,6 +79,15 @@ def raised_by_pickle(error: BaseException) -> BaseException:
     # The same object may be raised for each item.
     naming.caused(error, None if isinstance(before, _OURS) else before)
     return naming.caused(raised, error)
+
+
+@contextmanager
+def raising_what_pickle_raised() -> Iterator[None]:
+    """Raise, in the place of an error of ours, what `raised_by_pickle` returns."""
+    try:
+        yield
+    except _OURS as error:
+        raise raised_by_pickle(error)  # noqa: B904 - whose cause is set
 
 
 def _search(value: Any) -> tuple[str, Any, str]:

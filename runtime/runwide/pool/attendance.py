@@ -16,6 +16,7 @@ from runwide.pool.scratch import open_mapping
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
+    from runwide.pool.call import Call
     from runwide.pool.crew import Crew
     from runwide.pool.dispatch import Dispatcher
     from runwide.pool.memory_watch import MemoryWatch
@@ -171,6 +172,23 @@ class Attendant:
         worker.STALE: _on_stale,
         worker.BROKEN: _on_broken,
     }
+
+    def stop_overdue(self) -> None:
+        """Stop the workers that take too long, and one that must go before the kernel takes everybody."""
+        for slot in self._crew.overdue():
+            slot.timed_out = bool(slot.chunks) and slot.line_lost_at is None
+            self.bury(slot)
+        victim = self._memory.look(self._crew)
+        if victim is not None:
+            victim.too_large = True
+            self.bury(victim)
+
+    def stop(self, is_meant: Callable[[Call], bool]) -> None:
+        """Stop the workers that run tasks of some calls."""
+        for slot in list(self._crew):
+            if slot.chunks and is_meant(slot.chunks[0].call):
+                slot.stopped = True
+                self.bury(slot)
 
     def bury(self, slot: Slot) -> None:
         """Bury a worker, or kill it first; what it had sent is kept, what it held is tried again or given up."""

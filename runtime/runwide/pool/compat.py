@@ -19,7 +19,7 @@ from runwide.pool.feeding import Feeder, taken
 from runwide.pool.policy import Budget
 from runwide.pool.sinks import Everything, undisturbed
 from runwide.pool.submit import Submitter
-from runwide.unpicklable import raised_by_pickle
+from runwide.unpicklable import raised_by_pickle, raising_what_pickle_raised
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -68,12 +68,10 @@ class Pool(Base):
     ) -> None:
         workers = standard.workers(processes, standard.PROCESSES)
         max_tasks = standard.positive(maxtasksperchild, standard.MAXTASKSPERCHILD)
-        try:
+        with raising_what_pickle_raised():
             super().__init__(
                 workers, initializer=initializer, initargs=tuple(initargs), max_tasks=max_tasks, fresh=True
             )
-        except FunctionNotPicklable as error:
-            raise raised_by_pickle(error)  # noqa: B904 - whose cause is set
         self._budget = Budget(retries=retries, timeout=timeout)
         self._submitter = Submitter(self._lease, self._budget, raised.in_pool)
         self._closed = False

@@ -22,15 +22,12 @@ if TYPE_CHECKING:
     from runwide.pool.call import Call, Tasks
     from runwide.pool.crew import Crew
     from runwide.pool.lease import Lease
-    from runwide.pool.policy import Pace
     from runwide.pool.scratch import Scratch
     from runwide.pool.slot import Slot
     from runwide.records import Failure
 
 
 _log = Log("pool")
-
-_REMEMBERED = 64  # functions
 
 
 class NoWorker(Exception):
@@ -57,7 +54,6 @@ class Dispatcher:
         self._scratch = scratch
         self.max_tasks = max_tasks
         self._next_try = 0.0  # of an item for which there was no room
-        self._paces: dict[str, Pace] = {}  # of the last calls, by key of the function
         self._most: int | None = None  # workers, where the container has no room for more
         self.waits_for_room = False
 
@@ -74,19 +70,6 @@ class Dispatcher:
     def widen(self) -> None:
         """Try again with as many as are asked for: all that ran has ended."""
         self._most = None
-
-    def remember(self, call: Call) -> None:
-        """Keep for the next call of the same function how long its tasks have taken."""
-        if call.function.path is None and call.pace.seconds is not None:
-            self._paces.pop(call.function.key, None)
-            self._paces[call.function.key] = call.pace._replace(is_of_before=True)
-            if len(self._paces) > _REMEMBERED:
-                del self._paces[next(iter(self._paces))]
-
-    def recall(self, call: Call) -> None:
-        """Begin a call with what the last one of the same function has taken, where all items are there."""
-        if call.source.at_hand:
-            call.pace = self._paces.get(call.function.key, call.pace)
 
     def dispatch(self) -> None:
         """Start workers and send chunks, as far as there is work and room."""
@@ -201,7 +184,7 @@ class Dispatcher:
             final=call.source.closed or call.sink.claims,
             workers=call.lease.shares.workers,
             at_hand=call.source.at_hand,
-            idle=self._crew.free() if call.pace.is_of_before else 0,
+            idle=self._crew.free(),
         )
         if self.max_tasks is not None:
             size = min(size, self.max_tasks - slot.tasks_run)
@@ -272,7 +255,7 @@ class Dispatcher:
             entry = self._entry(call, tasks.first + position, item, parcel)
             if entry is not _DROPPED:
                 entries.append(entry)
-                room -= transfer.payload_size([entry])
+                room -= transfer.entry_size(entry)
             if entry is _DROPPED or room <= 0:
                 tasks = _cut(call, tasks, len(entries), position + 1)
                 break

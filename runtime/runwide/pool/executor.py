@@ -14,7 +14,7 @@ from runwide.pool.base import Base, dump_function, let_finish, warn_of_leak
 from runwide.pool.feeding import ALL
 from runwide.pool.policy import Budget
 from runwide.pool.submit import Submitter
-from runwide.unpicklable import raised_by_pickle
+from runwide.unpicklable import raised_by_pickle, raising_what_pickle_raised
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -70,12 +70,10 @@ class Executor(Base, concurrent.futures.Executor):
         self._check_open()
         workers = standard.workers(max_workers, standard.MAX_WORKERS)
         max_tasks = standard.positive(max_tasks_per_child, standard.MAX_TASKS_PER_CHILD)
-        try:
+        with raising_what_pickle_raised():
             super().__init__(
                 workers, initializer=initializer, initargs=initargs, max_tasks=max_tasks, fresh=fresh
             )
-        except FunctionNotPicklable as error:
-            raise raised_by_pickle(error)  # noqa: B904 - whose cause is set
         self._budget = Budget(retries=retries, timeout=timeout)
         self._submitter = Submitter(self._lease, self._budget, self._exception_of, self._indices)
         dropped: weakref.finalize[..., Base] = weakref.finalize(self, _dropped, self._submitter, self._lease)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import signal
 from enum import Enum
-from math import ceil
 from operator import index
 from typing import NamedTuple
 
@@ -67,7 +66,13 @@ class Pace(NamedTuple):
 
 
 def chunk_size(
-    pace: Pace, *, available: int, final: bool, workers: int, at_hand: bool = False, idle: int = 0
+    pace: Pace,
+    *,
+    available: int,
+    final: bool,
+    workers: int,
+    at_hand: bool = False,
+    idle: int | None = None,
 ) -> int:
     """How many tasks to send together.
 
@@ -78,7 +83,7 @@ def chunk_size(
         workers: Number of workers.
         at_hand: Whether all items were there from the start. Those that come one by one may need each other, or be of
             another kind than those before: as many are started as can be.
-        idle: Number of workers that have nothing to do.
+        idle: Number of workers that have nothing to do, with the one that is to have these; None for all.
 
     Example:
         >>> chunk_size(Pace(), available=1000, final=True, workers=2)
@@ -99,8 +104,8 @@ def chunk_size(
         return 1
     by_time = TARGET_SECONDS / max(pace.seconds, 1e-7)
     by_share = available / (workers * (SHARES if final else 1))
-    if pace.is_of_before and idle:
-        by_share = max(by_share, min(_TRUSTED, ceil(available / idle)))
+    if at_hand and pace.is_of_before:
+        by_share = max(by_share, min(_TRUSTED, available / (idle or workers)))
     elif at_hand:
         by_share = max(by_share, LEAST_SECONDS / max(pace.seconds, 1e-7))
     by_bytes = CHUNK_BYTES / max(pace.bytes, 1.0)
@@ -142,10 +147,15 @@ def lookahead(pace: Pace, *, workers: int) -> int:
 
 
 def may_prefetch(pace: Pace, *, tasks: int, available: int, workers: int) -> bool:
-    """Whether a busy worker may be given its next chunk of so many tasks already."""
-    return (
-        pace.seconds is not None and pace.seconds * tasks < PREFETCH_SECONDS and available > tasks * workers
-    )
+    """Whether a busy worker may be given its next chunk of so many tasks already.
+
+    Example:
+        >>> [may_prefetch(Pace(1e-6, is_of_before=before), tasks=5, available=20, workers=2) for before in (False, True)]
+        [True, False]
+    """
+    if pace.seconds is None or pace.is_of_before:
+        return False
+    return pace.seconds * tasks < PREFETCH_SECONDS and available > tasks * workers
 
 
 class Charges(NamedTuple):

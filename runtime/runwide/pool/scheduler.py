@@ -9,18 +9,17 @@ import time
 import weakref
 from collections import deque
 from functools import partial
-from itertools import count
 from typing import TYPE_CHECKING
 
 from runwide.errors import PoolClosed, Preempted
 from runwide.log import Log
 from runwide.naming import text_of
-from runwide.pool import failures, reserve, transfer
+from runwide.pool import failures, reserve
 from runwide.pool.attendance import Attendant
 from runwide.pool.bell import Bell
-from runwide.pool.call import Payload
 from runwide.pool.crew import Crew, Timing
 from runwide.pool.dispatch import Dispatcher, NoWorker
+from runwide.pool.functions import Functions
 from runwide.pool.lease import Lease
 from runwide.pool.leases import Leases
 from runwide.pool.memory_watch import MemoryWatch
@@ -32,7 +31,8 @@ from runwide.pool.slot import SlotOptions
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from runwide.pool.call import Call
+    from runwide.pool import transfer
+    from runwide.pool.call import Call, Payload
     from runwide.pool.scratch import Scratch
     from runwide.pool.shares import Shares
     from runwide.records import TaskEvent
@@ -73,22 +73,22 @@ class Scheduler:
         idle_seconds: float | None = None,
     ) -> None:
         self._scratch = scratch
-        self._timing = timing or Timing()
+        timing = timing or Timing()
         self._leases = Leases(idle_seconds, self.ring)
         self._calls: deque[Call] = deque()
         self._requests: deque[Callable[[], None]] = deque()
         self._closing = False
         self._killing = False
         self._broken: BaseException | None = None
-        self._functions = count()
         self._kept = Kept()
+        self._functions = Functions(scratch, self._kept)
         self._output = Output()
         prepared = None if initializer is None else self.function_payload(initializer)
         self._selector = selectors.DefaultSelector()
         options = SlotOptions(scratch, self._output, devices, prepared, stays=idle_seconds is not None)
-        self._crew = Crew(options, self._timing, self._selector)
+        self._crew = Crew(options, timing, self._selector)
         self._dispatcher = Dispatcher(self._crew, self._calls, scratch, max_tasks)
-        self._memory = MemoryWatch(self._timing.memory_seconds, max_memory)
+        self._memory = MemoryWatch(timing.memory_seconds, max_memory)
         self._room = RoomWatch()
         self._attendant = Attendant(self._crew, self._dispatcher, self._memory, self._kept, self._fail_all)
         self._bell = Bell(self._selector)
@@ -144,19 +144,14 @@ class Scheduler:
         return self._leases.is_kept
 
     def function_payload(self, dumped: transfer.Dumped) -> Payload:
-        """Where workers find a pickled function: in the message, or in a file that all of them map.
+        """Where workers find a pickled function.
 
         Raises:
             PoolClosed: The pool takes no more calls.
             ScratchError: The file cannot be written.
         """
         self.check_open()
-        tag = f"function-{next(self._functions)}"
-        path, entries = transfer.seal([(transfer.FRAME, *dumped)], self._scratch.tagged(tag))
-        if path is None:
-            return Payload(transfer.digest(dumped), None, entries[0])
-        self._kept.add(path)
-        return Payload(tag, path, entries[0])  # large: it ends with its call
+        return self._functions.payload(dumped)
 
     def check_open(self) -> None:
         """Make sure that calls are still taken.
@@ -254,7 +249,7 @@ class Scheduler:
         if not self._calls:
             self._dispatcher.widen()
             self._memory.go_on()
-        self._dispatcher.recall(call)
+        self._functions.begin(call)
         self._calls.append(call)
 
     def _turn(self) -> None:
@@ -263,9 +258,8 @@ class Scheduler:
         if not self._memory.begun and self._crew.slots:
             with reserve.at_hand():
                 self._memory.begin()
-        for key, mask in self._selector.select(
-            0 if self._look_again() or self._bell.rung() else self._patience()
-        ):
+        at_once = self._look_again() or self._bell.rung()
+        for key, mask in self._selector.select(0 if at_once else self._patience()):
             slot = key.data
             if slot is None:
                 self._bell.hear()
@@ -275,7 +269,7 @@ class Scheduler:
                 self._attendant.attend(slot, mask)
             else:
                 self._attendant.bury(slot)
-        self._stop_overdue()
+        self._attendant.stop_overdue()
         self._room.look(self._crew)
         self._leave_if_idle()
 
@@ -301,7 +295,9 @@ class Scheduler:
 
     def _leave_if_idle(self) -> None:
         """End when nobody has had a lease for so long, or when others need the memory."""
-        if not self._calls and not self._leases and (self._leases.are_over() or self._memory.is_short()):
+        if self._calls or self._leases:
+            return
+        if self._leases.are_over() or self._memory.is_short():
             self.close_idle()
 
     def _look_again(self) -> bool:
@@ -314,15 +310,6 @@ class Scheduler:
                 if call.source.available() or call.source.closed:
                     return True
         return False
-
-    def _stop_overdue(self) -> None:
-        for slot in self._crew.overdue():
-            slot.timed_out = bool(slot.chunks) and slot.line_lost_at is None
-            self._attendant.bury(slot)
-        victim = self._memory.look(self._crew)
-        if victim is not None:
-            victim.too_large = True
-            self._attendant.bury(victim)
 
     # Ends
 
@@ -347,11 +334,10 @@ class Scheduler:
     def _release(self, call: Call) -> None:
         call.over = True
         self._calls.remove(call)
-        self._dispatcher.remember(call)
         if call.function.path is not None:
             for slot in self._crew:
                 slot.forget(call)
-            self._kept.remove(call.function.path)
+        self._functions.end(call)
         with self._lock:
             lease = call.lease
             lease.calls.discard(call)
@@ -360,20 +346,14 @@ class Scheduler:
 
     def _cancel(self, call: Call) -> None:
         if not call.over:
-            self._stop(lambda other: other is call)
+            self._attendant.stop(lambda other: other is call)
             self._release(call)
 
     def _drop(self, lease: Lease) -> None:
         """The lease was closed without waiting for what runs."""
-        self._stop(lambda call: call.lease is lease)
+        self._attendant.stop(lambda call: call.lease is lease)
         for call in [call for call in self._calls if call.lease is lease]:
             self._fail(call, self._why_ended())
-
-    def _stop(self, is_meant: Callable[[Call], bool]) -> None:
-        for slot in list(self._crew):
-            if slot.chunks and is_meant(slot.chunks[0].call):
-                slot.stopped = True
-                self._attendant.bury(slot)
 
     def _fail(self, call: Call, error: BaseException) -> None:
         self._crew.catch_up()

@@ -124,14 +124,12 @@ def dump_by_value(value: object, *, elsewhere: bool = False, parcel: Parcel | No
 
 
 def digest(dumped: Dumped) -> str:
-    """What tells two pickled values apart, in this process.
+    """What tells two pickled values apart.
 
     Example:
         >>> digest((b"a", [])) == digest((b"a", [])), digest((b"a", [])) == digest((b"b", []))
         (True, False)
     """
-    if not dumped[1] and len(dumped[0]) <= INLINE_BYTES:
-        return f"{hash(dumped[0]):x}-{len(dumped[0])}"
     from hashlib import blake2b  # which workers do not need
 
     found = blake2b(dumped[0], digest_size=16)

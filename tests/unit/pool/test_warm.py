@@ -515,6 +515,21 @@ def test_items_that_are_larger_than_those_of_the_last_call_are_not_sent_together
     assert max(chunks.values()) <= 2
 
 
+def test_items_that_take_longer_than_those_of_the_last_call_are_shared_out(pids):
+    """One worker is not sent in advance what takes microseconds by the pace of before."""
+    pids(2)  # both are ready
+
+    def task(seconds):
+        if seconds:
+            time.sleep(seconds)
+        return os.getpid()
+
+    for _ in range(2):
+        runwide.map(task, [0] * 400, workers=2)
+    by_worker = Counter(runwide.map(task, [0.02] * 100, workers=2))
+    assert max(by_worker.values()) < 65
+
+
 def test_leaving_one_map_does_not_stop_another(tmp_path, until):
     begun, go_on = tmp_path / "begun", tmp_path / "go-on"
 
