@@ -27,9 +27,10 @@ def run(program, *, loky=None, **how):
 
 ALL_AT_ONCE = """
 import json, os, time, runwide
-from pathlib import Path
-def descriptors(_):
-    time.sleep(0.3)
+def descriptors(folder):
+    open(f"{folder}/{os.getpid()}", "w").close()
+    while len(os.listdir(folder)) < 3:
+        time.sleep(0.01)
     found = {}
     for name in os.listdir("/proc/self/fd"):
         try:
@@ -39,12 +40,13 @@ def descriptors(_):
     return os.getpid(), found
 mine, theirs = os.pipe()
 os.set_inheritable(mine, True)
-print(json.dumps([os.readlink(f"/proc/self/fd/{mine}"), runwide.map(descriptors, range(3), workers=3, chunksize=1)]))
+found = runwide.map(descriptors, [os.getcwd()] * 3, workers=3, chunksize=1)
+print(json.dumps([os.readlink(f"/proc/self/fd/{mine}"), found]))
 """
 
 
-def test_workers_share_no_descriptors_but_those_of_the_trackers():
-    (of_program, told), _ = run(ALL_AT_ONCE)
+def test_workers_share_no_descriptors_but_those_of_the_trackers(tmp_path):
+    (of_program, told), _ = run(ALL_AT_ONCE, cwd=tmp_path)
     assert len({pid for pid, _ in told}) == 3
     opened = [set(found.values()) for _, found in told]
     shared = (opened[0] & opened[1]) | (opened[0] & opened[2]) | (opened[1] & opened[2])

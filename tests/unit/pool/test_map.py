@@ -63,8 +63,8 @@ def test_large_arrays_cross_both_ways():
         result[0] = 0  # writable
 
 
-def test_tasks_run_on_as_many_processes_as_workers():
-    pids = runwide.map(lambda _: time.sleep(0.05) or os.getpid(), range(12), workers=2)
+def test_tasks_run_on_as_many_processes_as_workers(meeting):
+    pids = runwide.map(meeting(2), range(12), workers=2)
     assert len(set(pids)) == 2
     assert os.getpid() not in pids
 
@@ -232,13 +232,10 @@ def test_a_budget_that_cannot_be_meant_is_refused(option):
         runwide.map(abs, [1], **option)
 
 
-def test_each_worker_has_its_own_device(monkeypatch):
+def test_each_worker_has_its_own_device(monkeypatch, meeting):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,5")
-    seen = runwide.map(
-        lambda _: time.sleep(0.1) or (os.getpid(), os.environ["CUDA_VISIBLE_DEVICES"]),
-        range(6),
-        workers="per-gpu",
-    )
+    met = meeting(2)
+    seen = runwide.map(lambda _: (met(), os.environ["CUDA_VISIBLE_DEVICES"]), range(6), workers="per-gpu")
     assert {device for _, device in seen} == {"3", "5"}
     assert len(set(seen)) == 2
 

@@ -309,16 +309,20 @@ def test_the_interpreters_flags_reach_the_workers(flags):
 
 def test_all_workers_of_a_program_agree_on_the_hash_of_a_text():
     program = """
-import json, os, time, runwide
-def told(_):
-    time.sleep(0.2)
+import json, os, tempfile, time, runwide
+def told(folder):
+    open(f"{folder}/{os.getpid()}", "w").close()
+    while len(os.listdir(folder)) < 2:
+        time.sleep(0.01)
     return [os.getpid(), hash("a text"), list({"a", "b", "c", "d"})]
-with runwide.Pool(2) as pool:
-    found = pool.map(told, range(4), chunksize=1) + runwide.map(told, range(2), workers=2)
+with tempfile.TemporaryDirectory() as first, tempfile.TemporaryDirectory() as second:
+    with runwide.Pool(2) as pool:
+        found = pool.map(told, [first] * 2, chunksize=1)
+    found += runwide.map(told, [second] * 2, workers=2, chunksize=1)
 print(json.dumps(found))
 """
     told, other = run(program), run(program)
-    assert len({pid for pid, *_ in told}) > 1
+    assert len({pid for pid, *_ in told}) == 4
     assert len({(known, *order) for _, known, order in told}) == 1
     assert other[0][1] != told[0][1]  # another program has a seed of its own
 

@@ -51,12 +51,12 @@ def test_amap_raises_the_tasks_own_exception():
         asyncio.run(runwide.amap(lambda x: 1 / x, [0], workers=1))
 
 
-def test_joblib_runs_on_it():
+def test_joblib_runs_on_it(meeting):
     from joblib import Parallel, delayed, parallel_config
 
     runwide.register_joblib()
     with parallel_config(backend="runwide", n_jobs=2):
-        pids = Parallel()(delayed(lambda: time.sleep(0.05) or os.getpid())() for _ in range(8))
+        pids = Parallel()(delayed(meeting(2))() for _ in range(8))
     assert len(set(pids)) == 2
     assert os.getpid() not in pids
 

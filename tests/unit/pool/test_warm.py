@@ -23,31 +23,12 @@ def pid(_=None):
     return os.getpid()
 
 
-class Meeting:
-    """A task that returns its worker's pid when so many workers are in it, so that all of them are seen."""
-
-    def __init__(self, folder, workers):
-        self.folder, self.workers = folder, workers
-
-    def __call__(self, _):
-        (self.folder / str(os.getpid())).touch()
-        deadline = time.monotonic() + 60
-        while len(list(self.folder.iterdir())) < self.workers:
-            assert time.monotonic() < deadline
-            time.sleep(0.005)
-        return os.getpid()
-
-
 @pytest.fixture
-def pids(tmp_path):
+def pids(meeting):
     """Pids of the workers that a map of so many workers runs on."""
 
     def seen(workers=2, **options):
-        folder = tmp_path / os.urandom(8).hex()
-        folder.mkdir()
-        return set(
-            runwide.map(Meeting(folder, workers), range(workers), workers=workers, chunksize=1, **options)
-        )
+        return set(runwide.map(meeting(workers), range(workers), workers=workers, chunksize=1, **options))
 
     return seen
 
@@ -515,19 +496,29 @@ def test_items_that_are_larger_than_those_of_the_last_call_are_not_sent_together
     assert max(chunks.values()) <= 2
 
 
-def test_items_that_take_longer_than_those_of_the_last_call_are_shared_out(pids):
+def test_items_that_take_longer_than_those_of_the_last_call_are_shared_out(pids, tmp_path, until):
     """One worker is not sent in advance what takes microseconds by the pace of before."""
     pids(2)  # both are ready
+    begun, gate = tmp_path / "begun", tmp_path / "gate"
+    begun.mkdir()
 
-    def task(seconds):
-        if seconds:
-            time.sleep(seconds)
-        return os.getpid()
+    def task(wait):
+        if wait:
+            (begun / str(os.getpid())).touch()
+            while not gate.exists():
+                time.sleep(0.01)
 
     for _ in range(2):
-        runwide.map(task, [0] * 400, workers=2)
-    by_worker = Counter(runwide.map(task, [0.02] * 100, workers=2))
-    assert max(by_worker.values()) < 65
+        runwide.map(task, [False] * 400, workers=2)
+    events = []
+    with ThreadPoolExecutor(1) as threads:
+        running = threads.submit(runwide.map, task, [True] * 100, workers=2, on_event=events.append)
+        until(lambda: len(list(begun.iterdir())) == 2)
+        time.sleep(0.3)  # if more is to be sent before anything has ended, it is now
+        opened = time.time()
+        gate.touch()
+        running.result()
+    assert len({event.queued for event in events if event.queued < opened}) == 2  # a chunk for each
 
 
 def test_leaving_one_map_does_not_stop_another(tmp_path, until):
