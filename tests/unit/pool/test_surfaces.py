@@ -55,8 +55,9 @@ def test_joblib_runs_on_it(meeting):
     from joblib import Parallel, delayed, parallel_config
 
     runwide.register_joblib()
+    task = delayed(meeting(2))
     with parallel_config(backend="runwide", n_jobs=2):
-        pids = Parallel()(delayed(meeting(2))() for _ in range(8))
+        pids = Parallel()(task() for _ in range(8))
     assert len(set(pids)) == 2
     assert os.getpid() not in pids
 
