@@ -11,7 +11,7 @@ from functools import cached_property, lru_cache, singledispatch, update_wrapper
 from typing import TYPE_CHECKING, Any
 
 from runwide.definitions import arrive, found, function_at, has_arrived, known, registry
-from runwide.namespaces import Namespace, fill
+from runwide.namespaces import Namespace, changes, fill
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -40,22 +40,51 @@ def namespace(module: str | None, origin: str | None, about: dict[str, Any]) -> 
 
 def learn(key: str, data: bytes) -> None:
     """Load the definition to which later pickles refer by its key; where it fails, each of those does."""
-    try:
-        registry.learned[key] = pickle.loads(data)
-        registry.unlearned.pop(key, None)
-    except BaseException as error:  # the code of the user's classes runs here
-        registry.unlearned[key] = error
+    definition = registry.learned[key] = Learned(data)
+    definition.load()
 
 
 def learned(key: str) -> Any:
-    """Return the definition of that key.
+    """Return the definition of that key; names that it uses have the values that they had when it was sent last.
 
     Raises:
         Exception: What loading it has raised.
     """
-    if key in registry.unlearned:
-        raise registry.unlearned[key]
-    return registry.learned[key]
+    definition: Learned = registry.learned[key]
+    if definition.changes != changes.known:  # another one has set names since, perhaps of this one
+        before, changes.again = changes.again, True
+        try:
+            definition.load()
+        finally:
+            changes.again = before
+    if definition.error is not None:
+        raise definition.error
+    return definition.value
+
+
+class Learned:
+    """A definition that has arrived.
+
+    Args:
+        data: Its pickle.
+    """
+
+    __slots__ = ("changes", "data", "error", "value")
+
+    def __init__(self, data: bytes) -> None:
+        self.data = data
+        self.value: Any = None
+        self.error: BaseException | None = None
+        self.changes = -1
+
+    def load(self) -> None:
+        """Load it, or note what that raises."""
+        self.changes = changes.known  # first: it may refer to itself
+        try:
+            self.value, self.error = pickle.loads(self.data), None
+        except BaseException as error:  # the code of the user's classes runs here
+            self.error = error
+        self.changes = changes.known
 
 
 def make_function(  # noqa: PLR0917 - a pickle gives all by position

@@ -69,7 +69,6 @@ class Registry:
         self.kept: dict[int, type] = {}
         self.shared: dict[str, Namespace] = {}
         self.learned: dict[str, Any] = {}
-        self.unlearned: dict[str, BaseException] = {}
         self.variables = Variables()
         self.initializers: weakref.WeakValueDictionary[str, Any] = weakref.WeakValueDictionary()
         self.lock = threading.RLock()

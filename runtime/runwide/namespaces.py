@@ -20,6 +20,8 @@ class Changes:
 
     def __init__(self) -> None:
         self.number = 0
+        self.known = 0  # of those, to a version that is known to be another one
+        self.again = False  # whether what is loaded now was loaded before
 
 
 changes = Changes()
@@ -51,9 +53,12 @@ class Told:
         """
         for name, version in versions.items():
             before = self._versions.get(name, _NEVER)
+            if changes.again and version is None and before is not _NEVER:
+                continue  # it is what a task has made of it
             self._versions[name] = version
             if not has(name) if before is _NEVER else version is None or version != before:
                 changes.number += 1
+                changes.known += version is not None
                 yield name
 
 

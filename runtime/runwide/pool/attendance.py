@@ -150,6 +150,8 @@ class Attendant:
         call.running -= 1
         slot.forget(call)
         self._rest(slot)
+        if call.over:
+            return
         charges = tasks.charges.lost()
         if failures.is_of_scratch(entry) and call.budget.allows(charges):
             self._kept.restore()
@@ -223,10 +225,14 @@ class Attendant:
         self._start_failures += 1
         from_outside = exitcode == -signal.SIGKILL and not slot.killed
         limit = self._crew.timing.start_kills if from_outside else self._crew.timing.start_failures
-        if self._start_failures >= limit:
-            self._start_failures = 0
-            words = slot.last_words() or process.last_words(slot.environment)
-            self._fail_all(failures.of_start(exitcode, words))
+        if self._start_failures < limit:
+            return
+        self._start_failures = 0
+        if self._dispatcher.make_do():
+            _log.warning("pool.narrowed", workers=self._dispatcher.wanted, reason="workers end as they start")
+            return
+        words = slot.last_words() or process.last_words(slot.environment)
+        self._fail_all(failures.of_start(exitcode, words))
 
 
 def _mapping(path: str | None) -> memoryview | ScratchError | None:

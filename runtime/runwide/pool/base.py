@@ -50,6 +50,7 @@ class Base:
     outlived = False
     """Whether what it was given is done even when nobody has the pool any more."""
 
+    _apart = False  # whether nobody else has its workers meanwhile
     _threads: int | None = None  # of libraries in each worker; None for its share of the cores
 
     def __init__(
@@ -92,7 +93,7 @@ class Base:
         else:
             keep_standard_descriptors()
             wants = warm.Wants(prepared, max_tasks, max_memory, timing)
-            held.lease = warm.lease(shared, wants, on_event, fresh=fresh)
+            held.lease = warm.lease(shared, wants, on_event, fresh=fresh, apart=self._apart)
         self._lease: Lease | InPlaceScheduler = held.lease
         _open.add(self)
 

@@ -168,6 +168,11 @@ class Call:
         return own if self.indices is None else self.indices[own.start : own.stop]
 
     @property
+    def has_work(self) -> bool:
+        """Whether there is something to start now."""
+        return bool(self.again) or self.source.available() > 0
+
+    @property
     def goes_on(self) -> bool:
         """Whether further tasks of it are to be started."""
         return self.lease.drained_at is None

@@ -51,6 +51,8 @@ class Crew:
         self._selector = selector
         self._retired: list[Slot] = []
         self.slots: dict[int, Slot] = {}
+        self.opened = 0
+        """How many have been started."""
 
     def __iter__(self) -> Iterator[Slot]:
         """All that are alive, those that are leaving included."""
@@ -83,6 +85,7 @@ class Crew:
             variables: What limits the threads of libraries in it.
         """
         number = next(number for number in count() if number not in self.slots)
+        self.opened += 1
         slot = Slot(number, self._options, variables)
         try:
             self._selector.register(slot.channel, selectors.EVENT_READ, slot)

@@ -67,6 +67,12 @@ class Dispatcher:
         """Use one worker less from now on: together they need more memory than there is."""
         self._most = max(1, self.wanted - 1)
 
+    def make_do(self) -> bool:
+        """Use the workers that are ready, and no more, where others do not start; whether there are any."""
+        ready = sum(slot.ready for slot in self._crew.slots.values())
+        self._most = ready or self._most
+        return bool(ready)
+
     def widen(self) -> None:
         """Try again with as many as are asked for: all that ran has ended."""
         self._most = None
@@ -85,6 +91,17 @@ class Dispatcher:
             while self._takes_work(slot) and self._alone() is None and self._feed(slot):
                 pass
             self._crew.watch(slot)
+
+    def look_again(self) -> bool:
+        """Tell the feeders that their calls wait for items; whether there is something to do before waiting."""
+        for call in self._calls:
+            if call.done:  # its last items were dropped when they were about to be sent
+                return True
+            if not call.source.closed and not call.source.available():
+                call.hungry = True
+                if call.source.available() or call.source.closed:
+                    return True
+        return False
 
     def _alone(self) -> tuple[Call, Tasks] | None:
         """What waits to be run while nothing else is."""
@@ -153,13 +170,15 @@ class Dispatcher:
         """Send one chunk of the next call that has work."""
         for _ in range(len(self._calls)):
             call = self._calls[0]
-            self._calls.rotate(-1)
-            if not self._may_have(call, slot):
-                continue
-            tasks = self._take(call, slot)
-            if tasks is not None:
-                self._send(slot, call, tasks)
+            if call.has_work and self._may_have(call, slot):
+                if any(chunk.call is not call for chunk in slot.chunks):
+                    return (
+                        False  # in advance only more of the same: one call may be stopped while another runs
+                    )
+                self._calls.rotate(-1)
+                self._send(slot, call, self._take(call, slot))
                 return True
+            self._calls.rotate(-1)
         return False
 
     def _may_have(self, call: Call, slot: Slot) -> bool:
@@ -172,15 +191,12 @@ class Dispatcher:
         others = sum(1 for one in self._crew if one is not slot and one.runs(lease))
         return others < lease.shares.workers
 
-    def _take(self, call: Call, slot: Slot) -> Tasks | None:
+    def _take(self, call: Call, slot: Slot) -> Tasks:
         if call.again:
             return call.again.popleft()
-        available = call.source.available()
-        if not available:
-            return None
         size = call.chunksize or policy.chunk_size(
             call.pace,
-            available=available,
+            available=call.source.available(),
             final=call.source.closed or call.sink.claims,
             workers=call.lease.shares.workers,
             at_hand=call.source.at_hand,

@@ -53,6 +53,7 @@ class Executor(Base, concurrent.futures.Executor):
     outlived = True  # as the standard executor is by its futures
     _indices: Sequence[int] | None = None
     _exception_of = staticmethod(raised.in_executor)
+    _apart = True  # its tasks may wait for those of another one
     _ends_with_main = True
     _is_shut = False
 

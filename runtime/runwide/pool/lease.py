@@ -28,6 +28,7 @@ class Lease:
         shares: How many, and what limits the threads of libraries in each.
         on_event: Called with each `TaskEvent`, on the scheduler's thread.
         alone: Whether the scheduler ends with this.
+        apart: Whether nobody else has any of its workers meanwhile.
     """
 
     def __init__(
@@ -37,9 +38,11 @@ class Lease:
         on_event: Callable[[TaskEvent], None] | None = None,
         *,
         alone: bool = False,
+        apart: bool = False,
     ) -> None:
         self.scheduler = scheduler
         self.alone = alone
+        self.apart = apart
         self._pid = os.getpid()
         self.shares = shares
         self.reporter = None if on_event is None else Reporter(on_event)

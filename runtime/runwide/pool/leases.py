@@ -35,12 +35,21 @@ class Leases:
         self._idle_since = time.monotonic()
         self._began = False
         self._gone = gone
+        self._last = False  # there are to be no more
 
     def __len__(self) -> int:
         return len(self._open)
 
     def __iter__(self) -> Iterator[Lease]:
         return iter(list(self._open))
+
+    def may_have(self, *, apart: bool) -> bool:
+        """Whether there may be one more.
+
+        Args:
+            apart: Whether that one is to have the workers for itself.
+        """
+        return not self._last and not any(apart or other.apart for other in self)
 
     def add(self, lease: Lease) -> None:
         """One more."""
@@ -62,14 +71,15 @@ class Leases:
         return self._idle_seconds is not None
 
     def keep_no_longer(self) -> None:
-        """Have the scheduler end with the last one."""
-        self._idle_seconds, self._began = None, True
+        """Have the scheduler end with those that there are; from any thread."""
+        self._idle_seconds, self._began, self._last = None, True, True
 
     def patience(self) -> float | None:
         """Seconds until it is to be looked whether the scheduler has been idle for too long; None for never."""
-        if self._idle_seconds is None:
+        idle_seconds = self._idle_seconds  # once: another thread may change it
+        if idle_seconds is None:
             return None if self._began else LOOK_SECONDS
-        return min(LOOK_SECONDS, self._idle_seconds)
+        return min(LOOK_SECONDS, idle_seconds)
 
     def are_over(self) -> bool:
         """Whether there is none, and has been none for so long that nobody is waited for."""

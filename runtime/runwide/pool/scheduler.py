@@ -59,6 +59,7 @@ class Scheduler:
         max_memory: Resident bytes above which a worker is replaced once it is free.
         timing: How long things may take.
         idle_seconds: How long it stays when nobody has a lease; None to end with the last one.
+        is_alike: Whether a worker that is started now would be as those before; None where that is nobody's concern.
     """
 
     def __init__(
@@ -71,8 +72,10 @@ class Scheduler:
         max_memory: int | None = None,
         timing: Timing | None = None,
         idle_seconds: float | None = None,
+        is_alike: Callable[[], bool] | None = None,
     ) -> None:
         self._scratch = scratch
+        self._is_alike = is_alike
         timing = timing or Timing()
         self._leases = Leases(idle_seconds, self.ring)
         self._calls: deque[Call] = deque()
@@ -105,17 +108,20 @@ class Scheduler:
 
     # Called from any thread
 
-    def lease(self, shares: Shares, on_event: Callable[[TaskEvent], None] | None = None) -> Lease | None:
-        """Some of the workers, for one pool; None where this one is about to end.
+    def lease(
+        self, shares: Shares, on_event: Callable[[TaskEvent], None] | None = None, *, apart: bool = False
+    ) -> Lease | None:
+        """Some of the workers, for one pool; None where this one is about to end, or others have them.
 
         Args:
             shares: How many, and what limits the threads in each.
             on_event: Called with each `TaskEvent`, on the scheduler's thread.
+            apart: Whether nobody else is to have any meanwhile.
         """
         with self._lock:
-            if self._closing or self._broken is not None:
+            if self._closing or self._broken is not None or not self._leases.may_have(apart=apart):
                 return None
-            made = Lease(self, shares, on_event, alone=not self.is_kept)
+            made = Lease(self, shares, on_event, alone=not self.is_kept, apart=apart)
             self._leases.add(made)
             return made
 
@@ -258,7 +264,7 @@ class Scheduler:
         if not self._memory.begun and self._crew.slots:
             with reserve.at_hand():
                 self._memory.begin()
-        at_once = self._look_again() or self._bell.rung()
+        at_once = self._dispatcher.look_again() or self._bell.rung()
         for key, mask in self._selector.select(0 if at_once else self._patience()):
             slot = key.data
             if slot is None:
@@ -274,10 +280,13 @@ class Scheduler:
         self._leave_if_idle()
 
     def _dispatch(self) -> None:
+        opened = self._crew.opened
         try:
             self._dispatcher.dispatch()
         except NoWorker as none:
             self._fail_all(failures.of_no_start(none.cause))
+        if self._crew.opened != opened and self._is_alike is not None and not self._is_alike():
+            self._leases.keep_no_longer()
 
     def _patience(self) -> float | None:
         waits = [self._crew.patience()]
@@ -299,17 +308,6 @@ class Scheduler:
             return
         if self._leases.are_over() or self._memory.is_short():
             self.close_idle()
-
-    def _look_again(self) -> bool:
-        """Tell the feeders that their calls wait for items; whether there is something to do before waiting."""
-        for call in self._calls:
-            if call.done:  # its last items were dropped when they were about to be sent
-                return True
-            if not call.source.closed and not call.source.available():
-                call.hungry = True
-                if call.source.available() or call.source.closed:
-                    return True
-        return False
 
     # Ends
 

@@ -76,11 +76,12 @@ _last: tuple[float, frozenset[int], Cores] | None = None
 def _counted() -> Cores:
     """The cores, counted anew from time to time, and when the program has changed which it may use."""
     global _last  # noqa: PLW0603 - one container
-    now, allowed = time.monotonic(), _affinity()
-    if _last is None or now - _last[0] > _KEPT_SECONDS or _last[1] != allowed:
-        _last = now, allowed, host.cores()
+    now, cpus = time.monotonic(), allowed()
+    if _last is None or now - _last[0] > _KEPT_SECONDS or _last[1] != cpus:
+        _last = now, cpus, host.cores()
     return _last[2]
 
 
-def _affinity() -> frozenset[int]:
+def allowed() -> frozenset[int]:
+    """The CPUs that this thread may use; none where that cannot be told."""
     return frozenset(os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else ())

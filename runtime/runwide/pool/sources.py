@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 
 _OTHERS = tuple(os.path.dirname(path) for path in (os.__file__, os.path.dirname(__file__)))  # noqa: PTH120 - pathlib takes as long to load as all else here
 """The folders of the standard library and of runwide."""
@@ -12,8 +13,15 @@ _INSTALLED = ("site-packages", "dist-packages")
 """Folders of what is installed."""
 
 
+_COARSE_SECONDS = 0.05
+"""By how much the time of a file may lag behind the clock: some file systems count it in ticks."""
+
+
 class Sources:
     """The source files of modules that are installed nowhere, as they were when they were loaded.
+
+    Whether a file that was written since the last look is as it was loaded cannot be told: it counts as changed, and once
+    more at most.
 
     Example:
         >>> sources = Sources()
@@ -26,20 +34,27 @@ class Sources:
         self.changed = False
         self._seen: set[str] = set()
         self._states: dict[str, tuple[int, int]] = {}
+        self._loaded = 0  # modules, the last time
+        self._since = time.time()
 
     def note(self) -> None:
-        """Note the files of modules that have been loaded since the last time."""
-        if len(sys.modules) == len(self._seen):
+        """Note the files of modules that have been loaded since the last time, or since the last look."""
+        if len(sys.modules) == self._loaded:
             return
+        self._loaded = len(sys.modules)
         for name in sys.modules.keys() - self._seen:
             self._seen.add(name)
             path = getattr(sys.modules.get(name), "__file__", None)
             if isinstance(path, str) and not _is_installed(path) and (state := _state(path)) is not None:
                 self._states[path] = state
+                written = state[0] / 1e9
+                self.changed = self.changed or written > self._since - _COARSE_SECONDS
+        self._since = time.time()
 
     def look(self) -> bool:
         """Whether one has changed, or is gone."""
         self.changed = self.changed or any(_state(path) != state for path, state in self._states.items())
+        self._since = time.time()
         return self.changed
 
 

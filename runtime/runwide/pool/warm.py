@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import sys
 import threading
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from runwide import settings
 from runwide.pool import ending, transfer
 from runwide.pool.scheduler import Scheduler, running
 from runwide.pool.scratch import Scratch, roots
+from runwide.pool.shares import allowed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -51,6 +54,10 @@ class _Kind:
     directory: str | None
     path: tuple[str, ...]
     arguments: tuple[str, ...]
+    cores: frozenset[int]
+    start_method: str | None
+    called_from: int | None
+    """The thread of the scheduler that calls this: what it waits for must run on another one."""
 
 
 _SAY_NOTHING = frozenset({b"KMP_INIT_AT_FORK", b"PYTEST_CURRENT_TEST"})
@@ -66,14 +73,17 @@ def lease(
     on_event: Callable[[TaskEvent], None] | None = None,
     *,
     fresh: bool = False,
+    apart: bool = False,
 ) -> Lease:
-    """Some workers, from those that are kept if they are as wanted.
+    """Some workers, from those that are kept if they are as wanted and not another's.
 
     Args:
         shares: How many, and what each has of the container.
         wants: What they are to be like.
         on_event: Called with each `TaskEvent`.
         fresh: Start new ones, which end with the lease.
+        apart: Whether nobody else is to have any of them meanwhile. Maps share the cores; tasks of an executor may wait
+            for those of another one.
     """
     seconds = settings.idle_seconds()
     if fresh or not seconds:
@@ -81,13 +91,13 @@ def lease(
     kind = _kind(shares, wants)
     with _lock:
         for known, scheduler in _kept:
-            found = scheduler.lease(shares, on_event) if known == kind else None
+            found = scheduler.lease(shares, on_event, apart=apart) if known == kind else None
             if found is not None:
                 return found
         _kept[:] = [(known, scheduler) for known, scheduler in _kept if not scheduler.close_idle()]
-        scheduler = _started(shares, wants, seconds)
+        scheduler = _started(shares, wants, seconds, partial(_is_alike, kind, shares, wants))
         _kept.append((kind, scheduler))
-        return _leased(scheduler, shares, on_event)
+        return _leased(scheduler, shares, on_event, apart=apart)
 
 
 def shutdown() -> None:
@@ -107,15 +117,26 @@ def shutdown() -> None:
             scheduler.join()
 
 
-def _leased(scheduler: Scheduler, shares: Shares, on_event: Callable[[TaskEvent], None] | None) -> Lease:
-    found = scheduler.lease(shares, on_event)
+def _leased(
+    scheduler: Scheduler,
+    shares: Shares,
+    on_event: Callable[[TaskEvent], None] | None,
+    *,
+    apart: bool = False,
+) -> Lease:
+    found = scheduler.lease(shares, on_event, apart=apart)
     if found is None:  # an error in the pool has ended it already
         scheduler.check_open()
     assert found is not None  # noqa: S101 - else that has raised
     return found
 
 
-def _started(shares: Shares, wants: Wants, idle_seconds: float | None) -> Scheduler:
+def _started(
+    shares: Shares,
+    wants: Wants,
+    idle_seconds: float | None,
+    is_alike: Callable[[], bool] | None = None,
+) -> Scheduler:
     # Here, and not by the thread that starts the first worker: at the end of a program nothing may load what it loads.
     ending.load("runwide.pool.loky_process")
     scratch = Scratch.create(*roots())
@@ -128,6 +149,7 @@ def _started(shares: Shares, wants: Wants, idle_seconds: float | None) -> Schedu
             max_memory=wants.max_memory,
             timing=wants.timing,
             idle_seconds=idle_seconds,
+            is_alike=is_alike,
         )
     except BaseException:
         scratch.remove()
@@ -146,7 +168,22 @@ def _kind(shares: Shares, wants: Wants) -> _Kind:
         directory=directory,
         path=tuple(sys.path),
         arguments=tuple(sys.argv),
+        cores=allowed(),
+        start_method=multiprocessing.get_start_method(allow_none=True),
+        called_from=_scheduler_here(),
     )
+
+
+def _is_alike(kind: _Kind, shares: Shares, wants: Wants) -> bool:
+    """Whether workers that are started now, by their scheduler's thread, are of that kind."""
+    now = _kind(shares, wants)
+    return replace(now, cores=kind.cores, called_from=kind.called_from) == kind
+
+
+def _scheduler_here() -> int | None:
+    """What names the thread that calls this, where that is a scheduler's: its callbacks may call anything."""
+    here = threading.current_thread()
+    return here.ident if any(scheduler.thread is here for scheduler in list(running)) else None
 
 
 def _environment() -> dict[bytes, bytes]:

@@ -150,6 +150,7 @@ class Worker:
         try:
             if entry is not None:
                 transfer.load(entry, open_mapping(path, keep=True))()
+                self._sources.note()
         except BaseException as error:
             self._channel.send((UNFIT, failed(FailureKind.EXCEPTION, error)))
         else:
@@ -157,11 +158,12 @@ class Worker:
 
     def _run(self, order: Order, path: str | None, entries: Sequence[Any]) -> None:
         """Run a chunk, and say what came of it."""
-        begins, self._call = order.call != self._call, order.call
+        begins = order.call != self._call
         refused = self._refused(begins=begins)
         if refused is not None:
             self._channel.send((refused,))
             return
+        self._call = order.call
         if begins:
             for stream in self._streams:
                 stream.begin()

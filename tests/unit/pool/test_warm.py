@@ -10,6 +10,7 @@ import threading
 import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -42,7 +43,12 @@ def alive(pid):
 
 def workers_of(pid):
     """Children that are workers, and neither trackers nor what wider fixtures have started."""
-    return [one for one in children(pid) if b"popen_loky" in Path(f"/proc/{one}/cmdline").read_bytes()]
+    found = []
+    for one in children(pid):
+        with suppress(FileNotFoundError, ProcessLookupError):  # it ends just now
+            if b"popen_loky" in Path(f"/proc/{one}/cmdline").read_bytes():
+                found.append(one)
+    return found
 
 
 def run(program, cwd=None, **variables):
