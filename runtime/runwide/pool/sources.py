@@ -20,11 +20,12 @@ _COARSE_SECONDS = 0.05
 class Sources:
     """The source files of modules that are installed nowhere, as they were when they were loaded.
 
-    Whether a file that was written since the last look is as it was loaded cannot be told: it counts as changed, and once
-    more at most.
+    Of a file that was written after `begin`, it cannot be told whether that was before it was loaded: at the next look, it
+    counts as changed.
 
     Example:
         >>> sources = Sources()
+        >>> sources.begin()
         >>> sources.note()
         >>> sources.look()
         False
@@ -35,10 +36,15 @@ class Sources:
         self._seen: set[str] = set()
         self._states: dict[str, tuple[int, int]] = {}
         self._loaded = 0  # modules, the last time
-        self._since = time.time()
+        self._began = time.time()
+        self._doubtful = False
+
+    def begin(self) -> None:
+        """Something begins that may load modules."""
+        self._began = time.time()
 
     def note(self) -> None:
-        """Note the files of modules that have been loaded since the last time, or since the last look."""
+        """Note the files of modules that it has loaded."""
         if len(sys.modules) == self._loaded:
             return
         self._loaded = len(sys.modules)
@@ -47,14 +53,11 @@ class Sources:
             path = getattr(sys.modules.get(name), "__file__", None)
             if isinstance(path, str) and not _is_installed(path) and (state := _state(path)) is not None:
                 self._states[path] = state
-                written = state[0] / 1e9
-                self.changed = self.changed or written > self._since - _COARSE_SECONDS
-        self._since = time.time()
+                self._doubtful |= state[0] / 1e9 > self._began - _COARSE_SECONDS
 
     def look(self) -> bool:
         """Whether one has changed, or is gone."""
-        self.changed = self.changed or any(_state(path) != state for path, state in self._states.items())
-        self._since = time.time()
+        self.changed |= self._doubtful or any(_state(path) != state for path, state in self._states.items())
         return self.changed
 
 

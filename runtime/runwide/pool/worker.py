@@ -164,6 +164,7 @@ class Worker:
             self._channel.send((refused,))
             return
         self._call = order.call
+        self._sources.begin()
         if begins:
             for stream in self._streams:
                 stream.begin()
