@@ -195,6 +195,20 @@ def test_the_guard_acts_before_the_kernel(run, pause):
     assert ran.printed["kills"] == 0
 
 
+# workers that stay
+
+
+def test_the_second_map_finds_the_workers_of_the_first(run):
+    ran = run(
+        """
+        pids = [runwide.map(lambda _: os.getpid(), [0], workers=1) for _ in range(3)]
+        print(json.dumps(pids))
+        """
+    )
+    first, *others = ran.printed
+    assert others == [first, first]
+
+
 # payloads
 
 

@@ -27,23 +27,26 @@ def folder():
     (found,) = glob.glob(f"{ROOT}/runwide-{POOL}-*")
     return found
 
-def moved():
+def replaced(put):
     found = folder()
-    os.rename(found, f"{ROOT}/moved")
-    return found
+    for number in range(100):
+        os.rename(found, f"{ROOT}/moved-{number}")
+        try:
+            return put(found)
+        except OSError:  # the pool has made it again for a worker that starts just now
+            pass
 
 def links_to(place):
-    os.symlink(place, moved())
+    replaced(lambda found: os.symlink(place, found))
 
 def belongs_to_another():
     os.chown(folder(), 12345, 12345)
 
 def is_another_ones():
-    os.mkdir(found := moved())
-    os.chown(found, 12345, 12345)
+    replaced(lambda found: (os.mkdir(found), os.chown(found, 12345, 12345)))
 
 def is_a_file():
-    open(moved(), "w").close()
+    replaced(lambda found: open(found, "x").close())
 
 def mounted(options):
     assert os.system(f"mount -t tmpfs -o {options} tmpfs {ROOT}") == 0

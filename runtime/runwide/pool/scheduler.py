@@ -77,6 +77,8 @@ class Scheduler:
         self._scratch = scratch
         self._is_alike = is_alike
         timing = timing or Timing()
+        self.stays = idle_seconds is not None
+        """Whether it is to outlive the lease for which it was made."""
         self._leases = Leases(idle_seconds, self.ring)
         self._calls: deque[Call] = deque()
         self._requests: deque[Callable[[], None]] = deque()
@@ -88,7 +90,7 @@ class Scheduler:
         self._output = Output()
         prepared = None if initializer is None else self.function_payload(initializer)
         self._selector = selectors.DefaultSelector()
-        options = SlotOptions(scratch, self._output, devices, prepared, stays=idle_seconds is not None)
+        options = SlotOptions(scratch, self._output, devices, prepared, stays=self.stays)
         self._crew = Crew(options, timing, self._selector)
         self._dispatcher = Dispatcher(self._crew, self._calls, scratch, max_tasks)
         self._memory = MemoryWatch(timing.memory_seconds, max_memory)

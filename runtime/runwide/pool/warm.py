@@ -55,13 +55,15 @@ class _Kind:
     path: tuple[str, ...]
     arguments: tuple[str, ...]
     cores: frozenset[int]
-    start_method: str | None
+    start_method: str
     called_from: int | None
     """The thread of the scheduler that calls this: what it waits for must run on another one."""
 
 
 _SAY_NOTHING = frozenset({b"KMP_INIT_AT_FORK", b"PYTEST_CURRENT_TEST"})
 """Variables that change while a program runs and concern no worker: joblib sets the first one when it is imported."""
+
+_DEFAULT_METHOD = multiprocessing.get_all_start_methods()[0]
 
 _lock = threading.RLock()
 _kept: list[tuple[_Kind, Scheduler]] = []
@@ -85,6 +87,9 @@ def lease(
         apart: Whether nobody else is to have any of them meanwhile. Maps share the cores; tasks of an executor may wait
             for those of another one.
     """
+    # Here, and not by the thread that starts the first worker: at the end of a program nothing may load what it loads; and
+    # in the image the first one who loads it has a variable set.
+    ending.load("runwide.pool.loky_process")
     seconds = settings.idle_seconds()
     if fresh or not seconds:
         return _leased(_started(shares, wants, None), shares, on_event)
@@ -112,7 +117,7 @@ def shutdown() -> None:
     """
     with _lock:
         _kept.clear()
-    for scheduler in [scheduler for scheduler in running if scheduler.is_kept]:
+    for scheduler in [scheduler for scheduler in running if scheduler.stays]:
         if scheduler.end_with_leases():
             scheduler.join()
 
@@ -137,8 +142,6 @@ def _started(
     idle_seconds: float | None,
     is_alike: Callable[[], bool] | None = None,
 ) -> Scheduler:
-    # Here, and not by the thread that starts the first worker: at the end of a program nothing may load what it loads.
-    ending.load("runwide.pool.loky_process")
     scratch = Scratch.create(*roots())
     try:
         return Scheduler(
@@ -169,7 +172,7 @@ def _kind(shares: Shares, wants: Wants) -> _Kind:
         path=tuple(sys.path),
         arguments=tuple(sys.argv),
         cores=allowed(),
-        start_method=multiprocessing.get_start_method(allow_none=True),
+        start_method=multiprocessing.get_start_method(allow_none=True) or _DEFAULT_METHOD,
         called_from=_scheduler_here(),
     )
 

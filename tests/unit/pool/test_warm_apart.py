@@ -259,6 +259,8 @@ def test_workers_that_found_another_environment_are_not_kept(tmp_path, monkeypat
         patch.setenv("CHANGED", "yes")
         assert executor.submit(where).result(60) == where()  # a second worker, which is started now
         gate.touch()
+    runwide.shutdown()  # waits for these too
+    assert not any(scheduler.thread.is_alive() for scheduler in running)
     assert set(runwide.map(where, range(8), workers=2)) == {here}
 
 
