@@ -121,7 +121,9 @@ class Lines:
 
 
 def redacted_json(line: str) -> str | None:
-    """A line that is JSON, as it is if it has no secret; none of its values has one otherwise. None where it is no JSON.
+    """A line that is a JSON object, as it is if it has no secret; else none of its values has one. None for other lines.
+
+    NaN and infinity are no JSON, though Python reads them: a log collector does not.
 
     Example:
         >>> redacted_json('{"token": "abc", "n":  1}')
@@ -130,11 +132,20 @@ def redacted_json(line: str) -> str | None:
         '{"n":  1}'
     """
     try:
-        about = json.loads(line)
+        about = json.loads(line, parse_constant=_finite, parse_float=_finite)
     except (ValueError, RecursionError):
+        return None
+    if not isinstance(about, dict):
         return None
     clean = _value("", about)
     return line if clean == about else json.dumps(clean)
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    if number - number != 0:
+        raise ValueError(f"{text} is no number of JSON")
+    return number
 
 
 def redacted_fields(fields: dict[str, Any]) -> dict[str, Any]:

@@ -97,8 +97,8 @@ def read() -> Settings:
         memory_guard=_one_of("RUNWIDE_MEMORY_GUARD", ("auto", "always", "never")),
         otel=_one_of("RUNWIDE_OTEL", ("", "0", "1")) == "1",
         idle_seconds=idle_seconds(),
-        log_format=_one_of("RUNWIDE_LOG", ("", "json", "text")),
-        log_level=_one_of("RUNWIDE_LOG_LEVEL", ("info", "debug", "warning", "error")),
+        log_format=log_format(),
+        log_level=log_level() or "info",
     )
 
 
@@ -135,6 +135,32 @@ def idle_seconds() -> float:
     return seconds
 
 
+def log_format() -> str:
+    """``log_format`` alone, for each line.
+
+    Raises:
+        InputError: There is no such form.
+
+    Example:
+        >>> log_format()
+        ''
+    """
+    return _one_of("RUNWIDE_LOG", ("", "json", "text"))
+
+
+def log_level() -> str:
+    """``log_level`` alone, for each line; empty where it is not set.
+
+    Raises:
+        InputError: There is no such level.
+
+    Example:
+        >>> log_level()
+        ''
+    """
+    return _one_of("RUNWIDE_LOG_LEVEL", ("", "debug", "info", "warning", "error", "critical"))
+
+
 _CLOUD = ("CLOUD_ML_PROJECT_ID", "CLOUD_ML_JOB_ID", "KUBERNETES_SERVICE_HOST")
 """Set by Vertex AI in the containers of a custom job, and by Kubernetes in those of a pod."""
 
@@ -168,11 +194,21 @@ def trace() -> str | None:
 
     From the W3C's ``TRACEPARENT`` and the project's name.
     """
-    parent, project = os.environ.get("TRACEPARENT", ""), _project()
-    parts = parent.split("-")
-    if len(parts) != 4 or not project:  # noqa: PLR2004 - version, trace, span, flags
+    parts = os.environ.get("TRACEPARENT", "").split("-")
+    if len(parts) != 4 or not _project():  # noqa: PLR2004 - version, trace, span, flags
         return None
-    return f"projects/{project}/traces/{parts[1]}"
+    return trace_name(parts[1])
+
+
+def trace_name(trace_id: str) -> str:
+    """A trace as Cloud Logging names it, of which the project's name is a part where it is known.
+
+    Example:
+        >>> trace_name("0af7651916cd43dd8448eb211c80319c")
+        '0af7651916cd43dd8448eb211c80319c'
+    """
+    project = _project()
+    return f"projects/{project}/traces/{trace_id}" if project else trace_id
 
 
 def _project() -> str | None:

@@ -197,14 +197,16 @@ def test_no_line_is_lost_where_a_stream_cannot_encode_one(name, tmp_path):
     )  # fmt: skip
     out = done.stdout.decode("utf-16" if name == "utf-16" else "latin-1")
     lines = out.splitlines()
-    assert sum(line.partition("] ")[2].startswith("line ") for line in lines) == 999
+    assert sum(line.startswith("line ") for line in lines) == 999
     assert lines[-1] == "499500"
-    assert any("bytes" in line and "\\xff" in line for line in lines)
+    # As they were printed, where the encoding has such bytes at all.
+    shown = {"utf-16": "raw \\xff\\xc3( bytes", "an unknown handler": "raw &#56575;&#56515;( bytes"}
+    assert shown.get(name, "raw \xff\xc3( bytes") in lines
     assert any("\\udc80" in line for line in lines)
     error = done.stderr.decode("utf-16" if name == "utf-16" else "latin-1")
     assert "Fehler: " in error
     if name == "ascii":
-        assert "[500] Fehler: \\xfc" in error
+        assert "Fehler: \\xfc" in error
         assert any("na\\xefve \\u2713 \\udc80 \\U0001f600" in line for line in lines)
         assert out.count("\\xe9") == 40000
     if name == "utf-8":
@@ -246,7 +248,7 @@ def test_prints_come_out_of_whatever_stands_in_for_standard_output(stream, said,
     runwide.map(lambda x: print("é" if x == 50 else x), range(100), workers=1)
     text = stream.getvalue() if isinstance(stream, io.StringIO) else stream.text
     assert len(text.splitlines()) == 100
-    assert f"[50] {said}" in text.splitlines()
+    assert said in text.splitlines()
 
 
 def test_a_terminal_that_does_not_block_loses_nothing():
@@ -276,6 +278,5 @@ def test_a_line_with_a_field_that_cannot_be_shown_stops_nobody(capsys):
 
 
 def test_a_wrong_setting_of_the_log_does_not_come_out_of_a_log_line(monkeypatch):
-    monkeypatch.setattr("runwide.log._root", None)
     monkeypatch.setenv("RUNWIDE_LOG", "xml")
     Log("room").warning("thing.happened")

@@ -1,4 +1,4 @@
-"""Every line says where it comes from, in the form that Cloud Logging parses, and no line has a secret."""
+"""Every line says where it comes from, in the form that its reader expects, and no line has a secret."""
 
 from __future__ import annotations
 
@@ -8,25 +8,79 @@ import os
 import re
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
+import structlog
 
 import runwide
 from runwide import log
+from runwide.errors import InputError
 from runwide.job.reference import parse
+from runwide.log import handling
 
-CLOUD = {"RUNWIDE_LOG": "", "CLOUD_ML_JOB_ID": "123"}
+CLOUD = {"CLOUD_ML_JOB_ID": "123"}
 LABELS = "logging.googleapis.com/labels"
 LOCATION = "logging.googleapis.com/sourceLocation"
+TRACE = "logging.googleapis.com/trace"
+OURS = ("CLOUD_ML_JOB_ID", "KUBERNETES_SERVICE_HOST", "RUNWIDE_LOG", "RUNWIDE_LOG_LEVEL")
 
-PROGRAM = """
+
+def strict(line):
+    """Parses a line as Cloud Logging's agent does: one JSON object, and none of what Python alone takes for JSON."""
+
+    def refuse(word):
+        raise ValueError(word)
+
+    parsed = json.loads(line, parse_constant=refuse)
+    assert isinstance(parsed, dict), line
+    return parsed
+
+
+def lines_of(text):
+    return [strict(line) for line in text.splitlines()]
+
+
+def environment(**variables):
+    return {**{key: value for key, value in os.environ.items() if key not in OURS}, **variables}
+
+
+@pytest.fixture
+def program(tmp_path):
+    """Runs a program of its own; returns what has come of it."""
+
+    def run(text, *words, **variables):
+        (tmp_path / "program.py").write_text(text)
+        return subprocess.run(
+            [sys.executable, "program.py", *words], cwd=tmp_path, env=environment(**variables), capture_output=True,
+            text=True, check=True, timeout=120,
+        )  # fmt: skip
+
+    return run
+
+
+@pytest.fixture(autouse=True)
+def as_it_was():
+    """What these tests configure ends with them."""
+    handlers, level = list(logging.getLogger().handlers), logging.getLogger().level
+    yield
+    logging.getLogger("runwide").setLevel(logging.NOTSET)
+    handling._adopt(handling.Configuration())
+    log.take_over_logging()
+    logging.getLogger().handlers[:] = handlers
+    logging.getLogger().setLevel(level)
+
+
+# -- in a component, where a collector reads --
+
+TALKING = """
 import logging, sys
 
 def talk(item):
     print("printed", item)
     print("complained", file=sys.stderr)
-    logging.getLogger("mine").warning("logged %s", item)
+    logging.getLogger("mine").warning("logged %s", item, extra={"customer": 7, "time": "3 s", "event": "sale"})
     logging.info("https://b/o?X-Goog-Signature=0badc0de")
     print('{"message": "my own", "severity": "NOTICE"}')
     try:
@@ -39,45 +93,32 @@ def talk(item):
 """
 
 
-def lines_of(text):
-    return [json.loads(line) for line in text.splitlines()]
-
-
 @pytest.fixture
 def shard(tmp_path):
     """Runs a shard of a job as a container would; returns what it writes, and the job's reference."""
-    (tmp_path / "talking.py").write_text(PROGRAM)
-    command = Path(sys.executable).with_name("runwide")
+    (tmp_path / "talking.py").write_text(TALKING)
 
-    def run(*words, **environment):
-        env = {
-            key: value for key, value in os.environ.items() if key not in ("CLOUD_ML_JOB_ID", "RUNWIDE_LOG")
-        }
+    def run(*words, **variables):
         return subprocess.run(
-            [str(command), *words], cwd=tmp_path, env={**env, **environment}, capture_output=True, text=True,
-            check=False, timeout=60,
+            [str(Path(sys.executable).with_name("runwide")), *words], cwd=tmp_path, env=environment(**variables),
+            capture_output=True, text=True, check=False, timeout=120,
         )  # fmt: skip
 
-    scattered = run("scatter", "--function", "talking:talk", "--items-json", json.dumps(list(range(10, 14))),
-                    "--store", str(tmp_path / "store"), "--shards", "2")  # fmt: skip
-    job = scattered.stdout.strip()
-    return lambda **environment: (
-        run("shard", job, "0", "--workers", "1", "--retries", "1", **environment),
-        job,
-    )
+    def of(function="talking:talk", *words, items=range(10, 14), **variables):
+        given = ["--function", function, "--items-json", json.dumps(list(items))]
+        scattered = run("scatter", *given, "--store", str(tmp_path / "store"), "--shards", "2")
+        job = scattered.stdout.strip()
+        return run("shard", job, "0", "--workers", "1", "--retries", "1", *words, **variables), job
+
+    return of
 
 
 def test_prints_and_logging_of_a_task_carry_job_shard_item_worker_and_attempt(shard):
     done, job = shard(**CLOUD)
     job_id = parse(job).folder.rpartition("/")[2]
-    said = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
     written = lines_of(done.stderr)
-    for message, severity, source in [
-        ("printed 11", "INFO", said),
-        ("complained", "WARNING", written),
-        ("logged 11", "WARNING", written),
-    ]:
-        mine = [line for line in source if line["message"] == message]
+    for message, severity in [("printed 11", "INFO"), ("complained", "WARNING"), ("logged 11", "WARNING")]:
+        mine = [line for line in written if line["message"] == message]
         labels = [line[LABELS] for line in mine if line[LABELS]["item"] == "1"]
         assert [one["attempt"] for one in labels] == ["1", "2"], message
         for one in labels:
@@ -86,9 +127,15 @@ def test_prints_and_logging_of_a_task_carry_job_shard_item_worker_and_attempt(sh
         assert all(re.fullmatch(r"2\d{3}-.*Z", line["time"]) for line in mine)
 
 
+def test_standard_output_is_the_reference_alone(shard):
+    done, _ = shard(**CLOUD)
+    (reference,) = done.stdout.splitlines()
+    assert "shards/" in reference
+
+
 def test_a_line_of_the_users_own_json_stays_as_it_is(shard):
     done, _ = shard(**CLOUD)
-    assert done.stdout.count('{"message": "my own", "severity": "NOTICE"}\n') == 3
+    assert done.stderr.splitlines().count('{"message": "my own", "severity": "NOTICE"}') == 3
 
 
 def test_an_exception_is_one_line_with_its_traceback_and_its_place(shard):
@@ -101,6 +148,13 @@ def test_an_exception_is_one_line_with_its_traceback_and_its_place(shard):
     assert int(line[LOCATION]["line"]) > 0
 
 
+def test_extra_fields_of_logging_are_fields_and_none_is_taken_for_one_of_the_collectors(shard):
+    done, _ = shard(**CLOUD)
+    line = next(line for line in lines_of(done.stderr) if line["message"] == "logged 10")
+    assert (line["customer"], line["time_"], line["event_"], line["logger"]) == (7, "3 s", "sale", "mine")
+    assert line["time"].startswith("2")
+
+
 def test_signed_urls_do_not_reach_the_log(shard):
     done, _ = shard(**CLOUD)
     assert "X-Goog-Signature=[redacted]" in done.stderr
@@ -109,26 +163,103 @@ def test_signed_urls_do_not_reach_the_log(shard):
 
 def test_every_line_of_the_shard_itself_is_bound_too(shard):
     done, _ = shard(**CLOUD)
-    for line in lines_of(done.stderr):
-        if line.get("logger") in ("job", "pool"):
-            assert line[LABELS]["shard"] == "0"
-            assert line[LOCATION]["file"].startswith(str(Path(runwide.__file__).parent))
+    ours = [line for line in lines_of(done.stderr) if line.get("logger", "").startswith("runwide.")]
+    assert {"shard.started", "shard.finished"} <= {line["message"] for line in ours}
+    for line in ours:
+        assert line[LABELS]["shard"] == "0"
+        assert line[LOCATION]["file"].startswith(str(Path(runwide.__file__).parent))
 
 
-def test_outside_a_cloud_prints_stay_text_with_the_item_in_front(shard):
-    done, _ = shard(RUNWIDE_LOG="")
-    assert "[1] printed 11" in done.stdout.splitlines()
-    assert "[1] complained" in done.stderr.splitlines()
+def test_outside_a_cloud_lines_are_short_text_and_prints_have_the_item_in_front(shard):
+    done, _ = shard()
+    lines = done.stderr.splitlines()
+    assert {"[1] printed 11", "[1] complained"} <= set(lines)
+    ours = [line for line in lines if "[runwide.job]" in line]
+    assert all(
+        re.match(r"\d\d:\d\d:\d\d \[info\] shard\.\w+ \[runwide\.job\] job=\S+ shard=0 ", line)
+        for line in ours
+    )
+    assert len(ours) == 2
 
 
 def test_the_trace_is_named_where_there_is_one(shard):
     trace = "0af7651916cd43dd8448eb211c80319c"
     done, _ = shard(**CLOUD, TRACEPARENT=f"00-{trace}-b7ad6b7169203331-01", GOOGLE_CLOUD_PROJECT="p")
-    traces = {line.get("logging.googleapis.com/trace") for line in lines_of(done.stderr)}
+    traces = {line[TRACE] for line in lines_of(done.stderr) if line["message"] != "my own"}
     assert traces == {f"projects/p/traces/{trace}"}
 
 
-def test_a_killed_workers_last_words_are_text(tmp_path, monkeypatch):
+@pytest.mark.parametrize("more", [(), ("--on-error", "return")], ids=["raise", "return"])
+def test_the_line_with_which_a_command_fails_is_an_entry_too(shard, more):
+    done, _ = shard("talking:talk", "--timeout", "-1", *more, **CLOUD)
+    assert done.returncode == 2
+    errors = [line["message"] for line in lines_of(done.stderr) if line["severity"] == "ERROR"]
+    assert errors
+    assert all("timeout" in message and message.count("runwide: ") == 1 for message in errors)
+
+
+NASTY = r"""
+import atexit, json, logging, math, os, subprocess, sys, threading, warnings
+
+class Mute:
+    def __str__(self):
+        raise RuntimeError("no text")
+    __repr__ = __str__
+
+CIRCLE = {}
+CIRCLE["self"] = CIRCLE
+
+def shout(item):
+    print('{"value": NaN}'); print('{"value": 1e999}'); print('{"half":'); print("{}"); print('["a", "list"]')
+    print("naïve ✓ \udc80 \U0001f600 \x00 \x1e \x1f \x1b[31m"); print("a\rb\r"); print('{"crlf": 1}\r')
+    print("\u2028 \x85 \x0c")
+    print("x" * 300_000); print('{"' + "y" * 300_000); print("no end", end=""); sys.stdout.flush()
+    sys.stdout.buffer.write(b"\xff\xfe latin \xe9\n"); sys.stdout.flush()
+    os.write(1, b"native \xff\n"); os.write(2, b"native half"); os.write(2, b" line\n")
+    subprocess.run(["sh", "-c", "printf 'child\\n'; printf 'child of stderr\\n' >&2"])
+    sys.stderr.write("\r 10%|#   |"); sys.stderr.flush()
+    logging.warning("after a bar")
+    logging.warning("x" * 300_000)
+    logging.warning("fields", extra={"nan": math.nan, "circle": CIRCLE, "keys": {(1, 2): 3}, "mute": Mute(), "b": b"\xff"})
+    logging.warning("bad %d arguments", "x")
+    logging.log(25, "between"); logging.getLogger().critical("beyond\nlines")
+    warnings.warn("old")
+    thread = threading.Thread(target=lambda: 1 / 0); thread.start(); thread.join()
+    return item
+"""
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "ascii", "latin-1:strict"])
+def test_whatever_is_printed_each_line_is_one_json_object(shard, tmp_path, encoding):
+    (tmp_path / "nasty.py").write_text(NASTY)
+    done, _ = shard("nasty:shout", items=[1, 2], PYTHONIOENCODING=encoding, **CLOUD)
+    assert done.returncode == 0, done.stderr[-2000:]
+    lines = lines_of(done.stderr)
+    messages = [line.get("message", "") for line in lines]
+    for said in (
+        "native \\xff",
+        "native half line",
+        "child",
+        "child of stderr",
+        "after a bar",
+        "between",
+        "beyond\nlines",
+    ):
+        assert said in messages, said
+    assert '{"value": NaN}' in messages
+    assert '{"crlf": 1}' in done.stderr.splitlines()
+    assert any("UserWarning: old" in message for message in messages)
+    severities = {line["severity"] for line in lines if "severity" in line}
+    assert severities == {"INFO", "WARNING", "CRITICAL"}
+    assert any(message.startswith("bad %d arguments (TypeError: ") for message in messages)
+    assert all(len(line) <= 262_144 for line in done.stderr.splitlines())
+    assert sum(message.count("x") for message in messages if set(message) == {"x"}) == 300_000
+    (fields,) = [line for line in lines if line.get("message") == "fields"]
+    assert fields["nan"] == "nan"
+    assert fields[LABELS]["item"] == "0"
+
+
+def test_a_killed_workers_last_words_are_text(monkeypatch):
     monkeypatch.setenv("RUNWIDE_LOG", "json")
 
     def die(_):
@@ -139,17 +270,174 @@ def test_a_killed_workers_last_words_are_text(tmp_path, monkeypatch):
     assert failure.exception.stderr == "help"
 
 
-def test_our_own_lines_name_the_caller(capsys, monkeypatch):
-    monkeypatch.setattr(log, "_root", None)
+def test_lines_of_warm_workers_carry_what_the_call_has_bound(monkeypatch, capfd):
     monkeypatch.setenv("RUNWIDE_LOG", "json")
-    with log.bound(job="a-1"):
-        log.Log("room").warning("thing.happened", url="https://b/o?X-Goog-Signature=0bad", token="t")
-    (line,) = lines_of(capsys.readouterr().err)
-    assert (line["message"], line["severity"], line["logger"]) == ("thing.happened", "WARNING", "room")
-    assert line[LOCATION]["function"] == "test_our_own_lines_name_the_caller"
-    assert line[LABELS] == {"job": "a-1"}
-    assert (line["url"], line["token"]) == ("https://b/o?X-Goog-Signature=[redacted]", "[redacted]")
-    monkeypatch.setattr(log, "_root", None)
+    for job in ("a", "b"):
+        with log.bound(job=job):
+            runwide.map(lambda _: (print("out"), logging.getLogger("mine").warning("logged")), [0], workers=1)
+    out, err = capfd.readouterr()
+    for text, message in ((out, "out"), (err, "logged")):
+        assert [line["job"] for line in lines_of(text) if line["message"] == message] == ["a", "b"]
+
+
+# -- where nobody collects --
+
+
+DYING = """
+import os, runwide
+def die(x):
+    os._exit(3)
+if __name__ == "__main__":
+    print(runwide.map(abs, range(-100, 0), workers=2) == list(range(100, 0, -1)))
+    {more}
+"""
+CALLBACK = "runwide.map(abs, [-1], workers=1, on_event=lambda _: 1 / 0)"
+
+
+@pytest.mark.parametrize("variables", [{}, {"RUNWIDE_LOG": "json"}, CLOUD], ids=["alone", "json", "cloud"])
+def test_a_map_without_a_store_writes_nothing_below_warning(program, variables):
+    done = program(DYING.replace("{more}", "pass"), **variables)
+    assert (done.stdout, done.stderr) == ("True\n", "")
+
+
+@pytest.mark.parametrize(
+    ("variables", "text"),
+    [
+        ({}, True),
+        ({"RUNWIDE_LOG": "text"}, True),
+        ({"RUNWIDE_LOG": "json"}, False),
+        (CLOUD, False),
+        ({"KUBERNETES_SERVICE_HOST": "10.0.0.1"}, False),
+        ({"RUNWIDE_LOG": "text", **CLOUD}, True),
+    ],
+    ids=["file", "text", "json", "vertex", "kubernetes", "text-on-vertex"],
+)
+def test_lines_are_json_only_where_a_collector_reads(program, variables, text):
+    done = program(DYING.replace("{more}", CALLBACK), **variables)
+    (line,) = done.stderr.splitlines()
+    if text:
+        shown = r"\d\d:\d\d:\d\d \[error\] callback\.failed \[runwide\.pool\] type=ZeroDivisionError error='.* by zero'"
+        assert re.fullmatch(shown, line)
+    else:
+        assert strict(line)["message"] == "callback.failed"
+
+
+@pytest.mark.parametrize(("level", "lines"), [("debug", 1), ("warning", 1), ("critical", 0)])
+def test_the_level_is_that_of_the_environment(program, level, lines):
+    done = program(DYING.replace("{more}", CALLBACK), RUNWIDE_LOG_LEVEL=level)
+    assert len(done.stderr.splitlines()) == lines
+
+
+def test_in_a_terminal_of_a_pod_lines_are_text(program, tmp_path):
+    (tmp_path / "program.py").write_text(DYING.replace("{more}", CALLBACK))
+    done = subprocess.run(
+        ["script", "-qec", f"{sys.executable} program.py", "/dev/null"], cwd=tmp_path,
+        env=environment(KUBERNETES_SERVICE_HOST="10.0.0.1"), capture_output=True, text=True, check=True, timeout=120,
+    )  # fmt: skip
+    assert "callback.failed" in done.stdout
+    assert "{" not in done.stdout
+
+
+def test_lines_that_are_not_due_load_no_structlog(program):
+    text = "import runwide.log, sys; log = runwide.log.Log('room'); log.debug('a.b'); print('structlog' in sys.modules); "
+    done = program(text + "log.info('a.b'); print('structlog' in sys.modules)")
+    assert done.stdout == "False\nTrue\n"
+
+
+def test_a_shard_loads_structlog_once_its_first_task_has_been_sent(shard, program, tmp_path):
+    _, job = shard()
+    watched = """
+import os, sys, threading
+def hook(event, arguments):
+    if event == "import" and arguments[0] == "structlog":
+        os.write(2, b"\\nloaded by " + threading.current_thread().name.encode() + b"\\n")
+sys.addaudithook(hook)
+from runwide.cli import main
+main()
+"""
+    done = program(watched, "shard", job, "1", "--workers", "1", PYTHONPATH=str(tmp_path))
+    assert "loaded by runwide-log" in done.stderr.splitlines() + done.stdout.splitlines()
+
+
+def test_lines_held_back_keep_their_time_their_place_and_their_order(capsys, monkeypatch):
+    monkeypatch.setenv("RUNWIDE_LOG", "json")
+    with log.held():
+        log.Log("room").info("one.began")
+        with log.bound(job="a"):
+            log.Log("room").info("two.began")
+        assert capsys.readouterr().err == ""
+        log.Log("room").warning("three.happened")
+        shown = lines_of(capsys.readouterr().err)
+        assert [line["message"] for line in shown] == ["one.began", "two.began", "three.happened"]
+        assert [line["time"] for line in shown] == sorted(line["time"] for line in shown)
+        assert shown[1]["job"] == "a"
+        assert {line[LOCATION]["function"] for line in shown} == {
+            "test_lines_held_back_keep_their_time_their_place_and_their_order"
+        }
+
+
+# -- loggers of the standard library --
+
+
+def test_our_lines_are_records_of_standard_loggers(caplog):
+    runwide.map(abs, [-1], workers=1, on_event=lambda _: 1 / 0)
+    (record,) = caplog.records
+    assert (record.name, record.levelname, record.funcName) == ("runwide.pool", "ERROR", "undisturbed")
+    assert record.pathname.endswith("sinks.py")
+    assert record.getMessage() == "callback.failed type='ZeroDivisionError' error='division by zero'"
+    assert record.msg["type"] == "ZeroDivisionError"
+
+
+def test_a_level_set_on_a_logger_counts(caplog):
+    caplog.set_level(logging.CRITICAL, logger="runwide.pool")
+    runwide.map(abs, [-1], workers=1, on_event=lambda _: 1 / 0)
+    log.Log("room").debug("not.said")
+    caplog.set_level(logging.DEBUG, logger="runwide")
+    log.Log("room").debug("thing.happened")
+    assert caplog.messages == ["thing.happened"]
+
+
+def test_a_filter_on_a_logger_counts(caplog):
+    logger = logging.getLogger("runwide.room")
+    refuse = lambda record: record.msg["item"] != 3
+    logger.addFilter(refuse)
+    try:
+        for item in (2, 3):
+            log.Log("room").warning("thing.happened", item=item)
+    finally:
+        logger.removeFilter(refuse)
+    assert caplog.messages == ["thing.happened item=2"]
+
+
+@pytest.mark.parametrize(
+    ("setup", "expected"),
+    [
+        ("logging.basicConfig()", "ERROR:runwide.pool:callback.failed type="),
+        ("logging.basicConfig(level='CRITICAL')", ""),
+        ("logging.getLogger('runwide').addHandler(logging.StreamHandler())", "callback.failed type="),
+        ("logging.getLogger('runwide.pool').setLevel('CRITICAL')", ""),
+        ("logging.getLogger('runwide').propagate = False", "[error] callback.failed"),
+        ("logging.basicConfig(filename='log.txt')", "[error] callback.failed"),
+        ("logging.getLogger('runwide').addHandler(logging.NullHandler())", "[error] callback.failed"),
+    ],
+)
+def test_what_the_user_has_set_up_writes_our_lines_once(program, setup, expected):
+    done = program(f"import logging\n{setup}\n" + DYING.replace("{more}", CALLBACK))
+    assert expected in done.stderr
+    assert len(done.stderr.splitlines()) == bool(expected)
+
+
+def test_structlog_as_the_user_has_set_it_up_renders_our_lines_too(program):
+    setup = """
+import logging, structlog
+handler = logging.StreamHandler()
+handler.setFormatter(structlog.stdlib.ProcessorFormatter(processors=[
+    structlog.stdlib.ProcessorFormatter.remove_processors_meta, structlog.processors.LogfmtRenderer()]))
+logging.getLogger().addHandler(handler)
+"""
+    done = program(setup + DYING.replace("{more}", CALLBACK))
+    assert "event=callback.failed" in done.stderr
+    assert "type=ZeroDivisionError" in done.stderr
 
 
 def test_logging_that_the_user_has_set_up_is_left_alone(monkeypatch):
@@ -157,17 +445,12 @@ def test_logging_that_the_user_has_set_up_is_left_alone(monkeypatch):
     root = logging.getLogger()
     mine = logging.NullHandler()
     root.addHandler(mine)
-    try:
-        before = list(root.handlers)
-        log.take_over_logging()
-        assert root.handlers == before
-    finally:
-        root.removeHandler(mine)
+    before = list(root.handlers)
+    log.take_over_logging()
+    assert root.handlers == before
 
 
 def test_what_is_bound_ends_with_its_block_also_in_other_threads():
-    import threading
-
     seen = []
 
     def look():
@@ -183,45 +466,174 @@ def test_what_is_bound_ends_with_its_block_also_in_other_threads():
     assert seen == [{"job": "a", "shard": 1}, {"job": "a"}, {}]
 
 
-def test_lines_of_json_cost_no_structlog():
-    program = (
-        "import runwide.log, sys; runwide.log.Log('room').info('a.b'); print('structlog' in sys.modules)"
+def test_our_own_lines_name_the_caller_and_have_no_secret(capsys, monkeypatch):
+    monkeypatch.setenv("RUNWIDE_LOG", "json")
+    with log.bound(job="a-1"), structlog.contextvars.bound_contextvars(tenant="t-1"):
+        log.Log("room").warning("thing.happened", url="https://b/o?X-Goog-Signature=0bad", token="t")
+    (line,) = lines_of(capsys.readouterr().err)
+    assert (line["message"], line["severity"], line["logger"]) == (
+        "thing.happened",
+        "WARNING",
+        "runwide.room",
     )
-    env = {**os.environ, "RUNWIDE_LOG": "json"}
-    done = subprocess.run(
-        [sys.executable, "-c", program], env=env, capture_output=True, text=True, check=True
+    assert line[LOCATION]["function"] == "test_our_own_lines_name_the_caller_and_have_no_secret"
+    assert (line[LABELS], line["tenant"]) == ({"job": "a-1"}, "t-1")
+    assert (line["url"], line["token"]) == ("https://b/o?X-Goog-Signature=[redacted]", "[redacted]")
+
+
+# -- configure --
+
+
+def test_without_arguments_all_is_as_if_there_had_been_no_call(program):
+    text = """
+import logging, runwide.log
+before = logging.getLogger().level, list(logging.getLogger().handlers)
+runwide.log.configure(level="debug", format="json")
+assert logging.getLogger().handlers
+runwide.log.configure()
+print((logging.getLogger().level, list(logging.getLogger().handlers)) == before)
+"""
+    assert program(text).stdout == "True\n"
+
+
+def test_processors_see_lines_of_ours_of_logging_of_workers_and_prints(capfd, monkeypatch):
+    monkeypatch.setenv("RUNWIDE_LOG", "json")
+    log.configure(processors=[lambda _logger, _method, event: {**event, "team": "forecasts"}])
+
+    def task(x):
+        print("printed")
+        logging.getLogger("mine").warning("logged")
+
+    runwide.map(task, [0], workers=1, on_event=lambda _: 1 / 0)
+    out, err = capfd.readouterr()
+    found = {line["message"]: line["team"] for line in lines_of(out + err)}
+    assert found == dict.fromkeys(("printed", "logged", "callback.failed"), "forecasts")
+
+
+def test_a_processor_may_drop_a_line_and_say_what_the_collector_reads(capfd, monkeypatch):
+    monkeypatch.setenv("RUNWIDE_LOG", "json")
+
+    def choose(_logger, _method, event):
+        if event["event"] == "dull.happened":
+            raise structlog.DropEvent
+        return {**event, "severity": "NOTICE", LABELS: {"tenant": "t"}}
+
+    log.configure(processors=[choose])
+    log.Log("room").warning("dull.happened")
+    log.Log("room").warning("thing.happened", item=1)
+    logging.getLogger("runwide.theirs").warning("dull.happened")
+
+    def task(x):
+        print("dull.happened")
+        logging.getLogger("mine").warning("dull.happened")
+
+    runwide.map(task, [0], workers=1)
+    out, err = capfd.readouterr()
+    (line,) = lines_of(out + err)
+    assert (line["message"], line["severity"], line[LABELS]) == (
+        "thing.happened",
+        "NOTICE",
+        {"item": "1", "tenant": "t"},
     )
-    assert done.stdout == "False\n"
-    assert json.loads(done.stderr)["message"] == "a.b"
 
 
 @pytest.mark.parametrize(
-    ("variables", "text"), [({}, True), ({"CLOUD_ML_JOB_ID": "1"}, False), ({"RUNWIDE_LOG": "json"}, False)]
+    "wrong", [lambda *_: 1 / 0, lambda *_: None, lambda _l, _m, event: event.clear() or event]
 )
-def test_lines_are_text_in_a_notebook_unless_they_are_collected(variables, text):
-    # The module alone says that this is a notebook's kernel.
-    program = "import sys; sys.modules['ipykernel'] = sys; from runwide.log import Log; Log('pool').info('map.done', n=3)"
-    env = {key: value for key, value in os.environ.items() if key not in ("CLOUD_ML_JOB_ID", "RUNWIDE_LOG")}
-    done = subprocess.run(
-        [sys.executable, "-c", program],
-        env={**env, **variables},
-        capture_output=True,
-        text=True,
-        check=True,
-        timeout=60,
-    )
-    assert "map.done" in done.stderr
-    assert done.stderr.startswith("{") is not text
+def test_a_processor_that_fails_costs_no_line(capsys, wrong):
+    log.configure(format="json", processors=[wrong])
+    log.Log("room").warning("thing.happened", item=1)
+    logging.getLogger("runwide.theirs").warning("theirs")
+    lines = lines_of(capsys.readouterr().err)
+    assert [line["message"] for line in lines] == ["thing.happened", "theirs"]
+    assert all(line["processor_failed"].startswith("<lambda>: ") for line in lines)
+    assert lines[0]["item"] == 1
 
 
-def test_text_for_people_is_structlogs_and_has_no_secret_either(capsys, monkeypatch):
-    monkeypatch.setattr(log, "_root", None)
-    monkeypatch.setenv("RUNWIDE_LOG", "text")
-    monkeypatch.setenv("RUNWIDE_LOG_LEVEL", "warning")
-    log.Log("room").info("nothing.said")
-    log.Log("room").warning("thing.happened", item=3, token="t")
-    written = capsys.readouterr().err
-    assert re.fullmatch(
-        r"2\d{3}-\S+Z \[warning  \] thing\.happened +\[room\] item=3 token=\[redacted\]\n", written
+def test_secrets_are_taken_out_after_processors(capsys):
+    log.configure(
+        format="json",
+        processors=[lambda _l, _m, event: {**event, "url": "https://b/o?X-Goog-Signature=0bad"}],
     )
-    monkeypatch.setattr(log, "_root", None)
+    log.Log("room").warning("thing.happened")
+    assert "0bad" not in capsys.readouterr().err
+
+
+def test_a_file_gets_the_lines_of_the_program_and_of_its_workers(tmp_path, capfd):
+    log.configure(file=tmp_path / "log.jsonl", format="json")
+    runwide.map(
+        lambda _: (logging.getLogger("mine").warning("logged"), None)[1],
+        range(20),
+        workers=2,
+        on_event=lambda _: 1 / 0,
+    )
+    lines = lines_of((tmp_path / "log.jsonl").read_text())
+    messages = [line["message"] for line in lines]
+    assert (messages.count("logged"), messages.count("callback.failed")) == (20, 1)
+    assert capfd.readouterr().err == ""
+
+
+def test_levels_hold_by_logger(program):
+    text = """
+import logging, runwide.log
+runwide.log.configure(level="error", levels={"runwide.room": "debug", "noisy": logging.CRITICAL})
+runwide.log.Log("room").debug("room.said")
+runwide.log.Log("pool").warning("pool.said")
+logging.getLogger("noisy").error("noisy")
+logging.getLogger("mine").error("mine")
+logging.getLogger("mine").warning("quiet")
+"""
+    done = program(text)
+    assert [line.split()[2] for line in done.stderr.splitlines()] == ["room.said", "mine"]
+
+
+def test_what_was_configured_is_stronger_than_the_environment(program):
+    text = "import runwide.log; runwide.log.configure(format='text', level='info'); runwide.log.Log('room').info('a.b')"
+    done = program(text, RUNWIDE_LOG="json", RUNWIDE_LOG_LEVEL="error")
+    assert re.fullmatch(r"\d\d:\d\d:\d\d \[info\] a\.b \[runwide\.room\]\n", done.stderr)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"format": "xml"}, "invalid format='xml': expected 'json' or 'text'"),
+        ({"level": "loud"}, "invalid level 'loud': expected debug, info"),
+        ({"levels": {"runwide": True}}, "invalid level True"),
+        ({"processors": [3]}, "invalid processor 3: expected a callable"),
+        ({"file": "/no/such/folder/log"}, "the log file /no/such/folder/log cannot be written: No such file"),
+        ({"processors": [threading.Lock().acquire]}, "cannot be sent to workers"),
+    ],
+)
+def test_a_wrong_argument_is_one_clear_error(options, message):
+    with pytest.raises(InputError, match=message):
+        log.configure(**options)
+
+
+@pytest.mark.parametrize("project", ["", "p"])
+def test_lines_within_a_span_carry_its_ids_in_workers_too(capfd, monkeypatch, project):
+    from opentelemetry.sdk.trace import TracerProvider
+
+    monkeypatch.setenv("GOOGLE_CLOUD_PROJECT", project)
+    monkeypatch.setenv("RUNWIDE_LOG", "json")
+
+    def task(_):
+        from opentelemetry.sdk.trace import TracerProvider
+
+        with TracerProvider().get_tracer("tests").start_as_current_span("work") as span:
+            logging.getLogger("mine").warning("logged")
+        return span.get_span_context().trace_id, span.get_span_context().span_id
+
+    with TracerProvider().get_tracer("tests").start_as_current_span("work") as span:
+        log.Log("room").warning("thing.happened")
+    mine = span.get_span_context()
+    log.Log("room").warning("all.over")
+    ((trace, id_),) = runwide.map(task, [0], workers=1)
+    lines = lines_of(capfd.readouterr().err)
+    start = "projects/p/traces/" if project else ""
+    ids = [(line.get(TRACE), line.get("logging.googleapis.com/spanId")) for line in lines]
+    assert ids == [
+        (f"{start}{mine.trace_id:032x}", f"{mine.span_id:016x}"),
+        (None, None),
+        (f"{start}{trace:032x}", f"{id_:016x}"),
+    ]
+    assert lines[0]["logging.googleapis.com/trace_sampled"] is True

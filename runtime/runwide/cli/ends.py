@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import sys
 from contextlib import contextmanager
+from io import StringIO
 from typing import TYPE_CHECKING
 
 import click
 
-from runwide import __version__
+from runwide import __version__, log
 from runwide.errors import InputError, Preempted, RunwideError
 from runwide.redaction import redacted
 from runwide.writing import write
@@ -37,12 +38,11 @@ def coded() -> Iterator[None]:
 
 
 def _show(error: click.ClickException) -> None:
-    error.show()
+    text = StringIO()
+    error.show(text)
     if isinstance(error, click.NoSuchOption):
-        write(
-            sys.stderr,
-            f"runwide: this is {__version__}; a pipeline made by another release may ask for more\n",
-        )
+        text.write(f"runwide: this is {__version__}; a pipeline made by another release may ask for more\n")
+    _say(text.getvalue())
 
 
 def _code(error: RunwideError) -> int:
@@ -52,5 +52,12 @@ def _code(error: RunwideError) -> int:
 
 
 def _exit(line: str, code: int) -> None:
-    write(sys.stderr, f"{redacted(line)}\n")
+    _say(f"{redacted(line)}\n")
     sys.exit(code)
+
+
+def _say(text: str) -> None:
+    """Write to standard error, in one entry where a log collector reads it."""
+    if log.is_collected():
+        text = f"{log.print_line(text.rstrip(), severity='ERROR', known={})}\n"
+    write(sys.stderr, text)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import pickle
+from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from typing import Any
 import click
 
 from runwide import job as jobs
-from runwide.cli import dataset, executor, files, inputs, options, report
+from runwide.cli import dataset, executor, files, inputs, options, report, results
 from runwide.errors import InputError, RunwideError, TasksFailed
 from runwide.host.threads import announce
 from runwide.pool.preemption import leaves_on_sigterm
@@ -42,14 +43,14 @@ def map_command(
     from runwide.pool import imap
 
     announce()  # before the function's module is imported, which may ask
-    found = inputs.function_of(function)
-    values = inputs.items_of_file(items)
     failed: list[Failure] = []
-    with leaves_on_sigterm():
+    with results.alone() as write, leaves_on_sigterm():
+        found = inputs.function_of(function)
+        values = inputs.items_of_file(items)
         for result in imap(
             found, values, workers=workers, timeout=timeout, retries=retries, on_error="return"
         ):
-            _print_result(result, failed)
+            write(_as_json(result, failed))
     _complain(
         len(values), failed, hint="the results of the others were printed, null stands for a failed one"
     )
@@ -136,27 +137,30 @@ def scatter_command(
 
     announce()
     wire.check_python(pickled_by)
-    if function_reference is not None:
-        function_base64 = wire.text_of(function_reference)
-    if items_reference is not None:
-        items_json = wire.text_of(items_reference)
-    if items_parameter is not None:
-        items_json = json.dumps(wire.value_of("list", items_parameter))
-    pickled, name = inputs.pickled_function(
-        function=function,
-        file=function_file,
-        text=function_base64,
-        constants=wire.constants(constants_json, typed),
-    )
-    items = sources.items_from(items_from) if items_from else inputs.items(text=items_json, file=items_file)
-    size = sizing.size_of(shards, partial(pickle.loads, pickled), items)
-    reference = jobs.scatter_pickled(pickled, items, store=store, shards=size.shards, name=name)
-    if size.results:
-        jobs.keep(reference, size.results)
-    count = min(size.shards, len(items))
-    files.write(job_out, reference)
-    files.write(shards_out, json.dumps([str(index) for index in range(count)]))
-    click.echo(reference)
+    with results.alone() as write:
+        if function_reference is not None:
+            function_base64 = wire.text_of(function_reference)
+        if items_reference is not None:
+            items_json = wire.text_of(items_reference)
+        if items_parameter is not None:
+            items_json = json.dumps(wire.value_of("list", items_parameter))
+        pickled, name = inputs.pickled_function(
+            function=function,
+            file=function_file,
+            text=function_base64,
+            constants=wire.constants(constants_json, typed),
+        )
+        items = (
+            sources.items_from(items_from) if items_from else inputs.items(text=items_json, file=items_file)
+        )
+        size = sizing.size_of(shards, partial(pickle.loads, pickled), items)
+        reference = jobs.scatter_pickled(pickled, items, store=store, shards=size.shards, name=name)
+        if size.results:
+            jobs.keep(reference, size.results)
+        count = min(size.shards, len(items))
+        files.write(job_out, reference)
+        files.write(shards_out, json.dumps([str(index) for index in range(count)]))
+        write(reference)
 
 
 @click.command("gather")
@@ -257,10 +261,10 @@ def rerun_command(
     Prints the shards' references as JSON, for gather --shards-json.
     """
     announce()
-    mended = None if function is None else inputs.function_of(function)
-    with leaves_on_sigterm():
+    with results.alone() as write, leaves_on_sigterm():
+        mended = None if function is None else inputs.function_of(function)
         references = jobs.rerun(job, function=mended, workers=workers, timeout=timeout, retries=retries)
-    click.echo(json.dumps([jobs.short_reference(index, one) for index, one in enumerate(references)]))
+        write(json.dumps([jobs.short_reference(index, one) for index, one in enumerate(references)]))
 
 
 @click.command("replay")
@@ -272,8 +276,9 @@ def replay_command(job: str, item: int, *, debug: bool, function: str | None) ->
     """Run one ITEM of a job in this process, from its exact verified bytes; print what it returns, write nothing."""
     announce()
     try:
-        mended = None if function is None else inputs.function_of(function)
-        click.echo(repr(jobs.replay(job, item, function=mended)))
+        with nullcontext(click.echo) if debug else results.alone() as write:  # a debugger has the terminal
+            mended = None if function is None else inputs.function_of(function)
+            write(repr(jobs.replay(job, item, function=mended)))
     except RunwideError:
         raise
     except Exception as error:
@@ -284,13 +289,12 @@ def replay_command(job: str, item: int, *, debug: bool, function: str | None) ->
         raise
 
 
-def _print_result(result: Any, failed: list[Failure]) -> None:
+def _as_json(result: Any, failed: list[Failure]) -> str:
     if isinstance(result, Failure):
         failed.append(result)
-        click.echo("null")
-        return
+        return "null"
     try:
-        click.echo(json.dumps(result))
+        return json.dumps(result)
     except (TypeError, ValueError) as error:
         raise InputError(
             f"a {type(result).__name__} is not JSON: {error}", hint="return plain data from the function"

@@ -7,8 +7,9 @@ from pathlib import Path
 import click
 
 from runwide import job as jobs
-from runwide.cli import files, options, supervised
+from runwide.cli import files, options, results, supervised
 from runwide.host.threads import announce
+from runwide.log import held
 from runwide.pool.preemption import leaves_on_sigterm
 
 
@@ -50,9 +51,9 @@ def shard_command(
         supervised.shard(job, index, manifest_out, given)
         return
     announce()
-    with leaves_on_sigterm():
+    with results.alone() as write, leaves_on_sigterm(), held():
         reference = jobs.shard(
             job, index, workers=workers, timeout=timeout, retries=retries, rerun_failed=rerun_failed
         )
-    files.write(manifest_out, jobs.short_reference(index, reference))
-    click.echo(reference)
+        files.write(manifest_out, jobs.short_reference(index, reference))
+        write(reference)

@@ -7,7 +7,9 @@ shard could not run are recorded as failed, as those are that raised.
 
 from __future__ import annotations
 
+import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -20,16 +22,17 @@ from typing import IO, TYPE_CHECKING, Any
 import click
 
 from runwide import job as jobs
+from runwide import log
 from runwide.cli import files
 from runwide.errors import InputError, Preempted, StepFailed
-from runwide.log import Log
+from runwide.redaction import redacted
 from runwide.writing import write
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
-_log = Log("cli")
+_log = log.Log("cli")
 
 _PARENT_SECONDS = 1.0
 _STARTS = 2  # a process that is killed runs again once: one death may be bad luck, two are not
@@ -37,6 +40,7 @@ _CAUSE = 300  # characters
 _LINES = 20
 _WRONG_CALL = 2  # as the command exits with an InputError
 _READ_SECONDS = 5.0
+_LOG_LINE = re.compile(r"\d\d:\d\d:\d\d \[\w+\] ")
 _CHILD = "from runwide.cli.supervised import child; child()"
 
 
@@ -108,16 +112,46 @@ def _ended(words: Sequence[str]) -> tuple[int, str]:
         with _sigterm_goes_to(process):
             code = process.wait()
         reader.join(_READ_SECONDS)  # what a task has started may hold the stream open for longer
-    lines = [line for line in kept if line and not line.startswith("{")]  # no lines of the log
-    errors = [line for line in lines if line.startswith("runwide: ")]
-    return code, (errors or lines or [""])[-1]
+    return code, _reason(kept)
+
+
+def _reason(lines: Iterable[str]) -> str:
+    """Return the line that says why a shard has failed, which may be an entry for a log collector.
+
+    Example:
+        >>> _reason(["Killed", '{"message": "runwide: InputError: no", "severity": "ERROR"}', "bye"])
+        'runwide: InputError: no'
+        >>> _reason(["free(): invalid pointer", ""])
+        'free(): invalid pointer'
+    """
+    said = [line for line in map(_message, lines) if line]
+    errors = [line for line in said if line.startswith("runwide: ")]
+    return (errors or said or [""])[-1]
+
+
+def _message(line: str) -> str:
+    """Return a line that is no log line; of an entry of the log, its message if that is an error's."""
+    try:
+        entry = json.loads(line)
+        return str(entry["message"]) if entry["severity"] == "ERROR" else ""
+    except (ValueError, KeyError, TypeError):
+        return "" if line.startswith("{") or _LOG_LINE.match(line) else line
 
 
 def _pass_on(stream: IO[bytes], kept: deque[str]) -> None:
     """Copy a stream to our standard error, and keep its last lines."""
     for line in stream:
-        write(sys.stderr, line.decode(errors="backslashreplace"))
+        write(sys.stderr, _shown(line.decode(errors="backslashreplace")))
         kept.append(line.decode(errors="replace").strip())
+
+
+def _shown(line: str) -> str:
+    """Return a line as it is, or as an entry where a log collector reads: a process that is killed says so in text."""
+    if not log.is_collected():
+        return line
+    text = redacted(line.rstrip("\r\n"))
+    entry = log.print_line(text, severity="WARNING", known={}) if text else None
+    return "" if entry is None else f"{entry}\n"
 
 
 @contextmanager

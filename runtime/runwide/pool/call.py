@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from itertools import count
 from typing import TYPE_CHECKING, Any, Protocol
 
+from runwide import log
+from runwide.pool.output import are_named
 from runwide.pool.policy import NO_CHARGES, Charges, Pace
 
 if TYPE_CHECKING:
@@ -132,6 +134,7 @@ class Call:
         budget: What each task may use.
         chunksize: Fixed number of items per chunk; None adapts it.
         indices: Index of each item in a larger input, as workers are to call it; None for 0, 1, ….
+        named: Whether what its tasks print may be shown with their items.
         hungry: Set by the scheduler when it waits for items, cleared by whoever puts some.
     """
 
@@ -147,6 +150,7 @@ class Call:
         *,
         chunksize: int | None = None,
         indices: Sequence[int] | None = None,
+        named: bool = False,
         hungry: bool = False,
     ) -> None:
         self.function = function
@@ -155,6 +159,8 @@ class Call:
         self.budget = budget
         self.chunksize = chunksize
         self.indices = indices
+        self.named = named and are_named()
+        self.fields = log.fields()
         self.hungry = hungry
         self.number = next(_numbers)
         self.pace = Pace()

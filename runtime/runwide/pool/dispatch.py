@@ -6,8 +6,8 @@ import time
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
+from runwide import log
 from runwide.errors import ItemNotPicklable, ScratchError, ScratchFull
-from runwide.log import Log
 from runwide.pool import failures, policy, transfer, worker
 from runwide.pool.plain import is_scalar
 from runwide.pool.room import LOOK_SECONDS, is_hopeless, may_drop
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from runwide.records import Failure
 
 
-_log = Log("pool")
+_log = log.Log("pool")
 
 
 class NoWorker(Exception):
@@ -224,6 +224,7 @@ class Dispatcher:
         call, tasks = chunk.call, chunk.tasks
         slot.send_function(call)
         slot.send_variables(call.lease.shares.variables)
+        slot.send_fields(call.fields)
         slot.chunks.append(chunk)
         call.running += 1
         order = worker.Order(
@@ -233,9 +234,11 @@ class Dispatcher:
             call.indices_of(tasks),
             fine=tasks.fine,
             attempt=tasks.charges.starts + 1,
+            named=call.named,
             timed=call.lease.timed,
         )
         slot.channel.send((worker.RUN, tuple(order), path, entries))
+        log.release()
 
     def _on_full(self, call: Call, tasks: Tasks, error: ScratchError) -> None:
         """Try again one by one, and while nothing else takes up room; what waits in vain even then fails.

@@ -9,6 +9,7 @@ from contextvars import copy_context
 from typing import TYPE_CHECKING, Any
 
 from runwide.pool import policy
+from runwide.pool.sinks import SIGNAL_SECONDS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -61,8 +62,6 @@ class Feeder:
         ahead: Number of items that may be in the call and not consumed; None adapts it, `ALL` takes all of them.
         workers: Number of workers, to adapt it.
         one_by_one: Take an item when the consumer waits for an outcome, and not before: its task runs at once, here.
-        tick: Called with each item that `run` takes, and while it waits for room.
-        seconds: How often, while it waits.
     """
 
     def __init__(
@@ -74,8 +73,6 @@ class Feeder:
         ahead: int | None = ALL,
         workers: int = 1,
         one_by_one: bool = False,
-        tick: Callable[[], None] | None = None,
-        seconds: float | None = None,
     ) -> None:
         self._call = call
         self._source = call.source
@@ -86,8 +83,6 @@ class Feeder:
         self._ahead = 1 if one_by_one and ahead != ALL else ahead
         self._workers = workers
         self._one_by_one = one_by_one
-        self._tick = tick
-        self._seconds = seconds
         self._inline = False  # whether the consumer's thread takes the items
         self._low = 0  # items ahead at which more are taken
         self._consumed = 0
@@ -216,8 +211,6 @@ class Feeder:
         self.fed += 1
         if self._call.hungry:
             self._wake()
-        if self._tick is not None:
-            self._tick()
         return True
 
     def _wake(self) -> None:
@@ -242,10 +235,8 @@ class Feeder:
     def _wait_for_room(self) -> None:
         self._waits = True  # set first: the consumer counts, and then looks
         while not self._source.closed and self._ahead != ALL and self.fed - self._consumed > self._low:
-            self._room.wait(self._seconds)
+            self._room.wait(SIGNAL_SECONDS)
             self._room.clear()
-            if self._tick is not None:
-                self._tick()
         self._waits = False
 
 

@@ -230,7 +230,9 @@ def started(
         with drains_on_sigterm(lease, given.get("grace", GRACE)) as draining:
             size = given.get("chunksize")
             draining.ends(
-                lambda: arriving.append(stream(pool, dumped, items, budget, chunksize=size, ahead=ALL))
+                lambda: arriving.append(
+                    stream(pool, dumped, items, budget, chunksize=size, ahead=ALL, named=True)
+                )
             )
             if not arriving:
                 raise Preempted(
@@ -289,6 +291,7 @@ def _run(
                 budget,
                 chunksize=given.get("chunksize"),
                 indices=given.get("indices"),
+                named=True,
                 ordered=ordered,
             )
 

@@ -1,84 +1,100 @@
-"""What workers print: line by line, each with its item's index, through this program's own streams."""
+"""Pass on what workers print through this program's own streams: as it is, with the item's index, or as entries of JSON."""
 
 from __future__ import annotations
 
 import codecs
 import io
 import os
+import re
 import selectors
 import sys
 import threading
+import time
 from collections import deque
 from contextlib import suppress
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from runwide import log
 from runwide.redaction import Lines
-from runwide.writing import write
+from runwide.writing import escaped, has_bars, write, write_all
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
 _READ = 1 << 16
 _LINE = 1 << 16  # longer lines are passed on in pieces
+_JSON_LINE = 1 << 20  # unless they may be one of the worker's own lines of JSON
+_HEAD = 100  # characters, of which a frame is less
 _KEPT = 20
+_UNFINISHED_SECONDS = 0.05
 
 STDOUT, STDERR = 1, 2
 _OPEN, _CLOSE = "\x1e", "\x1f"  # record and unit separator: no text has them
+_FRAME = re.compile(f"{_OPEN}(?:item=(-?[0-9]+),attempt=([0-9]+)){_CLOSE}")
+_CUT = re.compile(f"{_OPEN}[^{_CLOSE}\n]{{0,60}}$")
+
+
+class _Whole(io.FileIO):
+    """A file to which a write is whole, also where a signal comes in between."""
+
+    def write(self, data: Any) -> int:
+        """Write all bytes."""
+        write_all(self.fileno(), data)
+        return len(data)
 
 
 class Prefixed(io.TextIOWrapper):
-    """A line-buffered text stream that starts each line with the index of the running item.
-
-    A line that is a JSON object is left as it is, since a log collector reads it.
+    """A line-buffered text stream that can start each line with the task that runs, for `Pipe`, which may show it.
 
     Args:
         descriptor: Where to write.
-        index: The index of the running item, or None between tasks.
-        task: The item and the attempt that run now, where lines are to become JSON: then they start with these, for
-            `Pipe`, which makes it.
+        task: Returns the item and the attempt that run now, or nothing between tasks.
     """
 
-    def __init__(
-        self,
-        descriptor: int,
-        index: Callable[[], int | None],
-        task: Callable[[], Mapping[str, int]] | None = None,
-    ) -> None:
+    def __init__(self, descriptor: int, task: Callable[[], Mapping[str, int]]) -> None:
         super().__init__(
-            io.FileIO(descriptor, "w", closefd=False),
+            _Whole(descriptor, "w", closefd=False),
             encoding="utf-8",
             errors="backslashreplace",
             line_buffering=True,
         )
-        self._index = index
         self._task = task
+        self._named = self._collected = log.is_collected()
         self._at_start = True
 
     def write(self, text: str) -> int:
-        """Write text, with the prefix where a line starts."""
-        for line in text.splitlines(keepends=True):
-            super().write((self._prefix() if self._at_start and not line.startswith("{") else "") + line)
-            self._at_start = line.endswith(("\n", "\r"))
+        """Write text, with the task where a line starts."""
+        for line in text.splitlines(keepends=True) if self._named else (text,):
+            super().write((_framed(self._task()) if self._named and self._at_start else "") + line)
+            self._at_start = line.endswith("\n") if line else self._at_start
         return len(text)
 
-    def begin(self) -> None:
-        """A call begins: what the one before has printed stands on lines of its own, finished or not."""
-        self._at_start = True
+    def begin(self, *, named: bool) -> None:
+        """A call begins: what the one before has printed stands on lines of its own, finished or not.
 
-    def _prefix(self) -> str:
-        if self._task is not None:
-            return _framed(self._task())
-        item = self._index()
-        return "" if item is None else f"[{item}] "
+        Args:
+            named: Whether lines start with the task; in lines of JSON it is always said.
+        """
+        self._at_start = True
+        self._named = named or self._collected
+
+    def begin_line(self) -> None:
+        """End a line that is not finished."""
+        if not self._at_start:
+            self.write("\n")
+
+
+def are_named() -> bool:
+    """Whether what tasks print is shown with their items, on one of this program's streams."""
+    return log.names_items(sys.stdout) or log.names_items(sys.stderr)
 
 
 def _framed(task: Mapping[str, int]) -> str:
-    return _OPEN + ",".join(f"{name}={value}" for name, value in task.items()) + _CLOSE if task else ""
+    return f"{_OPEN}item={task['item']},attempt={task['attempt']}{_CLOSE}" if task else ""
 
 
 def _unframed(line: str) -> tuple[str, dict[str, int]]:
-    """A line without its frame, and the task in it.
+    """A line without frames, and the task of the first one; native code may have begun the line.
 
     Example:
         >>> _unframed(_framed({"item": 3, "attempt": 1}) + "hello")
@@ -86,15 +102,10 @@ def _unframed(line: str) -> tuple[str, dict[str, int]]:
         >>> _unframed("hello")
         ('hello', {})
     """
-    head, found, text = line.partition(_CLOSE)
-    if not found or not line.startswith(_OPEN):
+    found = _FRAME.search(line)
+    if found is None:
         return line, {}
-    try:
-        return text, {
-            name: int(value) for name, _, value in (one.partition("=") for one in head[1:].split(","))
-        }
-    except ValueError:  # the task itself printed these characters
-        return line, {}
+    return _FRAME.sub("", line), {"item": int(found[1]), "attempt": int(found[2])}
 
 
 class Output:
@@ -136,6 +147,8 @@ class Output:
                 pipe.read()
                 if whole:
                     pipe.end()
+                else:
+                    pipe.show_unfinished()
 
     def finish(self, pipe: Pipe) -> None:
         """Pass on what is left in the pipe of a worker that has ended, and close it."""
@@ -157,18 +170,26 @@ class Output:
         self._selector.close()
 
     def _main(self) -> None:
+        log.follow_cells()
+        unfinished: set[Pipe] = set()
         while True:
-            for key, _ in self._selector.select():
+            for key, _ in self._selector.select(_UNFINISHED_SECONDS if unfinished else None):
                 if key.data is None:
                     return
                 with self._lock:
                     pipe = key.data
                     if pipe.descriptor >= 0 and pipe.read() is False:
                         self._selector.unregister(pipe.descriptor)
+                unfinished.add(pipe)
+            with self._lock:
+                unfinished = {pipe for pipe in unfinished if pipe.descriptor >= 0 and pipe.waits()}
 
 
 class Pipe:
     """The reading end of one stream of one worker.
+
+    Whole lines are passed on, so that those of several workers do not mix; an unfinished one after a moment, where nothing
+    is to be put before it.
 
     Args:
         descriptor: The end, non-blocking.
@@ -177,11 +198,14 @@ class Pipe:
     def __init__(self, descriptor: int) -> None:
         self.descriptor = descriptor
         self.target = STDOUT
-        self.known: Mapping[str, int] = {}
-        self._collected = log.is_collected()
+        self.known: Mapping[str, Any] = {}
         self.last: deque[str] = deque(maxlen=_KEPT)
-        self._partial = b""
+        self._decoder = codecs.getincrementaldecoder("utf-8")("surrogateescape")
+        self._rest = ""  # of the line that is not finished, as far as it is not passed on
+        self._begun = ""  # the end of what is passed on of that line
         self._hidden = Lines()
+        self._collected = self._names = False
+        self._came = 0.0  # when the last of it was read, in Unix seconds
 
     def read(self) -> bool | None:
         """Pass on what is there; None when there is nothing now, False at the end."""
@@ -193,41 +217,90 @@ class Pipe:
             return False
         if not data:
             return False
-        *lines, self._partial = (self._partial + data).split(b"\n")
-        if len(self._partial) > _LINE:
-            _, end = codecs.utf_8_decode(self._partial, "replace", False)  # what may go on is left
-            lines.append(self._partial[:end])
-            self._partial = self._partial[end:]
-        self._pass_on(lines)
+        text = self._decoder.decode(data)
+        try:
+            self._pass_on(text)
+        except Exception:  # whatever it is, the pool goes on, and the text is there
+            self._write(text)
         return True
 
     def end(self) -> None:
-        """Pass on an unfinished last line."""
-        if self._partial:
-            self._pass_on([self._partial])
-            self._partial = b""
+        """Pass on what is left of an unfinished last line."""
+        if text := self._decoder.decode(b"", final=True):
+            self._pass_on(text)
+        if self._rest or self._begun:
+            end = "" if self._is_plain() else "\n"
+            self._write(self._rendered(self._rest, end))
+            self._rest = self._begun = ""
 
     def close(self) -> None:
         """Close the end."""
         os.close(self.descriptor)
         self.descriptor = -1
 
-    def _pass_on(self, lines: list[bytes]) -> None:
-        if not lines:
-            return
-        read = [_unframed(line.decode(errors="backslashreplace")) for line in lines]
-        texts = [text for text, _ in read]
-        hidden = [self._hidden(text) for text in texts]
-        self.last.extend(hidden)
-        if self._collected:
-            texts = [
-                self._collectable(text if text.startswith("{") else shown, task)
-                for (text, task), shown in zip(read, hidden, strict=True)
-                if text
-            ]
-        if texts:
-            write(sys.stdout if self.target == STDOUT else sys.stderr, "\n".join(texts) + "\n")
+    def waits(self) -> bool:
+        """Whether there is an unfinished line that has not been passed on; after a moment it is."""
+        if not self._rest or not self._is_plain():
+            return False
+        if time.time() - self._came < _UNFINISHED_SECONDS:
+            return True
+        self.show_unfinished()
+        return False
 
-    def _collectable(self, text: str, task: Mapping[str, int]) -> str:
+    def show_unfinished(self) -> bool:
+        """Pass on what is there of an unfinished line, unless something is to be put before it; whether it has been."""
+        if not self._is_plain():
+            return False
+        text, _ = _unframed(self._rest)
+        self._rest, self._begun = "", (self._begun + text)[-_LINE:]
+        self._write(text)
+        return True
+
+    def _pass_on(self, text: str) -> None:
+        self._came = time.time()
+        self._collected, self._names = log.is_collected(), log.names_items(self._stream)
+        *lines, self._rest = (self._rest + text).split("\n")
+        found = []
+        for line in lines:
+            found.append(self._rendered(line, "\n"))
+            self._begun = ""
+        self._write("".join(found))
+        longest = _JSON_LINE if _unframed(self._rest[:_HEAD])[0].startswith("{") else _LINE
+        if len(self._rest) > longest and not self.show_unfinished():
+            line, self._rest = self._rest, ""
+            self._write(self._rendered(line, "\n"))
+
+    def _is_plain(self) -> bool:
+        """Whether an unfinished line can be passed on as it is."""
+        if self._collected or has_bars() or _CUT.search(self._rest):
+            return False
+        return bool(self._begun) or not self._names or not _FRAME.search(self._rest)
+
+    @property
+    def _stream(self) -> Any:
+        return sys.stdout if self.target == STDOUT else sys.stderr
+
+    def _rendered(self, line: str, end: str) -> str:
+        """A line as it is passed on; of one whose beginning is already, the rest."""
+        text, task = _unframed(line)
+        hidden = self._hidden(escaped(self._begun + text))
+        self.last.append(hidden)
+        if self._collected:
+            return self._as_json(escaped(text), hidden, task)
+        item = task.get("item")
+        named = item is not None and self._names and not self._begun and not text.startswith("{")
+        return (f"[{item}] " if named else "") + text + end
+
+    def _as_json(self, text: str, hidden: str, task: Mapping[str, int]) -> str:
+        text = text.rstrip("\r")
+        if not text:
+            return ""
         severity = "INFO" if self.target == STDOUT else "WARNING"
-        return log.print_line(text, severity=severity, known={**self.known, **task})
+        known = {**self.known, **task}
+        shown = text if text.startswith("{") else hidden
+        line = log.print_line(shown, severity=severity, known=known, came=self._came)
+        return "" if line is None else line + "\n"
+
+    def _write(self, text: str) -> None:
+        if text:
+            write(self._stream, text)

@@ -1,131 +1,271 @@
-"""How far a map is: a bar where somebody looks, a log line now and then where nobody does."""
+"""How far a map is: a bar where somebody looks, a log line now and then elsewhere."""
 
 from __future__ import annotations
 
+import os
 import sys
+import threading
 import time
+import weakref
 from contextlib import closing, suppress
 from typing import TYPE_CHECKING, Any
 
-from runwide.log import Log, is_watched
+from runwide.log import Log, follow_cells, is_watched
 from runwide.writing import Tolerant
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
+    from collections.abc import Callable, Generator
 
     from runwide.records import Outcome
 
-_log = Log("pool")
+_log = Log("progress")
 
-QUIET_SECONDS = 2.0
-"""Nothing is shown of a map that is over by then."""
+QUIET_SECONDS = 1.0
+"""No bar is shown of a map that is over by then."""
 
-LOG_SECONDS = 60.0
-"""Interval of log lines where there is no terminal."""
+LOG_SECONDS = 10.0
+"""After which the first log line comes."""
+
+LOG_FACTOR = 1.5
+"""Each further line comes when the map has taken so many times as long: nine lines in five minutes, twenty in six hours."""
+
+_BAR_SECONDS = 0.2
+_CLOCK_SECONDS = 1.0
+_CLOCK_IDLE_SECONDS = 5.0  # so that a program of many small maps starts no thread for each of them
 
 
 def shown(
     arriving: Generator[Outcome, None, None], total: int | None, *, wanted: bool | None
 ) -> Generator[Outcome, None, None]:
-    """The same outcomes, with progress shown on standard error.
+    """Return the same outcomes, with progress shown on standard error.
 
     Args:
         arriving: Outcomes as they come.
         total: How many there will be; None if that is not known.
         wanted: As for `display`.
     """
-    shows = display(total, wanted=wanted)
-    return arriving if shows is None else _counted(arriving, shows)
+    return arriving if wanted is False else _counted(arriving, total, wanted=wanted)
 
 
-def display(total: int | None, *, wanted: bool | None) -> Bar | Lines | None:
-    """Return a display of progress: called with the numbers of ended and of failed items, and closed at the end.
+def display(
+    total: int | None,
+    count: Callable[[], tuple[int, int]],
+    *,
+    wanted: bool | None,
+    known: int = 0,
+    quiet: float | None = None,
+    event: str = "map.progressed",
+    **more: Any,
+) -> Bar | Lines | None:
+    """Show progress until it is closed.
 
     Args:
         total: How many items there are; None if that is not known.
-        wanted: True for a bar, False for silence, None for a bar on a terminal or in a notebook and log lines elsewhere.
+        count: Returns how many have ended, and how many of them have failed; called from another thread.
+        wanted: True for a bar, False for nothing, None for a bar on a terminal or in a notebook and log lines elsewhere.
+        known: How many had ended before, which the pace does not count.
+        quiet: Seconds for which there is no bar; None for `QUIET_SECONDS`.
+        event: Name of the lines.
+        **more: What else a line says.
     """
     if wanted is False:
         return None
-    return Bar(total) if wanted or is_watched() else Lines(total)
+    if wanted or is_watched():
+        return Bar(total, count, known, QUIET_SECONDS if quiet is None else quiet)
+    return Lines(total, count, known, event=event, **more)
 
 
-def _counted(arriving: Generator[Outcome, None, None], shows: Bar | Lines) -> Generator[Outcome, None, None]:
-    done = failed = 0
+def _counted(
+    arriving: Generator[Outcome, None, None], total: int | None, *, wanted: bool | None
+) -> Generator[Outcome, None, None]:
+    counts = [0, 0]
+    shows = display(total, lambda: (counts[0], counts[1]), wanted=wanted)
+    assert shows is not None  # noqa: S101 - it is wanted
     with closing(arriving), closing(shows):
         for outcome in arriving:  # enumerate() would keep the last one
-            done += 1
-            failed += outcome.failure is not None
-            shows(done, failed)
+            counts[0] += 1
+            counts[1] += outcome.failure is not None
             yield outcome
             del outcome  # while it waits for the next, it keeps nobody's memory
+
+
+class Clock:
+    """A thread that lets displays tick, while there are any; one that is lost, since Ctrl-C came, is none.
+
+    Args:
+        seconds: How often they tick.
+        idle_seconds: How long the thread stays when there are none.
+    """
+
+    def __init__(self, seconds: float, idle_seconds: float) -> None:
+        self._seconds = seconds
+        self._idle_seconds = idle_seconds
+        self._shown: weakref.WeakSet[Bar | Lines] = weakref.WeakSet()
+        self._lock = threading.Lock()
+        self._over = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    def add(self, display: Bar | Lines) -> None:
+        """Let it tick from now."""
+        with self._lock:
+            self._shown.add(display)
+            if self._thread is None or not self._thread.is_alive():
+                self._over = threading.Event()
+                self._thread = threading.Thread(
+                    target=self._run, args=(self._over,), name="runwide-progress", daemon=True
+                )
+                self._thread.start()
+
+    def remove(self, display: Bar | Lines) -> None:
+        """Let it tick no more; a tick that is under way may still end."""
+        with self._lock:
+            self._shown.discard(display)
+
+    def rest(self) -> None:
+        """End the thread, if there is nothing to show, and wait for its end."""
+        with self._lock:
+            if self._shown:
+                return
+            thread, self._thread = self._thread, None
+            self._over.set()
+        if thread is not None and thread.is_alive() and thread is not threading.current_thread():
+            thread.join()
+
+    def _run(self, over: threading.Event) -> None:
+        follow_cells()
+        idle = 0.0
+        while not over.wait(self._seconds):
+            idle = 0.0 if self._tick() else idle + self._seconds
+            with self._lock:
+                if idle > self._idle_seconds and not self._shown:
+                    self._thread = None
+                    return
+
+    def _tick(self) -> int:
+        with self._lock:
+            shown = list(self._shown)
+        for display in shown:  # not with the lock: what it calls may be the user's, and take long
+            display.tick()
+        return len(shown)
 
 
 class Bar:
     """A bar on standard error, once a map has taken a while; one that cannot be drawn is given up, and stops nobody.
 
+    A thread of its own draws it, since the caller may wait in the user's code.
+
     Args:
         total: How many items there are; None if that is not known.
+        count: Returns how many have ended, and how many of them have failed.
+        known: How many had ended before it began, which its pace does not count.
+        quiet: Seconds for which nothing is shown.
     """
 
-    seconds = 0.1
-    """Interval at which it should be called while nothing happens."""
-
-    def __init__(self, total: int | None) -> None:
+    def __init__(
+        self, total: int | None, count: Callable[[], tuple[int, int]], known: int, quiet: float
+    ) -> None:
         self._total = total
+        self._count = count
+        self._known = known
+        self._began = time.time()
+        self._due = self._began + quiet
         self._drawn: Any = None
-        self._given_up = False
-        self._began = time.monotonic()
+        self._more: dict[str, Any] = {}
+        self._clock = Clock(_BAR_SECONDS, 0.0)
+        self._clock.add(self)
 
-    def __call__(self, done: int, failed: int) -> None:
-        """Show how many have ended, and how many of them have failed."""
-        if self._given_up or (self._drawn is None and time.monotonic() - self._began <= QUIET_SECONDS):
-            return
-        try:
-            self._draw(done, failed)
-        except Exception:
-            self.close()
-            self._given_up = True
+    def say(self, **more: Any) -> None:
+        """Show these beside the numbers, from now."""
+        self._more = more
 
-    def _draw(self, done: int, failed: int) -> None:
-        if self._drawn is None:
-            self._drawn = bar(self._total, done)
-            return
-        self._drawn.update(done - self._drawn.n)
-        if failed:
-            self._drawn.set_postfix(failed=failed, refresh=False)
+    def tick(self) -> None:
+        """Draw it, if that is due."""
+        now = time.time()
+        if now >= self._due:
+            self._due = now + (0.0 if is_watched() else LOG_SECONDS)
+            self._draw()
 
     def close(self) -> None:
-        """Leave the bar as it is."""
+        """Show the last numbers, and leave the bar as it is."""
+        self._clock.remove(self)
+        self._clock.rest()
+        if self._drawn is not None or time.time() >= self._due:
+            self._draw()
         with suppress(Exception):  # also where there is none
             self._drawn.close()
-        self._drawn = None
+
+    def _draw(self) -> None:
+        try:
+            if self._drawn is None:
+                self._drawn = bar(self._total, self._known, self._began)
+            done, failed = self._count()
+            more = {**self._more, **({"failed": failed} if failed else {})}
+            if more:
+                self._drawn.set_postfix(more, refresh=False)
+            self._drawn.n = done
+            self._drawn.refresh()
+        except Exception:
+            self._clock.remove(self)
 
 
 class Lines:
-    """A log line now and then."""
+    """A log line now and then, ever less often.
 
-    seconds = 1.0
-    """Interval at which it should be called while nothing happens."""
+    Args:
+        total: How many items there are; None if that is not known.
+        count: Returns how many have ended, and how many of them have failed.
+        known: How many had ended before it began, which its pace does not count.
+        event: Its name.
+        **more: Further fields.
+    """
 
-    def __init__(self, total: int | None) -> None:
+    def __init__(
+        self,
+        total: int | None,
+        count: Callable[[], tuple[int, int]],
+        known: int = 0,
+        *,
+        event: str,
+        **more: Any,
+    ) -> None:
         self._total = total
-        self._began = self._said = time.monotonic()
+        self._count = count
+        self._known = known
+        self._event = event
+        self._more = more
+        self._began = time.monotonic()
+        self._next = LOG_SECONDS
+        _clock.add(self)
 
-    def __call__(self, done: int, failed: int) -> None:
-        """So many items have ended."""
-        now = time.monotonic()
-        if now - self._said > LOG_SECONDS:
-            self._said = now
-            seconds = round(now - self._began)
-            _log.info("map.progressed", done=done, total=self._total, failed=failed, seconds=seconds)
+    def say(self, **more: Any) -> None:
+        """Write these too, from now."""
+        self._more.update(more)
 
     def close(self) -> None:
-        """There is nothing to close."""
+        """Write no more."""
+        self._next = float("inf")
+        _clock.remove(self)
+
+    def tick(self) -> None:
+        """Write a line, if one is due."""
+        seconds = time.monotonic() - self._began
+        if seconds >= self._next:
+            self._next = seconds * LOG_FACTOR
+            done, failed = self._count()
+            numbers = {"done": done, "total": self._total, "failed": failed, "seconds": round(seconds)}
+            if self._total is not None and done > self._known:
+                numbers["seconds_left"] = round(seconds / (done - self._known) * (self._total - done))
+            _log.info(self._event, **self._more, **numbers)
 
 
-def bar(total: int | None, done: int = 0) -> Any:
-    """A bar of tqdm, in a notebook with widgets one of those; on a standard error in whatever state."""
+def bar(total: int | None, known: int, began: float) -> Any:
+    """Return a bar of tqdm, in a notebook with widgets one of those; on a standard error in whatever state.
+
+    Args:
+        total: How many items there are; None if that is not known.
+        known: How many had ended when it began.
+        began: When that was, in Unix seconds.
+    """
     import warnings
 
     from tqdm import TqdmWarning
@@ -134,4 +274,33 @@ def bar(total: int | None, done: int = 0) -> Any:
         warnings.simplefilter("ignore", TqdmWarning)
         from tqdm.auto import tqdm
 
-    return tqdm(total=total, initial=done, unit=" items", file=Tolerant(sys.stderr), dynamic_ncols=True)
+    # Smoothed over all: results of a pool come in bursts, and the last few tell little.
+    drawn = tqdm(
+        total=total,
+        initial=known,
+        unit=" items",
+        file=Tolerant(sys.stderr),
+        dynamic_ncols=True,
+        smoothing=0,
+        delay=1e-9,  # not before its clock is set
+    )
+    drawn.start_t = began
+    return drawn
+
+
+_clock = Clock(_CLOCK_SECONDS, _CLOCK_IDLE_SECONDS)
+
+
+def rest() -> None:
+    """End the thread that writes lines, if there is nothing to write about."""
+    _clock.rest()
+
+
+def _renew() -> None:
+    """In a fork there are no threads, and another one of the parent may have held the lock."""
+    global _clock  # noqa: PLW0603 - a fact about this process
+    _clock = Clock(_CLOCK_SECONDS, _CLOCK_IDLE_SECONDS)
+
+
+if hasattr(os, "register_at_fork"):  # not on Windows
+    os.register_at_fork(after_in_child=_renew)

@@ -12,7 +12,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from runwide.errors import PoolClosed, Preempted
-from runwide.log import Log
+from runwide.log import Log, follow_cells
 from runwide.naming import text_of
 from runwide.pool import failures, reserve
 from runwide.pool.attendance import Attendant
@@ -232,8 +232,10 @@ class Scheduler:
     # The loop
 
     def _main(self) -> None:
-        # Workers start with these blocked, so that none can strike before it is ignored.
-        signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT, signal.SIGTERM])
+        follow_cells()
+        signal.pthread_sigmask(
+            signal.SIG_BLOCK, [signal.SIGINT, signal.SIGTERM]
+        )  # till a worker ignores them
         try:
             while self._has_work():
                 self._turn()
@@ -384,8 +386,8 @@ class Scheduler:
         if self._broken is not None:
             try:
                 return failures.of_internal(self._broken)
-            except Exception:  # nobody is to wait for ever for its name
-                return self._broken
+            except Exception:
+                return self._broken  # its name is not waited for
         return PoolClosed("the pool was closed before the work was done", hint="close it after the results")
 
 

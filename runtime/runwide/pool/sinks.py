@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 
 _log = Log("pool")
 
+SIGNAL_SECONDS = 1.0
+"""Python sees a signal that comes just before a wait when the wait ends, so none is longer."""
+
 if sys.version_info >= (3, 11):
     NotInTime = TimeoutError
 else:
@@ -147,6 +150,10 @@ class Everything(Fed):
         if missing > 0:
             self.results += [None] * missing
 
+    def counts(self) -> tuple[int, int]:
+        """How many items have ended, and how many of them have failed."""
+        return self.done, len(self.failures)
+
     def so_far(self) -> list[Any]:
         """Values and failures by index up to the last that has ended; None where an item has not."""
         return self.results[:]
@@ -173,12 +180,12 @@ class Everything(Fed):
         """Results are kept to the end."""
         return False
 
-    def wait(self, seconds: float | None = None) -> bool:
-        """Wait for the end, so many seconds at most; says whether it has come, and raises what broke the call."""
-        ended = self._ended.wait(seconds)
+    def wait(self) -> None:
+        """Wait for the end, and raise what broke the call."""
+        while not self._ended.wait(SIGNAL_SECONDS):
+            pass
         if self._error is not None:
             raise self._error
-        return ended
 
 
 class Stream(Fed):

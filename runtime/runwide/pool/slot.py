@@ -8,7 +8,7 @@ import time
 from collections import deque
 from contextlib import ExitStack
 from itertools import count
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from runwide import log
 from runwide.host import threads
@@ -142,14 +142,16 @@ class Slot:
             made.callback(options.scratch.forget, self.tag)
             self._open(made)
             self._release = made.pop_all().close
-        fields = {**log.fields(), "worker": number}
+        self._fields = {**log.fields(), "worker": number}
         directories, tag = options.scratch.directories, f"{self.tag}-out"
+        about = self._fields, log.for_workers()
         self.channel.send(
-            Station(f"runwide-w{number}", self._status_path, directories, tag, os.getpid(), fields)
+            Station(f"runwide-w{number}", self._status_path, directories, tag, os.getpid(), *about)
         )
         first = options.initializer
         initializer = (None, None) if first is None else (first.path, first.entry)
         self.channel.send((worker.PREPARE, *initializer, options.stays))
+        self.stdout.known = self.stderr.known = self._fields
         try:
             options.output.watch(self.stdout, STDOUT)  # which may have to start a thread first
             options.output.watch(self.stderr, STDERR)
@@ -181,7 +183,6 @@ class Slot:
             self.stderr, stderr = output.pipe()
             handed.callback(os.close, stderr)
             made.callback(output.finish, self.stderr)
-            self.stdout.known = self.stderr.known = {"worker": number}
             ends = Ends(*map(Handed, (theirs.fileno(), alive, stdout, stderr)))
             self.process = process.start(f"runwide-worker-{number}", ends, self.environment)
 
@@ -236,6 +237,13 @@ class Slot:
             own = threads.of_the_user(self._variables.keys() - variables.keys())
             self._variables = variables
             self.channel.send((worker.VARIABLES, {**own, **variables}))
+
+    def send_fields(self, fields: Mapping[str, Any]) -> None:
+        """Have what the worker logs and prints carry these."""
+        fields = {**fields, "worker": self.number}
+        if fields != self._fields:
+            self._fields = self.stdout.known = self.stderr.known = fields
+            self.channel.send((worker.FIELDS, fields))
 
     def send_definitions(self, definitions: Mapping[str, bytes]) -> None:
         """Give the worker the definitions that it does not have, or not as they are now."""

@@ -37,7 +37,8 @@ class Station(NamedTuple):
         tag: Start of the names of the payload files that it writes.
         parent: Process id of the pool.
         name: Name of the worker, 15 characters at most.
-        fields: What every line of its log carries.
+        fields: What its log lines carry, until a call says otherwise.
+        log: How log lines are written.
     """
 
     name: str
@@ -46,6 +47,7 @@ class Station(NamedTuple):
     tag: str
     parent: int
     fields: Mapping[str, Any]
+    log: log.Configuration
 
 
 def arrange(alive: int, station: Station, status: StatusWords, scratch: Scratch) -> tuple[Prefixed, Prefixed]:
@@ -56,8 +58,10 @@ def arrange(alive: int, station: Station, status: StatusWords, scratch: Scratch)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGINT, signal.SIGTERM])
     _die_with(alive)
     _introduce(station)
-    streams = _redirect(status)
-    log.become_worker(station.fields, status.task)
+    log.set_fields(station.fields)
+    log.set_task(status.task)
+    log.become_worker(station.log)
+    sys.stdout, sys.stderr = streams = Prefixed(1, status.task), Prefixed(2, status.task)
     threading.Thread(
         target=_watch, args=(station.parent, status, scratch), name="runwide-watch", daemon=True
     ).start()
@@ -90,13 +94,6 @@ def _introduce(station: Station) -> None:
     """Show in ``ps`` and ``top`` which worker this is."""
     with suppress(OSError):
         Path("/proc/self/comm").write_text(station.name[:15])
-
-
-def _redirect(status: StatusWords) -> tuple[Prefixed, Prefixed]:
-    task = status.task if log.is_collected() else None
-    sys.stdout = stdout = Prefixed(1, status.item, task)
-    sys.stderr = stderr = Prefixed(2, status.item, task)
-    return stdout, stderr
 
 
 def _stay(*_: object) -> None:

@@ -59,6 +59,7 @@ def stream(
     ahead: int | None = None,
     patience: Patience | None = None,
     indices: Sequence[int] | None = None,
+    named: bool = False,
     ordered: bool = False,
 ) -> Iterator[Outcome]:
     """Run a pickled function over items in a pool; the first tasks start now, leaving the iterator cancels the rest.
@@ -71,6 +72,7 @@ def stream(
         chunksize: Fixed number of items that travel together; None adapts it.
         ahead: Fixed number of items to be ahead; None adapts it, `ALL` takes all of them now, on this thread.
         indices: Index of each item in a larger input, as workers are to call it.
+        named: Whether what tasks print may be shown with their items.
         patience: How long the next outcome is waited for; None for any time.
         ordered: Whether outcomes come by index; those that wait for an earlier one are not consumed.
     """
@@ -80,7 +82,7 @@ def stream(
     payload = lease.function_payload(dumped)
     whole = taken(items) if ahead == ALL else None
     source = Source(closed=False) if whole is None else Source(whole)
-    call = Call(payload, source, sink, budget, chunksize=size, indices=indices)
+    call = Call(payload, source, sink, budget, chunksize=size, indices=indices, named=named)
     feeder = Feeder(
         call,
         items,

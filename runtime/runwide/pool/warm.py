@@ -12,7 +12,8 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from runwide import settings
-from runwide.pool import ending, transfer
+from runwide.log import Configuration, configuration
+from runwide.pool import ending, progress, transfer
 from runwide.pool.scheduler import Scheduler, running
 from runwide.pool.scratch import Scratch, roots
 from runwide.pool.shares import allowed
@@ -56,6 +57,7 @@ class _Kind:
     arguments: tuple[str, ...]
     cores: frozenset[int]
     start_method: str
+    log: Configuration
     called_from: int | None
     """The thread of the scheduler that calls this: what it waits for must run on another one."""
 
@@ -115,6 +117,7 @@ def shutdown() -> None:
         [1, 2]
         >>> runwide.shutdown()
     """
+    progress.rest()
     with _lock:
         _kept.clear()
     for scheduler in [scheduler for scheduler in running if scheduler.stays]:
@@ -173,6 +176,7 @@ def _kind(shares: Shares, wants: Wants) -> _Kind:
         arguments=tuple(sys.argv),
         cores=allowed(),
         start_method=multiprocessing.get_start_method(allow_none=True) or _DEFAULT_METHOD,
+        log=configuration(),
         called_from=_scheduler_here(),
     )
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sized
 from contextlib import closing, nullcontext
-from functools import partial
 from operator import length_hint
 from typing import TYPE_CHECKING, Any
 
@@ -23,7 +22,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from runwide.pool.mapping import Options
-    from runwide.pool.progress import Bar, Lines
     from runwide.records import Failure
 
 
@@ -79,19 +77,16 @@ class Whole:
         sink = Everything(options.get("max_failures"))
         payload = lease.function_payload(self._dumped)
         indices = options.get("indices")
-        call = Call(payload, source, sink, self._budget, chunksize=self._size, indices=indices)
-        shows = display(total, wanted=options.get("progress"))
-        tick = None if shows is None else partial(_show, sink, shows)
+        call = Call(payload, source, sink, self._budget, chunksize=self._size, indices=indices, named=True)
         feeder = Feeder(
             call,
             self._items,
             lease.ring,
             ahead=None,  # of those that have ended: what lies waiting takes memory
             workers=pool.workers,
-            tick=None if aside else tick,
-            seconds=None if shows is None else shows.seconds,
         )
         sink.fed_by(feeder)
+        shows = display(total, sink.counts, wanted=options.get("progress"))
         with (
             nullcontext() if shows is None else closing(shows),
             drains_on_sigterm(lease, options.get("grace", GRACE)) as draining,
@@ -101,28 +96,20 @@ class Whole:
                 feeder.start()
             else:
                 draining.ends(feeder.run)
-            _wait(sink, shows)
+            _wait(sink)
         feeder.check()
         if not sink.done:
             raise no_items()
         return sink
 
 
-def _show(sink: Everything, shows: Bar | Lines) -> None:
-    shows(sink.done, len(sink.failures))
-
-
-def _wait(sink: Everything, shows: Bar | Lines | None) -> None:
-    """Wait for the end, and show progress."""
-    while not sink.wait(None if shows is None else shows.seconds):
-        if shows is not None:
-            _show(sink, shows)
+def _wait(sink: Everything) -> None:
+    """Wait for the end."""
+    sink.wait()
     if sink.too_many:
         stopped = too_many(sink.failures)
         stopped.results = sink.so_far()
         raise stopped
-    if shows is not None:
-        _show(sink, shows)
 
 
 def opened(options: Options) -> Base:

@@ -9,7 +9,7 @@ import time
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from runwide import arriving, definitions, namespaces
+from runwide import arriving, definitions, log, namespaces
 from runwide.naming import shown, text_of
 from runwide.pool import transfer
 from runwide.pool.channel import WorkerChannel
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 # messages to a worker
 PREPARE, FUNCTION, RUN, FORGET, EXIT = "prepare", "function", "run", "forget", "exit"
-DEFINITION, VARIABLES = "definition", "variables"
+DEFINITION, VARIABLES, FIELDS = "definition", "variables", "fields"
 # messages from a worker, with RESULTS
 HELLO, READY, UNFIT, DONE, BROKEN = "hello", "ready", "unfit", "done", "broken"
 STOPPED, STALE = "stopped", "stale"
@@ -80,6 +80,7 @@ class Order(NamedTuple):
         indices: Indices of its items.
         fine: Whether to run task by task, since one of them has killed a worker.
         attempt: How often they have been started, with this time.
+        named: Whether what its tasks print may be shown with their items.
         timed: Whether each task is timed, as a listener to events wants it, or False for groups of short ones; None for
             no measuring.
     """
@@ -90,6 +91,7 @@ class Order(NamedTuple):
     indices: Sequence[int]
     fine: bool
     attempt: int
+    named: bool
     timed: bool | None
 
 
@@ -139,6 +141,8 @@ class Worker:
                 self._unread.append(content)
             elif kind == VARIABLES:
                 apply_variables(*content)
+            elif kind == FIELDS:
+                log.set_fields(*content)
             elif kind == FORGET:
                 self._functions.pop(content[0], None)
                 self._loaded.pop(content[0], None)
@@ -167,7 +171,7 @@ class Worker:
         self._sources.begin()
         if begins:
             for stream in self._streams:
-                stream.begin()
+                stream.begin(named=order.named)
         self._status.begin(order.chunk, order.indices, order.attempt)
         self._status.enter(0)  # loading the function or the payload may kill us as well
         while self._unread:

@@ -312,11 +312,11 @@ def test_another_minor_version_of_python_is_an_error_that_names_both(memory):
         runwide.shard(job, 0, workers=1)
 
 
-def test_another_version_of_cloudpickle_is_only_a_warning(memory, capfd):
+def test_another_version_of_cloudpickle_is_only_a_warning(memory, caplog):
     job = runwide.scatter(square, [3], store=memory, shards=1)
     job = edited(job, lambda about: about["environment"].update(cloudpickle="1.0"))
     assert runwide.gather(job, run(job)) == [9]
-    assert '"theirs": "1.0"' in capfd.readouterr().err
+    assert [record.msg["theirs"] for record in caplog.records if record.levelname == "WARNING"] == ["1.0"]
 
 
 @pytest.mark.parametrize("version", [manifest.FORMAT + 1, 10**9])
@@ -363,13 +363,11 @@ def test_large_items_are_split_into_packs_and_results_into_chunks(tmp_path, monk
     assert len(list(open_store(parse(job).folder).list("shards/0000/chunks/"))) > 1
 
 
-def test_the_log_of_a_job_is_json_with_names_of_what_happened(memory, capfd):
+def test_the_log_of_a_job_has_names_of_what_happened(memory, caplog):
     job = runwide.scatter(square, range(4), store=memory, shards=2)
     run(job)
     runwide.gather(job)
-    events = [
-        json.loads(line)["message"] for line in capfd.readouterr().err.splitlines() if line.startswith("{")
-    ]
+    events = [record.msg["event"] for record in caplog.records]
     assert events == ["job.scattered", *["shard.started", "shard.finished"] * 2, "job.gathered"]
 
 
@@ -387,8 +385,12 @@ def test_a_package_that_breaks_pickles_is_an_error_and_another_patch_is_not(memo
         assert runwide.gather(job, run(job)) == [3.0]
 
 
-def test_what_tasks_print_carries_the_index_in_the_whole_job(tmp_path, capfd):
+def test_what_tasks_print_carries_the_index_in_the_whole_job(tmp_path, capfd, monkeypatch):
+    monkeypatch.setenv("RUNWIDE_LOG", "json")
     job = runwide.scatter(lambda x: print("hello"), range(4), store=str(tmp_path), shards=2)
     runwide.shard(job, 1, workers=1)
-    lines = [line for line in capfd.readouterr().out.splitlines() if "hello" in line]
-    assert lines == ["[2] hello", "[3] hello"]
+    lines = [json.loads(line) for line in capfd.readouterr().out.splitlines() if "hello" in line]
+    assert [(line["message"], line["item"], line["shard"]) for line in lines] == [
+        ("hello", 2, 1),
+        ("hello", 3, 1),
+    ]

@@ -1,11 +1,40 @@
-"""How far a map is, where somebody looks."""
+"""How far a map is, where somebody looks and where nobody does."""
 
 from __future__ import annotations
 
+import importlib
+import io
+import os
+import re
+import sys
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
+import terminal
 
 import runwide
 from runwide.pool import progress
+from runwide.records import Failure, FailureKind, Outcome
+
+pytestmark = pytest.mark.xdist_group("progress")  # what is shared is made once
+
+
+def arriving(number, failed=()):
+    for index in range(number):
+        failure = Failure(index, FailureKind.EXCEPTION, "OSError", "x") if index in failed else None
+        yield Outcome(index, index, failure)
+
+
+@pytest.fixture
+def watched(monkeypatch):
+    """Has somebody look at standard error; pytest would set it again after a fixture."""
+
+    def look(stream):
+        stream.isatty = lambda: True
+        monkeypatch.setattr(sys, "stderr", stream)
+        return stream
+
+    return look
 
 
 @pytest.mark.parametrize("place", [{}, {"store": "memory://bars"}])
@@ -13,6 +42,22 @@ def test_a_bar_knows_how_many_items_there_are_with_a_store_too(place, monkeypatc
     monkeypatch.setattr(progress, "QUIET_SECONDS", 0.0)
     assert runwide.map(abs, [-1, -2, -3], workers=1, progress=True, **place) == [1, 2, 3]
     assert "3/3" in capsys.readouterr().err
+
+
+def test_a_bar_on_a_terminal_says_how_many_have_failed(watched, monkeypatch):
+    monkeypatch.setattr(progress, "QUIET_SECONDS", 0)
+    stream = watched(io.StringIO())
+    assert len(list(progress.shown(arriving(50, failed=[3]), 50, wanted=None))) == 50
+    assert "50/50" in stream.getvalue()
+    assert "failed=1" in stream.getvalue()
+
+
+def test_nothing_is_shown_of_a_short_map_or_when_told_so(watched, monkeypatch):
+    stream = watched(io.StringIO())
+    list(progress.shown(arriving(50), 50, wanted=None))
+    monkeypatch.setattr(progress, "QUIET_SECONDS", 0)
+    list(progress.shown(arriving(50), 50, wanted=False))
+    assert stream.getvalue() == ""
 
 
 def test_a_bar_in_a_notebook_without_widgets_is_text_and_warns_of_nothing(monkeypatch, capsys):
@@ -29,5 +74,137 @@ def test_a_bar_in_a_notebook_without_widgets_is_text_and_warns_of_nothing(monkey
 
     load = builtins.__import__
     monkeypatch.setattr(builtins, "__import__", autonotebook)  # warnings are errors in these tests
-    progress.bar(3, 1).close()
+    progress.bar(3, 1, 0.0).close()
     assert "1/3" in capsys.readouterr().err
+
+
+WAITING = """
+import sys, time, runwide
+def work(x):
+    time.sleep(0.6)
+    return x
+def slowly():
+    yield from (time.sleep(3) or x for x in range(1))
+WAYS = {
+    "map": lambda: runwide.map(lambda x: time.sleep(3), range(2), workers=2),
+    "store": lambda: runwide.map(lambda x: time.sleep(3), range(2), workers=2, store="memory://waiting"),
+    "imap": lambda: list(runwide.imap(lambda x: time.sleep(3), range(2), workers=2)),
+    "amap": lambda: __import__("asyncio").run(runwide.amap(lambda x: time.sleep(3), range(2), workers=2)),
+    "slow": lambda: runwide.map(abs, slowly(), workers=1),
+    "pace": lambda: runwide.map(work, range(12), workers=1),
+}
+if __name__ == "__main__":
+    WAYS[sys.argv[1]]()
+"""
+
+
+@pytest.fixture(scope="module")
+def shown(tmp_path_factory):
+    """What programs show that wait, each in a terminal, all at once."""
+    folder = tmp_path_factory.mktemp("waiting")
+    (folder / "program.py").write_text(WAITING)
+    options = {"cwd": folder, "env": {**os.environ, "TERM": "xterm"}}
+    ways = ("map", "store", "imap", "amap", "slow", "pace")
+    with ThreadPoolExecutor(len(ways)) as threads:
+        running = {
+            way: threads.submit(terminal.run, [sys.executable, "program.py", way], **options) for way in ways
+        }
+        return {way: run.result() for way, run in running.items()}
+
+
+@pytest.mark.parametrize("way", ["map", "store", "imap", "amap"])
+def test_the_bar_is_there_before_the_first_result_with_the_clock_of_the_map(shown, way):
+    found = shown[way]
+    first = next(text for _, text in found.pieces if "0/2" in text)
+    assert re.search(r"0/2 \[00:0[1-9]<\?", first), first
+    assert any("2/2 [00:0" in line for line in found.screen())
+
+
+def test_the_bar_is_there_while_the_items_are_waited_for(shown):
+    assert "0 items [00:0" in shown["slow"].text.replace("0items", "0 items")
+
+
+def test_the_estimate_is_right_from_the_first_results(shown):
+    found = shown["pace"].text
+    left = {
+        int(done): int(seconds) for done, seconds in re.findall(r" (\d+)/12 \[\d\d:\d\d<00:(\d\d)", found)
+    }
+    for done in (3, 6, 9):
+        # At 0.6 s an item; on a busy machine tasks take longer, and start later.
+        assert 0.5 * 0.6 * (12 - done) - 1 <= left[done] <= 3 * 0.6 * (12 - done) + 3, left
+
+
+def test_what_had_ended_before_is_no_part_of_the_pace():
+    import time
+
+    drawn = progress.bar(100, 50, time.time() - 10)
+    drawn.n = 60
+    assert drawn.format_dict["initial"] == 50
+    assert round((drawn.n - drawn.format_dict["initial"]) / drawn.format_dict["elapsed"]) == 1
+    drawn.close()
+
+
+@pytest.fixture
+def quick(monkeypatch):
+    """Lines come after a tenth of a second."""
+    clock = progress.Clock(0.005, 0.02)
+    monkeypatch.setattr(progress, "_clock", clock)
+    monkeypatch.setattr(progress, "LOG_SECONDS", 0.1)
+    yield
+    clock.rest()
+
+
+@pytest.mark.parametrize("place", [{}, {"store": "memory://lines"}])
+def test_without_a_terminal_a_line_comes_now_and_then_ever_less_often(quick, caplog, place, until):
+    runwide.map(lambda x: __import__("time").sleep(1) or 1 / x, [1, 0], workers=1, on_error="return", **place)
+    lines = [record.msg for record in caplog.records if record.msg["event"] == "map.progressed"]
+    times = [record.created for record in caplog.records if record.msg["event"] == "map.progressed"]
+    assert len(lines) >= 3
+    assert times[-1] - times[-2] > times[1] - times[0]
+    assert (lines[0]["done"], lines[0]["total"]) == (0, 2)
+    assert {record.name for record in caplog.records if record.msg["event"] == "map.progressed"} == {
+        "runwide.progress"
+    }
+
+
+def test_a_line_says_how_long_it_will_take(quick, caplog, until):
+    shows = progress.display(10, lambda: (5, 1), wanted=None, known=3)
+    until(lambda: caplog.records)
+    shows.close()
+    line = caplog.records[0].msg
+    assert (line["done"], line["total"], line["failed"]) == (5, 10, 1)
+    assert line["seconds_left"] == 0
+
+
+def test_a_program_that_loads_ipykernel_is_no_notebook(quick, caplog, until):
+    importlib.import_module("ipykernel.iostream")  # as ipywidgets does, in whatever program
+
+    shows = progress.display(10, lambda: (5, 1), wanted=None)
+    until(lambda: caplog.records)
+    shows.close()
+
+
+def test_a_short_map_writes_no_line(caplog):
+    runwide.map(abs, [-1], workers=1)
+    assert caplog.records == []
+
+
+def test_one_thread_serves_one_map_after_the_other_and_ends(quick, until):
+    import threading
+
+    for _ in range(3):
+        list(progress.shown(arriving(3), 3, wanted=None))
+    threads = [one for one in threading.enumerate() if one.name == "runwide-progress"]
+    assert len(threads) <= 1
+    until(lambda: not any(one.is_alive() for one in threads))
+
+
+def test_a_bar_that_cannot_be_drawn_stops_nobody(watched, monkeypatch):
+    monkeypatch.setattr(progress, "QUIET_SECONDS", 0)
+
+    class Broken(io.StringIO):
+        def write(self, text):
+            raise OSError("no terminal any more")
+
+    watched(Broken())
+    assert runwide.map(abs, [-1, -2], workers=1) == [1, 2]

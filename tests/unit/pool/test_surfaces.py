@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import io
-import json
 import os
 import time
 
 import pytest
 
 import runwide
-from runwide.pool import progress
-from runwide.records import Failure, FailureKind, Outcome
 
 
 def test_amap_leaves_the_event_loop_free():
@@ -133,40 +129,6 @@ def test_retries_hold_in_place_too():
         return runwide.map(flaky, [1], retries=2)
 
     assert runwide.map(nested, [0], workers=1) == [[3]]
-
-
-def arriving(number, failed=()):
-    for index in range(number):
-        failure = Failure(index, FailureKind.EXCEPTION, "OSError", "x") if index in failed else None
-        yield Outcome(index, index, failure)
-
-
-def test_a_bar_appears_on_a_terminal_once_a_map_takes_a_while(monkeypatch):
-    terminal = io.StringIO()
-    terminal.isatty = lambda: True
-    monkeypatch.setattr(progress.sys, "stderr", terminal)
-    monkeypatch.setattr(progress, "QUIET_SECONDS", 0)
-    assert len(list(progress.shown(arriving(50, failed=[3]), 50, wanted=None))) == 50
-    assert "50/50" in terminal.getvalue()
-    assert "failed=1" in terminal.getvalue()
-
-
-def test_nothing_is_shown_of_a_short_map_or_when_told_so(monkeypatch):
-    terminal = io.StringIO()
-    terminal.isatty = lambda: True
-    monkeypatch.setattr(progress.sys, "stderr", terminal)
-    list(progress.shown(arriving(50), 50, wanted=None))
-    monkeypatch.setattr(progress, "QUIET_SECONDS", 0)
-    list(progress.shown(arriving(50), 50, wanted=False))
-    assert terminal.getvalue() == ""
-
-
-def test_without_a_terminal_a_line_is_logged_now_and_then(monkeypatch, capsys):
-    monkeypatch.setattr(progress, "LOG_SECONDS", 0)
-    list(progress.shown(arriving(3, failed=[0]), None, wanted=None))
-    lines = [json.loads(line) for line in capsys.readouterr().err.splitlines()]
-    assert [line["done"] for line in lines if line["message"] == "map.progressed"] == [1, 2, 3]
-    assert lines[-1]["failed"] == 1
 
 
 def test_inside_a_worker_of_another_pool_it_runs_in_place():

@@ -1,0 +1,89 @@
+"""Log lines: loggers of ``logging`` below ``runwide``, rendered by structlog, as JSON for a collector or as short text.
+
+Example:
+    >>> import logging, runwide.log
+    >>> runwide.log.configure(level="warning", levels={"runwide.pool": "debug"})
+    >>> logging.getLogger("runwide.pool").isEnabledFor(logging.DEBUG)
+    True
+    >>> logging.getLogger("runwide.pool").setLevel(logging.NOTSET)
+    >>> runwide.log.configure()
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from typing import TYPE_CHECKING, Any
+
+from runwide.log.configuration import Configuration
+from runwide.log.context import bound, fields, set_fields, set_task
+from runwide.log.handling import (
+    become_worker,
+    configuration,
+    configure,
+    for_workers,
+    is_collected,
+    name_items,
+    names_items,
+    take_over_logging,
+)
+from runwide.log.lines import Log, held, release
+from runwide.log.watching import follow_cells, is_watched
+from runwide.redaction import redacted, redacted_json
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+__all__ = [
+    "Configuration",
+    "Log",
+    "become_worker",
+    "bound",
+    "configuration",
+    "configure",
+    "fields",
+    "follow_cells",
+    "for_workers",
+    "held",
+    "is_collected",
+    "is_watched",
+    "name_items",
+    "names_items",
+    "print_line",
+    "release",
+    "set_fields",
+    "set_task",
+    "take_over_logging",
+]
+
+
+def print_line(
+    text: str, *, severity: str, known: Mapping[str, Any], came: float | None = None
+) -> str | None:
+    r"""Return a line that a task has printed as JSON that a log collector reads; a line that is such JSON stays so.
+
+    Args:
+        text: The line, without its end.
+        severity: ``INFO`` for standard output, ``WARNING`` for standard error.
+        known: The worker, the item and the attempt, as far as they are known.
+        came: When it came, in Unix seconds; None for now.
+
+    Returns:
+        None where a processor of the user's drops it.
+
+    Example:
+        >>> import json
+        >>> json.loads(print_line("hello", severity="INFO", known={"item": 3}))["logging.googleapis.com/labels"]
+        {'item': '3'}
+        >>> print_line('{"message": "mine"}', severity="INFO", known={})
+        '{"message": "mine"}'
+    """
+    if text.startswith("{") and text.endswith("}") and (as_it_is := redacted_json(text)) is not None:
+        return as_it_is
+    try:
+        from runwide.log import chain  # which takes a tenth of a second to load
+
+        event = {**known, "event": text, "timestamp": chain.iso(time.time() if came is None else came)}
+        return chain.printed(event, severity, configuration().processors)
+    except Exception:  # of an installation that is not whole; it is a line all the same
+        return json.dumps({"message": redacted(text), "severity": severity})
