@@ -3,21 +3,15 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 import terminal
+from outside import environment
 
 pytestmark = pytest.mark.faults
-
-OURS = ("CLOUD_ML_JOB_ID", "KUBERNETES_SERVICE_HOST", "RUNWIDE_LOG", "RUNWIDE_LOG_LEVEL")
-
-
-def environment(**variables):
-    return {**{key: value for key, value in os.environ.items() if key not in OURS}, **variables}
 
 
 @pytest.fixture
@@ -216,6 +210,30 @@ def test_a_command_writes_entries_alone_where_a_collector_reads(tmp_path):
     assert said["import out"] == "INFO"
     assert said["import err"] == "WARNING"
     assert {"bytes \\xff", "half", "ZeroDivisionError: division by zero"} <= set(said)
+
+
+def test_a_command_that_prints_a_key_or_drops_its_lines_shows_no_key_and_says_why_it_fails(tmp_path):
+    key = "-----BEGIN PRIVATE KEY-----\\nMIIEvQ\\n-----END PRIVATE KEY-----"
+    (tmp_path / "noisy.py").write_text(f"""
+import structlog, runwide.log
+print("{key}")
+def drop(logger, method, event):
+    raise structlog.DropEvent
+runwide.log.configure(processors=[drop])
+print("dropped")
+def work(x):
+    raise ValueError("no")
+""")
+    (tmp_path / "items.json").write_text("[1]")
+    done = subprocess.run(
+        [str(Path(sys.executable).with_name("runwide")), "map", "noisy:work", "items.json"], cwd=tmp_path,
+        env=environment(RUNWIDE_LOG="json"), capture_output=True, text=True, check=False, timeout=120,
+    )  # fmt: skip
+    assert done.returncode == 1
+    assert "MIIEvQ" not in done.stderr
+    *said, error = [json.loads(line)["message"] for line in done.stderr.splitlines()]
+    assert said == ["[redacted]"] * 3
+    assert error.startswith("runwide: TasksFailed: 1 of 1 items failed")
 
 
 def test_a_shard_that_is_killed_leaves_entries_alone(tmp_path):

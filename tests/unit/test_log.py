@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 import structlog
+from outside import environment
 
 import runwide
 from runwide import log
@@ -24,7 +25,6 @@ CLOUD = {"CLOUD_ML_JOB_ID": "123"}
 LABELS = "logging.googleapis.com/labels"
 LOCATION = "logging.googleapis.com/sourceLocation"
 TRACE = "logging.googleapis.com/trace"
-OURS = ("CLOUD_ML_JOB_ID", "KUBERNETES_SERVICE_HOST", "RUNWIDE_LOG", "RUNWIDE_LOG_LEVEL")
 
 
 def strict(line):
@@ -40,10 +40,6 @@ def strict(line):
 
 def lines_of(text):
     return [strict(line) for line in text.splitlines()]
-
-
-def environment(**variables):
-    return {**{key: value for key, value in os.environ.items() if key not in OURS}, **variables}
 
 
 @pytest.fixture

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from io import StringIO
 from typing import TYPE_CHECKING
 
@@ -59,5 +59,8 @@ def _exit(line: str, code: int) -> None:
 def _say(text: str) -> None:
     """Write to standard error, in one entry where a log collector reads it."""
     if log.is_collected():
-        text = f"{log.print_line(text.rstrip(), severity='ERROR', known={})}\n"
+        with suppress(Exception):  # of an installation that is not whole
+            from runwide.log import chain  # which takes a tenth of a second to load
+
+            text = f"{chain.last(text.rstrip(), 'ERROR')}\n"
     write(sys.stderr, text)

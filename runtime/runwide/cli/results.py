@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from runwide import log
+from runwide.redaction import Lines
 from runwide.writing import write
 
 if TYPE_CHECKING:
@@ -90,6 +91,7 @@ class _Entries(io.RawIOBase):
         super().__init__()
         self._stream = stream
         self._severity = severity
+        self._hidden = Lines()
         self._rest = b""
 
     def writable(self) -> bool:
@@ -108,7 +110,7 @@ class _Entries(io.RawIOBase):
         super().close()
 
     def _say(self, line: bytes) -> None:
-        text = line.decode("utf-8", "backslashreplace").rstrip("\r")
-        entry = log.print_line(text, severity=self._severity, known={}) if text else None
-        if entry is not None:
-            write(self._stream, entry + "\n")
+        text = line.decode("utf-8", "backslashreplace")
+        entry = log.print_line(text, severity=self._severity, hidden=self._hidden(text))
+        if entry:
+            write(self._stream, entry)

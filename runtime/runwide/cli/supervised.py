@@ -25,7 +25,7 @@ from runwide import job as jobs
 from runwide import log
 from runwide.cli import files
 from runwide.errors import InputError, Preempted, StepFailed
-from runwide.redaction import redacted
+from runwide.redaction import Lines
 from runwide.writing import write
 
 if TYPE_CHECKING:
@@ -140,18 +140,14 @@ def _message(line: str) -> str:
 
 def _pass_on(stream: IO[bytes], kept: deque[str]) -> None:
     """Copy a stream to our standard error, and keep its last lines."""
+    hidden = Lines()
     for line in stream:
-        write(sys.stderr, _shown(line.decode(errors="backslashreplace")))
+        text = line.decode(errors="backslashreplace")
+        if log.is_collected():  # a process that is killed says so in text
+            plain = text.rstrip("\r\n")
+            text = log.print_line(plain, severity="WARNING", hidden=hidden(plain))
+        write(sys.stderr, text)
         kept.append(line.decode(errors="replace").strip())
-
-
-def _shown(line: str) -> str:
-    """Return a line as it is, or as an entry where a log collector reads: a process that is killed says so in text."""
-    if not log.is_collected():
-        return line
-    text = redacted(line.rstrip("\r\n"))
-    entry = log.print_line(text, severity="WARNING", known={}) if text else None
-    return "" if entry is None else f"{entry}\n"
 
 
 @contextmanager

@@ -58,32 +58,46 @@ __all__ = [
 
 
 def print_line(
-    text: str, *, severity: str, known: Mapping[str, Any], came: float | None = None
-) -> str | None:
-    r"""Return a line that a task has printed as JSON that a log collector reads; a line that is such JSON stays so.
+    text: str,
+    *,
+    severity: str,
+    known: Mapping[str, Any] | None = None,
+    hidden: str | None = None,
+    came: float | None = None,
+) -> str:
+    r"""Return a printed line as JSON that a log collector reads, with its end; a line that is such JSON stays so.
 
     Args:
         text: The line, without its end.
         severity: ``INFO`` for standard output, ``WARNING`` for standard error.
         known: The worker, the item and the attempt, as far as they are known.
+        hidden: The line without its secrets, where these go over many lines.
         came: When it came, in Unix seconds; None for now.
 
     Returns:
-        None where a processor of the user's drops it.
+        Nothing of an empty line, or where a processor of the user's drops it.
 
     Example:
-        >>> import json
         >>> json.loads(print_line("hello", severity="INFO", known={"item": 3}))["logging.googleapis.com/labels"]
         {'item': '3'}
-        >>> print_line('{"message": "mine"}', severity="INFO", known={})
-        '{"message": "mine"}'
+        >>> print_line('{"message": "mine"}', severity="INFO")
+        '{"message": "mine"}\n'
     """
+    text = text.rstrip("\r")
     if text.startswith("{") and text.endswith("}") and (as_it_is := redacted_json(text)) is not None:
-        return as_it_is
+        return as_it_is + "\n"
+    if not text:
+        return ""
+    shown = text if hidden is None or text.startswith("{") else hidden
     try:
         from runwide.log import chain  # which takes a tenth of a second to load
 
-        event = {**known, "event": text, "timestamp": chain.iso(time.time() if came is None else came)}
-        return chain.printed(event, severity, configuration().processors)
+        event = {
+            **(known or {}),
+            "event": shown,
+            "timestamp": chain.iso(time.time() if came is None else came),
+        }
+        line = chain.printed(event, severity, configuration().processors)
     except Exception:  # of an installation that is not whole; it is a line all the same
-        return json.dumps({"message": redacted(text), "severity": severity})
+        line = json.dumps({"message": redacted(shown), "severity": severity})
+    return "" if line is None else line + "\n"

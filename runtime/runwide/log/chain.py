@@ -7,7 +7,6 @@ import logging
 import sys
 import threading
 import time
-import traceback
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
@@ -15,13 +14,12 @@ import structlog
 from structlog.stdlib import ProcessorFormatter
 
 from runwide import settings
-from runwide.log.context import LABELS, Dropped, fields
+from runwide.log.context import LABELS, Dropped, fields, text
 from runwide.redaction import redacted_fields
 from runwide.writing import is_hindrance
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
-    from types import TracebackType
 
     from structlog.typing import EventDict, Processor
 
@@ -105,11 +103,11 @@ def formatter(*, as_json: bool, colors: bool, processors: Sequence[Processor]) -
         colors: Whether text has colors.
         processors: The user's own.
     """
-    text = structlog.dev.ConsoleRenderer(
+    console = structlog.dev.ConsoleRenderer(
         0, colors=colors, pad_level=False, sort_keys=False, exception_formatter=structlog.dev.plain_traceback
     )
     rendering: list[Processor] = (
-        [_entry, structlog.processors.JSONRenderer(dumped)] if as_json else [_brief, text]
+        [_entry, structlog.processors.JSONRenderer(dumped)] if as_json else [_brief, console]
     )
     return ProcessorFormatter(processors=[_Completed(processors), *rendering])
 
@@ -217,11 +215,10 @@ def _redacted(name: str, value: Any) -> Any:
         return f"<{type(value).__name__}>"
 
 
-def crash(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> str:
-    """Return the JSON of what ends a program."""
-    message = "".join(traceback.format_exception(kind, error, trace)).rstrip()
+def last(message: str, severity: str) -> str:
+    """Return the JSON of what ends a program, past the user's processors: nothing is to keep it from its reader."""
     event = without_secrets(None, "", {**fields(), "event": message, "timestamp": iso(time.time())})
-    return dumped(_entry(None, "CRITICAL", event))
+    return dumped(_entry(None, severity, event))
 
 
 def _entry(_logger: Any, severity: str, event: EventDict) -> EventDict:
@@ -304,14 +301,9 @@ def _plain(entry: dict[Any, Any]) -> Iterator[tuple[str, Any]]:
         try:
             json.dumps(value, allow_nan=False)
         except (ValueError, TypeError, RecursionError):
-            value = _text(value)  # noqa: PLW2901 - the same value
-        yield str(name), value
-
-
-def _text(value: Any) -> str:
-    with suppress(Exception):
-        return str(value)
-    return f"<{type(value).__name__}>"
+            yield str(name), text(value)
+        else:
+            yield str(name), value
 
 
 def iso(unix: float) -> str:

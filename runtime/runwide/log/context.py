@@ -54,6 +54,19 @@ def fields() -> dict[str, Any]:
     return found
 
 
+def text(value: Any) -> str:
+    """Return the text of a field, or its type where it has none.
+
+    Example:
+        >>> text(3), text([])
+        ('3', '[]')
+    """
+    try:
+        return str(value)
+    except Exception:
+        return f"<{type(value).__name__}>"
+
+
 def set_fields(known: Mapping[str, Any]) -> None:
     """Set the fields of lines that are outside of every block."""
     global _anywhere  # noqa: PLW0603 - a fact about this process

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from runwide import settings, writing
 from runwide.errors import InputError
 from runwide.log.configuration import APPENDING, Configuration, made
-from runwide.log.context import Dropped
+from runwide.log.context import Dropped, text
 from runwide.log.watching import is_watched
 
 if TYPE_CHECKING:
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from structlog.typing import Processor
 
 ROOT = "runwide"
-
 
 _configuration = Configuration()
 _inherited: str | None = None  # in a worker, the form of the pool's process
@@ -128,7 +127,7 @@ def take_over_logging(*, wanted: bool = False) -> None:
     Args:
         wanted: Do it also where no log collector reads.
     """
-    global _takes_root  # noqa: PLW0603 - a fact about this process
+    global _hook, _takes_root  # noqa: PLW0603 - a fact about this process
     root = logging.getLogger()
     collected = is_collected()
     if not (wanted or collected) or any(one is not _handler for one in root.handlers):
@@ -139,8 +138,7 @@ def take_over_logging(*, wanted: bool = False) -> None:
     if collected:
         logging.captureWarnings(capture=True)
         if sys.excepthook is not _say_what_ended_it:
-            _hooks.append(sys.excepthook)
-            sys.excepthook = _say_what_ended_it
+            _hook, sys.excepthook = sys.excepthook, _say_what_ended_it
     attend()
     if root.level == logging.WARNING:  # nobody has set it
         _set_level("", _least())
@@ -196,9 +194,8 @@ class _Handler(logging.Handler):
         with suppress(Exception):  # standard error may be anything; or the line is dropped
             if _is_explicit() or not self._is_shown_elsewhere(record):
                 line = self._formatted(record) + "\n"
-                if self._goes_to_file(line):
-                    return
-                self._write(line)
+                if not self._goes_to_file(line):
+                    self._write(line)
 
     def _formatted(self, record: logging.LogRecord) -> str:
         try:
@@ -206,7 +203,7 @@ class _Handler(logging.Handler):
         except Dropped:
             raise
         except Exception as error:  # such as of a message with a placeholder too many
-            message = f"{_text(record.msg)} ({type(error).__name__}: {error})"
+            message = f"{text(record.msg)} ({type(error).__name__}: {error})"
             return self.format(logging.makeLogRecord({**vars(record), "msg": message, "args": ()}))
 
     def format(self, record: logging.LogRecord) -> str:
@@ -278,7 +275,7 @@ def _is_of_console(handler: logging.Handler) -> bool:
     return any(stream is one for one in (sys.stderr, sys.stdout, sys.__stderr__, sys.__stdout__) if one)
 
 
-_hooks: list[Callable[..., object]] = []
+_hook: Callable[..., object] = sys.__excepthook__  # the one that was there before ours
 
 
 def _say_what_ended_it(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
@@ -286,13 +283,15 @@ def _say_what_ended_it(kind: type[BaseException], error: BaseException, trace: T
     written = False
     if not issubclass(kind, KeyboardInterrupt):
         with suppress(Exception):
+            import traceback
+
             from runwide.log import chain
 
-            writing.write(sys.stderr, chain.crash(kind, error, trace) + "\n")
+            message = "".join(traceback.format_exception(kind, error, trace)).rstrip()
+            writing.write(sys.stderr, chain.last(message, "CRITICAL") + "\n")
             written = True
-    for hook in _hooks[-1:]:
-        if not written or hook is not sys.__excepthook__:
-            hook(kind, error, trace)
+    if not written or _hook is not sys.__excepthook__:
+        _hook(kind, error, trace)
 
 
 _handler = _Handler()
@@ -316,10 +315,3 @@ def _set_level(name: str, level: int) -> None:
     logger = logging.getLogger(name)
     _levels_before.setdefault(name, logger.level)
     logger.setLevel(level)
-
-
-def _text(value: Any) -> str:
-    try:
-        return str(value)
-    except Exception:
-        return f"<{type(value).__name__}>"

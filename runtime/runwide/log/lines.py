@@ -17,8 +17,6 @@ from runwide.log.context import fields
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-ROOT = handling.ROOT
-
 _held: list[Line] | None = None
 _lock = threading.RLock()
 
@@ -60,7 +58,7 @@ class Log:
     __slots__ = ("_name",)
 
     def __init__(self, name: str) -> None:
-        self._name = f"{ROOT}.{name}"
+        self._name = f"{handling.ROOT}.{name}"
 
     def debug(self, event: str, **fields: Any) -> None:
         """Write a line for those who look for a fault."""

@@ -286,20 +286,14 @@ class Pipe:
         hidden = self._hidden(escaped(self._begun + text))
         self.last.append(hidden)
         if self._collected:
-            return self._as_json(escaped(text), hidden, task)
+            severity = "INFO" if self.target == STDOUT else "WARNING"
+            known = {**self.known, **task}
+            return log.print_line(
+                escaped(text), severity=severity, known=known, hidden=hidden, came=self._came
+            )
         item = task.get("item")
         named = item is not None and self._names and not self._begun and not text.startswith("{")
         return (f"[{item}] " if named else "") + text + end
-
-    def _as_json(self, text: str, hidden: str, task: Mapping[str, int]) -> str:
-        text = text.rstrip("\r")
-        if not text:
-            return ""
-        severity = "INFO" if self.target == STDOUT else "WARNING"
-        known = {**self.known, **task}
-        shown = text if text.startswith("{") else hidden
-        line = log.print_line(shown, severity=severity, known=known, came=self._came)
-        return "" if line is None else line + "\n"
 
     def _write(self, text: str) -> None:
         if text:

@@ -223,7 +223,7 @@ class Lines:
         self,
         total: int | None,
         count: Callable[[], tuple[int, int]],
-        known: int = 0,
+        known: int,
         *,
         event: str,
         **more: Any,

@@ -233,9 +233,8 @@ class Scheduler:
 
     def _main(self) -> None:
         follow_cells()
-        signal.pthread_sigmask(
-            signal.SIG_BLOCK, [signal.SIGINT, signal.SIGTERM]
-        )  # till a worker ignores them
+        # Workers start with these blocked, so that none can strike before it is ignored.
+        signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT, signal.SIGTERM])
         try:
             while self._has_work():
                 self._turn()

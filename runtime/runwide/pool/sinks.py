@@ -237,8 +237,10 @@ class Stream(Fed):
         with self._change:
             self._wanting = True
             try:
-                if not self._change.wait_for(lambda: self._arrived or self._over, seconds):
-                    raise NotInTime(f"no result for {seconds} s")
+                patience = SIGNAL_SECONDS if seconds is None else seconds
+                while not self._change.wait_for(lambda: self._arrived or self._over, patience):
+                    if seconds is not None:
+                        raise NotInTime(f"no result for {seconds} s")
             finally:
                 self._wanting = False
             batch = list(self._arrived)
