@@ -19,6 +19,7 @@ from runwide.pool.attendance import Attendant
 from runwide.pool.bell import Bell
 from runwide.pool.crew import Crew, Timing
 from runwide.pool.dispatch import Dispatcher, NoWorker
+from runwide.pool.endings import Endings
 from runwide.pool.functions import Functions
 from runwide.pool.lease import Lease
 from runwide.pool.leases import Leases
@@ -88,6 +89,7 @@ class Scheduler:
         self._kept = Kept()
         self._functions = Functions(scratch, self._kept)
         self._output = Output()
+        self._endings = Endings(self._output, self.ring)
         prepared = None if initializer is None else self.function_payload(initializer)
         self._selector = selectors.DefaultSelector()
         options = SlotOptions(scratch, self._output, devices, prepared, stays=self.stays)
@@ -210,8 +212,7 @@ class Scheduler:
     def close_idle(self) -> bool:
         """End if nobody has a lease; whether it has ended, or is about to."""
         with self._lock:
-            self._closing = self._closing or not self._leases
-            closing = self._closing
+            closing = self._closing = self._closing or not self._leases
         self.ring()
         return closing
 
@@ -248,7 +249,7 @@ class Scheduler:
         closing = self._closing  # read first: whatever was started before it was set is in the requests
         self._take_requests()
         self._finish_calls()
-        return not self._killing and (bool(self._calls) or not closing)
+        return not self._killing and (bool(self._calls or self._endings) or not closing)
 
     def _take_requests(self) -> None:
         while self._requests:
@@ -292,33 +293,33 @@ class Scheduler:
             self._leases.keep_no_longer()
 
     def _patience(self) -> float | None:
-        waits = [self._crew.patience()]
+        waits = [self._crew.patience(), self._endings.patience()]
         if self._crew.busy:
             waits.append(self._memory.seconds)
         if self._dispatcher.waits_for_room or any_waits(self._crew):
             waits.append(LOOK_SECONDS)
         if not self._calls:
             waits.append(self._leases.patience())
-        now = time.monotonic()
-        waits += [
-            max(0.0, call.lease.drained_at - now) for call in self._calls if call.lease.drained_at is not None
-        ]
+        drained = [call.lease.drained_at for call in self._calls if call.lease.drained_at is not None]
+        waits += [max(0.0, at - time.monotonic()) for at in drained]
         return min((wait for wait in waits if wait is not None), default=None)
 
     def _leave_if_idle(self) -> None:
         """End when nobody has had a lease for so long, or when others need the memory."""
-        if self._calls or self._leases:
-            return
-        if self._leases.are_over() or self._memory.is_short():
+        if not (self._calls or self._leases) and (self._leases.are_over() or self._memory.is_short()):
             self.close_idle()
 
     # Ends
 
     def _finish_calls(self) -> None:
         for call in [call for call in self._calls if call.done]:
-            self._crew.catch_up()
-            self._release(call)
-            call.sink.finished()
+            self._conclude(call, call.sink.finished)
+        self._endings.look()
+
+    def _conclude(self, call: Call, end: Callable[[], None], *, at_once: bool = False) -> None:
+        self._crew.catch_up()
+        self._release(call)
+        self._endings.tell(partial(self._leave, call), end, at_once=at_once)
 
     def _finish_draining(self) -> None:
         """Of leases that are drained: ask workers to start no further task, and end the calls when they have stopped."""
@@ -327,10 +328,9 @@ class Scheduler:
             for slot in busy:
                 slot.stop()
             if not busy or time.monotonic() >= (call.lease.drained_at or 0.0):
-                self._fail(
-                    call,
-                    Preempted("stopped by SIGTERM; what had finished is kept", hint="run it again to go on"),
-                )
+                why = "stopped by SIGTERM; what had finished is kept"
+                error = Preempted(why, hint="run it again to go on")
+                self._conclude(call, partial(call.sink.broken, error), at_once=True)
 
     def _release(self, call: Call) -> None:
         call.over = True
@@ -339,6 +339,8 @@ class Scheduler:
             for slot in self._crew:
                 slot.forget(call)
         self._functions.end(call)
+
+    def _leave(self, call: Call) -> None:
         with self._lock:
             lease = call.lease
             lease.calls.discard(call)
@@ -349,25 +351,22 @@ class Scheduler:
         if not call.over:
             self._attendant.stop(lambda other: other is call)
             self._release(call)
+            self._leave(call)
 
     def _drop(self, lease: Lease) -> None:
         """The lease was closed without waiting for what runs."""
         self._attendant.stop(lambda call: call.lease is lease)
         for call in [call for call in self._calls if call.lease is lease]:
-            self._fail(call, self._why_ended())
-
-    def _fail(self, call: Call, error: BaseException) -> None:
-        self._crew.catch_up()
-        self._release(call)
-        call.sink.broken(error)
+            self._conclude(call, partial(call.sink.broken, self._why_ended()), at_once=True)
 
     def _fail_all(self, error: BaseException) -> None:
         for call in list(self._calls):
-            self._fail(call, error)
+            self._conclude(call, partial(call.sink.broken, error))
 
     def _end(self) -> None:
         """Leave nothing behind, whatever fails meanwhile: neither a caller that waits, nor a process or a file."""
         _tried(self._take_requests)  # whatever came before the pool was closed
+        _tried(partial(self._endings.look, last=True))
         for call in list(self._calls):
             call.over = True
             _tried(partial(call.sink.broken, self._why_ended()))

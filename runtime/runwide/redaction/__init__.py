@@ -1,0 +1,224 @@
+"""Secrets out of text that people or log collectors will see.
+
+Each finder yields the places of one kind of secret in the text as it came; what they have found is then replaced in one go.
+Every finder takes time in proportion to the text: it never looks at the same characters again from the next place.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+from runwide import settings
+from runwide.parsing import json_of
+from runwide.redaction.hidden import HIDDEN, lowered
+from runwide.redaction.hidden import replaced as _replaced
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from runwide.redaction.hidden import Span
+
+__all__ = ["HIDDEN", "Lines", "hide", "redacted", "redacted_fields", "redacted_json", "shortened"]
+
+_SHORTEST = 8  # characters of a value that is hidden wherever it stands; a shorter one may be a word
+_DEEPEST = 100  # levels of values in values; deeper ones are no log line of anybody's
+_MARGIN = 4096  # characters that are looked at beyond twice what is shown
+
+# One of these is in all that `named` finds, or one of those in what `marked` knows by its beginning. Looking for words takes
+# less than an expression for all of them.
+_STEMS = ("pass", "pwd", "secret", "token", "key", "credential", "authorization", "cookie", "hmac")
+_SIGNATURES = ("sig", "credential", "accesskeyid", "accessid", "token", "upload_id")
+_BEGINNINGS = (
+    "ya29", "1//0", "eyj", "aiza", "goog", "gocspx", "akia", "asia", "gho_", "ghp_", "ghr_", "ghs_", "ghu_", "github_pat_",
+    "glpat-", "xox", "xapp-", "sk-", "k_live", "k_test", "whsec_", "hf_", "npm_", "pypi-",
+)  # fmt: skip  # a few lines are enough
+
+_known: set[str] = set()
+
+
+def hide(value: str) -> None:
+    """Hide a value that is known to be secret wherever this process would show it, in whatever spelling.
+
+    Args:
+        value: The secret. One of less than eight characters may be a word, and is not hidden.
+
+    Example:
+        >>> hide("xyzzy plugh")
+        >>> redacted("url?q=xyzzy%20plugh"), redacted("['xyzzy plugh']")
+        ('url?q=[redacted]', "['[redacted]']")
+    """
+    _known.add(value.strip())
+
+
+def redacted(text: str) -> str:
+    """Return text without what looks like a secret.
+
+    Args:
+        text: The text, of any length; the time grows with it, and no faster.
+
+    Example:
+        >>> redacted("GET https://storage.googleapis.com/b/o?X-Goog-Credential=me&X-Goog-Signature=00ab12")
+        'GET https://storage.googleapis.com/b/o?X-Goog-Credential=[redacted]&X-Goog-Signature=[redacted]'
+        >>> redacted("password='hunter2', item 3")
+        'password=[redacted], item 3'
+        >>> redacted("def connect(password: str | None = None)")
+        'def connect(password: str | None = None)'
+    """
+    return _replaced(text, _spans(text))
+
+
+def shortened(text: str, most: int, *, tail: bool = False) -> str:
+    """Return the beginning or the end of a text, without what looks like a secret.
+
+    A cut may part a secret from what gives it away. So more is looked at than is shown, and the word that crosses the edge
+    of that is left out.
+
+    Args:
+        text: The text.
+        most: How many characters are returned at most.
+        tail: Whether to return the end of the text rather than its beginning.
+
+    Example:
+        >>> shortened("ValueError: postgres://me:hunter2@db", 30)
+        'ValueError: postgres://me:[red'
+        >>> shortened("Traceback: password=hunter2", 12, tail=True)
+        'd=[redacted]'
+    """
+    if most <= 0:
+        return ""
+    window = 2 * most + _MARGIN
+    if len(text) <= window:
+        shown = redacted(text)
+        return shown[-most:] if tail else shown[:most]
+    from runwide.redaction import cutting
+
+    if tail:
+        return ("…" + redacted(cutting.tail(text, window)))[-most:]
+    return (redacted(cutting.head(text, window)) + "…")[:most]
+
+
+class Lines:
+    """The same for lines that come one by one: a private key goes over many.
+
+    Example:
+        >>> hidden = Lines()
+        >>> [hidden(line) for line in ("-----BEGIN PRIVATE KEY-----", "MIIEvQ", "-----END PRIVATE KEY-----", "done")]
+        ['[redacted]', '[redacted]', '[redacted]', 'done']
+    """
+
+    def __init__(self) -> None:
+        self._inside = False
+
+    def __call__(self, line: str) -> str:
+        """Return a line, which has no end of line, without its secrets."""
+        if not self._inside and "PRIVATE KEY" not in line:
+            return redacted(line)
+        from runwide.redaction import keys
+
+        if self._inside:
+            end = keys.ENDS.search(line)
+            if end:
+                self._inside = False
+                return HIDDEN + self(line[end.end() :])
+            if keys.goes_on(line):
+                return HIDDEN
+            self._inside = False  # it broke off
+        self._inside = keys.begins(line)
+        return redacted(line)
+
+
+def redacted_json(line: str) -> str | None:
+    """Return a line that is a JSON object: as it is if it has no secret, else with none in its values.
+
+    NaN and infinity are no JSON, though Python reads them: a log collector does not. An object of more than 100 levels is
+    taken for text.
+
+    Returns:
+        None for other lines.
+
+    Example:
+        >>> redacted_json('{"token": "abc", "n":  1}')
+        '{"token": "[redacted]", "n": 1}'
+        >>> redacted_json('{"n":  1}')
+        '{"n":  1}'
+    """
+    try:
+        about = json_of(line, depth=_DEEPEST, finite=True)
+        if not isinstance(about, dict):
+            return None
+        clean = _value("", about, _DEEPEST)
+    except (ValueError, RecursionError):
+        return None
+    return line if clean == about else json.dumps(clean)
+
+
+def redacted_fields(fields: dict[str, Any]) -> dict[str, Any]:
+    """Return named values without secrets: those whose names say that they are secret, and what looks so in others.
+
+    Args:
+        fields: The values by name, which may hold others.
+
+    Raises:
+        RecursionError: They hold each other in more than 100 levels.
+
+    Example:
+        >>> redacted_fields({"api_key": "abc", "uri": "gs://bucket", "tokens": 3})
+        {'api_key': '[redacted]', 'uri': 'gs://bucket', 'tokens': 3}
+    """
+    return {name: _value(name, value, _DEEPEST) for name, value in fields.items()}
+
+
+def _value(name: Any, value: Any, levels: int) -> Any:
+    if levels == 0:
+        raise RecursionError(f"values in values, more than {_DEEPEST} levels")
+    if isinstance(name, str) and _is_secret(name, value):
+        return HIDDEN
+    if value is None or isinstance(value, (bool, int, float)):
+        return value
+    if isinstance(value, dict):
+        return {
+            redacted(key) if isinstance(key, str) else key: _value(key, one, levels - 1)
+            for key, one in value.items()
+        }
+    if isinstance(value, (list, tuple)):
+        return [_value("", one, levels - 1) for one in value]
+    return redacted(value if isinstance(value, str) else str(value))  # as it would be shown
+
+
+def _is_secret(name: str, value: Any) -> bool:
+    low = lowered(name)
+    if not any(stem in low for stem in _STEMS):
+        return False
+    from runwide.redaction import named
+
+    return named.is_secret(name, low, value)
+
+
+def _spans(text: str) -> Iterator[Span]:
+    yield from _places(text)
+    low = lowered(text)
+    if any(stem in low for stem in _STEMS):
+        # compiling its expressions takes milliseconds, and few programs need them
+        from runwide.redaction import named
+
+        yield from named.spans(text, low)
+    if "-----" in low:
+        from runwide.redaction import keys
+
+        yield from keys.spans(text)
+    signed = ("?" in low or "&" in low or "%" in low) and any(sign in low for sign in _SIGNATURES)
+    url = "://" in low and "@" in low
+    if signed or url or "bearer" in low or "basic" in low or any(begin in low for begin in _BEGINNINGS):
+        from runwide.redaction import marked
+
+        yield from marked.spans(text, low)
+
+
+def _places(text: str) -> Iterator[Span]:
+    """Where a known secret stands."""
+    for value in (*_known, (settings.signing_key() or "").strip()):
+        if len(value) >= _SHORTEST:
+            from runwide.redaction import known
+
+            yield from known.spans(text, value)
