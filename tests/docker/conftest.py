@@ -13,14 +13,15 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def wheel(tmp_path):
-    """Make the smallest wheel that there is: one module, in a folder that every user can read."""
+    """Make the smallest wheel that there is: one module and what more is given, in a folder that every user can read."""
 
-    def make(name: str, version: str, text: str) -> Path:
+    def make(name: str, version: str, text: str, *, more: dict[str, str] | None = None) -> Path:
         path, info = tmp_path / f"{name}-{version}-py3-none-any.whl", f"{name}-{version}.dist-info"
         files = {
             f"{name}.py": text,
             f"{info}/METADATA": f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n",
             f"{info}/WHEEL": "Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
+            **(more or {}),
         }
         record = "".join(f"{member},,\n" for member in [*files, f"{info}/RECORD"])
         with zipfile.ZipFile(path, "w") as archive:

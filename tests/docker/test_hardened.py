@@ -85,6 +85,35 @@ def test_scatter_shards_and_gather_need_no_more(started, user):
     assert said(container).splitlines()[-1] == "[1, 4, 9, 16]"
 
 
+ALL_IN_SHARED_MEMORY = """
+set -e
+runwide doctor >/dev/null
+runwide cores --json >/dev/null
+python3 -c 'import tempfile; print(tempfile.gettempdir())'
+python3 - <<'PROGRAM'
+import tempfile, runwide
+def task(x):
+    with tempfile.NamedTemporaryFile() as file:
+        return len(x), file.name.rpartition("/")[0]
+print(runwide.map(task, [bytes(1 << 20), b""], workers=2))
+PROGRAM
+"""
+
+
+@pytest.mark.parametrize("user", ["1000", "4321:4321", "0"])
+def test_shared_memory_is_enough_where_nothing_else_can_be_written(started, user):
+    container = started("sh", "-c", ALL_IN_SHARED_MEMORY, user=user, tmpfs={})
+    assert container.wait(timeout=120)["StatusCode"] == 0, said(container)
+    assert said(container).splitlines() == ["/dev/shm", f"[({1 << 20}, '/dev/shm'), (0, '/dev/shm')]"]
+
+
+@pytest.mark.parametrize("user", ["1000", "4321:4321", "0"])
+def test_a_job_needs_no_tmpfs(started, user):
+    container = started("sh", "-c", JOB.replace("/tmp", "/dev/shm"), user=user, tmpfs={})
+    assert container.wait(timeout=120)["StatusCode"] == 0, said(container)
+    assert said(container).splitlines()[-1] == "[1, 4, 9, 16]"
+
+
 @pytest.mark.mounts
 @pytest.mark.parametrize("install_kfp_package", [True, False], ids=["pip-step", "no-pip-step"])
 def test_a_lightweight_component_needs_no_more(image, kfp_hardened, install_kfp_package):

@@ -1,9 +1,7 @@
-"""Where large payloads can lie between processes, and how much room there is."""
+"""Where temporary files and large payloads can lie, and how much room there is."""
 
 from __future__ import annotations
 
-import shutil
-import tempfile
 from dataclasses import dataclass
 
 from runwide import settings
@@ -37,6 +35,9 @@ def read(path: str) -> Space:
         >>> read("/no/such/directory").reason
         'No such file or directory'
     """
+    import shutil  # slow to load, as the next is
+    import tempfile
+
     try:
         found = shutil.disk_usage(path)
         with tempfile.TemporaryFile(dir=path) as file:
@@ -47,12 +48,31 @@ def read(path: str) -> Space:
     return Space(path, found.total, found.free, writable=True)
 
 
+def temporary() -> str:
+    """Return the directory for temporary files: the system's, else the kernel's shared memory.
+
+    A container with a read-only file system may have no other place that it can write. Where not even that can be
+    written, making a file there says why.
+
+    Example:
+        >>> from pathlib import Path
+        >>> Path(temporary()).is_dir()
+        True
+    """
+    import tempfile  # slow to load
+
+    try:
+        return tempfile.gettempdir()
+    except FileNotFoundError:
+        return SHARED
+
+
 def scratch() -> str:
-    """The directory for large payloads: ``RUNWIDE_SCRATCH``, else the system's temporary directory.
+    """The directory for large payloads: ``RUNWIDE_SCRATCH``, else the one for temporary files.
 
     Example:
         >>> from pathlib import Path
         >>> Path(scratch()).is_dir()
         True
     """
-    return settings.read().scratch or tempfile.gettempdir()
+    return settings.read().scratch or temporary()

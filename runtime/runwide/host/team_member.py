@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 import time
 from importlib import import_module
 from itertools import cycle
 from typing import TYPE_CHECKING, Any
+
+from runwide.parsing import json_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -40,7 +41,7 @@ def main(arguments: Sequence[str]) -> int:
     answers = _take_output()
     try:
         function = _function(arguments[0])
-        items = cycle([json.loads(text) for text in arguments[1:]] or [None])
+        items = cycle([json_of(text) for text in arguments[1:]] or [None])
         print("ready", _warm(function, items), file=answers, flush=True)
         for line in sys.stdin:
             print("done", *_busy(function, items, float(line)), file=answers, flush=True)

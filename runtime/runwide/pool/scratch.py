@@ -229,12 +229,9 @@ def roots() -> list[str]:
         except OSError as error:
             raise _unusable({preferred: error}) from error
         return [preferred]
-    import tempfile  # slow to load
+    from runwide.host import space  # which a worker never needs
 
-    found = [SHARED_MEMORY]
-    with suppress(FileNotFoundError):  # none can be written
-        found.append(tempfile.gettempdir())
-    return found
+    return list(dict.fromkeys((SHARED_MEMORY, space.temporary())))
 
 
 def open_mapping(path: str | None, *, keep: bool = False) -> memoryview | None:
