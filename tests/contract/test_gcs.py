@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import gzip
 import inspect
 import os
 import socket
 import subprocess
 import sys
 import threading
+from urllib.parse import quote
 
 import pytest
 import requests
 import urllib3
 
 from runwide.errors import (
+    FrameCorrupt,
     ObjectExists,
     ObjectNotFound,
     RunwideError,
@@ -299,3 +302,15 @@ def test_errors_cross_processes(gcs):
     again = pickle.loads(pickle.dumps(caught.value))
     assert isinstance(again, RunwideError)
     assert (str(again), again.uri) == (str(caught.value), f"{gcs}/missing")
+
+
+@pytest.mark.gcs
+@pytest.mark.parametrize("options", [{}, {"start": 2}, {"start": 1, "length": 4}])
+def test_an_object_that_is_stored_compressed_is_not_ours(gcs, gcs_server, options):
+    """Anyone may put one there; it must not pass for damage on the way, which says nothing of the object."""
+    name = f"{gcs.partition('bucket/')[2]}/object"
+    path = f"/upload/storage/v1/b/{gcs_server.bucket}/o?uploadType=media&name={quote(name, safe='')}&contentEncoding=gzip"
+    requests.post(gcs_server.url + path, data=gzip.compress(b"theirs" * 1000), timeout=60).raise_for_status()
+    with pytest.raises(FrameCorrupt, match="stored with the content encoding 'gzip'") as caught:
+        open_store(gcs).read("object", **options)
+    assert caught.value.uri == f"{gcs}/object"

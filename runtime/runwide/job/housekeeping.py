@@ -7,20 +7,37 @@ import time
 from collections import Counter
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import groupby
 from typing import TYPE_CHECKING
 
-from runwide.errors import BadReference
+from runwide.errors import (
+    BadReference,
+    FormatTooNew,
+    FrameCorrupt,
+    IntegrityError,
+    ObjectNotFound,
+    StoreNotFound,
+    StoreNotWritable,
+)
 from runwide.job import manifest
 from runwide.job.flow import Behind, ahead
 from runwide.job.reference import parse
-from runwide.spill.store import open_store
+from runwide.log import Log
+from runwide.spill.store import open_inside, open_store, parted
+from runwide.spill.verified import ABSENT, arrived_damaged
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
     from runwide.job.manifest import Job
     from runwide.spill.store import Store
 
-_JOB_ID = re.compile(r"[0-9a-f]-\d{8}t\d{6}-[0-9a-f]{16}")
-_CHUNK = re.compile(r"shards/(\d+)/chunks/\d{6}\.pack")
+log = Log("job")
+
+_JOB_ID = re.compile(r"[0-9a-f]-[0-9]{8}t[0-9]{6}-[0-9a-f]{16}")
+_CHUNK = re.compile(r"(shards/[0-9]+)/chunks/[0-9]+\.pack")
+# What scatter writes before the job's manifest.
+_SCATTERED = re.compile(r"function\.pkl|items/[0-9]{4,}\.pack|files/[0-9a-f]{64}/[^/]+")
 _DELETERS = 16
 _READERS = 8
 
@@ -91,12 +108,15 @@ def status(job: str) -> Status:
         0
     """
     about = manifest.read_job(job)
-    with open_store(about.uri) as store:
+    with open_inside(about.uri) as store:
         sizes = {info.name: info.size for info in store.list()}
-        chunks = Counter(int(found[1]) for name in sizes if (found := _CHUNK.fullmatch(name)))
+        chunks = Counter(found[1] for name in sizes if (found := _CHUNK.fullmatch(name)))
+
+        manifests = manifest.manifests_in(sizes)
 
         def read(index: int) -> ShardStatus:
-            return _shard(store, about, index, chunks[index], manifest.manifests_of(sizes, index))
+            stored = chunks[manifest.shard_folder(index)]
+            return _shard(store, about, index, stored, manifests.get(index, []))
 
         shards = tuple(ahead(read, range(about.shards), threads=_READERS))
     gathered = manifest.RESULT in sizes
@@ -106,24 +126,34 @@ def status(job: str) -> Status:
     )
 
 
-def _shard(store: Store, job: Job, index: int, chunks: int, manifests: int) -> ShardStatus:
-    failed = 0
-    if manifests:
-        failed = len(manifest.read_shard(store, job, index, number=manifests - 1)[0].failures)
-    return ShardStatus(index, len(job.items_of(index)), manifests > 0, chunks, failed)
+def _shard(store: Store, job: Job, index: int, chunks: int, manifests: Sequence[int]) -> ShardStatus:
+    failed = _failed(store, job, index, manifests) if manifests else None
+    return ShardStatus(index, len(job.items_of(index)), failed is not None, chunks, failed or 0)
+
+
+def _failed(store: Store, job: Job, index: int, manifests: Sequence[int]) -> int | None:
+    """Number of failed items by a shard's manifest; None where it has none that may be believed."""
+    try:
+        return len(manifest.read_shard(store, job, index, numbers=manifests)[0].failures)
+    except (IntegrityError, *ABSENT, FormatTooNew) as error:
+        if arrived_damaged(error):
+            raise
+        return None
 
 
 def clean(job: str) -> int:
-    """Delete everything of a job; other jobs in the store stay.
+    """Delete everything of a job; other jobs in the store stay, and so does everything that links in it lead to.
 
     Args:
         job: The job's reference, or the URI of its folder.
 
     Returns:
-        Number of objects deleted.
+        Number of objects deleted; 0 where the folder is gone already.
 
     Raises:
-        BadReference: This is no job's folder.
+        BadReference: This is no job's folder: it has no ``job.json``, and other objects than `runwide.scatter` writes
+            before that.
+        StoreNotWritable: Some objects may not be deleted. All others are, but for ``job.json``.
 
     Example:
         >>> job = runwide.scatter(abs, [-1, -2], store="memory://doc-clean", shards=1)
@@ -131,21 +161,76 @@ def clean(job: str) -> int:
         3
     """
     uri = parse(job).folder if "#" in job else job.rstrip("/")
-    parent, _, job_id = uri.rpartition("/")
-    if not _JOB_ID.fullmatch(job_id):
+    if not _JOB_ID.fullmatch(uri.rpartition("/")[2]):
         raise BadReference(
             "this is not the folder of a job", uri=uri, hint="pass a job's reference, as scatter printed it"
         )
+    parent, job_id = parted(uri)
     with open_store(parent) as store:
         names = [info.name for info in store.list(f"{job_id}/")]
         marker = f"{job_id}/{manifest.JOB}"
-        with Behind(threads=_DELETERS) as behind:
-            for name in names:
-                if name != marker:
-                    behind.submit(store.delete, name)
-        store.delete(marker)  # last, so that a job that is half deleted can still be seen to be one
+        if not _is_job(job_id, names):
+            _check_absent(store, marker, names)
+            return 0
+        _delete(store, [name for name in names if name != marker], uri)
         store.sweep(job_id)
+        store.delete(marker)  # last, so that a job that is half deleted can still be seen to be one
     return len(names)
+
+
+def _is_job(job_id: str, names: Iterable[str]) -> bool:
+    """Whether objects are a job's, or those of a scatter that was killed before it wrote the job's manifest."""
+    seen = others = False
+    for name in names:
+        inside = name.removeprefix(f"{job_id}/")
+        if inside == manifest.JOB:
+            return True
+        seen, others = True, others or not _SCATTERED.fullmatch(inside)
+    return seen and not others
+
+
+def _check_absent(store: Store, marker: str, names: list[str]) -> None:
+    """Raise the error of a folder that is no job's; a folder that is not there is fine: it may have been cleaned since."""
+    folder = store.child_uri(marker).rpartition("/")[0]
+    why = f"it has no {manifest.JOB}"
+    try:
+        store.read(marker, length=0)
+    except FrameCorrupt as error:
+        folder, why = error.uri or folder, error.message
+    except (ObjectNotFound, StoreNotFound):
+        if not names:
+            return
+    raise BadReference(
+        f"this is not the folder of a job: {why}",
+        uri=folder,
+        hint="look at what it is, and delete it yourself",
+    )
+
+
+def _delete(store: Store, names: list[str], uri: str) -> None:
+    """Delete objects, also those behind one that may not be deleted.
+
+    Raises:
+        StoreNotWritable: There was such a one.
+    """
+    refused: list[StoreNotWritable] = []
+
+    def delete(name: str) -> None:
+        try:
+            store.delete(name)
+        except StoreNotWritable as error:
+            refused.append(error)
+
+    with Behind(threads=_DELETERS) as behind:
+        for name in names:
+            behind.submit(delete, name)
+    if refused:
+        raise StoreNotWritable(
+            f"{len(refused)} of {len(names)} objects could not be deleted, such as {refused[0].uri}: "
+            f"{refused[0].message}",
+            uri=uri,
+            hint=refused[0].hint or "have somebody delete them who may",
+        ) from refused[0]
 
 
 def clean_older(store: str, *, seconds: float, now: float | None = None) -> list[str]:
@@ -158,12 +243,25 @@ def clean_older(store: str, *, seconds: float, now: float | None = None) -> list
 
     Returns:
         URIs of the jobs that were deleted.
+
+    Raises:
+        StoreNotWritable: A job could not be deleted whole; the others were.
     """
-    return [uri for uri in older(store, seconds=seconds, now=now) if clean(uri)]
+    deleted: list[str] = []
+    refused: list[StoreNotWritable] = []
+    for uri in older(store, seconds=seconds, now=now):
+        try:
+            if clean(uri):
+                deleted.append(uri)
+        except StoreNotWritable as error:
+            refused.append(error)
+    if refused:
+        raise refused[0]
+    return deleted
 
 
 def older(store: str, *, seconds: float, now: float | None = None) -> list[str]:
-    """The jobs of a store that were made longer ago than that.
+    """The jobs of a store that were made longer ago than that; a folder that only has a job's name is left out.
 
     Args:
         store: As for `clean_older`.
@@ -171,9 +269,16 @@ def older(store: str, *, seconds: float, now: float | None = None) -> list[str]:
         now: As for `clean_older`.
     """
     limit = (time.time() if now is None else now) - seconds
+    found: list[str] = []
     with open_store(store) as root:
-        names = {info.name.partition("/")[0] for info in root.list()}
-        return [root.child_uri(name) for name in sorted(names) if _is_older(name, limit)]
+        for name, infos in groupby(root.list(), key=lambda info: info.name.partition("/")[0]):
+            if not _is_older(name, limit):
+                continue
+            if _is_job(name, (info.name for info in infos)):
+                found.append(root.child_uri(name))
+            else:
+                log.warning("folder.ignored", uri=root.child_uri(name), cause=f"it has no {manifest.JOB}")
+    return found
 
 
 def _is_older(name: str, limit: float) -> bool:

@@ -17,13 +17,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
-from runwide.errors import BadReference, ObjectExists
+from runwide.errors import BadReference, FrameCorrupt, ObjectExists
+from runwide.parsing import json_of
 from runwide.spill.answers import Broken, Damaged, mapped
 from runwide.spill.buffers import Buffer, gathered, size_of, views
 from runwide.spill.google import attempt, request, share
 from runwide.spill.library import exceptions, module
 from runwide.spill.refusals import KEPT, refusal_of, said
-from runwide.spill.store import ObjectInfo, Store, checked, checked_prefix, stop_of, too_short
+from runwide.spill.store import ObjectInfo, Store, checked, checked_prefix, is_name, stop_of, too_short
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -75,30 +76,45 @@ class GcsStore(Store):
             if not created:
                 raise ObjectExists("other bytes are there already", uri=uri)
 
-    def read(self, name: str, *, start: int = 0, length: int | None = None) -> bytearray:  # noqa: D102 - see Store
+    def read(  # noqa: D102 - see Store
+        self, name: str, *, start: int = 0, length: int | None = None, most: int | None = None
+    ) -> bytearray:
         key, uri = self._key(name), self.child_uri(name)
+        wanted = _Wanted(uri, start, length, most)
         with mapped(uri, writing=False):
             if length == 0:
-                stop_of(attempt(lambda: _stat(self._bucket, key), uri=uri).size, start, 0, uri)
+                wanted.stop(attempt(lambda: _stat(self._bucket, key), uri=uri).size)
                 return bytearray()
-            return attempt(lambda: _download(self._bucket, key, start, length, uri), uri=uri)
+            return attempt(lambda: _download(self._bucket, key, wanted), uri=uri)
 
     def list(self, prefix: str = "") -> Iterator[ObjectInfo]:  # noqa: D102 - see Store
-        wanted = self._prefix + checked_prefix(prefix, self.uri)
+        for key, size in self._keys(self._prefix + checked_prefix(prefix, self.uri)):
+            name = key.removeprefix(self._prefix)
+            if is_name(name):
+                yield ObjectInfo(name, size)
+
+    def _keys(self, wanted: str) -> Iterator[tuple[str, int]]:
         token: str | None = None
         while True:
             with mapped(self.uri, writing=False):
                 page = attempt(lambda token=token: _page(self._bucket, wanted, token), uri=self.uri)  # type: ignore[misc]  # mypy cannot type a lambda's default
-            for key, size in page.objects:
-                yield ObjectInfo(key.removeprefix(self._prefix), size)
+            yield from page.objects
             token = page.next
             if not token:
                 return
 
     def delete(self, name: str) -> None:  # noqa: D102 - see Store
-        key = self._key(name)
-        with mapped(self.child_uri(name), writing=True):
-            attempt(lambda: _delete(self._bucket, key), uri=self.child_uri(name))
+        self._delete(self._key(name))
+
+    def _delete(self, key: str) -> None:
+        uri = f"gs://{self._bucket}/{key}"
+        with mapped(uri, writing=True):
+            attempt(lambda: _delete(self._bucket, key), uri=uri)
+
+    def sweep(self, folder: str) -> None:  # noqa: D102 - see Store
+        for key, _ in [*self._keys(f"{self._key(folder)}/")]:
+            if not is_name(key.removeprefix(self._prefix)):
+                self._delete(key)
 
     def share(self, parts: int) -> None:  # noqa: D102 - see Store
         with mapped(self.uri, writing=False):
@@ -169,6 +185,7 @@ class _About:
     md5: str
 
 
+_PLAIN = "it was put there by something else than runwide: store it as it is, without a content encoding"
 _FIELDS = "name,size,generation,crc32c,md5Hash"
 
 
@@ -203,31 +220,57 @@ class _Body:
         return gathered(self._parts, _PIECE)
 
 
-def _download(bucket: str, key: str, start: int, length: int | None, uri: str) -> bytearray:
+@dataclass(frozen=True, slots=True)
+class _Wanted:
+    """The part of an object that is read, and how large it may be."""
+
+    uri: str
+    start: int
+    length: int | None
+    most: int | None
+
+    @property
+    def range(self) -> str | None:
+        """The header that asks for it; None for a whole object."""
+        if not self.start and self.length is None:
+            return None
+        return f"bytes={self.start}-{'' if self.length is None else self.start + self.length - 1}"
+
+    def stop(self, size: int) -> int:
+        """Where it ends in an object of that size."""
+        return stop_of(size, self.start, self.length, self.uri, most=self.most)
+
+
+def _download(bucket: str, key: str, wanted: _Wanted) -> bytearray:
     headers = {"accept-encoding": "identity"}
-    ranged = bool(start) or length is not None
-    if ranged:
-        headers["range"] = f"bytes={start}-{'' if length is None else start + length - 1}"
+    if wanted.range:
+        headers["range"] = wanted.range
     path = f"/download/storage/v1/b/{quote(bucket)}/o/{quote(key, safe='')}?alt=media"
     try:
         response = request("GET", path, headers=headers, stream=True)
     except exceptions().RequestRangeNotSatisfiable as error:
-        raise too_short(uri, start, start + (length or 1)) from error
+        raise too_short(wanted.uri, wanted.start, wanted.start + (wanted.length or 1)) from error
     with response:
+        encoding = response.headers.get("x-goog-stored-content-encoding", "identity")
+        if encoding != "identity":  # the service decompresses it on the way, and cannot say how long it is
+            raise FrameCorrupt(
+                f"the object is stored with the content encoding {encoding!r}", uri=wanted.uri, hint=_PLAIN
+            )
         size = int(response.headers.get("content-length", -1))
-        if ranged:
-            _check_range(response, start, length, size, uri)
+        if wanted.range:
+            _check_range(response, wanted, size)
+        elif size >= 0:
+            wanted.stop(size)
         # A range has no checksum of the server's: who asks for one holds it against a digest.
-        return _body(response, size, None if ranged else response.headers.get("x-goog-hash", ""))
+        return _body(response, size, None if wanted.range else response.headers.get("x-goog-hash", ""))
 
 
-def _check_range(response: Any, start: int, length: int | None, size: int, uri: str) -> None:
+def _check_range(response: Any, wanted: _Wanted, size: int) -> None:
     """Tell an object that ends too early from an answer that does."""
     found = _RANGE.fullmatch(response.headers.get("content-range", ""))
     if response.status_code != 206 or not found:  # noqa: PLR2004 - partial content
         raise Damaged(f"status {response.status_code} instead of a byte range")
-    whole = int(found[3])
-    stop = stop_of(whole, start, length, uri)
+    start, stop = wanted.start, wanted.stop(int(found[3]))
     if (int(found[1]), int(found[2]) + 1, size) != (start, stop, stop - start):
         raise Damaged(f"{size} bytes from {found[1]} instead of {stop - start} from {start}")
 
@@ -268,7 +311,7 @@ def _stat(bucket: str, key: str) -> _About:
 def _json(response: Any) -> dict[str, Any]:
     """The answer of a service that sends no checksum with it, as far as damage shows."""
     try:
-        answer = json.loads(response.content)
+        answer = json_of(response.content)
     except ValueError as error:
         raise Damaged(f"the answer is no JSON ({error})") from error
     if not isinstance(answer, dict):

@@ -6,9 +6,10 @@ import contextlib
 import errno
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 from runwide.errors import (
+    FrameCorrupt,
     ObjectExists,
     ObjectNotFound,
     StoreError,
@@ -16,7 +17,9 @@ from runwide.errors import (
     StoreNotReadable,
     StoreNotWritable,
 )
-from runwide.spill.buffers import Buffer, size_of, views
+from runwide.spill import folders
+from runwide.spill.buffers import Buffer, pieces, size_of, views
+from runwide.spill.folders import Misplaced
 from runwide.spill.store import PARTIAL, ObjectInfo, Store, checked, checked_prefix, stop_of, too_short
 
 if TYPE_CHECKING:
@@ -24,6 +27,8 @@ if TYPE_CHECKING:
 
 _NO_LINKS = (errno.EPERM, errno.ENOTSUP, errno.ENOSYS, errno.EXDEV, errno.EMLINK)
 _PIECE = 1 << 20
+_TRIES = 100  # to write into folders that others remove meanwhile
+_NOT_FOLLOWED = "remove it; below the store's own directory, links are not followed"
 
 
 class LocalStore(Store):
@@ -34,65 +39,87 @@ class LocalStore(Store):
     Nothing is forced to the disk (fsync): a killed process loses nothing that way, and after a power failure a file that
     came back short or empty fails its digest and is computed again. Forcing would cost milliseconds for each chunk.
 
+    The directory may be a link, or lie behind links: that is the user's choice. Below it none is followed, since anyone
+    who may write there could lead reads, writes and deletions elsewhere.
+
     Args:
         path: The directory.
+        inside: Names of the folders below it to which this store is confined.
     """
 
-    def __init__(self, path: str) -> None:
-        self._root = Path(os.path.abspath(path))  # noqa: PTH100 - symbolic links stay as the user wrote them
-        super().__init__(str(self._root))
+    def __init__(self, path: str, inside: Sequence[str] = ()) -> None:
+        self._root = os.path.abspath(path)  # noqa: PTH100 - symbolic links stay as the user wrote them
+        self._inside = tuple(inside)
+        super().__init__(str(Path(self._root, *inside)))
+
+    def sub(self, prefix: str) -> LocalStore:  # noqa: D102 - see Store
+        return LocalStore(self._root, self._names(prefix))
 
     def create(self, name: str, data: Buffer | Sequence[Buffer]) -> None:  # noqa: D102 - see Store
-        path, parts = self._path(name), views(data)
-        partial = path.with_name(f"{PARTIAL}{os.getpid()}-{os.urandom(8).hex()}")
+        parts = views(data)
+        *above, last = self._names(name)
         with self._writing(name):
-            path.parent.mkdir(parents=True, exist_ok=True)
-            try:
-                _write(partial, parts)
-                os.link(partial, path)
-            except FileExistsError:
-                if not _holds(path, parts):
-                    raise ObjectExists("other bytes are there already", uri=str(path)) from None
-            finally:
-                partial.unlink(missing_ok=True)
+            for tries in range(_TRIES):
+                try:
+                    with folders.chain(self._root, above, make=True) as opened:
+                        self._create(name, last, opened[-1], parts)
+                except FileNotFoundError:  # a folder was removed meanwhile, as an empty one is
+                    if tries + 1 == _TRIES:
+                        raise
+                else:
+                    break
 
-    def read(self, name: str, *, start: int = 0, length: int | None = None) -> bytearray:  # noqa: D102 - see Store
-        path = self._path(name)
-        with self._reading(path), path.open("rb", buffering=0) as file:
-            stop = stop_of(os.fstat(file.fileno()).st_size, start, length, str(path))
-            content = bytearray(stop - start)
-            file.seek(start)
-            _fill(file.fileno(), memoryview(content), path)
+    def _create(self, name: str, last: str, folder: folders.Folder, parts: Sequence[memoryview]) -> None:
+        partial = f"{PARTIAL}{os.getpid()}-{os.urandom(8).hex()}"
+        try:
+            _write(folders.open_in(folder, partial, folders.NEW), parts)
+            folders.link(folder, partial, last)
+        except FileExistsError:
+            if not _holds(last, folder, parts):
+                raise ObjectExists("other bytes are there already", uri=self.child_uri(name)) from None
+        finally:
+            with contextlib.suppress(FileNotFoundError):
+                folders.unlink(folder, partial)
+
+    def read(  # noqa: D102 - see Store
+        self, name: str, *, start: int = 0, length: int | None = None, most: int | None = None
+    ) -> bytearray:
+        *above, last = self._names(name)
+        uri = f"{self.uri}/{name}"
+        with (
+            self._reading(uri),
+            folders.chain(self._root, above) as opened,
+            folders.regular(last, opened[-1], uri) as (descriptor, size),
+        ):
+            content = bytearray(stop_of(size, start, length, uri, most=most) - start)
+            if start:
+                os.lseek(descriptor, start, os.SEEK_SET)
+            _fill(descriptor, memoryview(content), uri)
             return content
 
     def list(self, prefix: str = "") -> Iterator[ObjectInfo]:  # noqa: D102 - see Store
-        folder = self._root / checked_prefix(prefix, self.uri).rpartition("/")[0]
-        found = ((path.relative_to(self._root).as_posix(), path) for path in _files(folder))
-        for name, path in sorted(item for item in found if item[0].startswith(prefix)):
-            with contextlib.suppress(FileNotFoundError):  # deleted since
-                yield ObjectInfo(name, path.stat().st_size)
+        found = folders.files(self._root, self._inside, checked_prefix(prefix, self.uri))
+        return (ObjectInfo(name, size) for name, size in found)
 
     def delete(self, name: str) -> None:  # noqa: D102 - see Store
-        path = self._path(name)
-        with self._writing(name):
-            path.unlink(missing_ok=True)
-        for folder in path.parents:  # empty folders are not objects, so nothing should be left of them
-            if folder == self._root:
-                break
+        *above, last = self._names(name)
+        with (
+            self._deleting(name),
+            contextlib.suppress(FileNotFoundError, IsADirectoryError, Misplaced),  # which is no object
+            folders.chain(self._root, above) as opened,
+        ):
+            folders.unlink(opened[-1], last)
+            # Empty folders are not objects, so nothing should be left of them.
             with contextlib.suppress(OSError):
-                folder.rmdir()
+                for depth in range(len(above), len(self._inside), -1):
+                    folders.rmdir(opened[depth - 1], above[depth - 1])
 
     def sweep(self, folder: str) -> None:  # noqa: D102 - see Store
-        root = self._path(folder)
-        with self._writing(folder):
-            for path in root.rglob(f"{PARTIAL}*"):
-                path.unlink(missing_ok=True)
-            for directory, _, _ in os.walk(root, topdown=False):
-                with contextlib.suppress(OSError):  # what is not empty stays
-                    Path(directory).rmdir()
+        with self._deleting(folder):
+            folders.remove_others(self._root, self._names(folder))
 
-    def _path(self, name: str) -> Path:
-        return self._root / checked(name, self.uri)
+    def _names(self, name: str) -> tuple[str, ...]:
+        return (*self._inside, *checked(name, self.uri).split("/"))
 
     @contextlib.contextmanager
     def _writing(self, name: str) -> Iterator[None]:
@@ -101,62 +128,89 @@ class LocalStore(Store):
             yield
         except StoreError:
             raise
+        except Misplaced as error:
+            raise StoreNotWritable(str(error), uri=error.path, hint=_NOT_FOLLOWED) from error
         except OSError as error:
             raise _not_writable(error, self.child_uri(name)) from error
 
     @contextlib.contextmanager
-    def _reading(self, path: Path) -> Iterator[None]:
+    def _deleting(self, name: str) -> Iterator[None]:
+        """Turn the system's errors into ours."""
+        try:
+            yield
+        except Misplaced as error:
+            raise StoreNotWritable(str(error), uri=error.path, hint=_NOT_FOLLOWED) from error
+        except OSError as error:
+            kind = StoreNotWritable if _is_refusal(error) else StoreError
+            raise kind(f"it cannot be deleted ({error.strerror})", uri=self.child_uri(name)) from error
+
+    @contextlib.contextmanager
+    def _reading(self, uri: str) -> Iterator[None]:
         """Turn the system's errors into ours."""
         try:
             yield
         except StoreError:
             raise
-        except (FileNotFoundError, NotADirectoryError, IsADirectoryError) as error:
-            if not self._root.is_dir():
-                raise StoreNotFound(
-                    "there is no such directory",
-                    uri=self.uri,
-                    hint="check the path, and that it is mounted here",
-                ) from error
-            raise ObjectNotFound("there is no such object", uri=str(path)) from error
+        except Misplaced as error:
+            if error.path != uri and not error.is_link:
+                self._raise_absent(uri, error)  # a file has the name of the folder, which holds nothing then
+            hint = _NOT_FOLLOWED if error.is_link else "remove it: only an object may have that name"
+            raise FrameCorrupt(str(error), uri=error.path, hint=hint) from error
+        except (FileNotFoundError, NotADirectoryError) as error:
+            self._raise_absent(uri, error)
         except PermissionError as error:
-            raise StoreNotReadable("this process may not read there", uri=str(path)) from error
+            raise StoreNotReadable("this process may not read there", uri=uri) from error
         except OSError as error:
-            raise StoreError(f"the object cannot be read ({error.strerror})", uri=str(path)) from error
+            raise StoreError(f"the object cannot be read ({error.strerror})", uri=uri) from error
+
+    def _raise_absent(self, uri: str, error: Exception) -> NoReturn:
+        try:
+            with folders.chain(self._root, self._inside):
+                pass
+        except (OSError, Misplaced):
+            raise StoreNotFound(
+                "there is no such directory",
+                uri=self.uri,
+                hint="check the path, and that it is mounted here",
+            ) from error
+        raise ObjectNotFound("there is no such object", uri=uri) from error
 
 
-def _write(path: Path, parts: Sequence[memoryview]) -> None:
-    with path.open("xb", buffering=_PIECE) as file:
+def _write(descriptor: int, parts: Sequence[memoryview]) -> None:
+    with open(descriptor, "wb", buffering=_PIECE) as file:
         file.writelines(parts)
 
 
-def _holds(path: Path, parts: Sequence[memoryview]) -> bool:
-    """Whether a file has exactly these bytes, without reading it whole."""
-    if path.stat().st_size != size_of(parts):
-        return False
-    with path.open("rb", buffering=0) as file:
-        for part in parts:
-            for start in range(0, part.nbytes, _PIECE):
-                wanted = part[start : start + _PIECE]
-                found = bytearray(wanted.nbytes)
-                _fill(file.fileno(), memoryview(found), path)
-                if found != wanted:
-                    return False
+def _holds(name: str, folder: folders.Folder, parts: Sequence[memoryview]) -> bool:
+    """Whether a file has exactly these bytes, without reading it whole; nothing else has them."""
+    with contextlib.suppress(Misplaced), folders.regular(name, folder, name) as (descriptor, size):
+        return size == size_of(parts) and _has_all(descriptor, name, parts)
+    return False
+
+
+def _has_all(descriptor: int, path: str, parts: Sequence[memoryview]) -> bool:
+    for part in pieces(parts, _PIECE):
+        found = bytearray(part.nbytes)
+        _fill(descriptor, memoryview(found), path)
+        if found != part:
+            return False
     return True
 
 
-def _fill(descriptor: int, view: memoryview, path: Path) -> None:
+def _fill(descriptor: int, view: memoryview, path: str) -> None:
     done = 0
     while done < view.nbytes:
         count = os.readv(descriptor, [view[done:]])
         if not count:
-            raise too_short(str(path), done, view.nbytes)
+            raise too_short(path, done, view.nbytes)
         done += count
 
 
-def _files(folder: Path) -> Iterator[Path]:
-    for directory, _, names in os.walk(folder):
-        yield from (Path(directory, name) for name in names if not name.startswith(PARTIAL))
+def _is_refusal(error: OSError) -> bool:
+    return (
+        isinstance(error, (PermissionError, NotADirectoryError, FileExistsError))
+        or error.errno == errno.EROFS
+    )
 
 
 def _not_writable(error: OSError, uri: str) -> StoreError:
@@ -166,10 +220,7 @@ def _not_writable(error: OSError, uri: str) -> StoreError:
             uri=uri,
             hint="choose another directory, or for a mounted bucket its gs:// URI",
         )
-    if (
-        isinstance(error, (PermissionError, NotADirectoryError, FileExistsError))
-        or error.errno == errno.EROFS
-    ):
+    if _is_refusal(error):
         return StoreNotWritable(
             f"this process cannot write there ({error.strerror})", uri=uri, hint="choose another store"
         )

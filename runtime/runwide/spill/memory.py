@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from runwide.errors import BadReference, ObjectExists, ObjectNotFound
 from runwide.spill.buffers import Buffer, views
-from runwide.spill.store import ObjectInfo, Store, checked, checked_prefix, stop_of
+from runwide.spill.store import ObjectInfo, Store, checked, checked_prefix, is_name, stop_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -41,12 +41,15 @@ class MemoryStore(Store):
         if found != content:
             raise ObjectExists("other bytes are there already", uri=self.child_uri(name))
 
-    def read(self, name: str, *, start: int = 0, length: int | None = None) -> bytearray:  # noqa: D102 - see Store
+    def read(  # noqa: D102 - see Store
+        self, name: str, *, start: int = 0, length: int | None = None, most: int | None = None
+    ) -> bytearray:
         try:
             content = self._objects[self._key(name)]
         except KeyError:
             raise ObjectNotFound("there is no such object", uri=self.child_uri(name)) from None
-        return bytearray(content[start : stop_of(len(content), start, length, self.child_uri(name))])
+        stop = stop_of(len(content), start, length, self.child_uri(name), most=most)
+        return bytearray(content[start:stop])
 
     def list(self, prefix: str = "") -> Iterator[ObjectInfo]:  # noqa: D102 - see Store
         wanted = self._prefix + checked_prefix(prefix, self.uri)
@@ -55,11 +58,19 @@ class MemoryStore(Store):
                 (key, len(value)) for key, value in self._objects.items() if key.startswith(wanted)
             )
         for key, size in found:
-            yield ObjectInfo(key.removeprefix(self._prefix), size)
+            name = key.removeprefix(self._prefix)
+            if is_name(name):
+                yield ObjectInfo(name, size)
 
     def delete(self, name: str) -> None:  # noqa: D102 - see Store
         with _lock:
             self._objects.pop(self._key(name), None)
+
+    def sweep(self, folder: str) -> None:  # noqa: D102 - see Store
+        with _lock:
+            for key in [key for key in self._objects if key.startswith(f"{self._key(folder)}/")]:
+                if not is_name(key.removeprefix(self._prefix)):
+                    del self._objects[key]
 
     def _key(self, name: str) -> str:
         return self._prefix + checked(name, self.uri)

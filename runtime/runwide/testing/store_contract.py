@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from runwide.errors import BadReference, FrameCorrupt, ObjectExists, ObjectNotFound
-from runwide.spill.store import ObjectInfo, Store, open_store
+from runwide.spill.store import ObjectInfo, Store, open_inside, open_store
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -81,6 +81,38 @@ class StoreContract(ABC):
         store.create("object", b"0123456789")
         with pytest.raises(FrameCorrupt, match="object ends"):
             store.read("object", start=start, length=length)
+
+    @pytest.mark.parametrize(("start", "length"), [(0, None), (0, 10), (4, 6), (4, None), (9, 1)])
+    def test_a_read_may_be_as_large_as_it_is_expected_to_be(
+        self, store: Store, start: int, length: int | None
+    ) -> None:
+        """The limit is the largest size that is right, and counts the bytes of the range."""
+        store.create("object", b"0123456789")
+        stop = 10 if length is None else start + length
+        found = store.read("object", start=start, length=length, most=stop - start)
+        assert found == b"0123456789"[start:stop]
+
+    @pytest.mark.parametrize(("start", "length"), [(0, None), (0, 10), (4, 6), (4, None), (9, 1)])
+    def test_what_is_larger_than_expected_is_refused_with_its_size(
+        self, store: Store, start: int, length: int | None
+    ) -> None:
+        """Before memory is taken for it: anyone who may write to the store could put a terabyte there."""
+        store.create("object", b"0123456789")
+        size = (10 if length is None else start + length) - start
+        with pytest.raises(
+            FrameCorrupt, match=f"has {size} bytes.*, at most {size - 1} are expected"
+        ) as caught:
+            store.read("object", start=start, length=length, most=size - 1)
+        assert caught.value.uri == store.child_uri("object")
+
+    def test_a_missing_or_short_object_is_so_whatever_size_is_expected(self, store: Store) -> None:
+        """A limit changes no other error."""
+        store.create("object", b"0123456789")
+        with pytest.raises(ObjectNotFound):
+            store.read("missing", most=0)
+        with pytest.raises(FrameCorrupt, match="object ends"):
+            store.read("object", start=5, length=6, most=1)
+        assert store.read("object", length=0, most=0) == b""
 
     def test_a_missing_object_is_named(self, store: Store) -> None:
         """The error is a FileNotFoundError with the object's URI."""
@@ -169,6 +201,35 @@ class StoreContract(ABC):
         assert store.read("a/b/c") == b"abc"
         assert list(sub.list()) == [ObjectInfo("c", 3)]
         assert sub.child_uri("c") == store.child_uri("a/b/c")
+
+    def test_deleting_the_last_object_of_a_sub_store_leaves_nothing_behind(self, store: Store) -> None:
+        """Other objects beside it stay."""
+        store.create("a/other", b"")
+        sub = store.sub("a").sub("b")
+        sub.create("c/d", b"abc")
+        sub.delete("c/d")
+        assert list(sub.list()) == []
+        assert list(store.list()) == [ObjectInfo("a/other", 0)]
+
+    @pytest.mark.parametrize("levels", [1, 2])
+    def test_a_folder_is_opened_inside_of_its_store_by_its_whole_uri(self, store: Store, levels: int) -> None:
+        """It is the same store, under the same URI."""
+        store.create("a/b/object", b"abc")
+        inside = open_inside(store.child_uri("a/b"), levels)
+        assert inside.uri == store.child_uri("a/b")
+        assert inside.read("object") == b"abc"
+
+    def test_what_no_object_may_be_called_is_not_listed_and_is_swept(self, store: Store) -> None:
+        """Whoever deletes what is listed must be able to, and `sweep` takes the rest of a folder, and of that only."""
+        for name in ("a/object", "a/bell\a", "a/b/line\u2028", "a/.partial-1", "ab/bell\a"):
+            self.raw_write(store, name, b"theirs")
+        assert list(store.list()) == [ObjectInfo("a/object", 6)]
+        store.sweep("a")
+        assert self.raw_read(store, "a/object") == b"theirs"
+        assert self.raw_read(store, "ab/bell\a") == b"theirs"
+        for name in ("a/bell\a", "a/b/line\u2028", "a/.partial-1"):
+            with pytest.raises((OSError, KeyError)):
+                self.raw_read(store, name)
 
     def test_its_uri_opens_the_same_store(self, store: Store) -> None:
         """A URI is all that travels to another component."""

@@ -38,9 +38,11 @@ class HookedStore(Store):
         self._before("create", name)
         self._inner.create(name, data)
 
-    def read(self, name: str, *, start: int = 0, length: int | None = None) -> bytearray:  # noqa: D102 - see Store
+    def read(  # noqa: D102 - see Store
+        self, name: str, *, start: int = 0, length: int | None = None, most: int | None = None
+    ) -> bytearray:
         self._before("read", name)
-        return self._inner.read(name, start=start, length=length)
+        return self._inner.read(name, start=start, length=length, most=most)
 
     def list(self, prefix: str = "") -> Iterator[ObjectInfo]:  # noqa: D102 - see Store
         self._before("list", prefix)
@@ -87,7 +89,7 @@ def mount(name: str, inner: str, hook: Callable[[str, str, int], None]) -> str:
 
     def opened(path: str) -> Store:
         prefix = path.strip("/").removeprefix("root").strip("/")
-        below = open_store(f"{inner}/{prefix}" if prefix else inner)
+        below = open_store(inner).sub(prefix) if prefix else open_store(inner)
         return HookedStore(below, f"{scheme}://root/{prefix}".rstrip("/"), hook, counts)
 
     register(scheme, opened)
