@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 import types
+from pathlib import Path
 
 import pytest
 
@@ -32,3 +33,20 @@ def _tried_again_by(monkeypatch, monotonic):
     clock = types.SimpleNamespace(sleep=lambda seconds: time.sleep(seconds / 100), monotonic=monotonic)
     for name in ("retry_base", "retry_unary"):
         monkeypatch.setattr(library.module(f"google.api_core.retry.{name}"), "time", clock)
+
+
+class Bomb:
+    """Goes off when it is unpickled, in whatever process that is."""
+
+    def __init__(self, folder):
+        self.crater = str(folder / "crater")
+
+    def __reduce__(self):
+        return (Path.touch, (Path(self.crater),))
+
+
+@pytest.fixture
+def bomb(tmp_path):
+    bomb = Bomb(tmp_path)
+    yield bomb
+    assert not Path(bomb.crater).exists(), "something of the attacker's was unpickled"

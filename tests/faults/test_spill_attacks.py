@@ -25,23 +25,6 @@ pytestmark = pytest.mark.faults
 KEY = "a key of the pipeline's own that is long enough"
 
 
-class Bomb:
-    """Goes off when it is unpickled, in whatever process that is."""
-
-    def __init__(self, folder):
-        self.crater = str(folder / "crater")
-
-    def __reduce__(self):
-        return (Path.touch, (Path(self.crater),))
-
-
-@pytest.fixture
-def bomb(tmp_path):
-    bomb = Bomb(tmp_path)
-    yield bomb
-    assert not Path(bomb.crater).exists(), "something of the attacker's was unpickled"
-
-
 @pytest.fixture
 def job(tmp_path):
     return runwide.scatter(lambda x: x * x, range(12), store=str(tmp_path / "store"), shards=2)
@@ -212,6 +195,14 @@ def test_a_planted_chunk_is_adopted_where_no_key_is_set(job, folder):
     assert runwide.gather(job, run(job)) == ["planted"] * 6 + RIGHT[6:]
 
 
+def test_a_planted_chunk_is_ignored_where_the_run_has_a_key_of_its_own(job, folder, bomb):
+    slot, parts = chunk_of(job, 0, dict.fromkeys(range(6), bomb))
+    put(folder / slot, parts)
+    shards = [runwide.shard(job, index, workers=1, run_key="ab" * 32) for index in range(2)]
+    assert runwide.gather(job, shards) == RIGHT
+    assert runwide.gather(job, run_key="ab" * 32) == RIGHT
+
+
 def test_chunks_signed_with_the_key_are_taken_over(job, folder, monkeypatch):
     monkeypatch.setenv("RUNWIDE_SIGNING_KEY", KEY)
     slot, parts = chunk_of(job, 0, {0: "mine"})
@@ -280,11 +271,16 @@ def test_random_bytes_in_place_of_any_object_never_give_wrong_results(job, folde
             put(path, data)
 
 
-def test_the_manifest_of_a_forged_shard_is_counted_before_it_is_walked(job, folder):
+@pytest.mark.parametrize(
+    "spans", [((0, 2**60),), ((0, 2**60), (2**60, 6)), ((0, 6),) * 2, ((-6, 0),), ((0, 0),)]
+)
+def test_the_manifest_of_a_forged_shard_is_counted_before_it_is_walked(spans, job, folder):
     about = manifest.read_job(job)
-    chunk = manifest.Chunk("shards/0000/chunks/000000.pack", 1, "0" * 64, ((0, 2**60),))
+    chunk = manifest.Chunk("shards/0000/chunks/000000.pack", 1, "0" * 64, spans)
     put(folder / manifest.shard_name(0), manifest.shard_bytes(manifest.Shard(0, (chunk,), ()), about))
-    with pytest.raises(FrameCorrupt, match="each of its 6 items exactly once"):
+    with pytest.raises(
+        FrameCorrupt, match=r"each of its 6 items exactly once|items .* are others|counts nothing"
+    ):
         runwide.gather(job)
 
 

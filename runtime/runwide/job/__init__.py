@@ -14,13 +14,14 @@ from runwide import lazy
 if TYPE_CHECKING:
     from runwide.job.begin import begun
     from runwide.job.checkpoint import Checkpoint
+    from runwide.job.closing import close, close_unfinished
     from runwide.job.gather import failures, finish, gather, load
     from runwide.job.housekeeping import Status, clean, clean_older, older, status
     from runwide.job.known import keep
     from runwide.job.reference import short_reference
     from runwide.job.replay import replay
     from runwide.job.scatter import scatter, scatter_pickled
-    from runwide.job.shard import close, close_unfinished, rerun, shard
+    from runwide.job.shard import rerun, shard
 
 _HOME = {
     "Checkpoint": "runwide.job.checkpoint",
@@ -28,8 +29,8 @@ _HOME = {
     "begun": "runwide.job.begin",
     "clean": "runwide.job.housekeeping",
     "clean_older": "runwide.job.housekeeping",
-    "close": "runwide.job.shard",
-    "close_unfinished": "runwide.job.shard",
+    "close": "runwide.job.closing",
+    "close_unfinished": "runwide.job.closing",
     "failures": "runwide.job.gather",
     "finish": "runwide.job.gather",
     "gather": "runwide.job.gather",

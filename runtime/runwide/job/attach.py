@@ -14,6 +14,7 @@ def attach(
     job: str,
     *,
     engine: Any = None,
+    image: str | None = None,
     on_error: str = "raise",
     progress: bool | None = None,
     timeout: float | None = None,
@@ -24,8 +25,13 @@ def attach(
     missing.
 
     Args:
-        job: The job's reference, as the log line ``job.submitted`` and every error of `runwide.map` name it.
-        engine: What runs it; None for the one that submitted it, with the default credentials.
+        job: The job's reference, as the log line ``job.submitted`` and every error of `runwide.map` name it. Or the bare URI
+            of its folder, without a digest: where a signing key is set, the job must be signed with it; without one its
+            results are believed as far as the store is, which is said in one line, and nothing of it is run again.
+        engine: What runs it; None for the one that submitted it, with the default credentials: of a record that is not
+            signed, the engine's name and project are believed, and no address, mount or image.
+        image: Image of the shards that are run again; None for that of the first run where the record is signed, else the
+            default one.
         on_error: As for `runwide.map`.
         progress: As for `runwide.map`.
         timeout: Seconds to wait; None for as long as it takes.
@@ -52,6 +58,6 @@ def attach(
             hint="pip install runwide with its runwide_components",
         )
     results: list[Any] = found.load()(
-        job, engine=engine, on_error=on_error, progress=progress, timeout=timeout
+        job, engine=engine, image=image, on_error=on_error, progress=progress, timeout=timeout
     )
     return results

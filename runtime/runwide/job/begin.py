@@ -7,24 +7,27 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from runwide.errors import (
+    BadReference,
+    FormatTooNew,
     InputError,
     IntegrityError,
     ObjectExists,
     ObjectNotFound,
     StoreError,
     StoreNotFound,
+    StoreNotReadable,
 )
 from runwide.job import housekeeping, manifest
 from runwide.job.given import Given
 from runwide.job.reference import parse
 from runwide.job.scatter import packs_of, scatter_pickled
-from runwide.job.verified import arrived_damaged
 from runwide.log import Log
 from runwide.naming import full_name_of
-from runwide.spill import canonical, signing
+from runwide.spill import records, signing
 from runwide.spill.buffers import sha256
 from runwide.spill.file import spilled_to
-from runwide.spill.store import open_store
+from runwide.spill.store import open_inside, open_store
+from runwide.spill.verified import arrived_damaged
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -64,6 +67,26 @@ def begun(
         >>> first == begun(abs, [-1, -2], store="memory://doc-begun", shards=2, name="absolute")
         True
     """
+    return begun_or_found(function, items, store=store, shards=shards, name=name).job.reference
+
+
+def begun_or_found(
+    function: Callable[[Any], Any],
+    items: Iterable[Any],
+    *,
+    store: str | PathLike[str],
+    shards: int,
+    name: str | None = None,
+) -> Found:
+    """As `begun`, with whether the job was found.
+
+    Args:
+        function: As for `begun`.
+        items: As for `begun`.
+        store: As for `begun`.
+        shards: As for `begun`.
+        name: As for `begun`.
+    """
     from runwide.pool import function_bytes
 
     inputs = items if isinstance(items, Sequence) else list(items)
@@ -76,7 +99,7 @@ def begun(
             hint="give another name=; or, if it is the same and only pickles differently in each process, set a "
             "signing key (SECURITY.md)",
         )
-    return found.job.reference
+    return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,10 +109,12 @@ class Found:
     Args:
         job: The job.
         same: Its function and items are, byte for byte, those of this call.
+        fresh: It was made by this call, so nobody has stored results of it.
     """
 
     job: Job
     same: bool
+    fresh: bool
 
 
 def begin(
@@ -125,7 +150,7 @@ def begin(
         return manifest.read_job(made)
 
     if name is None:
-        return Found(scattered(), same=True)
+        return Found(scattered(), same=True, fresh=True)
     check_name(name)
     with open_store(store) as root:
         found, number = _find(root, name)
@@ -133,7 +158,7 @@ def begin(
             mine = scattered()
             found = _claim(root, name, mine, number)
             if found == mine:
-                return Found(mine, same=True)
+                return Found(mine, same=True, fresh=True)
             _given_up(mine)  # another copy of this call was first
     return _checked(found, given, name)
 
@@ -161,34 +186,43 @@ def _find(root: Store, name: str) -> tuple[Job | None, int]:
     number = 0
     while True:
         try:
-            data = root.read(_object(name, number))
+            found = _record(root, name, number)
         except (ObjectNotFound, StoreNotFound):
             return None, number
-        job = _named(root, name, number, data)
+        job = None if found is None else _named(root, name, number, found)
         number += 1
         if job is not None:
             return job, number
 
 
-def _named(root: Store, name: str, number: int, data: bytearray) -> Job | None:
-    """The job to which an object leads; None where the job was deleted, and where the key did not sign the object."""
-    uri = root.child_uri(_object(name, number))
+def _record(root: Store, name: str, number: int) -> records.Record | None:
+    """What an object says of a name; None where nobody who may be believed has written it."""
+    place = _object(name, number)
     try:
-        about = canonical.loads(data)
-        mac = bytes.fromhex(about.pop("mac"))
-        signing.check(mac, sha256(canonical.dumps(about)), "name", uri=uri)
-        if about.pop("name") != name:
-            raise ValueError("it is another name")  # noqa: TRY301 - as whatever else may be wrong with it
-        return manifest.read_job(
-            root.child_uri(parse(about["job"]).uri) + "#" + about["job"].partition("#")[2]
-        )
-    except (ObjectNotFound, StoreNotFound):
-        return None
-    except (IntegrityError, KeyError, TypeError, ValueError, AttributeError) as error:
+        return records.read(root, place, "name", owner=name, place=_object(name))
+    except (IntegrityError, StoreNotReadable) as error:
         if arrived_damaged(error):
             raise
-        log.warning("name.ignored", name=name, uri=uri, cause=str(error))
+        _ignored(root, name, number, error)
         return None
+
+
+def _named(root: Store, name: str, number: int, found: records.Record) -> Job | None:
+    """The job to which a record leads; None where it is deleted, or cannot be meant."""
+    try:
+        job = parse(str(found.about.get("job")))
+        return manifest.read_job(f"{root.child_uri(job.uri)}#sha256={job.digest}")
+    except (ObjectNotFound, StoreNotFound):
+        return None
+    except (IntegrityError, FormatTooNew, BadReference) as error:
+        if arrived_damaged(error) or (found.vouched and isinstance(error, FormatTooNew)):
+            raise
+        _ignored(root, name, number, error)
+        return None
+
+
+def _ignored(root: Store, name: str, number: int, error: Exception) -> None:
+    log.warning("name.ignored", name=name, uri=root.child_uri(_object(name, number)), cause=str(error))
 
 
 def _claim(root: Store, name: str, job: Job, number: int) -> Job:
@@ -196,14 +230,8 @@ def _claim(root: Store, name: str, job: Job, number: int) -> Job:
 
     What leads nowhere stays where it is: a bucket may forbid to delete. The name gets a further object.
     """
-    about = {
-        "format": manifest.FORMAT,
-        "job": f"{job.id}/{manifest.JOB}#sha256={job.digest}",
-        "kind": "name",
-        "name": name,
-    }
-    mac = signing.sign(sha256(canonical.dumps(about)), "name")
-    data = canonical.dumps({**about, "mac": mac.hex()})
+    about = {"job": f"{job.id}/{manifest.JOB}#sha256={job.digest}"}
+    data = records.written("name", about, owner=name, place=_object(name))
     while True:
         try:
             root.create(_object(name, number), data)
@@ -219,7 +247,7 @@ def _given_up(job: Job) -> None:
     """Delete a job of which nothing will be run, where that is allowed."""
     try:
         housekeeping.clean(job.uri)
-    except StoreError as error:
+    except (StoreError, BadReference) as error:
         log.warning("job.left", job=job.id, uri=job.uri, cause=str(error))
 
 
@@ -242,10 +270,10 @@ def _checked(job: Job, given: Given, name: str) -> Found:
         )
     same = job.function == sha256(given.function)
     log.info("job.found", job=job.id, name=name, uri=job.uri, same_function=same)
-    return Found(job, same)
+    return Found(job, same, fresh=False)
 
 
 def _has_items(job: Job, items: Sequence[Any]) -> bool:
-    with open_store(job.uri) as folder, spilled_to(folder, write=False):
+    with open_inside(job.uri) as folder, spilled_to(folder, write=False):
         made = (about for about, _ in packs_of(items, job.starts, job.id))
         return all(ours == theirs for ours, theirs in zip(made, job.packs, strict=True))

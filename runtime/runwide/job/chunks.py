@@ -8,12 +8,13 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from runwide.errors import FormatTooNew, IntegrityError, ObjectExists
+from runwide.errors import FrameCorrupt, IntegrityError, ObjectExists
 from runwide.job import manifest, plan
 from runwide.job.environment import current
-from runwide.job.verified import arrived_damaged, checked_read
+from runwide.job.failed import failure_from_json, failure_to_json
 from runwide.log import Log
 from runwide.spill import pack, signing
+from runwide.spill.verified import ABSENT, SLACK, arrived_damaged, checked_read
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
 log = Log("job")
 
 _NAME = re.compile(r"chunks/(\d{6})\.pack")
+_LARGE = 4 * plan.CHUNK_BYTES  # above this, the head of a chunk is looked at before the chunk is read
+_LARGEST_HEAD = 1 << 30  # bytes; each failed item has a traceback in it
 _WAITING_BYTES = 2 * plan.CHUNK_BYTES  # above this, whoever has a result waits until some are written
 
 
@@ -78,7 +81,7 @@ class ChunkLog:
 
     Attributes:
         stored: The chunks that were checked.
-        manifests: How many manifests the shard had when its chunks were looked for.
+        manifests: The numbers of the manifests that the shard had when its chunks were looked for, the last one first.
     """
 
     def __init__(self, store: Store, job: Job, index: int) -> None:
@@ -92,7 +95,7 @@ class ChunkLog:
         self._failed: set[int] = set()
         self._again: set[int] = set()
         self.stored: list[Stored] = []
-        self.manifests = 0
+        self.manifests: list[int] = []
 
     @property
     def finished(self) -> set[int]:
@@ -103,11 +106,13 @@ class ChunkLog:
         """Take over the chunks that are in the store and not known yet, and count the manifests."""
         prefix = f"{manifest.shard_folder(self._index)}/"
         names = {info.name: info.size for info in self._store.list(prefix)}
-        self.manifests = manifest.manifests_of(names, self._index)
-        for name in names:
+        self.manifests = manifest.manifests_in(names).get(self._index, [])
+        for name, size in names.items():
             found = _NAME.fullmatch(name.removeprefix(prefix))
             if found and int(found[1]) not in self._taken:
-                self._adopt(int(found[1]))
+                self._adopt(int(found[1]), size)
+        if self.stored and self._job.run_key is None:
+            signing.believe("results", self._store.uri)
 
     def run_failed_again(self) -> None:
         """Count the items that have failed so far as not finished."""
@@ -153,10 +158,12 @@ class ChunkLog:
         return f"{manifest.shard_folder(self._index)}/chunks/{number:06d}.pack"
 
     def _packed(self, number: int, ends: list[Ended]) -> pack.Packed:
-        failures = [manifest.failure_to_json(end.failure) for end in ends if end.failure]
+        failures = [failure_to_json(end.failure) for end in ends if end.failure]
         note = {"environment": current(), "failures": failures, "time": round(time.time(), 3)}
         members = [end.member for end in ends]
-        return pack.build(members, job=self._job.digest, slot=self._name(number), note=note)
+        return pack.build(
+            members, job=self._job.digest, slot=self._name(number), note=note, run_key=self._job.run_key
+        )
 
     def _record(self, number: int, head: pack.Head, size: int, failures: list[Failure]) -> None:
         items = {entry.item for entry in head.entries}
@@ -166,16 +173,16 @@ class ChunkLog:
         self._again -= items
         self.stored.append(Stored(number, self._name(number), size, head.digest, tuple(failures)))
 
-    def _adopt(self, number: int) -> None:
+    def _adopt(self, number: int, size: int | None = None) -> None:
         """Take over a chunk that is there, if it is whole and what it claims to be."""
         self._taken.add(number)
         name = self._name(number)
         try:
-            data, head = read_chunk(self._store, self._job, name)
+            if size is None or size > _LARGE:
+                size = _promised_size(self._store, self._job, name)
+            data, head = read_chunk(self._store, self._job, name, size=size)
             failures = self._failures_of(head)
-        except FormatTooNew:
-            raise
-        except (IntegrityError, KeyError, TypeError, ValueError) as error:
+        except (IntegrityError, *ABSENT, KeyError, TypeError, ValueError, AttributeError) as error:
             if arrived_damaged(error):
                 raise
             log.warning("chunk.ignored", uri=self._store.child_uri(name), cause=str(error))
@@ -192,14 +199,16 @@ class ChunkLog:
             or not succeeded.isdisjoint(items)
         ):
             raise ValueError("it has items that are not its own")
-        failures = [manifest.failure_from_json(row) for row in head.note["failures"]]
+        failures = [failure_from_json(row) for row in head.note["failures"]]
         failed = [entry.item for entry in head.entries if entry.failed]
         if sorted(failure.index for failure in failures) != sorted(failed):
             raise ValueError("its failures do not match its values")
         return failures
 
 
-def read_chunk(store: Store, job: Job, name: str, digest: str | None = None) -> tuple[bytearray, pack.Head]:
+def read_chunk(
+    store: Store, job: Job, name: str, digest: str | None = None, *, size: int | None = None
+) -> tuple[bytearray, pack.Head]:
     """Read a whole chunk and check it, head and values, before anything of it is used.
 
     Args:
@@ -207,20 +216,35 @@ def read_chunk(store: Store, job: Job, name: str, digest: str | None = None) -> 
         job: The job.
         name: Its name in the job.
         digest: What a manifest promises; without it a signature is demanded, where a key is set.
+        size: Its size in bytes, as the manifest promises; of a larger one nothing is read.
 
     Raises:
         IntegrityError: It is damaged, belongs to another job or place, or is not signed.
+        FormatTooNew: A newer runwide wrote it, and somebody vouches for it.
     """
     uri = store.child_uri(name)
 
+    def head_of(data: bytearray) -> pack.Head:
+        return pack.read_head(
+            data, job=job.digest, slot=name, digest=digest, uri=uri, run_key=job.run_key, vouched=True
+        )
+
     def check(data: bytearray) -> tuple[bytearray, pack.Head]:
-        head = pack.read_head(data, job=job.digest, slot=name, digest=digest, uri=uri)
-        if digest is None:  # nobody vouches for it but the store, or who has the key
-            signing.check(head.mac, head.digest, "pack", uri=uri)
+        head = head_of(data)
         pack.verify_values(data, head, uri=uri)
         return data, head
 
-    return checked_read(store, name, check)
+    return checked_read(store, name, check, most=None if size is None else size + SLACK)
+
+
+def _promised_size(store: Store, job: Job, name: str) -> int:
+    """How large a chunk says that it is, from its head alone: what nobody vouches for is not read whole."""
+    uri = store.child_uri(name)
+    size = pack.head_size(store.read(name, length=pack.SMALLEST), uri=uri)
+    if size > _LARGEST_HEAD:
+        raise FrameCorrupt(f"the chunk's head has {size} bytes, more than any", uri=uri)
+    head = store.read(name, length=size)
+    return pack.read_head(head, job=job.digest, slot=name, uri=uri, run_key=job.run_key, vouched=True).stop
 
 
 class Writer:

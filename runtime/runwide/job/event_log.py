@@ -279,9 +279,11 @@ class MeteredStore(Store):
         size = sum(memoryview(part).nbytes for part in parts)
         self._done("chunk.spilled" if "/chunks/" in name else "object.written", name, began, size)
 
-    def read(self, name: str, *, start: int = 0, length: int | None = None) -> bytearray:  # noqa: D102 - see Store
+    def read(  # noqa: D102 - see Store
+        self, name: str, *, start: int = 0, length: int | None = None, most: int | None = None
+    ) -> bytearray:
         began = time.monotonic()
-        data = self._inner.read(name, start=start, length=length)
+        data = self._inner.read(name, start=start, length=length, most=most)
         self._done("items.fetched" if name.startswith("items/") else "object.read", name, began, len(data))
         return data
 
@@ -293,6 +295,12 @@ class MeteredStore(Store):
 
     def delete(self, name: str) -> None:  # noqa: D102 - see Store
         self._inner.delete(name)
+
+    def sweep(self, folder: str) -> None:  # noqa: D102 - see Store
+        self._inner.sweep(folder)
+
+    def sub(self, prefix: str) -> Store:  # noqa: D102 - see Store
+        return MeteredStore(self._inner.sub(prefix), self._note)
 
     def share(self, parts: int) -> None:  # noqa: D102 - see Store
         self._inner.share(parts)

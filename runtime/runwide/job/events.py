@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from runwide import records
-from runwide.redaction import redacted
+from runwide.redaction import shortened
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -30,6 +30,9 @@ WRITTEN = 1_000_000
 SHORT, MANY = 0.001, 32
 """Seconds and tasks: where so many come together that each take less than that, they share a line: one of its own takes
 9 µs to write."""
+
+DETAIL = 500
+"""Characters of why an attempt failed."""
 
 _SPREAD = 2_654_435_761  # 2^32 divided by the golden ratio: neighbours land far apart (Knuth, TAOCP 6.4)
 _HASHES = 1 << 32
@@ -133,7 +136,7 @@ def task_line(event: TaskEvent, *, item: int, shard: int) -> str:
         ("peak_rss", event.peak_rss),
         ("bytes", event.bytes),
         ("kind", event.kind and event.kind.value),
-        ("detail", redacted(event.detail)),
+        ("detail", shortened(event.detail, DETAIL)),
     )
     about.update((name, value) for name, value in optional if value)
     if event.cpu is not None:

@@ -9,21 +9,27 @@ from typing import TYPE_CHECKING, Any
 
 from runwide.errors import (
     ExchangeTimeout,
+    FormatTooNew,
     FrameCorrupt,
     InputError,
+    IntegrityError,
     ItemNotPicklable,
     ObjectNotFound,
     StoreNotFound,
+    StoreNotReadable,
 )
-from runwide.job.verified import checked_read
 from runwide.log import Log
 from runwide.spill import signing
-from runwide.spill.codec import decode, encode
+from runwide.spill.codec import decode, decode_verified, encode
+from runwide.spill.plain import NotPlain
 from runwide.spill.store import open_store
+from runwide.spill.verified import arrived_damaged, checked_read
 from runwide.unpicklable import refusal
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
+
+    from runwide.spill.codec import Encoded
 
 log = Log("exchange")
 
@@ -41,14 +47,16 @@ class Exchange:
 
     A value is written once under its name, and stays. It is read back only if its bytes are those that were written, by
     the SHA-256 that stands before them, and under the name and in the exchange for which they were written. Whoever can
-    write to the store could replace both; set ``RUNWIDE_SIGNING_KEY`` in all runs where that matters, then what is not
+    write to the store could replace both. So without a signing key in all runs (``RUNWIDE_SIGNING_KEY`` and its like, see
+    SECURITY.md), only plain data can be exchanged, which is loaded without running anything: numbers, text, bytes, lists,
+    tuples, sets, dicts, dates, decimals and numpy arrays. With a key, anything that can be pickled is, and what is not
     signed is not unpickled.
 
     Waiting asks for one name again and again, each time a little later, up to 5 seconds; nothing but `collect` lists.
 
     Args:
-        uri: Where it is: ``gs://bucket/prefix`` or a folder. What makes its name is the last part of it: copies of
-            an exchange under another name are not believed.
+        uri: Where it is: ``gs://bucket/prefix`` or a folder, spelt alike in all runs. Copies of an exchange, or of a value,
+            in another place are not believed.
 
     Example:
         >>> france = Exchange("memory://doc/batch-7")
@@ -61,7 +69,6 @@ class Exchange:
     def __init__(self, uri: str) -> None:
         self._store = open_store(uri)
         self.uri = self._store.uri
-        self._name = self.uri.rpartition("/")[2]
 
     def __repr__(self) -> str:
         return f"Exchange({self.uri!r})"
@@ -71,11 +78,11 @@ class Exchange:
 
         Args:
             name: Its name, such as ``"fr/stats"``.
-            value: Anything that can be pickled.
+            value: Plain data; with a signing key, anything that can be pickled.
 
         Raises:
             ObjectExists: Another value has that name.
-            ItemNotPicklable: The value cannot be pickled.
+            ItemNotPicklable: The value cannot be pickled, or there is no key and it is more than plain data.
             InputError: This is no name.
         """
         _checked(name)
@@ -87,6 +94,8 @@ class Exchange:
                 uri=self._store.child_uri(name),
                 hint="publish plain data, arrays or importable types",
             ) from error
+        if signing.key() is None:
+            self._check_plain(frame, name, value)
         head = _MAGIC + bytes.fromhex(frame.digest) + signing.sign(frame.digest, "exchange")
         self._store.create(name, [head, *frame.parts])
         log.info("value.published", name=name, bytes=frame.size, uri=self.uri)
@@ -101,7 +110,8 @@ class Exchange:
         Raises:
             ExchangeTimeout: It was not published in time.
             DigestMismatch: Its bytes were changed, or are not signed; they were not unpickled.
-            FrameCorrupt: It is the value of another name or exchange; it was not unpickled.
+            FrameCorrupt: It is the value of another name or exchange, or there is no key and it is more than plain data;
+                it was not unpickled.
         """
         _checked(name)
         deadline = time.monotonic() + wait
@@ -120,22 +130,37 @@ class Exchange:
             count: How many there must be at least; None for as many as there are now.
             wait: Seconds to wait for so many.
 
+        What `get` would refuse is left out, with a line of the log that names it.
+
         Raises:
             ExchangeTimeout: There were too few in time.
-            DigestMismatch: As for `get`.
         """
         deadline = time.monotonic() + wait
-        names: list[str] = []
+        found: dict[str, Any] = {}
+        refused: set[str] = set()
         for pause in _pauses(deadline):
-            names = self._names(pattern)
-            if len(names) >= (count or 0):
-                return {name: self._read(name) for name in names}
+            for name in self._names(pattern):
+                if name not in found and name not in refused:
+                    self._collect(name, found, refused)
+            if len(found) >= (count or 0):
+                return dict(sorted(found.items()))
             time.sleep(pause)
         raise ExchangeTimeout(
-            f"{len(names)} of {count} values that match {pattern!r} were published within {wait:g} s",
+            f"{len(found)} of {count} values that match {pattern!r} were published within {wait:g} s",
             uri=self.uri,
-            hint=f"there are {', '.join(names[:10]) or 'none'}; see why the others are late, or give wait= more",
+            hint=f"there are {', '.join(sorted(found)[:10]) or 'none'}; see why the others are late, or give wait= more",
         )
+
+    def _collect(self, name: str, found: dict[str, Any], refused: set[str]) -> None:
+        try:
+            found[name] = self._read(name)
+        except ObjectNotFound:  # deleted since
+            return
+        except (IntegrityError, FormatTooNew, StoreNotReadable) as error:
+            if arrived_damaged(error):
+                raise
+            refused.add(name)
+            log.warning("value.ignored", uri=self._store.child_uri(name), cause=str(error))
 
     def barrier(self, name: str, me: str, members: Sequence[str], *, wait: float) -> None:
         """Come here, and go on when all members have come.
@@ -172,7 +197,18 @@ class Exchange:
             missing.pop(0)
 
     def _context(self, name: str) -> str:
-        return f"exchange/{self._name}/{name}"
+        return f"exchange/{self.uri}/{name}"
+
+    def _check_plain(self, frame: Encoded, name: str, value: Any) -> None:
+        """Refuse here what a reader would, who has no key either."""
+        try:
+            decode_verified(memoryview(b"".join(frame.parts)), context=self._context(name), plain=True)
+        except NotPlain as error:
+            raise ItemNotPicklable(
+                f"a {type(value).__name__} is more than plain data, and there is no signing key ({error})",
+                uri=self._store.child_uri(name),
+                hint=f"publish numbers, text, lists, dicts, dates or numpy arrays; or {signing.HINT}",
+            ) from error
 
     def _names(self, pattern: str) -> list[str]:
         prefix = re.split(r"[*?\[]", pattern, maxsplit=1)[0]
@@ -199,8 +235,20 @@ class Exchange:
             if len(data) < _HEAD or data[: len(_MAGIC)] != _MAGIC:
                 raise FrameCorrupt("this is no value of an exchange", uri=uri)
             digest = data[len(_MAGIC) : len(_MAGIC) + 32].hex()
-            signing.check(bytes(data[_HEAD - 32 : _HEAD]), digest, "exchange", uri=uri)
-            return decode(memoryview(data)[_HEAD:], digest=digest, context=self._context(name), uri=uri)
+            signed = signing.check(bytes(data[_HEAD - 32 : _HEAD]), digest, "exchange", uri=uri)
+            about: dict[str, Any] = {"digest": digest, "context": self._context(name), "uri": uri}
+            if signed:
+                return decode(memoryview(data)[_HEAD:], **about)
+            try:
+                return decode(memoryview(data)[_HEAD:], plain=True, **about)
+            except (IntegrityError, FormatTooNew):
+                raise
+            except Exception as error:
+                raise FrameCorrupt(
+                    f"this value is no plain data, and there is no key to say who wrote it ({error})",
+                    uri=uri,
+                    hint=f"it was not unpickled; {signing.HINT}, in all runs",
+                ) from error
 
         return checked_read(self._store, name, check)
 

@@ -19,9 +19,10 @@ from runwide.job.reference import Reference, parse, parse_shard
 from runwide.log import Log
 from runwide.records import Failure, FailureKind, Outcome
 from runwide.results import Results, telling
+from runwide.spill import signing
 from runwide.spill.buffers import sha256
 from runwide.spill.codec import decode_verified
-from runwide.spill.store import open_store
+from runwide.spill.store import open_inside
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -36,7 +37,13 @@ log = Log("job")
 _THREADS = 8  # manifests and chunks on the way at once
 
 
-def gather(job: str, shards: Sequence[str] | None = None, *, on_error: str = "raise") -> Results[Any]:
+def gather(
+    job: str,
+    shards: Sequence[str] | None = None,
+    *,
+    on_error: str = "raise",
+    run_key: str | None = None,
+) -> Results[Any]:
     """The results of a job whose shards have all finished.
 
     Args:
@@ -44,6 +51,7 @@ def gather(job: str, shards: Sequence[str] | None = None, *, on_error: str = "ra
         shards: What the shards returned, in any order, short or full; their digests make the results safe from changes
             in the store. None to look for the shards' manifests in the store.
         on_error: ``"raise"`` the exception of the first failed item, or ``"return"`` a `runwide.Failure` in its place.
+        run_key: What vouches for the shards' manifests within one run of a pipeline, where the user has no signing key.
 
     Returns:
         One result per item, in input order.
@@ -58,7 +66,7 @@ def gather(job: str, shards: Sequence[str] | None = None, *, on_error: str = "ra
         >>> gather(job, [runwide.shard(job, 0, workers=1)])
         [1, 2]
     """
-    about, found = _ended(job, shards)
+    about, found = _ended(job, shards, run_key)
     try:
         _written(about, found)
     except StoreNotWritable as error:  # who may only read gets the results, and no reference to them
@@ -66,34 +74,57 @@ def gather(job: str, shards: Sequence[str] | None = None, *, on_error: str = "ra
     return _loaded(about, found, on_error)
 
 
-def finish(job: str, shards: Sequence[str] | None = None) -> str:
+def finish(job: str, shards: Sequence[str] | None = None, *, run_key: str | None = None) -> str:
     """Check that every item has ended exactly once, write ``result.json`` and return its reference.
 
     Args:
         job: As for `gather`.
         shards: As for `gather`.
+        run_key: As for `gather`.
 
     Raises:
         JobIncomplete: Shards are missing.
         DigestMismatch: A shard's manifest was changed.
     """
-    return _written(*_ended(job, shards))
+    return _written(*_ended(job, shards, run_key))
 
 
 def load(result: str, *, on_error: str = "raise") -> Results[Any]:
     """The results that a reference to a finished job stands for.
 
     Args:
-        result: What the gather component returned, or `finish`.
+        result: What the gather component returned, or `finish`. Or the bare URI of a job's folder, or of its result, without
+            a digest: where a signing key is set, the job must be signed with it; without one it is believed as far as
+            the store is, which is said in one line.
         on_error: As for `gather`.
+
+    Raises:
+        BadReference: It is neither.
+        DigestMismatch: An object was changed, or is not signed; nothing of it was unpickled.
+        JobIncomplete: Shards of the job have not finished.
 
     Example:
         >>> job = runwide.scatter(abs, [-1, -2], store="memory://doc-load", shards=1)
         >>> load(finish(job, [runwide.shard(job, 0, workers=1)]))
         [1, 2]
     """
+    if "#" not in result:
+        return _found(result, on_error)
     job, found = _read(result)
     return _loaded(job, _shards(job, dict(enumerate(found.shards))), on_error)
+
+
+def _found(uri: str, on_error: str) -> Results[Any]:
+    """The results at a bare URI."""
+    if "/" not in uri:
+        parse(uri)  # which says what is expected
+    job = manifest.found_job(uri)
+    name = uri.rstrip("/").rpartition("/")[2]
+    if name.endswith(".json") and name != manifest.JOB:
+        wanted: dict[int, str | None] = dict(enumerate(manifest.found_result(job, name).shards))
+    else:
+        wanted = dict.fromkeys(range(job.shards))
+    return _loaded(job, _shards(job, wanted), on_error)
 
 
 def keep_stored(error: RunwideError, store: Store, job: Job, shard: Shard) -> None:
@@ -119,8 +150,12 @@ def failures(result: str) -> tuple[int, list[Failure]]:
     return job.count, [failure for shard, _ in shards for failure in shard.failures]
 
 
-def _ended(job: str, shards: Sequence[str] | None) -> tuple[Job, list[tuple[Shard, str]]]:
-    about = manifest.read_job(job)
+def _ended(
+    job: str, shards: Sequence[str] | None, run_key: str | None
+) -> tuple[Job, list[tuple[Shard, str]]]:
+    about = manifest.read_job(job, run_key=run_key)
+    if shards is None and run_key is None:
+        signing.believe("results", about.uri)
     found = _shards(about, _digests(about, shards))
     log.info("job.gathered", job=about.id, items=about.count, failed=_failed(found))
     return about, found
@@ -140,7 +175,7 @@ def _loaded(job: Job, shards: Sequence[tuple[Shard, str]], on_error: str) -> Res
     from runwide.pool import raise_or_return
 
     environment.warn(job.environment, uri=job.uri)
-    with open_store(job.uri) as store:
+    with open_inside(job.uri) as store:
         ended = list(_outcomes(store, job, [shard for shard, _ in shards]))
     with telling(job=job.reference):
         return Results(raise_or_return(ended, on_error), job=job.reference)
@@ -165,7 +200,7 @@ def _shards(job: Job, digests: dict[int, str | None]) -> list[tuple[Shard, str]]
             return None
         return found, reference.digest
 
-    with open_store(job.uri) as store:
+    with open_inside(job.uri) as store:
         found = list(ahead(read, range(job.shards), threads=_THREADS))
     _complain(job, [index for index, one in enumerate(found) if one is None], "have not finished")
     return [one for one in found if one is not None]
@@ -187,7 +222,7 @@ def _written(job: Job, shards: Sequence[tuple[Shard, str]]) -> str:
     digests = tuple(digest for _, digest in shards)
     data = manifest.result_bytes(manifest.Result(job.digest, digests, _failed(shards)))
     name = manifest.RESULT
-    with open_store(job.uri) as store:
+    with open_inside(job.uri) as store:
         try:
             store.create(name, data)
         except ObjectExists:
@@ -201,7 +236,7 @@ def _outcomes(store: Store, job: Job, shards: Sequence[Shard]) -> Iterator[Outco
     noted = {failure.index: failure for shard in shards for failure in shard.failures}
 
     def read(chunk: Chunk) -> tuple[bytearray, Head]:
-        return read_chunk(store, job, chunk.name, chunk.digest)
+        return read_chunk(store, job, chunk.name, chunk.digest, size=chunk.size)
 
     for chunk, (data, head) in zip(chunks, ahead(read, chunks, threads=_THREADS), strict=True):
         view = memoryview(data)

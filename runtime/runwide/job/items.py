@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 from runwide.errors import FrameCorrupt
 from runwide.job.flow import ahead
 from runwide.job.task import Part
-from runwide.job.verified import checked_read
 from runwide.spill import pack
+from runwide.spill.verified import SLACK, checked_read
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator, Sequence
@@ -46,11 +46,12 @@ def _of_pack(store: Store, job: Job, one: Pack, wanted: set[int], *, whole: bool
     def check(data: bytearray) -> tuple[bytearray, Sequence[Entry]]:
         return data, _entries(store, job, one, data)
 
+    most = one.size + SLACK
     if whole or (len(wanted) == one.count and one.size <= _RANGE):  # index and values in one request
-        data, entries = checked_read(store, one.name, check)
+        data, entries = checked_read(store, one.name, check, most=most)
         yield from _packets([entry for entry in entries if entry.item in wanted], data, 0)
         return
-    _, all_entries = checked_read(store, one.name, check, length=one.head)
+    _, all_entries = checked_read(store, one.name, check, length=one.head, most=most)
     entries = [entry for entry in all_entries if entry.item in wanted]
     groups = list(ranges(entries))
 

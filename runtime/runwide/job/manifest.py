@@ -1,149 +1,66 @@
-"""The records that name a job's objects, as canonical JSON that is read only after its digest was checked."""
+"""The records that name a job's objects: what is in them, and that each belongs to its job and place."""
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
-from itertools import count
+import re
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
 from runwide import __version__
-from runwide.errors import FormatTooNew, FrameCorrupt, IntegrityError, ObjectNotFound, StoreNotFound
-from runwide.job import plan
+from runwide.errors import (
+    BadReference,
+    FormatTooNew,
+    FrameCorrupt,
+    IntegrityError,
+    ObjectNotFound,
+    StoreNotFound,
+)
+from runwide.job import fields, plan
+from runwide.job.failed import failure_from_json, failure_to_json
+from runwide.job.model import JOB, Chunk, Job, Pack, Result, Shard
 from runwide.job.reference import Reference, parse
-from runwide.job.verified import fetch
-from runwide.records import Failure, FailureKind
-from runwide.spill import canonical, signing
+from runwide.log import Log
+from runwide.spill import records, signing
 from runwide.spill.buffers import sha256
-from runwide.spill.store import open_store
+from runwide.spill.store import open_inside
+from runwide.spill.verified import ABSENT, arrived_damaged, fetch
 
 if TYPE_CHECKING:
-    from collections.abc import Container, Mapping
+    from collections.abc import Iterable, Iterator, Sequence
 
     from runwide.spill.store import Store
 
-FORMAT = 1
-JOB = "job.json"
+__all__ = [
+    "FUNCTION",
+    "JOB",
+    "RESULT",
+    "Chunk",
+    "Job",
+    "Pack",
+    "Result",
+    "Shard",
+    "failure_from_json",
+    "failure_to_json",
+    "found_job",
+    "found_result",
+    "job_bytes",
+    "last_shard",
+    "manifests_in",
+    "read_job",
+    "read_result",
+    "read_shard",
+    "result_bytes",
+    "shard_bytes",
+    "shard_folder",
+    "shard_name",
+]
+
+log = Log("job")
+
 RESULT = "result.json"
 FUNCTION = "function.pkl"
-_TRACEBACK = 8000  # characters of a traceback that go into a manifest
-
-
-@dataclass(frozen=True, slots=True)
-class Pack:
-    """Where consecutive items lie.
-
-    Args:
-        name: Name of the pack in the job.
-        start: Index of its first item.
-        count: Number of its items.
-        size: Its size in bytes.
-        head: Size of its head in bytes.
-        digest: SHA-256 of its head, in hex.
-    """
-
-    name: str
-    start: int
-    count: int
-    size: int
-    head: int
-    digest: str
-
-    @property
-    def items(self) -> range:
-        """The items in it."""
-        return range(self.start, self.start + self.count)
-
-
-@dataclass(frozen=True, slots=True)
-class Job:
-    """A job, as ``job.json`` describes it.
-
-    Args:
-        uri: URI of the job's folder.
-        digest: SHA-256 of ``job.json``, to which everything else is bound.
-        id: Its name in the store.
-        created: When, ISO 8601 in UTC.
-        count: Number of items.
-        starts: Where each shard starts, and where the last one ends.
-        packs: Where the items lie, in order.
-        function: Digest of the pickled function.
-        function_name: Its name, for people.
-        environment: What made the job.
-        packages: Versions of the packages that the function names.
-    """
-
-    uri: str
-    digest: str
-    id: str
-    created: str
-    count: int
-    starts: tuple[int, ...]
-    packs: tuple[Pack, ...]
-    function: str
-    function_name: str
-    environment: Mapping[str, str]
-    packages: Mapping[str, str]
-
-    @property
-    def shards(self) -> int:
-        """Number of shards."""
-        return len(self.starts) - 1
-
-    @property
-    def reference(self) -> str:
-        """The job's reference."""
-        return str(Reference(f"{self.uri}/{JOB}", self.digest))
-
-    def items_of(self, index: int) -> range:
-        """The items of one shard."""
-        return plan.items_of(self.starts, index, uri=self.uri)
-
-
-@dataclass(frozen=True, slots=True)
-class Chunk:
-    """A results pack of a shard.
-
-    Args:
-        name: Its name in the job.
-        size: Its size in bytes.
-        digest: SHA-256 of its head, in hex.
-        items: The items whose ends are in it, as half-open spans.
-    """
-
-    name: str
-    size: int
-    digest: str
-    items: tuple[tuple[int, int], ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Shard:
-    """A finished shard, as ``shard.json`` describes it; equal chunks give equal bytes, whoever writes it.
-
-    Args:
-        index: Its index.
-        chunks: Its results.
-        failures: The items that failed for good.
-    """
-
-    index: int
-    chunks: tuple[Chunk, ...]
-    failures: tuple[Failure, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Result:
-    """A finished job, as ``result.json`` describes it.
-
-    Args:
-        job: Digest of ``job.json``.
-        shards: Digests of the shards' manifests, by index.
-        failed: Number of failed items.
-    """
-
-    job: str
-    shards: tuple[str, ...]
-    failed: int
+_FAILED_BYTES = 64 << 10  # of a failed item: 8,000 characters of a traceback, and its message
+_MANIFEST = re.compile(r"shards/(\d{4,9})/shard(?:-(\d{4,9}))?\.json")
 
 
 def shard_folder(index: int) -> str:
@@ -166,9 +83,19 @@ def shard_name(index: int, number: int = 0) -> str:
     return f"{shard_folder(index)}/shard{f'-{number:04d}' if number else ''}.json"
 
 
-def manifests_of(names: Container[str], index: int) -> int:
-    """How many manifests of a shard a listing has; the last of them counts."""
-    return next(number for number in count() if shard_name(index, number) not in names)
+def manifests_in(names: Iterable[str]) -> dict[int, list[int]]:
+    """The numbers of the manifests that a listing has of each shard, the last one first.
+
+    Example:
+        >>> manifests_in(["shards/0007/shard.json", "shards/0007/shard-0002.json", "job.json"])
+        {7: [2, 0]}
+    """
+    found: dict[int, list[int]] = {}
+    for name in names:
+        match = _MANIFEST.fullmatch(name)
+        if match and name == shard_name(int(match[1]), int(match[2] or 0)):
+            found.setdefault(int(match[1]), []).append(int(match[2] or 0))
+    return {index: fields.near(numbers)[::-1] for index, numbers in found.items()}
 
 
 def job_bytes(job: Job) -> bytes:
@@ -178,16 +105,19 @@ def job_bytes(job: Job) -> bytes:
         "digest": about.pop("function"),
         "name": about.pop("function_name"),
         "object": FUNCTION,
+        "size": about.pop("function_size"),
     }
-    del about["uri"], about["digest"]  # where it lies and what it is called are no part of it
-    return _dumps("job", about)
+    # where it lies, what it is called and who vouches for what will lie beside it are no part of it
+    del about["uri"], about["digest"], about["id"], about["run_key"]
+    return records.written("job", about, owner=job.id, place=JOB)
 
 
-def read_job(reference: str) -> Job:
+def read_job(reference: str, *, run_key: str | None = None) -> Job:
     """Read a job's manifest.
 
     Args:
         reference: What `runwide.scatter` returned.
+        run_key: What the run's parameter of that name says; see `runwide.spill.signing`.
 
     Raises:
         BadReference: It is none.
@@ -196,23 +126,68 @@ def read_job(reference: str) -> Job:
         FormatTooNew: A newer runwide wrote it.
     """
     wanted = parse(reference)
-    about = _read(open_store(wanted.folder), wanted.name, wanted.digest, "job")
+    found = _read(wanted.folder, wanted.name, "job", digest=wanted.digest)
+    job = _job(wanted, found.about)
+    return job if run_key is None else replace(job, run_key=signing.of_run(run_key))
+
+
+def found_job(uri: str) -> Job:
+    """The job in a folder of which nobody has told the digest.
+
+    With a key, it must be signed; without, it is believed as far as the store is, which is said once.
+
+    Args:
+        uri: URI of the folder, or of a record in it.
+
+    Raises:
+        BadReference: No job is there.
+        DigestMismatch: It is not signed with the key.
+    """
+    folder = uri.rstrip("/")
+    folder = folder.rpartition("/")[0] if folder.endswith(".json") else folder
+    try:
+        found = _read(folder, JOB, "job", owner=folder.rpartition("/")[2])
+    except (ObjectNotFound, StoreNotFound) as error:
+        raise BadReference(
+            "no job is there", uri=uri, hint="give a job's reference, or the URI of its folder"
+        ) from error
+    signing.believe("results", folder)
+    return _job(Reference(f"{folder}/{JOB}", found.digest), found.about)
+
+
+def _job(wanted: Reference, about: dict[str, Any]) -> Job:
     made_by = about.get("environment")
     try:
-        return _job(wanted, about)
+        function = about.pop("function")
+        return Job(
+            uri=wanted.folder,
+            digest=wanted.digest,
+            id=wanted.folder.rpartition("/")[2],
+            created=fields.text(about.pop("created")),
+            starts=fields.starts(about.pop("starts"), about["count"]),
+            count=fields.number(about.pop("count")),
+            packs=tuple(_pack(**pack) for pack in about.pop("packs")),
+            function=fields.digest(function["digest"]),
+            function_size=fields.number(function["size"]),
+            function_name=fields.text(function["name"]),
+            environment=fields.texts(about.pop("environment"), "python"),
+            packages=fields.texts(about.pop("packages")),
+            **_rest(about),
+        )
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise _not_readable(made_by, error, wanted.uri) from error
 
 
-def _job(wanted: Reference, about: dict[str, Any]) -> Job:
-    function = about.pop("function")
-    packs = tuple(Pack(**pack) for pack in about.pop("packs"))
-    about |= {
-        "starts": tuple(about["starts"]),
-        "function": function["digest"],
-        "function_name": function["name"],
-    }
-    return Job(uri=wanted.folder, digest=wanted.digest, packs=packs, **about)
+def _rest(about: dict[str, Any]) -> dict[str, Any]:
+    """What else a job says: nothing, in one of this version; and never which key vouches for its other objects."""
+    if "run_key" in about:
+        raise TypeError("a job does not say which key vouches for it")
+    return about
+
+
+def _pack(**about: Any) -> Pack:
+    checks: dict[str, Any] = {"name": fields.text, "digest": fields.digest}
+    return Pack(**{name: checks.get(name, fields.number)(value) for name, value in about.items()})
 
 
 def _not_readable(made_by: Any, error: Exception, uri: str) -> FormatTooNew | FrameCorrupt:
@@ -228,19 +203,16 @@ def _not_readable(made_by: Any, error: Exception, uri: str) -> FormatTooNew | Fr
 
 
 def shard_bytes(shard: Shard, job: Job) -> bytes:
-    """``shard.json``."""
+    """``shard.json``, the same bytes under whichever number."""
     about = {
         "chunks": [asdict(chunk) for chunk in shard.chunks],
         "failures": [failure_to_json(failure) for failure in shard.failures],
-        "index": shard.index,
-        "job": {"digest": job.digest, "id": job.id},
     }
-    mac = signing.sign(sha256(_dumps("shard", about)), "manifest")
-    return _dumps("shard", {**about, "mac": mac.hex()})
+    return records.written("shard", about, owner=job.digest, place=str(shard.index), run_key=job.run_key)
 
 
 def read_shard(
-    store: Store, job: Job, index: int, digest: str | None = None, *, number: int | None = None
+    store: Store, job: Job, index: int, digest: str | None = None, *, numbers: Sequence[int] | None = None
 ) -> tuple[Shard, Reference]:
     """Read a shard's manifest and hold it against the job.
 
@@ -248,8 +220,9 @@ def read_shard(
         store: The job's folder.
         job: The job.
         index: The shard.
-        digest: What the shard returned; without it the last manifest is believed as far as the store is.
-        number: Which manifest is the last, where that is known.
+        digest: What the shard returned; without it the last manifest that may be believed counts: one that is signed, where
+            there is a key.
+        numbers: Which manifests there are, the last one first, where that is known.
 
     Returns:
         What the manifest says, and its reference.
@@ -259,111 +232,136 @@ def read_shard(
         DigestMismatch: Its manifest was changed.
         FrameCorrupt: It is a manifest of another job or shard, or does not have every item exactly once.
     """
-    if number is None:
-        name, data = _found(store, index, digest)
-    else:
+    if digest is not None:
+        return _promised(store, job, index, digest)
+    found, reference, _ = last_shard(store, job, index, _listed(store, index) if numbers is None else numbers)
+    return found, reference
+
+
+def last_shard(store: Store, job: Job, index: int, numbers: Sequence[int]) -> tuple[Shard, Reference, int]:
+    """The last manifest of a shard that may be believed, its reference and its number.
+
+    Args:
+        store: As for `read_shard`.
+        job: As for `read_shard`.
+        index: As for `read_shard`.
+        numbers: As for `read_shard`.
+    """
+    refused: Exception | None = None
+    for number in numbers:
         name = shard_name(index, number)
-        data = fetch(store, name, digest=digest)
+        try:
+            record = records.read(
+                store,
+                name,
+                "shard",
+                owner=job.digest,
+                place=str(index),
+                run_key=job.run_key,
+                most=_most(job, index),
+            )
+            return (*_checked(record, job, index, store.child_uri(name)), number)
+        except (IntegrityError, *ABSENT) as error:
+            if arrived_damaged(error):
+                raise
+            refused = refused or error
+            log.warning("manifest.ignored", uri=store.child_uri(name), cause=str(error))
+    raise refused or ObjectNotFound(
+        "the shard has not finished", uri=store.child_uri(shard_name(index)), hint="run it"
+    )
+
+
+def _most(job: Job, index: int) -> int:
+    """How large a shard's manifest may be: each of its items may have failed, with a long traceback."""
+    return min(records.MOST["shard"], (1 << 20) + len(job.items_of(index)) * _FAILED_BYTES)
+
+
+def _promised(store: Store, job: Job, index: int, digest: str) -> tuple[Shard, Reference]:
+    """The manifest of that digest, whichever number it has."""
+    most = _most(job, index)
+    name = shard_name(index)
+    for number in _tried(store, index):
+        try:
+            data = store.read(shard_name(index, number), most=most)
+        except (FrameCorrupt, *ABSENT):
+            continue
+        if sha256(data) == digest:
+            name = shard_name(index, number)
+            break
+    else:  # none of them; or this machine's disk has erred
+        data = fetch(store, name, digest=digest, most=most)
     uri = store.child_uri(name)
-    about = _parsed(data, "shard", uri)
+    record = records.taken(data, "shard", owner=job.digest, place=str(index), uri=uri, promised=True)
+    return _checked(record, job, index, uri)
+
+
+def _tried(store: Store, index: int) -> Iterator[int]:
+    """The number that most shards have, and then those that there are."""
+    yield 0
+    yield from (number for number in _listed(store, index) if number)
+
+
+def _listed(store: Store, index: int) -> list[int]:
+    names = (info.name for info in store.list(f"{shard_folder(index)}/shard"))
+    return manifests_in(names).get(index, [])
+
+
+def _checked(record: records.Record, job: Job, index: int, uri: str) -> tuple[Shard, Reference]:
     try:
-        mac = bytes.fromhex(about.pop("mac"))
-        if digest is None:  # nobody vouches for it but the store, or who has the key
-            signing.check(mac, sha256(_dumps("shard", about)), "manifest", uri=uri)
-        return _checked_shard(about, job, index, uri), Reference(uri, digest or sha256(data))
+        return _checked_shard(record.about, job, index, uri), Reference(uri, record.digest)
     except IntegrityError:
         raise
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise FrameCorrupt(f"the shard's manifest makes no sense ({error})", uri=uri) from error
 
 
-def _found(store: Store, index: int, digest: str | None) -> tuple[str, bytearray]:
-    """The manifest of that digest, or the last one; each is there before the next is written."""
-    name = shard_name(index)
-    data = store.read(name)
-    for number in count(1):
-        if digest == sha256(data):
-            break
-        later = shard_name(index, number)
-        try:
-            data = store.read(later)
-        except ObjectNotFound:
-            if digest is not None:  # of none of them; or this machine's disk has erred
-                name = shard_name(index)
-                data = fetch(store, name, digest=digest)
-            break
-        name = later
-    return name, data
-
-
 def result_bytes(result: Result) -> bytes:
-    """``result.json``."""
-    return _dumps("result", asdict(result))
+    """``result.json``, the same bytes under whichever name."""
+    about = {"shards": list(result.shards), "failed": result.failed}
+    return records.written("result", about, owner=result.job, place=RESULT)
 
 
 def read_result(reference: Reference) -> Result:
     """Read a finished job's manifest."""
-    about = _read(open_store(reference.folder), reference.name, reference.digest, "result")
-    return Result(about["job"], tuple(about["shards"]), about["failed"])
+    found = _read(reference.folder, reference.name, "result", digest=reference.digest, place=RESULT)
+    return _result(found, reference.uri)
 
 
-def failure_to_json(failure: Failure) -> dict[str, Any]:
-    """A failure, without its exception."""
-    return {
-        "attempts": failure.attempts,
-        "index": failure.index,
-        "kind": failure.kind.value,
-        "message": failure.message,
-        "traceback": failure.traceback[-_TRACEBACK:],
-        "type": failure.type,
-    }
+def found_result(job: Job, name: str) -> Result:
+    """The result of a name in a job's folder, believed as the job itself is by `found_job`."""
+    found = _read(job.uri, name, "result", owner=job.digest, place=RESULT)
+    return _result(found, f"{job.uri}/{name}")
 
 
-def failure_from_json(about: dict[str, Any]) -> Failure:
-    """The failure that `failure_to_json` described."""
-    return Failure(**{**about, "kind": FailureKind(about["kind"])})
-
-
-def _dumps(kind: str, about: dict[str, Any]) -> bytes:
-    return canonical.dumps({"format": FORMAT, "kind": kind, **about})
-
-
-def _read(store: Store, name: str, digest: str, kind: str) -> dict[str, Any]:
-    uri = store.child_uri(name)
+def _result(found: records.Record, uri: str) -> Result:
     try:
-        return _parsed(fetch(store, name, digest=digest), kind, uri)
+        shards = tuple(map(fields.digest, found.about["shards"]))
+        return Result(found.owner, shards, fields.number(found.about["failed"]))
+    except (KeyError, TypeError, ValueError) as error:
+        raise FrameCorrupt(f"the result's manifest makes no sense ({error})", uri=uri) from error
+
+
+def _read(folder: str, name: str, kind: str, **wanted: Any) -> records.Record:
+    try:
+        return records.read(open_inside(folder), name, kind, **{"owner": None, **wanted})
     except (ObjectNotFound, StoreNotFound) as error:
         error.hint = f"the {kind} was deleted, or this process does not see the store in which it was made"
         raise
 
 
-def _parsed(data: bytearray, kind: str, uri: str) -> dict[str, Any]:
-    try:
-        about: dict[str, Any] = canonical.loads(data)
-        found = about.pop("format"), about.pop("kind")
-    except (ValueError, KeyError, AttributeError, TypeError) as error:
-        raise FrameCorrupt(f"this is not the manifest of a {kind}", uri=uri) from error
-    if not isinstance(found[0], int) or found[0] > FORMAT:
-        raise FormatTooNew(
-            f"the {kind} has format {found[0]}, this runwide reads up to {FORMAT}",
-            uri=uri,
-            hint="upgrade runwide here, in the image of the component, to the version that made the job",
-        )
-    if found[1] != kind:
-        raise FrameCorrupt(f"this is the manifest of a {found[1]}, not of a {kind}", uri=uri)
-    return about
-
-
 def _checked_shard(about: dict[str, Any], job: Job, index: int, uri: str) -> Shard:
-    if about["job"] != {"digest": job.digest, "id": job.id} or about["index"] != index:
-        raise FrameCorrupt(f"this is the manifest of another shard than {index} of {job.id}", uri=uri)
+    items = job.items_of(index)
     chunks = tuple(
-        Chunk(row["name"], row["size"], row["digest"], tuple((start, stop) for start, stop in row["items"]))
+        Chunk(
+            fields.text(row["name"]),
+            fields.number(row["size"]),
+            fields.digest(row["digest"]),
+            tuple(fields.span(one, items) for one in row["items"]),
+        )
         for row in about["chunks"]
     )
     failures = tuple(failure_from_json(row) for row in about["failures"])
-    # Counted first: a forged span of 2^60 items must not be walked.
-    items = job.items_of(index)
+    # Counted first: spans that are there many times must not be walked.
     total = sum(stop - start for chunk in chunks for start, stop in chunk.items)
     held = (
         set(plan.members(span for chunk in chunks for span in chunk.items)) if total == len(items) else set()

@@ -2,22 +2,29 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
-from runwide.errors import IntegrityError, ObjectNotFound, StoreError
+from runwide.errors import FormatTooNew, FrameCorrupt, IntegrityError, StoreError
+from runwide.job.failed import failure_from_json
 from runwide.job.manifest import read_job, shard_name
 from runwide.log import Log
 from runwide.spill import pack
-from runwide.spill.store import open_store
+from runwide.spill.store import open_inside
+from runwide.spill.verified import ABSENT
 
 if TYPE_CHECKING:
     from types import TracebackType
 
     from typing_extensions import Self
 
+    from runwide.records import Failure
+
 log = Log("job")
 
+_MANIFEST = re.compile(r"shards/(\d{1,9})/shard\.json")
+_LARGEST_HEAD = 64 << 20  # bytes
 _HEAD = 64 * 1024  # bytes of a chunk that are read at first: the index of some 800 items
 
 
@@ -29,6 +36,7 @@ class Progress:
 
     Args:
         job: The job's reference.
+        run_key: As for `runwide.job.shard`.
 
     Example:
         >>> job = runwide.scatter(abs, [-1, -2, -3], store="memory://doc-progress", shards=2)
@@ -39,9 +47,9 @@ class Progress:
         (2, [1])
     """
 
-    def __init__(self, job: str) -> None:
-        self.about = read_job(job)
-        self._store = open_store(self.about.uri)
+    def __init__(self, job: str, *, run_key: str | None = None) -> None:
+        self.about = read_job(job, run_key=run_key)
+        self._store = open_inside(self.about.uri)
         self._seen: set[str] = set()
         self._finished: set[int] = set()
         self._ended: dict[int, bool] = {}  # item -> whether it failed
@@ -68,13 +76,13 @@ class Progress:
         )
         return [(ended[index], len(self.about.items_of(index))) for index in self.unfinished]
 
-    def look(self) -> list[dict[str, Any]]:
+    def look(self) -> list[Failure]:
         """Look once; a store that does not answer now is asked the next time.
 
         Returns:
-            The failures that are new, as they are written.
+            The failures that are new.
         """
-        found: list[dict[str, Any]] = []
+        found: list[Failure] = []
         try:
             for info in self._store.list("shards/"):
                 found += self._take(info.name)
@@ -82,33 +90,50 @@ class Progress:
             log.warning("store.silent", cause=str(error))
         return found
 
-    def _take(self, name: str) -> list[dict[str, Any]]:
+    def _take(self, name: str) -> list[Failure]:
         if name in self._seen:
             return []
-        found: list[dict[str, Any]] = []
+        found: list[Failure] = []
         if name.endswith(".pack"):
             try:
                 found = self._read(name)
-            except (ObjectNotFound, IntegrityError) as error:  # the shard itself judges its chunks
+            except (
+                *ABSENT,
+                IntegrityError,
+                FormatTooNew,
+            ) as error:  # the shard itself judges its chunks
                 log.warning("chunk.unreadable", uri=self._store.child_uri(name), cause=str(error))
-        elif name.endswith("/shard.json"):
-            index = int(name.split("/")[1])
+        elif match := _MANIFEST.fullmatch(name):
+            index = int(match[1])
             if name == shard_name(index):
                 self._finished.add(index)
         self._seen.add(name)
         return found
 
-    def _read(self, name: str) -> list[dict[str, Any]]:
+    def _read(self, name: str) -> list[Failure]:
         head = self._head(name)
-        self._ended.update({entry.item: entry.failed for entry in head.entries})
-        return list(head.note.get("failures", []))
-
-    def _head(self, name: str) -> Any:
-        bound = {"job": self.about.digest, "slot": name, "uri": self._store.child_uri(name)}
         try:
-            return pack.read_head(self._store.read(name, length=_HEAD), **bound)
-        except IntegrityError:  # it is shorter than that, or its head is longer
-            return pack.read_head(self._store.read(name), **bound)
+            failures = [failure_from_json(row) for row in head.note["failures"]]
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise FrameCorrupt(f"the chunk's notes make no sense ({error})") from error
+        self._ended.update(
+            {entry.item: entry.failed for entry in head.entries if 0 <= entry.item < self.about.count}
+        )
+        return failures
+
+    def _head(self, name: str) -> pack.Head:
+        wanted: dict[str, Any] = {
+            "job": self.about.digest, "slot": name, "uri": self._store.child_uri(name),
+            "run_key": self.about.run_key, "vouched": True,
+        }  # fmt: skip
+        try:
+            data = self._store.read(name, length=_HEAD)
+        except IntegrityError:  # it is shorter than that
+            return pack.read_head(self._store.read(name, most=_HEAD), **wanted)
+        size = pack.head_size(data, uri=wanted["uri"])
+        if size > _LARGEST_HEAD:
+            raise FrameCorrupt(f"the chunk's head has {size} bytes, more than any", uri=wanted["uri"])
+        return pack.read_head(data if size <= _HEAD else self._store.read(name, length=size), **wanted)
 
     def __enter__(self) -> Self:
         return self

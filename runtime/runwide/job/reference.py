@@ -8,6 +8,7 @@ import re
 from dataclasses import dataclass
 
 from runwide.errors import BadReference
+from runwide.redaction import shortened
 
 _MARK = "#sha256="
 _HEX = re.compile(r"[0-9a-f]{64}")
@@ -54,7 +55,7 @@ def parse(text: str) -> Reference:
     uri, mark, digest = text.rpartition(_MARK)
     if not mark or not _HEX.fullmatch(digest) or "/" not in uri:
         raise BadReference(
-            f"{text[:200]!r} is not a reference",
+            f"{shortened(text, 200)!r} is not a reference",
             hint=f"pass the whole line that the step before printed, with {_MARK} and 64 hex digits",
         )
     return Reference(uri, digest)

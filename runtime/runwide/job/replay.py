@@ -9,7 +9,7 @@ from runwide.job import contexts, environment, manifest
 from runwide.job.items import frames
 from runwide.job.shard import loading
 from runwide.spill.codec import decode
-from runwide.spill.store import open_store
+from runwide.spill.store import open_inside
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -58,7 +58,7 @@ def fetched(job: str, item: int) -> tuple[Callable[[Any], Any], Any]:
             hint=f"give an index from 0 to {about.count - 1}",
         )
     environment.check(about.environment, uri=about.uri)
-    with open_store(about.uri) as store:
+    with open_inside(about.uri) as store:
         function = loading(store, about)()
         ((index, digest, frame),) = frames(store, about, [item])
     context = contexts.item_context(about.id, index)

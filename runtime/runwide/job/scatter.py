@@ -117,6 +117,7 @@ def scatter_pickled(
             starts=tuple(starts),
             packs=packs,
             function=sha256(function),
+            function_size=len(function),
             function_name=name,
             environment=environment.current(),
             packages=environment.packages(function),

@@ -11,8 +11,6 @@ from runwide.errors import (
     InputError,
     IntegrityError,
     ItemNotLoadable,
-    JobIncomplete,
-    ObjectNotFound,
     ResultNotPicklable,
     RunwideError,
 )
@@ -22,17 +20,16 @@ from runwide.job.ending import finish
 from runwide.job.event_log import EventLog, MeteredStore
 from runwide.job.flow import begun, closed
 from runwide.job.items import frames
-from runwide.job.reference import parse_shard
 from runwide.job.task import ItemDamaged, Loading, OwnTask, Task, both
-from runwide.job.verified import arrived_damaged, fetch
 from runwide.log import Log, bound
 from runwide.records import Failure, FailureKind, Outcome, TaskBatch, TaskEvent
-from runwide.spill import pack
+from runwide.spill import pack, signing
 from runwide.spill.codec import encode
-from runwide.spill.store import open_store
+from runwide.spill.store import open_inside
+from runwide.spill.verified import ABSENT, SLACK, arrived_damaged, fetch
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Iterator, Sequence
+    from collections.abc import Callable, Generator, Iterator
 
     from runwide.job.early import Early
     from runwide.job.given import Given
@@ -52,6 +49,7 @@ def shard(
     retries: int = 0,
     rerun_failed: bool = False,
     on_event: Callable[[TaskEvent], None] | None = None,
+    run_key: str | None = None,
 ) -> str:
     """Run one shard; run again, it computes only what is not stored yet.
 
@@ -65,6 +63,7 @@ def shard(
         retries: Further attempts after an exception.
         rerun_failed: Also run the items again that have failed for good before.
         on_event: Called with each `runwide.records.TaskEvent`, on another thread.
+        run_key: What vouches for the shard's results within one run of a pipeline, where the user has no signing key.
 
     Returns:
         The shard's reference, for `gather`.
@@ -83,7 +82,7 @@ def shard(
         [1, 2, 3]
     """
     return run(
-        manifest.read_job(job),
+        manifest.read_job(job, run_key=run_key),
         index,
         rerun_failed=rerun_failed,
         on_event=on_event,
@@ -119,7 +118,7 @@ def run(
     index = plan.whole("index", index)
     items = about.items_of(index)
     environment.check(about.environment, uri=about.uri)
-    with bound(job=about.id, shard=index), open_store(about.uri) as plain:
+    with bound(job=about.id, shard=index), open_inside(about.uri) as plain:
         plain.share(about.shards)
         workers = options.get("workers")
         events = event_log.of_shard(
@@ -146,65 +145,6 @@ def run(
                     )
                     _run(work, chunks, listener, **options)
         return finish(store, about, chunks, index)
-
-
-def close(job: str, index: int, error: Exception) -> str:
-    """End a shard that cannot be run: the items of which it has stored nothing count as failed, with this error.
-
-    What it has stored is kept, `rerun` runs the others, and a copy of it that still runs may store results for them.
-
-    Args:
-        job: The reference that `scatter` returned.
-        index: Which shard, from 0.
-        error: Why; it is stored once for each item.
-
-    Returns:
-        The shard's reference, for `gather`.
-
-    Example:
-        >>> job = runwide.scatter(abs, [-1, -2], store="memory://doc-close", shards=2)
-        >>> references = [shard(job, 0, workers=1), close(job, 1, RuntimeError("no machine"))]
-        >>> [str(one) for one in runwide.gather(job, references, on_error="return")]
-        ['1', 'item 1: RuntimeError: no machine']
-    """
-    about = manifest.read_job(job)
-    items = about.items_of(index)
-    with bound(job=about.id, shard=index), open_store(about.uri) as store:
-        chunks = ChunkLog(store, about, index)
-        chunks.resume()
-        finished = chunks.finished  # made anew by each look
-        missing = [item for item in items if item not in finished]
-        log.warning("shard.closed", job=about.id, shard=index, items=len(missing), cause=str(error)[:500])
-        failure = Failure(0, FailureKind.CRASH, type(error).__name__, str(error), exception=error)
-        with Writer(chunks) as writer:
-            for item in missing:
-                writer.put(end_of(Outcome(item, failure=failure), item, about))
-        return finish(store, about, chunks, index)
-
-
-def close_unfinished(
-    job: str, shards: Sequence[str] | None = None, error: Exception | None = None
-) -> list[str] | None:
-    """End all shards of a job that have not finished, none of which may run any more.
-
-    Args:
-        job: As for `close`.
-        shards: What the others returned, if it is known.
-        error: Why; None where nothing is known of it.
-
-    Returns:
-        What all shards returned, or None where the others' is not known.
-    """
-    about = manifest.read_job(job)
-    known = {parse_shard(one)[0] for one in shards or ()}
-    with open_store(about.uri) as store:
-        there = {info.name for info in store.list("shards/")}
-    closed = [
-        close(job, index, error or JobIncomplete(f"shard {index} never finished"))
-        for index in range(about.shards)
-        if index not in known and manifest.shard_name(index) not in there
-    ]
-    return None if shards is None else [*shards, *closed]
 
 
 class _Listener:
@@ -318,7 +258,7 @@ def _is_damaged(outcome: Outcome) -> bool:
 def loading(store: Store, job: Job) -> Loading:
     """What loads the job's function, whose bytes have been verified."""
     return Loading(
-        bytes(fetch(store, manifest.FUNCTION, digest=job.function)),
+        bytes(fetch(store, manifest.FUNCTION, digest=job.function, most=job.function_size + SLACK)),
         name=job.function_name,
         uri=store.child_uri(manifest.FUNCTION),
         job_uri=job.uri,
@@ -386,13 +326,15 @@ def finished(job: Job, index: int, **options: Any) -> str:
         index: The shard.
         **options: As for `run`.
     """
-    with open_store(job.uri) as store:
+    with open_inside(job.uri) as store:
         try:
             found, reference = manifest.read_shard(store, job, index)
-        except (ObjectNotFound, IntegrityError) as error:
+        except (IntegrityError, *ABSENT) as error:
             if arrived_damaged(error):
                 raise
             found = None
         if found is not None and not found.failures:
+            if job.run_key is None:
+                signing.believe("results", job.uri)
             return str(reference)
     return run(job, index, rerun_failed=True, **options)

@@ -204,5 +204,5 @@ def portable(value: Encoded) -> Encoded:
 @lru_cache(maxsize=1)
 def loaded(function: bytes) -> Callable[[Any], Any]:
     """The function, unpickled once in each process."""
-    found: Callable[[Any], Any] = pickle.loads(function)
+    found: Callable[[Any], Any] = pickle.loads(function)  # noqa: TID251 - `loading` has verified it
     return found

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from runwide import settings
 from runwide.errors import InputError
-from runwide.redaction import redacted
+from runwide.job import events
+from runwide.redaction import shortened
 
 if TYPE_CHECKING:
     from runwide.job.events import Run
@@ -86,7 +87,9 @@ class Telemetry:
             },
         )
         if event.kind is not None:
-            span.set_status(self._trace.Status(self._trace.StatusCode.ERROR, redacted(event.detail)))
+            span.set_status(
+                self._trace.Status(self._trace.StatusCode.ERROR, shortened(event.detail, events.DETAIL))
+            )
         span.end(_nanoseconds(event.time))
 
     def end(self, time: float) -> None:

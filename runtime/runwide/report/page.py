@@ -7,7 +7,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from runwide.records import ENDED, Failure
-from runwide.redaction import redacted
+from runwide.redaction import shortened
 from runwide.report import charts, figures, findings, markup, metrics, series, words
 from runwide.report.markup import text
 
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 _ALIKE = 8  # errors that are counted
 _FAILED = 200  # failed items that are listed
 _TRACEBACK = 4000
+_SAID = 300  # characters of why an item failed
 _TRACEBACKS = 400_000  # characters of all tracebacks together
 _SHARDS = 500  # rows of the table of shards
 
@@ -209,16 +210,15 @@ def _alike(counts: Counter[str]) -> str:
 def _said(failure: Failure | None, event: Attempt | None) -> str:
     """Why an item failed, in one line."""
     if failure is not None:
-        return redacted(f"{failure.type}: {failure.message}")[:300]
-    return redacted(event.detail)[:300] if event is not None else ""
+        return shortened(f"{failure.type}: {failure.message}", _SAID)
+    return shortened(event.detail, _SAID) if event is not None else ""
 
 
 def _failure(item: int, failure: Failure | None, event: Attempt | None, room: int) -> tuple[str, int]:
     kind = failure.kind.value if failure is not None else event.kind if event is not None else ""
     where = f" · shard {event.shard}, worker {event.worker}, attempt {event.attempt}" if event else ""
     shard = event.shard if event else -1
-    # Redacted first: a cut may part a secret from what gives it away.
-    trace = redacted(failure.traceback)[-room:] if failure is not None and room > 0 else ""
+    trace = shortened(failure.traceback, room, tail=True) if failure is not None else ""
     shown = f'<pre tabindex="0">{text(trace)}</pre>' if trace else "<p>It left no traceback.</p>"
     entry = (
         f'<li data-shard="{shard}" data-kind="{text(kind)}"><details><summary><b>item {item:,}</b> '

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-import json
 import math
 import re
 from dataclasses import fields
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from runwide.errors import IntegrityError, ObjectNotFound
+from runwide.errors import FormatTooNew, IntegrityError
 from runwide.job import event_log, events, manifest
 from runwide.job.reference import Reference, parse
+from runwide.log import Log
+from runwide.parsing import json_of
 from runwide.records import Failure, TaskEvent
-from runwide.redaction import redacted
+from runwide.redaction import shortened
 from runwide.report.story import Attempt, RunLog, Story
-from runwide.spill.store import open_store
+from runwide.spill.store import open_inside
+from runwide.spill.verified import ABSENT
 from runwide.sums import WorkerSums
 
 if TYPE_CHECKING:
@@ -26,7 +28,10 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+log = Log("report")
+
 _EVENTS = re.compile(r"shards/(\d{1,9})/events(?:-\d+)?\.jsonl")
+_PART = 64 << 20  # bytes; we write parts of some 8 MiB
 _LATEST = 1e11  # seconds: a time beyond the year 5000 is none
 _LONGEST = 1e9
 _TEXT = 2000  # characters of a text that are believed to be meant
@@ -44,14 +49,14 @@ def of_job(reference: str) -> Story:
     """
     about = manifest.read_job(_of_job(reference))
     reader = Reader()
-    with open_store(about.uri) as store:
+    with open_inside(about.uri) as store:
         names = {info.name: info.size for info in store.list("shards/")}
         for name in names:
             found = _EVENTS.fullmatch(name)
             if found and int(found[1]) < about.shards:
-                reader.read(bytes(store.read(name)), shard=int(found[1]))
-        manifests = [manifest.manifests_of(names, index) for index in range(about.shards)]
-        done = [index for index, number in enumerate(manifests) if number]
+                reader.take(store, name, shard=int(found[1]))
+        manifests = manifest.manifests_in(names)
+        done = [index for index in range(about.shards) if index in manifests]
         failures = [failure for index in done for failure in _failures(store, about, index, manifests[index])]
     return Story(
         title=about.id,
@@ -75,10 +80,10 @@ def _of_job(reference: str) -> str:
     return str(Reference(f"{found.folder}/{manifest.JOB}", manifest.read_result(found).job))
 
 
-def _failures(store: Store, job: Job, index: int, manifests: int) -> tuple[Failure, ...]:
+def _failures(store: Store, job: Job, index: int, manifests: Sequence[int]) -> tuple[Failure, ...]:
     try:
-        return manifest.read_shard(store, job, index, number=manifests - 1)[0].failures
-    except (IntegrityError, ObjectNotFound):  # a report is shown of what there is
+        return manifest.read_shard(store, job, index, numbers=manifests)[0].failures
+    except (IntegrityError, *ABSENT, FormatTooNew):  # a report is shown of what there is
         return ()
 
 
@@ -121,7 +126,7 @@ def _of_event(event: TaskEvent) -> Attempt:
     kind = event.kind.value if event.kind else ""
     return Attempt(
         event.name, event.time, event.started, event.queued, event.seconds, event.index, 0, event.worker, event.attempt,
-        event.cpu_seconds, event.peak_rss, event.bytes, kind, redacted(event.detail),
+        event.cpu_seconds, event.peak_rss, event.bytes, kind, shortened(event.detail, events.DETAIL),
     )  # fmt: skip  # two lines are enough
 
 
@@ -132,12 +137,22 @@ class Reader:
         self._logs: dict[tuple[int, str], RunLog] = {}
         self.unreadable = 0
 
+    def take(self, store: Store, name: str, *, shard: int) -> None:
+        """Take in one part that lies in a store, if it is one."""
+        try:
+            data = store.read(name, most=_PART)
+        except (IntegrityError, *ABSENT) as error:
+            log.warning("events.ignored", uri=store.child_uri(name), cause=str(error))
+            self.unreadable += 1
+            return
+        self.read(bytes(data), shard=shard)
+
     def read(self, text: bytes, *, shard: int = 0) -> None:
         """Take in one part, of which only the place where it lies is believed to be right."""
         log: RunLog | None = None
         for line in text.splitlines():
             try:
-                about = json.loads(line, parse_constant=_no_number)
+                about = json_of(line, finite=True)
                 if about["name"] == events.RUN_STARTED:
                     run = _run(about, shard)
                     log = self._logs.setdefault((shard, run.id), RunLog(run))
@@ -272,8 +287,4 @@ def _count(value: Any) -> int:
 def _text(value: Any) -> str:
     if not isinstance(value, str):
         raise TypeError("no text")
-    return value[:_TEXT]
-
-
-def _no_number(text: str) -> float:
-    raise ValueError(text)
+    return value if len(value) <= _TEXT else shortened(value, _TEXT)

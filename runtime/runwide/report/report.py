@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from runwide.errors import InputError
+from runwide.host import space
 from runwide.job import event_log, events
 from runwide.report import figures, findings, metrics, reading
 from runwide.report.page import page
@@ -71,7 +72,7 @@ class Report:
 
     def open(self) -> Path:
         """Show the page in a browser; it stays in a file in the folder for temporary ones, which is returned."""
-        folder = Path(tempfile.mkdtemp(prefix="runwide-report-"))
+        folder = Path(tempfile.mkdtemp(prefix="runwide-report-", dir=space.temporary()))
         target = self.save(folder / "report.html")
         webbrowser.open(target.as_uri())
         return target

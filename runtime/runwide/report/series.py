@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from runwide.job import events
-from runwide.redaction import redacted
+from runwide.redaction import shortened
 from runwide.report.figures import Clock, physical
 
 if TYPE_CHECKING:
@@ -240,7 +240,7 @@ def _marks(bad: Sequence[Attempt], clock: Clock, most: int) -> list[Mark]:
     for (_, kind), some in groups.items():
         first = some[0]
         text = f"item {first.item}, attempt {first.attempt}: {first.detail or first.kind}"
-        found.append(Mark(clock.at(first.time) / (clock.span or 1.0), kind, len(some), redacted(text)[:200]))
+        found.append(Mark(clock.at(first.time) / (clock.span or 1.0), kind, len(some), shortened(text, 200)))
     return sorted(found, key=lambda mark: mark.at)
 
 

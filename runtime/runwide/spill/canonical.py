@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from runwide.parsing import json_of
+
 
 def dumps(value: Any) -> bytes:
     r"""Canonical JSON: sorted keys, no spaces, ASCII, one line feed at the end.
@@ -17,5 +19,9 @@ def dumps(value: Any) -> bytes:
 
 
 def loads(data: bytes | bytearray | memoryview) -> Any:
-    """The value of JSON text."""
-    return json.loads(bytes(data))
+    """The value of JSON text that is nested no deeper than `runwide.parsing.DEPTH`.
+
+    Raises:
+        ValueError: It is deeper, or no JSON; a number that is infinite is none, and none that `dumps` writes.
+    """
+    return json_of(data, finite=True)

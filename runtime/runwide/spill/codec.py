@@ -97,7 +97,7 @@ def _small(stream: bytes, name: bytes) -> Encoded:
     return Encoded((frame,), len(frame), sha256(frame))
 
 
-def decode(buffer: Buffer, *, digest: str, context: str, uri: str | None = None) -> Any:
+def decode(buffer: Buffer, *, digest: str, context: str, uri: str | None = None, plain: bool = False) -> Any:
     """Turn a frame back into its value, once its digest and context are the promised ones.
 
     Args:
@@ -105,29 +105,37 @@ def decode(buffer: Buffer, *, digest: str, context: str, uri: str | None = None)
         digest: SHA-256 that a trusted manifest promises, in hex.
         context: What `encode` was given.
         uri: Where the bytes come from, for errors.
+        plain: Whether only plain data is loaded, since nobody vouches for the digest.
 
     Raises:
         DigestMismatch: The bytes are others; they were not unpickled.
         FrameCorrupt: The bytes are no frame, or one of another job or slot; they were not unpickled.
+        NotPlain: With ``plain``, the value is more than that; nothing of it was run.
         FormatTooNew: The frame was written by a newer runwide.
         Exception: Whatever unpickling raises, unchanged.
     """
     verify(buffer, digest=digest, uri=uri)
-    return decode_verified(buffer, context=context, uri=uri)
+    return decode_verified(buffer, context=context, uri=uri, plain=plain)
 
 
-def decode_verified(buffer: Buffer, *, context: str, uri: str | None = None) -> Any:
+def decode_verified(buffer: Buffer, *, context: str, uri: str | None = None, plain: bool = False) -> Any:
     """As `decode`, of bytes in memory that were held against their digest before: nothing is hashed twice.
 
     Args:
         buffer: As for `decode`, after `verify`.
         context: As for `decode`.
         uri: As for `decode`.
+        plain: As for `decode`.
     """
     found, stream, buffers = _sections(memoryview(buffer).cast("B"), uri)
     if found != context:
-        raise FrameCorrupt(f"the value belongs to {found!r}, not to {context!r}", uri=uri)
-    return pickle.loads(stream, buffers=buffers)
+        raise FrameCorrupt(f"the value belongs to {found[:300]!r}, not to {context!r}", uri=uri)
+    if plain:
+        from runwide.spill.plain import loads  # which most need not load
+
+        return loads(stream, buffers=buffers)
+    # held against its digest, by `decode` or whoever calls
+    return pickle.loads(stream, buffers=buffers)  # noqa: TID251
 
 
 def verify(buffer: Buffer, *, digest: str, uri: str | None = None) -> None:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from runwide import settings
 from runwide.errors import EnvironmentMismatch, FrameCorrupt, InputError
+from runwide.host import memory
 from runwide.spill.buffers import pieces, views
 
 if TYPE_CHECKING:
@@ -19,6 +20,7 @@ _SAMPLE, _SAMPLES = 16 << 10, 4  # bytes of each sample, and their number
 # tests/benchmarks/compression.py measures; whoever has a faster way does not ask for compression.
 _PAYS = 0.8
 _PIECE = 1 << 20
+_MOST = 1 << 15  # bytes of one: the four of a zstd block that says which byte fills 128 KiB
 _LEVEL = 1
 
 
@@ -71,12 +73,16 @@ def samples(parts: Sequence[memoryview], size: int) -> list[memoryview]:
 def expanded(data: memoryview, size: int, *, uri: str | None = None) -> bytearray:
     """The bytes of a zstd frame, of which there are as many as the verified header of the value says.
 
-    Never more memory is taken than that, whatever the compressed bytes would give.
+    Never more memory is taken than that, whatever the compressed bytes would give, and none for what cannot be in them.
 
     Raises:
         EnvironmentMismatch: zstandard is not installed here.
-        FrameCorrupt: They are fewer or more, or this is no zstd frame.
+        FrameCorrupt: They are fewer or more, than zstd could have made so small, or than this machine has memory; or this
+            is no zstd frame.
     """
+    there_are = memory.read().size
+    if size > _MOST * data.nbytes or (there_are is not None and size > there_are):
+        raise FrameCorrupt(f"the value promises {size} bytes, out of {data.nbytes} of zstd", uri=uri)
     try:
         import zstandard
     except ImportError as error:

@@ -13,13 +13,14 @@ from typing import TYPE_CHECKING, Any
 
 from runwide.errors import BadReference, DigestMismatch, InputError
 from runwide.spill.buffers import pieces
-from runwide.spill.store import DAMAGES, checked, open_store
+from runwide.spill.store import DAMAGES, checked, open_store, parted
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from runwide.spill.store import Store
 
+_LEVELS = 4  # of a file in its store: the job, files, the digest, the name
 _PIECE = 32 << 20  # bytes in memory at once
 _spill: ContextVar[Callable[[File], File] | None] = ContextVar("runwide_spill_file", default=None)
 
@@ -75,14 +76,17 @@ class File:
         if self.digest is None:
             yield self._path()
             return
-        folder, _, name = self.uri.rpartition("/")
-        if "://" not in self.uri:
-            _verified(Path(self.uri), self.digest)
-            yield Path(self.uri)
-            return
-        with tempfile.TemporaryDirectory(prefix="runwide-file-") as directory, open_store(folder) as store:
-            path = Path(directory, name)
-            _downloaded(store, name, path, self)
+        from runwide.host import space  # few tasks need it
+
+        name = self.uri.rpartition("/")[2]
+        place, below = parted(self.uri, _LEVELS)
+        directory = space.temporary()
+        with (
+            tempfile.TemporaryDirectory(prefix="runwide-file-", dir=directory) as folder,
+            open_store(place) as store,
+        ):
+            path = Path(folder, name)
+            _downloaded(store, below, path, self)
             yield path
 
     def _path(self) -> Path:
@@ -161,11 +165,6 @@ def _name(path: Path) -> str:
         return checked(path.name)
     except BadReference:
         return "file"
-
-
-def _verified(path: Path, digest: str) -> None:
-    with _mapped(path) as view:
-        _check(_sha256(view), digest, str(path))
 
 
 def _downloaded(store: Store, name: str, path: Path, file: File) -> None:

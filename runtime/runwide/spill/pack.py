@@ -128,8 +128,22 @@ class Member:
     failed: bool = False
 
 
-def build(members: Sequence[Member], *, job: str, slot: str, note: dict[str, Any] | None = None) -> Packed:
+def build(
+    members: Sequence[Member],
+    *,
+    job: str,
+    slot: str,
+    note: dict[str, Any] | None = None,
+    run_key: bytes | None = None,
+) -> Packed:
     """Pack frames behind an index.
+
+    Args:
+        members: The frames.
+        job: What binds the pack to its job.
+        slot: The pack's own name in the job.
+        note: What to note in it.
+        run_key: See `runwide.spill.signing.sign`.
 
     Example:
         >>> from runwide.spill.codec import encode
@@ -145,7 +159,8 @@ def build(members: Sequence[Member], *, job: str, slot: str, note: dict[str, Any
     tail = meta + table
     tail += padding(len(fixed) + _SEAL + len(tail))
     digest = hashlib.sha256(fixed + tail)
-    bytes_of_head = fixed + digest.digest() + signing.sign(digest.hexdigest(), "pack") + tail
+    mac = signing.sign(digest.hexdigest(), "pack", run_key=run_key)
+    bytes_of_head = fixed + digest.digest() + mac + tail
     head = read_head(bytes_of_head)
     values = tuple(part for member in members for part in member.value.parts)
     return Packed(head, (bytes_of_head, *values), head.stop)
@@ -158,6 +173,8 @@ def read_head(
     slot: str | None = None,
     digest: str | None = None,
     uri: str | None = None,
+    run_key: bytes | None = None,
+    vouched: bool = False,
 ) -> Head:
     """Read and check the index at the start of ``buffer``.
 
@@ -167,26 +184,43 @@ def read_head(
         slot: The name that the pack must have.
         digest: The SHA-256 that a manifest promises, in hex; without it the head is held against its own.
         uri: Where the bytes come from, for errors.
+        run_key: See `runwide.spill.signing.sign`.
+        vouched: Whether the key has to vouch for a pack of which no digest is promised, where there is one.
 
     Raises:
-        DigestMismatch: The head is not the promised one.
+        DigestMismatch: The head is not the promised one, or is not signed.
         FrameCorrupt: The bytes are no pack, a damaged one, or one of another job or slot.
-        FormatTooNew: The pack was written by a newer runwide.
+        FormatTooNew: The pack was written by a newer runwide, and somebody vouches for it.
     """
     view = memoryview(buffer).cast("B")
     meta, count = _fixed(view, uri)
-    end = SMALLEST + meta + count * _ENTRY.size
-    end += -end % 64
+    if digest is None and not vouched:
+        _check_version(view, uri, known=True)
+    end = _end(meta, count)
     if end > view.nbytes:
         raise FrameCorrupt(f"the pack ends after {view.nbytes} bytes, its head alone has {end}", uri=uri)
     found = hashlib.sha256(view[: _FIXED.size])
     found.update(view[SMALLEST:end])
     _check(found.digest(), bytes(view[_FIXED.size : _FIXED.size + 32]), digest, uri)
+    known = digest is not None
+    if vouched and not known:
+        mac = bytes(view[SMALLEST - 32 : SMALLEST])
+        known = signing.check(mac, found.hexdigest(), "pack", uri=uri, run_key=run_key)
+    _check_version(view, uri, known=known)
     try:
         head = _parsed(view[:end], meta, count, found.hexdigest())
     except (ValueError, TypeError, KeyError) as error:
         raise FrameCorrupt(f"the pack's head makes no sense ({error})", uri=uri) from error
     return _bound(head, job, slot, uri)
+
+
+def head_size(buffer: Buffer, *, uri: str | None = None) -> int:
+    """How long the head of a pack is that begins with these bytes, at least `SMALLEST` of them, in bytes.
+
+    Raises:
+        FrameCorrupt: They begin no pack.
+    """
+    return _end(*_fixed(memoryview(buffer).cast("B"), uri))
 
 
 def verify_values(buffer: Buffer, head: Head, *, uri: str | None = None) -> None:
@@ -208,6 +242,11 @@ def verify_values(buffer: Buffer, head: Head, *, uri: str | None = None) -> None
         verify(view[entry.offset : entry.stop], digest=entry.digest, uri=uri)
 
 
+def _end(meta: int, count: int) -> int:
+    end = SMALLEST + meta + count * _ENTRY.size
+    return end + -end % 64
+
+
 def _offsets(members: Sequence[Member]) -> list[int]:
     offsets, offset = [], 0
     for member in members:
@@ -224,14 +263,18 @@ def _entry(member: Member, offset: int) -> bytes:
 def _fixed(view: memoryview, uri: str | None) -> tuple[int, int]:
     if view.nbytes < SMALLEST or view[:8] != MAGIC:
         raise FrameCorrupt("these bytes are not a pack written by runwide", uri=uri)
-    _, version, _, meta, count, _ = _FIXED.unpack_from(view)
-    if version > VERSION:
-        raise FormatTooNew(
-            f"the pack has format {version}, this runwide reads up to {VERSION}",
-            uri=uri,
-            hint="upgrade runwide",
-        )
+    _, _, _, meta, count, _ = _FIXED.unpack_from(view)
     return meta, count
+
+
+def _check_version(view: memoryview, uri: str | None, *, known: bool) -> None:
+    version = _FIXED.unpack_from(view)[1]
+    if version <= VERSION:
+        return
+    message = f"the pack has format {version}, this runwide reads up to {VERSION}"
+    if not known:  # anybody could have written so, and nobody is to be stopped by that
+        raise FrameCorrupt(message, uri=uri)
+    raise FormatTooNew(message, uri=uri, hint="upgrade runwide")
 
 
 def _check(found: bytes, inside: bytes, promised: str | None, uri: str | None) -> None:
@@ -248,18 +291,26 @@ def _check(found: bytes, inside: bytes, promised: str | None, uri: str | None) -
 def _parsed(view: memoryview, meta: int, count: int, digest: str) -> Head:
     table = SMALLEST + meta
     about = loads(view[SMALLEST:table])
+    job, slot, note = about["job"], about["slot"], about["note"]
+    if not (isinstance(job, str) and isinstance(slot, str) and isinstance(note, dict)):
+        raise TypeError("its job, its place or its note is none")
     entries = tuple(
         Entry(item, view.nbytes + offset, length, value.hex(), bool(flags & FAILED))
         for item, offset, length, flags, value in _ENTRY.iter_unpack(
             view[table : table + count * _ENTRY.size]
         )
     )
+    stop = view.nbytes
+    for entry in entries:  # many that share their bytes would have these hashed many times
+        if entry.offset != stop:
+            raise ValueError("its values do not lie one behind the other")
+        stop = entry.stop
     mac = bytes(view[SMALLEST - 32 : SMALLEST])
-    return Head(about["job"], about["slot"], entries, view.nbytes, digest, mac, about["note"])
+    return Head(job, slot, entries, view.nbytes, digest, mac, note)
 
 
 def _bound(head: Head, job: str | None, slot: str | None, uri: str | None) -> Head:
     for what, found, wanted in (("job", head.job, job), ("place", head.slot, slot)):
         if wanted is not None and found != wanted:
-            raise FrameCorrupt(f"the pack belongs to {what} {found!r}, not to {wanted!r}", uri=uri)
+            raise FrameCorrupt(f"the pack belongs to {what} {found[:200]!r}, not to {wanted!r}", uri=uri)
     return head

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from runwide.parsing import json_of
+from runwide.redaction import shortened
 from runwide.spill.library import module
 
 if TYPE_CHECKING:
@@ -158,7 +159,7 @@ def _words(error: BaseException) -> Iterator[str]:
         yield from map(_message, _parts(error))
         return
     try:
-        about = json.loads(said(error))["error"]
+        about = json_of(said(error))["error"]
     except (ValueError, KeyError, TypeError):
         yield str(error)
         return
@@ -188,7 +189,7 @@ def _message(part: Any) -> str:
         data = data.decode(errors="replace")
     if isinstance(data, str):
         try:
-            data = json.loads(data)
+            data = json_of(data)
         except ValueError:
             return str(data)
     found = data.get("error", data) if isinstance(data, dict) else data
@@ -199,4 +200,4 @@ def _message(part: Any) -> str:
 
 
 def _short(text: str) -> str:
-    return " ".join(text.split())[:_LONGEST]
+    return shortened(" ".join(text.split()), _LONGEST)

@@ -1,4 +1,4 @@
-"""A key that the bucket does not have, for what no manifest names yet."""
+"""A key that the bucket does not have, for what nobody who may be believed has named."""
 
 from __future__ import annotations
 
@@ -9,17 +9,23 @@ from pathlib import Path
 
 from runwide import settings
 from runwide.errors import DigestMismatch, InputError
+from runwide.log import Log
 from runwide.redaction import hide
+
+log = Log("spill")
 
 UNSIGNED = bytes(32)
 _SHORTEST = 16  # bytes; a shorter key can be guessed
+HINT = "runwide keygen makes one (SECURITY.md)"
+
+_said: set[str] = set()
 
 
 def key() -> bytes | None:
-    """The signing key: ``RUNWIDE_SIGNING_KEY``, ``RUNWIDE_SIGNING_KEY_FILE`` or ``RUNWIDE_SIGNING_KEY_SECRET``.
+    """The user's signing key: ``RUNWIDE_SIGNING_KEY``, ``RUNWIDE_SIGNING_KEY_FILE`` or ``RUNWIDE_SIGNING_KEY_SECRET``.
 
     Returns:
-        None where none is set: then what is found in a store is believed as far as the store is.
+        None where none is set: then what is found in a store is believed as far as the store is, or not at all.
 
     Raises:
         InputError: The key is too short, or its file cannot be read.
@@ -28,34 +34,75 @@ def key() -> bytes | None:
     return _key(found.signing_key, found.signing_key_file, found.signing_key_secret)
 
 
-def sign(digest: str, kind: str) -> bytes:
+def of_run(text: str | None) -> bytes | None:
+    """A key that one run of a pipeline has made for itself, from what its parameter says.
+
+    Args:
+        text: The parameter; None or empty where there is none.
+
+    Raises:
+        InputError: It is too short.
+    """
+    return _key(text, None, None) if text else None
+
+
+def sign(digest: str, kind: str, *, run_key: bytes | None = None) -> bytes:
     """HMAC-SHA-256 of a digest under the key; zeros where there is none.
 
     Args:
         digest: What is vouched for, in hex.
         kind: What it is the digest of, so that one kind of object cannot stand in for another.
+        run_key: What to sign with where the user has no key.
     """
-    secret = key()
+    secret = key() or run_key
     if secret is None:
         return UNSIGNED
     return hmac.digest(secret, f"runwide {kind}\0{digest}".encode(), hashlib.sha256)
 
 
-def check(found: bytes, digest: str, kind: str, *, uri: str | None = None) -> None:
-    """Hold a signature against the key, where there is one.
+def check(
+    found: bytes, digest: str, kind: str, *, uri: str | None = None, run_key: bytes | None = None
+) -> bool:
+    """Hold a signature against the key.
+
+    Returns:
+        Whether it is one: not where there is no key to hold it against.
 
     Raises:
         DigestMismatch: Somebody without the key wrote this.
     """
-    if key() is not None and not hmac.compare_digest(found, sign(digest, kind)):
+    if key() is None and run_key is None:
+        return False
+    if not hmac.compare_digest(found, sign(digest, kind, run_key=run_key)):
         raise DigestMismatch(
             f"the {kind} is {'not signed' if found == UNSIGNED else 'signed with another key'}",
             uri=uri,
             hint="it was written without the signing key; nothing of it was unpickled",
         )
+    return True
 
 
-@lru_cache(maxsize=4)
+def believe(what: str, uri: str) -> None:
+    """Say once in this process, for each kind of thing, that without a key it is believed as far as the store is.
+
+    Args:
+        what: What is believed.
+        uri: Where it lies.
+    """
+    if uri.startswith("memory://"):  # which nobody else can write
+        return
+    if key() is None and what not in _said:
+        _said.add(what)
+        log.warning(
+            "store.believed",
+            what=what,
+            uri=uri,
+            cause="no signing key is set: who may write there can change it, and run code where results are read",
+            hint=HINT,
+        )
+
+
+@lru_cache(maxsize=8)
 def _key(text: str | None, file: str | None, secret: str | None) -> bytes | None:
     if text is not None:
         found = text.encode()
@@ -70,7 +117,7 @@ def _key(text: str | None, file: str | None, secret: str | None) -> bytes | None
     if len(found.strip()) < _SHORTEST:
         raise InputError(
             f"the signing key has {len(found.strip())} bytes, at least {_SHORTEST} are needed",
-            hint="make one with: openssl rand -hex 32",
+            hint="make one with: runwide keygen, or openssl rand -hex 32",
         )
     hide(found.decode(errors="replace"))
     return found.strip()

@@ -14,6 +14,7 @@ from runwide import File
 from runwide.errors import DigestMismatch, InputError, ItemNotPicklable, StoreUnavailable
 from runwide.job import manifest
 from runwide.job.reference import parse
+from runwide.job.replay import fetched
 from runwide.spill.store import open_store
 from runwide.testing.stores import mount
 
@@ -134,3 +135,16 @@ def test_a_store_that_is_away_while_a_file_is_spilled_is_that_error(memory, data
 
     with pytest.raises(StoreUnavailable):
         runwide.scatter(digest, [File(data)], store=mount("files", memory, refuse), shards=1)
+
+
+def test_what_a_task_reads_does_not_change_with_the_store(tmp_path):
+    path = tmp_path / "numbers.txt"
+    path.write_text("1 2 3")
+    job = runwide.scatter(str, [File(str(path))], store=str(tmp_path / "store"), shards=1)
+    _, file = fetched(job, 0)
+    with file.local() as mine:
+        (stored,) = (tmp_path / "store").rglob("files/*/*")
+        stored.write_text("4 5 6")
+        assert mine.read_text() == "1 2 3"
+    with pytest.raises(DigestMismatch), file.local():
+        pass

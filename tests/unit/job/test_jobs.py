@@ -32,7 +32,7 @@ from runwide.errors import (
 from runwide.job import chunks, finish, load, manifest, scatter_pickled, short_reference
 from runwide.job.reference import parse
 from runwide.records import FailureKind
-from runwide.spill import canonical
+from runwide.spill import canonical, records
 from runwide.spill.buffers import sha256
 from runwide.spill.store import open_store
 from runwide.testing.stores import Recorder, mount
@@ -319,7 +319,7 @@ def test_another_version_of_cloudpickle_is_only_a_warning(memory, caplog):
     assert [record.msg["theirs"] for record in caplog.records if record.levelname == "WARNING"] == ["1.0"]
 
 
-@pytest.mark.parametrize("version", [manifest.FORMAT + 1, 10**9])
+@pytest.mark.parametrize("version", [records.FORMAT + 1, 10**9])
 def test_a_newer_format_is_an_error_that_says_to_upgrade(memory, version):
     job = runwide.scatter(square, [1], store=memory, shards=1)
     job = edited(job, lambda about: about.update(format=version))

@@ -16,7 +16,7 @@ import pytest
 import runwide
 from runwide.errors import FunctionNotPicklable, InputError, NoItems, TasksFailed
 from runwide.job import begin, begun, clean, manifest
-from runwide.spill import canonical
+from runwide.spill import canonical, records
 from runwide.spill.store import open_store
 
 
@@ -258,8 +258,13 @@ def planted(store, name, content):
         b"garbage",
         b"[]",
         b"{}",
-        {"name": "n", "mac": "xyz"},
-        {"name": "n", "mac": "00" * 32, "job": "../x#sha256="},
+        {"owner": "n", "mac": "xyz"},
+        records.written("name", {"job": "../x#sha256="}, owner="n", place=begin._object("n")),
+        records.written(
+            "name", {"job": "x/job.json#sha256=" + "0" * 64}, owner="n", place=begin._object("m")
+        ),
+        records.written("name", {"job": 7}, owner="n", place=begin._object("n")),
+        records.written("name", {}, owner="n", place=begin._object("n")),
     ],
 )
 def test_a_name_that_makes_no_sense_is_passed_over(memory, tmp_path, content):
@@ -274,7 +279,7 @@ def test_a_name_that_leads_to_another_valid_job_is_ignored_where_a_key_is_set(me
     runwide.map(lambda x: "old", range(2), store=memory, name="old", workers=1)
     about = canonical.loads(open_store(memory).read(begin._object("old")))
     for number, forged in enumerate(
-        (about, {**about, "name": "n"}, {**about, "name": "n", "mac": "00" * 32})
+        (about, {**about, "owner": "n"}, {**about, "owner": "n", "mac": "00" * 32})
     ):
         planted(memory, "n", forged)
         assert runwide.map(noting(tmp_path), range(2), store=memory, name="n", workers=1) == [0, 1]
@@ -297,14 +302,8 @@ def test_the_function_and_items_of_a_planted_job_are_never_unpickled(memory, tmp
     bomb = str(tmp_path / "exploded")
     theirs = runwide.scatter(Bomb(bomb).__reduce__, range(3), store=memory, shards=1)
     about = manifest.read_job(theirs)
-    name = {
-        "format": 1,
-        "job": f"{about.id}/job.json#sha256={about.digest}",
-        "kind": "name",
-        "mac": "00" * 32,
-        "name": "n",
-    }
-    planted(memory, "n", name)
+    name = {"job": f"{about.id}/job.json#sha256={about.digest}"}
+    planted(memory, "n", records.written("name", name, owner="n", place=begin._object("n")))
     # The items are ours, so the job is taken for an earlier call's; but what runs is the function of this call.
     assert runwide.map(noting(tmp_path), range(3), store=memory, name="n", workers=1) == [0, 1, 4]
     with pytest.raises(InputError, match="another function"):

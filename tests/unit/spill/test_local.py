@@ -16,6 +16,7 @@ import pytest
 
 from runwide.errors import (
     BadReference,
+    FrameCorrupt,
     ObjectNotFound,
     StoreError,
     StoreNotFound,
@@ -144,7 +145,7 @@ def test_permissions_are_told(anyone):
 def test_a_folder_is_not_an_object(tmp_path):
     store = open_store(str(tmp_path))
     store.create("a/b", b"")
-    with pytest.raises(ObjectNotFound):
+    with pytest.raises(FrameCorrupt, match="this is a folder, not an object"):
         store.read("a")
 
 

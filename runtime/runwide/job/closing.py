@@ -1,0 +1,107 @@
+"""End shards that cannot be run: their items count as failed, but for what they have stored."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from runwide.errors import FormatTooNew, IntegrityError, JobIncomplete
+from runwide.job import manifest
+from runwide.job.chunks import ChunkLog, Writer
+from runwide.job.ending import finish
+from runwide.job.reference import parse_shard
+from runwide.job.shard import end_of
+from runwide.log import Log, bound
+from runwide.records import Failure, FailureKind, Outcome
+from runwide.redaction import shortened
+from runwide.spill.store import open_inside
+from runwide.spill.verified import ABSENT, arrived_damaged
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from runwide.job.manifest import Job
+    from runwide.spill.store import Store
+
+log = Log("job")
+
+
+def close(job: str, index: int, error: Exception, *, run_key: str | None = None) -> str:
+    """End a shard that cannot be run: the items of which it has stored nothing count as failed, with this error.
+
+    What it has stored is kept, `rerun` runs the others, and a copy of it that still runs may store results for them.
+
+    Args:
+        job: The reference that `scatter` returned.
+        index: Which shard, from 0.
+        error: Why; it is stored once for each item.
+        run_key: As for `shard`.
+
+    Returns:
+        The shard's reference, for `gather`.
+
+    Example:
+        >>> job = runwide.scatter(abs, [-1, -2], store="memory://doc-close", shards=2)
+        >>> references = [runwide.shard(job, 0, workers=1), close(job, 1, RuntimeError("no machine"))]
+        >>> [str(one) for one in runwide.gather(job, references, on_error="return")]
+        ['1', 'item 1: RuntimeError: no machine']
+    """
+    about = manifest.read_job(job, run_key=run_key)
+    items = about.items_of(index)
+    with bound(job=about.id, shard=index), open_inside(about.uri) as store:
+        chunks = ChunkLog(store, about, index)
+        chunks.resume()
+        finished = chunks.finished  # made anew by each look
+        missing = [item for item in items if item not in finished]
+        log.warning(
+            "shard.closed", job=about.id, shard=index, items=len(missing), cause=shortened(str(error), 500)
+        )
+        failure = Failure(0, FailureKind.CRASH, type(error).__name__, str(error), exception=error)
+        with Writer(chunks) as writer:
+            for item in missing:
+                writer.put(end_of(Outcome(item, failure=failure), item, about))
+        return finish(store, about, chunks, index)
+
+
+def close_unfinished(
+    job: str,
+    shards: Sequence[str] | None = None,
+    error: Exception | None = None,
+    *,
+    run_key: str | None = None,
+) -> list[str] | None:
+    """End all shards of a job that have not finished, none of which may run any more.
+
+    Args:
+        job: As for `close`.
+        shards: What the others returned, if it is known.
+        error: Why; None where nothing is known of it.
+        run_key: As for `shard`.
+
+    Returns:
+        What all shards returned, or None where the others' is not known.
+    """
+    about = manifest.read_job(job, run_key=run_key)
+    known = {parse_shard(one)[0] for one in shards or ()}
+    with open_inside(about.uri) as store:
+        known |= {
+            index for index in range(about.shards) if index not in known and _is_finished(store, about, index)
+        }
+    closed = [
+        close(job, index, error or JobIncomplete(f"shard {index} never finished"), run_key=run_key)
+        for index in range(about.shards)
+        if index not in known
+    ]
+    return None if shards is None else [*shards, *closed]
+
+
+def _is_finished(store: Store, job: Job, index: int) -> bool:
+    """Whether a shard has a manifest that may be believed."""
+    try:
+        manifest.read_shard(store, job, index)
+    except (*ABSENT, FormatTooNew):
+        return False
+    except IntegrityError as error:
+        if arrived_damaged(error):
+            raise
+        return False
+    return True

@@ -1,0 +1,197 @@
+"""Every record of JSON in a store, written and read: bounded before it is parsed, and vouched for before it is used.
+
+A record is believed where a digest names it that came through the pipeline, or where it carries an HMAC of the signing key.
+It begins with that, which is looked at before anything is parsed: ``{"mac":"<64 hex digits>",`` and the rest of the object.
+Kind, owner and place stand inside of the signed bytes, so that no record can take another's place. Without a key, what no
+digest names is told as such (`Record.vouched`), and whoever reads it may use it for nothing that can do harm.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from runwide.errors import FormatTooNew, FrameCorrupt, IntegrityError
+from runwide.spill import canonical, signing
+from runwide.spill.buffers import sha256
+from runwide.spill.verified import checked_read, fetch
+
+if TYPE_CHECKING:
+    from runwide.spill.store import Store
+
+FORMAT = 1
+_MIB = 1 << 20
+
+MOST = {
+    "job": 256 * _MIB,  # a line for each pack of items
+    "shard": 1024 * _MIB,  # each failed item has a traceback of up to 8,000 characters; see `read`
+    "result": 64 * _MIB,  # a digest for each shard
+    "name": 64 << 10,
+    "run": 256 << 10,
+    "attempt": 4 * _MIB,  # the arguments of a pipeline's run, and its outputs
+}
+"""Every kind of record, and how large one may be, in bytes."""
+_BEGIN = b'{"mac":"'
+_HEX = re.compile(rb"[0-9a-f]{64}")
+_FIRST = len(_BEGIN) + 64 + len(b'",')
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """A record that was read, in the place where it belongs.
+
+    Args:
+        about: What it says.
+        owner: What it belongs to.
+        digest: SHA-256 of its bytes, in hex.
+        vouched: Whether a digest or the key's signature vouches for it, and not the store alone.
+    """
+
+    about: dict[str, Any]
+    owner: str
+    digest: str
+    vouched: bool
+
+
+def written(
+    kind: str, about: dict[str, Any], *, owner: str, place: str, run_key: bytes | None = None
+) -> bytes:
+    """The bytes of a record.
+
+    Args:
+        kind: One of `MOST`.
+        about: What it says, as JSON.
+        owner: What it belongs to: the digest of a job, the name of a batch.
+        place: Its own name in the folder of its owner.
+        run_key: See `runwide.spill.signing.sign`.
+
+    Raises:
+        ValueError: It is larger or deeper than a reader would take.
+
+    Example:
+        >>> data = written("run", {"engine": "vertex"}, owner="0" * 64, place="runs/000.json")
+        >>> taken(data, "run", owner="0" * 64, place="runs/000.json", uri="/x").about
+        {'engine': 'vertex'}
+    """
+    body = canonical.dumps({**about, "format": FORMAT, "kind": kind, "owner": owner, "place": place})
+    mac = signing.sign(sha256(body), kind, run_key=run_key)
+    data = b"".join((_BEGIN, mac.hex().encode(), b'",', body[1:]))
+    if len(data) > MOST[kind]:
+        raise ValueError(f"a {kind} of {len(data)} bytes is too large to be read again")
+    canonical.loads(data)
+    return data
+
+
+def read(
+    store: Store,
+    name: str,
+    kind: str,
+    *,
+    owner: str | None,
+    digest: str | None = None,
+    run_key: bytes | None = None,
+    place: str | None = None,
+    most: int | None = None,
+) -> Record:
+    """Read a record and say what it is, or why it is none.
+
+    Args:
+        store: Where it lies.
+        name: Its name there.
+        kind: One of `MOST`.
+        owner: What it must belong to; None where ``digest`` says all.
+        digest: The SHA-256 that somebody promises who is believed, in hex. Without it, the key has to vouch for the
+            record, where there is one.
+        run_key: See `runwide.spill.signing.sign`.
+        place: Where it must lie, where that is not ``name``.
+        most: How many bytes it may have, where that is less than `MOST` says.
+
+    Raises:
+        ObjectNotFound: There is none.
+        DigestMismatch: It is not the promised one, or not signed with the key.
+        FrameCorrupt: It is no such record, or one of another owner or place.
+        FormatTooNew: A newer runwide wrote it, which somebody vouches for.
+    """
+    uri = store.child_uri(name)
+
+    def check(data: bytearray) -> Record:
+        return taken(
+            data,
+            kind,
+            owner=owner,
+            place=place or name,
+            uri=uri,
+            promised=digest is not None,
+            run_key=run_key,
+        )
+
+    most = min(most or MOST[kind], MOST[kind])
+    if digest is not None:  # bytes that are not the promised ones are read again, and never parsed
+        return check(fetch(store, name, digest=digest, most=most))
+    return checked_read(store, name, check, most=most)
+
+
+def taken(
+    data: bytes | bytearray,
+    kind: str,
+    *,
+    owner: str | None,
+    place: str,
+    uri: str,
+    promised: bool = False,
+    run_key: bytes | None = None,
+) -> Record:
+    """As `read`, of bytes that were read before.
+
+    Args:
+        data: The bytes.
+        kind: As for `read`.
+        owner: As for `read`.
+        place: As for `read`.
+        uri: Where they come from, for errors.
+        promised: Whether they were held against a digest.
+        run_key: As for `read`.
+    """
+    if len(data) > MOST[kind]:
+        raise FrameCorrupt(f"a {kind} of {len(data)} bytes is larger than any", uri=uri)
+    try:
+        mac, body = _parted(data)
+        signed = not promised and signing.check(mac, sha256(body), kind, uri=uri, run_key=run_key)
+        about: dict[str, Any] = canonical.loads(data)
+        about.pop("mac", None)
+        found = {name: about.pop(name) for name in ("format", "kind", "owner", "place")}
+    except IntegrityError:
+        raise
+    except (ValueError, KeyError, AttributeError, TypeError) as error:
+        raise FrameCorrupt(f"this is not the manifest of a {kind} ({error})", uri=uri) from error
+    _check_format(found["format"], kind, uri, vouched=promised or signed)
+    if found["kind"] != kind:
+        raise FrameCorrupt(f"this is the manifest of a {str(found['kind'])[:100]}, not of a {kind}", uri=uri)
+    for what, wanted in (("owner", owner), ("place", place)):
+        if wanted is not None and found[what] != wanted:
+            raise FrameCorrupt(
+                f"this is another {kind} than {wanted}: its {what} is {str(found[what])[:100]}", uri=uri
+            )
+    return Record(about, str(found["owner"]), sha256(data), promised or signed)
+
+
+def _parted(data: bytes | bytearray) -> tuple[bytes, bytes]:
+    """The signature with which a record begins, zeros where it does not, and the bytes that it is for."""
+    mac = data[len(_BEGIN) : _FIRST - 2]
+    if not data.startswith(_BEGIN) or data[_FIRST - 2 : _FIRST] != b'",' or not _HEX.fullmatch(mac):
+        return signing.UNSIGNED, bytes(data)
+    return bytes.fromhex(mac.decode()), b"{" + bytes(data[_FIRST:])
+
+
+def _check_format(found: Any, kind: str, uri: str, *, vouched: bool) -> None:
+    if isinstance(found, int) and found <= FORMAT:
+        return
+    message = f"the {kind} has format {str(found)[:20]}, this runwide reads up to {FORMAT}"
+    if not vouched:  # anybody could have written so, and nobody is to be stopped by that
+        raise FrameCorrupt(message, uri=uri)
+    raise FormatTooNew(
+        message,
+        uri=uri,
+        hint="upgrade runwide here, in the image of the component, to the version that made the job",
+    )
