@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections import Counter
 from collections.abc import Sequence
@@ -11,23 +10,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
 
-from runwide.errors import (
-    InputError,
-    IntegrityError,
-    ObjectExists,
-    ObjectNotFound,
-    RunwideError,
-    StoreNotFound,
-)
+from runwide.errors import InputError, RunwideError
+from runwide.redaction import shortened
+from runwide.writing import printable
 from runwide_components.engines.base import RunState
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Mapping
 
     from rich.table import Table
 
     from runwide.report import Report
-    from runwide.spill.store import Store
 
 _RESULT = re.compile(r"[^\s#]+/result[^/\s#]*\.json#sha256=[0-9a-f]{64}")
 _COLOURS = {
@@ -143,7 +136,9 @@ class Batch(Sequence[PipelineRun]):
         for run in self._runs:
             state = f"[{_COLOURS[run.state]}]{run.state.value}[/]" + (" before" if run.reused else "")
             seconds = f"{run.seconds:.0f}" if run.seconds else ""
-            table.add_row(run.name, state, str(run.attempts or ""), seconds, _escaped(run.error or run.logs))
+            table.add_row(
+                _escaped(run.name), state, str(run.attempts or ""), seconds, _escaped(run.error or run.logs)
+            )
         return table
 
     def page(self, *, title: str = "", reports: Mapping[str, str] | None = None) -> str:
@@ -202,55 +197,7 @@ def _report(run: PipelineRun) -> Report | None:
     return None
 
 
-class Records:
-    """What was submitted and how it ended, each written once.
-
-    Args:
-        store: The batch's folder.
-    """
-
-    def __init__(self, store: Store) -> None:
-        self._store = store
-
-    def attempts(self) -> dict[str, dict[int, dict[str, Any]]]:
-        """All attempts by key and number, each with what was written of it, from one listing."""
-        found: dict[str, dict[int, dict[str, Any]]] = {}
-        for name, about in self._read_all():
-            key, _, rest = name.removeprefix("runs/").partition("/")
-            number, _, kind = rest.removesuffix(".json").partition("-")
-            found.setdefault(key, {}).setdefault(int(number), {})[kind] = about
-        return found
-
-    def write(self, key: str, attempt: int, kind: str, about: Mapping[str, Any]) -> bool:
-        """Write one record; false where there is one already, which stays.
-
-        Args:
-            key: Which run.
-            attempt: Its attempt.
-            kind: ``claimed`` before it is submitted, ``submitted`` or ``ended``.
-            about: What to write.
-        """
-        try:
-            self._store.create(
-                f"runs/{key}/{attempt:03d}-{kind}.json", json.dumps(about, sort_keys=True).encode()
-            )
-        except ObjectExists:
-            return False
-        return True
-
-    def _read_all(self) -> Iterator[tuple[str, dict[str, Any]]]:
-        try:
-            names = [info.name for info in self._store.list("runs/")]
-        except StoreNotFound:  # nothing was ever written there
-            return
-        for name in names:
-            try:
-                yield name, json.loads(self._store.read(name))
-            except (ObjectNotFound, IntegrityError):  # deleted in the meantime
-                continue
-
-
 def _escaped(text: str) -> str:
     from rich.markup import escape
 
-    return escape(text[:160])
+    return escape(printable(shortened(text, 160)))

@@ -7,7 +7,7 @@ from collections import Counter
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
-from runwide.redaction import redacted
+from runwide.redaction import redacted_fields, shortened
 from runwide.report import markup, words
 from runwide.report.findings import Finding, Level
 from runwide.report.markup import text
@@ -95,7 +95,7 @@ def _failures(runs: Sequence[PipelineRun]) -> Iterator[Finding]:
     if count >= _ALIKE:
         yield Finding(
             Level.WARNING,
-            f"{count} runs failed alike: {redacted(error)[:_CELL]}",
+            f"{count} runs failed alike: {shortened(error, _CELL)}",
             "One cause, probably: mend it once.",
         )
 
@@ -186,9 +186,9 @@ def _same(runs: Sequence[PipelineRun]) -> dict[str, str]:
     """Parameters that say nothing of a run, since all have the same."""
     found = {}
     for name in _names(runs, "arguments") if len(runs) > 1 else []:
-        values = {_shown(run.arguments.get(name)) for run in runs}
-        if len(values) == 1:
-            found[name] = values.pop()
+        value = runs[0].arguments.get(name)
+        if len({_written(run.arguments.get(name)) for run in runs}) == 1:
+            found[name] = _shown(_hidden(name, value))
     return found
 
 
@@ -212,8 +212,8 @@ def _table(runs: Sequence[PipelineRun], reports: Mapping[str, str]) -> str:
     body = []
     for run in runs:
         lane = [_lane(run, start, end)] if end > start else []
-        values = [_value(run.arguments.get(name, "")) for name in given]
-        values += [_value(run.outputs.get(name, "")) for name in made]
+        values = [_value(name, run.arguments.get(name, "")) for name in given]
+        values += [_value(name, run.outputs.get(name, "")) for name in made]
         seconds = (
             f'<data value="{run.seconds!r}">{text(words.seconds(run.seconds))}</data>' if run.seconds else ""
         )
@@ -262,11 +262,21 @@ def _are_numbers(runs: Sequence[PipelineRun], where: str, name: str) -> bool:
     return all(isinstance(value, (int, float)) and not isinstance(value, bool) for value in found)
 
 
-def _value(value: Any) -> str:
-    if isinstance(value, float):
-        return f'<data value="{value!r}">{value:.6g}</data>'
-    return text(redacted(_shown(value))[:_CELL])
+def _value(name: str, value: Any) -> str:
+    clean = _hidden(name, value)
+    if isinstance(clean, float):
+        return f'<data value="{clean!r}">{clean:.6g}</data>'
+    return text(_shown(clean))
+
+
+def _hidden(name: str, value: Any) -> Any:
+    """A value without its secrets, of which its name may be the only sign."""
+    return redacted_fields({name: value})[name]
 
 
 def _shown(value: Any) -> str:
+    return shortened(_written(value), _CELL)
+
+
+def _written(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value, default=str)

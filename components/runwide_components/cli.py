@@ -17,6 +17,7 @@ import click
 
 from runwide.cli import inputs
 from runwide.errors import InputError
+from runwide.writing import printable
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -154,7 +155,7 @@ def _submit_function(
 ) -> None:
     from runwide_components.components import Components
     from runwide_components.engines.local import Local
-    from runwide_components.runs import ended, start
+    from runwide_components.runs import ended, new_run_key, start
     from runwide_components.steps import JobOptions
 
     if options["components"] is None:
@@ -181,9 +182,11 @@ def _submit_function(
         workers=options["workers"], timeout=options["timeout"], retries=options["retries"],
         on_error=options["on_error"],
     )  # fmt: skip
-    run = start(job, range(min(wanted.components, len(items))), wanted.place, chosen)
+    run_key = new_run_key()
+    run = start(job, range(min(wanted.components, len(items))), wanted.place, chosen, run_key)
     if local or options["wait"]:
-        click.echo(jobs.finish(job, ended(job, run, on_error=options["on_error"])))
+        shards = ended(job, run, on_error=options["on_error"], run_key=run_key)
+        click.echo(jobs.finish(job, shards, run_key=run_key))
     else:
         click.echo(run.logs, err=True)
         run.leave()
@@ -280,20 +283,26 @@ def status_command(
 @click.argument("job", metavar="JOB_OR_BATCH")
 @click.option("--timeout", type=float, help="Seconds to wait.")
 @_on_error
+@click.option("--image", help="Of a job: image of the components that are run again.")
 @_with_engine
-def wait_command(job: str, *, timeout: float | None, on_error: str, **options: Any) -> None:
+def wait_command(
+    job: str, *, timeout: float | None, on_error: str, image: str | None, **options: Any
+) -> None:
     """Wait until all components of a job, or all runs of a batch, have ended.
 
-    Of a job, shards that nobody runs any more are run again, and the reference of its results is printed.
+    Of a job, shards that nobody runs any more are run again, and the reference of its results is printed. Where the record
+    of its run is not signed, the engine's name and project are believed, and no address, mount or image.
     """
     engine = engine_from(**options)
     if _is_batch(job):
         _show(_awaited(job, engine, timeout))
         return
     from runwide import job as jobs
-    from runwide_components.runs import rejoin
+    from runwide_components.runs import rejoin, resolved
 
-    click.echo(jobs.finish(job, rejoin(job, engine=engine, timeout=timeout, on_error=on_error)))
+    job, vouched = resolved(job)
+    shards = rejoin(job, vouched=vouched, engine=engine, image=image, timeout=timeout, on_error=on_error)
+    click.echo(jobs.finish(job, shards))
 
 
 @click.command("cancel")
@@ -339,12 +348,13 @@ def _print_results(job: str) -> None:
     from runwide.records import Failure
 
     name = job.partition("#")[0].rpartition("/")[2]
-    read = runwide.load if name.startswith("result") else runwide.gather
+    read = runwide.load if name.startswith("result") or "#" not in job else runwide.gather
     failed = 0
     for result in read(job, on_error="return"):
         is_failure = isinstance(result, Failure)
         failed += is_failure
-        click.echo(str(result) if is_failure else json.dumps(result, default=repr), err=is_failure)
+        line = printable(str(result)) if is_failure else json.dumps(result, default=repr)
+        click.echo(line, err=is_failure)
     if failed:
         sys.exit(1)
 
@@ -377,9 +387,9 @@ def _is_batch(text: str) -> bool:
 
 
 def _json_file(path: str) -> Any:
+    text = inputs.read(Path(path)).decode("utf-8", errors="replace")
     try:
-        return json.loads(Path(path).read_text(encoding="utf-8"))
-    except OSError as error:
-        raise InputError(f"the file cannot be read ({error.strerror})", uri=path) from error
-    except ValueError as error:
-        raise InputError(f"the file is not JSON ({error})", uri=path) from error
+        return inputs.json_value(text, "the file")
+    except InputError as error:
+        error.uri = path
+        raise

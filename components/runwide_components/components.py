@@ -6,11 +6,14 @@ from typing import TYPE_CHECKING, Any
 
 from runwide import settings
 from runwide.errors import InputError
-from runwide.job import begun, gather, status
+from runwide.job import gather, status
+from runwide.job.begin import begun_or_found
+from runwide.job.manifest import read_job
 from runwide_components.engines.local import Local
 from runwide_components.image import base_image
+from runwide_components.recorded import Place
 from runwide_components.resources import Resources
-from runwide_components.runs import Place, ended, rejoin, start, still_going
+from runwide_components.runs import ended, new_run_key, rejoin, resolved, start, still_going
 from runwide_components.steps import JobOptions
 
 if TYPE_CHECKING:
@@ -109,17 +112,20 @@ class Components:
             StepFailed: A shard ended with an error that is not that of an item.
             EngineError: The engine is not there, or refused.
         """
-        job, run = self.submit(
+        job, run, run_key = self._submitted(
             function, items, workers=workers, timeout=timeout, retries=retries, name=name, on_error=on_error
         )
-        return gather(job, self._manifests(job, run, on_error), on_error=on_error)
+        shards = self._manifests(job, run, on_error, run_key)
+        return gather(job, shards, on_error=on_error, run_key=run_key)
 
-    def _manifests(self, job: str, run: Run | None, on_error: str) -> list[str] | None:
+    def _manifests(
+        self, job: str, run: Run | None, on_error: str, run_key: str | None = None
+    ) -> list[str] | None:
         """What the shards returned, where all of them ran now and the engine tells it."""
         if run is None:
             return None
-        found = ended(job, run, progress=self.progress, on_error=on_error)
-        return found if found and len(found) == len(status(job).shards) else None
+        found = ended(job, run, progress=self.progress, on_error=on_error, run_key=run_key)
+        return found if found and len(found) == read_job(job).shards else None
 
     def submit(
         self,
@@ -146,30 +152,50 @@ class Components:
         Returns:
             The job's reference, and the run of its shards; None where there is nothing left to run.
         """
-        job = begun(function, items, store=self.store, shards=self.components, name=name)
+        job, run, _ = self._submitted(
+            function, items, workers=workers, timeout=timeout, retries=retries, name=name, on_error=on_error
+        )
+        return job, run
+
+    def _submitted(
+        self, function: Callable[[Any], Any], items: Iterable[Any], *, name: str | None, **options: Any
+    ) -> tuple[str, Run | None, str | None]:
+        """As `submit`, with the key that the run has made for itself."""
+        found = begun_or_found(function, items, store=self.store, shards=self.components, name=name)
+        job = found.job.reference
         if going := name and still_going(job, self.place.engine):
-            return job, going
+            return job, going, None
+        if found.fresh:
+            run_key = new_run_key()
+            chosen = JobOptions(**options)
+            return job, start(job, range(found.job.shards), self.place, chosen, run_key), run_key
+        # what another run has stored is signed with a key that nobody has any more
         shards = status(job).shards
         wanted = [shard.index for shard in shards if shard.failed or not shard.finished]
         # One that was killed may have stored failures, too, which its chunks alone know.
         again = any(shard.failed or (shard.chunks and not shard.finished) for shard in shards)
-        options = JobOptions(
-            workers=workers, timeout=timeout, retries=retries, on_error=on_error, rerun_failed=again
-        )
-        return job, start(job, wanted, self.place, options) if wanted else None
+        chosen = JobOptions(rerun_failed=again, **options)
+        return job, start(job, wanted, self.place, chosen) if wanted else None, None
 
 
 def attach(
     job: str,
     *,
     engine: Engine | None = None,
+    image: str | None = None,
     on_error: str = "raise",
     progress: bool | None = None,
     timeout: float | None = None,
 ) -> list[Any]:
     """The results of a job that this or another client has started; see `runwide.attach`."""
-    return gather(
+    job, vouched = resolved(job)
+    shards = rejoin(
         job,
-        rejoin(job, engine=engine, progress=progress, timeout=timeout, on_error=on_error),
+        vouched=vouched,
+        engine=engine,
+        image=image,
+        progress=progress,
+        timeout=timeout,
         on_error=on_error,
     )
+    return gather(job, shards, on_error=on_error)

@@ -46,7 +46,7 @@ def as_custom_job(
         >>> from runwide_components.steps import steps_of
         >>> shard = as_custom_job(steps_of("runwide:1").shard, machine_type="n2-highmem-16", spot=True)
         >>> sorted(shard.component_spec.inputs), sorted(shard.component_spec.outputs)
-        (['index', 'job'], ['gcp_resources', 'manifest'])
+        (['index', 'job', 'run_key'], ['gcp_resources', 'manifest'])
     """
     spec = json_format.MessageToDict(step.pipeline_spec)
     (executor,) = spec["deploymentSpec"]["executors"].values()

@@ -72,6 +72,7 @@ def fan_out(
     spot: bool = False,
     shard_retries: int = 0,
     as_step: Callable[[Any], Any] | None = None,
+    secrets: Mapping[str, str] | None = None,
 ) -> FanOut:
     """Apply a function to every item, on parallel components; to be called inside of a ``@dsl.pipeline``.
 
@@ -117,6 +118,9 @@ def fan_out(
         shard_retries: How often the engine starts a component again that failed; it then computes only what is missing.
             The open-source backend ignores it inside of loops (kubeflow/pipelines #12389).
         as_step: Makes another step of the one that runs a shard, with the same inputs and outputs.
+        secrets: What the function finds in its environment and the pipeline does not hold: for each variable the name of
+            a secret in Secret Manager, ``{"API_KEY": "projects/P/secrets/S/versions/V"}``, which the steps' service account
+            may read.
 
     Returns:
         The task. Its ``.output`` is the reference of the results, which `runwide.load` reads in input order; ``.report``,
@@ -143,6 +147,7 @@ def fan_out(
         min_success=min_success,
         dataset=dataset,
         report=report,
+        secrets=tuple((secrets or {}).items()),
     )
     resources = Resources(
         cpu=cpu, memory=memory, accelerator=accelerator, machine_type=machine_type, spot=spot,
@@ -172,13 +177,13 @@ def shards_pipeline(
 
     Example:
         >>> sorted(shards_pipeline("runwide:1").component_spec.inputs)
-        ['job', 'shards']
+        ['job', 'run_key', 'shards']
     """
     shard = resources.step(steps_of(image, options).shard)
 
-    def run_shards(job: str, shards: Strings) -> Strings:
+    def run_shards(job: str, shards: Strings, run_key: str = "-") -> Strings:
         with dsl.ParallelFor(shards, parallelism=parallelism) as index:
-            task = resources.ask(shard(job=job, index=index))
+            task = resources.ask(shard(job=job, index=index, **_key_for(shard, run_key)))
         return dsl.Collected(task.outputs["manifest"])  # type: ignore[no-any-return]  # how kfp spells a list
 
     return dsl.pipeline(name="shards")(run_shards)
@@ -190,14 +195,19 @@ def _shards_and_gather(image: str, parallelism: int | None, options: JobOptions,
     made = steps_of(image, options)
     shard = resources.step(made.shard)
 
-    def run_and_gather(job: str, shards: Strings) -> Any:
+    def run_and_gather(job: str, shards: Strings, run_key: str) -> Any:
         with dsl.ParallelFor(shards, parallelism=parallelism) as index:
-            task = resources.ask(shard(job=job, index=index))
+            task = resources.ask(shard(job=job, index=index, **_key_for(shard, run_key)))
         return _outputs(made.gather(job=job, shards=dsl.Collected(task.outputs["manifest"])), options)
 
     run_and_gather.__annotations__["return"] = _returned(options)
     with _outside_any_pipeline():
         return dsl.pipeline(name="shards")(run_and_gather)
+
+
+def _key_for(shard: Any, run_key: Any) -> dict[str, Any]:
+    """The key of the run, for a step that takes it: one of the author's own may not."""
+    return {"run_key": run_key} if "run_key" in shard.component_spec.inputs else {}
 
 
 def _returned(options: JobOptions) -> Any:
@@ -214,13 +224,14 @@ def _box(name: str, image: str, given: Sequence[tuple[Input, Any]], rest: Any, o
     fixed = {port.name: value for port, value in given if not is_channel(value)}
     by_name = any(port.options == ("--function",) for port, _ in given)
     made_by = () if by_name else ("--pickled-by", platform.python_version())
-    first = scatter(image, [port for port, _ in given], fixed=made_by)
+    first = scatter(image, [port for port, _ in given], fixed=(*made_by, *options.of_scatter()))
 
     def box(*values: Any) -> Any:
         job = first(**dict(zip(open_ports, values, strict=True)), **fixed)
         # a cached scatter names a job whose objects may have been cleaned up since
         job.set_caching_options(enable_caching=False)
-        return _outputs(rest(job=job.outputs["job"], shards=job.outputs["shards"]), options)
+        given = {name: job.outputs[name] for name in ("job", "shards", "run_key")}
+        return _outputs(rest(**given), options)
 
     with _outside_any_pipeline():
         made = with_signature(box, name.replace("-", "_"), open_ports, returns=_returned(options))

@@ -14,6 +14,7 @@ from typing import Any
 
 from runwide.cli.wire import value_of
 from runwide.errors import InputError, NoItems
+from runwide.redaction import shortened
 
 _KINDS = {
     "STRING": "str", "NUMBER_INTEGER": "int", "NUMBER_DOUBLE": "float",
@@ -120,7 +121,7 @@ def _typed(kind: str, text: str, where: str) -> Any:
             return text.lower() in _TRUE
         return value_of(kind, text)
     except InputError as error:
-        raise InputError(f"{text[:80]!r} is not a {kind}", uri=where) from error
+        raise InputError(f"{shortened(text, 80)!r} is not a {kind}", uri=where) from error
 
 
 def _plain(value: Any) -> Any:

@@ -19,7 +19,8 @@ from runwide import settings
 from runwide.errors import EngineError, InputError, RunsFailed
 from runwide.log import Log
 from runwide.spill import open_store
-from runwide_components.batch import Batch, PipelineRun, Records
+from runwide_components.attempts import Records, believed
+from runwide_components.batch import Batch, PipelineRun
 from runwide_components.engines import spec as specs
 from runwide_components.engines.base import RunState
 from runwide_components.engines.local import Local
@@ -31,6 +32,7 @@ from runwide_components.standing import as_it_ended, cancel_all, status_of
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
+    from runwide_components.attempts import Attempts
     from runwide_components.engines.base import Engine, Run
 
 _log = Log("pipelines")
@@ -48,6 +50,8 @@ class _Item:
     handle: Run | None = None
     started: float = field(default_factory=time.time)
     budget: int = 0  # further attempts after a failure
+    stores: Sequence[str] = ()  # whose results are believed
+    doubted: str = ""  # URI of the record that names its run, where nobody vouches for that
 
 
 class Pipelines:
@@ -165,12 +169,21 @@ class Pipelines:
 
     @contextmanager
     def _prepared(self, parameters: Any) -> Iterator[tuple[Any, list[_Item], Records]]:
-        with tempfile.TemporaryDirectory(prefix="runwide-batch-") as folder, open_store(self.uri) as store:
-            path, digest, inputs = _compiled(self.pipeline, Path(folder))
+        with (
+            tempfile.TemporaryDirectory(prefix="runwide-batch-") as folder,
+            open_store(self.store) as root,
+            root.sub(f"batches/{self.name}") as store,
+        ):
+            path, digest, loaded = _compiled(self.pipeline, Path(folder))
+            inputs = None if loaded is None else Inputs.of(loaded)
             records = Records(store)
             known = records.attempts()
             sets = parameter_sets(self._with_shared(parameters, inputs), inputs)
-            yield path, [self._item(one, digest, known) for one in sets], records
+            items = []
+            for one in sets:
+                stores = [self.store, *(() if loaded is None else specs.stores(loaded, one))]
+                items.append(self._item(one, digest, known, stores))
+            yield path, items, records
 
     def _with_shared(self, parameters: Any, inputs: Inputs | None) -> Any:
         shared = {_EXCHANGE: f"{self.uri}/{_EXCHANGE}", "store": self.store}
@@ -178,9 +191,7 @@ class Pipelines:
         relaxed = None if inputs is None else Inputs(inputs.kinds, inputs.required - wanted.keys())
         return [{**wanted, **one} for one in parameter_sets(parameters, relaxed)]
 
-    def _item(
-        self, arguments: dict[str, Any], digest: str, known: dict[str, dict[int, dict[str, Any]]]
-    ) -> _Item:
+    def _item(self, arguments: dict[str, Any], digest: str, known: Attempts, stores: Sequence[str]) -> _Item:
         key = _key(digest, arguments)
         attempts = known.get(key, {})
         number = max(attempts, default=0)
@@ -188,9 +199,15 @@ class Pipelines:
         shown = {name: value for name, value in arguments.items() if name not in (_EXCHANGE, "store")}
         about = PipelineRun(run_name(self.name, shown, key, number), arguments)
         if "ended" not in last:
-            return _Item(key, replace(about, run=last.get("submitted", {}).get("run", "")), number)
-        if last["ended"]["state"] == RunState.SUCCEEDED.value:
-            return _Item(key, replace(as_it_ended(about, last), attempts=number + 1, reused=True), number)
+            if "submitted" not in last:
+                return _Item(key, about, number)
+            submitted = last["submitted"]
+            doubted = "" if submitted.vouched else submitted.uri
+            run = submitted.about["run"]
+            return _Item(key, replace(about, run=run), number, stores=stores, doubted=doubted)
+        if last["ended"].about["state"] is RunState.SUCCEEDED:
+            ended = as_it_ended(about, last, stores)
+            return _Item(key, replace(ended, attempts=number + 1, reused=True), number)
         return _Item(key, replace(about, name=run_name(self.name, shown, key, number + 1)), number + 1)
 
     def _run(self, path: Any, items: list[_Item], records: Records) -> None:
@@ -265,6 +282,7 @@ class Pipelines:
 
     def _again(self, item: _Item) -> _Item:
         _close(item)
+        item.doubted = ""
         item.attempt += 1
         shown = {
             name: value for name, value in item.about.arguments.items() if name not in (_EXCHANGE, "store")
@@ -282,7 +300,10 @@ class Pipelines:
             return False
         seconds = round(time.time() - item.started, 1)
         try:
-            item.about = replace(item.about, state=state, seconds=seconds, outputs=item.handle.wait())
+            outputs = item.handle.wait()
+            if item.doubted:
+                outputs = believed(outputs, item.stores, item.doubted)
+            item.about = replace(item.about, state=state, seconds=seconds, outputs=outputs)
         except EngineError as error:
             item.about = replace(item.about, state=state, seconds=seconds, error=error.message)
         _close(item)
@@ -328,8 +349,8 @@ def _close(item: _Item) -> None:
         item.handle = None
 
 
-def _compiled(pipeline: Any, folder: Path) -> tuple[Any, str, Inputs | None]:
-    """Where the compiled pipeline is, what tells it from others, and what it takes."""
+def _compiled(pipeline: Any, folder: Path) -> tuple[Any, str, Any]:
+    """Where the compiled pipeline is, what tells it from others, and its spec; None where that is not known here."""
     if isinstance(pipeline, str) and "://" in pipeline:
         return pipeline, hashlib.sha256(pipeline.encode()).hexdigest(), None
     path = specs.compiled(pipeline, folder)
@@ -337,7 +358,7 @@ def _compiled(pipeline: Any, folder: Path) -> tuple[Any, str, Inputs | None]:
     about = json_format.MessageToDict(loaded)
     about.pop("sdkVersion", None)  # the same pipeline, compiled by another release of kfp
     digest = hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()
-    return path, digest, Inputs.of(loaded)
+    return path, digest, loaded
 
 
 def _key(digest: str, arguments: dict[str, Any]) -> str:

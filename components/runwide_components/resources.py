@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +11,7 @@ from runwide.errors import InputError
 from runwide_components.custom_job import as_custom_job
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable
 
 _MACHINE = re.compile(r"[a-z][a-z0-9-]{2,62}")
 _QUANTITY = re.compile(r"\d+(\.\d+)?(m|[KMGTPE]i?)?")
@@ -77,7 +78,13 @@ class Resources:
 
     @classmethod
     def of(cls, about: Mapping[str, Any]) -> Resources:
-        """The resources that `about` described; what a step was turned into is not described."""
+        """The resources that `about` described; what a step was turned into is not described.
+
+        Raises:
+            InputError: They are none.
+        """
+        if not isinstance(about, Mapping) or not about.keys() <= NOTHING.about().keys():
+            raise InputError("these are no resources", hint="give what Resources.about said")
         accelerator = about.get("accelerator")
         return cls(**{**about, "accelerator": tuple(accelerator) if accelerator else None})
 

@@ -2,68 +2,66 @@
 
 from __future__ import annotations
 
-import json
+import secrets
 import time
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from runwide.errors import EngineError, ObjectExists, StepFailed, StoreError
-from runwide.job import close_unfinished
+from runwide.errors import (
+    EngineError,
+    StepFailed,
+)
+from runwide.job import close_unfinished, status
+from runwide.job.manifest import found_job
+from runwide.job.reference import parse
 from runwide.log import Log
-from runwide.spill import open_store
+from runwide.redaction import shortened
+from runwide.spill import signing
 from runwide_components.engines.base import RunState
 from runwide_components.engines.pace import looks
-from runwide_components.engines.registry import engine_of
 from runwide_components.fanout import shards_pipeline
 from runwide_components.interrupt import wants_to_cancel
-from runwide_components.resources import Resources
-from runwide_components.steps import JobOptions
+from runwide_components.recorded import Place, Recorded, last_record, record
 from runwide_components.watch import Watch
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from runwide_components.engines.base import Engine, Run
+    from runwide_components.steps import JobOptions
 
 _log = Log("components")
 _LOOKS = (0.5, 10.0)
 _CAUSE = 300  # characters
 
 
-@dataclass(frozen=True, slots=True)
-class Place:
-    """Where shards run, and as what.
+def new_run_key() -> str | None:
+    """A key for one run of a pipeline; None where the user has one, which is better.
+
+    It is a parameter of the run, so who may view runs can read it.
+    """
+    return None if signing.key() is not None else secrets.token_hex(32)
+
+
+def start(
+    job: str, shards: Sequence[int], place: Place, options: JobOptions, run_key: str | None = None
+) -> Run:
+    """Submit shards of a job, and leave a record of that beside it.
 
     Args:
-        engine: What runs them.
-        image: Image of the steps.
-        parallelism: How many may run at the same time; None for all.
-        resources: What each asks for.
-    """
-
-    engine: Engine
-    image: str
-    parallelism: int | None
-    resources: Resources
-
-    def about(self) -> dict[str, Any]:
-        """What makes shards of the same kind again, as JSON."""
-        return {
-            "engine": self.engine.about(), "image": self.image, "parallelism": self.parallelism,
-            "resources": self.resources.about(),
-        }  # fmt: skip
-
-
-def start(job: str, shards: Sequence[int], place: Place, options: JobOptions) -> Run:
-    """Submit shards of a job, and leave a record of that beside it.
+        job: The job's reference.
+        shards: Which of them.
+        place: Where.
+        options: How the items are run.
+        run_key: What vouches for the results within this run; None where the user's key does, or where the job goes on
+            with what another run has stored.
 
     Raises:
         EngineError: The engine is not there, or refused; it names the job.
     """
     pipeline = shards_pipeline(place.image, place.parallelism, options, place.resources)
-    arguments = {"job": job, "shards": [str(index) for index in shards]}
-    folder = job.partition("#")[0].rpartition("/")[0]  # all that a shard reads and writes
+    arguments = {"job": job, "shards": [str(index) for index in shards], "run_key": run_key or "-"}
+    folder = parse(job).folder  # all that a shard reads and writes
     try:
         run = place.engine.submit(
             pipeline, arguments, store=folder, parallelism=place.parallelism or len(shards)
@@ -71,14 +69,26 @@ def start(job: str, shards: Sequence[int], place: Place, options: JobOptions) ->
     except EngineError as error:
         raise _with_job(error, job) from error
     _log.info("job.submitted", job=job, shards=len(shards), engine=repr(place.engine), run=run.id)
-    _record(folder, {"run": run.id, "options": options.about(), **place.about()})
+    record(job, {"run": run.id, "options": options.about(), **place.about()})
     return run
 
 
 def follow(
-    job: str, run: Run, *, progress: bool | None = None, timeout: float | None = None
+    job: str,
+    run: Run,
+    *,
+    progress: bool | None = None,
+    timeout: float | None = None,
+    run_key: str | None = None,
 ) -> list[str] | None:
     """Wait for the shards of a run, with one bar for all of them; what they returned, where the engine tells it.
+
+    Args:
+        job: The job's reference.
+        run: Its run.
+        progress: As for `Components`.
+        timeout: Seconds to wait.
+        run_key: As for `start`.
 
     Raises:
         EngineError: The run failed or was cancelled; it names the job.
@@ -86,7 +96,7 @@ def follow(
     """
     deadline = None if timeout is None else time.monotonic() + timeout
     try:
-        with Watch(job, progress=progress) as watch:
+        with Watch(job, progress=progress, run_key=run_key) as watch:
             for pause in looks(*_LOOKS):
                 if run.state().ended:
                     break
@@ -109,19 +119,19 @@ def follow(
 
 
 def ended(
-    job: str, run: Run, *, on_error: str, progress: bool | None = None, timeout: float | None = None
+    job: str, run: Run, *, on_error: str, run_key: str | None = None, **options: Any
 ) -> list[str] | None:
     """As `follow`; with ``on_error="return"``, shards of a run that failed are ended, and nothing is known of the others."""
     try:
-        return follow(job, run, progress=progress, timeout=timeout)
+        return follow(job, run, run_key=run_key, **options)
     except EngineError as error:
         if on_error == "raise":
             raise
-        without_the_lost(job, run, error)
+        without_the_lost(job, run, error, run_key)
         return None
 
 
-def without_the_lost(job: str, run: Run, error: EngineError) -> None:
+def without_the_lost(job: str, run: Run, error: EngineError, run_key: str | None = None) -> None:
     """End the shards of a run that failed, so that its job can be gathered without what they had not stored.
 
     Raises:
@@ -131,24 +141,44 @@ def without_the_lost(job: str, run: Run, error: EngineError) -> None:
         raise error
     # stored once for each item, so without the log
     cause = StepFailed(
-        error.message[:_CAUSE], step=getattr(error, "step", ""), exitcode=getattr(error, "exitcode", None)
+        shortened(error.message, _CAUSE),
+        step=getattr(error, "step", ""),
+        exitcode=getattr(error, "exitcode", None),
     )
-    close_unfinished(job, error=cause)
+    close_unfinished(job, error=cause, run_key=run_key)
+
+
+def resolved(job: str) -> tuple[str, bool]:
+    """The reference of a job that may be given as the bare URI of its folder, and whether somebody vouches for the job.
+
+    Args:
+        job: A reference, or a URI without a digest: then the key vouches, or nobody.
+    """
+    if "#" in job:
+        return job, True
+    return found_job(job).reference, signing.key() is not None
 
 
 def rejoin(
     job: str,
     *,
+    vouched: bool = True,
     engine: Engine | None = None,
+    image: str | None = None,
     progress: bool | None = None,
     timeout: float | None = None,
     on_error: str = "raise",
 ) -> list[str] | None:
     """Wait for a job's shards, wherever they run; what nobody runs any more is run again.
 
+    Of a record that is not signed, the engine's name and project are believed, the run's id, the options and the sizes of
+    machines; nothing that says what is run, or where else.
+
     Args:
         job: The job's reference.
+        vouched: Whether somebody vouches for the job; if not, nothing of it is run again.
         engine: What runs them; None for the one that its record describes.
+        image: Image of what is run again; None for that of the record, if it is signed, else `base_image`.
         progress: As for `Components`.
         timeout: Seconds to wait.
         on_error: With ``"return"``, shards whose run fails once more are ended, with their items failed.
@@ -159,24 +189,27 @@ def rejoin(
     Raises:
         EngineError: No record says where it runs, or its run failed.
     """
-    with Watch(job, progress=False) as watch:
-        watch.look()
-        missing = watch.unfinished
+    missing = [shard.index for shard in status(job).shards if not shard.finished]
     if not missing:
         return None
     found = last_record(job)
-    engine = engine or engine_of(found["engine"])
+    engine = engine or found.engine()
     try:
-        run = engine.attach(found["run"])
+        run = _attached(found, engine, job)
         ended_badly = run.state().ended and run.state().value != "succeeded"
     except EngineError as error:
-        _log.info("run.lost", run=found["run"], cause=error.message)
+        _log.info("run.lost", run=found.run, cause=error.message)
         ended_badly = True
     if not ended_badly:
         return ended(job, run, progress=progress, timeout=timeout, on_error=on_error)
+    if not vouched:
+        raise EngineError(
+            f"{len(missing)} shards have to run again, and nobody vouches for the function of the job",
+            uri=parse(job).folder,
+            hint=f"give the job's whole reference, with its digest; or {signing.HINT}",
+        )
     _log.info("job.resumed", job=job, shards=len(missing))
-    place = Place(engine, found["image"], found["parallelism"], Resources.of(found["resources"]))
-    run = start(job, missing, place, JobOptions(**found["options"]))
+    run = start(job, missing, found.place(engine, image), found.options)
     ended(job, run, progress=progress, timeout=timeout, on_error=on_error)
     return None
 
@@ -184,7 +217,7 @@ def rejoin(
 def still_going(job: str, engine: Engine) -> Run | None:
     """The run of a job that this or another client has started, if it has not ended."""
     try:
-        run = engine.attach(last_record(job)["run"])
+        run = _attached(last_record(job), engine, job)
         return None if run.state().ended else run
     except EngineError:  # nobody has started it, or the engine does not know that run any more
         return None
@@ -197,46 +230,23 @@ def cancel(job: str, *, engine: Engine | None = None) -> bool:
         EngineError: No record says where it runs, or the engine does not know it.
     """
     found = last_record(job)
-    run = (engine or engine_of(found["engine"])).attach(found["run"])
+    run = _attached(found, engine or found.engine(), job)
     if run.state().ended:
         return False
     run.cancel()
     return True
 
 
-def _record(folder: str, about: dict[str, Any]) -> None:
-    """Leave a record of a run beside its job; without one the job cannot be attached to, but its run is as good."""
-    data = json.dumps({**about, "time": time.time()}, sort_keys=True).encode()
-    number = 0
-    with open_store(folder) as store:
-        while True:
-            try:
-                store.create(f"runs/{number:03d}.json", data)
-            except ObjectExists:
-                number += 1
-                continue
-            except StoreError as error:
-                _log.warning("record.lost", uri=folder, cause=str(error))
-            return
-
-
-def last_record(job: str) -> dict[str, Any]:
-    """What is recorded of the last run of a job.
-
-    Raises:
-        EngineError: Nothing is.
-    """
-    folder = job.partition("#")[0].rpartition("/")[0]
-    with open_store(folder) as store:
-        names = [info.name for info in store.list("runs/")]
-        if not names:
-            raise EngineError(
-                "there is no record of where this job runs",
-                uri=folder,
-                hint="it was made by scatter: run its shards (runwide shard JOB INDEX), then gather",
-            )
-        found: dict[str, Any] = json.loads(store.read(names[-1]))
-        return found
+def _attached(found: Recorded, engine: Engine, job: str) -> Run:
+    """The run of a record; of one that is not signed only if it is this job's, so that no other is followed or ended."""
+    run = engine.attach(found.run)
+    if not found.vouched and run.argument("job") != job:
+        raise EngineError(
+            "the record of the run is not signed, and names a run of something else",
+            uri=found.uri,
+            hint=signing.HINT,
+        )
+    return run
 
 
 def _with_job(error: EngineError, job: str) -> EngineError:

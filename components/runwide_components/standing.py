@@ -8,13 +8,18 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from runwide.errors import EngineError
-from runwide.spill import open_store
-from runwide_components.batch import Batch, PipelineRun, Records
+from runwide.spill.store import open_inside
+from runwide_components.attempts import Records
+from runwide_components.batch import Batch, PipelineRun
 from runwide_components.engines.base import RunState
-from runwide_components.engines.registry import engine_of
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from runwide_components.attempts import Noted
     from runwide_components.engines.base import Engine
+
+_LEVELS = 2  # of a batch's folder in its store
 
 
 def status_of(uri: str, *, engine: Engine | None = None) -> Batch:
@@ -24,8 +29,11 @@ def status_of(uri: str, *, engine: Engine | None = None) -> Batch:
         uri: `Pipelines.uri` of the batch.
         engine: What runs them; None for the one that submitted each.
     """
-    with open_store(uri) as store:
-        return Batch([_looked_at(attempts, engine) for attempts in Records(store).attempts().values()])
+    with open_inside(uri, _LEVELS) as store:
+        stores = (store.uri.rsplit("/", _LEVELS)[0],)
+        return Batch(
+            [_looked_at(attempts, engine, stores) for attempts in Records(store).attempts().values()]
+        )
 
 
 def cancel_all(uri: str, *, engine: Engine | None = None) -> int:
@@ -36,15 +44,17 @@ def cancel_all(uri: str, *, engine: Engine | None = None) -> int:
         engine: What runs them; None for the one that submitted each.
     """
     cancelled = 0
-    with open_store(uri) as store:
+    with open_inside(uri, _LEVELS) as store:
         records = Records(store)
         for key, attempts in records.attempts().items():
             last = max(attempts)
             found = attempts[last]
             if "ended" in found or "submitted" not in found:
                 continue
+            submitted = found["submitted"]
+            asked = engine or submitted.engine()
             with suppress(EngineError):  # the engine does not know it any more
-                run = (engine or engine_of(found["submitted"]["engine"])).attach(found["submitted"]["run"])
+                run = asked.attach(submitted.about["run"])
                 if not run.state().ended:
                     run.cancel()
                     cancelled += 1
@@ -52,39 +62,50 @@ def cancel_all(uri: str, *, engine: Engine | None = None) -> int:
     return cancelled
 
 
-def _looked_at(attempts: dict[int, dict[str, Any]], engine: Engine | None) -> PipelineRun:
+def _looked_at(
+    attempts: dict[int, dict[str, Noted]], engine: Engine | None, stores: Sequence[str]
+) -> PipelineRun:
     number = max(attempts)
     found = attempts[number]
-    claimed = found.get("claimed", {})
-    about = PipelineRun(claimed.get("name", ""), claimed.get("arguments", {}), attempts=number + 1)
+    claimed: dict[str, Any] = {"name": "", "arguments": {}}
+    if "claimed" in found:
+        claimed = found["claimed"].about
+    about = PipelineRun(claimed["name"], claimed["arguments"], attempts=number + 1)
     if "ended" in found:
-        return as_it_ended(about, found)
+        return as_it_ended(about, found, stores)
     if "submitted" not in found:
         return about
     submitted = found["submitted"]
-    about = replace(about, run=submitted["run"], logs=submitted["logs"], started=submitted.get("time", 0.0))
+    about = replace(about, run=submitted.about["run"], logs=submitted.logs(), started=submitted.about["time"])
     try:
-        return replace(about, state=(engine or engine_of(submitted["engine"])).attach(about.run).state())
+        return replace(about, state=(engine or submitted.engine()).attach(about.run).state())
     except EngineError as error:
-        return replace(about, state=RunState.FAILED, error=error.message)
+        return replace(about, state=RunState.FAILED, error=str(error))
 
 
-def as_it_ended(about: PipelineRun, found: dict[str, Any]) -> PipelineRun:
+def as_it_ended(about: PipelineRun, found: dict[str, Noted], stores: Sequence[str]) -> PipelineRun:
     """A run with what the record of its end says.
 
     Args:
         about: What is known of it from its parameters.
         found: Its records by kind.
+        stores: As for `runwide_components.attempts.Noted.outputs`.
     """
-    ended, submitted = found["ended"], found.get("submitted", {})
-    return replace(
+    ended = found["ended"]
+    told = replace(
         about,
-        name=submitted.get("name", about.name),
-        state=RunState(ended["state"]),
-        outputs=ended.get("outputs", {}),
-        error=ended.get("error", ""),
-        seconds=ended.get("seconds", 0.0),
-        run=submitted.get("run", ""),
-        logs=submitted.get("logs", ""),
-        started=submitted.get("time", 0.0),
+        state=ended.about["state"],
+        outputs=ended.outputs(stores),
+        error=ended.about["error"],
+        seconds=ended.about["seconds"],
+    )
+    if "submitted" not in found:
+        return told
+    submitted = found["submitted"]
+    return replace(
+        told,
+        name=submitted.about["name"],
+        run=submitted.about["run"],
+        logs=submitted.logs(),
+        started=submitted.about["time"],
     )

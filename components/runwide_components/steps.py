@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from kfp import compiler, dsl
 
+from runwide.cli.secrets import check_secret
 from runwide.errors import InputError
 from runwide_components.signature import with_signature
 
@@ -71,6 +72,7 @@ class JobOptions:
         dataset: Whether the gather writes the results as a dataset as well: ``"jsonl"``, ``"parquet"``, True for the former.
         report: Whether the gather makes the page of what happened, and its numbers.
         rerun_failed: Whether items that have failed before run again.
+        secrets: Pairs of a variable of the function's environment, and the secret of Secret Manager whose value it has.
 
     Raises:
         InputError: A value cannot be meant.
@@ -84,8 +86,12 @@ class JobOptions:
     dataset: bool | str = False
     report: bool = True
     rerun_failed: bool = False
+    secrets: tuple[tuple[str, str], ...] = ()
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "secrets", tuple((str(name), str(secret)) for name, secret in self.secrets))
+        for name, secret in self.secrets:
+            check_secret(name, secret)
         if not 0 <= self.min_success <= 1:
             raise InputError(
                 f"min_success={self.min_success} cannot be meant", hint="give a share from 0 to 1"
@@ -122,7 +128,11 @@ class JobOptions:
             "--on-error": "return" if self.tolerant else None,
         }
         words = [word for option, value in given.items() if value for word in (option, str(value))]
-        return (*words, "--rerun-failed") if self.rerun_failed else tuple(words)
+        return (*words, *self.of_scatter(), *(("--rerun-failed",) if self.rerun_failed else ()))
+
+    def of_scatter(self) -> tuple[str, ...]:
+        """The words that ``runwide scatter`` is given, which may run some items to see how long they take."""
+        return tuple(word for pair in self.secrets for word in ("--secret", *pair))
 
     def of_gather(self) -> tuple[str, ...]:
         """The words that ``runwide gather`` is given."""
@@ -144,6 +154,7 @@ class Steps:
     gather: Any
 
 
+RUN_KEY = Input("run_key", str, ("--run-key",), default="-")  # an empty text is no parameter to some engines
 STORE_AND_SHARDS = (Input("store", str, ("--store",)), Input("components", int, ("--shards",)))
 _BY_NAME = (
     Input("function", str, ("--function",)),
@@ -162,7 +173,7 @@ def steps_of(image: str, options: JobOptions = DEFAULT) -> Steps:
 
     Example:
         >>> sorted(steps_of("runwide:1").shard.component_spec.inputs)
-        ['index', 'job']
+        ['index', 'job', 'run_key']
     """
     return Steps(
         scatter=scatter(image, _BY_NAME), shard=_shard(image, options), gather=_gather(image, options)
@@ -180,12 +191,13 @@ def scatter(image: str, inputs: Sequence[Input], *, fixed: Sequence[str] = ()) -
     outputs = (
         Output("job", str, options=("--job-out",)),
         Output("shards", Strings, options=("--shards-out",)),
+        Output("run_key", str, options=("--run-key-out",)),
     )
     return _step("scatter", image, inputs, outputs, fixed=fixed)
 
 
 def _shard(image: str, options: JobOptions) -> Any:
-    inputs = (Input("job", str), Input("index", str))
+    inputs = (Input("job", str), Input("index", str), RUN_KEY)
     outputs = (Output("manifest", str, options=("--manifest-out",)),)
     return _step("shard", image, inputs, outputs, fixed=options.of_shard())
 

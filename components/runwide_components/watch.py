@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from runwide.job.progress import Progress
 from runwide.log import Log
 from runwide.pool.progress import display
+from runwide.redaction import shortened
 
 if TYPE_CHECKING:
     from types import TracebackType
 
     from runwide.pool.progress import Bar, Lines
+    from runwide.records import Failure
 
 _log = Log("components")
 _NAMED = 10  # failed items that are logged as they come
@@ -23,21 +25,22 @@ class Watch(Progress):
     Args:
         job: The job's reference.
         progress: True for a bar, False for silence, None for a bar on a terminal or in a notebook and log lines elsewhere.
+        run_key: As for `runwide.job.progress.Progress`.
     """
 
-    def __init__(self, job: str, *, progress: bool | None = None) -> None:
-        super().__init__(job)
+    def __init__(self, job: str, *, progress: bool | None = None, run_key: str | None = None) -> None:
+        super().__init__(job, run_key=run_key)
         self._named = 0
         self._wanted = progress
         self._shows: Bar | Lines | None = None
         self._counts = (0, 0)
 
-    def look(self) -> list[dict[str, Any]]:
+    def look(self) -> list[Failure]:
         """Look once, and show what has changed; see `Progress.look`."""
         failures = super().look()
         for failure in failures[: max(0, _NAMED - self._named)] if self._wanted is not False else ():
-            cause = f"{failure['type']}: {failure['message']}"[:500]
-            _log.warning("item.failed", item=failure["index"], cause=cause)
+            cause = shortened(f"{failure.type}: {failure.message}", 500)
+            _log.warning("item.failed", item=failure.index, cause=cause)
         self._named += len(failures)
         self._counts = self.done, self.failed
         about = self.about

@@ -16,9 +16,13 @@ from kfp.dsl import pipeline_channel
 
 from runwide.cli.sizing import AUTO
 from runwide.errors import InputError, NoItems
+from runwide.log import Log
 from runwide.pool import function_bytes
+from runwide.redaction import redacted_fields
 from runwide.spill import open_store
 from runwide_components.steps import STORE_AND_SHARDS, Input
+
+_log = Log("components")
 
 # The engine hands all inputs of a task over as one command-line argument, and Linux takes 128 KiB of it
 # (MAX_ARG_STRLEN); quoting needs some of that.
@@ -90,6 +94,7 @@ def _items(items: Any, store: Any) -> tuple[Input, Any]:
         raise NoItems("there is nothing to fan out over", hint="give at least one item")
     text = json.dumps([_as_json(value, f"item {index}") for index, value in enumerate(values)])
     if len(text) <= INLINE_LIMIT // 2:
+        _warn_of_secrets("items", {"items": values})
         return Input("items", str, ("--items-json",)), text
     return Input("items", str, ("--items-reference",)), _spilled("items", text, store)
 
@@ -135,12 +140,27 @@ def _counts_and_places(components: Any, store: Any) -> Iterator[tuple[Input, Any
         yield port, value
 
 
+def _warn_of_secrets(what: str, values: Mapping[str, Any]) -> None:
+    """Say what of a pipeline that is compiled now looks like a secret: whoever may see the pipeline can read it."""
+    for name, value in values.items():
+        plain = {name: value}
+        if redacted_fields(plain) != plain:
+            _log.warning(
+                "secret.compiled",
+                **{what: name},
+                cause="it looks like a secret, and stands in the compiled pipeline in clear",
+                hint="name it in secrets=, as Secret Manager does (projects/P/secrets/S/versions/V): the steps read it, "
+                "and the function has it as a variable of its environment",
+            )
+
+
 def _constants(constants: Mapping[str, Any]) -> Iterator[tuple[Input, Any]]:
     fixed = {
         name: _as_json(value, f"constant {name!r}")
         for name, value in constants.items()
         if not is_channel(value)
     }
+    _warn_of_secrets("constant", fixed)
     if fixed:
         yield Input("constants", str, ("--constants-json",)), json.dumps(fixed)
     for name, channel in constants.items():

@@ -16,6 +16,8 @@ import pytest
 import runwide
 from runwide.errors import EngineError
 from runwide.job import status
+from runwide.job.reference import parse
+from runwide.spill import open_store, records
 from runwide_components import Components, Local
 from runwide_components.resources import Resources
 from runwide_components.runs import cancel, last_record, rejoin
@@ -130,8 +132,26 @@ def test_a_run_that_goes_on_times_out_and_can_be_cancelled_from_elsewhere(vertex
     assert runwide.attach(job, engine=vertex(), timeout=60) == [0, 1]
 
 
+@pytest.mark.gcs
+def test_an_unsigned_record_ends_and_follows_no_run_of_something_else(vertex, gcs, tmp_path):
+    place = Components(1, store=f"{gcs}/jobs", engine=vertex(), progress=False)
+    theirs, _ = place.submit(waiting(str(tmp_path)), [0])
+    mine = runwide.scatter(abs, [-1], store=f"{gcs}/jobs", shards=1)
+    planted = {**last_record(theirs).about, "time": 0.0}
+    reference = parse(mine)
+    with open_store(reference.folder) as store:
+        store.create(
+            "runs/000.json", records.written("run", planted, owner=reference.digest, place="runs/000.json")
+        )
+    with pytest.raises(EngineError, match="names a run of something else"):
+        cancel(mine, engine=vertex())
+    assert not vertex().attach(place_run(theirs)).state().ended
+    assert runwide.attach(mine, engine=vertex(), timeout=60) == [1]  # by a run of its own
+    assert cancel(theirs, engine=vertex())
+
+
 def place_run(job: str) -> str:
-    return last_record(job)["run"]
+    return last_record(job).run
 
 
 def test_one_bar_counts_the_items_of_all_shards_and_failures_are_told_as_they_come(tmp_path, capsys):

@@ -6,12 +6,14 @@ No annotations as strings here: kfp takes those of a pipeline as objects.
 import gc
 import inspect
 import io
+import json
 import os
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 from kfp import compiler, dsl
@@ -329,6 +331,39 @@ def test_containers_with_a_store_in_a_bucket_may_read_the_credentials(
     assert "nobodys" not in "".join(capfd.readouterr())
 
 
+def has_key() -> str:
+    import os
+
+    return str(sorted(name for name in os.environ if "SIGNING_KEY" in name))
+
+
+@pytest.mark.parametrize("variable", ["RUNWIDE_SIGNING_KEY", "RUNWIDE_SIGNING_KEY_FILE"])
+def test_only_steps_of_ours_and_components_in_their_image_are_handed_the_key(variable, monkeypatch, tmp_path):
+    key = "a key of no value, of enough characters"
+    (tmp_path / "key").write_text(key)
+    monkeypatch.setenv(variable, key if variable == "RUNWIDE_SIGNING_KEY" else str(tmp_path / "key"))
+
+    class Outputs(NamedTuple):
+        ours: str
+        theirs: str
+        result: str
+
+    @dsl.pipeline(name="keys")
+    def pipeline() -> Outputs:
+        kinds = [
+            dsl.component(base_image=image, install_kfp_package=False)(has_key)
+            for image in ("ours:1", "theirs:1")
+        ]
+        ours, theirs = (kind() for kind in kinds)
+        store = str(tmp_path / "store")
+        found = fan_out("math:sqrt", [4], components=1, store=store, image="ours:1", report=False)
+        return Outputs(ours=ours.output, theirs=theirs.output, result=found.output)
+
+    outputs = Local("subprocess").run(pipeline)
+    assert (outputs["ours"], outputs["theirs"]) == (str([variable]), "[]")
+    assert runwide.load(outputs["result"].partition("#")[0]) == [2.0]  # signed, or it would not be believed
+
+
 @pytest.mark.docker
 def test_containers_sign_with_the_key_of_a_file(image_of_this_python, monkeypatch, tmp_path):
     (tmp_path / "key").write_text("a key of no value, of enough characters")
@@ -336,7 +371,7 @@ def test_containers_sign_with_the_key_of_a_file(image_of_this_python, monkeypatc
     place = Components(1, store=str(tmp_path / "store"), engine=Local("docker"), image=image_of_this_python)
     assert runwide.map(abs, [-1], on=place) == [1]
     (manifest,) = (tmp_path / "store").glob("*/shards/0000/shard.json")
-    assert "mac" in manifest.read_text()
+    assert json.loads(manifest.read_text())["mac"] != "00" * 32
 
 
 def test_credentials_are_where_google_looks_for_them(adc, tmp_path, monkeypatch):

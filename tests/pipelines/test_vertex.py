@@ -140,6 +140,17 @@ def test_a_run_of_the_same_name_is_attached_to_only_if_it_is_the_same(vertex, ve
         vertex().submit(pipeline_of(double), {"x": 4}, name="nightly")
 
 
+def test_the_key_of_a_run_does_not_tell_it_from_the_same_run(vertex, vertex_server):
+    @dsl.component(base_image="python:3.11", install_kfp_package=False)
+    def length(run_key: str) -> int:
+        return len(run_key)
+
+    first = vertex().submit(length, {"run_key": "one"}, name="keyed")
+    assert vertex().submit(length, {"run_key": "another"}, name="keyed").id == first.id
+    assert len(vertex_server.jobs) == 1
+    first.cancel()
+
+
 def test_an_error_that_stays_is_told_with_what_to_do(vertex, vertex_server):
     vertex_server.fail("POST", f"{JOBS}$", 403)
     with pytest.raises(

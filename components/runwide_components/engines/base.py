@@ -65,6 +65,13 @@ class Run(Protocol):
             TimeoutError: It goes on.
         """
 
+    def argument(self, name: str) -> Any:
+        """An argument of the pipeline that it runs, by name; None where it has none of that name.
+
+        Raises:
+            EngineError: The engine does not answer, or does not know the run.
+        """
+
     def cancel(self) -> None:
         """Stop it, with everything that it started; that it has ended already is fine."""
 

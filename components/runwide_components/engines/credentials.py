@@ -1,4 +1,4 @@
-"""Where the user's own credentials for Google Cloud are, so that containers on this machine can use them too."""
+"""The user's own credentials for Google Cloud and signing key, so that steps on this machine can use them too."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from pathlib import Path
 from runwide import settings
 from runwide.errors import InputError
 
+KEY_FILE = "RUNWIDE_SIGNING_KEY_FILE"
 _NAME = "application_default_credentials.json"
 
 
@@ -30,3 +31,15 @@ def credentials_file() -> str | None:
     folder = settings.value("CLOUDSDK_CONFIG")
     found = Path(folder or Path.home() / ".config" / "gcloud") / _NAME
     return str(found.resolve()) if found.is_file() else None
+
+
+def key() -> dict[str, str]:
+    """The signing key, also where this process is a worker, whose own environment does not have it."""
+    text = settings.signing_key()
+    return {settings.SIGNING_KEY: text} if text else {}
+
+
+def key_files() -> dict[str, str]:
+    """The file with the signing key, where there is one, by the variable that names it."""
+    file = settings.value(KEY_FILE)
+    return {KEY_FILE: str(Path(file).resolve())} if file else {}

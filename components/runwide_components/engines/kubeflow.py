@@ -230,8 +230,17 @@ class KubeflowRun(PolledRun):
         """Its page."""
         return f"{self._engine.host}/#/runs/details/{self.id}"
 
-    def _ask(self) -> RunState:
+    def argument(self, name: str) -> Any:
+        """An argument of its pipeline; see `Run.argument`."""
+        config = self._look().runtime_config
+        return ((config and config.parameters) or {}).get(name)
+
+    def _look(self) -> Any:
         self._last = self._engine.asked(lambda: self._engine.client.get_run(self.id), self.id)
+        return self._last
+
+    def _ask(self) -> RunState:
+        self._look()
         return _STATES.get(str(self._last.state), RunState.RUNNING)
 
     def _outputs(self) -> dict[str, Any]:

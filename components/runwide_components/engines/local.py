@@ -25,10 +25,12 @@ from kfp.local import DockerRunner
 from runwide import settings
 from runwide.errors import EngineError, InputError, StepFailed
 from runwide.host import cores
+from runwide.parsing import json_of
 from runwide_components.engines import spec
 from runwide_components.engines.base import RunState
 from runwide_components.engines.containers import check_docker
-from runwide_components.engines.credentials import credentials_file
+from runwide_components.engines.credentials import credentials_file, key, key_files
+from runwide_components.image import base_image
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -41,7 +43,6 @@ _DOCKER_OPTIONS = frozenset(
     DockerRunner.DOCKER_CONTAINER_RUN_ARGS - {"image", "command", "volumes", "detach"}
 )
 _ERROR_LINE = re.compile(r"runwide: |[\w.]+(Error|Exception|Exit|Interrupt)\b")
-_KEY_FILE = "RUNWIDE_SIGNING_KEY_FILE"
 LOG_LINES = 20  # of a log in an error
 _CANCEL_SECONDS = 10.0  # from asking a run to stop to killing it; removing a container takes about one
 
@@ -61,6 +62,8 @@ class Request:
         mounts: Folders that the containers see at the same path.
         root: Folder for what kfp itself writes; None for one that goes with the run.
         files: Files that containers may read at the same path, by the variable that names each.
+        key_files: The same for steps of ours alone.
+        images: Images of steps of ours.
     """
 
     spec: str
@@ -73,6 +76,8 @@ class Request:
     mounts: list[str] = field(default_factory=list)
     root: str | None = None
     files: dict[str, str] = field(default_factory=dict)
+    key_files: dict[str, str] = field(default_factory=dict)
+    images: list[str] = field(default_factory=list)
 
 
 class Local:
@@ -229,6 +234,8 @@ class Local:
             mounts=[*self.mounts, *_store_folders(stores)],
             root=self.pipeline_root,
             files=self._files_for(stores),
+            key_files=key_files(),
+            images=sorted({base_image(), *spec.images_of(loaded, "runwide")}),
         )
         (folder / "request.json").write_text(json.dumps(asdict(request)))
         return LocalRun(folder)
@@ -236,8 +243,7 @@ class Local:
     def _files_for(self, stores: Iterable[str | None]) -> dict[str, str]:
         if self.runner != "docker":
             return {}
-        key = settings.value(_KEY_FILE)
-        files = {_KEY_FILE: str(Path(key).resolve())} if key else {}
+        files: dict[str, str] = {}
         in_a_bucket = any((uri or "").startswith("gs://") for uri in stores)
         if self.credentials and in_a_bucket and not settings.read().storage_emulator:
             found = credentials_file()
@@ -270,7 +276,11 @@ class LocalRun:
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
-                env={**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)},
+                env={
+                    **os.environ,
+                    **key(),
+                    "PYTHONPATH": os.pathsep.join(path for path in sys.path if path),
+                },
             )
 
     @property
@@ -305,6 +315,10 @@ class LocalRun:
             return outputs
         raise _as_error(result)
 
+    def argument(self, name: str) -> Any:
+        """An argument of its pipeline; see `Run.argument`."""
+        return json_of((self._folder / "request.json").read_text())["arguments"].get(name)
+
     def cancel(self) -> None:
         """Stop it, with its processes and containers."""
         if self._process.poll() is not None:
@@ -320,7 +334,7 @@ class LocalRun:
     def _read(self) -> dict[str, Any]:
         if self._result is None:
             path = self._folder / "result.json"
-            self._result = json.loads(path.read_text()) if path.exists() else self._died()
+            self._result = json_of(path.read_text()) if path.exists() else self._died()
         return self._result
 
     def _died(self) -> dict[str, Any]:

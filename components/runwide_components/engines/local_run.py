@@ -32,26 +32,27 @@ from kfp.local.pip_install_manager import pip_install_manager
 
 from runwide import __version__, settings
 from runwide.log import Log
+from runwide.parsing import json_of
 from runwide_components.engines.containers import Containers, docker_package, version_in
+from runwide_components.engines.credentials import KEY_FILE
 from runwide_components.engines.local import LOG_LINES, Request
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 _log = Log("engine")
-# what a container must know of this machine's environment: to find the store, to sign, to log like its caller
+# what a container must know of this machine's environment: to find the store, to log like its caller
 _PASSED_ON = (
     "GOOGLE_CLOUD_PROJECT",
     "RUNWIDE_COMPRESSION",
     "RUNWIDE_LOG",
     "RUNWIDE_LOG_LEVEL",
-    "RUNWIDE_SIGNING_KEY",
-    "RUNWIDE_SIGNING_KEY_SECRET",
     "RUNWIDE_STORE_DEADLINE",
     "RUNWIDE_USER_PROJECT",
     "RUNWIDE_WORKERS",
     "STORAGE_EMULATOR_HOST",
 )
+_KEYS = ("RUNWIDE_SIGNING_KEY", "RUNWIDE_SIGNING_KEY_SECRET")  # for steps of ours alone
 _WRONG_CALL = 2  # as click exits
 _UNKNOWN = re.compile(r"No such (?:option|command):? '?(-*[\w-]+)")
 _PARENT_SECONDS = 1.0  # how often a run looks whether its parent is still there
@@ -91,8 +92,13 @@ class Session:
     def environment(self) -> dict[str, str]:
         """What a step is told: the cores of this machine are shared by the steps that run at the same time."""
         workers = str(max(1, self.request.cores // self.at_once))
-        ours = {name: text for name in _PASSED_ON if (text := settings.value(name)) is not None}
-        return {"RUNWIDE_WORKERS": workers, **ours, **self.request.files}
+        known = {name: text for name in _PASSED_ON if (text := settings.value(name)) is not None}
+        return {"RUNWIDE_WORKERS": workers, **known, **self.request.files}
+
+    def keys(self) -> dict[str, str]:
+        """What a step of ours is told beside, to sign and to verify."""
+        known = {name: text for name in _KEYS if (text := settings.value(name)) is not None}
+        return {**known, **self.request.key_files}
 
 
 @dataclass
@@ -138,6 +144,19 @@ class Step:
             f"runwide: EnvironmentMismatch: the image has runwide, {theirs}, which does not know {unknown[1]}; this is "
             f"{__version__}: rebuild the image, or name one of this release with image= or RUNWIDE_IMAGE [{self.image}]\n"
         )
+
+    @property
+    def is_ours(self) -> bool:
+        """Whether it is a step of ours, or one of the author's in the image of such steps."""
+        return self.full_command[:1] == ["runwide"] or self.image in self.session.request.images
+
+    def environment(self) -> dict[str, str]:
+        """What it is told beside the environment of its image, or of this machine."""
+        return {
+            **self.session.environment(),
+            **(self.session.keys() if self.is_ours else {}),
+            **self.env_vars,
+        }
 
     def _pip_lock(self) -> Any:
         """Steps that start with pip take turns, as in kfp.local itself: they share one environment."""
@@ -186,7 +205,8 @@ def in_subprocess(step: Step, log: IO[bytes]) -> int:
         command = subprocess_task_handler.replace_python_executable(command, sys.executable)
     # kfp's lightweight components leave a temporary folder behind each
     temporary = {"TMPDIR": str(step.session.folder / "tmp")}
-    environment = {**os.environ, **temporary, **step.session.environment(), **step.env_vars}
+    inherited = {name: text for name, text in os.environ.items() if name not in (*_KEYS, KEY_FILE)}
+    environment = {**inherited, **temporary, **step.environment()}
     try:
         return subprocess.run(
             command,
@@ -209,14 +229,18 @@ def in_container(step: Step, log: IO[bytes]) -> int:
         mode = "rw,z" if "name=selinux" in client.info().get("SecurityOptions", []) else "rw"
         folders = (step.pipeline_root, *session.request.mounts)
         volumes = {folder: {"bind": folder, "mode": mode} for folder in folders}
-        volumes |= {file: {"bind": file, "mode": "ro"} for file in session.request.files.values()}
+        files = [
+            *session.request.files.values(),
+            *(session.request.key_files.values() if step.is_ours else ()),
+        ]
+        volumes |= {file: {"bind": file, "mode": "ro"} for file in files}
         try:
             container = session.containers.start(
                 client,
                 step.image,
                 step.full_command,
                 volumes=volumes,
-                environment={"HOME": "/tmp", **session.environment(), **step.env_vars},  # noqa: S108 - this user has no home in the image
+                environment={"HOME": "/tmp", **step.environment()},  # noqa: S108 - this user has no home in the image
                 **step.runner.container_run_args,
             )
         except docker.errors.DockerException as error:
@@ -232,7 +256,7 @@ def in_container(step: Step, log: IO[bytes]) -> int:
 
 def main(folder: Path) -> None:
     """Run the request in a folder and write ``result.json`` beside it."""
-    request = Request(**json.loads((folder / "request.json").read_text()))
+    request = Request(**json_of((folder / "request.json").read_text()))
     session = Session(request, folder)
     for name in ("logs", "root", "tmp"):
         (folder / name).mkdir()

@@ -9,6 +9,7 @@ from collections import deque
 from typing import TYPE_CHECKING, TypeVar
 
 from runwide.log import Log
+from runwide.redaction import shortened
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -99,7 +100,9 @@ def retried(
         except Exception as error:
             if not transient(error) or clock() + pause > deadline:
                 raise
-            _log.warning("call.retried", cause=f"{type(error).__name__}: {error}"[:300], seconds=pause)
+            _log.warning(
+                "call.retried", cause=shortened(f"{type(error).__name__}: {error}", 300), seconds=pause
+            )
         sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311 - spreads load, hides nothing
         pause = min(2 * pause, _LONGEST_PAUSE)
 

@@ -37,6 +37,10 @@ class PolledRun(ABC):
         """A link to it."""
 
     @abstractmethod
+    def argument(self, name: str) -> Any:
+        """An argument of its pipeline; see `Run.argument`."""
+
+    @abstractmethod
     def _ask(self) -> RunState:
         """Where it is now, from the service."""
 

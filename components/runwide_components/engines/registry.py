@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from runwide.errors import InputError
+from runwide.errors import EngineError, InputError
+from runwide.spill.signing import HINT, believe
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -17,6 +19,9 @@ _ENGINES = {
     "local": ("runwide_components.engines.local", "Local"),
     "vertex": ("runwide_components.engines.vertex", "Vertex"),
 }
+# no dots and no slashes: Google's client makes the region a part of the host's name
+_PROJECT = re.compile(r"[a-z0-9][a-z0-9-]{1,62}|[a-z0-9.-]{1,60}:[a-z0-9-]{1,62}")
+_REGION = re.compile(r"[a-z]+(-[a-z]+)+[0-9]{1,2}")
 
 
 def engine_of(about: Mapping[str, Any]) -> Engine:
@@ -42,3 +47,51 @@ def engine_of(about: Mapping[str, Any]) -> Engine:
             f"the engine {kind} cannot be made so: {error}", hint="see its documentation"
         ) from error
     return engine
+
+
+def engine_recorded(about: Any, *, vouched: bool, uri: str) -> Engine:
+    """The engine that a record describes, as far as that may be believed.
+
+    Args:
+        about: What `Engine.about` of it said.
+        vouched: Whether the user's key has signed the record.
+        uri: Where the record lies.
+
+    Raises:
+        EngineError: Somebody has to say more.
+    """
+    if vouched:
+        return engine_of(about)
+    believe("the record of a run", uri)
+    return engine_named(about, uri=uri)
+
+
+def engine_named(about: Any, *, uri: str) -> Engine:
+    """The engine that a record names for which nobody vouches: of it, the name and the project are believed, and no more.
+
+    Addresses, mounts, arguments of containers, accounts and credentials are the defaults.
+
+    Args:
+        about: What `Engine.about` of it said.
+        uri: Where the record lies, for errors.
+
+    Raises:
+        EngineError: That is not enough to make one.
+
+    Example:
+        >>> engine_named({"engine": "local", "runner": "subprocess", "mounts": ["/"]}, uri="/x").mounts
+        ()
+    """
+    given = about if isinstance(about, dict) else {}
+    kind, runner = given.get("engine"), given.get("runner")
+    if kind == "local" and runner in ("docker", "subprocess"):
+        return engine_of({"engine": kind, "runner": runner})
+    project, location = str(given.get("project")), str(given.get("location"))
+    if kind == "vertex" and _PROJECT.fullmatch(project) and _REGION.fullmatch(location):
+        return engine_of({"engine": kind, "project": project, "location": location})
+    named = f"the engine {kind}" if isinstance(kind, str) and kind in _ENGINES else "no engine that is known"
+    raise EngineError(
+        f"the record of the run is not signed, and names {named}: where that is, it is not asked",
+        uri=uri,
+        hint=f"say which engine runs it (engine=, or --engine kubeflow --host …); or {HINT}",
+    )

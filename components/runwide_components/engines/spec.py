@@ -96,6 +96,15 @@ def stores(spec: Any, arguments: Mapping[str, Any]) -> Iterator[str]:
                 yield str(given.get(name, "")) or store.runtime_value.constant.string_value
 
 
+def images_of(spec: Any, program: str) -> Iterator[str]:
+    """The images of steps whose command begins with a program."""
+    for one in spec.deployment_spec.fields["executors"].struct_value.fields.values():
+        container = one.struct_value.fields["container"].struct_value.fields
+        command = container["command"].list_value.values if "command" in container else ()
+        if [word.string_value for word in command[:1]] == [program]:
+            yield container["image"].string_value
+
+
 def refuse_custom_jobs(spec: Any, engine: str) -> None:
     """Say that an engine which is not Vertex AI cannot start CustomJobs, where a pipeline has some.
 

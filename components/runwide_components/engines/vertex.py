@@ -155,7 +155,14 @@ class Vertex:
 
     def attach(self, run: str) -> VertexRun:
         """The run of that id; see `Engine.attach`."""
-        found = VertexRun(self, self._client(), run if "/" in run else self._full_name(run))
+        name = run if "/" in run else self._full_name(run)
+        if name != self._full_name(name.rpartition("/")[2]):
+            raise EngineError(
+                f"this is not a run of {self!r}",
+                uri=run,
+                hint="give its id alone, or another project and location",
+            )
+        found = VertexRun(self, self._client(), name)
         found.state()
         return found
 
@@ -289,7 +296,8 @@ def _check_store(store: str | None) -> None:
 
 
 def _fingerprint(resource: Any) -> str:
-    """What a run is a run of: its spec, its arguments and where its outputs go."""
+    """What a run is a run of: its spec, its arguments and where its outputs go, but not the key that it has for itself."""
     about = json_format.MessageToDict(resource._pb)  # noqa: SLF001 - the message itself
+    about.get("runtimeConfig", {}).get("parameterValues", {}).pop("run_key", None)
     kept = {name: about.get(name) for name in ("pipelineSpec", "runtimeConfig", "templateUri")}
     return hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()[:32]

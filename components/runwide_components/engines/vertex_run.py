@@ -54,6 +54,11 @@ class VertexRun(PolledRun):
         self._last = asked(lambda: self._service.get_pipeline_job(name=self.id), self.id)
         return self._last
 
+    def argument(self, name: str) -> Any:
+        """An argument of its pipeline; see `Run.argument`."""
+        config = json_format.MessageToDict(self.resource()._pb.runtime_config)  # noqa: SLF001 - the message itself
+        return config.get("parameterValues", {}).get(name)
+
     def _ask(self) -> RunState:
         return _STATES.get(self.resource().state.name, RunState.RUNNING)
 

@@ -256,7 +256,7 @@ def test_what_a_shard_asks_for_is_in_the_spec(tmp_path):
 
 def test_a_shard_can_be_made_another_step(tmp_path):
     def as_custom_job(shard):
-        assert set(shard.component_spec.inputs) == {"job", "index"}
+        assert set(shard.component_spec.inputs) == {"job", "index", "run_key"}
 
         @dsl.container_component
         def custom(job: str, index: str, manifest: dsl.OutputPath(str)):
@@ -295,3 +295,63 @@ def test_results_can_be_a_dataset_as_well(tmp_path):
 def test_resources_that_cannot_be_meant_are_refused(option):
     with pytest.raises(InputError, match="cannot be meant"):
         pipeline_of(abs, "items", components=2, store=STORE, **option)
+
+
+def said(caplog):
+    return [record.msg for record in caplog.records if record.msg["event"] == "secret.compiled"]
+
+
+@pytest.mark.parametrize(
+    "constants",
+    [
+        {"api_key": "abcdef"},
+        {"options": {"password": "hunter2"}},
+        {"url": "postgres://me:hunter2@db"},
+        {"tokens": ["a"]},
+    ],
+)
+def test_a_secret_that_stands_in_the_pipeline_is_told(constants, tmp_path, caplog):
+    compiled(tmp_path, pipeline_of(pow, [1], components=1, store=STORE, constants=constants))
+    (line,) = said(caplog)
+    assert line["constant"] == next(iter(constants))
+    assert "secrets=," in line["hint"]
+    assert "hunter2" not in str(line)
+
+
+def test_so_is_one_among_the_items_and_innocent_values_are_not(tmp_path, caplog):
+    innocent = {"max_tokens": 512, "token_file": "/etc/x", "name": "me", "keys": [1]}
+    compiled(tmp_path, pipeline_of(dict, [{"a": 1}], components=1, store=STORE, constants=innocent))
+    assert said(caplog) == []
+    compiled(tmp_path, pipeline_of(dict, [{"password": "hunter2"}], components=1, store=STORE))
+    assert [line["items"] for line in said(caplog)] == ["items"]
+
+
+def test_secrets_are_named_in_the_pipeline_and_not_held(tmp_path):
+    name = "projects/p/secrets/api/versions/1"
+    spec, _ = compiled(tmp_path, pipeline_of(abs, [1], components=1, store=STORE, secrets={"API_KEY": name}))
+    for verb in ("scatter", "shard"):
+        (args,) = [one["args"] for one in executors(spec).values() if one["command"] == ["runwide", verb]]
+        at = args.index("--secret")
+        assert args[at : at + 3] == ["--secret", "API_KEY", name]
+    with pytest.raises(InputError, match="not named as Secret Manager does"):
+        compiled(tmp_path, pipeline_of(abs, [1], components=1, store=STORE, secrets={"API_KEY": "value"}))
+
+
+def test_the_key_of_a_run_is_made_when_it_runs(tmp_path):
+    spec, _ = compiled(tmp_path, pipeline_of(abs, [1], components=1, store=STORE))
+    (shard,) = [one["args"] for one in executors(spec).values() if one["command"] == ["runwide", "shard"]]
+    assert shard[shard.index("--run-key") + 1] == "{{$.inputs.parameters['run_key']}}"
+    (scatter,) = [one["args"] for one in executors(spec).values() if one["command"] == ["runwide", "scatter"]]
+    assert scatter[scatter.index("--run-key-out") + 1] == "{{$.outputs.parameters['run_key'].output_file}}"
+
+
+def test_a_step_of_the_authors_own_need_not_take_it(tmp_path):
+    def plain(_shard):
+        @dsl.container_component
+        def custom(job: str, index: str, manifest: dsl.OutputPath(str)):
+            return dsl.ContainerSpec(image="mine:1", command=["run"], args=[job, index, manifest])
+
+        return custom
+
+    spec, _ = compiled(tmp_path, pipeline_of(abs, [1], components=1, store=STORE, as_step=plain))
+    assert [one["image"] for one in executors(spec).values()].count("mine:1") == 1

@@ -13,7 +13,7 @@ import pytest
 import runwide
 from runwide.cli import sizing
 from runwide.cli.sources import items_from
-from runwide.errors import InputError, NoItems, ObjectNotFound
+from runwide.errors import FrameCorrupt, InputError, NoItems, ObjectNotFound
 from runwide.job import finish
 from runwide.spill import open_store
 
@@ -53,6 +53,26 @@ def test_rows_of_csv_are_dicts_of_texts(tmp_path, ending):
 def test_rows_of_parquet_are_dicts(tmp_path, ending):
     parquet(tmp_path / f"rows{ending}")
     assert items_from(str(tmp_path / f"rows{ending}")) == ROWS
+
+
+def test_what_a_user_names_may_be_a_link_and_lie_behind_links(tmp_path):
+    (tmp_path / "data").mkdir()
+    (tmp_path / "given").symlink_to("data")
+    written(tmp_path / "data/real.csv", "country,days\nfr,7\nde,14\n")
+    (tmp_path / "data/beside.csv").symlink_to("real.csv")
+    written(tmp_path / "elsewhere", "country,days\nfr,7\nde,14\n")
+    (tmp_path / "data/far.csv").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "data/gone.csv").symlink_to("nothing")
+    for name in ("real.csv", "beside.csv"):
+        assert items_from(f"{tmp_path}/given/{name}") == TEXTS
+        assert items_from(f"file://{tmp_path}/data/{name}") == TEXTS
+    assert items_from(f"{tmp_path}/given/far.csv") == TEXTS
+    assert items_from(f"{tmp_path}/given/*.csv") == [
+        f"{tmp_path}/given/{name}.csv" for name in ("beside", "far", "real")
+    ]
+    (tmp_path / "data/loop.csv").symlink_to("loop.csv")
+    with pytest.raises(FrameCorrupt, match="a link, not an object"):
+        items_from(f"{tmp_path}/data/loop.csv")
 
 
 def test_files_that_match_are_items_by_their_uris(tmp_path):
