@@ -81,7 +81,7 @@ class Learned:
         """Load it, or note what that raises."""
         self.changes = changes.known  # first: it may refer to itself
         try:
-            self.value, self.error = pickle.loads(self.data), None
+            self.value, self.error = pickle.loads(self.data), None  # noqa: TID251 - of this pool's other end
         except BaseException as error:  # the code of the user's classes runs here
             self.error = error
         self.changes = changes.known

@@ -12,6 +12,10 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 
+_JSON_DEPTH = 200
+_FUNCTION_BYTES = 256 << 20
+
+
 @dataclass(frozen=True, slots=True)
 class Settings:
     """What the environment says, parsed.
@@ -39,6 +43,8 @@ class Settings:
         otel: ``RUNWIDE_OTEL``: ``1`` for OpenTelemetry spans and metrics.
         idle_seconds: ``RUNWIDE_IDLE_SECONDS``: how long workers without work are kept for the next call.
         log_format: ``RUNWIDE_LOG``: ``json``, ``text``, or empty for what suits the output.
+        max_json_depth: ``RUNWIDE_MAX_JSON_DEPTH``: how many lists and objects of given JSON may be inside of each other.
+        max_function_bytes: ``RUNWIDE_MAX_FUNCTION_BYTES``: how many bytes a given function may have.
         log_level: ``RUNWIDE_LOG_LEVEL``: ``debug``, ``info``, ``warning`` or ``error``.
     """
 
@@ -61,6 +67,8 @@ class Settings:
     memory_guard: str = "auto"
     otel: bool = False
     idle_seconds: float = 60.0
+    max_json_depth: int = _JSON_DEPTH
+    max_function_bytes: int = _FUNCTION_BYTES
     log_format: str = ""
     log_level: str = "info"
 
@@ -87,7 +95,7 @@ def read() -> Settings:
         compression=_one_of("RUNWIDE_COMPRESSION", ("none", "zstd")),
         user_project=env.get("RUNWIDE_USER_PROJECT") or None,
         storage_emulator=env.get("STORAGE_EMULATOR_HOST") or None,
-        signing_key=env.get("RUNWIDE_SIGNING_KEY") or None,
+        signing_key=signing_key(),
         signing_key_file=env.get("RUNWIDE_SIGNING_KEY_FILE") or None,
         signing_key_secret=env.get("RUNWIDE_SIGNING_KEY_SECRET") or None,
         vertex_endpoint=env.get("CLOUDSDK_API_ENDPOINT_OVERRIDES_AIPLATFORM") or None,
@@ -97,6 +105,8 @@ def read() -> Settings:
         memory_guard=_one_of("RUNWIDE_MEMORY_GUARD", ("auto", "always", "never")),
         otel=_one_of("RUNWIDE_OTEL", ("", "0", "1")) == "1",
         idle_seconds=idle_seconds(),
+        max_json_depth=max_json_depth(),
+        max_function_bytes=max_function_bytes(),
         log_format=log_format(),
         log_level=log_level() or "info",
     )
@@ -135,6 +145,26 @@ def idle_seconds() -> float:
     return seconds
 
 
+def max_json_depth() -> int:
+    """``max_json_depth`` alone.
+
+    Example:
+        >>> max_json_depth()
+        200
+    """
+    return _positive("RUNWIDE_MAX_JSON_DEPTH") or _JSON_DEPTH
+
+
+def max_function_bytes() -> int:
+    """``max_function_bytes`` alone.
+
+    Example:
+        >>> max_function_bytes()
+        268435456
+    """
+    return _positive("RUNWIDE_MAX_FUNCTION_BYTES") or _FUNCTION_BYTES
+
+
 def log_format() -> str:
     """``log_format`` alone, for each line.
 
@@ -159,6 +189,30 @@ def log_level() -> str:
         ''
     """
     return _one_of("RUNWIDE_LOG_LEVEL", ("", "debug", "info", "warning", "error", "critical"))
+
+
+SIGNING_KEY = "RUNWIDE_SIGNING_KEY"
+_handed_key: str | None = None
+
+
+def signing_key() -> str | None:
+    """``signing_key`` alone: the variable's value, or what `hand_signing_key` was given.
+
+    Example:
+        >>> signing_key() is None
+        True
+    """
+    return os.environ.get(SIGNING_KEY) or _handed_key
+
+
+def hand_signing_key(text: str | None) -> None:
+    """Tell this process the key, whose environment does not have it, and so nothing that it starts.
+
+    Args:
+        text: What `signing_key` gave in the process that has started this one.
+    """
+    global _handed_key  # noqa: PLW0603 - one process, one key
+    _handed_key = text
 
 
 _CLOUD = ("CLOUD_ML_PROJECT_ID", "CLOUD_ML_JOB_ID", "KUBERNETES_SERVICE_HOST")
@@ -235,14 +289,19 @@ def set_default(name: str, value: str) -> None:
     os.environ.setdefault(name, value)
 
 
+def set_value(name: str, value: str) -> None:
+    """Set a variable for the user's function, which this process or its workers run."""
+    os.environ[name] = value
+
+
 def with_variables(variables: Mapping[str, str]) -> dict[str, str]:
-    """The environment for a child process: this one's, with some variables set.
+    """The environment for a child process: this one's without the signing key, with some variables set.
 
     Example:
         >>> with_variables({"RUNWIDE_LOG": "json"})["RUNWIDE_LOG"]
         'json'
     """
-    return {**os.environ, **variables}
+    return {**{name: value for name, value in os.environ.items() if name != SIGNING_KEY}, **variables}
 
 
 def _positive(name: str) -> int | None:

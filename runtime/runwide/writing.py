@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import re
 import select
 import sys
 import threading
@@ -67,6 +68,23 @@ def escaped(text: str) -> str:
     if text.isascii():
         return text
     return text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+
+
+# control characters but the tab and the end of a line, and what turns the direction of text
+_UNSHOWN = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]")
+
+
+def printable(text: str) -> str:
+    r"""Return text in which nothing tells a terminal to do more than show it.
+
+    Args:
+        text: Of somebody else's: an exception's message, a name.
+
+    Example:
+        >>> printable("\x1b[2Jgone")
+        '\\x1b[2Jgone'
+    """
+    return _UNSHOWN.sub(lambda found: repr(found[0])[1:-1], text)
 
 
 def _attempt(call: Callable[..., object], *args: Any) -> bool:

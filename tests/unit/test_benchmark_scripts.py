@@ -121,3 +121,12 @@ def test_the_events_table_has_each_way_for_long_and_for_short_tasks():
     assert (
         sum(line.split()[0] in ("silent", "traced", "recorded") and "s wall" in line for line in lines) == 6
     )
+
+
+def test_the_redaction_tables_have_a_ratio_for_each_family_and_a_time_for_each_line():
+    slow, lines = [
+        table.splitlines()[2:] for table in run("redaction.py", "--largest", "2048").split("\n\n")[1:]
+    ]
+    assert len(slow) > 60
+    assert all(float(row.strip("| ").split(" | ")[-1]) >= 0 for row in slow)
+    assert len(lines) == 5

@@ -39,7 +39,7 @@ def leak(item):
     print({"Authorization": "Bearer b3arer.token"}, file=sys.stderr)
     print("hmac_secret =", "hmacS3cret", "of", "GOOG1EQQQQQQQQQQQQQQQQQQQQ")
     os.write(2, b"native code: password=hunt3r2\n")
-    print("my key is", os.environ["RUNWIDE_SIGNING_KEY"])
+    print("my key is", "correct-horse-" + "battery")   # which stands in no worker's environment
     logging.getLogger("mine").warning("%s with %s", URL, ACCOUNT)
     logging.getLogger("mine").error("header", extra={"token": "b3arer"})
     try:
@@ -139,3 +139,64 @@ def test_in_a_notebook_the_results_report_has_none_either(monkeypatch, tmp_path)
     shown = results.report()._repr_html_() + repr(results.report())
     assert "PermissionError" in shown
     assert [secret for secret in SECRETS if secret in shown] == []
+
+
+def test_the_page_of_a_batch_hides_parameters_and_outputs_by_name_and_by_content():
+    from runwide_components import PipelineRun, RunState
+    from runwide_components.batch_page import page
+
+    secrets = {
+        "api_key": "hunt3r2",
+        "passwords": ["hunt3r2"],
+        "auth": {"token": "hunt3r2"},
+        "access_token": 0.25,
+    }
+    shown = page(
+        [
+            PipelineRun(
+                name,
+                {**secrets, "client_secret": f"{name}-hunt3r2", "days": 7, "max_tokens": 512, "market": name},
+                RunState.SUCCEEDED,
+                {"token": "hunt3r2", "url": f"{'x ' * 92}postgres://me:hunt3r2hunt3r2@db", "rmse": 0.125},
+            )
+            for name in ("de", "fr")
+        ]
+    )
+    assert "hunt" not in shown
+    assert "0.25" not in shown
+    for word in (
+        "api_key = [redacted]",
+        "days = 7",
+        "max_tokens = 512",
+        "client_secret",
+        "0.125",
+        "postgres://",
+    ):
+        assert word in shown, word
+
+
+URL = "postgres://me:hunt3r2hunt3r2hunt3r2@db/base"
+
+
+@pytest.mark.parametrize("place", range(0, 48, 3))
+def test_wherever_a_cause_is_cut_no_part_of_a_secret_is_left(tmp_path, place):
+    from runwide.cli.report import Said
+    from runwide.job import manifest
+    from runwide.pool import reporting
+    from runwide.records import Failure, FailureKind
+    from runwide.redaction import redacted
+
+    for most in (80, 200, 300, 500, 1000, 2000):
+        text = "y" * (most - place - 13) + " " + URL + " and more" * 1000
+        failure = Failure(0, FailureKind.EXCEPTION, "ValueError", text, text[::-1].replace(URL[::-1], URL))
+        said = Said()
+        said.add([failure])
+        assert "hun" not in "".join(said.counts)
+        _, detail, _ = reporting.of_failure(failure, again=False)
+        assert "hun" not in redacted(detail)
+    for after in range(7950, 8050, 3):
+        trace = "File x, line 1 " * 1000 + URL + " " + "z" * (after - 1)
+        stored = manifest.failure_to_json(Failure(0, FailureKind.EXCEPTION, "E", "", trace))["traceback"]
+        assert len(stored) <= 8000
+        assert "hunt3r2" not in redacted(stored)
+        assert "r2@db" not in redacted(stored)

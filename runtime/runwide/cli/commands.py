@@ -21,6 +21,7 @@ _COMMANDS = {
     "cores": "runwide.cli.cores",
     "doctor": "runwide.cli.doctor",
     "gather": "runwide.cli.jobs",
+    "keygen": "runwide.cli.keygen",
     "map": "runwide.cli.jobs",
     "replay": "runwide.cli.jobs",
     "report": "runwide.cli.report",

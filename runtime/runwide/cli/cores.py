@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from runwide.errors import InputError
-from runwide.host import Cores, cgroup, cores, load, measure, recording, team
+from runwide.host import Cores, cgroup, cores, load, measure, recording, space, team
 from runwide.host.tree import Tree
+from runwide.parsing import json_of
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -70,7 +71,7 @@ def cores_command(
     """  # noqa: D301 - \b is click's mark for a paragraph that keeps its lines
     _check(measured=measured, function=function, items=items, recorded=recorded)
     if recorded is not None:
-        with tempfile.TemporaryDirectory(prefix="runwide-") as scratch:
+        with tempfile.TemporaryDirectory(prefix="runwide-", dir=space.temporary()) as scratch:
             root = recording.unpack(recorded.read_text(encoding="utf-8"), scratch)
             _show(cores(workers=workers, root=root), Tree(root), as_json=as_json)
         return
@@ -94,7 +95,7 @@ def _check(*, measured: bool, function: str, items: tuple[str, ...], recorded: P
         raise InputError("a recorded machine cannot be measured", hint="leave out --measure or --from")
     for item in items:
         try:
-            json.loads(item)
+            json_of(item)
         except ValueError:
             raise InputError(
                 f"--item {item!r} is not JSON", hint="quote text twice: --item '\"text\"'"
@@ -103,7 +104,7 @@ def _check(*, measured: bool, function: str, items: tuple[str, ...], recorded: P
 
 def _check_item(item: str) -> None:
     try:
-        json.loads(item)
+        json_of(item)
     except ValueError:
         raise InputError(f"--item {item!r} is not JSON", hint="quote text twice: --item '\"text\"'") from None
 

@@ -19,6 +19,7 @@ from runwide.host import cgroup, checks, cores, gpu, load, memory, space
 from runwide.host.checks import Check, State
 from runwide.host.cores import count
 from runwide.host.tree import Tree
+from runwide.parsing import json_of
 
 if TYPE_CHECKING:
     from runwide.host import Cores
@@ -83,6 +84,7 @@ def _examine(uri: str | None) -> tuple[list[Check], _Machine]:
         *_packages(),
         _image(),
         asked,
+        *([signing_key()] if asked.state is State.OK else []),
         checks.cores(machine.cores),
         checks.pressure(cgroup.throttling(tree), load.steal(tree)),
         checks.memory(machine.memory, machine.cores.count),
@@ -161,12 +163,33 @@ def _version(name: str) -> str:
 def _image() -> Check:
     named = settings.value("RUNWIDE_IMAGE")
     try:
-        identity = dict(json.loads(_IMAGE.read_text(encoding="utf-8")))
+        identity = dict(json_of(_IMAGE.read_text(encoding="utf-8")))
     except FileNotFoundError:
         return Check("image", State.OK, named or "not the runwide image")
     except (OSError, ValueError, TypeError) as error:
         return Check("image", State.WARNING, f"{_IMAGE} cannot be read: {error}")
     return Check("image", State.OK, ", ".join(f"{key} {value}" for key, value in sorted(identity.items())))
+
+
+def signing_key() -> Check:
+    """Whether there is a key that vouches for what is found in a store, and what is believed if not."""
+    from runwide.spill import signing
+
+    try:
+        found = signing.key()
+    except RunwideError as error:
+        return Check("signing key", State.FAILURE, error.message, error.hint or "")
+    if found is not None:
+        return Check(
+            "signing key",
+            State.OK,
+            "is set: what no reference names is believed only if signed",
+        )
+    says = (
+        "none is set: results that are found in a store, and no reference names, are believed as far as who may write "
+        "there is; values of an Exchange may be plain data only"
+    )
+    return Check("signing key", State.OK, says, signing.HINT)
 
 
 def store(uri: str) -> Check:

@@ -12,7 +12,7 @@ import click
 from runwide import __version__, log
 from runwide.errors import InputError, Preempted, RunwideError
 from runwide.redaction import redacted
-from runwide.writing import write
+from runwide.writing import printable, write
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -52,12 +52,13 @@ def _code(error: RunwideError) -> int:
 
 
 def _exit(line: str, code: int) -> None:
-    _say(f"{redacted(line)}\n")
+    _say(f"{line}\n")
     sys.exit(code)
 
 
 def _say(text: str) -> None:
-    """Write to standard error, in one entry where a log collector reads it."""
+    """Write to standard error without secrets, in one entry where a log collector reads it."""
+    text = printable(redacted(text))
     if log.is_collected():
         with suppress(Exception):  # of an installation that is not whole
             from runwide.log import chain  # which takes a tenth of a second to load

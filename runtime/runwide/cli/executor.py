@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from runwide.cli import files
 from runwide.errors import InputError
+from runwide.parsing import json_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -31,7 +32,7 @@ def tell(executor_input: str | None, metrics: Mapping[str, float]) -> None:
     if executor_input is None:
         return
     try:
-        outputs = json.loads(executor_input)["outputs"]
+        outputs = json_of(executor_input)["outputs"]
         path = Path(outputs["outputFile"])
         found = {
             name: {"artifacts": [_told(one, metrics) for one in listed["artifacts"]]}

@@ -9,7 +9,8 @@ import click
 
 from runwide import job as jobs
 from runwide.cli import inputs, report
-from runwide.errors import InputError
+from runwide.errors import InputError, StoreNotWritable
+from runwide.writing import printable
 
 
 @click.command("status")
@@ -24,7 +25,7 @@ def status_command(job: str, *, as_json: bool, watched: bool) -> None:
     if as_json:
         click.echo(json.dumps(asdict(found)))
         return
-    click.echo(f"{found.uri}\n{found.function} over {found.items} items, made {found.created}")
+    click.echo(f"{found.uri}\n{printable(found.function)} over {found.items} items, made {found.created}")
     state = "gathered" if found.gathered else "not gathered"
     click.echo(
         f"{found.finished} of {len(found.shards)} shards finished, {found.failed} items failed, "
@@ -51,10 +52,16 @@ def clean_command(job: str, *, older_than: str | None, yes: bool) -> None:
     """  # noqa: D301 - \b is click's mark for a paragraph that keeps its lines
     uri = job.partition("#")[0].removesuffix("/job.json")
     found = [uri] if older_than is None else jobs.older(job, seconds=inputs.seconds(older_than))
+    refused: list[StoreNotWritable] = []
     for one in found:
         if not yes and not _agreed(f"Delete everything below {one} ?"):
             raise InputError(f"nothing of {one} was deleted", hint="answer y, or say --yes")
-        click.echo(f"deleted {jobs.clean(one)} objects below {one}")
+        try:
+            click.echo(f"deleted {jobs.clean(one)} objects below {one}")
+        except StoreNotWritable as error:  # the other jobs are not kept by it
+            refused.append(error)
+    if refused:
+        raise refused[0]
     if not found:
         click.echo("nothing is that old")
 

@@ -6,7 +6,6 @@ import base64
 import binascii
 import importlib
 import inspect
-import json
 import pickle
 import re
 import site
@@ -17,7 +16,9 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from runwide import settings
 from runwide.errors import InputError
+from runwide.parsing import TooDeep, json_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -77,7 +78,8 @@ def pickled_function(
         found = function_of(function)
         _send_by_value(found)
         return _pickled(found, constants), function
-    pickled = unpacked(_read(file).strip() if file is not None else (text or "").encode(), names[0])
+    given_bytes = read(file, function=True).strip() if file is not None else (text or "").encode()
+    pickled = unpacked(given_bytes, names[0])
     return _bound(pickled, constants), names[0]
 
 
@@ -92,7 +94,7 @@ def unpacked(data: bytes, option: str) -> bytes:
     compressed = data.startswith(_COMPRESSED.encode())
     try:
         raw = base64.b64decode(data.removeprefix(_COMPRESSED.encode()), validate=True)
-        raw = zlib.decompress(raw) if compressed else raw
+        raw = _decompressed(raw, option) if compressed else raw
     except (binascii.Error, zlib.error) as error:
         raise InputError(
             f"{option} is not base64 of a pickle ({error})", hint="pass it whole and unchanged"
@@ -102,6 +104,25 @@ def unpacked(data: bytes, option: str) -> bytes:
             f"{option} is not base64 of a pickle", hint="pass base64 of cloudpickle.dumps(function)"
         )
     return raw
+
+
+def _decompressed(data: bytes, option: str) -> bytes:
+    """The bytes of a zlib stream, of which no more are made than a function may have."""
+    most = settings.max_function_bytes()
+    stream = zlib.decompressobj()
+    raw = stream.decompress(data, most + 1)
+    if len(raw) > most:
+        raise _too_large(option, most)
+    if not stream.eof:
+        raise zlib.error("it is cut off")
+    return raw
+
+
+def _too_large(option: str, most: int) -> InputError:
+    return InputError(
+        f"the function of {option} has more than {most} bytes",
+        hint="set RUNWIDE_MAX_FUNCTION_BYTES to more, if it is meant",
+    )
 
 
 def items(*, text: str | None, file: Path | None) -> list[Any]:
@@ -121,7 +142,7 @@ def items_of_file(path: Path) -> list[Any]:
     Raises:
         InputError: The file cannot be read, or is not JSON.
     """
-    data = _read(path).decode("utf-8", errors="replace")
+    data = read(path).decode("utf-8", errors="replace")
     if path.suffix != ".jsonl":
         return _list(data, str(path))
     return unpacked_lines(data, str(path))
@@ -138,7 +159,7 @@ def unpacked_lines(text: str, where: str) -> list[Any]:
         [1, {'a': 2}]
     """
     lines = enumerate(text.splitlines(), 1)
-    return [_json(line, f"{where}, line {number}") for number, line in lines if line.strip()]
+    return [json_value(line, f"{where}, line {number}") for number, line in lines if line.strip()]
 
 
 def strings(text: str, option: str) -> list[str]:
@@ -174,7 +195,7 @@ def _pickled(function: Callable[..., Any], constants: str | None) -> bytes:
 
     if constants is None:
         return function_bytes(function)
-    bound = _json(constants, "--constants-json")
+    bound = json_value(constants, "--constants-json")
     if not isinstance(bound, dict):
         raise InputError("--constants-json is not a JSON object", hint='pass something like {"factor": 2}')
     _check_names(function, bound)
@@ -200,7 +221,7 @@ def _bound(pickled: bytes, constants: str | None) -> bytes:
     if constants is None or constants.strip() == "{}":
         return pickled
     try:
-        function = pickle.loads(pickled)  # it came with the command line, as this command did
+        function = pickle.loads(pickled)  # noqa: TID251 - it came with the command line, as this command did
     except Exception as error:
         raise InputError(
             f"the function cannot be loaded here: {type(error).__name__}: {error}",
@@ -225,22 +246,49 @@ def _installed(path: Path) -> bool:
     return any(path.is_relative_to(Path(root).resolve()) for root in roots - skipped)
 
 
-def _read(path: Path) -> bytes:
+def read(path: Path, *, function: bool = False) -> bytes:
+    """The bytes of a file.
+
+    Args:
+        path: The file.
+        function: Whether it is a function, of which more than a limit is not read.
+
+    Raises:
+        InputError: It cannot be read.
+    """
     try:
+        most = settings.max_function_bytes()
+        if function and path.stat().st_size > 2 * most:  # base64 takes a third more
+            raise _too_large("--function-file", most)
         return path.read_bytes()
     except OSError as error:
         raise InputError(f"the file cannot be read ({error.strerror})", uri=str(path)) from error
+    except (MemoryError, OverflowError) as error:
+        raise InputError("the file is larger than this machine's memory", uri=str(path)) from error
 
 
 def _list(text: str, what: str) -> list[Any]:
-    found = _json(text, what)
+    found = json_value(text, what)
     if not isinstance(found, list):
         raise InputError(f"{what} is not a JSON list", hint='pass something like ["a", "b"]')
     return found
 
 
-def _json(text: str, what: str) -> Any:
+def json_value(text: str, what: str) -> Any:
+    """The value of JSON text.
+
+    Args:
+        text: The text.
+        what: What it is, for errors.
+
+    Raises:
+        InputError: It is no JSON, or nested deeper than ``RUNWIDE_MAX_JSON_DEPTH`` allows.
+    """
     try:
-        return json.loads(text)
+        return json_of(text, depth=settings.max_json_depth())
+    except TooDeep as error:
+        raise InputError(
+            f"{what} cannot be read: {error}", hint="set RUNWIDE_MAX_JSON_DEPTH to more, if it is meant"
+        ) from error
     except ValueError as error:
         raise InputError(f"{what} is not JSON ({error})") from error

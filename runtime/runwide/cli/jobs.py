@@ -7,16 +7,19 @@ import pickle
 from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
+from secrets import token_hex
 from typing import Any
 
 import click
 
 from runwide import job as jobs
 from runwide.cli import dataset, executor, files, inputs, options, report, results
+from runwide.cli.secrets import set_secrets
 from runwide.errors import InputError, RunwideError, TasksFailed
 from runwide.host.threads import announce
 from runwide.pool.preemption import leaves_on_sigterm
 from runwide.records import Failure
+from runwide.spill import signing
 
 _LISTED = 5  # failures named in one line
 
@@ -109,10 +112,16 @@ def map_command(
 )
 @click.option("--job-out", type=click.Path(path_type=Path), help="Write the job's reference there as well.")
 @click.option(
+    "--run-key-out",
+    type=click.Path(path_type=Path),
+    help="Write a key there with which the shards of this run sign, or '-' where a signing key is set.",
+)
+@click.option(
     "--shards-out",
     type=click.Path(path_type=Path),
     help="Write the shards' indices there, as a JSON list of strings.",
 )
+@options.secret
 def scatter_command(
     *,
     function: str | None,
@@ -131,10 +140,13 @@ def scatter_command(
     typed: tuple[tuple[str, str, str], ...],
     job_out: Path | None,
     shards_out: Path | None,
+    run_key_out: Path | None,
+    secrets: tuple[tuple[str, str], ...],
 ) -> None:
     """Spill a function and its items to a store; print the job's reference."""
     from runwide.cli import sizing, sources, wire
 
+    set_secrets(secrets)
     announce()
     wire.check_python(pickled_by)
     with results.alone() as write:
@@ -153,12 +165,16 @@ def scatter_command(
         items = (
             sources.items_from(items_from) if items_from else inputs.items(text=items_json, file=items_file)
         )
-        size = sizing.size_of(shards, partial(pickle.loads, pickled), items)
+        # it came with the command line, as this command did
+        load = partial(pickle.loads, pickled)  # noqa: TID251
+        size = sizing.size_of(shards, load, items)
         reference = jobs.scatter_pickled(pickled, items, store=store, shards=size.shards, name=name)
+        run_key = None if run_key_out is None or signing.key() is not None else token_hex(32)
         if size.results:
-            jobs.keep(reference, size.results)
+            jobs.keep(reference, size.results, run_key=run_key)
         count = min(size.shards, len(items))
         files.write(job_out, reference)
+        files.write(run_key_out, run_key or "-")
         files.write(shards_out, json.dumps([str(index) for index in range(count)]))
         write(reference)
 

@@ -11,3 +11,25 @@ timeout = click.option("--timeout", type=float, help="Seconds that one attempt a
 retries = click.option(
     "--retries", type=click.IntRange(0), default=0, help="Further attempts after an exception."
 )
+
+
+secret = click.option(
+    "--secret",
+    "secrets",
+    multiple=True,
+    nargs=2,
+    metavar="VARIABLE SECRET",
+    help="A variable for the function, with the value of projects/P/secrets/S/versions/V of Secret Manager.",
+)
+
+
+def _or_none(_context: click.Context, _option: click.Parameter, value: str | None) -> str | None:
+    return None if value in (None, "", "-") else value
+
+
+run_key = click.option(
+    "--run-key",
+    metavar="KEY",
+    callback=_or_none,
+    help="A key of this run of the pipeline, with which results are signed where no signing key is set; '-' for none.",
+)

@@ -6,18 +6,22 @@ import json
 import time
 from collections import Counter
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
 from runwide.cli import files
 from runwide.log import Log
-from runwide.redaction import redacted
+from runwide.redaction import shortened
+from runwide.writing import printable
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from rich.console import RenderableType
 
     from runwide.job.progress import Progress
+    from runwide.records import Failure
 
 _log = Log("cli")
 
@@ -46,7 +50,7 @@ def report_command(job: str, *, out: Path | None, metrics_out: Path | None, open
     path = found.save(out or f"report-{found.story.title}.html")
     files.write(metrics_out, json.dumps(found.metrics, indent=1))
     for finding in found.findings:
-        click.echo(f"{finding.level.value:>8}  {finding.text} {finding.advice}".rstrip())
+        click.echo(printable(f"{finding.level.value:>8}  {finding.text} {finding.advice}".rstrip()))
     click.echo(str(path))
     if opened:
         click.launch(path.resolve().as_uri())
@@ -117,10 +121,10 @@ class Said:
     def __init__(self) -> None:
         self.counts: Counter[str] = Counter()
 
-    def add(self, failures: list[dict[str, Any]]) -> None:
+    def add(self, failures: Sequence[Failure]) -> None:
         """Take in more of them."""
         for failure in failures:
-            self.counts[redacted(f"{failure['type']}: {failure['message']}")[:_CAUSE]] += 1
+            self.counts[shortened(f"{failure.type}: {failure.message}", _CAUSE)] += 1
 
 
 def picture(progress: Progress, pace: float = 0.0, said: Said | None = None) -> RenderableType:
@@ -135,7 +139,7 @@ def picture(progress: Progress, pace: float = 0.0, said: Said | None = None) -> 
 
     about, done = progress.about, progress.done
     unfinished = progress.unfinished
-    head = Text(f"{about.function_name} over {about.count:,} items \N{MIDDLE DOT} {done:,} done, ")
+    head = Text(f"{printable(about.function_name)} over {about.count:,} items \N{MIDDLE DOT} {done:,} done, ")
     head.append(f"{about.shards - len(unfinished)} of {about.shards} shards finished")
     if progress.failed:
         head.append(f" \N{MIDDLE DOT} {words.count(progress.failed, 'item')} failed", style="red")
@@ -145,7 +149,12 @@ def picture(progress: Progress, pace: float = 0.0, said: Said | None = None) -> 
     parts: list[RenderableType] = [head]
     for cause, count in said.counts.most_common(_CAUSES) if said is not None else ():
         parts.append(
-            Text(f"  {count:,} {words.TIMES} {cause}", style="red", overflow="ellipsis", no_wrap=True)
+            Text(
+                f"  {count:,} {words.TIMES} {printable(cause)}",
+                style="red",
+                overflow="ellipsis",
+                no_wrap=True,
+            )
         )
     if unfinished:
         bar = ProgressBar(total=max(about.count, 1), completed=done, width=60)

@@ -31,6 +31,8 @@ from runwide.pool.preemption import leaves_on_sigterm
     default="raise",
     help="return: what the shard cannot run for good counts as failed items, and this command succeeds.",
 )
+@options.run_key
+@options.secret
 def shard_command(
     job: str,
     index: int,
@@ -41,19 +43,29 @@ def shard_command(
     rerun_failed: bool,
     manifest_out: Path | None,
     on_error: str,
+    run_key: str | None,
+    secrets: tuple[tuple[str, str], ...],
 ) -> None:
     """Run shard INDEX of a job on the cores of this machine; print its reference.
 
     Run again, it computes only what is not stored yet. Items that fail are recorded, and reported by gather.
     """
+    if secrets:
+        from runwide.cli.secrets import set_secrets  # most shards have none
+
+        set_secrets(secrets)
     if on_error == "return":
-        given = {"workers": workers, "timeout": timeout, "retries": retries, "rerun_failed": rerun_failed}
+        given = {
+            "workers": workers, "timeout": timeout, "retries": retries, "rerun_failed": rerun_failed,
+            "run_key": run_key,
+        }  # fmt: skip
         supervised.shard(job, index, manifest_out, given)
         return
     announce()
     with results.alone() as write, leaves_on_sigterm(), held():
         reference = jobs.shard(
-            job, index, workers=workers, timeout=timeout, retries=retries, rerun_failed=rerun_failed
-        )
+            job, index, workers=workers, timeout=timeout, retries=retries, rerun_failed=rerun_failed,
+            run_key=run_key,
+        )  # fmt: skip
         files.write(manifest_out, jobs.short_reference(index, reference))
         write(reference)

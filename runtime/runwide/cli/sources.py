@@ -4,14 +4,23 @@ from __future__ import annotations
 
 import csv
 import io
-import json
+import os
 import re
+from contextlib import contextmanager
 from fnmatch import fnmatchcase
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
+from runwide import settings
 from runwide.cli.inputs import unpacked_lines
 from runwide.errors import InputError, NoItems
+from runwide.parsing import json_of
 from runwide.spill import open_store
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from runwide.spill.store import Store
 
 _RESULT = re.compile(r".*/result[^/]*\.json#sha256=[0-9a-f]{64}")
 _WILD = re.compile(r"[*?\[]")
@@ -62,8 +71,24 @@ def _items(source: str) -> list[Any]:
         )
     if _WILD.search(source):
         return _matches(source)
+    with _opened(folder, name) as (store, there):
+        return rows_of(bytes(store.read(there)), name, source)
+
+
+@contextmanager
+def _opened(folder: str, name: str) -> Iterator[tuple[Store, str]]:
+    """The store of a file, and its name there; a file of this machine may be a link, since the user has named it."""
     with open_store(folder) as store:
-        return rows_of(bytes(store.read(name)), name, source)
+        if not _is_local(store):
+            yield store, name
+            return
+        target = Path(os.path.realpath(Path(store.uri, name)))  # resolve() fails on a loop of links
+    with open_store(target.parent) as store:
+        yield store, target.name
+
+
+def _is_local(store: Store) -> bool:
+    return "://" not in store.uri
 
 
 def _matches(pattern: str) -> list[str]:
@@ -71,12 +96,22 @@ def _matches(pattern: str) -> list[str]:
     folder, _, start = fixed.rpartition("/")
     rest = pattern[len(folder) + 1 :]
     with open_store(folder) as store:
-        names = [info.name for info in store.list(start)]
+        names = _local_names(store.uri) if _is_local(store) else _names(store, start)
         return [
             f"{folder}/{name}"
             for name in names
             if fnmatchcase(name, rest) and name.count("/") == rest.count("/")
         ]
+
+
+def _names(store: Store, start: str) -> list[str]:
+    return [info.name for info in store.list(start)]
+
+
+def _local_names(folder: str) -> list[str]:
+    """Files below a folder of the user's own, which may be links."""
+    found = (Path(directory, name) for directory, _, names in os.walk(folder) for name in names)
+    return sorted(path.relative_to(folder).as_posix() for path in found if path.is_file())
 
 
 def rows_of(data: bytes, name: str, uri: str) -> list[Any]:
@@ -96,7 +131,7 @@ def rows_of(data: bytes, name: str, uri: str) -> list[Any]:
             return _of_parquet(data)
         text = data.decode("utf-8-sig")
         if kind == "json":
-            return _listed(json.loads(text))
+            return _listed(json_of(text, depth=settings.max_json_depth()))
         if kind == "jsonl":
             return unpacked_lines(text, uri)
         return [dict(row) for row in csv.DictReader(io.StringIO(text, newline=""), strict=True)]

@@ -7,7 +7,6 @@ shard could not run are recorded as failed, as those are that raised.
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import signal
@@ -25,7 +24,8 @@ from runwide import job as jobs
 from runwide import log
 from runwide.cli import files
 from runwide.errors import InputError, Preempted, StepFailed
-from runwide.redaction import Lines
+from runwide.parsing import json_of
+from runwide.redaction import Lines, shortened
 from runwide.writing import write
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ def shard(job: str, index: int, manifest_out: Path | None, options: Mapping[str,
     words = [*_words({**options, "manifest_out": manifest_out}), "--", job, str(index)]
     error = failure_of(words, index)
     if error is not None:
-        reference = jobs.close(job, index, error)
+        reference = jobs.close(job, index, error, run_key=options.get("run_key"))
         files.write(manifest_out, jobs.short_reference(index, reference))
         click.echo(reference)
 
@@ -91,12 +91,12 @@ def failure_of(words: Sequence[str], index: int) -> StepFailed | None:
             raise Preempted("stopped by SIGTERM; what had finished is kept", hint="run it again to go on")
         if code == _WRONG_CALL:
             raise InputError(said.removeprefix("runwide: ") or "the call of runwide shard is wrong")
-        _log.warning("shard.died", shard=index, exitcode=code, start=start, cause=said[:_CAUSE])
+        _log.warning("shard.died", shard=index, exitcode=code, start=start, cause=shortened(said, _CAUSE))
         if code > 0:  # it has said why, and would again
             break
     how = f"exit code {code}" if code > 0 else f"signal {-code}, {_STARTS} times"
     return StepFailed(
-        f"shard {index} ended with {how}{f': {said[:_CAUSE]}' if said else ''}",
+        f"shard {index} ended with {how}{f': {shortened(said, _CAUSE)}' if said else ''}",
         step=f"shard {index}", exitcode=code,
     )  # fmt: skip
 
@@ -132,7 +132,7 @@ def _reason(lines: Iterable[str]) -> str:
 def _message(line: str) -> str:
     """Return a line that is no log line; of an entry of the log, its message if that is an error's."""
     try:
-        entry = json.loads(line)
+        entry = json_of(line)
         return str(entry["message"]) if entry["severity"] == "ERROR" else ""
     except (ValueError, KeyError, TypeError):
         return "" if line.startswith("{") or _LOG_LINE.match(line) else line

@@ -6,11 +6,14 @@ import json
 import platform
 from typing import Any
 
+from runwide import settings
 from runwide.errors import EnvironmentMismatch, InputError
 from runwide.job.environment import minor
 from runwide.job.reference import parse
-from runwide.job.verified import fetch
+from runwide.parsing import json_of
+from runwide.redaction import shortened
 from runwide.spill import open_store
+from runwide.spill.verified import fetch
 
 _KINDS = ("str", "int", "float", "bool", "list", "dict")
 
@@ -37,16 +40,16 @@ def value_of(kind: str, text: str) -> Any:
     if kind == "str":
         return text
     try:
-        found = json.loads(text)
+        found = json_of(text, depth=settings.max_json_depth())
     except ValueError as error:
-        raise InputError(f"{text[:80]!r} is not a {kind} of a pipeline ({error})") from error
+        raise InputError(f"{shortened(text, 80)!r} is not a {kind} of a pipeline ({error})") from error
     number = isinstance(found, (int, float)) and not isinstance(found, bool)
     if kind == "float" and number:
         return float(found)
     found = _whole(found)
     if kind not in _KINDS or type(found).__name__ != kind:
         raise InputError(
-            f"{text[:80]!r} is not a {kind} of a pipeline", hint=f"kinds are {', '.join(_KINDS)}"
+            f"{shortened(text, 80)!r} is not a {kind} of a pipeline", hint=f"kinds are {', '.join(_KINDS)}"
         )
     return found
 
@@ -84,7 +87,8 @@ def constants(text: str | None, typed: tuple[tuple[str, str, str], ...]) -> str 
     if not typed:
         return text
     value_of("dict", text or "{}")  # complains of what is none; the numbers in it stay as they are
-    return json.dumps(json.loads(text or "{}") | {name: value_of(kind, value) for name, kind, value in typed})
+    known = json_of(text or "{}", depth=settings.max_json_depth())
+    return json.dumps(known | {name: value_of(kind, value) for name, kind, value in typed})
 
 
 def check_python(version: str | None) -> None:

@@ -16,7 +16,7 @@ from structlog.stdlib import ProcessorFormatter
 from runwide import settings
 from runwide.log.context import LABELS, Dropped, fields, text
 from runwide.redaction import redacted_fields
-from runwide.writing import is_hindrance
+from runwide.writing import is_hindrance, printable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -263,6 +263,8 @@ def _brief(_logger: Any, _method: str, event: EventDict) -> EventDict:
     """Leave in a line of text what somebody reads."""
     record = event["_record"]
     event = {name: value for name, value in event.items() if name not in (*_META, *_HIDDEN)}
+    if record.name.partition(".")[0] == "runwide":  # others colour their own lines, if they will
+        event = {name: printable(value) if isinstance(value, str) else value for name, value in event.items()}
     clock = time.strftime("%H:%M:%S", time.localtime(record.created))
     return {"timestamp": clock, "level": record.levelname.lower(), "logger": record.name, **event}
 

@@ -93,7 +93,7 @@ def become_worker(known: Configuration) -> None:
         import pickle
 
         try:
-            processors = pickle.loads(known.pickled)
+            processors = pickle.loads(known.pickled)  # noqa: TID251 - of the process that has started this one
         except BaseException as error:  # of a module that is not here, or does not load
             logging.getLogger(f"{ROOT}.log").warning("processors.lost: %s: %s", type(error).__name__, error)
     _adopt(replace(known, form=None, processors=processors))

@@ -48,7 +48,8 @@ class Unframer:
             end = start + _HEADER + int.from_bytes(buffer[start : start + _HEADER], "little")
             if end > len(buffer):
                 break
-            messages.append(pickle.loads(buffer[start + _HEADER : end]))
+            # of this pool's other end
+            messages.append(pickle.loads(buffer[start + _HEADER : end]))  # noqa: TID251
             start = end
         del buffer[:start]
         return messages

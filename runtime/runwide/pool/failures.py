@@ -280,7 +280,7 @@ def _loaded(pickled: bytes | None) -> BaseException | None:
     if not pickled:
         return None
     try:
-        raised = pickle.loads(pickled)
+        raised = pickle.loads(pickled)  # noqa: TID251 - of a worker of this pool
     except BaseException:  # the code of the user's classes runs here
         return None
     return raised if isinstance(raised, BaseException) else None

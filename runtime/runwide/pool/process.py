@@ -20,7 +20,7 @@ from multiprocessing import process
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from runwide import origin
+from runwide import origin, settings
 from runwide.pool.child import Child
 from runwide.pool.entry import Ends, Handed, Program, enter, flags
 from runwide.pool.oom import offer_first
@@ -105,7 +105,7 @@ def start(name: str, ends: Ends, env: Mapping[str, str]) -> WorkerProcess:
     from runwide.pool.loky_process import Process  # which loads loky
 
     path, for_start = _search_path(), _for_start()
-    variables = {"PYTHONHASHSEED": _hash_seed(), **for_start, **env}
+    variables = {"PYTHONHASHSEED": _hash_seed(), **_temporary(), **for_start, **env}
     with _starting, _in_some_directory() as gone:
         _need_interpreter()
         _need_descriptors()
@@ -139,7 +139,7 @@ def last_words(env: Mapping[str, str]) -> str:
     try:
         ran = subprocess.run(
             [sys.executable, "-c", "import runwide.pool.entry"],
-            env={**os.environ, **env},
+            env=settings.with_variables(env),
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
@@ -221,9 +221,22 @@ def _own_hash_seed() -> str:
 
 
 def _for_start() -> dict[str, str]:
-    """What keeps modules of the directory from a program that -I or -P keeps from them, until the flags are set."""
+    """What a worker's interpreter starts with, and its tasks do not see.
+
+    One variable keeps modules of the directory from a program that -I or -P keeps from them, until the flags are set. The
+    signing key is blank: a worker is told it in another way (`runwide.pool.station`), and what tasks start is not.
+    """
     apart = sys.flags.isolated or getattr(sys.flags, "safe_path", False)
-    return {"PYTHONSAFEPATH": "1"} if apart and "PYTHONSAFEPATH" not in os.environ else {}
+    found = {"PYTHONSAFEPATH": "1"} if apart and "PYTHONSAFEPATH" not in os.environ else {}
+    return {**found, settings.SIGNING_KEY: ""} if settings.is_set(settings.SIGNING_KEY) else found
+
+
+def _temporary() -> dict[str, str]:
+    """Tell tasks the place for temporary files, where the system's own ones cannot be written."""
+    from runwide.host import space  # which a worker never needs
+
+    found = space.temporary()
+    return {"TMPDIR": found} if found == space.SHARED else {}
 
 
 def _search_path() -> list[str]:

@@ -21,7 +21,9 @@ if TYPE_CHECKING:
 End = tuple[FailureKind, str, bool]
 """Why an attempt failed, in one line, and whether another one follows."""
 
-_DETAIL = 500  # characters
+_DETAIL = 1_000
+"""Characters of a cause: twice what is shown of it. Secrets are taken out where it is shown, so none may be cut in two here,
+and looking for them would hold up the scheduler."""
 
 
 def timed_by(listener: Callable[[TaskEvent], None] | None) -> bool | None:
@@ -147,7 +149,7 @@ class Reporter:
                 charges.starts,
                 seconds=max(0.0, now - started),
                 peak_rss=slot.peak_rss,
-                detail=detail[:_DETAIL],
+                detail=_one_line(detail),
                 queued=chunk.queued + offset,
                 started=started,
                 kind=kind,
@@ -167,4 +169,12 @@ def of_failure(failure: Failure, *, again: bool) -> End:
         >>> of_failure(Failure(3, FailureKind.EXCEPTION, "ValueError", "two\nlines"), again=False)
         (<FailureKind.EXCEPTION: 'exception'>, 'ValueError: two lines', False)
     """
-    return failure.kind, " ".join(f"{failure.type}: {failure.message}".split())[:_DETAIL], again
+    return failure.kind, _one_line(f"{failure.type}: {failure.message}"), again
+
+
+def _one_line(text: str) -> str:
+    """Return the beginning of a text as one line, cut between two words."""
+    line = " ".join(text[: 2 * _DETAIL].split())
+    if len(line) <= _DETAIL and len(text) <= 2 * _DETAIL:
+        return line
+    return f"{line[: _DETAIL + 1].rpartition(' ')[0]} …"

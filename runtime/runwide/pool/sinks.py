@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from runwide.log import Log
 from runwide.naming import text_of
 from runwide.records import Outcome
+from runwide.redaction import shortened
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
     from runwide.records import Failure
 
 _log = Log("pool")
+
+_SAID = 2_000  # characters of an error
 
 SIGNAL_SECONDS = 1.0
 """Python sees a signal that comes just before a wait when the wait ends, so none is longer."""
@@ -49,7 +52,8 @@ def undisturbed(function: Callable[..., object], *args: Any, logs: bool = True) 
         function(*args)
     except BaseException as error:
         if logs:
-            _log.error("callback.failed", type=type(error).__name__, error=text_of(error))
+            said = shortened(text_of(error), _SAID)  # on the scheduler's thread, which is to be back soon
+            _log.error("callback.failed", type=type(error).__name__, error=said)
         return False
     return True
 

@@ -10,7 +10,7 @@ from contextlib import ExitStack
 from itertools import count
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from runwide import log
+from runwide import log, settings
 from runwide.host import threads
 from runwide.pool import process, status, worker
 from runwide.pool.channel import Channel
@@ -144,7 +144,7 @@ class Slot:
             self._release = made.pop_all().close
         self._fields = {**log.fields(), "worker": number}
         directories, tag = options.scratch.directories, f"{self.tag}-out"
-        about = self._fields, log.for_workers()
+        about = self._fields, log.for_workers(), settings.signing_key()
         self.channel.send(
             Station(f"runwide-w{number}", self._status_path, directories, tag, os.getpid(), *about)
         )
@@ -282,4 +282,4 @@ class Slot:
 
     def last_words(self) -> str:
         """The last lines that the worker wrote to standard error."""
-        return "\n".join(self.stderr.last)
+        return "\n".join(self.stderr.tail.lines())

@@ -12,7 +12,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from runwide import log
+from runwide import log, settings
 from runwide.pool.opened import flush_all
 from runwide.pool.output import Prefixed
 
@@ -39,6 +39,7 @@ class Station(NamedTuple):
         name: Name of the worker, 15 characters at most.
         fields: What its log lines carry, until a call says otherwise.
         log: How log lines are written.
+        signing_key: The user's, which stands in no worker's environment; None where there is none, or not as a variable.
     """
 
     name: str
@@ -48,6 +49,7 @@ class Station(NamedTuple):
     parent: int
     fields: Mapping[str, Any]
     log: log.Configuration
+    signing_key: str | None
 
 
 def arrange(alive: int, station: Station, status: StatusWords, scratch: Scratch) -> tuple[Prefixed, Prefixed]:
@@ -58,6 +60,7 @@ def arrange(alive: int, station: Station, status: StatusWords, scratch: Scratch)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGINT, signal.SIGTERM])
     _die_with(alive)
     _introduce(station)
+    settings.hand_signing_key(station.signing_key)
     log.set_fields(station.fields)
     log.set_task(status.task)
     log.become_worker(station.log)

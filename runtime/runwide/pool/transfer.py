@@ -222,7 +222,7 @@ def load(entry: Entry, mapping: memoryview | None) -> Any:
     if len(entry) == 1:
         return entry[0]
     if entry[0] == FRAME:
-        return pickle.loads(entry[1], buffers=entry[2])
+        return pickle.loads(entry[1], buffers=entry[2])  # noqa: TID251 - of this pool's other end
     if mapping is None:
         raise pickle.UnpicklingError("the payload file is missing")
     start, length = entry[1][-1]
@@ -233,4 +233,4 @@ def load(entry: Entry, mapping: memoryview | None) -> Any:
 
         raise cut_short(mapping.nbytes, start + length)
     body, *buffers = (mapping[start : start + length] for start, length in entry[1])
-    return pickle.loads(body, buffers=buffers)
+    return pickle.loads(body, buffers=buffers)  # noqa: TID251 - likewise

@@ -1,0 +1,74 @@
+"""The command that makes a signing key: ``runwide keygen``."""
+
+from __future__ import annotations
+
+import os
+import re
+import secrets
+import shlex
+from pathlib import Path
+
+import click
+
+from runwide.errors import InputError
+
+_SECRET = re.compile(r"[A-Za-z0-9_-]{1,255}")
+_BYTES = 32
+
+
+@click.command("keygen")
+@click.argument("file", type=click.Path(path_type=Path), required=False)
+@click.option("--secret", metavar="NAME", help="Print the commands that keep a key in Secret Manager.")
+@click.option("--project", metavar="ID", default="PROJECT", help="The project of the secret.")
+def keygen_command(file: Path | None, *, secret: str | None, project: str) -> None:
+    """Make a signing key, which vouches for what is found in a store (SECURITY.md).
+
+    With FILE, it is written there, for its owner alone; without, it is printed, for another program to read. The key must
+    be the same for all components and clients, and must not lie in the bucket.
+
+    \b
+    Example:
+        runwide keygen ~/.runwide-key
+        runwide keygen --secret runwide-key --project shop
+    """  # noqa: D301 - \b is click's mark for a paragraph that keeps its lines
+    if secret is not None:
+        if file is not None:
+            raise InputError("a key goes into a file or into Secret Manager", hint="leave out one of them")
+        for line in _commands(secret, project):
+            click.echo(line)
+        return
+    key = secrets.token_hex(_BYTES)
+    if file is None:
+        click.echo(key)
+        return
+    _write(file, key)
+    click.echo(f"export RUNWIDE_SIGNING_KEY_FILE={shlex.quote(str(file.absolute()))}")
+
+
+def _commands(secret: str, project: str) -> list[str]:
+    """What makes a secret without showing it, and what names it then."""
+    if not _SECRET.fullmatch(secret):
+        raise InputError(
+            f"{secret!r} is not the name of a secret", hint="use letters, digits, hyphens and underscores"
+        )
+    where = f"--project={shlex.quote(project)}"
+    return [
+        f"runwide keygen | gcloud secrets create {secret} {where} --replication-policy=automatic --data-file=-",
+        f"export RUNWIDE_SIGNING_KEY_SECRET={shlex.quote(f'projects/{project}/secrets/{secret}/versions/latest')}",
+    ]
+
+
+def _write(path: Path, key: str) -> None:
+    try:
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
+    except FileExistsError as error:
+        raise InputError(
+            "there is a file already, which may be a key that is in use",
+            uri=str(path),
+            hint="name another one",
+        ) from error
+    except OSError as error:
+        raise InputError(f"the key cannot be written ({error.strerror})", uri=str(path)) from error
+    with os.fdopen(descriptor, "w", encoding="ascii") as file:
+        os.fchmod(descriptor, 0o600)  # whatever the umask
+        file.write(f"{key}\n")
