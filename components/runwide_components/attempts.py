@@ -14,13 +14,14 @@ from runwide.errors import (
     StoreNotFound,
     StoreNotReadable,
 )
-from runwide.job.fields import near
+from runwide.job.fields import near, text
 from runwide.log import Log
+from runwide.redaction import shortened
 from runwide.spill import records, signing
 from runwide.spill.store import open_store
 from runwide.spill.verified import arrived_damaged
 from runwide_components.engines.base import RunState
-from runwide_components.engines.registry import engine_recorded
+from runwide_components.engines.registry import engine_recorded, run_recorded
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -31,7 +32,6 @@ if TYPE_CHECKING:
 _log = Log("pipelines")
 
 _NAME = re.compile(r"runs/([0-9a-f]{1,64})/(\d{3,9})-(claimed|submitted|ended)\.json")
-_RUN = re.compile(r"(?!.*\.\.)[\w.:/-]{1,500}")
 _RESULTS = re.compile(r"(?:^|/)[0-9a-f]-\d{8}t\d{6}-[0-9a-f]{16}(?:/|$)|(?:^|/)result(?:-[0-9a-f]+)?\.json$")
 _CONSOLE = "https://console.cloud.google.com/"
 
@@ -90,7 +90,7 @@ def believed(outputs: Mapping[str, Any], stores: Iterable[str], uri: str) -> dic
         named = list(_references(value))
         strange = [one for one in named if not _spelt(one).startswith(roots)]
         if strange:
-            cause = f"nobody vouches for {strange[0][:200]}"
+            cause = f"nobody vouches for {shortened(strange[0], 200)}"
             _log.warning("output.ignored", output=name, uri=uri, cause=cause)
             continue
         if named:
@@ -125,9 +125,8 @@ class Records:
             noted = self._read(name, match[3]) if match else None
             if match and noted:
                 found.setdefault(match[1], {}).setdefault(int(match[2]), {})[match[3]] = noted
-        return {
-            key: {number: some[number] for number in near(some)} for key, some in found.items() if near(some)
-        }
+        kept = {key: {number: some[number] for number in near(some)} for key, some in found.items()}
+        return {key: some for key, some in kept.items() if some}
 
     def write(self, key: str, attempt: int, kind: str, about: Mapping[str, Any]) -> bool:
         """Write one record; false where there is one already, which stays.
@@ -157,37 +156,29 @@ class Records:
         except (IntegrityError, StoreNotReadable, KeyError, TypeError, ValueError, AttributeError) as error:
             if isinstance(error, IntegrityError) and arrived_damaged(error):
                 raise
-            _log.warning("record.ignored", uri=uri, cause=f"{type(error).__name__}: {error}"[:300])
+            _log.warning("record.ignored", uri=uri, cause=shortened(f"{type(error).__name__}: {error}", 300))
             return None
 
 
 def _claimed(about: Mapping[str, Any]) -> dict[str, Any]:
-    return {"name": _text(about["name"]), "arguments": _mapping(about["arguments"])}
+    return {"name": text(about["name"]), "arguments": _mapping(about["arguments"])}
 
 
 def _submitted(about: Mapping[str, Any]) -> dict[str, Any]:
-    if not _RUN.fullmatch(about["run"]):
-        raise ValueError(f"{about['run'][:100]!r} is no run")
     return {
-        "run": about["run"], "logs": _text(about.get("logs", "")), "engine": _mapping(about["engine"]),
-        "time": _seconds(about.get("time", 0.0)), "name": _text(about["name"]),
+        "run": run_recorded(about["run"]), "logs": text(about.get("logs", "")), "engine": _mapping(about["engine"]),
+        "time": _seconds(about.get("time", 0.0)), "name": text(about["name"]),
     }  # fmt: skip
 
 
 def _ended(about: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "state": RunState(about["state"]), "outputs": _mapping(about.get("outputs", {})),
-        "error": _text(about.get("error", "")), "seconds": _seconds(about.get("seconds", 0.0)),
+        "error": text(about.get("error", "")), "seconds": _seconds(about.get("seconds", 0.0)),
     }  # fmt: skip
 
 
 _READERS = {"claimed": _claimed, "submitted": _submitted, "ended": _ended}
-
-
-def _text(value: Any) -> str:
-    if not isinstance(value, str):
-        raise TypeError(f"a {type(value).__name__} in the place of a text")
-    return value
 
 
 def _mapping(value: Any) -> dict[str, Any]:

@@ -17,6 +17,7 @@ import click
 
 from runwide.cli import inputs
 from runwide.errors import InputError
+from runwide.spill import signing
 from runwide.writing import printable
 
 if TYPE_CHECKING:
@@ -155,7 +156,7 @@ def _submit_function(
 ) -> None:
     from runwide_components.components import Components
     from runwide_components.engines.local import Local
-    from runwide_components.runs import ended, new_run_key, start
+    from runwide_components.runs import ended, start
     from runwide_components.steps import JobOptions
 
     if options["components"] is None:
@@ -182,7 +183,7 @@ def _submit_function(
         workers=options["workers"], timeout=options["timeout"], retries=options["retries"],
         on_error=options["on_error"],
     )  # fmt: skip
-    run_key = new_run_key()
+    run_key = signing.new_run_key()
     run = start(job, range(min(wanted.components, len(items))), wanted.place, chosen, run_key)
     if local or options["wait"]:
         shards = ended(job, run, on_error=options["on_error"], run_key=run_key)

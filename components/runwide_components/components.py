@@ -9,11 +9,12 @@ from runwide.errors import InputError
 from runwide.job import gather, status
 from runwide.job.begin import begun_or_found
 from runwide.job.manifest import read_job
+from runwide.spill import signing
 from runwide_components.engines.local import Local
 from runwide_components.image import base_image
 from runwide_components.recorded import Place
 from runwide_components.resources import Resources
-from runwide_components.runs import ended, new_run_key, rejoin, resolved, start, still_going
+from runwide_components.runs import ended, rejoin, resolved, start, still_going
 from runwide_components.steps import JobOptions
 
 if TYPE_CHECKING:
@@ -166,7 +167,7 @@ class Components:
         if going := name and still_going(job, self.place.engine):
             return job, going, None
         if found.fresh:
-            run_key = new_run_key()
+            run_key = signing.new_run_key()
             chosen = JobOptions(**options)
             return job, start(job, range(found.job.shards), self.place, chosen, run_key), run_key
         # what another run has stored is signed with a key that nobody has any more

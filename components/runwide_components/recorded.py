@@ -13,7 +13,7 @@ from runwide.log import Log
 from runwide.spill import records
 from runwide.spill.store import open_inside
 from runwide.spill.verified import ABSENT, arrived_damaged
-from runwide_components.engines.registry import engine_recorded
+from runwide_components.engines.registry import engine_recorded, run_recorded
 from runwide_components.image import base_image
 from runwide_components.resources import Resources
 from runwide_components.steps import JobOptions
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 
 _log = Log("components")
 _RECORD = re.compile(r"runs/(\d{3,9})\.json")
-_RUN = re.compile(r"(?!.*\.\.)[\w.:/-]{1,500}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,8 +151,6 @@ def last_record(job: str) -> Recorded:
 
 def _recorded(found: records.Record, uri: str) -> Recorded:
     about = found.about
-    if not _RUN.fullmatch(about["run"]):
-        raise ValueError(f"{about['run']!r} is no run")
     if about["parallelism"] is not None and not (
         isinstance(about["parallelism"], int) and about["parallelism"] > 0
     ):
@@ -162,7 +159,7 @@ def _recorded(found: records.Record, uri: str) -> Recorded:
         raise TypeError("its engine is not described")
     str(about["image"])
     return Recorded(
-        run=about["run"],
+        run=run_recorded(about["run"]),
         options=JobOptions(**(about["options"] if found.vouched else {**about["options"], "secrets": ()})),
         resources=Resources.of(about["resources"]),
         about=about,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import secrets
 import time
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
@@ -33,14 +32,6 @@ if TYPE_CHECKING:
 _log = Log("components")
 _LOOKS = (0.5, 10.0)
 _CAUSE = 300  # characters
-
-
-def new_run_key() -> str | None:
-    """A key for one run of a pipeline; None where the user has one, which is better.
-
-    It is a parameter of the run, so who may view runs can read it.
-    """
-    return None if signing.key() is not None else secrets.token_hex(32)
 
 
 def start(

@@ -128,6 +128,7 @@ def test_security_md_and_the_table_say_who_vouches_for_each_kind():
     table = (root / "docs" / "spill.md").read_text()
     for kind in KINDS:
         assert f"| {kind} |" in table, f"docs/spill.md has no line for {kind}"
+        assert f"`{kind}`" in (root / "SECURITY.md").read_text(), f"SECURITY.md does not name {kind}"
 
 
 # --- forms of what is planted

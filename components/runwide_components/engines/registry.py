@@ -21,6 +21,7 @@ _ENGINES = {
 }
 # no dots and no slashes: Google's client makes the region a part of the host's name
 _PROJECT = re.compile(r"[a-z0-9][a-z0-9-]{1,62}|[a-z0-9.-]{1,60}:[a-z0-9-]{1,62}")
+_RUN = re.compile(r"(?!.*\.\.)[\w.:/-]{1,500}")
 _REGION = re.compile(r"[a-z]+(-[a-z]+)+[0-9]{1,2}")
 
 
@@ -47,6 +48,18 @@ def engine_of(about: Mapping[str, Any]) -> Engine:
             f"the engine {kind} cannot be made so: {error}", hint="see its documentation"
         ) from error
     return engine
+
+
+def run_recorded(value: Any) -> str:
+    """What a record calls a run, once it is sure that an engine may be asked for it.
+
+    Raises:
+        TypeError: It is no text.
+        ValueError: It cannot be what an engine calls a run.
+    """
+    if not _RUN.fullmatch(value):
+        raise ValueError(f"{value[:100]!r} is no run")
+    return str(value)
 
 
 def engine_recorded(about: Any, *, vouched: bool, uri: str) -> Engine:

@@ -7,7 +7,6 @@ import pickle
 from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
-from secrets import token_hex
 from typing import Any
 
 import click
@@ -169,7 +168,7 @@ def scatter_command(
         load = partial(pickle.loads, pickled)  # noqa: TID251
         size = sizing.size_of(shards, load, items)
         reference = jobs.scatter_pickled(pickled, items, store=store, shards=size.shards, name=name)
-        run_key = None if run_key_out is None or signing.key() is not None else token_hex(32)
+        run_key = None if run_key_out is None else signing.new_run_key()
         if size.results:
             jobs.keep(reference, size.results, run_key=run_key)
         count = min(size.shards, len(items))

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import os
 import re
-import secrets
 import shlex
 from pathlib import Path
 
 import click
 
 from runwide.errors import InputError
+from runwide.spill import signing
 
 _SECRET = re.compile(r"[A-Za-z0-9_-]{1,255}")
-_BYTES = 32
 
 
 @click.command("keygen")
@@ -37,7 +36,7 @@ def keygen_command(file: Path | None, *, secret: str | None, project: str) -> No
         for line in _commands(secret, project):
             click.echo(line)
         return
-    key = secrets.token_hex(_BYTES)
+    key = signing.new_key()
     if file is None:
         click.echo(key)
         return

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import secrets
 from functools import lru_cache
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from runwide.redaction import hide
 log = Log("spill")
 
 UNSIGNED = bytes(32)
+_BYTES = 32  # of a new key
 _SHORTEST = 16  # bytes; a shorter key can be guessed
 HINT = "runwide keygen makes one (SECURITY.md)"
 
@@ -32,6 +34,24 @@ def key() -> bytes | None:
     """
     found = settings.read()
     return _key(found.signing_key, found.signing_key_file, found.signing_key_secret)
+
+
+def new_key() -> str:
+    """A new key, as text that may stand in a variable or a file.
+
+    Example:
+        >>> len(new_key())
+        64
+    """
+    return secrets.token_hex(_BYTES)
+
+
+def new_run_key() -> str | None:
+    """A key for one run of a pipeline; None where the user has one, which is better.
+
+    It is a parameter of the run, so who may view runs can read it.
+    """
+    return None if key() is not None else new_key()
 
 
 def of_run(text: str | None) -> bytes | None:
