@@ -105,7 +105,11 @@ def test_each_cell_has_the_prints_of_its_own_tasks(cells, cell, items, named):
 
 
 def test_the_bar_of_a_long_map_is_the_widget_in_its_own_cell(cells):
-    assert [len(cells.widgets(number)) for number in range(6)] == [0, 0, 1, 0, 0, 0]
+    bars = [len(cells.widgets(number)) for number in range(6)]
+    assert bars[2] == 1
+    # A map that starts its workers, or meets a busy machine, is a long one too; the rest are no maps.
+    assert [bars[number] for number in (0, 4, 5)] == [0, 0, 0]
+    assert bars[1] <= 1 and bars[3] <= 1
     assert "2/2" in cells.widgets(2)[0] or "0/2" in cells.widgets(2)[0]
     assert "%|" not in cells.stream(2, "stderr")
 
