@@ -9,8 +9,10 @@ from typing import Any
 DEPTH = 200
 """Lists and objects inside of each other; Python's own reader fails at a thousand, or where the stack is used up before."""
 
-# A string to its end, or to the end of the text, so that none is looked at twice; or a bracket.
-_TOKENS = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"?|[\[{]|[\]}]', re.DOTALL)
+# A string to its end, or to the end of the text, so that none is looked at twice.
+_STRING = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"?', re.DOTALL)
+_SQUARE = bytes.maketrans(b"{}", b"[]")
+_NO_BRACKET = bytes(set(range(256)) - set(b"[]{}"))
 
 
 class TooDeep(ValueError):
@@ -52,18 +54,17 @@ def json_of(text: str | bytes | bytearray | memoryview, *, depth: int = DEPTH, f
 
 
 def _depth_of(data: bytes, most: int) -> int:
-    """How deep it goes, counted no further than just beyond what is allowed."""
-    deepest = now = 0
-    for token in _TOKENS.finditer(data):
-        sign = data[token.start()]
-        if sign in b"[{":
-            now += 1
-            deepest = max(deepest, now)
-            if now > most:
-                return now
-        elif sign in b"]}":
-            now -= 1
-    return deepest
+    """How deep it goes, counted no further than just beyond what is allowed; of what is no JSON, at least so deep.
+
+    What is innermost is taken away, all of it at once, until nothing is left.
+    """
+    left = _STRING.sub(b"", data).translate(_SQUARE, _NO_BRACKET)
+    for taken in range(most + 1):
+        rest = left.replace(b"[]", b"")
+        if len(rest) == len(left):
+            return taken + left.count(b"[")  # brackets that nobody closes
+        left = rest
+    return most + 1
 
 
 def _finite(text: str) -> float:

@@ -16,9 +16,10 @@ import asyncio, glob, json, os, re, shutil, sys
 import joblib
 import numpy as np
 import runwide
-from runwide.pool import outcomes
+from runwide.pool import outcomes, room
 from runwide.records import Failure
 
+room.PATIENCE = 0.2  # seconds that each payload waits for room in vain
 ROOT, STORE = os.environ["RUNWIDE_SCRATCH"], os.environ["STORE"]
 POOL = os.getpid()
 bias = np.full(1 << 15, 1.0)  # the function has a file, too
@@ -172,8 +173,7 @@ def test_the_directory_of_a_pool(fault, tmp_path):
         pytest.skip("this machine allows no namespaces")
     for name in ("scratch", "store"):
         (tmp_path / name).mkdir()
-    # What waits for room does so for a second each.
-    chosen = ["map,Executor"] if words == FULL else []
+    chosen = ["map,Executor"] if words == FULL else []  # where each payload waits for room
     program = tmp_path / "program.py"
     program.write_text(PROGRAM.replace("__FAULT__", code))
     env = {**os.environ, "RUNWIDE_SCRATCH": str(tmp_path / "scratch"), "STORE": str(tmp_path / "store")}

@@ -11,6 +11,10 @@ from runwide.errors import StepFailed
 from runwide.records import Failure
 from runwide_components import Local, base_image, fan_out
 
+# What a pipeline does is the same wherever its steps run, and what crosses from step to step is tried in containers.
+IN_SUBPROCESSES = ["subprocess"]
+IN_CONTAINERS = [pytest.param("docker", marks=pytest.mark.docker)]
+
 
 def lightweight(function):
     """A lightweight component in the image under test, which has kfp already."""
@@ -44,6 +48,7 @@ def test_the_list_of_an_upstream_component_is_fanned_out(local, tmp_path):
     assert all(type(x) is int for x, _ in results)
 
 
+@pytest.mark.parametrize("local", IN_CONTAINERS, indirect=True)
 def test_a_result_is_loaded_by_a_component_that_feeds_the_next_fan_out(local, tmp_path):
     def unpack(reference: str) -> list:
         import runwide
@@ -61,6 +66,7 @@ def test_a_result_is_loaded_by_a_component_that_feeds_the_next_fan_out(local, tm
     assert runwide.load(local().run(twice, store=str(tmp_path / "store"))["Output"]) == [20, 30, 40]
 
 
+@pytest.mark.parametrize("local", IN_SUBPROCESSES, indirect=True)
 @pytest.mark.parametrize(("go", "found"), [(True, 1), (False, 0)])
 def test_a_fan_out_inside_of_a_condition_runs_only_if_it_holds(local, tmp_path, go, found):
     def always() -> str:
@@ -79,6 +85,7 @@ def test_a_fan_out_inside_of_a_condition_runs_only_if_it_holds(local, tmp_path, 
     assert len(list(store.glob("*/job.json"))) == found
 
 
+@pytest.mark.parametrize("local", IN_SUBPROCESSES, indirect=True)
 def test_a_fan_out_works_in_a_pipeline_inside_of_a_pipeline(local, tmp_path):
     @dsl.pipeline(name="inner")
     def inner(numbers: list, store: str) -> str:
@@ -105,6 +112,7 @@ def test_constants_come_from_the_pipeline_as_what_they_are(local, tmp_path):
     assert type(rest["fixed"]["one"]) is float
 
 
+@pytest.mark.parametrize("local", IN_SUBPROCESSES, indirect=True)
 def test_a_function_by_name_and_a_number_of_components_from_the_pipeline(local, tmp_path):
     @dsl.pipeline(name="named")
     def named(n: int, store: str) -> str:
@@ -129,6 +137,7 @@ def test_a_function_and_items_that_were_spilled_when_compiling_arrive(local, tmp
     assert results == [(200_000, f"{x:05d}") for x in range(200)]
 
 
+@pytest.mark.parametrize("local", IN_SUBPROCESSES, indirect=True)
 def test_all_components_of_a_loop_run_at_the_same_time(local, tmp_path, meet):
     together = meet(4)
 
@@ -140,6 +149,7 @@ def test_all_components_of_a_loop_run_at_the_same_time(local, tmp_path, meet):
     assert runwide.load(outputs["Output"]) == [0, 1, 2, 3]
 
 
+@pytest.mark.parametrize("local", IN_SUBPROCESSES, indirect=True)
 def test_more_components_than_items_are_not_started(local, tmp_path):
     @dsl.pipeline(name="few")
     def few(store: str) -> str:
@@ -148,6 +158,7 @@ def test_more_components_than_items_are_not_started(local, tmp_path):
     assert runwide.load(local().run(few, store=str(tmp_path / "store"))["Output"]) == ["a", "b"]
 
 
+@pytest.mark.parametrize("local", IN_SUBPROCESSES, indirect=True)
 def test_an_item_that_fails_fails_the_pipeline_and_names_itself(local, tmp_path):
     @dsl.pipeline(name="failing")
     def failing(store: str) -> str:
@@ -159,6 +170,7 @@ def test_an_item_that_fails_fails_the_pipeline_and_names_itself(local, tmp_path)
     assert caught.value.exitcode == 1
 
 
+@pytest.mark.parametrize("local", IN_SUBPROCESSES, indirect=True)
 def test_failed_items_can_be_results(local, tmp_path):
     @dsl.pipeline(name="tolerant")
     def tolerant(store: str) -> str:
@@ -171,6 +183,7 @@ def test_failed_items_can_be_results(local, tmp_path):
     assert gap.index == 1
 
 
+@pytest.mark.parametrize("local", IN_SUBPROCESSES, indirect=True)
 def test_an_empty_list_from_upstream_is_a_named_error(local, tmp_path):
     @dsl.pipeline(name="empty")
     def empty(numbers: list, store: str) -> str:
@@ -180,6 +193,7 @@ def test_an_empty_list_from_upstream_is_a_named_error(local, tmp_path):
         local().run(empty, numbers=[], store=str(tmp_path / "store"))
 
 
+@pytest.mark.parametrize("local", IN_CONTAINERS, indirect=True)
 def test_two_fan_outs_in_a_row_need_nothing_between_them(local, tmp_path):
     @dsl.pipeline(name="chained")
     def chained(store: str) -> str:
@@ -213,6 +227,7 @@ def test_the_rows_of_an_artifact_are_items_and_the_results_a_dataset(local, tmp_
     assert local().run(tables, store=str(tmp_path / "store")) == {"Output": '"fr"\n"dede"\n'}
 
 
+@pytest.mark.parametrize("local", IN_SUBPROCESSES, indirect=True)
 def test_each_file_that_matches_is_an_item(local, tmp_path):
     folder = tmp_path / "day"
     folder.mkdir()
@@ -232,6 +247,7 @@ def test_each_file_that_matches_is_an_item(local, tmp_path):
     assert runwide.load(outputs["Output"]) == [("a.csv", 2), ("b.csv", 3), ("c.csv", 4)]
 
 
+@pytest.mark.parametrize("local", IN_SUBPROCESSES, indirect=True)
 @pytest.mark.parametrize(("share", "goes_on"), [(0.75, True), (0.8, False)])
 def test_a_pipeline_goes_on_if_enough_items_succeeded(local, tmp_path, share, goes_on):
     @dsl.pipeline(name="enough")

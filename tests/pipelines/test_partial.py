@@ -60,16 +60,18 @@ def squares_and_one_gap(results: list, guilty: int, count: int) -> Failure:
     return gap
 
 
-def test_one_component_of_twenty_that_fails_for_good_leaves_the_others_and_a_typed_gap(tmp_path):
+@pytest.mark.parametrize("components", [8, pytest.param(20, marks=pytest.mark.slow)])
+def test_one_component_of_many_that_fails_for_good_leaves_the_others_and_a_typed_gap(components, tmp_path):
     store = str(tmp_path / "store")
     work = deadly(tmp_path, guilty=7, deaths=99)
 
-    @dsl.pipeline(name="nineteen")
-    def nineteen() -> str:
-        return fan_out(work, list(range(20)), components=20, store=store, on_error="return", workers=1).output
+    @dsl.pipeline(name="all-but-one")
+    def all_but_one() -> str:
+        items = list(range(components))
+        return fan_out(work, items, components=components, store=store, on_error="return", workers=1).output
 
-    result = Local("subprocess").run(nineteen)["Output"]
-    gap = squares_and_one_gap(runwide.load(result, on_error="return"), 7, 20)
+    result = Local("subprocess").run(all_but_one)["Output"]
+    gap = squares_and_one_gap(runwide.load(result, on_error="return"), 7, components)
     assert str(gap) == "item 7: StepFailed: shard 7 ended with signal 9, 2 times"
     assert isinstance(gap.exception, StepFailed)
     with pytest.raises(StepFailed) as caught:
@@ -218,16 +220,19 @@ def test_a_container_that_is_killed_is_started_again_and_goes_on_where_it_was(
 
 
 @pytest.mark.docker
-def test_forty_components_run_in_containers_of_the_image(image_of_this_python, monkeypatch, tmp_path):
+@pytest.mark.parametrize("components", [8, pytest.param(40, marks=pytest.mark.slow)])
+def test_many_components_run_in_containers_of_the_image(
+    components, image_of_this_python, monkeypatch, tmp_path
+):
     monkeypatch.setenv("RUNWIDE_IMAGE", image_of_this_python)
 
-    @dsl.pipeline(name="forty")
-    def forty(numbers: list, store: str) -> str:
-        return fan_out(lambda x: x * x, numbers, components=40, store=store).output
+    @dsl.pipeline(name="many")
+    def many(numbers: list, store: str) -> str:
+        return fan_out(lambda x: x * x, numbers, components=components, store=store).output
 
-    outputs = Local("docker").run(forty, numbers=list(range(100)), store=str(tmp_path / "store"))
+    outputs = Local("docker").run(many, numbers=list(range(100)), store=str(tmp_path / "store"))
     assert runwide.load(outputs["Output"]) == [x * x for x in range(100)]
-    assert len(list((tmp_path / "store").glob("*/shards/*/shard.json"))) == 40
+    assert len(list((tmp_path / "store").glob("*/shards/*/shard.json"))) == components
 
 
 def test_what_an_engine_lost_for_good_is_a_gap_of_a_map_and_the_error_where_none_is_wanted(tmp_path):

@@ -8,8 +8,10 @@ import subprocess
 import sys
 import zlib
 
+import hypothesis
 import pytest
 from click.testing import CliRunner
+from hypothesis import strategies as st
 
 import runwide
 from runwide.cli import cli
@@ -36,6 +38,40 @@ def test_deep_json_is_refused_before_it_is_parsed(text):
         json_of(text)
     with pytest.raises(TooDeep):
         json_of(text.encode())
+
+
+def counted(value):
+    """How deep a value is nested."""
+    parts = value.values() if isinstance(value, dict) else value if isinstance(value, list) else None
+    return 0 if parts is None else 1 + max(map(counted, parts), default=0)
+
+
+TEXTS = st.text(st.sampled_from('[]{}"\\,:a'), max_size=6)
+NESTED = st.recursive(
+    st.none() | st.booleans() | TEXTS,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(TEXTS, inner, max_size=3),
+    max_leaves=30,
+)
+
+
+@hypothesis.given(NESTED)
+def test_json_may_be_as_deep_as_is_allowed_and_no_deeper(value):
+    text, depth = json.dumps(value), counted(value)
+    assert json_of(text, depth=depth) == value
+    if depth:
+        with pytest.raises(TooDeep):
+            json_of(text, depth=depth - 1)
+
+
+@hypothesis.given(st.text(st.sampled_from('[]{}"\\,:1'), max_size=40))
+def test_what_is_no_json_is_called_so(text):
+    try:
+        right = json.loads(text)
+    except ValueError:
+        with pytest.raises(ValueError):
+            json_of(text, depth=3)
+    else:
+        assert json_of(text) == right
 
 
 @pytest.mark.parametrize(
