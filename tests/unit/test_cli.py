@@ -9,7 +9,9 @@ from importlib.metadata import entry_points
 
 import click
 import pytest
+from click.testing import CliRunner
 
+import runwide
 from runwide import __version__
 from runwide.cli import cli, commands, main
 from runwide.cli.ends import coded
@@ -82,3 +84,11 @@ def test_a_command_loads_no_module_of_another():
     ran = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     loaded = set(json.loads(ran.stdout.splitlines()[-1]))
     assert set(commands._COMMANDS.values()) & loaded == {"runwide.cli.cores"}
+
+
+def test_a_command_called_in_a_program_leaves_the_programs_own_prints_as_they_are(tmp_path, capfd):
+    (tmp_path / "items.json").write_text("[4]")
+    called = CliRunner().invoke(cli, ["map", "math:sqrt", str(tmp_path / "items.json"), "--workers", "1"])
+    assert called.output.splitlines()[-1:] == ["2.0"]
+    runwide.map(print, ["mine"], workers=1)
+    assert "mine" in capfd.readouterr().out.splitlines()

@@ -29,8 +29,8 @@ def alone() -> Iterator[Callable[[str], None]]:
         What writes a line to standard output.
     """
     out, error = sys.stdout, sys.stderr
-    log.name_items()  # where nobody asks for a task's output as it was printed
     with ExitStack() as ending:
+        ending.enter_context(log.naming_items())  # where nobody asks for a task's output as it was printed
         results = _apart(out, ending)
         ending.callback(setattr, sys, "stdout", out)
         ending.callback(setattr, sys, "stderr", error)

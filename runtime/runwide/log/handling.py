@@ -6,7 +6,7 @@ import logging
 import os
 import sys
 import threading
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +17,7 @@ from runwide.log.context import Dropped, text
 from runwide.log.watching import is_watched
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
     from types import TracebackType
 
     from structlog.typing import Processor
@@ -110,10 +110,15 @@ def is_collected() -> bool:
     return wanted == "json" or (not wanted and settings.in_cloud() and not is_watched())
 
 
-def name_items() -> None:
-    """Put the item's index before each line that a task prints, also where nobody watches."""
+@contextmanager
+def naming_items() -> Iterator[None]:
+    """Put the item's index before each line that a task prints while the block runs, also where nobody watches."""
     global _names_items  # noqa: PLW0603 - a fact about this process
-    _names_items = True
+    before, _names_items = _names_items, True
+    try:
+        yield
+    finally:
+        _names_items = before
 
 
 def names_items(stream: Any) -> bool:
