@@ -1,13 +1,27 @@
-"""Writes the compiled steps: ``python -m runwide_components [FOLDER [IMAGE]]``, by default to components/yaml."""
+"""Writes the three steps as YAML, for pipelines that are written without runwide: ``python -m runwide_components``."""
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
+
+import click
 
 from runwide import __version__
 from runwide_components.steps import write_yaml
 
+
+@click.command()
+@click.argument("folder", type=click.Path(path_type=Path, file_okay=False), default="components/yaml")
+@click.argument("image", default=f"runwide:{__version__}")
+def write(folder: Path, image: str) -> None:
+    """Write the steps scatter, shard and gather into FOLDER, with IMAGE as the image that they name.
+
+    \b
+    Example:
+        python -m runwide_components components/yaml runwide:0.1.0
+    """  # noqa: D301 - \b is click's mark for a paragraph that keeps its lines
+    write_yaml(folder, image)
+
+
 if __name__ == "__main__":
-    folder, image = [*sys.argv[1:], *("components/yaml", f"runwide:{__version__}")[len(sys.argv) - 1 :]]
-    write_yaml(Path(folder), image)
+    write(prog_name="python -m runwide_components")

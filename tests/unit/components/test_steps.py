@@ -80,6 +80,15 @@ def test_the_shipped_yaml_is_what_the_steps_compile_to(verb, tmp_path):
     assert made == shipped, "run: python -m runwide_components"
 
 
+def test_the_program_that_writes_the_steps_has_a_help_and_makes_no_folder_of_that_name(tmp_path):
+    program = [sys.executable, "-m", "runwide_components"]
+    shown = subprocess.run([*program, "--help"], cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert "FOLDER" in shown.stdout
+    assert list(tmp_path.iterdir()) == []
+    subprocess.run([*program, "made", "shop:1"], cwd=tmp_path, check=True)
+    assert "image: shop:1" in (tmp_path / "made" / "shard.yaml").read_text()
+
+
 @pytest.mark.parametrize("verb", COMMANDS)
 def test_the_shipped_yaml_loads_as_a_component(verb):
     loaded = components.load_component_from_file(str(SHIPPED / f"{verb}.yaml"))
