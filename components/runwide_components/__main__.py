@@ -10,7 +10,7 @@ from runwide import __version__
 from runwide_components.steps import write_yaml
 
 
-@click.command()
+@click.command(context_settings={"help_option_names": ["-h", "--help"]})
 @click.argument("folder", type=click.Path(path_type=Path, file_okay=False), default="components/yaml")
 @click.argument("image", default=f"runwide:{__version__}")
 def write(folder: Path, image: str) -> None:
@@ -20,7 +20,12 @@ def write(folder: Path, image: str) -> None:
     Example:
         python -m runwide_components components/yaml runwide:0.1.0
     """  # noqa: D301 - \b is click's mark for a paragraph that keeps its lines
-    write_yaml(folder, image)
+    try:
+        write_yaml(folder, image)
+    except OSError as error:
+        raise click.ClickException(
+            f"{error.filename} cannot be written ({error.strerror}); name another folder"
+        ) from error
 
 
 if __name__ == "__main__":

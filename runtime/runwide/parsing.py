@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+from array import array
+from itertools import accumulate
 from typing import Any
 
 DEPTH = 200
@@ -11,8 +13,8 @@ DEPTH = 200
 
 # A string to its end, or to the end of the text, so that none is looked at twice.
 _STRING = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"?', re.DOTALL)
-_SQUARE = bytes.maketrans(b"{}", b"[]")
-_NO_BRACKET = bytes(set(range(256)) - set(b"[]{}"))
+_STEPS = bytes.maketrans(b"[{]}", b"\x01\x01\xff\xff")  # one deeper, one less deep, as signed bytes
+_NO_BRACKET = bytes(set(range(256)) - set(b"[{]}"))
 
 
 class TooDeep(ValueError):
@@ -44,7 +46,7 @@ def json_of(text: str | bytes | bytearray | memoryview, *, depth: int = DEPTH, f
     else:
         data = bytes(text)
         text = data.decode()
-    if data.count(b"[") + data.count(b"{") > depth and _depth_of(data, depth) > depth:
+    if data.count(b"[") + data.count(b"{") > depth and _depth_of(data) > depth:
         raise TooDeep(f"it is nested deeper than {depth}")
     try:
         numbers = {"parse_float": _finite, "parse_constant": _finite} if finite else {}
@@ -53,18 +55,10 @@ def json_of(text: str | bytes | bytearray | memoryview, *, depth: int = DEPTH, f
         raise TooDeep("it is nested deeper than this program can go at this place") from None
 
 
-def _depth_of(data: bytes, most: int) -> int:
-    """How deep it goes, counted no further than just beyond what is allowed; of what is no JSON, at least so deep.
-
-    What is innermost is taken away, all of it at once, until nothing is left.
-    """
-    left = _STRING.sub(b"", data).translate(_SQUARE, _NO_BRACKET)
-    for taken in range(most + 1):
-        rest = left.replace(b"[]", b"")
-        if len(rest) == len(left):
-            return taken + left.count(b"[")  # brackets that nobody closes
-        left = rest
-    return most + 1
+def _depth_of(data: bytes) -> int:
+    """How many lists and objects are open at a time."""
+    steps = array("b", _STRING.sub(b"", data).translate(_STEPS, _NO_BRACKET))
+    return max(accumulate(steps, initial=0))
 
 
 def _finite(text: str) -> float:

@@ -125,6 +125,7 @@ def planted(container, user: str) -> None:
 @pytest.mark.parametrize(
     ("user", "kept_by"),
     [
+        ("1000", "the container"),
         ("4321:4321", "the container"),
         ("1000", "an image"),
         ("4321:4321", "volumes"),

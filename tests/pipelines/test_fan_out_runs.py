@@ -11,7 +11,7 @@ from runwide.errors import StepFailed
 from runwide.records import Failure
 from runwide_components import Local, base_image, fan_out
 
-# What a pipeline does is the same wherever its steps run, and what crosses from step to step is tried in containers.
+# What the engine, a step's file system or its packages have no part in is tried in one of the two.
 IN_SUBPROCESSES = ["subprocess"]
 IN_CONTAINERS = [pytest.param("docker", marks=pytest.mark.docker)]
 
@@ -112,7 +112,6 @@ def test_constants_come_from_the_pipeline_as_what_they_are(local, tmp_path):
     assert type(rest["fixed"]["one"]) is float
 
 
-@pytest.mark.parametrize("local", IN_SUBPROCESSES, indirect=True)
 def test_a_function_by_name_and_a_number_of_components_from_the_pipeline(local, tmp_path):
     @dsl.pipeline(name="named")
     def named(n: int, store: str) -> str:
@@ -137,7 +136,6 @@ def test_a_function_and_items_that_were_spilled_when_compiling_arrive(local, tmp
     assert results == [(200_000, f"{x:05d}") for x in range(200)]
 
 
-@pytest.mark.parametrize("local", IN_SUBPROCESSES, indirect=True)
 def test_all_components_of_a_loop_run_at_the_same_time(local, tmp_path, meet):
     together = meet(4)
 
@@ -158,7 +156,6 @@ def test_more_components_than_items_are_not_started(local, tmp_path):
     assert runwide.load(local().run(few, store=str(tmp_path / "store"))["Output"]) == ["a", "b"]
 
 
-@pytest.mark.parametrize("local", IN_SUBPROCESSES, indirect=True)
 def test_an_item_that_fails_fails_the_pipeline_and_names_itself(local, tmp_path):
     @dsl.pipeline(name="failing")
     def failing(store: str) -> str:
@@ -227,7 +224,6 @@ def test_the_rows_of_an_artifact_are_items_and_the_results_a_dataset(local, tmp_
     assert local().run(tables, store=str(tmp_path / "store")) == {"Output": '"fr"\n"dede"\n'}
 
 
-@pytest.mark.parametrize("local", IN_SUBPROCESSES, indirect=True)
 def test_each_file_that_matches_is_an_item(local, tmp_path):
     folder = tmp_path / "day"
     folder.mkdir()

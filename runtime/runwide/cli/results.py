@@ -30,7 +30,9 @@ def alone() -> Iterator[Callable[[str], None]]:
     """
     out, error = sys.stdout, sys.stderr
     with ExitStack() as ending:
-        ending.enter_context(log.naming_items())  # where nobody asks for a task's output as it was printed
+        ending.enter_context(
+            log.items_always_named()
+        )  # where nobody asks for a task's output as it was printed
         results = _apart(out, ending)
         ending.callback(setattr, sys, "stdout", out)
         ending.callback(setattr, sys, "stderr", error)

@@ -23,8 +23,8 @@ from runwide.log.handling import (
     configure,
     for_workers,
     is_collected,
+    items_always_named,
     names_items,
-    naming_items,
     take_over_logging,
 )
 from runwide.log.lines import Log, held, release
@@ -47,8 +47,8 @@ __all__ = [
     "held",
     "is_collected",
     "is_watched",
+    "items_always_named",
     "names_items",
-    "naming_items",
     "print_line",
     "release",
     "set_fields",

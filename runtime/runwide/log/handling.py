@@ -111,7 +111,7 @@ def is_collected() -> bool:
 
 
 @contextmanager
-def naming_items() -> Iterator[None]:
+def items_always_named() -> Iterator[None]:
     """Put the item's index before each line that a task prints while the block runs, also where nobody watches."""
     global _names_items  # noqa: PLW0603 - a fact about this process
     before, _names_items = _names_items, True

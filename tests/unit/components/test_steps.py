@@ -87,6 +87,11 @@ def test_the_program_that_writes_the_steps_has_a_help_and_makes_no_folder_of_tha
     assert list(tmp_path.iterdir()) == []
     subprocess.run([*program, "made", "shop:1"], cwd=tmp_path, check=True)
     assert "image: shop:1" in (tmp_path / "made" / "shard.yaml").read_text()
+    refused = subprocess.run(
+        [*program, "/dev/null/made"], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert refused.returncode == 1
+    assert refused.stderr.startswith("Error: /dev/null/made cannot be written (Not a directory)")
 
 
 @pytest.mark.parametrize("verb", COMMANDS)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import gc
 import itertools
 import os
 import socket
@@ -40,9 +39,9 @@ def root(tmp_path):
 @pytest.fixture(autouse=True)
 def no_descriptor_left_open():
     """Whatever a store refuses, it closes what it has opened."""
-    gc.collect()  # what an earlier test has left would be closed meanwhile
     before = descriptors()
     yield
+    # What an earlier test has left may be closed meanwhile.
     assert descriptors() - before == Counter()
 
 
