@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import os
 import signal
 import time
 import warnings
+from collections import Counter
 from pathlib import Path
 
 import hypothesis
@@ -24,7 +26,7 @@ os.environ[MARK] = str(os.getpid())
 
 # They serve the whole interpreter, and end with it.
 INTERPRETERS_OWN = (b"resource_tracker", b"multiprocessing.forkserver")
-SECONDS_TO_LEAVE = 5.0
+SECONDS_TO_LEAVE = 30.0
 SECONDS_TO_HAPPEN = 60.0  # on a busy machine
 KERNEL_THREAD = 0x00200000  # PF_KTHREAD, in the flags of /proc/[pid]/stat
 
@@ -37,6 +39,23 @@ def pytest_itemcollected(item):
     for kind in ("docker", "faults"):
         if item.get_closest_marker(kind) and not item.get_closest_marker("xdist_group"):
             item.add_marker(pytest.mark.xdist_group(kind))
+
+
+@pytest.fixture
+def descriptors():
+    """Tells what this process has open, and how often.
+
+    What is new is the difference of two such counts: what an earlier test has left may be closed meanwhile.
+    """
+
+    def count():
+        found = Counter()
+        for one in Path("/proc/self/fd").iterdir():
+            with contextlib.suppress(FileNotFoundError):  # by which they are listed
+                found[str(one.readlink())] += 1
+        return found
+
+    return count
 
 
 @pytest.fixture

@@ -107,10 +107,6 @@ def _comm(pid: int) -> str:
         return ""
 
 
-def _descriptors() -> int:
-    return len(list(Path("/proc/self/fd").iterdir()))
-
-
 def _rss() -> int:
     return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
@@ -129,11 +125,11 @@ def _files() -> set[str]:
 @pytest.mark.parametrize(
     ("number", "mean"), [(20_000, 0.3), pytest.param(200_000, 0.1, marks=pytest.mark.slow)]
 )
-def test_random_kills_lose_nothing_and_leave_nothing(number, mean):
+def test_random_kills_lose_nothing_and_leave_nothing(number, mean, descriptors):
     faulthandler.dump_traceback_later(3600, exit=True)  # a long run is no hang
     runwide.map(abs, range(4), workers=2)  # what the interpreter keeps for good is there before it is counted
     runwide.shutdown()
-    files, descriptors, threads = _files(), _descriptors(), threading.active_count()
+    files, opened, threads = _files(), descriptors(), set(threading.enumerate())
     times_seen, memory = bytearray(number), []
     started = time.monotonic()
     with Killer(mean, seed=number) as killer:
@@ -154,9 +150,9 @@ def test_random_kills_lose_nothing_and_leave_nothing(number, mean):
     assert times_seen == bytes([1]) * number
     assert growth < GROWTH_BYTES
     assert not [pid for pid in children(os.getpid()) if _comm(pid).startswith("runwide-")]
-    assert _files() == files
-    assert _descriptors() == descriptors
-    assert threading.active_count() == threads
+    assert not _files() - files
+    assert not descriptors() - opened
+    assert not set(threading.enumerate()) - threads
 
 
 def test_workers_that_are_killed_while_they_start_are_started_again(tmp_path):

@@ -93,10 +93,11 @@ class Execution:
                     self.ready.set()
                     try:
                         self.outputs = self.run.wait()
-                        self.state = "SUCCEEDED"
                     finally:
                         root = Path(self.run._folder) / "root"
                         self.files, self.artifacts = parameter_files(root), artifacts(root)
+                    # last, as what a run that has ended put out may be asked for at once
+                    self.state = "SUCCEEDED"
             except StepFailed as error:
                 self.step, self.error = error.step, error.message
                 self.state = "CANCELLED" if self.state == "CANCELLING" else "FAILED"

@@ -64,6 +64,7 @@ class Services:
         self.calls: list[Call] = []
         self.faults: list[Fault] = []
         self.demands = None  # called with each request to the bucket; returns a status and JSON to refuse it
+        self.lock = threading.Lock()  # requests come in side by side
         self._server: ThreadingHTTPServer | None = None
         self._listen(port)
 
@@ -127,10 +128,11 @@ class _Handler(BaseHTTPRequestHandler):
     do_GET = do_POST = do_DELETE = do_PUT = _any  # noqa: N815 - the library's names
 
     def _fault(self, call: Call) -> Fault | None:
-        for fault in self.services.faults:
-            if fault.times and fault.method in ("", call.method) and re.search(fault.path, call.path):
-                fault.times -= 1
-                return fault
+        with self.services.lock:
+            for fault in self.services.faults:
+                if fault.times and fault.method in ("", call.method) and re.search(fault.path, call.path):
+                    fault.times -= 1
+                    return fault
         return None
 
     def _token(self, call: Call) -> None:

@@ -89,7 +89,7 @@ class KubeflowServer(Server):
     def _list(self, call: Call) -> dict[str, Any]:
         runs = [
             self._run(run)
-            for run, about in reversed(self.runs.items())
+            for run, about in reversed(list(self.runs.items()))
             if about["experiment_id"] == call.query["experiment_id"] and about["display_name"] == wanted(call)
         ]
         return checked("V2beta1ListRunsResponse", {"runs": runs, "total_size": len(runs)})
@@ -118,7 +118,8 @@ class KubeflowServer(Server):
             }  # fmt: skip
             outputs = {}
             for name, listed in task.get("outputs", {}).items():
-                artifact = str(self.ids.setdefault(f"{run}/{task['taskId']}/{name}", len(self.ids) + 1))
+                with self._lock:
+                    artifact = str(self.ids.setdefault(f"{run}/{task['taskId']}/{name}", len(self.ids) + 1))
                 self.artifacts[artifact] = listed["artifacts"][0]
                 outputs[name] = {"artifact_ids": [artifact]}
             yield detail | {"outputs": outputs} | ({"error": task["error"]} if "error" in task else {})

@@ -61,7 +61,7 @@ class VertexServer(Server):
                 return self._create(found[1], call)
             return checked(
                 "ListPipelineJobsResponse",
-                {"pipelineJobs": [self._job(name, full=False) for name in self.jobs]},
+                {"pipelineJobs": [self._job(name, full=False) for name in list(self.jobs)]},
             )
         found = _ONE.fullmatch(call.path)
         if not found or f"{found[1]}/pipelineJobs/{found[2]}" not in self.jobs:
@@ -93,14 +93,13 @@ class VertexServer(Server):
         with self._lock:
             if name in self.jobs:
                 raise Refusal(409, f"{name} exists")
-            self.jobs[name] = body
             arguments = typed(body["pipelineSpec"], body["runtimeConfig"].get("parameterValues", {}))
             execution = Execution(
                 without_launchers(body["pipelineSpec"], self.custom_jobs),
                 arguments,
                 looks_pending=self.pending_looks,
             )
-            self.executions[name] = execution
+            self.executions[name], self.jobs[name] = execution, body
         execution.start(self.engine)
         return self._job(name)
 

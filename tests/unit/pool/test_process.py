@@ -9,7 +9,6 @@ import subprocess
 import sys
 import time
 from multiprocessing import resource_tracker, shared_memory
-from pathlib import Path
 
 import pytest
 
@@ -208,11 +207,11 @@ except runwide.RunwideError as error:
     assert "no such codec" in words
 
 
-def test_without_pidfds_a_death_is_told_by_the_end_of_a_pipe(monkeypatch):
+def test_without_pidfds_a_death_is_told_by_the_end_of_a_pipe(monkeypatch, descriptors):
     monkeypatch.delattr(os, "pidfd_open")
     resource_tracker.ensure_running()  # this module uses shared memory: the first pool would start it
     runwide.shutdown()
-    before = len(list(Path("/proc/self/fd").iterdir()))
+    before = descriptors()
 
     def die_at_three(x):
         if x == 3:
@@ -223,7 +222,7 @@ def test_without_pidfds_a_death_is_told_by_the_end_of_a_pipe(monkeypatch):
     assert results.pop(3).exception.exitcode == 7
     assert results == [0, 1, 2, 4, 5]
     runwide.shutdown()
-    assert len(list(Path("/proc/self/fd").iterdir())) == before
+    assert not descriptors() - before
 
 
 GONE = """

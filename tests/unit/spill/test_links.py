@@ -8,7 +8,6 @@ import os
 import socket
 import stat
 import threading
-from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -37,21 +36,11 @@ def root(tmp_path):
 
 
 @pytest.fixture(autouse=True)
-def no_descriptor_left_open():
+def no_descriptor_left_open(descriptors):
     """Whatever a store refuses, it closes what it has opened."""
     before = descriptors()
     yield
-    # What an earlier test has left may be closed meanwhile.
-    assert descriptors() - before == Counter()
-
-
-def descriptors():
-    """What this process has open, and how often."""
-    found = Counter()
-    for one in Path("/proc/self/fd").iterdir():
-        with contextlib.suppress(FileNotFoundError):  # by which they are listed
-            found[str(one.readlink())] += 1
-    return found
+    assert not descriptors() - before
 
 
 def bound(path):
