@@ -83,8 +83,10 @@ def sigterm(until):
 
         def waits():
             time.sleep(0.1)
-            ran.append(Path(f"/proc/{pid}/task/{pid}/schedstat").read_text())
-            return ran[-1] == ran[-2]
+            thread = Path(f"/proc/{pid}/task/{pid}")
+            ran.append((thread / "schedstat").read_text())
+            # One that waits for a CPU has not run either.
+            return ran[-1] == ran[-2] and (thread / "stat").read_text().rpartition(")")[2].split()[0] == "S"
 
         until(waits)
         os.kill(pid, signal.SIGTERM)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -55,7 +56,8 @@ AMID_EXEC = """
 @pytest.fixture
 def verdicts(pytester, monkeypatch):
     def run(program: str) -> dict[str, int]:
-        text = SHARED.read_text().replace("SECONDS_TO_LEAVE = 5.0", "SECONDS_TO_LEAVE = 0.2")
+        text, found = re.subn(r"(?m)^SECONDS_TO_LEAVE = .*", "SECONDS_TO_LEAVE = 0.2", SHARED.read_text())
+        assert found == 1
         pytester.makeconftest(text)
         pytester.makepyfile(program)
         return pytester.runpytest_subprocess("-p", "no:randomly", "-p", "no:xdist").parseoutcomes()

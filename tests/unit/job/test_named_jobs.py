@@ -168,6 +168,8 @@ import runwide
 def slow(x):
     with open(sys.argv[2] + "/calls", "a") as file:
         file.write(f"{x}\\n")
+    while x >= 50 and not os.path.exists(sys.argv[2] + "/to-the-end"):
+        time.sleep(0.01)
     time.sleep(0.02)
     return "r" * 100 + str(x)
 
@@ -187,8 +189,10 @@ def test_a_killed_map_that_is_called_again_computes_only_the_rest(kind, gcs, tmp
         noted = tmp_path / "calls"
         while process.poll() is None and (not noted.exists() or noted.read_text().count("\n") < 30):
             time.sleep(0.005)
+        assert process.poll() is None
         os.killpg(process.pid, signal.SIGKILL)
     before = calls(tmp_path)
+    (tmp_path / "to-the-end").touch()
     assert 30 <= len(before) < 60
     subprocess.run(command, check=True, timeout=60)
     again = calls(tmp_path)
@@ -226,9 +230,11 @@ def test_sigterm_keeps_what_was_finished_and_the_next_call_runs_the_rest(tmp_pat
         noted = tmp_path / "calls"
         while process.poll() is None and (not noted.exists() or noted.read_text().count("\n") < 30):
             time.sleep(0.005)
+        assert process.poll() is None
         process.terminate()
         assert process.wait(timeout=30) == 143
     before = calls(tmp_path)
+    (tmp_path / "to-the-end").touch()
     subprocess.run(command, check=True, timeout=60)
     assert sorted(before + calls(tmp_path)) == list(range(60))
 

@@ -73,12 +73,13 @@ def test_async_results_are_ready_successful_and_gettable(pool):
         failed.get()
 
 
-def test_a_result_that_is_not_there_times_out(pool):
-    result = pool.apply_async(time.sleep, (1,))
+def test_a_result_that_is_not_there_times_out(pool, gate):
+    result = pool.apply_async(gate)
     with pytest.raises(multiprocessing.TimeoutError):
         result.get(timeout=0.05)
     with pytest.raises(ValueError, match="not ready"):
         result.successful()
+    gate.open()
     result.wait()
 
 

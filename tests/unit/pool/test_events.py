@@ -57,11 +57,12 @@ def test_the_cpu_is_one_that_this_process_may_use():
 
 
 def test_an_exception_that_is_tried_again_is_retried_then_failed():
+    began = time.monotonic()
     first, second = events_of(lambda _: 1 / 0, [1], workers=1, retries=1)
     assert (first.name, first.attempt, second.name, second.attempt) == ("task.retried", 1, "task.failed", 2)
     assert first.kind is second.kind is FailureKind.EXCEPTION
     assert second.detail == "ZeroDivisionError: division by zero"
-    assert 0 < first.seconds < 1
+    assert 0 < first.seconds < time.monotonic() - began
 
 
 def test_a_killed_worker_leaves_a_record_with_cause_and_duration():
@@ -69,17 +70,19 @@ def test_a_killed_worker_leaves_a_record_with_cause_and_duration():
         time.sleep(0.1)
         os._exit(3)
 
+    began = time.monotonic()
     first, second = events_of(die, [1], workers=1)
     assert (first.name, second.name) == ("task.retried", "task.failed")
     assert second.kind is FailureKind.CRASH
     assert second.detail == "the worker exited"
-    assert 0.09 < second.seconds < 5
+    assert 0.09 < second.seconds < time.monotonic() - began
 
 
 def test_a_task_stopped_for_its_timeout_says_so():
-    (event,) = events_of(lambda _: time.sleep(60), [1], workers=1, timeout=0.3)
+    began = time.monotonic()
+    (event,) = events_of(lambda _: time.sleep(600), [1], workers=1, timeout=0.3)
     assert (event.name, event.kind) == ("task.failed", FailureKind.TIMEOUT)
-    assert 0.3 <= event.seconds < 5
+    assert 0.3 <= event.seconds < time.monotonic() - began < 600
 
 
 def test_a_result_that_cannot_be_loaded_here_is_a_failure():
@@ -163,12 +166,15 @@ def test_a_listener_of_groups_gets_short_tasks_together_and_long_ones_one_by_one
 
 def test_the_cpu_time_of_tasks_that_run_in_one_go_adds_up_to_what_they_took():
     def spin(_):
-        return sum(range(300))
+        sum(range(300))
+        return time.process_time()
 
-    events = events_of(spin, range(20_000), workers=1)
-    wall = sum(event.seconds for event in events)
-    assert 0.1 * wall < sum(event.cpu_seconds for event in events) < 2 * wall  # others use the CPU too
-    assert wall > 0.01
+    events = []
+    told = sorted(
+        outcome.value for outcome in outcomes(spin, range(20_000), workers=1, on_event=events.append)
+    )
+    used = told[-1] - told[0]  # by all that the worker does, the tasks for the most part
+    assert 0.3 * used < sum(event.cpu_seconds for event in events) < 1.2 * used
 
 
 def test_an_item_that_cannot_be_loaded_leaves_the_others_their_records():
@@ -177,10 +183,12 @@ def test_an_item_that_cannot_be_loaded_leaves_the_others_their_records():
             return int, ("no number",)
 
     items = [Unloadable() if x == 50 else [x] for x in range(400)]
+    began = time.monotonic()
     events = events_of(len, items, workers=1)
+    took = time.monotonic() - began
     assert [event.index for event in events] == list(range(400))
     assert [event.index for event in events if event.kind is not None] == [50]
-    assert all(0 <= event.seconds < 1 for event in events)
+    assert all(0 <= event.seconds < took for event in events)
 
 
 class Fussy:

@@ -72,10 +72,11 @@ def test_callbacks_are_called(executor):
     assert seen == [1]
 
 
-def test_what_has_not_started_can_be_cancelled(executor):
-    blockers = [executor.submit(time.sleep, 0.5) for _ in range(2)]
+def test_what_has_not_started_can_be_cancelled(executor, gate):
+    blockers = [executor.submit(gate) for _ in range(2)]
     later = [executor.submit(abs, -1) for _ in range(10)]
     assert later[-1].cancel()
+    gate.open()
     assert cf.wait(blockers + later, timeout=30).not_done == set()
     assert later[-1].cancelled()
     assert later[0].result() == 1
@@ -88,10 +89,10 @@ def test_shutdown_finishes_what_was_submitted():
     assert [future.result(timeout=0) for future in futures] == [0, 1, 2, 3, 4]
 
 
-def test_shutdown_can_cancel_what_has_not_started():
+def test_shutdown_can_cancel_what_has_not_started(gate):
     executor = runwide.Executor(max_workers=1)
-    futures = [executor.submit(time.sleep, 0.2) for _ in range(20)]
-    futures[0].add_done_callback(lambda _: None)
+    futures = [executor.submit(gate) for _ in range(20)]
+    futures[-1].add_done_callback(lambda _: gate.open())
     executor.shutdown(cancel_futures=True)
     assert sum(future.cancelled() for future in futures) >= 10
     assert all(future.done() for future in futures)

@@ -7,7 +7,6 @@ import multiprocessing
 import os
 import subprocess
 import sys
-import time
 from multiprocessing import resource_tracker, shared_memory
 
 import pytest
@@ -336,9 +335,11 @@ def test_a_programs_own_hash_seed_is_the_workers():
         assert done.stdout == "True\n"
 
 
-def test_a_worker_is_a_child_of_the_program_for_multiprocessing():
+def test_a_worker_is_a_child_of_the_program_for_multiprocessing(meeting):
+    meet = meeting(2)
+
     def told(_):
-        time.sleep(0.1)
+        meet()
         current, parent = multiprocessing.current_process(), multiprocessing.parent_process()
         return current._identity, parent.pid, parent.name, parent.is_alive()
 

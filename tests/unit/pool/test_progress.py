@@ -7,7 +7,9 @@ import io
 import os
 import re
 import sys
+import time
 from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
 
 import pytest
 import terminal
@@ -54,6 +56,7 @@ def test_a_bar_on_a_terminal_says_how_many_have_failed(watched, monkeypatch):
 
 def test_nothing_is_shown_of_a_short_map_or_when_told_so(watched, monkeypatch):
     stream = watched(io.StringIO())
+    monkeypatch.setattr(progress, "QUIET_SECONDS", 3600)  # however busy the machine is
     list(progress.shown(arriving(50), 50, wanted=None))
     monkeypatch.setattr(progress, "QUIET_SECONDS", 0)
     list(progress.shown(arriving(50), 50, wanted=False))
@@ -116,12 +119,13 @@ def shown(tmp_path_factory):
 def test_the_bar_is_there_before_the_first_result_with_the_clock_of_the_map(shown, way):
     found = shown[way]
     first = next(text for _, text in found.pieces if "0/2" in text)
-    assert re.search(r"0/2 \[00:0[1-9]<\?", first), first
-    assert any("2/2 [00:0" in line for line in found.screen())
+    minutes, seconds = re.search(r"0/2 \[(\d\d):(\d\d)<\?", first).groups()
+    assert (minutes, seconds) > ("00", "00")
+    assert any(re.search(r"2/2 \[\d\d:\d\d", line) for line in found.screen())
 
 
 def test_the_bar_is_there_while_the_items_are_waited_for(shown):
-    assert "0 items [00:0" in shown["slow"].text.replace("0items", "0 items")
+    assert re.search(r"0 ?items \[\d\d:\d\d", shown["slow"].text)
 
 
 def test_the_estimate_is_right_from_the_first_results(shown):
@@ -129,14 +133,14 @@ def test_the_estimate_is_right_from_the_first_results(shown):
     left = {
         int(done): int(seconds) for done, seconds in re.findall(r" (\d+)/12 \[\d\d:\d\d<00:(\d\d)", found)
     }
-    for done in (3, 6, 9):
+    drawn = [done for done in left if 2 <= done <= 10]  # on a busy machine not all are
+    assert min(drawn) <= 6
+    for done in drawn:
         # At 0.6 s an item; on a busy machine tasks take longer, and start later.
         assert 0.5 * 0.6 * (12 - done) - 1 <= left[done] <= 3 * 0.6 * (12 - done) + 3, left
 
 
 def test_what_had_ended_before_is_no_part_of_the_pace():
-    import time
-
     drawn = progress.bar(100, 50, time.time() - 10)
     drawn.n = 60
     assert drawn.format_dict["initial"] == 50
@@ -154,26 +158,47 @@ def quick(monkeypatch):
     clock.rest()
 
 
+@pytest.fixture
+def clock(monkeypatch):
+    """The time that lines go by, in seconds, which moves when it is told to."""
+    now = [0.0]
+    monkeypatch.setattr(progress, "time", SimpleNamespace(monotonic=lambda: now[0], time=time.time))
+    return now
+
+
 @pytest.mark.parametrize("place", [{}, {"store": "memory://lines"}])
-def test_without_a_terminal_a_line_comes_now_and_then_ever_less_often(quick, caplog, place, until):
-    runwide.map(lambda x: __import__("time").sleep(1) or 1 / x, [1, 0], workers=1, on_error="return", **place)
+def test_without_a_terminal_lines_come_with_a_store_and_without(quick, caplog, place):
+    runwide.map(lambda x: time.sleep(1) or 1 / x, [1, 0], workers=1, on_error="return", **place)
     lines = [record.msg for record in caplog.records if record.msg["event"] == "map.progressed"]
-    times = [record.created for record in caplog.records if record.msg["event"] == "map.progressed"]
     assert len(lines) >= 3
-    assert times[-1] - times[-2] > times[1] - times[0]
     assert (lines[0]["done"], lines[0]["total"]) == (0, 2)
     assert {record.name for record in caplog.records if record.msg["event"] == "map.progressed"} == {
         "runwide.progress"
     }
 
 
-def test_a_line_says_how_long_it_will_take(quick, caplog, until):
+def test_each_line_comes_when_the_map_has_taken_half_as_long_again(quick, clock, caplog, until):
+    shows = progress.display(10, lambda: (0, 0), wanted=None)
+    for seconds, due in [(9, True), (13, False), (14, True), (20, False), (22, True)]:
+        caplog.clear()
+        clock[0] = seconds
+        if due:
+            until(lambda: caplog.records)
+            assert [record.msg["seconds"] for record in caplog.records] == [seconds]
+        else:
+            shows.tick()
+            assert caplog.records == []
+    shows.close()
+
+
+def test_a_line_says_how_long_it_will_take(quick, clock, caplog, until):
     shows = progress.display(10, lambda: (5, 1), wanted=None, known=3)
+    clock[0] = 4.0
     until(lambda: caplog.records)
     shows.close()
     line = caplog.records[0].msg
     assert (line["done"], line["total"], line["failed"]) == (5, 10, 1)
-    assert line["seconds_left"] == 0
+    assert line["seconds_left"] == 10
 
 
 def test_a_program_that_loads_ipykernel_is_no_notebook(quick, caplog, until):
@@ -184,7 +209,7 @@ def test_a_program_that_loads_ipykernel_is_no_notebook(quick, caplog, until):
     shows.close()
 
 
-def test_a_short_map_writes_no_line(caplog):
+def test_a_short_map_writes_no_line(caplog, clock):
     runwide.map(abs, [-1], workers=1)
     assert caplog.records == []
 

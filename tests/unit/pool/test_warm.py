@@ -289,17 +289,20 @@ def test_max_tasks_holds_over_several_calls():
     assert seen[0] == seen[1] != seen[2] == seen[3]
 
 
-def test_a_worker_that_has_grown_is_replaced():
+def test_a_worker_that_has_grown_is_replaced(until):
     def grow(_):
         import builtins
 
         builtins.held = bytes(range(256)) * (1 << 20)
-        time.sleep(0.5)  # so that its size is seen
+        return os.getpid()
+
+    def stay(_):
+        time.sleep(0.5)  # so that its size is seen, at the latest in one of the next calls
         return os.getpid()
 
     limit = 200 << 20
-    (first,) = runwide.map(grow, [0], workers=1, max_memory=limit)
-    assert runwide.map(pid, [0], workers=1, max_memory=limit) != [first]
+    first = runwide.map(grow, [0], workers=1, max_memory=limit)
+    until(lambda: runwide.map(stay, [0], workers=1, max_memory=limit) != first)
 
 
 def test_workers_end_where_memory_is_short_for_others(pids, until, monkeypatch):
