@@ -71,6 +71,28 @@ def until():
     return wait
 
 
+class Gate:
+    """A task that waits until the test lets it through."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __call__(self):
+        deadline = time.monotonic() + 60
+        while not self.path.exists():
+            assert time.monotonic() < deadline
+            time.sleep(0.005)
+
+    def open(self):
+        self.path.touch()
+
+
+@pytest.fixture
+def gate(tmp_path):
+    """Such a task."""
+    return Gate(tmp_path / "gate")
+
+
 @pytest.fixture
 def sigterm(until):
     """Sends SIGTERM to a program that waits without end, once it does.

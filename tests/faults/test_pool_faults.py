@@ -83,7 +83,7 @@ def test_a_death_that_does_not_recur_is_forgiven(tmp_path):
 def test_a_worker_died_tells_exit_code_attempts_and_last_words():
     def task(_):
         sys.stderr.write("the last straw\n")
-        time.sleep(0.3)  # long enough for its memory to be seen
+        time.sleep(1)  # long enough for its memory to be seen
         os.kill(os.getpid(), signal.SIGABRT)
 
     (failure,) = runwide.map(task, [0], workers=1, on_error="return")
@@ -269,7 +269,7 @@ def test_no_worker_outlives_a_killed_parent(tmp_path, work):
     workers = pids_from(tmp_path, 2)
     program.kill()
     program.communicate(timeout=30)
-    assert gone(workers, within=5)
+    assert gone(workers, within=60)
 
 
 def test_scratch_is_removed_when_the_parent_was_killed(tmp_path):
@@ -291,7 +291,7 @@ def test_ctrl_c_leaves_no_process_and_no_noise_from_workers(tmp_path):
     workers = pids_from(tmp_path, 2)
     os.killpg(program.pid, signal.SIGINT)  # as a terminal does: to all of them
     _, errors = program.communicate(timeout=30)
-    assert gone(workers, within=5)
+    assert gone(workers, within=60)
     assert program.returncode == -signal.SIGINT
     assert errors.count("KeyboardInterrupt") == 1
 
@@ -303,6 +303,7 @@ def test_sigterm_lets_running_tasks_end_and_exits_with_143(tmp_path):
 
     def task(x):
         pathlib.Path({folder!r}, str(os.getpid())).touch()
+        pathlib.Path({began!r}, str(x)).touch()
         time.sleep(1)
         return x
 
@@ -310,14 +311,18 @@ def test_sigterm_lets_running_tasks_end_and_exits_with_143(tmp_path):
         for value in runwide.imap_unordered(task, range(1000), workers=2):
             print(value, flush=True)
     """
-    program = start(script(body.format(folder=str(tmp_path)), tmp_path))
-    workers = pids_from(tmp_path, 2)
+    workers_in, began = tmp_path / "workers", tmp_path / "began"
+    workers_in.mkdir()
+    began.mkdir()
+    program = start(script(body.format(folder=str(workers_in), began=str(began)), tmp_path))
+    workers = pids_from(workers_in, 2)
     program.terminate()
-    out, errors = program.communicate(timeout=30)
+    out, errors = program.communicate(timeout=60)
     assert program.returncode == 143
-    assert sorted(int(line) for line in out.split()) == [0, 1]
+    assert sorted(out.split()) == sorted(path.name for path in began.iterdir())
+    assert len(out.split()) < 100
     assert errors == ""
-    assert gone(workers, within=5)
+    assert gone(workers, within=60)
 
 
 def test_sigterm_gives_up_on_tasks_that_outlast_the_grace(tmp_path):
@@ -337,7 +342,7 @@ def test_sigterm_gives_up_on_tasks_that_outlast_the_grace(tmp_path):
     program.terminate()
     program.communicate(timeout=30)
     assert program.returncode == 143
-    assert gone(workers, within=5)
+    assert gone(workers, within=60)
 
 
 def test_workers_have_names(tmp_path):
@@ -360,13 +365,13 @@ def test_a_worker_that_hangs_at_its_start_is_replaced(tmp_path, monkeypatch):
         f"    open({str(hung)!r}, 'w').close()\n    time.sleep(3600)\n"
     )
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
-    with Base(1, timing=Timing(start_seconds=2)) as pool:
+    with Base(1, timing=Timing(start_seconds=8)) as pool:
         assert run_in(pool, abs, [-1]) == [1]
     assert hung.exists()
 
 
 def test_an_initializer_may_take_longer_than_a_start():
-    with Base(1, initializer=time.sleep, initargs=(3,), timing=Timing(start_seconds=2)) as pool:
+    with Base(1, initializer=time.sleep, initargs=(6,), timing=Timing(start_seconds=5)) as pool:
         assert run_in(pool, abs, [-1]) == [1]
 
 
@@ -380,4 +385,4 @@ def test_a_worker_that_hangs_at_its_exit_is_killed(tmp_path):
     with Base(1, timing=Timing(exit_seconds=0.5), fresh=True) as pool:
         (pid,) = run_in(pool, task, [0])
         pool._end(kill=False)
-    assert gone([pid], within=5)
+    assert gone([pid], within=60)

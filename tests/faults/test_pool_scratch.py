@@ -115,7 +115,8 @@ def test_a_result_that_is_written_slowly_has_no_other_given_up(run):
 def test_waiting_for_room_is_no_part_of_a_timeout(run):
     body = """
     found = []
-    for outcome in outcomes(lambda x: array(20, x), range(6), workers=2, timeout=2):
+    for outcome in outcomes(lambda x: array(20, x), range(6), workers=2, timeout=2,
+                            initializer=__import__, initargs=("numpy",)):
         time.sleep(1.2)
         found.append(str(outcome.failure) if outcome.failure else right(outcome.value, outcome.index, 20))
         del outcome

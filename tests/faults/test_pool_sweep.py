@@ -211,10 +211,16 @@ def test_a_killed_pool_is_swept_by_the_next(tmp_path, scratch, until, sweeps, pl
     pool = start(*killed, sys.executable, str(program), str(running), env=env)
     folders = [Path(word) for word in pool.stdout.readline().split()]
     until(running.exists)
-    kill(pool)
     assert len(folders) == len(roots)
     assert all(folder.exists() for folder in folders)
+    kill(pool)
+    assert all(folder.exists() for folder in folders if is_swept_by_nobody_else(folder))
     sweeps(folders, env, *swept)
+
+
+def is_swept_by_nobody_else(folder: Path) -> bool:
+    """Pools of other tests share this machine's memory, and may come first there."""
+    return not folder.is_relative_to("/dev/shm")
 
 
 ALONE = f"""{PRINTED}
@@ -255,7 +261,7 @@ def test_a_child_that_outlives_its_program_keeps_no_scratch(scratch, sweeps, how
     program, child, folders = alone(how, env, then="os.kill(os.getpid(), signal.SIGKILL)")
     try:
         assert program.wait(timeout=60) == -signal.SIGKILL
-        assert all(folder.exists() for folder in folders)
+        assert all(folder.exists() for folder in folders if is_swept_by_nobody_else(folder))
         sweeps(folders, env)
         os.kill(child, 0)  # it lives
     finally:

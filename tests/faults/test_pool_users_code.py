@@ -41,19 +41,21 @@ def test_a_callback_that_raises_stops_nobody(error, caplog):
 
 
 @pytest.mark.parametrize("error", [SystemExit(3), KeyboardInterrupt()])
-def test_a_futures_callback_that_raises_stops_nobody(error):
+def test_a_futures_callback_that_raises_stops_nobody(error, gate):
     with runwide.Executor(2) as executor:
-        future = executor.submit(time.sleep, 0.2)
+        future = executor.submit(gate)
         future.add_done_callback(lambda _: raise_(error))
+        gate.open()
         assert future.result(30) is None
         assert executor.submit(abs, -2).result(30) == 2
 
 
-def test_a_future_that_somebody_else_has_ended_stops_nobody():
+def test_a_future_that_somebody_else_has_ended_stops_nobody(gate):
     with runwide.Executor(1) as executor:
-        running, waiting = executor.submit(time.sleep, 0.5), executor.submit(abs, -1)
+        running, waiting = executor.submit(gate), executor.submit(abs, -1)
         running.set_result("mine")
         waiting.set_exception(OSError("mine"))
+        gate.open()
         assert executor.submit(abs, -2).result(30) == 2
         assert running.result() == "mine"
 
@@ -204,7 +206,7 @@ if __name__ == "__main__":
         while not os.listdir(sys.argv[1]):
             time.sleep(0.01)
         if not os.fork():
-            time.sleep(30)
+            time.sleep(3600)
             os._exit(0)
         print("forked", flush=True)
         time.sleep(3600)

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 
@@ -57,9 +58,11 @@ def killed_client(tmp_path, engine: str, store: str) -> str:
 import runwide
 from runwide_components import Components, Local, Vertex
 def wait_in(x):
-    import time
+    import os, time
     from pathlib import Path
     folder = Path({str(tmp_path)!r})
+    for pid in (os.getpid(), os.getppid()):  # of the worker and of its step
+        (folder / f"pid-{{pid}}").touch()
     (folder / f"busy-{{x}}").touch()
     deadline = time.monotonic() + 60
     while not (folder / "go").exists() and time.monotonic() < deadline:
@@ -96,9 +99,10 @@ engine = Vertex("shop", "europe-west1", api_endpoint={vertex_server.url!r},
 
 
 @pytest.mark.faults
-def test_a_job_whose_run_died_with_its_client_is_taken_up_where_it_was(tmp_path):
+def test_a_job_whose_run_died_with_its_client_is_taken_up_where_it_was(tmp_path, until):
     job = killed_client(tmp_path, 'engine = Local("subprocess")', str(tmp_path / "store"))
-    time.sleep(2)  # its steps end with it
+    pids = [path.name.partition("-")[2] for path in tmp_path.glob("pid-*")]
+    until(lambda: not any(Path("/proc", pid).exists() for pid in pids))  # its steps end with it
     (tmp_path / "go").touch()
     runwide.shard(job, 1, workers=1)
     assert [shard.finished for shard in status(job).shards] == [False, True, False]
@@ -193,9 +197,11 @@ fcntl.ioctl(0, termios.TIOCSCTTY, 0)  # Ctrl-C on this terminal is for this prog
 import runwide
 from runwide_components import Components, {engine}
 def wait_in(x):
-    import time
+    import os, time
     from pathlib import Path
     folder = Path({folder!r})
+    for pid in (os.getpid(), os.getppid()):  # of the worker and of its step
+        (folder / f"pid-{{pid}}").touch()
     (folder / f"busy-{{x}}").touch()
     deadline = time.monotonic() + 60
     while not (folder / "go").exists() and time.monotonic() < deadline:

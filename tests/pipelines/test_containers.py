@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+import uuid
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 
@@ -18,9 +19,15 @@ def left(engine, run):
     return engine.api.containers(all=True, filters={"label": f"{LABEL}={run}"})
 
 
+@pytest.fixture
+def run():
+    """A label that no other test, nor another checkout's, has given."""
+    return uuid.uuid4().hex
+
+
 @pytest.mark.parametrize("delay", [0, 0.02, 0.1, 0.3])
-def test_none_is_left_when_the_end_comes_while_they_are_started(engine, image, tmp_path, delay):
-    containers = Containers(tmp_path.name + str(delay))
+def test_none_is_left_when_the_end_comes_while_they_are_started(engine, image, run, delay):
+    containers = Containers(run)
     under_way = threading.Event()
 
     def start():
@@ -35,19 +42,19 @@ def test_none_is_left_when_the_end_comes_while_they_are_started(engine, image, t
         containers.remove_all()
         for each in starts:
             each.result()
-    assert left(engine, tmp_path.name + str(delay)) == []
+    assert left(engine, run) == []
 
 
-def test_no_container_is_started_after_the_end(engine, image, tmp_path):
-    containers = Containers(tmp_path.name)
+def test_no_container_is_started_after_the_end(engine, image, run):
+    containers = Containers(run)
     containers.remove_all()
     with pytest.raises(docker_package().errors.DockerException, match="the run is over"):
         containers.start(engine, image, ["sleep", "60"])
-    assert left(engine, tmp_path.name) == []
+    assert left(engine, run) == []
 
 
-def test_a_container_that_cannot_be_started_is_not_left(engine, image, tmp_path):
-    containers = Containers(str(tmp_path))
+def test_a_container_that_cannot_be_started_is_not_left(engine, image, run):
+    containers = Containers(run)
     with pytest.raises(docker_package().errors.DockerException, match="no-such-command"):
         containers.start(engine, image, [], entrypoint=["no-such-command"], network_mode="none")
-    assert left(engine, str(tmp_path)) == []
+    assert left(engine, run) == []

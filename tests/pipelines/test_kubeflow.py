@@ -41,7 +41,7 @@ def test_a_run_is_submitted_and_followed_to_its_end(kubeflow, kubeflow_server, c
     kubeflow_server.pending_looks = 2
     engine = kubeflow(experiment="nightly", pipeline_root="gs://bucket/root", service_account="steps")
     with engine.submit(pipeline_of(double), {"x": 21}, name="double-1") as run:
-        assert run.wait(60) == {}
+        assert run.wait(120) == {}
         assert run.state() is RunState.SUCCEEDED
     (call,) = kubeflow_server.called("POST", f"{RUNS}$")
     assert call.headers["authorization"] == "Bearer secret"
@@ -60,7 +60,7 @@ def test_no_step_is_cached_however_deep(kubeflow, kubeflow_server, tmp_path):
         return fan_out(lambda x: x * x, numbers, components=2, store=store).output
 
     for caching in (False, None):
-        kubeflow(enable_caching=caching).submit(squares, {"numbers": [3], "store": str(tmp_path)}).wait(60)
+        kubeflow(enable_caching=caching).submit(squares, {"numbers": [3], "store": str(tmp_path)}).wait(120)
     off, own = [call.body["pipeline_spec"] for call in kubeflow_server.called("POST", f"{RUNS}$")]
 
     def cached(spec):
@@ -84,14 +84,14 @@ def test_a_map_runs_there(kubeflow, tmp_path):
 def test_refusals_that_pass_are_tried_again(kubeflow, kubeflow_server, status):
     kubeflow_server.fail("POST", f"{RUNS}$", status, status)
     kubeflow_server.fail("GET", f"{RUNS}/", status)
-    kubeflow().submit(pipeline_of(double), {"x": 3}).wait(60)
+    kubeflow().submit(pipeline_of(double), {"x": 3}).wait(120)
     assert len(kubeflow_server.runs) == 1
 
 
 @pytest.mark.parametrize("status", [503, None])
 def test_a_submission_whose_answer_is_lost_runs_once(kubeflow, kubeflow_server, status):
     kubeflow_server.fail("POST", f"{RUNS}$", status, after=True)
-    kubeflow().submit(pipeline_of(double), {"x": 3}).wait(60)
+    kubeflow().submit(pipeline_of(double), {"x": 3}).wait(120)
     assert len(kubeflow_server.runs) == 1
 
 
@@ -100,14 +100,14 @@ def test_a_run_of_the_same_name_is_attached_to_unless_it_failed(kubeflow, kubefl
     assert kubeflow().submit(pipeline_of(double), {"x": 3}, name="nightly").id == first.id
     failed = kubeflow().submit(pipeline_of(fail), name="failing")
     with pytest.raises(StepFailed):
-        failed.wait(60)
+        failed.wait(120)
     assert kubeflow().submit(pipeline_of(double), {"x": 3}, name="failing").id != failed.id
 
 
 def test_a_failed_run_names_its_step(kubeflow):
     run = kubeflow().submit(pipeline_of(fail))
     with pytest.raises(StepFailed, match=r"fail failed: .*RuntimeError: on purpose") as caught:
-        run.wait(60)
+        run.wait(120)
     assert caught.value.step == "fail"
 
 
@@ -121,7 +121,7 @@ def test_leaving_a_run_cancels_it(kubeflow):
 def test_a_run_can_be_picked_up_by_its_id(kubeflow):
     submitted = kubeflow().submit(pipeline_of(double), {"x": 5})
     found = engine_of(kubeflow().about()).attach(submitted.id)
-    found.wait(60)
+    found.wait(120)
     assert found.state() is RunState.SUCCEEDED
     with pytest.raises(EngineError, match="look at the host and the id"):
         kubeflow().attach("no-such-run")

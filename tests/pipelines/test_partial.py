@@ -7,6 +7,7 @@ import os
 import signal
 import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -182,27 +183,29 @@ def test_a_component_is_started_again_as_often_as_asked(tmp_path):
 
 @pytest.mark.docker
 def test_a_container_that_is_killed_is_started_again_and_goes_on_where_it_was(
-    engine, image_of_this_python, tmp_path
+    engine, image_of_this_python, tmp_path, until
 ):
+    import docker
+
     place = str(tmp_path)
 
     def slow(x):
         (Path(place) / f"ran-{x}-{time.monotonic_ns()}").touch()
         if x == 5:
+            deadline = time.monotonic() + 120
             while not (Path(place) / "killed").exists():
+                if time.monotonic() > deadline:
+                    raise TimeoutError("nobody has killed it")
                 time.sleep(0.05)
         return x * x
 
     def kill_one():
-        deadline = time.monotonic() + 60
-        while not list(tmp_path.glob("store/*/shards/0001/chunks/*.pack")):
-            if time.monotonic() > deadline:
-                return
-            time.sleep(0.1)
+        until(lambda: list(tmp_path.glob("store/*/shards/0001/chunks/*.pack")))
         for about in engine.api.containers(filters={"label": "runwide.run"}):
-            words = engine.api.inspect_container(about["Id"])["Config"]["Cmd"]
-            if words[:2] == ["runwide", "shard"] and words[3] == "1":
-                engine.api.kill(about["Id"])
+            with suppress(docker.errors.NotFound):  # the other one may end meanwhile
+                words = engine.api.inspect_container(about["Id"])["Config"]["Cmd"]
+                if words[:2] == ["runwide", "shard"] and words[3] == "1":
+                    engine.api.kill(about["Id"])
         (tmp_path / "killed").touch()
 
     killer = threading.Thread(target=kill_one)
@@ -251,7 +254,7 @@ def test_an_attached_job_has_the_gap_as_well(tmp_path):
     assert "shard 1 failed with exit code -9" in str(squares_and_one_gap(results, 1, 2))
 
 
-def test_a_cancelled_map_has_no_gaps(tmp_path):
+def test_a_cancelled_map_has_no_gaps(tmp_path, until):
     place = Components(1, store=str(tmp_path / "store"), engine=Local("subprocess"), progress=False)
     folder = str(tmp_path)
 
@@ -260,8 +263,7 @@ def test_a_cancelled_map_has_no_gaps(tmp_path):
         time.sleep(60)
 
     def cancel():
-        while not (tmp_path / "busy").exists():
-            time.sleep(0.05)
+        until((tmp_path / "busy").exists)
         run.cancel()
 
     job, run = place.submit(wait, [1], on_error="return")

@@ -207,7 +207,7 @@ Pipelines(sys.argv[1], engine=engine, store="{gcs}/jobs", name="nightly").map(
 
 @pytest.mark.gcs
 @pytest.mark.xdist_group("vertex")
-def test_all_runs_of_a_batch_can_be_cancelled_from_elsewhere(vertex, vertex_server, gcs, tmp_path):
+def test_all_runs_of_a_batch_can_be_cancelled_from_elsewhere(vertex, vertex_server, gcs, tmp_path, until):
     made = Pipelines(pipeline_of(wait_in), engine=vertex(), store=f"{gcs}/jobs", progress=False)
     found = {}
 
@@ -216,10 +216,9 @@ def test_all_runs_of_a_batch_can_be_cancelled_from_elsewhere(vertex, vertex_serv
 
     thread = threading.Thread(target=run)
     thread.start()
-    while len(list(tmp_path.glob("busy-*"))) < 2:
-        time.sleep(0.05)
+    until(lambda: len(list(tmp_path.glob("busy-*"))) == 2)
     assert made.cancel() == 2
-    thread.join(60)
+    thread.join()
     assert found["batch"].summary() == "2 cancelled"
 
 
