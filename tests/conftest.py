@@ -99,16 +99,15 @@ def sigterm(until):
 
     Python loses a signal that comes between its last look for one and such a wait, until the wait ends.
     """
+    from processes import state_of
 
     def send(pid):
         ran = [""]
 
         def waits():
             time.sleep(0.1)
-            thread = Path(f"/proc/{pid}/task/{pid}")
-            ran.append((thread / "schedstat").read_text())
-            # One that waits for a CPU has not run either.
-            return ran[-1] == ran[-2] and (thread / "stat").read_text().rpartition(")")[2].split()[0] == "S"
+            ran.append(Path(f"/proc/{pid}/task/{pid}/schedstat").read_text())
+            return ran[-1] == ran[-2] and state_of(pid) == "S"  # one that waits for a CPU has not run either
 
         until(waits)
         os.kill(pid, signal.SIGTERM)

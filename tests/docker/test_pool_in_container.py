@@ -162,7 +162,8 @@ def test_workers_whose_start_fits_only_one_at_a_time_become_one(run):
         def load():
             os.makedirs("/tmp/loads", exist_ok=True)
             open(f"/tmp/loads/{os.getpid()}", "x").close()
-            while len(os.listdir("/tmp/loads")) < 2:
+            deadline = time.monotonic() + 60
+            while len(os.listdir("/tmp/loads")) < 2 and time.monotonic() < deadline:
                 time.sleep(0.01)
             sys.loaded = b"x" * (300 * MEGABYTE)  # as large imports and models do
             time.sleep(0.5)

@@ -107,22 +107,20 @@ def test_a_pools_map_ends_with_what_had_finished_and_later_calls_are_refused(fau
             pool.apply_async(double, (1,))
 
 
-def test_every_pending_future_ends_with_it(fault, tmp_path):
-    began, gate = tmp_path / "began", tmp_path / "gate"
+def test_every_pending_future_ends_with_it(fault, tmp_path, until, gate):
+    began = tmp_path / "began"
 
     def first():
         began.touch()
-        while not gate.exists():
-            time.sleep(0.01)
+        gate()
         return "first"
 
     with runwide.Executor(1, max_tasks_per_child=1) as executor:
         running = executor.submit(first)
         futures = [executor.submit(double, x) for x in range(3)]
-        while not began.exists():
-            time.sleep(0.01)
+        until(began.exists)
         fault()
-        gate.touch()
+        gate.open()
         assert running.result(30) == "first"
         for future in futures:
             assert isinstance(future.exception(30), PoolBroken)

@@ -12,6 +12,7 @@ import time
 from pathlib import Path
 
 import pytest
+from processes import is_alive
 
 import runwide
 from runwide.errors import PoolClosed, TooManyFailures, WorkerDied
@@ -235,18 +236,11 @@ def pids_from(directory: Path, number: int) -> list[int]:
 
 def gone(pids: list[int], within: float) -> bool:
     deadline = time.monotonic() + within
-    while any(Path(f"/proc/{pid}").exists() and _state(pid) != "Z" for pid in pids):
+    while any(map(is_alive, pids)):
         if time.monotonic() > deadline:
             return False
         time.sleep(0.02)
     return True
-
-
-def _state(pid: int) -> str:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-    except OSError:
-        return "Z"
 
 
 BUSY = """
@@ -316,11 +310,12 @@ def test_sigterm_lets_running_tasks_end_and_exits_with_143(tmp_path):
     began.mkdir()
     program = start(script(body.format(folder=str(workers_in), began=str(began)), tmp_path))
     workers = pids_from(workers_in, 2)
+    before = len(list(began.iterdir()))
     program.terminate()
     out, errors = program.communicate(timeout=60)
     assert program.returncode == 143
     assert sorted(out.split()) == sorted(path.name for path in began.iterdir())
-    assert len(out.split()) < 100
+    assert len(out.split()) <= before + 2  # each worker may begin one more until the signal has arrived
     assert errors == ""
     assert gone(workers, within=60)
 
@@ -365,7 +360,7 @@ def test_a_worker_that_hangs_at_its_start_is_replaced(tmp_path, monkeypatch):
         f"    open({str(hung)!r}, 'w').close()\n    time.sleep(3600)\n"
     )
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
-    with Base(1, timing=Timing(start_seconds=8)) as pool:
+    with Base(1, timing=Timing(start_seconds=5)) as pool:
         assert run_in(pool, abs, [-1]) == [1]
     assert hung.exists()
 

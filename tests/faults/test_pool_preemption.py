@@ -89,9 +89,12 @@ def test_a_map_ends_with_the_tasks_that_run_and_keeps_all_that_had_finished(tmp_
     program, folder = start(tmp_path, MAP.format(size=40_000, options=options), quick=quick)
     when_ran(program, folder, 6)
     program.terminate()
+    sent = time.monotonic()
     out, errors = program.communicate(timeout=60)
+    seconds = time.monotonic() - sent
     assert program.returncode == 143, errors
     assert errors == ""
+    assert seconds < 10  # the rest of a chunk would take 50 s, and the grace is 20
     told = ran(folder)
     assert set(told.values()) == {"began ended "}  # none was stopped in its middle
     assert sorted(map(int, out.split())) == sorted(told)
@@ -133,8 +136,10 @@ def test_a_shard_stores_what_had_finished_and_runs_only_the_rest_again(tmp_path)
     program, folder = start(tmp_path, SHARD.format(store=str(tmp_path / "store")), seconds=0.05)
     when_ran(program, folder, 20)
     program.terminate()
+    sent = time.monotonic()
     _, errors = program.communicate(timeout=60)
     assert program.returncode == 143, errors
+    assert time.monotonic() - sent < 5  # the rest of a chunk would take 7 s
     before = ran(folder)
     assert set(before.values()) == {"began ended "}
     assert len(before) < 200

@@ -13,6 +13,7 @@ import time
 from pathlib import Path
 
 import pytest
+from processes import is_alive
 
 import runwide
 from runwide.pool import outcomes
@@ -90,14 +91,7 @@ def _killed(pid: int) -> bool:
 
 def _is_worker(pid: int) -> bool:
     # An interpreter that has not come up as a worker yet has no task to lose, and no name.
-    return _comm(pid).startswith("runwide-w") and _state(pid) != "Z"
-
-
-def _state(pid: int) -> str:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-    except OSError:
-        return "Z"
+    return _comm(pid).startswith("runwide-w") and is_alive(pid)
 
 
 def _comm(pid: int) -> str:

@@ -10,9 +10,9 @@ import subprocess
 import sys
 import time
 from contextlib import contextmanager
-from pathlib import Path
 
 import pytest
+from processes import is_alive
 
 import runwide
 from runwide.errors import EngineError
@@ -101,8 +101,8 @@ engine = Vertex("shop", "europe-west1", api_endpoint={vertex_server.url!r},
 @pytest.mark.faults
 def test_a_job_whose_run_died_with_its_client_is_taken_up_where_it_was(tmp_path, until):
     job = killed_client(tmp_path, 'engine = Local("subprocess")', str(tmp_path / "store"))
-    pids = [path.name.partition("-")[2] for path in tmp_path.glob("pid-*")]
-    until(lambda: not any(Path("/proc", pid).exists() for pid in pids))  # its steps end with it
+    pids = [int(path.name.partition("-")[2]) for path in tmp_path.glob("pid-*")]
+    until(lambda: not any(map(is_alive, pids)))  # its steps end with it
     (tmp_path / "go").touch()
     runwide.shard(job, 1, workers=1)
     assert [shard.finished for shard in status(job).shards] == [False, True, False]
@@ -197,11 +197,9 @@ fcntl.ioctl(0, termios.TIOCSCTTY, 0)  # Ctrl-C on this terminal is for this prog
 import runwide
 from runwide_components import Components, {engine}
 def wait_in(x):
-    import os, time
+    import time
     from pathlib import Path
     folder = Path({folder!r})
-    for pid in (os.getpid(), os.getppid()):  # of the worker and of its step
-        (folder / f"pid-{{pid}}").touch()
     (folder / f"busy-{{x}}").touch()
     deadline = time.monotonic() + 60
     while not (folder / "go").exists() and time.monotonic() < deadline:

@@ -151,15 +151,16 @@ def test_an_interrupted_map_stops_its_components_and_keeps_the_job(place, tmp_pa
         (Path(folder) / str(x)).touch()
         time.sleep(120)
 
-    seen = []
+    began = []
 
-    def is_busy():
-        seen.extend([time.monotonic()] if list(busy.iterdir()) else [])
-        return seen
+    def has_begun():
+        if list(busy.iterdir()):
+            began.append(time.monotonic())
+        return began
 
-    with pytest.raises(KeyboardInterrupt), interrupted_once(is_busy):
+    with pytest.raises(KeyboardInterrupt), interrupted_once(has_begun):
         runwide.map(be_busy, range(2), on=place(2, mounts=(busy,)))
-    assert time.monotonic() - seen[0] < 60
+    assert time.monotonic() - began[0] < 60
     assert list((tmp_path / "store").glob("*/job.json"))
 
 

@@ -30,9 +30,8 @@ def alone() -> Iterator[Callable[[str], None]]:
     """
     out, error = sys.stdout, sys.stderr
     with ExitStack() as ending:
-        ending.enter_context(
-            log.items_always_named()
-        )  # where nobody asks for a task's output as it was printed
+        # Nobody asks for a task's output as it was printed here.
+        ending.enter_context(log.items_always_named())
         results = _apart(out, ending)
         ending.callback(setattr, sys, "stdout", out)
         ending.callback(setattr, sys, "stderr", error)

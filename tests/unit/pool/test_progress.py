@@ -115,17 +115,23 @@ def shown(tmp_path_factory):
         return {way: run.result() for way, run in running.items()}
 
 
+def on_its_clock(bar, text):
+    """The seconds that a bar has counted."""
+    minutes, seconds = re.search(bar, text).groups()
+    return 60 * int(minutes) + int(seconds)
+
+
 @pytest.mark.parametrize("way", ["map", "store", "imap", "amap"])
 def test_the_bar_is_there_before_the_first_result_with_the_clock_of_the_map(shown, way):
     found = shown[way]
-    first = next(text for _, text in found.pieces if "0/2" in text)
-    minutes, seconds = re.search(r"0/2 \[(\d\d):(\d\d)<\?", first).groups()
-    assert (minutes, seconds) > ("00", "00")
-    assert any(re.search(r"2/2 \[\d\d:\d\d", line) for line in found.screen())
+    came, first = next(one for one in found.pieces if "0/2" in one[1])
+    assert 1 <= on_its_clock(r"0/2 \[(\d\d):(\d\d)<\?", first) <= came
+    assert 3 <= on_its_clock(r"2/2 \[(\d\d):(\d\d)", "\n".join(found.screen())) <= found.pieces[-1][0]
 
 
 def test_the_bar_is_there_while_the_items_are_waited_for(shown):
-    assert re.search(r"0 ?items \[\d\d:\d\d", shown["slow"].text)
+    found = shown["slow"]
+    assert on_its_clock(r"0 ?items \[(\d\d):(\d\d)", found.text) <= found.pieces[-1][0]
 
 
 def test_the_estimate_is_right_from_the_first_results(shown):
@@ -134,7 +140,8 @@ def test_the_estimate_is_right_from_the_first_results(shown):
         int(done): int(seconds) for done, seconds in re.findall(r" (\d+)/12 \[\d\d:\d\d<00:(\d\d)", found)
     }
     drawn = [done for done in left if 2 <= done <= 10]  # on a busy machine not all are
-    assert min(drawn) <= 6
+    assert len(drawn) >= 3
+    assert min(drawn) <= 4
     for done in drawn:
         # At 0.6 s an item; on a busy machine tasks take longer, and start later.
         assert 0.5 * 0.6 * (12 - done) - 1 <= left[done] <= 3 * 0.6 * (12 - done) + 3, left

@@ -14,6 +14,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
+from processes import is_alive
 
 import runwide
 from runwide.pool import memory_watch
@@ -32,13 +33,6 @@ def pids(meeting):
         return set(runwide.map(meeting(workers), range(workers), workers=workers, chunksize=1, **options))
 
     return seen
-
-
-def alive(pid):
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
-    except FileNotFoundError:
-        return False
 
 
 def workers_of(pid):
@@ -163,7 +157,7 @@ def test_a_function_that_is_kept_has_the_programs_globals_as_they_are_now():
 def test_workers_end_when_nobody_has_used_them_for_a_while(monkeypatch, pids, until):
     monkeypatch.setenv("RUNWIDE_IDLE_SECONDS", "0.3")
     first = pids()
-    until(lambda: not any(map(alive, first)))
+    until(lambda: not any(map(is_alive, first)))
     assert pids().isdisjoint(first)
 
 
@@ -183,7 +177,7 @@ def test_workers_of_an_open_executor_wait_for_it(monkeypatch):
 def test_with_no_idle_seconds_no_worker_is_kept(monkeypatch, pids):
     monkeypatch.setenv("RUNWIDE_IDLE_SECONDS", "0")
     first = pids()
-    assert not any(map(alive, first))
+    assert not any(map(is_alive, first))
 
 
 @pytest.mark.parametrize("text", ["soon", "-1", "inf", "nan"])
@@ -204,7 +198,7 @@ def task(x):
 print(json.dumps(runwide.map(task, [1], workers=1)))
 """
     (worker,) = run(program)
-    assert not alive(worker)
+    assert not is_alive(worker)
     assert (tmp_path / "written").read_text() == "all of it"
 
 
@@ -231,7 +225,7 @@ def test_another_environment_has_other_workers(monkeypatch, pids, until):
     first = pids()
     monkeypatch.setenv("OF_THE_PROGRAM", "new")
     assert runwide.map(lambda _: os.environ["OF_THE_PROGRAM"], [1], workers=1) == ["new"]
-    until(lambda: not any(map(alive, first)))
+    until(lambda: not any(map(is_alive, first)))
 
 
 def prepare(number):
@@ -241,7 +235,7 @@ def prepare(number):
 def test_another_initializer_has_other_workers_and_the_same_one_has_the_same(pids, until):
     first = pids()
     second = pids(initializer=prepare, initargs=(2,))
-    until(lambda: not any(map(alive, first)))
+    until(lambda: not any(map(is_alive, first)))
     assert pids(initializer=prepare, initargs=(2,)) == second
     third = pids(initializer=prepare, initargs=(3,))
     assert third.isdisjoint(second)
@@ -309,33 +303,32 @@ def test_workers_end_where_memory_is_short_for_others(pids, until, monkeypatch):
     monkeypatch.setenv("RUNWIDE_IDLE_SECONDS", "3600")
     first = pids()
     monkeypatch.setattr(memory_watch, "IDLE_SHARE", 1.0)  # as if nearly all of it were wanted
-    until(lambda: not any(map(alive, first)))
+    until(lambda: not any(map(is_alive, first)))
     assert pids().isdisjoint(first)
 
 
 def test_shutdown_ends_the_workers_at_once(pids):
     first = pids()
     runwide.shutdown()
-    assert not any(map(alive, first))
+    assert not any(map(is_alive, first))
     assert pids().isdisjoint(first)
     runwide.shutdown()
     runwide.shutdown()
 
 
-def test_shutdown_leaves_what_runs(tmp_path, until):
-    begun, go_on = tmp_path / "begun", tmp_path / "go-on"
+def test_shutdown_leaves_what_runs(tmp_path, until, gate):
+    begun = tmp_path / "begun"
 
     def task(x):
         begun.touch()
-        while not go_on.exists():
-            time.sleep(0.01)
+        gate()
         return x
 
     with ThreadPoolExecutor(1) as threads:
         running = threads.submit(runwide.map, task, [1], workers=1)
         until(begun.exists)
         runwide.shutdown()
-        go_on.touch()
+        gate.open()
         assert running.result() == [1]
     until(lambda: not workers_of(os.getpid()))
 
@@ -351,7 +344,7 @@ def test_fresh_workers_are_new_and_end_with_the_call(surface, pids):
         with runwide.Executor(1, fresh=True) as executor:
             own = {executor.submit(pid).result()}
     assert own.isdisjoint(first)
-    assert not any(map(alive, own))
+    assert not any(map(is_alive, own))
     assert pids() == first
 
 
@@ -505,17 +498,16 @@ def test_items_that_are_larger_than_those_of_the_last_call_are_not_sent_together
     assert max(chunks.values()) <= 2
 
 
-def test_items_that_take_longer_than_those_of_the_last_call_are_shared_out(pids, tmp_path, until):
+def test_items_that_take_longer_than_those_of_the_last_call_are_shared_out(pids, tmp_path, until, gate):
     """One worker is not sent in advance what takes microseconds by the pace of before."""
     pids(2)  # both are ready
-    begun, gate = tmp_path / "begun", tmp_path / "gate"
+    begun = tmp_path / "begun"
     begun.mkdir()
 
     def task(wait):
         if wait:
             (begun / str(os.getpid())).touch()
-            while not gate.exists():
-                time.sleep(0.01)
+            gate()
 
     for _ in range(2):
         runwide.map(task, [False] * 400, workers=2)
@@ -525,18 +517,17 @@ def test_items_that_take_longer_than_those_of_the_last_call_are_shared_out(pids,
         until(lambda: len(list(begun.iterdir())) == 2)
         time.sleep(0.3)  # if more is to be sent before anything has ended, it is now
         opened = time.time()
-        gate.touch()
+        gate.open()
         running.result()
     assert len({event.queued for event in events if event.queued < opened}) == 2  # a chunk for each
 
 
-def test_leaving_one_map_does_not_stop_another(tmp_path, until):
-    begun, go_on = tmp_path / "begun", tmp_path / "go-on"
+def test_leaving_one_map_does_not_stop_another(tmp_path, until, gate):
+    begun = tmp_path / "begun"
 
     def task(x):
         begun.touch()
-        while not go_on.exists():
-            time.sleep(0.01)
+        gate()
         return os.getpid()
 
     with ThreadPoolExecutor(1) as threads:
@@ -545,8 +536,8 @@ def test_leaving_one_map_does_not_stop_another(tmp_path, until):
         stream = runwide.imap(lambda x: time.sleep(60 * x), [0, 1], workers=2)
         next(stream)
         stream.close()
-        go_on.touch()
-        assert alive(running.result()[0])
+        gate.open()
+        assert is_alive(running.result()[0])
 
 
 def test_events_of_a_call_are_those_of_its_own_tasks():

@@ -112,14 +112,10 @@ def test_tasks_of_two_executors_may_wait_for_each_other(tmp_path):
 
 
 @pytest.mark.usefixtures("fail_if_it_hangs")
-def test_a_map_beside_an_executor_waits_for_none_of_its_tasks(tmp_path):
-    def wait(_):
-        while not (tmp_path / "go").exists():
-            time.sleep(0.01)
-
+def test_a_map_beside_an_executor_waits_for_none_of_its_tasks(gate):
     with runwide.Executor(2) as executor:
-        waiting = [executor.submit(wait, number) for number in range(2)]
-        runwide.map(lambda _: (tmp_path / "go").touch(), [0], workers=1)
+        waiting = [executor.submit(gate) for _ in range(2)]
+        runwide.map(lambda _: gate.open(), [0], workers=1)
         assert [future.result(60) for future in waiting] == [None, None]
 
 
@@ -239,26 +235,21 @@ def test_sources_that_were_written_before_the_last_look_are_as_they_were_loaded(
     assert sources.look()
 
 
-def test_workers_that_found_another_environment_are_not_kept(tmp_path, monkeypatch):
+def test_workers_that_found_another_environment_are_not_kept(tmp_path, monkeypatch, gate):
     def where(_=None):
         return str(Path.cwd()), os.environ.get("CHANGED")
-
-    def wait(gate):
-        while not gate.exists():
-            time.sleep(0.01)
 
     monkeypatch.chdir(tmp_path)
     here = where()
     assert runwide.map(where, [0], workers=1) == [here]
-    gate = tmp_path / "gate"
     with runwide.Executor(2) as executor, contextlib.ExitStack() as changed:
-        executor.submit(wait, gate)
+        executor.submit(gate)
         (tmp_path / "other").mkdir()
         patch = changed.enter_context(pytest.MonkeyPatch.context())
         patch.chdir(tmp_path / "other")
         patch.setenv("CHANGED", "yes")
         assert executor.submit(where).result(60) == where()  # a second worker, which is started now
-        gate.touch()
+        gate.open()
     runwide.shutdown()  # waits for these too
     assert not any(scheduler.thread.is_alive() for scheduler in running)
     assert set(runwide.map(where, range(8), workers=2)) == {here}
@@ -302,9 +293,8 @@ def test_shutdown_may_come_at_any_moment_between_two_looks():
     assert Changing(60.0, lambda: None).patience() == leases.LOOK_SECONDS
 
 
-def test_where_no_further_worker_starts_those_that_there_are_go_on(tmp_path, monkeypatch, until):
+def test_where_no_further_worker_starts_those_that_there_are_go_on(tmp_path, monkeypatch, until, gate):
     """A larger map beside it may find no room: that ends neither."""
-    gate = tmp_path / "gate"
     (tmp_path / "sitecustomize.py").write_text(
         f"import os\nif os.path.exists({str(tmp_path / 'broken')!r}): os._exit(3)\n"
     )
@@ -312,8 +302,7 @@ def test_where_no_further_worker_starts_those_that_there_are_go_on(tmp_path, mon
 
     def wait(x):
         (tmp_path / f"begun-{x}").touch()
-        while not gate.exists():
-            time.sleep(0.01)
+        gate()
         return x
 
     with ThreadPoolExecutor(2) as threads:
@@ -322,6 +311,6 @@ def test_where_no_further_worker_starts_those_that_there_are_go_on(tmp_path, mon
         (tmp_path / "broken").touch()
         second = threads.submit(runwide.map, wait, [2, 3, 4], workers=3)
         time.sleep(2)  # workers of the second have tried to start
-        gate.touch()
+        gate.open()
         assert first.result() == [1]
         assert second.result() == [2, 3, 4]
