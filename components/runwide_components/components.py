@@ -10,6 +10,7 @@ from runwide.job import gather, status
 from runwide.job.begin import begun_or_found
 from runwide.job.manifest import read_job
 from runwide.spill import signing
+from runwide.spill.store import without_fields
 from runwide_components.engines.local import Local
 from runwide_components.image import base_image
 from runwide_components.recorded import Place
@@ -78,7 +79,7 @@ class Components:
         if components < 1:
             raise InputError(f"{components} components cannot be meant", hint="give 1 or more")
         self.components = components
-        self.store = store or settings.read().store or ""
+        self.store = without_fields(store or settings.read().store or "")
         if not self.store:
             raise InputError("there is no store", hint='give store="gs://bucket/runs", or set RUNWIDE_STORE')
         resources = Resources(
@@ -101,21 +102,25 @@ class Components:
         timeout: float | None = None,
         retries: int = 0,
         name: str | None = None,
+        reuse: str | None = None,
     ) -> list[Any]:
         """As `runwide.map`, whose ``on=`` calls this.
 
         On a terminal, Ctrl-C asks whether the components should be cancelled or go on without this client. With
         ``on_error="return"``, a component that failed for good has a `runwide.Failure` in the place of each result that
         it had not stored. With a ``name``, the same call again runs what has failed or was not finished, and nothing else.
+        With ``reuse``, a run that an earlier call has started is not stopped.
 
         Raises:
-            InputError: The job of that name is another one.
+            FunctionChanged: The job of that name has another function, and ``reuse`` is None.
+            InputError: The job of that name has other items.
             StepFailed: A shard ended with an error that is not that of an item.
             EngineError: The engine is not there, or refused.
         """
         job, run, run_key = self._submitted(
-            function, items, workers=workers, timeout=timeout, retries=retries, name=name, on_error=on_error
-        )
+            function, items, workers=workers, timeout=timeout, retries=retries, name=name, reuse=reuse,
+            on_error=on_error,
+        )  # fmt: skip
         shards = self._manifests(job, run, on_error, run_key)
         return gather(job, shards, on_error=on_error, run_key=run_key)
 
@@ -137,6 +142,7 @@ class Components:
         timeout: float | None = None,
         retries: int = 0,
         name: str | None = None,
+        reuse: str | None = None,
         on_error: str = "raise",
     ) -> tuple[str, Run | None]:
         """Spill a map and start its shards; of a job that is there already, those that are not finished or have failures.
@@ -148,21 +154,31 @@ class Components:
             timeout: As for `map`.
             retries: As for `map`.
             name: As for `runwide.map`.
+            reuse: As for `runwide.map`.
             on_error: As for `map`, for whoever gathers it.
 
         Returns:
             The job's reference, and the run of its shards; None where there is nothing left to run.
         """
         job, run, _ = self._submitted(
-            function, items, workers=workers, timeout=timeout, retries=retries, name=name, on_error=on_error
-        )
+            function, items, workers=workers, timeout=timeout, retries=retries, name=name, reuse=reuse,
+            on_error=on_error,
+        )  # fmt: skip
         return job, run
 
     def _submitted(
-        self, function: Callable[[Any], Any], items: Iterable[Any], *, name: str | None, **options: Any
+        self,
+        function: Callable[[Any], Any],
+        items: Iterable[Any],
+        *,
+        name: str | None,
+        reuse: str | None,
+        **options: Any,
     ) -> tuple[str, Run | None, str | None]:
         """As `submit`, with the key that the run has made for itself."""
-        found = begun_or_found(function, items, store=self.store, shards=self.components, name=name)
+        found = begun_or_found(
+            function, items, store=self.store, shards=self.components, name=name, reuse=reuse
+        )
         job = found.job.reference
         if going := name and still_going(job, self.place.engine):
             return job, going, None

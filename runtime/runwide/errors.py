@@ -7,6 +7,7 @@
     │   ├── NoItems                  there is nothing to map over
     │   ├── FunctionNotPicklable     PicklingError
     │   ├── ItemNotPicklable         PicklingError
+    │   ├── FunctionChanged          the job of that name has results of another function
     │   ├── WrongType                TypeError: an argument is of another type
     │   ├── BadReference             a job, shard or store URI is malformed
     │   └── ShardOutOfRange          IndexError
@@ -126,6 +127,10 @@ class FunctionNotPicklable(InputError, pickle.PicklingError):
 
 class ItemNotPicklable(InputError, pickle.PicklingError):
     """An item cannot be sent to another process; ``item`` is its index."""
+
+
+class FunctionChanged(InputError):
+    """The job of that name has results of another function; ``uri`` is the job's."""
 
 
 class WrongType(InputError, TypeError):

@@ -38,6 +38,7 @@ def map(  # noqa: A001 - the field's name
     on: Place | None = None,
     store: str | PathLike[str] | None = None,
     name: str | None = None,
+    reuse: str | None = None,
     shards: int = 1,
     on_error: str = "raise",
     **options: Any,
@@ -57,8 +58,11 @@ def map(  # noqa: A001 - the field's name
             there; with ``store`` too, but for a ``name`` that has a job there already.
         on: Where to run instead of on this container's cores, such as ``runwide_components.Components``.
         store: Where to keep results while this runs: ``gs://bucket/prefix`` or a folder.
-        name: Names the job in its store; the same for one function and one list of items, and no other: results of a
-            function that was changed meanwhile are not computed anew. None for a new job.
+        name: Names the job in its store; the same for one function and one list of items, and no other. None for a new job.
+        reuse: What to do where the job of that name has another function than this call. None is the error
+            `FunctionChanged`. ``"results"`` keeps its results, and runs what is missing with this function. ``"nothing"``
+            begins a new job of that name and runs all items, whether the function has changed or not; the items may be
+            others, too. The next call without ``reuse`` finds the job that was begun last.
         shards: Into how many parts a new job is divided, for components that may go on with it.
         on_error: ``"raise"`` the first failed item's own exception, its ``__cause__`` a `TasksFailed` with every failure
             and every result; or ``"return"`` a `Failure` in the place of each failed result.
@@ -73,6 +77,7 @@ def map(  # noqa: A001 - the field's name
     Raises:
         NoItems: There are no items.
         FunctionNotPicklable: The function cannot be sent to a worker.
+        FunctionChanged: The job of that name has another function, and ``reuse`` is None.
         InputError: The job of that name has other items.
         Exception: Whatever the function raised, by ``on_error``.
         TooManyFailures: ``max_failures`` was passed.
@@ -83,10 +88,15 @@ def map(  # noqa: A001 - the field's name
     Example:
         >>> runwide.map(lambda x: x * x, [1, 2, 3])
         [1, 4, 9]
-        >>> runwide.map(lambda x: x * x, [1, 2, 3], store="memory://doc-map", name="squares")
+        >>> runwide.map(lambda x: x * x, [1, 2, 3], store="memory://doc-map", name="powers")
         [1, 4, 9]
+        >>> runwide.map(lambda x: x**3, [1, 2, 3], store="memory://doc-map", name="powers")
+        Traceback (most recent call last):
+        runwide.errors.FunctionChanged: the function of the job 'powers' has changed since its results were made ...
+        >>> runwide.map(lambda x: x**3, [1, 2, 3], store="memory://doc-map", name="powers", reuse="nothing")
+        [1, 8, 27]
     """
-    place = _place(on, store, name, shards)
+    place = _place(on, store, name, shards, reuse)
     if place is None:
         trace = _traced(function, options)
         with telling(trace=trace):
@@ -97,6 +107,8 @@ def map(  # noqa: A001 - the field's name
         return Results(values, trace=trace)
     if on is not None and name is not None:
         options["name"] = name
+    if on is not None and reuse is not None:
+        options["reuse"] = reuse
     found = place.map(function, items, on_error=on_error, **options)
     return found if isinstance(found, Results) else Results(found)
 
@@ -130,8 +142,9 @@ def _traced(function: Any, options: dict[str, Any]) -> Trace:
 
 
 def _place(
-    on: Place | None, store: str | PathLike[str] | None, name: str | None, shards: int
+    on: Place | None, store: str | PathLike[str] | None, name: str | None, shards: int, reuse: str | None
 ) -> Place | None:
+    _check_reuse(name, reuse)
     if on is not None and store is not None:
         raise InputError("both on= and store= were given", hint="give the store to the place that on= names")
     if on is not None and not callable(getattr(on, "map", None)):
@@ -141,7 +154,7 @@ def _place(
     if store is not None:
         from runwide.job import Checkpoint
 
-        return Checkpoint(store, name, shards)
+        return Checkpoint(store, name, shards, reuse)
     if shards != 1:
         raise InputError(
             f"shards={shards} divides a job in a store=, and there is none", hint="give store= as well"
@@ -149,6 +162,13 @@ def _place(
     if on is None and name is not None:
         raise InputError("name= names a job in a store, and there is none", hint="give store= as well")
     return on
+
+
+def _check_reuse(name: str | None, reuse: str | None) -> None:
+    if reuse is not None:
+        from runwide.job import names
+
+        names.check(name, reuse)
 
 
 class Pool(compat.Pool):
@@ -169,6 +189,7 @@ class Pool(compat.Pool):
             have ended, raise the first failure then, and take no endless input; ``map_async`` takes all items first.
         name: Names their jobs there, with the number of the call: the same calls in the same order go on where an earlier
             process was killed.
+        reuse: As for `runwide.map`, for each of these jobs.
 
     Example:
         >>> with runwide.Pool(processes=2) as pool:
@@ -190,13 +211,16 @@ class Pool(compat.Pool):
         retries: int = 0,
         store: str | PathLike[str] | None = None,
         name: str | None = None,
+        reuse: str | None = None,
     ) -> None:
+        _check_reuse(name, reuse)
         if store is None and name is not None:
             raise InputError("name= names jobs in a store, and there is none", hint="give store= as well")
         initargs = tuple(initargs)
         super().__init__(processes, initializer, initargs, maxtasksperchild, timeout=timeout, retries=retries)
         self._store = store
         self._name = name
+        self._reuse = reuse
         self._calls = count()
         self._options: dict[str, Any] = {
             "workers": standard.workers(processes, standard.PROCESSES), "initializer": initializer, "initargs": initargs,
@@ -262,7 +286,7 @@ class Pool(compat.Pool):
         def run() -> list[Any]:
             try:
                 with raising_what_pickle_raised():
-                    return map(func, items, store=self._store, name=name, **options)
+                    return map(func, items, store=self._store, name=name, reuse=self._reuse, **options)
             except NoItems as error:
                 if error.__cause__ is not None:  # a task's own
                     raise

@@ -17,7 +17,7 @@ from kfp import dsl
 import runwide
 from runwide import Exchange
 from runwide.errors import EngineError, IntegrityError, RunwideError
-from runwide.job import begin, clean, manifest
+from runwide.job import clean, manifest, names
 from runwide.job.gather import finish, load
 from runwide.job.housekeeping import status
 from runwide.job.reference import parse
@@ -53,6 +53,7 @@ KINDS = {
     "value": (r"batches/[a-z-]+/exchange/[^/]+/[^/]+", None),
     "compiled function": (r"function/[0-9a-f]{64}", None),
     "compiled items": (r"items/[0-9a-f]{64}", None),
+    "compiled constants": (r"constants/[0-9a-f]{64}", None),
 }
 
 
@@ -108,8 +109,11 @@ def house(tmp_path_factory):
 
     @dsl.pipeline(name="large")
     def pipeline() -> str:
-        items = [os.urandom(20_000).hex() for _ in range(2)]
-        return fan_out(lambda x: len(x + large), items, components=1, store=str(store)).output
+        items = [os.urandom(40_000).hex() for _ in range(2)]
+        constants = {"more": os.urandom(80_000).hex()}
+        return fan_out(
+            lambda x, more: len(x + large + more), items, components=1, store=str(store), constants=constants
+        ).output
 
     return store
 
@@ -319,7 +323,7 @@ def test_a_name_that_leads_to_a_job_that_makes_no_sense_is_passed_over(fields, t
     folder = folder_of(made)
     data = canonical.dumps({**json.loads((folder / "job.json").read_bytes()), **fields})
     put(folder / "job.json", data)
-    place = begin._object("n")
+    place = names.place_of("n")
     about = {"job": f"{folder.name}/job.json#sha256={sha256(data)}"}
     put(store / place, records.written("name", about, owner="n", place=place))
     assert runwide.map(square, range(6), store=str(store), name="n", workers=1) == RIGHT

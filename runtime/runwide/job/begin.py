@@ -1,40 +1,29 @@
-"""A job that is begun once under a name, and found again by whoever calls the same map later."""
+"""A job that is begun once under a name, and found again when the same map is called later."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
 from typing import TYPE_CHECKING, Any
 
-from runwide.errors import (
-    BadReference,
-    FormatTooNew,
-    InputError,
-    IntegrityError,
-    ObjectExists,
-    ObjectNotFound,
-    StoreError,
-    StoreNotFound,
-    StoreNotReadable,
-)
-from runwide.job import housekeeping, manifest
+from runwide.errors import BadReference, FunctionChanged, InputError, StoreError
+from runwide.job import housekeeping, manifest, names
 from runwide.job.given import Given
-from runwide.job.reference import parse
+from runwide.job.known import take_over
 from runwide.job.scatter import packs_of, scatter_pickled
 from runwide.log import Log
 from runwide.naming import full_name_of
-from runwide.spill import records, signing
 from runwide.spill.buffers import sha256
 from runwide.spill.file import spilled_to
 from runwide.spill.store import open_inside, open_store
-from runwide.spill.verified import arrived_damaged
+from runwide.spill.verified import SLACK, fetch
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from os import PathLike
 
     from runwide.job.manifest import Job
-    from runwide.spill.store import Store
 
 log = Log("job")
 
@@ -46,11 +35,11 @@ def begun(
     store: str | PathLike[str],
     shards: int,
     name: str | None = None,
+    reuse: str | None = None,
 ) -> str:
     """As `runwide.job.scatter`, but a job that was begun under the same name is found again.
 
-    Whoever runs the job runs what lies in the store. So a job is found only if it has this call's function and items, byte
-    for byte, or if a signing key vouches for it.
+    Components run the function that lies in the store. So a job is found only if it has this call's function and items.
 
     Args:
         function: As for `scatter`.
@@ -58,16 +47,18 @@ def begun(
         store: As for `scatter`.
         shards: As for `scatter`, for a new job.
         name: The job's name in the store; None for a new job in any case.
+        reuse: As for `runwide.map`.
 
     Raises:
-        InputError: The job of that name is another one.
+        FunctionChanged: The job of that name has another function, and ``reuse`` is None.
+        InputError: The job of that name has other items.
 
     Example:
         >>> first = begun(abs, [-1, -2], store="memory://doc-begun", shards=2, name="absolute")
         >>> first == begun(abs, [-1, -2], store="memory://doc-begun", shards=2, name="absolute")
         True
     """
-    return begun_or_found(function, items, store=store, shards=shards, name=name).job.reference
+    return begun_or_found(function, items, store=store, shards=shards, name=name, reuse=reuse).job.reference
 
 
 def begun_or_found(
@@ -77,8 +68,9 @@ def begun_or_found(
     store: str | PathLike[str],
     shards: int,
     name: str | None = None,
+    reuse: str | None = None,
 ) -> Found:
-    """As `begun`, with whether the job was found.
+    """As `begun`, with whether the job may have results.
 
     Args:
         function: As for `begun`.
@@ -86,34 +78,28 @@ def begun_or_found(
         store: As for `begun`.
         shards: As for `begun`.
         name: As for `begun`.
+        reuse: As for `begun`.
     """
     from runwide.pool import function_bytes
 
+    names.check(name, reuse)
     inputs = items if isinstance(items, Sequence) else list(items)
     given = Given(function_bytes(function), inputs, function)
-    found = begin(given, store=store, shards=shards, name=name, function_name=full_name_of(function))
-    if not found.same and signing.key() is None:
-        raise InputError(
-            f"the job {name!r} has another function than this call",
-            uri=found.job.uri,
-            hint="give another name=; or, if it is the same and only pickles differently in each process, set a "
-            "signing key (SECURITY.md)",
-        )
-    return found
+    return begin(
+        given, store=store, shards=shards, name=name, reuse=reuse, function_name=full_name_of(function)
+    )
 
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """A job that can be run, and whether what it would run is vouched for.
+    """A job with this call's function and items.
 
     Args:
         job: The job.
-        same: Its function and items are, byte for byte, those of this call.
-        fresh: It was made by this call, so nobody has stored results of it.
+        fresh: It was made by this call and has no results yet.
     """
 
     job: Job
-    same: bool
     fresh: bool
 
 
@@ -124,12 +110,14 @@ def begin(
     shards: int,
     name: str | None,
     function_name: str,
+    reuse: str | None = None,
     job_id: str | None = None,
 ) -> Found:
     """Scatter a map, or find the job that an earlier call has scattered under the same name.
 
-    What is found was put there by whoever may write to the store. So its items are held against those of this call,
-    and of the function it is told whether it is the same.
+    Anyone who can write to the store could have put there what is found. So its items and its function are held against
+    those of this call. With ``reuse="results"``, a job of another function is followed by a new one that has its results,
+    and with ``reuse="nothing"`` by a new one without. Nothing is deleted.
 
     Args:
         given: The function and the items.
@@ -137,110 +125,82 @@ def begin(
         shards: How many, for a new job.
         name: The job's name in the store; None for a new job in any case.
         function_name: For people.
+        reuse: As for `runwide.map`.
         job_id: The id of a new job that was prepared.
 
     Raises:
+        FunctionChanged: The job of that name has another function, and ``reuse`` is None.
         InputError: The job of that name has other items.
     """
+    names.check(name, reuse)
+    prepared = [job_id] if job_id else []
 
     def scattered() -> Job:
         made = scatter_pickled(
-            given.function, given.items, store=store, shards=shards, name=function_name, job_id=job_id
-        )
+            given.function, given.items, store=store, shards=shards, name=function_name,
+            job_id=prepared.pop() if prepared else None,
+        )  # fmt: skip
         return manifest.read_job(made)
 
     if name is None:
-        return Found(scattered(), same=True, fresh=True)
-    check_name(name)
+        return Found(scattered(), fresh=True)
     with open_store(store) as root:
-        found, number = _find(root, name)
-        if found is None:
+        found, number = names.newest(root, name)
+        if reuse == names.NOTHING:
+            found = None  # but one that another copy of this call makes meanwhile is as new as ours
+        while found is None or not _is_this(found, given, name, reuse):
             mine = scattered()
-            found = _claim(root, name, mine, number)
-            if found == mine:
-                return Found(mine, same=True, fresh=True)
-            _given_up(mine)  # another copy of this call was first
-    return _checked(found, given, name)
+            taken = take_over(found, mine) if found is not None and reuse == names.RESULTS else 0
+            found, number = names.claim(root, name, mine, number)
+            if found is None:
+                return Found(mine, fresh=not taken)
+            _given_up(mine)
+    log.info("job.found", job=found.id, name=name, uri=found.uri)
+    return Found(found, fresh=False)
 
 
-def check_name(name: Any) -> None:
-    """Reject an invalid name of a job.
-
-    Raises:
-        InputError: It is empty, or no text.
-    """
-    if not name:
-        raise InputError("a job's name is empty", hint="give name= some text, or leave it out for a new job")
-    if not isinstance(name, str) or not _is_text(name):
-        raise InputError(f"{name!r} is not a job's name, which is some text", hint="give name= another one")
-
-
-def is_known(store: str | PathLike[str], name: str) -> bool:
-    """Whether a name has a job."""
-    with open_store(store) as root:
-        return _find(root, name)[0] is not None
-
-
-def _find(root: Store, name: str) -> tuple[Job | None, int]:
-    """The job of a name, if any; and the first number that no object of the name has."""
-    number = 0
-    while True:
-        try:
-            found = _record(root, name, number)
-        except (ObjectNotFound, StoreNotFound):
-            return None, number
-        job = None if found is None else _named(root, name, number, found)
-        number += 1
-        if job is not None:
-            return job, number
+def _is_this(job: Job, given: Given, name: str, reuse: str | None) -> bool:
+    """Whether a job of a name is this call's; False if it is to be followed by a new one, and else an error."""
+    if reuse == names.NOTHING:
+        return _has_function(job, given) and _has_items(job, given.items)
+    if not _has_items(job, given.items):
+        raise InputError(
+            f"the job {name!r} has other items than this call",
+            uri=job.uri,
+            hint='give another name=, the same items, or reuse="nothing" to run these; RUNWIDE_COMPRESSION must be '
+            "the same",
+        )
+    if _has_function(job, given):
+        return True
+    if reuse is None:
+        raise FunctionChanged(
+            f"the function of the job {name!r} has changed since its results were made",
+            uri=job.uri,
+            hint='give reuse="results" to keep them and run what is missing, reuse="nothing" to run all items again, or '
+            "another name=",
+        )
+    return False
 
 
-def _record(root: Store, name: str, number: int) -> records.Record | None:
-    """What an object says of a name; None where nobody who may be believed has written it."""
-    place = _object(name, number)
-    try:
-        return records.read(root, place, "name", owner=name, place=_object(name))
-    except (IntegrityError, StoreNotReadable) as error:
-        if arrived_damaged(error):
-            raise
-        _ignored(root, name, number, error)
-        return None
+def _has_function(job: Job, given: Given) -> bool:
+    """Whether a job's function is that of this call: components run what lies in the store."""
+    if job.function == sha256(given.function):
+        return True
+    from runwide.function_pickle import is_same  # loads cloudpickle
+
+    with open_inside(job.uri) as folder:
+        found = fetch(folder, manifest.FUNCTION, digest=job.function, most=job.function_size + SLACK)
+    return is_same(given.function, bytes(found))
 
 
-def _named(root: Store, name: str, number: int, found: records.Record) -> Job | None:
-    """The job to which a record leads; None where it is deleted, or cannot be meant."""
-    try:
-        job = parse(str(found.about.get("job")))
-        return manifest.read_job(f"{root.child_uri(job.uri)}#sha256={job.digest}")
-    except (ObjectNotFound, StoreNotFound):
-        return None
-    except (IntegrityError, FormatTooNew, BadReference) as error:
-        if arrived_damaged(error) or (found.vouched and isinstance(error, FormatTooNew)):
-            raise
-        _ignored(root, name, number, error)
-        return None
-
-
-def _ignored(root: Store, name: str, number: int, error: Exception) -> None:
-    log.warning("name.ignored", name=name, uri=root.child_uri(_object(name, number)), cause=str(error))
-
-
-def _claim(root: Store, name: str, job: Job, number: int) -> Job:
-    """Give a job its name, unless another one has got it in the meantime; says whose it is.
-
-    What leads nowhere stays where it is: a bucket may forbid to delete. The name gets a further object.
-    """
-    about = {"job": f"{job.id}/{manifest.JOB}#sha256={job.digest}"}
-    data = records.written("name", about, owner=name, place=_object(name))
-    while True:
-        try:
-            root.create(_object(name, number), data)
-        except ObjectExists:
-            theirs, number = _find(root, name)
-            if theirs is not None:
-                return theirs
-        else:
-            return job
+def _has_items(job: Job, items: Sequence[Any]) -> bool:
+    if job.count != len(items):
+        return False
+    with open_inside(job.uri) as folder, spilled_to(folder, write=False):
+        made = (about for about, _ in packs_of(items, job.starts, job.id))
+        return all(
+            ours == theirs for ours, theirs in zip_longest(made, job.packs)
+        )  # a planted job may have more
 
 
 def _given_up(job: Job) -> None:
@@ -249,31 +209,3 @@ def _given_up(job: Job) -> None:
         housekeeping.clean(job.uri)
     except (StoreError, BadReference) as error:
         log.warning("job.left", job=job.id, uri=job.uri, cause=str(error))
-
-
-def _is_text(name: str) -> bool:
-    """Whether it is more than the bytes of a file name that is none in UTF-8."""
-    return name.encode(errors="replace").decode() == name
-
-
-def _object(name: str, number: int = 0) -> str:
-    return f"names/{sha256(name.encode())}{f'-{number:04d}' if number else ''}.json"
-
-
-def _checked(job: Job, given: Given, name: str) -> Found:
-    if job.count != len(given.items) or not _has_items(job, given.items):
-        raise InputError(
-            f"the job {name!r} has other items than this call",
-            uri=job.uri,
-            hint="give another name=, or the same items; what has no order, such as a set of texts, pickles differently "
-            "in each process: sort it; RUNWIDE_COMPRESSION must be the same",
-        )
-    same = job.function == sha256(given.function)
-    log.info("job.found", job=job.id, name=name, uri=job.uri, same_function=same)
-    return Found(job, same, fresh=False)
-
-
-def _has_items(job: Job, items: Sequence[Any]) -> bool:
-    with open_inside(job.uri) as folder, spilled_to(folder, write=False):
-        made = (about for about, _ in packs_of(items, job.starts, job.id))
-        return all(ours == theirs for ours, theirs in zip(made, job.packs, strict=True))

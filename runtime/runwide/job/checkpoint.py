@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from runwide.job import plan
-from runwide.job.begin import begin, check_name, is_known
+from runwide.job import names, plan
+from runwide.job.begin import begin
 from runwide.job.early import early
 from runwide.job.gather import gather
 from runwide.job.given import Given
@@ -31,6 +31,7 @@ class Checkpoint:
         store: Where the job goes: ``gs://bucket/prefix`` or a folder.
         name: Names the job in the store: a call with the same name goes on with it. None for a new job each time.
         shards: Into how many parts a new job is divided, for components that may go on with it.
+        reuse: As for `runwide.map`.
 
     Example:
         >>> place = Checkpoint("memory://doc-checkpoint", "squares")
@@ -41,6 +42,7 @@ class Checkpoint:
     store: str | PathLike[str]
     name: str | None = None
     shards: int = 1
+    reuse: str | None = None
 
     def map(
         self, function: Callable[[Any], Any], items: Iterable[Any], *, on_error: str = "raise", **options: Any
@@ -50,11 +52,12 @@ class Checkpoint:
         What is run is this call's function on this call's items. Of the store, results are all that is unpickled.
 
         A job names all its items, so results are stored once these are there. Items that take time to come are started as
-        they come, unless the store has a job of the name, which may have their results.
+        they come, unless the store has a job of the name whose results may be theirs.
         """
         from runwide.pool import function_bytes, raise_or_return
 
         raise_or_return([], on_error)  # a wrong word is said now, not at the end
+        names.check(self.name, self.reuse)
         pickled = function_bytes(function)
         if isinstance(items, Sequence) or is_at_hand(items) or self._is_known():
             with leaves_on_sigterm():
@@ -70,16 +73,14 @@ class Checkpoint:
 
     def _is_known(self) -> bool:
         """Whether the name has a job: which of its items need not be run is not known before all are there."""
-        if self.name is None:
-            return False
-        check_name(self.name)
-        return is_known(self.store, self.name)
+        return self.name is not None and self.reuse != names.NOTHING and names.is_known(self.store, self.name)
 
     def _run(
         self, name: str, given: Given, on_error: str, *, job_id: str | None = None, **options: Any
     ) -> list[Any]:
         job = begin(
-            given, store=self.store, shards=self.shards, name=self.name, function_name=name, job_id=job_id
-        ).job
+            given, store=self.store, shards=self.shards, name=self.name, reuse=self.reuse, function_name=name,
+            job_id=job_id,
+        ).job  # fmt: skip
         shards = [finished(job, index, given=given, **options) for index in range(job.shards)]
         return gather(job.reference, shards, on_error=on_error)

@@ -1,4 +1,4 @@
-"""Results that are known before the shards of a job run, as those of the items by which its size was measured."""
+"""Results that are known before the shards of a job run: of items by which its size was measured, or of another job."""
 
 from __future__ import annotations
 
@@ -6,17 +6,25 @@ from bisect import bisect_right
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
-from runwide.job import contexts, manifest
-from runwide.job.chunks import ChunkLog, Ended
+from runwide.errors import IntegrityError
+from runwide.job import contexts, ending, manifest, plan
+from runwide.job.chunks import ChunkLog, Ended, read_chunk
+from runwide.job.flow import ahead
 from runwide.log import Log
-from runwide.spill import pack
-from runwide.spill.codec import encode
+from runwide.spill import pack, signing
+from runwide.spill.codec import encode, rebound
 from runwide.spill.store import open_inside
+from runwide.spill.verified import ABSENT, arrived_damaged
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Iterator, Mapping
+
+    from runwide.job.manifest import Chunk, Job
+    from runwide.spill.store import Store
 
 log = Log("job")
+
+_THREADS = 4  # chunks on the way at once
 
 
 def keep(job: str, results: Mapping[int, Any], *, run_key: str | None = None) -> None:
@@ -40,6 +48,107 @@ def keep(job: str, results: Mapping[int, Any], *, run_key: str | None = None) ->
         return Ended(pack.Member(item, encode(results[item], context=context)))
 
     with open_inside(about.uri) as store:
-        for index, items in groupby(sorted(results), key=lambda item: bisect_right(about.starts, item) - 1):
-            ChunkLog(store, about, index).append([ended(item) for item in items])
+        logs = _Logs(store, about)
+        for index, items in logs.by_shard(results):
+            logs.of(index).append([ended(item) for item in items])
     log.info("results.kept", job=about.id, items=len(results))
+
+
+def take_over(old: Job, new: Job) -> int:
+    """Copy what has succeeded in a job to a new one with the same items, and finish the shards that have all.
+
+    Results are verified as those are that a shard finds when it is run again, and not unpickled. What is damaged or gone is
+    left out, so it is computed again; so is what has failed.
+
+    Args:
+        old: The job that has results.
+        new: A job of which no shard runs yet.
+
+    Returns:
+        How many results were copied.
+    """
+    with open_inside(old.uri) as source, open_inside(new.uri) as store:
+        logs = _Logs(store, new)
+        for ends in _succeeded(source, old, new):
+            for index, items in logs.by_shard(ends):
+                logs.of(index).append([ends[item] for item in items])
+        taken = logs.finish()
+    log.info("results.taken_over", job=new.id, items=taken, uri=new.uri, source=old.uri)
+    return taken
+
+
+class _Logs:
+    """The chunks of the shards of a new job, each made when it is first needed.
+
+    Args:
+        store: The job's folder.
+        job: The job.
+    """
+
+    def __init__(self, store: Store, job: Job) -> None:
+        self._store = store
+        self._job = job
+        self._logs: dict[int, ChunkLog] = {}
+
+    def by_shard(self, items: Iterable[int]) -> Iterator[tuple[int, Iterator[int]]]:
+        """Divide items by the shards that have them."""
+        return groupby(sorted(items), key=lambda item: bisect_right(self._job.starts, item) - 1)
+
+    def of(self, index: int) -> ChunkLog:
+        """The chunks of a shard."""
+        if index not in self._logs:
+            self._logs[index] = ChunkLog(self._store, self._job, index)
+        return self._logs[index]
+
+    def finish(self) -> int:
+        """Write the manifests of the shards that have all results; returns how many results all shards have."""
+        for index, chunks in self._logs.items():
+            if len(chunks.finished) == len(self._job.items_of(index)):
+                ending.finish(self._store, self._job, chunks, index)
+        return sum(len(chunks.finished) for chunks in self._logs.values())
+
+
+def _succeeded(source: Store, old: Job, new: Job) -> Iterator[dict[int, Ended]]:
+    """The results of a job, chunk by chunk, as those of another one."""
+
+    def read(chunk: Chunk) -> dict[int, Ended]:
+        try:
+            return _rebound(source, chunk, old, new)
+        except (IntegrityError, *ABSENT) as error:
+            if arrived_damaged(error):
+                raise
+            log.warning("chunk.ignored", uri=source.child_uri(chunk.name), cause=str(error))
+            return {}
+
+    return ahead(read, _chunks(source, old), threads=_THREADS)
+
+
+def _chunks(source: Store, old: Job) -> Iterator[Chunk]:
+    """The chunks of a job: by the manifest of a shard that has succeeded, and as they are found in another one."""
+    for index in range(old.shards):
+        try:
+            found, _ = manifest.read_shard(source, old, index)
+        except (IntegrityError, *ABSENT) as error:
+            if arrived_damaged(error):
+                raise
+            found = None
+        if found is None or found.failures:  # some of those may have been run again since
+            chunks = ChunkLog(source, old, index)
+            chunks.resume()
+            found = chunks.manifest()
+        else:
+            signing.believe("results", old.uri)
+        yield from (chunk for chunk in found.chunks if chunk.items)
+
+
+def _rebound(source: Store, chunk: Chunk, old: Job, new: Job) -> dict[int, Ended]:
+    """The results of one chunk, bound to another job; an item that ended again later counts there."""
+    data, head = read_chunk(source, old, chunk.name, chunk.digest, size=chunk.size)
+    view, wanted = memoryview(data), set(plan.members(chunk.items))
+    return {
+        entry.item: Ended(pack.Member(entry.item, rebound(
+            view[entry.offset : entry.stop], context=contexts.result_context(old.digest, entry.item),
+            new=contexts.result_context(new.digest, entry.item), uri=source.child_uri(chunk.name),
+        )))
+        for entry in head.entries if entry.item in wanted and not entry.failed
+    }  # fmt: skip

@@ -23,15 +23,14 @@ from __future__ import annotations
 import pickle
 import struct
 from dataclasses import dataclass
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from runwide.errors import DigestMismatch, FormatTooNew, FrameCorrupt, StoreError
-from runwide.spill.buffers import ALIGNMENT, Buffer, padding, sha256, size_of
+from runwide.spill.buffers import ALIGNMENT, Buffer, Buffers, padding, sha256, size_of
 from runwide.spill.compression import LEAST, compressed, expanded
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
 MAGIC = b"\x89RWF\r\n\x1a\n"
 VERSION = 1
@@ -56,12 +55,14 @@ class Encoded:
     digest: str
 
 
-def encode(value: Any, *, context: str) -> Encoded:
+def encode(value: Any, *, context: str, definitions: dict[type, bytes] | None = None) -> Encoded:
     """Turn a value into a frame without copying its large buffers.
 
     Args:
         value: Anything that cloudpickle can pickle.
         context: The job and slot that the value belongs to; `decode` must be given the same.
+        definitions: For an item, whose bytes are the same in each process: the pickles of classes that its job's items
+            share, empty at first. None for a result.
 
     Returns:
         The frame. Its parts stay valid while the value is neither changed nor dropped.
@@ -74,7 +75,7 @@ def encode(value: Any, *, context: str) -> Encoded:
         >>> decode(b"".join(frame.parts), digest=frame.digest, context="job/item/0")
         [1, 2, 3]
     """
-    stream, buffers = _dumps(value)
+    stream, buffers = _dumps(value, definitions)
     name = context.encode()
     if not buffers and len(stream) < _SMALL:
         return _small(stream, name)
@@ -128,14 +129,45 @@ def decode_verified(buffer: Buffer, *, context: str, uri: str | None = None, pla
         plain: As for `decode`.
     """
     found, stream, buffers = _sections(memoryview(buffer).cast("B"), uri)
-    if found != context:
-        raise FrameCorrupt(f"the value belongs to {found[:300]!r}, not to {context!r}", uri=uri)
+    _check_context(found, context, uri)
     if plain:
         from runwide.spill.plain import loads  # which most need not load
 
         return loads(stream, buffers=buffers)
     # held against its digest, by `decode` or whoever calls
     return pickle.loads(stream, buffers=buffers)  # noqa: TID251
+
+
+def rebound(buffer: Buffer, *, context: str, new: str, uri: str | None = None) -> Encoded:
+    """Bind a frame to another slot, without unpickling its value.
+
+    Args:
+        buffer: The frame, after `verify`.
+        context: What `encode` was given.
+        new: The slot that the value belongs to from now on.
+        uri: As for `decode`.
+
+    Raises:
+        FrameCorrupt: The bytes are no frame, or one of another job or slot.
+        FormatTooNew: The frame was written by a newer runwide.
+
+    Example:
+        >>> frame = b"".join(encode([1, 2, 3], context="job/item/0").parts)
+        >>> moved = rebound(frame, context="job/item/0", new="job/item/1")
+        >>> moved == encode([1, 2, 3], context="job/item/1")
+        True
+        >>> decode(b"".join(moved.parts), digest=moved.digest, context="job/item/1")
+        [1, 2, 3]
+    """
+    view = memoryview(buffer).cast("B")
+    found, lengths, start = _head(view, uri)
+    _check_context(found, context, uri)
+    magic, version, flags, _, count, reserved, stream = _HEADER.unpack_from(view)
+    name = new.encode()
+    head = _HEADER.pack(magic, version, flags, len(name), count, reserved, stream)
+    head += struct.pack(f"<{len(lengths) - 1}Q", *lengths[1:]) + name
+    frame = b"".join((head, padding(len(head)), view[start:]))
+    return Encoded((frame,), len(frame), sha256(frame))
 
 
 def verify(buffer: Buffer, *, digest: str, uri: str | None = None) -> None:
@@ -153,7 +185,7 @@ def verify(buffer: Buffer, *, digest: str, uri: str | None = None) -> None:
         )
 
 
-def _dumps(value: Any) -> tuple[bytes, list[memoryview]]:
+def _dumps(value: Any, definitions: dict[type, bytes] | None) -> tuple[bytes, Sequence[memoryview]]:
     """Pickle with the C pickler where it gives what cloudpickle would, else with cloudpickle.
 
     cloudpickle differs in what it sends by value: lambdas, nested functions and whatever lives in ``__main__`` or a
@@ -161,31 +193,29 @@ def _dumps(value: Any) -> tuple[bytes, list[memoryview]]:
     """
     import cloudpickle
 
+    buffers = Buffers(_IN_BAND)
     if not cloudpickle.list_registry_pickle_by_value():
         try:
-            stream, buffers = _with(partial(pickle.dumps, protocol=5), value)
-            if b"__main__" not in stream:
+            stream = pickle.dumps(value, protocol=5, buffer_callback=buffers)
+            if b"__main__" not in stream and (definitions is None or not _may_have_sets(stream)):
                 return stream, buffers
         except StoreError:  # of a file that is spilled by reference
             raise
         except Exception:  # noqa: S110 - cloudpickle has the last word, and the better message
             pass
-    from runwide import pickling  # which loads cloudpickle's
+    buffers.clear()
+    if definitions is not None:
+        from runwide import reproducible  # which loads cloudpickle's
 
-    return _with(pickling.dumps, value)
+        return reproducible.item(value, definitions, buffers), buffers
+    from runwide import pickling
+
+    return pickling.dumps(value, buffer_callback=buffers), buffers
 
 
-def _with(dumps: Any, value: Any) -> tuple[bytes, list[memoryview]]:
-    buffers: list[memoryview] = []
-
-    def in_band(buffer: pickle.PickleBuffer) -> bool:
-        view = buffer.raw()
-        if view.nbytes < _IN_BAND:
-            return True
-        buffers.append(view)
-        return False
-
-    return dumps(value, buffer_callback=in_band), buffers
+def _may_have_sets(stream: bytes) -> bool:
+    """Whether a pickle has the opcodes of sets, whose members may be in another order in another process."""
+    return b"\x8f" in stream or b"\x91" in stream
 
 
 def _padded(sections: list[Any]) -> Iterator[Buffer]:
@@ -196,8 +226,24 @@ def _padded(sections: list[Any]) -> Iterator[Buffer]:
             yield padding(size)
 
 
+def _check_context(found: str, context: str, uri: str | None) -> None:
+    if found != context:
+        raise FrameCorrupt(f"the value belongs to {found[:300]!r}, not to {context!r}", uri=uri)
+
+
 def _sections(view: memoryview, uri: str | None) -> tuple[str, memoryview, list[memoryview]]:
     """Take a frame apart: context, pickle and buffers, each inside the frame and all of it used."""
+    name, lengths, start = _head(view, uri)
+    rest = view[start:]
+    if _HEADER.unpack_from(view)[2] & ZSTD:
+        (small,) = _cut(rest, [lengths.pop()], uri)
+        rest = memoryview(expanded(small, sum(length + -length % 64 for length in lengths), uri=uri))
+    sections = list(_cut(rest, lengths, uri))
+    return name, sections[0], sections[1:]
+
+
+def _head(view: memoryview, uri: str | None) -> tuple[str, list[int], int]:
+    """Context of a frame, lengths of its sections and the offset of the first one."""
     if view.nbytes < _HEADER.size or view[:8] != MAGIC:
         raise FrameCorrupt("these bytes are not a value written by runwide", uri=uri)
     _, version, flags, context, count, _, stream = _HEADER.unpack_from(view)
@@ -213,12 +259,7 @@ def _sections(view: memoryview, uri: str | None) -> tuple[str, memoryview, list[
         raise FrameCorrupt("the value's header is longer than the value", uri=uri)
     lengths = [stream, *struct.unpack_from(f"<{known}Q", view, _HEADER.size)]
     name = str(view[start : start + context], "utf-8", "replace")
-    rest = view[start + context + -(start + context) % 64 :]
-    if flags & ZSTD:
-        (small,) = _cut(rest, [lengths.pop()], uri)
-        rest = memoryview(expanded(small, sum(length + -length % 64 for length in lengths), uri=uri))
-    sections = list(_cut(rest, lengths, uri))
-    return name, sections[0], sections[1:]
+    return name, lengths, start + context + -(start + context) % 64
 
 
 def _cut(view: memoryview, lengths: list[int], uri: str | None) -> Iterator[memoryview]:

@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 
 import runwide
-from runwide.errors import FunctionNotPicklable, InputError, NoItems, TasksFailed
-from runwide.job import begin, begun, clean, manifest
+from runwide.errors import FunctionChanged, FunctionNotPicklable, InputError, NoItems, TasksFailed
+from runwide.job import begun, clean, manifest, names
 from runwide.spill import canonical, records
 from runwide.spill.store import open_store
 
@@ -88,7 +88,9 @@ def test_what_failed_is_run_again_with_the_function_of_the_second_call(memory, t
         runwide.map(broken, range(5), store=memory, name="n", workers=1)
     assert isinstance(caught.value.__cause__, TasksFailed)
     assert calls(tmp_path) == [0, 1, 2, 3, 4]
-    found = runwide.map(lambda x: note(x) and "mended", range(5), store=memory, name="n", workers=1)
+    found = runwide.map(
+        lambda x: note(x) and "mended", range(5), store=memory, name="n", workers=1, reuse="results"
+    )
     assert found == [-0.5, -1.0, "mended", 1.0, 0.5]
     assert calls(tmp_path) == [2]
 
@@ -242,7 +244,7 @@ def test_sigterm_keeps_what_was_finished_and_the_next_call_runs_the_rest(tmp_pat
 def test_begun_finds_the_job_of_the_same_function_and_items_only(memory):
     job = begun(abs, [1, 2], store=memory, shards=2, name="n")
     assert begun(abs, [1, 2], store=memory, shards=7, name="n") == job
-    with pytest.raises(InputError, match="another function"):
+    with pytest.raises(FunctionChanged, match="has changed"):
         begun(str, [1, 2], store=memory, shards=2, name="n")
     assert begun(abs, [1, 2], store=memory, shards=2) != job
 
@@ -253,8 +255,8 @@ def test_begun_finds_the_job_of_the_same_function_and_items_only(memory):
 def planted(store, name, content):
     """Put something else in a name's place."""
     store = open_store(store)
-    store.delete(begin._object(name))
-    store.create(begin._object(name), content if isinstance(content, bytes) else canonical.dumps(content))
+    store.delete(names.place_of(name))
+    store.create(names.place_of(name), content if isinstance(content, bytes) else canonical.dumps(content))
 
 
 @pytest.mark.parametrize(
@@ -265,12 +267,12 @@ def planted(store, name, content):
         b"[]",
         b"{}",
         {"owner": "n", "mac": "xyz"},
-        records.written("name", {"job": "../x#sha256="}, owner="n", place=begin._object("n")),
+        records.written("name", {"job": "../x#sha256="}, owner="n", place=names.place_of("n")),
         records.written(
-            "name", {"job": "x/job.json#sha256=" + "0" * 64}, owner="n", place=begin._object("m")
+            "name", {"job": "x/job.json#sha256=" + "0" * 64}, owner="n", place=names.place_of("m")
         ),
-        records.written("name", {"job": 7}, owner="n", place=begin._object("n")),
-        records.written("name", {}, owner="n", place=begin._object("n")),
+        records.written("name", {"job": 7}, owner="n", place=names.place_of("n")),
+        records.written("name", {}, owner="n", place=names.place_of("n")),
     ],
 )
 def test_a_name_that_makes_no_sense_is_passed_over(memory, tmp_path, content):
@@ -283,7 +285,7 @@ def test_a_name_that_makes_no_sense_is_passed_over(memory, tmp_path, content):
 def test_a_name_that_leads_to_another_valid_job_is_ignored_where_a_key_is_set(memory, tmp_path, monkeypatch):
     monkeypatch.setenv("RUNWIDE_SIGNING_KEY", "0123456789abcdef")
     runwide.map(lambda x: "old", range(2), store=memory, name="old", workers=1)
-    about = canonical.loads(open_store(memory).read(begin._object("old")))
+    about = canonical.loads(open_store(memory).read(names.place_of("old")))
     for number, forged in enumerate(
         (about, {**about, "owner": "n"}, {**about, "owner": "n", "mac": "00" * 32})
     ):
@@ -309,11 +311,17 @@ def test_the_function_and_items_of_a_planted_job_are_never_unpickled(memory, tmp
     theirs = runwide.scatter(Bomb(bomb).__reduce__, range(3), store=memory, shards=1)
     about = manifest.read_job(theirs)
     name = {"job": f"{about.id}/job.json#sha256={about.digest}"}
-    planted(memory, "n", records.written("name", name, owner="n", place=begin._object("n")))
-    # The items are ours, so the job is taken for an earlier call's; but what runs is the function of this call.
-    assert runwide.map(noting(tmp_path), range(3), store=memory, name="n", workers=1) == [0, 1, 4]
-    with pytest.raises(InputError, match="another function"):
+    planted(memory, "n", records.written("name", name, owner="n", place=names.place_of("n")))
+    # The items are ours, so the job is taken for an earlier call's; but no function is run other than this call's.
+    with pytest.raises(FunctionChanged):
+        runwide.map(noting(tmp_path), range(3), store=memory, name="n", workers=1)
+    with pytest.raises(FunctionChanged):
         begun(noting(tmp_path), range(3), store=memory, shards=1, name="n")
+    assert runwide.map(noting(tmp_path), range(3), store=memory, name="n", workers=1, reuse="results") == [
+        0,
+        1,
+        4,
+    ]
     assert not Path(bomb).exists()
 
 

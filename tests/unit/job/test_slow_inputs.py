@@ -110,7 +110,8 @@ def test_failures_are_stored_and_run_again(memory, ran):
 
     found = runwide.map(fails, iter(range(3)), store=memory, name="n", shards=2, workers=1, on_error="return")
     assert (found[0], found[1].index, found[1].type, found[2]) == (-1.0, 1, "ZeroDivisionError", 1.0)
-    assert runwide.map(marking(ran), iter(range(3)), store=memory, name="n", workers=1) == [-1.0, 1, 1.0]
+    again = runwide.map(marking(ran), iter(range(3)), store=memory, name="n", workers=1, reuse="results")
+    assert again == [-1.0, 1, 1.0]
     assert marked(ran) == [1]
 
 

@@ -78,7 +78,7 @@ def test_results_of_another_program_are_not_taken_for_a_class_that_only_has_the_
         class Job:
             def second(self): return 2
         def same(_): ...
-        (job,) = runwide.map(same, [1], store="store", name="n", workers=1)
+        (job,) = runwide.map(same, [1], store="store", name="n", workers=1, reuse="results")
         print(job.first(), isinstance(job, Job))
     """)
     )
@@ -91,7 +91,7 @@ def test_a_stored_result_is_of_the_class_that_its_program_has_edited_meanwhile(t
             limit = %d
             def first(self): return self.limit
             %s
-        (job,) = runwide.map(lambda _: Job(), [1], store="store", name="n", workers=1)
+        (job,) = runwide.map(lambda _: Job(), [1], store="store", name="n", workers=1, reuse="results")
         print(type(job) is Job, job.first())
     """
     assert program(tmp_path, text % (1, "")) == "True 1\n"

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from runwide.errors import DigestMismatch, FormatTooNew, FrameCorrupt
 from runwide.spill import codec
 from runwide.spill.buffers import sha256
-from runwide.spill.codec import decode, encode
+from runwide.spill.codec import decode, encode, rebound
 
 VALUES = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text() | st.binary(),
@@ -185,3 +185,47 @@ def test_a_bare_pickle_is_not_a_frame():
     with pytest.raises(FrameCorrupt, match="not a value written by runwide"):
         decode(data, digest=sha256(data), context="c")
     assert Bomb.exploded == []
+
+
+# --- the same value in another slot
+
+
+@given(VALUES, st.text(max_size=80), st.text(max_size=80))
+def test_a_value_that_is_bound_to_another_slot_is_as_if_it_had_been_encoded_there(value, context, other):
+    data, _ = framed(value, context)
+    moved = rebound(data, context=context, new=other)
+    assert (joined(moved), moved.digest) == framed(value, other)
+    assert decode(joined(moved), digest=moved.digest, context=other) == value
+
+
+@pytest.mark.parametrize("compression", ["none", "zstd"])
+def test_large_buffers_move_with_their_value_and_stay_writable(compression, monkeypatch):
+    monkeypatch.setenv("RUNWIDE_COMPRESSION", compression)
+    value = {"a": np.zeros(40_000), "b": np.arange(30_001, dtype=np.int16), "c": "x" * 20_000}
+    data, _ = framed(value)
+    moved = rebound(data, context="c", new="another slot")
+    assert joined(moved) == framed(value, "another slot")[0]
+    found = decode(joined(moved), digest=moved.digest, context="another slot")
+    found["b"] += 1
+    assert np.array_equal(found["b"], value["b"] + 1)
+    assert found["c"] == value["c"]
+
+
+def test_a_value_is_not_unpickled_to_be_bound_to_another_slot():
+    data, _ = framed(Bomb())
+    Bomb.exploded.clear()
+    rebound(data, context="c", new="d")
+    assert Bomb.exploded == []
+
+
+def test_what_is_no_frame_or_one_of_another_slot_is_not_bound_to_a_new_one():
+    data, _ = framed([1, 2, 3])
+    with pytest.raises(FrameCorrupt, match="belongs to 'c', not to 'other'"):
+        rebound(data, context="other", new="d")
+    for broken in (b"", data[:20], b"x" + data[1:]):
+        with pytest.raises(FrameCorrupt):
+            rebound(broken, context="c", new="d")
+    newer = bytearray(data)
+    newer[8:10] = struct.pack("<H", codec.VERSION + 1)
+    with pytest.raises(FormatTooNew):
+        rebound(newer, context="c", new="d")

@@ -323,7 +323,11 @@ def main():
     for name, came in surfaces([*sent, *things()]):
         found[name] = list(differences([*sent, *things()], came, also_things=True))
     stored = runwide.map(
-        lambda index: instances()[index], range(len(instances())), store=sys.argv[1], name="n", workers=1
+        lambda index: instances()[index],
+        range(len(instances())),
+        store=sys.argv[1],
+        name="n",
+        workers=1,
     )
     found["store"] = list(differences(instances(), stored, also_things=False))
     for store in ({}, {"store": sys.argv[1]}):
