@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from runwide.definitions import arrive, found, function_at, has_arrived, known, registry
 from runwide.namespaces import Namespace, changes, fill
+from runwide.places import placeless
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -111,9 +112,19 @@ def make_function(  # noqa: PLR0917 - a pickle gives all by position
         return types.FunctionType(code, globals_.values, code.co_name, None, closure)
 
     theirs = function_at(*home) if home is not None and not registry.worker else None
-    if known(key, version) is None and getattr(theirs, "__code__", None) == code:
+    if known(key, version) is None and is_code_of(theirs, code):
         return theirs
     return _found_or_made(key, version, make)
+
+
+def is_code_of(function: Any, code: types.CodeType) -> bool:
+    """Whether a function has this code, perhaps on other lines."""
+    theirs = getattr(function, "__code__", None)
+    return theirs == code or (
+        isinstance(theirs, types.CodeType)
+        and theirs.co_code == code.co_code
+        and placeless(theirs) == placeless(code)
+    )
 
 
 def _found_or_made(key: str | None, version: Any, make: Callable[[], Any]) -> Any:
@@ -201,6 +212,20 @@ def make_class(
         registry.has_classes = True
         if origin is not None and registry.worker:
             registry.returnable.put(kind, True)
+        return kind
+
+
+def defined(wanted: Identity, data: bytes) -> type:
+    """Return the class that is meant; only where this process does not have it, it is loaded.
+
+    Args:
+        wanted: How it is recognized.
+        data: Its pickle.
+    """
+    with registry.lock:
+        kind = found(wanted)
+        if kind is None or registry.unfinished.get(kind):
+            kind = pickle.loads(data)  # noqa: TID251 - a part of a pickle, and trusted as that is
         return kind
 
 

@@ -13,19 +13,23 @@ where such a pickle is loaded:
 from __future__ import annotations
 
 import builtins
+import gc
 import os
 import sys
 import threading
 import types
 import weakref
+from contextlib import suppress
 from functools import partial
+from importlib import import_module
+from itertools import chain, count
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from runwide.identity import Identity, is_named, is_same, named, names, program, shape
 from runwide.namespaces import Namespace, Variables, is_empty
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 T = TypeVar("T")
 
@@ -103,31 +107,63 @@ def become_worker() -> None:
     registry.shared["__main__"] = Namespace(vars(main))  # before any code of the program puts names there
 
 
-def identity(kind: type) -> Identity:
-    """Return how a class is recognized elsewhere; always the same for one class.
+def identity(kind: type, content: Callable[[type], str]) -> Identity:
+    """Return how a class is recognized elsewhere: the same in each process that has the same source.
+
+    A cell that is run twice makes a class twice: both are recognized as one, and results have the class that was sent last.
+    Local classes that are made of the same are numbered as they come.
+
+    Args:
+        kind: The class.
+        content: Return a digest of what a class is made of.
 
     Example:
         >>> class Point: ...
-        >>> identity(Point) == identity(Point), identity(Point) == identity(int)
+        >>> identity(Point, repr) == identity(Point, repr), identity(Point, repr) == identity(int, repr)
         (True, False)
     """
     with registry.lock:
         found = registry.identities.get(kind)
         if found is None:
-            found = _identified(kind)
+            found = _identified(kind, content)
             registry.identities.put(kind, found)
+        if registry.arrived.get(found) is not kind:
             registry.own[found.key] = kind
         return found
 
 
-def _identified(kind: type) -> Identity:
+def _identified(kind: type, content: Callable[[type], str]) -> Identity:
     module, qualname = str(kind.__module__), str(kind.__qualname__)
-    if registry.worker or not is_named(kind):
+    if registry.worker:
+        qualname, key = "", f"{module}:#{os.urandom(8).hex()}"  # named for the program, which cannot have it
+    elif is_named(kind):
+        key = _key_of_named(f"{module}:{qualname}", kind, content)
+    else:
         qualname = ""  # another run of the program would not find it by that
-    key = f"{module}:{qualname}"
-    if not qualname or registry.own.get(key) is not None:
-        key = f"{key}#{os.urandom(8).hex()}"
-    return Identity(key, module, qualname, shape(kind), names(kind), program())
+        key = _numbered(f"{module}:#{content(kind)}")
+    # equal texts are one object, so that a pickle of several identities is the same in each process
+    return Identity(*map(sys.intern, (key, module, qualname, shape(kind), names(kind), program())))
+
+
+def _key_of_named(key: str, kind: type, content: Callable[[type], str]) -> str:
+    if registry.own.get(key) is None or content(registry.own[key]) == content(kind) or _is_gone(key):
+        return key
+    return _numbered(f"{key}#{content(kind)}")
+
+
+def _numbered(key: str) -> str:
+    keys = chain((key,), (f"{key}.{number}" for number in count(2)))
+    return next(one for one in keys if registry.own.get(one) is None or _is_gone(one))
+
+
+def _is_gone(key: str) -> bool:
+    """Whether the class of a key is of no more use, as that of a function that has returned: only a collection tells."""
+    kept = registry.kept.pop(id(registry.own.get(key)), None) is not None
+    gc.collect()
+    used = registry.own.get(key)
+    if used is not None and kept:
+        registry.kept[id(used)] = used
+    return used is None
 
 
 def key_of(function: Any) -> str:
@@ -223,11 +259,18 @@ def found(wanted: Identity) -> type | None:
         return mine
     known: type | None = registry.arrived.get(wanted)
     if known is None and wanted.qualname and not registry.worker:
+        _load(wanted.module)
         theirs: type = named(wanted.module, wanted.qualname)
         if is_same(theirs, wanted):
-            identity(theirs)  # by which it is found at once from now on
             return theirs
     return known
+
+
+def _load(module: str) -> None:
+    """Load a module of the program if it is here too: its functions, which go by name, must meet its own classes."""
+    if module not in sys.modules and module != "__main__":
+        with suppress(Exception):  # it is not here, and its classes came by value
+            import_module(module)
 
 
 def has_arrived(kind: Any) -> bool:

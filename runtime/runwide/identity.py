@@ -10,8 +10,8 @@ from typing import Any
 
 _INCIDENTAL = frozenset({
     "__abstractmethods__", "__annotate_func__", "__annotations__", "__annotations_cache__", "__conditional_annotations__",
-    "__dict__", "__doc__", "__firstlineno__", "__hash__", "__orig_bases__", "__parameters__", "__static_attributes__",
-    "__weakref__", "_abc_impl",
+    "__dict__", "__doc__", "__firstlineno__", "__hash__", "__orig_bases__", "__parameters__", "__slotnames__",
+    "__static_attributes__", "__weakref__", "_abc_impl",
 })  # fmt: skip
 """Attributes that differ between Python versions, or come and go in the life of one class."""
 
@@ -26,7 +26,7 @@ class Identity:
         qualname: Its name in there; empty where the module does not have it, as with local classes.
         shape: Digest of its bases, slots, annotated names and members: what instances depend on.
         names: Digest of the names of its attributes.
-        program: File name or module name of the program; empty where it has none.
+        program: Name of the program; empty where it has none.
     """
 
     key: str
@@ -38,10 +38,12 @@ class Identity:
 
 
 def program() -> str:
-    """Return the file name or module name of this program; empty in notebooks and with ``-c``."""
+    """Return the name of this program, the same as a script and with ``-m``; empty in notebooks and with ``-c``."""
     main = sys.modules.get("__main__")
     spec = getattr(main, "__spec__", None)
-    return spec.name if spec is not None else os.path.basename(getattr(main, "__file__", None) or "")  # noqa: PTH119 - loads nothing
+    file = (getattr(main, "__file__", None) or "").replace(os.sep, "/")
+    path = spec.name.split(".") if spec is not None else file.removesuffix(".py").split("/")
+    return str(path[-2] if path[-1] == "__main__" and len(path) > 1 else path[-1])
 
 
 def named(module: str, qualname: str) -> Any:

@@ -28,7 +28,7 @@ _dispatched: Any = singledispatch(lambda _: None)
 _SINGLE_DISPATCH = _dispatched.__code__
 _WORD = re.compile(r"[^\W\d]\w*")
 _ABOUT = ("__name__", "__package__", "__path__")
-_INTERNAL = frozenset({"_name_", "__objclass__", "_sort_order_"})
+_INTERNAL = frozenset({"_name_", "__objclass__", "_sort_order_", "_inverted_"})
 _LAYOUT = ("_fields_", "_pack_", "_anonymous_", "_length_", "_type_")  # of ctypes
 _FUNCTIONS = (FunctionType, classmethod, staticmethod, property)
 _CONTAINERS = (dict, list, set)
@@ -77,7 +77,7 @@ def _names_by_object(values: Mapping[str, Any]) -> dict[int, list[str]]:
 
 
 class Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle has no types
-    """Pickles by value whatever another program could not import; the same value gives the same bytes."""
+    """Pickle by value whatever another program could not import."""
 
     origin: str | None = None
     """The process whose workers load the pickle, see `runwide.definitions`; None where any process may."""
@@ -118,6 +118,22 @@ class Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle has no 
         """Return the keys of a function's variables of enclosing ones, None for its own, and the version of each key."""
         return [None] * len(function.__code__.co_freevars), {}
 
+    # What of a definition differs between processes
+
+    def about(self, values: Mapping[str, Any]) -> dict[str, Any]:
+        """Return what functions need of the globals of their module, such as ``__package__``."""
+        # A nested pool of multiprocessing that spawns its workers imports the program by its file; a store has no path.
+        names = _ABOUT if self.origin is None else (*_ABOUT, "__file__")
+        return {name: values[name] for name in names if name in values}
+
+    def submodules(self, loaded: list[ModuleType]) -> list[ModuleType]:
+        """Return the modules that are to be imported for a function: those that it uses as attributes of packages."""
+        return loaded
+
+    def attributes(self, kind: type, values: dict[str, Any]) -> dict[str, Any]:  # noqa: ARG002 - for those that look at it
+        """Return the attributes of a class."""
+        return values
+
     # Functions
 
     def _function(self, function: Any) -> Any:
@@ -139,7 +155,7 @@ class Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle has no 
             "cells": cells,
             "variables": variables,
             "closure": slots.pop("__closure__"),
-            "submodules": slots.pop("_cloudpickle_submodules"),
+            "submodules": self.submodules(slots.pop("_cloudpickle_submodules")),
             "dict": own,
             "attributes": slots,
         }
@@ -195,13 +211,10 @@ class Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle has no 
     def _namespace(self, values: dict[str, Any]) -> _Globals:
         found = self._globals.get(id(values))
         if found is None:
-            # A nested pool of multiprocessing that spawns its workers imports the program by its file; a store has no path.
-            names = _ABOUT if self.origin is None else (*_ABOUT, "__file__")
-            about = {name: values[name] for name in names if name in values}
-            module = _module_of(values) or (
+            module = module_of(values) or (
                 None if self.origin is None else definitions.key_of_globals(values)
             )
-            found = self._globals[id(values)] = _Globals(module, self.origin, about)
+            found = self._globals[id(values)] = _Globals(module, self.origin, self.about(values))
         return found
 
     def _home(self, thing: Any, version: Any) -> Any:
@@ -217,7 +230,7 @@ class Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle has no 
         reduced = super().reducer_override(kind)
         if reduced is NotImplemented or len(reduced) == 2:  # noqa: PLR2004 - by name
             return reduced
-        attributes, members = reduced[2][0], {}
+        attributes, members = self.attributes(kind, reduced[2][0]), {}
         make: Any = building.build_class
         arguments: tuple[Any, ...] = _Meta.of(kind), kind.__name__, kind.__bases__, _beginning(kind)
         if type(kind).__module__ == "_ctypes":  # whose fields are made with the class
@@ -245,7 +258,9 @@ class Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle has no 
 
     def identity(self, kind: type) -> Identity:
         """Return how a class is recognized where the pickle is loaded."""
-        return definitions.identity(kind)
+        from runwide.reproducible import content  # which pickles what the class is made of
+
+        return definitions.identity(kind, content)
 
     def _related(self, kind: type) -> Iterator[tuple[_Globals, dict[str, Any], Any]]:
         """What ``typing.get_type_hints`` needs of the module of a class."""
@@ -325,7 +340,7 @@ def is_imported(value: Any) -> bool:
     return is_named(value) and not any(f"{value.__module__}.".startswith(f"{name}.") for name in by_value)
 
 
-def _module_of(values: dict[str, Any]) -> str | None:
+def module_of(values: dict[str, Any]) -> str | None:
     """Return the name of the module that has these globals; None where none has."""
     name = values.get("__name__")
     module = sys.modules.get(name) if isinstance(name, str) else None

@@ -111,8 +111,22 @@ class ChunkLog:
             found = _NAME.fullmatch(name.removeprefix(prefix))
             if found and int(found[1]) not in self._taken:
                 self._adopt(int(found[1]), size)
+        self._taken |= self._named()
         if self.stored and self._job.run_key is None:
             signing.believe("results", self._store.uri)
+
+    def _named(self) -> set[int]:
+        """The chunks that the last manifest names: one that was removed must not come back with other bytes."""
+        if not self.manifests:
+            return set()
+        try:
+            last, _, _ = manifest.last_shard(self._store, self._job, self._index, self.manifests)
+        except (IntegrityError, *ABSENT) as error:
+            if arrived_damaged(error):
+                raise
+            return set()
+        found = (_NAME.search(chunk.name) for chunk in last.chunks)
+        return {int(name[1]) for name in found if name}
 
     def run_failed_again(self) -> None:
         """Count the items that have failed so far as not finished."""

@@ -117,9 +117,13 @@ def minor(python: str) -> str:
 
 
 def _words(pickled: bytes) -> Iterable[str]:
-    import pickletools  # for who makes a job, not for who runs a shard of it
+    # for a process that makes a job, not for those that run its shards
+    import pickletools
 
-    for opcode, argument, _ in pickletools.genops(pickled):
+    from runwide.function_pickle import parts_of
+
+    parts = parts_of(pickled)
+    for opcode, argument, _ in pickletools.genops(pickled if parts is None else parts.core):
         if opcode.name in _STRINGS and isinstance(argument, str):
             yield argument.partition(" ")[0]  # GLOBAL has module and name in one
 

@@ -5,14 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from runwide.errors import (
-    JobIncomplete,
     ObjectExists,
     ObjectNotFound,
     RemoteTraceback,
     ResultNotLoadable,
     StoreNotWritable,
 )
-from runwide.job import contexts, environment, manifest, plan
+from runwide.job import contexts, environment, incomplete, manifest, plan
 from runwide.job.chunks import read_chunk
 from runwide.job.flow import ahead
 from runwide.job.reference import Reference, parse, parse_shard
@@ -57,7 +56,7 @@ def gather(
         One result per item, in input order.
 
     Raises:
-        JobIncomplete: Shards are missing; the message names them.
+        JobIncomplete: Shards or results are missing; the message names them, and how to run them again.
         DigestMismatch: An object was changed; nothing of it was unpickled.
         Exception: The first failed item's, with ``on_error="raise"``, caused by a `TasksFailed` that has all of them.
 
@@ -71,7 +70,7 @@ def gather(
         _written(about, found)
     except StoreNotWritable as error:  # who may only read gets the results, and no reference to them
         log.info("result.not_written", job=about.id, cause=error.message)
-    return _loaded(about, found, on_error)
+    return _loaded(about, found, on_error, gathered=True)
 
 
 def finish(job: str, shards: Sequence[str] | None = None, *, run_key: str | None = None) -> str:
@@ -83,10 +82,15 @@ def finish(job: str, shards: Sequence[str] | None = None, *, run_key: str | None
         run_key: As for `gather`.
 
     Raises:
-        JobIncomplete: Shards are missing.
+        JobIncomplete: Shards or results are missing; the message names them.
         DigestMismatch: A shard's manifest was changed.
     """
-    return _written(*_ended(job, shards, run_key))
+    about, found = _ended(job, shards, run_key)
+    error = incomplete.of_results(about, [shard for shard, _ in found])
+    if error is not None:
+        raise error
+    _log_gathered(about, found)
+    return _written(about, found)
 
 
 def load(result: str, *, on_error: str = "raise") -> Results[Any]:
@@ -101,7 +105,7 @@ def load(result: str, *, on_error: str = "raise") -> Results[Any]:
     Raises:
         BadReference: It is neither.
         DigestMismatch: An object was changed, or is not signed; nothing of it was unpickled.
-        JobIncomplete: Shards of the job have not finished.
+        JobIncomplete: Shards of the job have not finished, or their results were removed from the store.
 
     Example:
         >>> job = runwide.scatter(abs, [-1, -2], store="memory://doc-load", shards=1)
@@ -157,8 +161,11 @@ def _ended(
     if shards is None and run_key is None:
         signing.believe("results", about.uri)
     found = _shards(about, _digests(about, shards))
-    log.info("job.gathered", job=about.id, items=about.count, failed=_failed(found))
     return about, found
+
+
+def _log_gathered(job: Job, shards: Sequence[tuple[Shard, str]]) -> None:
+    log.info("job.gathered", job=job.id, items=job.count, failed=_failed(shards))
 
 
 def _failed(shards: Sequence[tuple[Shard, str]]) -> int:
@@ -171,12 +178,19 @@ def _read(result: str) -> tuple[Job, Result]:
     return manifest.read_job(str(Reference(f"{reference.folder}/{manifest.JOB}", found.job))), found
 
 
-def _loaded(job: Job, shards: Sequence[tuple[Shard, str]], on_error: str) -> Results[Any]:
+def _loaded(
+    job: Job, shards: Sequence[tuple[Shard, str]], on_error: str, *, gathered: bool = False
+) -> Results[Any]:
     from runwide.pool import raise_or_return
 
     environment.warn(job.environment, uri=job.uri)
     with open_inside(job.uri) as store:
-        ended = list(_outcomes(store, job, [shard for shard, _ in shards]))
+        try:
+            ended = list(_outcomes(store, job, [shard for shard, _ in shards]))
+        except ObjectNotFound as error:
+            raise incomplete.of_results(job, [shard for shard, _ in shards]) or error from error
+    if gathered:
+        _log_gathered(job, shards)
     with telling(job=job.reference):
         return Results(raise_or_return(ended, on_error), job=job.reference)
 
@@ -188,7 +202,9 @@ def _digests(job: Job, shards: Sequence[str] | None) -> dict[int, str | None]:
     for index, digest in map(parse_shard, shards):
         job.items_of(index)  # raises for an index that the job does not have
         given.setdefault(index, digest)
-    _complain(job, [index for index in range(job.shards) if index not in given], "were not given to gather")
+    missing = [index for index in range(job.shards) if index not in given]
+    if missing:
+        raise incomplete.of_shards(job, missing, "were not given to gather")
     return given
 
 
@@ -202,19 +218,12 @@ def _shards(job: Job, digests: dict[int, str | None]) -> list[tuple[Shard, str]]
 
     with open_inside(job.uri) as store:
         found = list(ahead(read, range(job.shards), threads=_THREADS))
-    _complain(job, [index for index, one in enumerate(found) if one is None], "have not finished")
-    return [one for one in found if one is not None]
-
-
-def _complain(job: Job, missing: list[int], what: str) -> None:
+    missing = [index for index, one in enumerate(found) if one is None]
     if missing:
-        names = ", ".join(map(str, missing[:10])) + (", …" if len(missing) > 10 else "")  # noqa: PLR2004 - a line's worth
-        raise JobIncomplete(
-            f"{len(missing)} of {job.shards} shards {what}: {names}",
-            uri=job.uri,
-            hint=f"run them (runwide shard {job.uri}/{manifest.JOB}#sha256={job.digest} {missing[0]}), then gather again; "
-            "finished chunks are kept",
-        )
+        known = all(digests[index] for index in missing) or incomplete.has_result(job)
+        what = "had finished and were removed from the store" if known else "have not finished"
+        raise incomplete.of_shards(job, missing, what)
+    return [one for one in found if one is not None]
 
 
 def _written(job: Job, shards: Sequence[tuple[Shard, str]]) -> str:

@@ -31,6 +31,7 @@ class Given:
 
     def frames(self, job: Job, pending: Sequence[int]) -> Generator[Packet, None, None]:
         """As `runwide.job.items.frames`."""
+        definitions: dict[type, bytes] = {}
         for item in pending:
-            value = encoded(self.items[item], item, job.id)
+            value = encoded(self.items[item], item, job.id, definitions)
             yield item, value.digest, Part(bytearray().join(value.parts))

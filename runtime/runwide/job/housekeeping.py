@@ -21,13 +21,14 @@ from runwide.errors import (
 )
 from runwide.job import manifest
 from runwide.job.flow import Behind, ahead
+from runwide.job.incomplete import is_whole
 from runwide.job.reference import parse
 from runwide.log import Log
 from runwide.spill.store import open_inside, open_store, parted
 from runwide.spill.verified import ABSENT, arrived_damaged
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Collection, Iterable, Sequence
 
     from runwide.job.manifest import Job
     from runwide.spill.store import Store
@@ -116,7 +117,7 @@ def status(job: str) -> Status:
 
         def read(index: int) -> ShardStatus:
             stored = chunks[manifest.shard_folder(index)]
-            return _shard(store, about, index, stored, manifests.get(index, []))
+            return _shard(store, about, index, stored, manifests=manifests.get(index, []), names=sizes)
 
         shards = tuple(ahead(read, range(about.shards), threads=_READERS))
     gathered = manifest.RESULT in sizes
@@ -126,19 +127,24 @@ def status(job: str) -> Status:
     )
 
 
-def _shard(store: Store, job: Job, index: int, chunks: int, manifests: Sequence[int]) -> ShardStatus:
-    failed = _failed(store, job, index, manifests) if manifests else None
+def _shard(
+    store: Store, job: Job, index: int, chunks: int, *, manifests: Sequence[int], names: Collection[str]
+) -> ShardStatus:
+    failed = _failed(store, job, index, manifests, names) if manifests else None
     return ShardStatus(index, len(job.items_of(index)), failed is not None, chunks, failed or 0)
 
 
-def _failed(store: Store, job: Job, index: int, manifests: Sequence[int]) -> int | None:
-    """Number of failed items by a shard's manifest; None where it has none that may be believed."""
+def _failed(
+    store: Store, job: Job, index: int, manifests: Sequence[int], names: Collection[str]
+) -> int | None:
+    """Number of failed items by a shard's manifest; None where it has none that may be believed, or results were removed."""
     try:
-        return len(manifest.read_shard(store, job, index, numbers=manifests)[0].failures)
+        found, _ = manifest.read_shard(store, job, index, numbers=manifests)
     except (IntegrityError, *ABSENT, FormatTooNew) as error:
         if arrived_damaged(error):
             raise
         return None
+    return len(found.failures) if is_whole(found, names) else None
 
 
 def clean(job: str) -> int:

@@ -149,7 +149,10 @@ def found_job(uri: str) -> Job:
         found = _read(folder, JOB, "job", owner=folder.rpartition("/")[2])
     except (ObjectNotFound, StoreNotFound) as error:
         raise BadReference(
-            "no job is there", uri=uri, hint="give a job's reference, or the URI of its folder"
+            "no job is there",
+            uri=uri,
+            hint="give a job's reference, or the URI of its folder; if its job.json was removed, call the map, or run "
+            "the pipeline, again",
         ) from error
     signing.believe("results", folder)
     return _job(Reference(f"{folder}/{JOB}", found.digest), found.about)
@@ -345,7 +348,14 @@ def _read(folder: str, name: str, kind: str, **wanted: Any) -> records.Record:
     try:
         return records.read(open_inside(folder), name, kind, **{"owner": None, **wanted})
     except (ObjectNotFound, StoreNotFound) as error:
-        error.hint = f"the {kind} was deleted, or this process does not see the store in which it was made"
+        error.hint = (
+            f"the {kind} was deleted, or this process does not see the store in which it was made: "
+            + (
+                "call the map, or run the pipeline, again"
+                if kind == "job"
+                else f"load {folder}, the job's folder"
+            )
+        )
         raise
 
 

@@ -18,7 +18,7 @@ from runwide.spill import pack
 from runwide.spill.buffers import sha256
 from runwide.spill.codec import encode
 from runwide.spill.file import spilled_to
-from runwide.spill.store import open_store
+from runwide.spill.store import open_store, without_fields
 from runwide.unpicklable import refusal
 
 if TYPE_CHECKING:
@@ -73,7 +73,7 @@ def prepared(function: bytes, *, store: str | PathLike[str]) -> str:
         The job's id, for `scatter_pickled`.
     """
     job_id = new_job_id()
-    with open_store(store) as root, root.sub(job_id) as folder:
+    with open_store(without_fields(store)) as root, root.sub(job_id) as folder:
         folder.create(manifest.FUNCTION, function)
     return job_id
 
@@ -103,7 +103,7 @@ def scatter_pickled(
         log.info("shards.reduced", wanted=shards, shards=len(starts) - 1, items=len(inputs))
     fresh = job_id is None
     job_id = job_id or new_job_id()
-    with open_store(store) as root, root.sub(job_id) as folder:
+    with open_store(without_fields(store)) as root, root.sub(job_id) as folder:
         with Behind(threads=_WRITERS) as behind, spilled_to(folder):
             if fresh:
                 behind.submit(folder.create, manifest.FUNCTION, function)
@@ -150,7 +150,7 @@ def _spilled(
 def packs_of(
     items: Sequence[Any], starts: Sequence[int], job_id: str
 ) -> Iterator[tuple[manifest.Pack, pack.Packed]]:
-    """The items as packs of a job; equal items give equal packs, as far as their pickles are equal."""
+    """Yield the items as packs of a job; equal items give equal packs."""
     for number, members in enumerate(_filled(items, starts, job_id)):
         name = f"items/{number:04d}.pack"
         packed = pack.build(members, job=job_id, slot=name)
@@ -162,9 +162,10 @@ def packs_of(
 def _filled(items: Sequence[Any], starts: Sequence[int], job_id: str) -> Iterator[list[pack.Member]]:
     borders = set(starts[1:])
     members: list[pack.Member] = []
+    definitions: dict[type, bytes] = {}
     size = 0
     for index, item in enumerate(items):
-        value = encoded(item, index, job_id)
+        value = encoded(item, index, job_id, definitions)
         members.append(pack.Member(index, value))
         size += value.size
         if index + 1 in borders or plan.pack_is_full(size, len(members)):
@@ -172,14 +173,20 @@ def _filled(items: Sequence[Any], starts: Sequence[int], job_id: str) -> Iterato
             members, size = [], 0
 
 
-def encoded(item: Any, index: int, job_id: str) -> Encoded:
-    """An item as a frame that is bound to its job and place.
+def encoded(item: Any, index: int, job_id: str, definitions: dict[type, bytes]) -> Encoded:
+    """Return an item as a frame that is bound to its job and place; equal items give equal frames, in each process.
+
+    Args:
+        item: The item.
+        index: Its place.
+        job_id: Of its job.
+        definitions: Pickles of classes, which several items share; empty at first.
 
     Raises:
         ItemNotPicklable: It cannot be pickled.
     """
     try:
-        return encode(item, context=contexts.item_context(job_id, index))
+        return encode(item, context=contexts.item_context(job_id, index), definitions=definitions)
     except StoreError:  # of a file that is spilled by reference
         raise
     except Exception as error:

@@ -11,6 +11,7 @@ from runwide.errors import (
     InputError,
     IntegrityError,
     ItemNotLoadable,
+    ObjectNotFound,
     ResultNotPicklable,
     RunwideError,
 )
@@ -19,6 +20,7 @@ from runwide.job.chunks import ChunkLog, Ended, Writer, located
 from runwide.job.ending import finish
 from runwide.job.event_log import EventLog, MeteredStore
 from runwide.job.flow import begun, closed
+from runwide.job.incomplete import is_whole, of_inputs
 from runwide.job.items import frames
 from runwide.job.task import ItemDamaged, Loading, OwnTask, Task, both
 from runwide.log import Log, bound
@@ -135,7 +137,7 @@ def run(
             "shard.started", job=about.id, shard=index, items=len(items), finished=len(items) - len(pending)
         )
         if pending:
-            with events, _stored_told(store, about, chunks, given):
+            with events, _removed_told(about, pending), _stored_told(store, about, chunks, given):
                 if early is not None:
                     early.run(about, chunks, events, pending)
                 else:
@@ -239,6 +241,15 @@ def _mismatch_told() -> Iterator[None]:
 
 
 @contextmanager
+def _removed_told(job: Job, pending: list[int]) -> Iterator[None]:
+    """Raise what was removed of a job, and how to go on, instead of which object is not there."""
+    try:
+        yield
+    except ObjectNotFound as error:
+        raise of_inputs(job, pending) or error from error
+
+
+@contextmanager
 def _stored_told(store: Store, job: Job, chunks: ChunkLog, given: Given | None) -> Iterator[None]:
     """Have an error that ends a map of this process carry what is stored."""
     try:
@@ -327,13 +338,15 @@ def finished(job: Job, index: int, **options: Any) -> str:
         **options: As for `run`.
     """
     with open_inside(job.uri) as store:
+        names = {info.name for info in store.list(f"{manifest.shard_folder(index)}/")}
+        numbers = manifest.manifests_in(names).get(index, [])
         try:
-            found, reference = manifest.read_shard(store, job, index)
+            found, reference = manifest.read_shard(store, job, index, numbers=numbers)
         except (IntegrityError, *ABSENT) as error:
             if arrived_damaged(error):
                 raise
             found = None
-        if found is not None and not found.failures:
+        if found is not None and not found.failures and is_whole(found, names):
             if job.run_key is None:
                 signing.believe("results", job.uri)
             return str(reference)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from runwide import lazy
 
 if TYPE_CHECKING:
+    from runwide.pool.base import function_pickle
     from runwide.pool.compat import Pool
     from runwide.pool.executor import Executor
     from runwide.pool.mapping import (
@@ -30,6 +31,7 @@ _HOME = {
     "Pool": "runwide.pool.compat",
     "amap": "runwide.pool.mapping",
     "function_bytes": "runwide.pool.mapping",
+    "function_pickle": "runwide.pool.base",
     "imap": "runwide.pool.mapping",
     "imap_unordered": "runwide.pool.mapping",
     "keep_finished": "runwide.pool.sinks",
@@ -44,6 +46,7 @@ __all__ = [
     "Pool",
     "amap",
     "function_bytes",
+    "function_pickle",
     "imap",
     "imap_unordered",
     "keep_finished",

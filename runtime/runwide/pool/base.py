@@ -9,12 +9,13 @@ import sys
 import warnings
 import weakref
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from runwide import definitions
 from runwide.errors import FunctionNotPicklable, InputError
 from runwide.naming import name_of
 from runwide.pool import ending, feeding, transfer, warm, worker
+from runwide.pool.fitness import check
 from runwide.pool.inplace import InPlaceScheduler
 from runwide.pool.randomness import warn_of_generator
 from runwide.pool.shares import shares
@@ -27,9 +28,12 @@ if TYPE_CHECKING:
 
     from typing_extensions import Self
 
+    from runwide.function_pickle import Pickle
     from runwide.pool.crew import Timing
     from runwide.pool.lease import Lease
     from runwide.records import TaskEvent
+
+T = TypeVar("T")
 
 
 class Base:
@@ -125,18 +129,43 @@ class Base:
         self._end(kill=True)
 
 
-def dump_function(function: Any, *, elsewhere: bool = False) -> transfer.Dumped:
-    """Pickle a function, for the workers or, with ``elsewhere``, for another program.
+def dump_function(function: Any) -> transfer.Dumped:
+    """Pickle a function for the workers.
 
     Raises:
         FunctionNotPicklable: It, or something that it closes over, cannot be pickled.
         PoolClosed: The interpreter has shut down.
     """
+    return _dumped(function, transfer.dump_by_value)
+
+
+def function_pickle(function: Any) -> Pickle:
+    """Pickle a function for other programs; the same source gives the same digest.
+
+    Args:
+        function: Takes one item.
+
+    Raises:
+        FunctionNotPicklable: It, or something that it closes over, cannot be pickled.
+        PoolClosed: The interpreter has shut down.
+
+    Example:
+        >>> import pickle
+        >>> pickle.loads(function_pickle(lambda x: x + 1).data)(1)
+        2
+    """
+    from runwide import reproducible  # loads cloudpickle
+
+    check(function)
+    return _dumped(function, reproducible.function)
+
+
+def _dumped(function: Any, dump: Callable[[Any], T]) -> T:
     ending.check_interpreter()
     if not worker.inside:
         warn_of_generator(function)
     try:
-        return transfer.dump_by_value(function, elsewhere=elsewhere)
+        return dump(function)
     except Exception as error:
         raise FunctionNotPicklable(
             refusal(f"the function {name_of(function)}", error, function),

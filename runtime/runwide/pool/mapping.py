@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, TypedDict, TypeVar
 from runwide.definitions import note_initializer
 from runwide.errors import InputError, Preempted, StopIterationRaised
 from runwide.pool import ending
-from runwide.pool.base import dump_function
+from runwide.pool.base import dump_function, function_pickle
 from runwide.pool.feeding import ALL
 from runwide.pool.fitness import check
 from runwide.pool.preemption import GRACE, drains_on_sigterm
@@ -338,7 +338,7 @@ def raise_or_return(ended: Sequence[Outcome], on_error: str) -> list[Any]:
 
 
 def function_bytes(function: Callable[..., Any]) -> bytes:
-    """A function as cloudpickle bytes, for another program.
+    """A function as the bytes of a pickle, for another program.
 
     Raises:
         FunctionNotPicklable: It, or something that it closes over, cannot be pickled.
@@ -348,8 +348,7 @@ def function_bytes(function: Callable[..., Any]) -> bytes:
         >>> pickle.loads(function_bytes(lambda x: x + 1))(1)
         2
     """
-    check(function)
-    return dump_function(function, elsewhere=True)[0]
+    return function_pickle(function).data
 
 
 def _check(on_error: str) -> None:

@@ -21,6 +21,7 @@ from cloudpickle.cloudpickle import _extract_code_globals
 from runwide import arriving, definitions, pickling
 from runwide.identity import is_named
 from runwide.namespaces import ABSENT, is_empty
+from runwide.reproducible import content
 
 if TYPE_CHECKING:
     import pickle
@@ -48,16 +49,17 @@ def _reduce_code(code: CodeType) -> Any:
         return cloudpickle.Pickler.dispatch_table[CodeType](code)
 
 
-class _Traced(pickling.Pickler):
-    """Keeps the file names of code."""
+def identity_of(kind: type) -> Identity:
+    """Return how a class is recognized in a worker."""
+    return definitions.identity(kind, content)
+
+
+class _ToWorkers(pickling.Pickler):
+    """Keep the file names of code, and tell workers what is new of what they have."""
 
     dispatch_table: ClassVar[MutableMapping[type, Any]] = ChainMap(
         {CodeType: _reduce_code}, pickling.Pickler.dispatch_table
     )
-
-
-class _ToWorkers(_Traced):
-    """Tells workers what is new of what they have."""
 
     def __init__(self, *args: Any, parcel: Parcel | None = None, **options: Any) -> None:
         super().__init__(*args, **options)
@@ -76,7 +78,7 @@ class _ToWorkers(_Traced):
         """
         if self._parcel is None or pickling.is_imported(thing) or not is_named(thing):
             return None
-        key = definitions.identity(thing).key if isinstance(thing, type) else definitions.key_of(thing)
+        key = identity_of(thing).key if isinstance(thing, type) else definitions.key_of(thing)
         if key not in self._parcel:
             self._parcel[key] = dumps_for_workers(thing)
         return arriving.learned, (key,)
@@ -120,7 +122,7 @@ class _ToProgram(_ToWorkers):
 
     def _class(self, kind: Any) -> Any:
         if definitions.is_returnable(kind):
-            return definitions.own, (definitions.identity(kind).key,)
+            return definitions.own, (identity_of(kind).key,)
         return super()._class(kind)
 
 
@@ -176,7 +178,7 @@ def version(value: Any) -> Any:
     if isinstance(value, type) or _is_function(value):
         if pickling.is_imported(value):
             return f"{value.__module__}:{value.__qualname__}"
-        return definitions.identity(value).key if isinstance(value, type) else _version_of_function(value)
+        return identity_of(value).key if isinstance(value, type) else _version_of_function(value)
     return _digest(value)
 
 
@@ -207,24 +209,19 @@ def _digest(value: Any) -> str | None:
     return None
 
 
-def dumps(value: object, *, buffer_callback: Callable[[pickle.PickleBuffer], bool] | None = None) -> bytes:
-    """As `runwide.pickling.dumps`, with the file names of code.
-
-    Example:
-        >>> import pickle
-        >>> pickle.loads(dumps(lambda x: x + 1))(1)
-        2
-    """
-    return pickling.dumps(value, pickler=_Traced, buffer_callback=buffer_callback)
-
-
 def dumps_for_workers(
     value: object,
     *,
     buffer_callback: Callable[[pickle.PickleBuffer], bool] | None = None,
     parcel: Parcel | None = None,
 ) -> bytes:
-    """As `dumps`, for processes that this one has started; with a parcel, definitions go there."""
+    """Pickle for processes that this one has started; with a parcel, definitions go there.
+
+    Example:
+        >>> import pickle
+        >>> pickle.loads(dumps_for_workers(lambda x: x + 1))(1)
+        2
+    """
     made = partial(_ToWorkers, parcel=parcel)
     return pickling.dumps(value, pickler=made, buffer_callback=buffer_callback)
 
@@ -232,5 +229,5 @@ def dumps_for_workers(
 def dumps_for_program(
     value: object, *, buffer_callback: Callable[[pickle.PickleBuffer], bool] | None = None
 ) -> bytes:
-    """As `dumps`, from a worker for the process that has started it."""
+    """Pickle in a worker for the process that has started it."""
     return pickling.dumps(value, pickler=_ToProgram, buffer_callback=buffer_callback)

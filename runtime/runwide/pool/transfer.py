@@ -103,23 +103,19 @@ class PlainPickle:
     __slots__ = ()
 
 
-def dump_by_value(value: object, *, elsewhere: bool = False, parcel: Parcel | None = None) -> Dumped:
-    """Pickle for another process: what it could not import (``__main__``, closures) goes along by value.
+def dump_by_value(value: object, *, parcel: Parcel | None = None) -> Dumped:
+    """Pickle for a worker of this program: what it could not import (``__main__``, closures) goes along by value.
 
     Args:
         value: What it is to have.
-        elsewhere: Whether the process is of another program, and finds all buffers in the pickle; otherwise it is a
-            worker of this one.
         parcel: Where definitions go that a worker keeps; None for a pickle that is loaded by itself.
     """
     buffers: list[memoryview] = []
-    callback = None if elsewhere else _collector(buffers)
+    callback = _collector(buffers)
     if _is_plain(value):
         return pickle.dumps(value, protocol=5, buffer_callback=callback), buffers
     from runwide.pool import pickling  # imports cloudpickle, which neither a worker nor a shard may need
 
-    if elsewhere:
-        return pickling.dumps(value, buffer_callback=callback), buffers
     return pickling.dumps_for_workers(value, buffer_callback=callback, parcel=parcel), buffers
 
 

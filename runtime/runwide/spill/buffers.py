@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
+    from pickle import PickleBuffer
 
 Buffer: TypeAlias = "bytes | bytearray | memoryview"
 
@@ -72,3 +73,23 @@ def gathered(parts: Iterable[memoryview], size: int) -> Iterator[Buffer]:
 
 def _joined(parts: Sequence[memoryview]) -> Buffer:
     return parts[0] if len(parts) == 1 else b"".join(parts)
+
+
+class Buffers(list[memoryview]):
+    """The large buffers of a pickle, which stay outside of it; the ``buffer_callback`` that collects them.
+
+    Args:
+        least: Bytes from which on a buffer stays outside.
+    """
+
+    def __init__(self, least: int) -> None:
+        super().__init__()
+        self._least = least
+
+    def __call__(self, buffer: PickleBuffer) -> bool:
+        """Take a buffer if it is large enough; returns whether it goes into the pickle."""
+        view = buffer.raw()
+        inside: bool = view.nbytes < self._least
+        if not inside:
+            self.append(view)
+        return inside

@@ -8,7 +8,7 @@ import unicodedata
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from os import PathLike
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 from urllib.parse import unquote
 
 from runwide.errors import BadReference, FrameCorrupt
@@ -217,6 +217,36 @@ def parted(uri: str | PathLike[str], levels: int = 1) -> tuple[str, str]:
     return root or "/", "/".join(inside)
 
 
+_Place = TypeVar("_Place", "str", "str | PathLike[str]")
+_FIELD = re.compile(r"(?<!\{)\{[^\W\d]\w*(?:[.!:\[][^{}]*)?\}(?!\})")  # as an f-string has it
+
+
+def without_fields(uri: _Place, what: str = "store") -> _Place:
+    """Return the URI of what is to be written, once no field of an f-string is left in it.
+
+    Args:
+        uri: The URI.
+        what: What it is the URI of, for errors.
+
+    Raises:
+        BadReference: An ``f`` is missing in front of the text.
+
+    Example:
+        >>> without_fields("gs://bucket/runs")
+        'gs://bucket/runs'
+    """
+    text = os.fspath(uri) if isinstance(uri, PathLike) else uri
+    if isinstance(text, str) and (found := _FIELD.search(text)):
+        raise BadReference(
+            f"{what}={text!r} has {found[0]} in it, which nothing replaces",
+            hint=f'if an f is missing in front of the text, write f"…"; or choose a name without {found[0]}',
+        )
+    return uri
+
+
+_MARK = re.compile(r"\{\{.*?\}\}")  # as kfp writes into a text what an engine is to replace
+
+
 def _spelt(given: object) -> str:
     """A URI as text; what cannot be meant, and would make a folder of a name that nobody finds again, is refused."""
     uri = os.fspath(given) if isinstance(given, PathLike) else given
@@ -229,6 +259,9 @@ def _spelt(given: object) -> str:
         wrong = ": it has a control character in it"
     elif uri.partition("/")[0].startswith("~"):
         wrong, hint = ": only a shell replaces '~'", "give the whole path; a folder of that name is ./~"
+    elif found := _MARK.search(uri):
+        wrong = f": {found[0]} in it should have been replaced by a value of the pipeline"
+        hint = "pass that value as a parameter of the pipeline, alone or in the text of store="
     if wrong or not uri:
         raise BadReference(f"{uri!r} is not the URI of a store{wrong}", hint=hint)
     return uri

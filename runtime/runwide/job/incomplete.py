@@ -1,0 +1,139 @@
+"""The errors of jobs of which parts are not in the store."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from runwide.errors import JobIncomplete, StoreError
+from runwide.job import manifest, plan
+from runwide.spill.store import open_inside
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable, Sequence
+
+    from runwide.job.manifest import Job, Shard
+
+_SHOWN = 10  # in one message
+
+
+def of_shards(job: Job, missing: Sequence[int], what: str) -> JobIncomplete:
+    """Return the error of shards that have no results.
+
+    Args:
+        job: The job.
+        missing: The shards.
+        what: What is wrong with them, such as ``have not finished``.
+    """
+    items = _items(job, missing)
+    return JobIncomplete(
+        f"{len(missing)} of {job.shards} shards {what}: {_listed(map(str, missing))} (items {_spans(items)})",
+        uri=job.uri,
+        hint=_remedy(job, missing, items, _names(job)),
+    )
+
+
+def of_results(
+    job: Job, shards: Iterable[Shard], names: Collection[str] | None = None
+) -> JobIncomplete | None:
+    """Return the error of results that were removed from the store after their shards had finished; None if all are there.
+
+    Args:
+        job: The job.
+        shards: Its shards.
+        names: The objects of the job, where they are known.
+    """
+    names = _names(job) if names is None else names
+    if names is None:
+        return None
+    found = {
+        shard.index: [
+            item for chunk in shard.chunks if chunk.name not in names for item in plan.members(chunk.items)
+        ]
+        for shard in shards
+    }
+    missing = [index for index, items in found.items() if items]
+    items = [item for index in missing for item in found[index]]
+    if not items:
+        return None
+    return JobIncomplete(
+        f"the results of {len(items)} of {job.count} items were removed from the store: items {_spans(items)} "
+        f"(shards: {_listed(map(str, missing))})",
+        uri=job.uri,
+        hint=_remedy(job, missing, items, names),
+    )
+
+
+def of_inputs(job: Job, pending: Sequence[int]) -> JobIncomplete | None:
+    """Return the error of a shard whose function or items were removed from the store; None if they are there.
+
+    Args:
+        job: The job.
+        pending: The items that the shard has to run.
+    """
+    removed = _removed(job, pending, _names(job))
+    if not removed:
+        return None
+    return JobIncomplete(
+        f"{_listed(removed)} of the job was removed from the store, so items {_spans(pending)} cannot be run",
+        uri=job.uri,
+        hint=_AGAIN,
+    )
+
+
+def has_result(job: Job) -> bool:
+    """Tell whether a job has a result in the store, so that all of its shards had finished once."""
+    return any(name.startswith("result") and name.endswith(".json") for name in _names(job) or ())
+
+
+def is_whole(shard: Shard, names: Collection[str]) -> bool:
+    """Tell whether a listing has all results that a shard's manifest names."""
+    return all(chunk.name in names for chunk in shard.chunks if chunk.items)
+
+
+_AGAIN = "call the map, or run the pipeline, again; give another name=, if it has one"
+
+
+def _remedy(job: Job, shards: Sequence[int], items: Sequence[int], names: Collection[str] | None) -> str:
+    """Return how to run shards again: from the store, if it has their function and items."""
+    removed = _removed(job, items, names)
+    if removed:
+        return f"they cannot be run from the store, since {_listed(removed)} was removed as well: {_AGAIN}"
+    reference = f"{job.uri}/{manifest.JOB}#sha256={job.digest}"
+    others = f", and so for {_listed(map(str, shards[1:]))}" if shards[1:] else ""
+    return (
+        f"run them (runwide shard {reference} {shards[0]}{others}), gather again and load what that returns; "
+        "or make the same call with its name= again; finished chunks are kept"
+    )
+
+
+def _removed(job: Job, items: Sequence[int], names: Collection[str] | None) -> list[str]:
+    """The objects without which items cannot be run, as far as they are not there."""
+    if names is None:
+        return []
+    wanted = set(items)
+    needed = [manifest.FUNCTION, *(one.name for one in job.packs if not wanted.isdisjoint(one.items))]
+    return [name for name in needed if name not in names]
+
+
+def _items(job: Job, shards: Sequence[int]) -> list[int]:
+    return [item for index in shards for item in job.items_of(index)]
+
+
+def _names(job: Job) -> set[str] | None:
+    """The objects of a job; None where they cannot be listed."""
+    try:
+        with open_inside(job.uri) as store:
+            return {info.name for info in store.list()}
+    except StoreError:  # who may read, may not be allowed to list
+        return None
+
+
+def _spans(items: Sequence[int]) -> str:
+    return _listed(
+        str(start) if stop - start == 1 else f"{start}-{stop - 1}" for start, stop in plan.spans(items)
+    )
+
+
+def _listed(words: Iterable[str]) -> str:
+    found = list(words)
+    return ", ".join(found[:_SHOWN]) + (", …" if len(found) > _SHOWN else "")
