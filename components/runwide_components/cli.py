@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from runwide.cli import inputs
+from runwide.cli import options as items_options
 from runwide.errors import InputError
 from runwide.spill import signing
 from runwide.writing import printable
@@ -121,14 +122,17 @@ def engine_from(engine: str | None, **options: Any) -> Engine | None:
 @click.option(
     "--max-active", type=click.IntRange(1), default=8, help="Of a pipeline: runs under way at once."
 )
+@items_options.items_format
+@items_options.items_types
 @click.option("--dry-run", is_flag=True, help="Print what would be submitted, and submit nothing.")
 @click.option("--wait/--no-wait", "wait", default=None, help="Of a function: whether to wait for its end.")
 @_with_engine
 def submit_command(what: str, over: str, **options: Any) -> None:
     """Run a function over items on many components, or a pipeline for many sets of parameters.
 
-    FUNCTION_OR_PIPELINE is package.module:function with ITEMS a .json or .jsonl file, or the compiled .yaml of a pipeline
-    with PARAMETERS a .csv file, or a .json file with a list or a grid. Prints the job's reference, or the table of runs.
+    FUNCTION_OR_PIPELINE is package.module:function with ITEMS a .json, .jsonl, .csv or .parquet file, or the compiled .yaml
+    of a pipeline with PARAMETERS a .csv or .jsonl file, or a .json file with a list or a grid. Prints the job's reference,
+    or the table of runs.
 
     \b
     Example:
@@ -161,7 +165,7 @@ def _submit_function(
 
     if options["components"] is None:
         raise InputError("the number of components is missing", hint="give --components 20")
-    items = inputs.items_of_file(Path(over))
+    items = inputs.items_of_file(Path(over), form=options["items_format"], types=options["items_types"])
     wanted = Components(
         options["components"], store=store, engine=engine,
         image=options["image"], parallelism=options["parallelism"], cpu=options["cpu"], memory=options["memory"],
@@ -232,11 +236,16 @@ def _submit_pipeline(
 ) -> None:
     from runwide_components.pipelines import Pipelines
 
+    inputs.refuse_table_options(
+        options["items_format"],
+        options["items_types"],
+        hint="leave them out: a pipeline's parameters have its types",
+    )
     batch = Pipelines(
         what, engine=engine, store=store, name=options["name"],
         max_active=options["max_active"], retries=options["retries"],
     )  # fmt: skip
-    sets = over if over.endswith(".csv") else _json_file(over)
+    sets = over if over.endswith((".csv", ".jsonl")) else inputs.json_file(over)
     if options["dry_run"]:
         plan = batch.plan(sets)
         _show(plan)
@@ -385,12 +394,3 @@ def _show(batch: Batch) -> None:
 
 def _is_batch(text: str) -> bool:
     return "#" not in text and "/batches/" in text
-
-
-def _json_file(path: str) -> Any:
-    text = inputs.read(Path(path)).decode("utf-8", errors="replace")
-    try:
-        return inputs.json_value(text, "the file")
-    except InputError as error:
-        error.uri = path
-        raise

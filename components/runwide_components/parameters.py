@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import os
 import re
@@ -12,6 +11,8 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
+from runwide.cli.csv_rows import Part, texts
+from runwide.cli.rows import text_of, unzipped, values_of_lines
 from runwide.cli.wire import value_of
 from runwide.errors import InputError, NoItems
 from runwide.redaction import shortened
@@ -58,13 +59,15 @@ def parameter_sets(given: Any, inputs: Inputs | None) -> list[dict[str, Any]]:
     """One set of arguments for each run.
 
     Args:
-        given: A list of mappings; a mapping, whose lists span a grid; the path of a CSV file with a header; or a
-            DataFrame, one run a row. In a grid, a parameter that is a list itself is given as a list of lists.
+        given: A list of mappings; a mapping, whose lists span a grid; the path of a CSV file with a header, in which an
+            empty cell leaves an optional parameter out, or of a ``.jsonl`` file with a mapping a line; or a DataFrame, one
+            run a row. In a grid, a parameter that is a list itself is given as a list of lists.
         inputs: What the pipeline takes; None where that is not known.
 
     Raises:
         NoItems: There are none.
-        InputError: An argument is missing, unknown or no JSON, or two sets are equal.
+        InputError: An argument is missing, unknown, no JSON or of another type than the pipeline takes; or two sets are
+            equal.
 
     Example:
         >>> parameter_sets({"country": ["fr", "de"], "year": 2026}, None)
@@ -85,7 +88,8 @@ def parameter_sets(given: Any, inputs: Inputs | None) -> list[dict[str, Any]]:
 
 def _sets(given: Any, inputs: Inputs | None) -> Iterable[Mapping[str, Any]]:
     if isinstance(given, (str, os.PathLike)):
-        return _of_csv(Path(given), inputs)
+        text, uri = _read(Path(given)), str(given)
+        return values_of_lines(text, uri) if uri.endswith(".jsonl") else _of_csv(text, uri, inputs)
     if isinstance(given, Mapping):
         axes = [
             list(value) if isinstance(value, (list, tuple, range)) else [value] for value in given.values()
@@ -99,19 +103,25 @@ def _sets(given: Any, inputs: Inputs | None) -> Iterable[Mapping[str, Any]]:
     raise InputError(f"a {type(given).__name__} gives no sets of parameters", hint="give a list of mappings")
 
 
-def _of_csv(path: Path, inputs: Inputs | None) -> list[dict[str, Any]]:
+def _read(path: Path) -> str:
     try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            rows = list(csv.DictReader(file))
+        data = path.read_bytes()
     except OSError as error:
         raise InputError(f"the file cannot be read ({error.strerror})", uri=str(path)) from error
+    return text_of(unzipped(data, str(path)), str(path))
+
+
+def _of_csv(text: str, uri: str, inputs: Inputs | None) -> list[dict[str, Any]]:
+    """The rows of CSV; an empty cell leaves a parameter out that may be left out and is no text."""
     kinds = inputs.kinds if inputs else {}
+    optional = {name for name in kinds if inputs and name not in inputs.required and kinds[name] != "str"}
     return [
         {
-            name: _typed(kinds.get(name, "str"), text or "", f"{path}, row {number}, {name}")
-            for name, text in row.items()
+            name: _typed(kinds.get(name, "str"), cell, f"{uri}, row {number}, {name}")
+            for name, cell in row.items()
+            if cell or name not in optional
         }
-        for number, row in enumerate(rows, 1)
+        for number, row in enumerate(texts(Part(text, uri)), 1)
     ]
 
 
@@ -147,7 +157,28 @@ def _checked(one: Any, number: int, inputs: Inputs | None) -> dict[str, Any]:
             raise InputError(
                 f"{where} lacks {', '.join(missing)}", hint="give it, or a default in the pipeline"
             )
+        for name, value in one.items():
+            _check_kind(name, value, inputs, where)
     return dict(one)
+
+
+def _check_kind(name: str, value: Any, inputs: Inputs, where: str) -> None:
+    """Reject a value of another type than the pipeline takes, as engines do once they run it."""
+    kind = inputs.kinds[name]
+    if value is None and name not in inputs.required:
+        return
+    if kind in ("list", "dict"):
+        fits = isinstance(value, (list, tuple) if kind == "list" else dict)
+    elif kind in ("int", "float"):
+        fits = isinstance(value, (int, float)) and not isinstance(value, bool)
+        fits = fits and (kind == "float" or value == int(value))
+    else:
+        fits = isinstance(value, bool if kind == "bool" else str)
+    if not fits:
+        raise InputError(
+            f"{where}, {name}: {shortened(repr(value), 80)} is not a {kind}",
+            hint=f"give a {kind}, which the pipeline declares",
+        )
 
 
 def run_name(title: str, arguments: Mapping[str, Any], key: str, attempt: int) -> str:

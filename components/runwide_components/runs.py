@@ -11,7 +11,8 @@ from runwide.errors import (
     StepFailed,
 )
 from runwide.job import close_unfinished, status
-from runwide.job.manifest import found_job
+from runwide.job.incomplete import of_shards
+from runwide.job.manifest import found_job, read_job
 from runwide.job.reference import parse
 from runwide.log import Log
 from runwide.redaction import shortened
@@ -183,7 +184,11 @@ def rejoin(
     missing = [shard.index for shard in status(job).shards if not shard.finished]
     if not missing:
         return None
-    found = last_record(job)
+    try:
+        found = last_record(job)
+    except EngineError as error:
+        which = of_shards(read_job(job), missing, "have not finished, or were removed").message
+        raise EngineError(f"{error.message} ({which})", uri=error.uri, hint=error.hint) from error
     engine = engine or found.engine()
     try:
         run = _attached(found, engine, job)

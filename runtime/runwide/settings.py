@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 _JSON_DEPTH = 200
 _FUNCTION_BYTES = 256 << 20
+_TABLE_BYTES = 1 << 30
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +46,7 @@ class Settings:
         log_format: ``RUNWIDE_LOG``: ``json``, ``text``, or empty for what suits the output.
         max_json_depth: ``RUNWIDE_MAX_JSON_DEPTH``: how many lists and objects of given JSON may be inside of each other.
         max_function_bytes: ``RUNWIDE_MAX_FUNCTION_BYTES``: how many bytes a given function may have.
+        max_table_bytes: ``RUNWIDE_MAX_TABLE_BYTES``: how many bytes a table of items may have once it is decompressed.
         log_level: ``RUNWIDE_LOG_LEVEL``: ``debug``, ``info``, ``warning`` or ``error``.
     """
 
@@ -69,6 +71,7 @@ class Settings:
     idle_seconds: float = 60.0
     max_json_depth: int = _JSON_DEPTH
     max_function_bytes: int = _FUNCTION_BYTES
+    max_table_bytes: int = _TABLE_BYTES
     log_format: str = ""
     log_level: str = "info"
 
@@ -107,6 +110,7 @@ def read() -> Settings:
         idle_seconds=idle_seconds(),
         max_json_depth=max_json_depth(),
         max_function_bytes=max_function_bytes(),
+        max_table_bytes=max_table_bytes(),
         log_format=log_format(),
         log_level=log_level() or "info",
     )
@@ -163,6 +167,16 @@ def max_function_bytes() -> int:
         268435456
     """
     return _positive("RUNWIDE_MAX_FUNCTION_BYTES") or _FUNCTION_BYTES
+
+
+def max_table_bytes() -> int:
+    """``max_table_bytes`` alone.
+
+    Example:
+        >>> max_table_bytes()
+        1073741824
+    """
+    return _positive("RUNWIDE_MAX_TABLE_BYTES") or _TABLE_BYTES
 
 
 def log_format() -> str:

@@ -221,3 +221,18 @@ def test_a_place_needs_a_number_and_a_store(monkeypatch):
         Components(2)
     monkeypatch.setenv("RUNWIDE_STORE", "gs://bucket/runs")
     assert Components(2).store == "gs://bucket/runs"
+
+
+@pytest.mark.parametrize("local", ["subprocess"], indirect=True)
+@pytest.mark.parametrize("gone", ["chunks/000000.pack", "shard.json"])
+def test_results_that_were_removed_are_computed_by_the_same_call_and_by_attach(place, tmp_path, gone):
+    components = place(2)
+    call = lambda: runwide.map(abs, [-1, -2, -3, -4], on=components, name="absolute")
+    assert call() == [1, 2, 3, 4]
+    (folder,) = (path.parent for path in (tmp_path / "store").glob("*/job.json"))
+    (folder / "shards/0001" / gone).unlink()
+    assert call() == [1, 2, 3, 4]
+    last = max((folder / "shards/0001").glob("chunks/*.pack"))
+    last.unlink()
+    job = f"{folder}/job.json#sha256={hashlib.sha256((folder / 'job.json').read_bytes()).hexdigest()}"
+    assert runwide.attach(job, timeout=60) == [1, 2, 3, 4]

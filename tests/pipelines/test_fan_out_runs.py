@@ -224,6 +224,50 @@ def test_the_rows_of_an_artifact_are_items_and_the_results_a_dataset(local, tmp_
     assert local().run(tables, store=str(tmp_path / "store")) == {"Output": '"fr"\n"dede"\n'}
 
 
+@pytest.mark.parametrize("local", IN_SUBPROCESSES, indirect=True)
+def test_metadata_of_an_artifact_and_words_of_the_call_say_how_a_table_is_read(local, tmp_path):
+    def write(out: dsl.Output[dsl.Dataset]):
+        from pathlib import Path
+
+        out.metadata["format"] = "csv"
+        Path(out.path).write_text('"zip"\n01234\n75001\n')  # without metadata, these may be JSON lines
+
+    write = lightweight(write)
+
+    @dsl.pipeline(name="told")
+    def told(store: str) -> str:
+        rows = write().outputs["out"]
+        doubled = fan_out(
+            lambda row: {"zip": row["zip"] * 2}, rows, components=1, store=store, dataset="parquet",
+            items_types={"zip": "str"},
+        )  # fmt: skip
+        again = fan_out(lambda row: row["zip"], doubled.dataset, components=2, store=store)
+        lines = fan_out(lambda line: line, rows, components=1, store=store, items_format="jsonl")
+        lines.after(again)
+        return again.output
+
+    (tmp_path / "store").mkdir()
+    with pytest.raises(StepFailed, match="line 2 is not JSON"):  # leading zeros are none of JSON
+        local().run(told, store=str(tmp_path / "store"))
+    found = [runwide.load(str(path.parent)) for path in (tmp_path / "store").glob("*/result.json")]
+    assert ["0123401234", "7500175001"] in found
+
+
+@pytest.mark.parametrize("local", IN_SUBPROCESSES, indirect=True)
+def test_rows_of_all_files_of_a_text_of_the_pipeline_are_items(local, tmp_path):
+    for name, text in (("a", "\ufeff1\n"), ("b/c", '"\u2028"\nnull\n')):
+        path = tmp_path / "day" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+
+    @dsl.pipeline(name="patterns")
+    def patterns(where: str, store: str) -> str:
+        return fan_out(repr, where, components=2, store=store, items_format="jsonl").output
+
+    outputs = local().run(patterns, where=f"{tmp_path}/day/**", store=str(tmp_path / "store"))
+    assert runwide.load(outputs["Output"]) == ["1", "'\\u2028'", "None"]
+
+
 def test_each_file_that_matches_is_an_item(local, tmp_path):
     folder = tmp_path / "day"
     folder.mkdir()

@@ -68,3 +68,23 @@ def test_what_describes_no_task_is_refused(text):
 
 def test_without_a_task_nothing_is_written():
     executor.tell(None, {"items": 1})
+
+
+def test_further_metadata_of_an_output_are_told_and_those_of_an_input_are_read(tmp_path):
+    about = described(tmp_path)
+    executor.tell(json.dumps(about), {}, {"report": {"format": "jsonl"}, "none": {"format": "csv"}})
+    written = json.loads((tmp_path / "executor_output.json").read_text())["artifacts"]
+    assert written["report"]["artifacts"][0]["metadata"] == {"kept": 1, "format": "jsonl"}
+    assert "none" not in written
+    # what one step has told, the next one is given
+    given = json.dumps({"inputs": {"artifacts": {"items": written["report"], "other": written["metrics"]}}})
+    assert executor.metadata_of(given, str(tmp_path / "report")) == {"kept": 1, "format": "jsonl"}
+    assert executor.metadata_of(given, "gs://bucket/none") == {}
+    assert executor.metadata_of('{"inputs": {"parameterValues": {}}}', "x") == {}
+    assert executor.metadata_of(None, "x") == {}
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{", '{"inputs": {"artifacts": {"a": {}}}}'])
+def test_a_text_that_describes_no_task_is_refused(text):
+    with pytest.raises(InputError, match="does not describe a task"):
+        executor.metadata_of(text, "x")

@@ -17,7 +17,11 @@ if TYPE_CHECKING:
 _METRICS = "system.Metrics"
 
 
-def tell(executor_input: str | None, metrics: Mapping[str, float]) -> None:
+def tell(
+    executor_input: str | None,
+    metrics: Mapping[str, float],
+    more: Mapping[str, Mapping[str, Any]] | None = None,
+) -> None:
     """Write ``executor_output.json``: the artifacts as they were asked for, with numbers as metadata of the metrics.
 
     Engines copy an artifact's metadata from there; their pages show that of ``dsl.Metrics``, not what is in its file.
@@ -25,6 +29,7 @@ def tell(executor_input: str | None, metrics: Mapping[str, float]) -> None:
     Args:
         executor_input: What kfp puts in the place of ``{{$}}``; nothing is written where there is none.
         metrics: Numbers by name.
+        more: Further metadata, by the name of the output that the artifact is.
 
     Raises:
         InputError: It is no description of a task, or the file cannot be written.
@@ -35,19 +40,52 @@ def tell(executor_input: str | None, metrics: Mapping[str, float]) -> None:
         outputs = json_of(executor_input)["outputs"]
         path = Path(outputs["outputFile"])
         found = {
-            name: {"artifacts": [_told(one, metrics) for one in listed["artifacts"]]}
+            name: {
+                "artifacts": [_told(one, metrics, (more or {}).get(name, {})) for one in listed["artifacts"]]
+            }
             for name, listed in outputs.get("artifacts", {}).items()
         }
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise InputError(
-            f"--executor-input does not describe a task of a pipeline ({type(error).__name__}: {error})",
-            hint="it is what kfp puts in the place of {{$}}",
-        ) from error
+        raise _no_task(error) from error
     files.write(path, json.dumps({"artifacts": found}))
 
 
-def _told(artifact: Mapping[str, Any], metrics: Mapping[str, float]) -> dict[str, Any]:
-    metadata = dict(artifact.get("metadata", {}))
+def metadata_of(executor_input: str | None, uri: str) -> dict[str, Any]:
+    """Return the metadata of the input artifact that lies at a URI, as the engine tells them.
+
+    Args:
+        executor_input: What kfp puts in the place of ``{{$}}``; None where no engine runs this.
+        uri: The artifact's URI.
+
+    Raises:
+        InputError: It is no description of a task.
+
+    Example:
+        >>> told = '{"inputs": {"artifacts": {"items": {"artifacts": [{"uri": "/x", "metadata": {"format": "csv"}}]}}}}'
+        >>> metadata_of(told, "/x")
+        {'format': 'csv'}
+    """
+    if executor_input is None:
+        return {}
+    try:
+        inputs = json_of(executor_input).get("inputs", {}).get("artifacts", {})
+        listed = [one for given in inputs.values() for one in given["artifacts"] if one.get("uri") == uri]
+        return dict(listed[0].get("metadata", {})) if listed else {}
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise _no_task(error) from error
+
+
+def _no_task(error: Exception) -> InputError:
+    return InputError(
+        f"--executor-input does not describe a task of a pipeline ({type(error).__name__}: {error})",
+        hint="it is what kfp puts in the place of {{$}}",
+    )
+
+
+def _told(
+    artifact: Mapping[str, Any], metrics: Mapping[str, float], more: Mapping[str, Any]
+) -> dict[str, Any]:
+    metadata = {**artifact.get("metadata", {}), **more}
     if artifact.get("type", {}).get("schemaTitle") == _METRICS:
         # protobuf's JSON has no place for what is not finite
         metadata.update({name: value for name, value in metrics.items() if isfinite(value)})

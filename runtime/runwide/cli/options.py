@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import click
 
+from runwide.cli import formats
+
 workers = click.option(
     "--workers", type=click.IntRange(1), help="Worker processes; one per physical core when not given."
 )
@@ -13,6 +15,16 @@ retries = click.option(
 )
 
 
+items_format = click.option(
+    "--items-format",
+    type=click.Choice(formats.FORMATS),
+    help="What the items are read as, whatever metadata, name and content say; files: the files of a pattern or a folder.",
+)
+items_types = click.option(
+    "--items-types",
+    metavar="TEXT",
+    help='A JSON object with the type of columns of CSV: {"zip": "str"}, or int, float, bool; others by their values.',
+)
 secret = click.option(
     "--secret",
     "secrets",

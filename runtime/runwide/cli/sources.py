@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import os
 import re
 from contextlib import contextmanager
@@ -11,30 +9,40 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from runwide import settings
-from runwide.cli.inputs import unpacked_lines
-from runwide.errors import InputError, NoItems
-from runwide.parsing import json_of
+from runwide.cli import formats, rows
+from runwide.errors import InputError, NoItems, ObjectNotFound
 from runwide.spill import open_store
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping, Sequence
 
     from runwide.spill.store import Store
 
 _RESULT = re.compile(r".*/result[^/]*\.json#sha256=[0-9a-f]{64}")
 _WILD = re.compile(r"[*?\[]")
-_SNIFFED = 4  # bytes that tell Parquet, which begins with PAR1
+_MARKER = "_$folder$"  # the end of the name of an empty object that Hadoop makes for a folder
 
 
-def items_from(source: str) -> list[Any]:
-    r"""The items that a text stands for.
+def items_from(
+    source: str,
+    *,
+    form: str | None = None,
+    types: str | Mapping[str, Any] | None = None,
+    metadata: Mapping[str, Any] | None = None,
+) -> list[Any]:
+    r"""Return the items that a text stands for.
 
     Args:
-        source: The reference of a job's results, which become the items; a URI with ``*``, ``?`` or ``[…]``, whose
-            matches are the items, as URIs in the order of their names; or the URI of a file: JSON lines (one item a
-            line), a JSON list, CSV or Parquet (one item a row, as a dict; of CSV, all values are text). Where the name
-            does not end in .jsonl, .json, .csv or .parquet, as that of an artifact, the first bytes tell.
+        source: The reference of a job's results, which become the items. Or a URI with ``*``, ``?``, ``[…]`` or ``**`` (any
+            number of folders), whose matches are the items, as URIs in the order of their names. Or the URI of a table: a
+            file of JSON lines (one item a line), a JSON list, CSV or Parquet (one item a row, as a dict), also compressed by
+            gzip; or a folder of Parquet.
+        form: The format of the table: ``"jsonl"``, ``"json"``, ``"csv"`` or ``"parquet"``. With a pattern, the rows of all
+            files that match are the items. ``"files"``: the files themselves, of a pattern or a folder. None where the
+            artifact's metadata, the name's ending, or else the first bytes tell it.
+        types: Types of columns of CSV, such as ``{"zip": "str"}``, or JSON of it; those of the others are
+            told by their values, by the rules of pandas.
+        metadata: Those of the artifact.
 
     Raises:
         NoItems: Nothing matches, or the table is empty.
@@ -45,34 +53,132 @@ def items_from(source: str) -> list[Any]:
         >>> with open_store("memory://doc-sources") as store:
         ...     store.create("rows.csv", b"country,days\nfr,7\n")
         >>> items_from("memory://doc-sources/rows.csv")
+        [{'country': 'fr', 'days': 7}]
+        >>> items_from("memory://doc-sources/rows.csv", types={"days": "str"})
         [{'country': 'fr', 'days': '7'}]
         >>> items_from("memory://doc-sources/*.csv")
         ['memory://doc-sources/rows.csv']
     """
-    found = _items(source)
+    found = _items(source, rows.reading(form, types, metadata, source))
     if not found:
-        raise NoItems("there are no items", uri=source, hint="look at what the step before has written")
+        hint = "look at what the step before has written"
+        if "[" in source and "#sha256=" not in source:
+            hint += '; for a "[" that is a part of a name, write [[]'
+        raise NoItems("there are no items", uri=source, hint=hint)
     return found
 
 
-def _items(source: str) -> list[Any]:
-    if _RESULT.fullmatch(source):
-        from runwide import job as jobs
+def items_of_path(
+    path: Path, data: bytes, *, form: str | None = None, types: str | Mapping[str, Any] | None = None
+) -> list[Any]:
+    r"""Return the items in a file of this machine that has been read.
 
-        return jobs.load(source)
-    if "#sha256=" in source:
+    Args:
+        path: The file.
+        data: Its bytes.
+        form: As for `items_from`, without ``"files"``.
+        types: As for `items_from`.
+
+    Raises:
+        InputError: It is not a table.
+
+    Example:
+        >>> items_of_path(Path("x.jsonl"), b"1\n2\n")
+        [1, 2]
+    """
+    if form == "files":
         raise InputError(
-            "this is not the reference of results", uri=source, hint="pass what gather or fan_out put out"
+            'items_format="files" is for a pattern or a folder',
+            uri=str(path),
+            hint="give --items-from instead",
         )
+    how = rows.reading(form, types, None, str(path))
+    return rows.items([rows.File(data, path.name, str(path))], how)
+
+
+def check_words(source: str, form: str | None, types: Mapping[str, Any] | None) -> None:
+    """Reject words about a table that contradict its URI, before there is a job.
+
+    Args:
+        source: As for `items_from`.
+        form: As for `items_from`.
+        types: As for `items_from`.
+
+    Raises:
+        InputError: The format or a type is unknown, or the URI is of something else.
+
+    Example:
+        >>> check_words("gs://bucket/rows.csv", None, {"zip": "str"})
+    """
+    how = rows.reading(form, types, None, source)
+    told = formats.of_name(source)
+    if "#sha256=" in source:
+        _check_results(source, how)
+    elif _WILD.search(source) and how.form is None:
+        _as_files([], how)
+    elif how.types and how.form is None and told not in (None, "csv"):
+        raise InputError(
+            f"items_types= is for CSV, and this is {told}", uri=source, hint="leave out items_types="
+        )
+
+
+def _items(source: str, how: rows.Reading) -> list[Any]:
+    if "#sha256=" in source:
+        return _results(source, how)
     folder, slash, name = source.rpartition("/")
     if not slash or not folder:
         raise InputError(
             f"{source!r} is not the URI of items", hint="give gs://bucket/rows.jsonl, or an absolute path"
         )
-    if _WILD.search(source):
-        return _matches(source)
+    pattern = _WILD.search(source) is not None
+    if how.form == "files":
+        return _matches(source if pattern else f"{source.rstrip('/')}/*")
+    if pattern:
+        uris = _matches(source)
+        return rows.items(map(_file, uris), how) if how.form else _as_files(uris, how)
+    if not name or (_is_local_folder(folder, name)):
+        return _folder(source.rstrip("/"), how)
+    try:
+        return rows.items([_file(source)], how)
+    except ObjectNotFound:
+        if not _names(source):
+            raise
+        return _folder(source, how)
+
+
+def _results(source: str, how: rows.Reading) -> list[Any]:
+    if not _RESULT.fullmatch(source):
+        raise InputError(
+            "this is not the reference of results", uri=source, hint="pass what gather or fan_out put out"
+        )
+    _check_results(source, how)
+    from runwide import job as jobs
+
+    return jobs.load(source)
+
+
+def _check_results(source: str, how: rows.Reading) -> None:
+    if how.form or how.types:
+        raise InputError(
+            "items_format= and items_types= are for tables, and this is the reference of results",
+            uri=source,
+            hint="leave them out",
+        )
+
+
+def _as_files(uris: list[str], how: rows.Reading) -> list[str]:
+    if how.types:
+        raise InputError(
+            "items_types= is for CSV, and the items are the names of files",
+            hint='give items_format="csv" (--items-format csv) as well, for the rows of these files',
+        )
+    return uris
+
+
+def _file(uri: str) -> rows.File:
+    folder, _, name = uri.rpartition("/")
     with _opened(folder, name) as (store, there):
-        return rows_of(bytes(store.read(there)), name, source)
+        return rows.File(bytes(store.read(there)), name, uri)
 
 
 @contextmanager
@@ -91,21 +197,42 @@ def _is_local(store: Store) -> bool:
     return "://" not in store.uri
 
 
-def _matches(pattern: str) -> list[str]:
-    fixed = pattern[: _WILD.search(pattern).start()]  # type: ignore[union-attr]  # there is one, or this is not called
-    folder, _, start = fixed.rpartition("/")
-    rest = pattern[len(folder) + 1 :]
+def _is_local_folder(folder: str, name: str) -> bool:
     with open_store(folder) as store:
-        names = _local_names(store.uri) if _is_local(store) else _names(store, start)
-        return [
-            f"{folder}/{name}"
-            for name in names
-            if fnmatchcase(name, rest) and name.count("/") == rest.count("/")
-        ]
+        return _is_local(store) and Path(store.uri, name).is_dir()
 
 
-def _names(store: Store, start: str) -> list[str]:
-    return [info.name for info in store.list(start)]
+def _folder(uri: str, how: rows.Reading) -> list[Any]:
+    """The rows of a folder of Parquet."""
+    names = rows.names_of_table(_names(uri))
+    if not names:
+        raise NoItems("the folder has no files", uri=uri, hint="look at what the step before has written")
+    files = {} if how.form not in (None, "parquet") or not _may_be_parquet(names, how) else _files(uri, names)
+    if not files or not (how.form or how.told or all(map(formats.is_parquet, files.values()))):
+        raise InputError(
+            "this is a folder, and only folders of Parquet are read as one table",
+            uri=uri,
+            hint="give a pattern of its files, such as FOLDER/**/*.csv, with items_format= for their rows",
+        )
+    return rows.parquet_folder(files, how, uri)
+
+
+def _may_be_parquet(names: Sequence[str], how: rows.Reading) -> bool:
+    told = how.form or how.told
+    return all((told or formats.of_name(name)) in (None, "parquet") for name in names)
+
+
+def _files(folder: str, names: Sequence[str]) -> dict[str, bytes]:
+    return {name: _file(f"{folder}/{name}").data for name in names}
+
+
+def _names(folder: str, start: str = "") -> list[str]:
+    """The files below a folder, at any depth, in the order of their names."""
+    with open_store(folder) as store:
+        if _is_local(store):
+            return _local_names(store.uri)
+        found = list(store.list(start))
+    return [one.name for one in found if one.size or not one.name.endswith(_MARKER)]
 
 
 def _local_names(folder: str) -> list[str]:
@@ -114,63 +241,33 @@ def _local_names(folder: str) -> list[str]:
     return sorted(path.relative_to(folder).as_posix() for path in found if path.is_file())
 
 
-def rows_of(data: bytes, name: str, uri: str) -> list[Any]:
-    """The items in a file.
+def _matches(pattern: str) -> list[str]:
+    fixed = pattern[: _WILD.search(pattern).start()]  # type: ignore[union-attr]  # there is one, or this is not called
+    folder, _, start = fixed.rpartition("/")
+    wanted = pattern[len(folder) + 1 :].split("/")
+    return [f"{folder}/{name}" for name in _names(folder, start) if fits(name.split("/"), wanted)]
 
-    Args:
-        data: Its bytes.
-        name: Its name, whose ending tells what it is.
-        uri: Where it comes from, for errors.
 
-    Raises:
-        InputError: The bytes are not what they should be.
+def fits(name: Sequence[str], pattern: Sequence[str]) -> bool:
+    """Tell whether the segments of a name are those of a pattern, in which ``**`` is any number of them.
+
+    Example:
+        >>> [fits(name.split("/"), ["**", "*.csv"]) for name in ("a.csv", "day/1/a.csv", "day/a.txt")]
+        [True, True, False]
     """
-    kind = _kind(name, data)
-    try:
-        if kind == "parquet":
-            return _of_parquet(data)
-        text = data.decode("utf-8-sig")
-        if kind == "json":
-            return _listed(json_of(text, depth=settings.max_json_depth()))
-        if kind == "jsonl":
-            return unpacked_lines(text, uri)
-        return [dict(row) for row in csv.DictReader(io.StringIO(text, newline=""), strict=True)]
-    except InputError as error:
-        error.uri = error.uri or uri
-        raise
-    except (ValueError, csv.Error) as error:
-        raise InputError(f"this cannot be read as {kind} ({error})", uri=uri) from error
+    parts = [*pattern, "*"] if pattern[-1] == "**" else pattern  # at the end, it stands for files
+    reached = _skipping({0}, parts)
+    for segment in name:
+        held = {at for at in reached if at < len(parts) and parts[at] == "**"}
+        passed = {at + 1 for at in reached - held if at < len(parts) and fnmatchcase(segment, parts[at])}
+        reached = _skipping(held | passed, parts)
+    return len(parts) in reached
 
 
-def _kind(name: str, data: bytes) -> str:
-    ending = name.rpartition(".")[2].lower()
-    if ending in ("jsonl", "ndjson"):
-        return "jsonl"
-    if ending in ("json", "csv", "parquet"):
-        return ending
-    if data[:_SNIFFED] == b"PAR1":
-        return "parquet"
-    first = data.lstrip()[:1]
-    return {b"[": "json", b"{": "jsonl"}.get(first, "csv")
-
-
-def _listed(value: Any) -> list[Any]:
-    if not isinstance(value, list):
-        raise InputError("this is JSON, and no list", hint="write one item a line, and call it .jsonl")
-    return value
-
-
-def _of_parquet(data: bytes) -> list[Any]:
-    try:
-        import pyarrow as pa
-        from pyarrow import parquet
-    except ImportError as error:
-        raise InputError(
-            "this is Parquet, and pyarrow is not installed here",
-            hint="install pyarrow in the image of the components, or write JSON lines",
-        ) from error
-    try:
-        rows: list[Any] = parquet.read_table(pa.BufferReader(data)).to_pylist()
-    except pa.ArrowException as error:
-        raise InputError(f"this cannot be read as parquet ({error})") from error
-    return rows
+def _skipping(reached: set[int], parts: Sequence[str]) -> set[int]:
+    """Places of a pattern that are reached, with those behind a ``**`` of no segments."""
+    found = set(reached)
+    for at in range(len(parts)):
+        if at in found and parts[at] == "**":
+            found.add(at + 1)
+    return found

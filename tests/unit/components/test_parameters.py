@@ -1,6 +1,7 @@
 """Sets of parameters, from whatever they are given as."""
 
 import re
+from typing import Optional
 
 import pytest
 from kfp import dsl
@@ -40,6 +41,72 @@ def test_cells_of_a_csv_file_have_the_types_of_the_pipeline(tmp_path):
     path.write_text("country,days\nfr,seven\n")
     with pytest.raises(InputError, match=re.escape("'seven' is not a int [") + ".*row 1, days"):
         parameter_sets(path, INPUTS)
+
+
+@dsl.component(base_image=base_image(), install_kfp_package=False)
+def lenient(n: int, k: Optional[int] = None, rate: float = 0.5, text: str = "x"):  # noqa: UP045 - as users of kfp write it
+    pass
+
+
+LENIENT = Inputs.of(lenient.pipeline_spec)
+
+
+def test_an_empty_cell_leaves_out_an_optional_parameter_of_its_row(tmp_path):
+    path = tmp_path / "sets.csv"
+    path.write_text("n,k,rate,text\n1,,,\n2,3,1,a\n")
+    assert parameter_sets(path, LENIENT) == [{"n": 1, "text": ""}, {"n": 2, "k": 3, "rate": 1.0, "text": "a"}]
+    path.write_text("n,k\n,1\n")
+    with pytest.raises(InputError, match=r"'' is not a int .*row 1, n"):
+        parameter_sets(path, LENIENT)
+
+
+def test_a_file_of_json_lines_has_a_set_a_line(tmp_path):
+    path = tmp_path / "sets.jsonl"
+    path.write_text('{"n": 1, "k": null}\n\n{"n": 2}\n')
+    assert parameter_sets(str(path), LENIENT) == [{"n": 1, "k": None}, {"n": 2}]
+    path.write_text('{"n": 1}\nx\n')
+    with pytest.raises(InputError, match="line 2 is not JSON"):
+        parameter_sets(path, LENIENT)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "kind"),
+    [
+        ("days", "3", "int"), ("days", True, "int"), ("days", 2.5, "int"), ("days", None, "int"), ("country", 7, "str"),
+        ("rate", "x", "float"), ("rate", False, "float"), ("dry", 1, "bool"), ("dry", "true", "bool"),
+        ("rows", {}, "list"), ("about", [], "dict"), ("store", 1, "str"),
+    ],
+    ids=range(12),
+)  # fmt: skip
+def test_an_argument_of_another_type_is_refused(name, value, kind):
+    with pytest.raises(InputError, match=f"set of parameters 1, {name}: .* is not a {kind}"):
+        parameter_sets([ROW, {**ROW, name: value}], INPUTS)
+
+
+def test_whole_numbers_may_be_floats_and_the_other_way_round():
+    sets = [{**ROW, "days": 7.0, "rate": 1, "rows": (1, 2)}]
+    assert parameter_sets(sets, INPUTS) == sets
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (b"country,days\nfr\n", "line 2 has 1 values, and the header has 2"),
+        (b"country,days\nfr,7\nde,8,9\n", "line 3 has 3 values"),
+        (b"days,days\n1,2\n", "names columns twice: 'days'"),
+        (b"country\n\xff\n", "line 2 is not UTF-8"),
+    ],
+    ids=range(4),
+)
+def test_a_row_that_does_not_fit_its_header_is_refused(tmp_path, data, message):
+    (tmp_path / "sets.csv").write_bytes(data)
+    with pytest.raises(InputError, match=message):
+        parameter_sets(tmp_path / "sets.csv", None)
+
+
+def test_a_cell_may_be_long(tmp_path):
+    (tmp_path / "sets.csv").write_text(f"about,days\n{'x' * 200_000},7\n")
+    assert parameter_sets(tmp_path / "sets.csv", None) == [{"about": "x" * 200_000, "days": "7"}]
 
 
 def test_rows_of_a_dataframe_are_plain_values():

@@ -7,6 +7,8 @@ import os
 import subprocess
 import sys
 from collections import Counter
+from urllib.parse import urlencode
+from urllib.request import Request, urlopen
 
 import pytest
 
@@ -18,7 +20,6 @@ from runwide.job import finish
 from runwide.spill import open_store
 
 ROWS = [{"country": "fr", "days": 7}, {"country": "de", "days": 14}]
-TEXTS = [{name: str(value) for name, value in row.items()} for row in ROWS]
 
 
 def parquet(path):
@@ -45,8 +46,8 @@ def test_a_json_list_is_the_items(tmp_path, ending):
 
 
 @pytest.mark.parametrize("ending", [".csv", ".CSV", ""])
-def test_rows_of_csv_are_dicts_of_texts(tmp_path, ending):
-    assert items_from(written(tmp_path / f"rows{ending}", '\ufeffcountry,days\nfr,7\n"de",14\n')) == TEXTS
+def test_rows_of_csv_are_dicts_with_the_types_of_their_columns(tmp_path, ending):
+    assert items_from(written(tmp_path / f"rows{ending}", '\ufeffcountry,days\nfr,7\n"de",14\n')) == ROWS
 
 
 @pytest.mark.parametrize("ending", [".parquet", ""])
@@ -64,9 +65,9 @@ def test_what_a_user_names_may_be_a_link_and_lie_behind_links(tmp_path):
     (tmp_path / "data/far.csv").symlink_to(tmp_path / "elsewhere")
     (tmp_path / "data/gone.csv").symlink_to("nothing")
     for name in ("real.csv", "beside.csv"):
-        assert items_from(f"{tmp_path}/given/{name}") == TEXTS
-        assert items_from(f"file://{tmp_path}/data/{name}") == TEXTS
-    assert items_from(f"{tmp_path}/given/far.csv") == TEXTS
+        assert items_from(f"{tmp_path}/given/{name}") == ROWS
+        assert items_from(f"file://{tmp_path}/data/{name}") == ROWS
+    assert items_from(f"{tmp_path}/given/far.csv") == ROWS
     assert items_from(f"{tmp_path}/given/*.csv") == [
         f"{tmp_path}/given/{name}.csv" for name in ("beside", "far", "real")
     ]
@@ -87,13 +88,26 @@ def test_files_that_match_are_items_by_their_uris(tmp_path):
     assert items_from(f"file://{tmp_path}/*/[ad]*.parquet") == [f"file://{tmp_path}/day/a.parquet"]
 
 
+def create_placeholder(uri: str, name: str) -> None:
+    """Make an empty object such as a console makes for a folder."""
+    bucket, _, prefix = uri.removeprefix("gs://").partition("/")
+    wanted = urlencode({"uploadType": "media", "name": f"{prefix}/{name}"})
+    host = os.environ["STORAGE_EMULATOR_HOST"]
+    urlopen(Request(f"{host}/upload/storage/v1/b/{bucket}/o?{wanted}", data=b"", method="POST")).close()
+
+
 @pytest.mark.gcs
 def test_a_bucket_is_read_as_a_folder_is(gcs):
     with open_store(gcs) as store:
         store.create("day/1.csv", b"x\n1\n")
         store.create("day/2.csv", b"x\n2\n")
+    create_placeholder(gcs, "day/")
+    create_placeholder(gcs, "day_$folder$")
+    with pytest.raises(NoItems):
+        items_from(f"{gcs}/*")
+    assert items_from(f"{gcs}/**") == [f"{gcs}/day/1.csv", f"{gcs}/day/2.csv"]
     assert items_from(f"{gcs}/day/*.csv") == [f"{gcs}/day/1.csv", f"{gcs}/day/2.csv"]
-    assert items_from(f"{gcs}/day/2.csv") == [{"x": "2"}]
+    assert items_from(f"{gcs}/day/2.csv") == [{"x": 2}]
 
 
 def test_results_of_another_job_are_items_with_their_types(tmp_path):
@@ -109,8 +123,8 @@ def test_results_of_another_job_are_items_with_their_types(tmp_path):
     [
         ("empty.jsonl", "", NoItems, "there are no items"),
         ("bad.jsonl", "1\n{", InputError, "line 2 is not JSON"),
-        ("bad.json", '{"a": 1}', InputError, "JSON, and no list"),
-        ("bad.json", "[", InputError, "cannot be read as json"),
+        ("bad.json", '{"a": 1}', InputError, "JSON, and not a JSON list"),
+        ("bad.json", "[", InputError, "the file is not JSON"),
         ("bad.csv", 'a,b\n"x', InputError, "cannot be read as csv"),
         ("bad.parquet", "PAR1", InputError, "cannot be read as parquet"),
     ],

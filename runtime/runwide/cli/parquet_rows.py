@@ -1,0 +1,161 @@
+"""The rows of Parquet as dicts, of a file or of a folder of files."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from functools import partial
+from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote
+
+from runwide.errors import InputError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+_FOLDER = "table"  # what the folder is called below, of which only its inside counts
+
+
+def rows(data: bytes, uri: str) -> list[Any]:
+    """Return the rows of a file.
+
+    Args:
+        data: Its bytes.
+        uri: Where it comes from, for errors.
+
+    Raises:
+        InputError: It is not Parquet, or pyarrow is missing.
+    """
+    with _mapped(uri):
+        import pyarrow as pa
+        from pyarrow import parquet
+
+        file = parquet.ParquetFile(pa.BufferReader(data))
+        _check_names(file.schema_arrow.names, uri)
+        return file.read().to_pylist()  # type: ignore[no-any-return]  # pyarrow has no types
+
+
+def rows_of_folder(files: Mapping[str, bytes], uri: str) -> list[Any]:
+    """Return the rows of the files of a folder, in the order of their names.
+
+    A folder ``day=2024-01-01`` is the column ``day``, as pyarrow reads it. A column that only some files have is None in the
+    others.
+
+    Args:
+        files: The bytes of each file, by its name in the folder.
+        uri: The folder, for errors.
+
+    Raises:
+        InputError: A file is not Parquet, their columns do not fit each other, a file has other values in a column than its
+            folder's name says, or pyarrow is missing.
+    """
+    with _mapped(uri):
+        import pyarrow as pa
+        from pyarrow import dataset, fs
+
+        names = sorted(files)
+        for name in names:
+            with _mapped(f"{uri.rstrip('/')}/{name}"):
+                _check_folders(name, files[name])
+        opened = partial(
+            dataset.dataset,
+            [f"{_FOLDER}/{name}" for name in names],
+            format="parquet",
+            filesystem=fs.PyFileSystem(_handler(files)),
+            partitioning="hive",
+            partition_base_dir=_FOLDER,
+        )
+        found = opened()
+        own = [fragment.physical_schema.remove_metadata() for fragment in found.get_fragments()]
+        schema = pa.unify_schemas([found.schema.remove_metadata(), *own], promote_options="permissive")
+        _check_names(schema.names, uri)
+        return opened(schema=schema).to_table().to_pylist()  # type: ignore[no-any-return]  # pyarrow has no types
+
+
+@contextmanager
+def _mapped(uri: str) -> Iterator[None]:
+    """Turn the errors of pyarrow into ours."""
+    try:
+        import pyarrow as pa
+    except ImportError as error:
+        raise InputError(
+            "this is Parquet, and pyarrow is not installed here",
+            uri=uri,
+            hint="install pyarrow in the image of the components, or write JSON lines",
+        ) from error
+    try:
+        yield
+    except InputError as error:
+        raise error if error.uri else InputError(error.message, uri=uri, hint=error.hint) from None
+    except (pa.ArrowException, ArithmeticError, ValueError, OSError) as error:
+        raise InputError(
+            f"this cannot be read as parquet ({' '.join(str(error).split())})",
+            uri=uri,
+            hint="write the file anew; or give items_format=, if it is something else",
+        ) from error
+
+
+def _check_names(names: list[str], uri: str) -> None:
+    """Reject columns of the same name, of which a row would have one."""
+    double = sorted({name for name in names if names.count(name) > 1})
+    if double:
+        raise InputError(
+            f"columns have the same name: {', '.join(map(repr, double))}",
+            uri=uri,
+            hint="give each column a name of its own",
+        )
+
+
+def _check_folders(name: str, data: bytes) -> None:
+    """Reject a file with a column of its folder's name that has other values: pyarrow would replace them silently."""
+    import pyarrow as pa
+    from pyarrow import parquet
+
+    file = parquet.ParquetFile(pa.BufferReader(data))
+    told = [part.partition("=") for part in name.split("/")[:-1]]
+    for column, value in [(unquote(before), unquote(after)) for before, found, after in told if found]:
+        if column not in file.schema_arrow.names:
+            continue
+        if any(one != value for one in file.read([column])[column].unique().to_pylist()):
+            raise InputError(
+                f"the file has a column {column!r}, with other values or another type than the name of its folder has",
+                hint="rename the column or the folder, or leave the column out of the file",
+            )
+
+
+def _handler(files: Mapping[str, bytes]) -> Any:
+    """A file system of pyarrow that has these files."""
+    import pyarrow as pa
+    from pyarrow import fs
+
+    content = {f"{_FOLDER}/{name}": data for name, data in files.items()}
+
+    class Handler(fs.FileSystemHandler):  # type: ignore[misc]  # pyarrow has no types
+        def get_type_name(self) -> str:
+            return "runwide"
+
+        def normalize_path(self, path: str) -> str:
+            return path
+
+        def get_file_info(self, paths: list[str]) -> list[Any]:
+            return [
+                fs.FileInfo(path, fs.FileType.File, size=len(content[path]))
+                if path in content
+                else fs.FileInfo(path, fs.FileType.NotFound)
+                for path in paths
+            ]
+
+        def get_file_info_selector(self, selector: Any) -> list[Any]:
+            return self.get_file_info([path for path in content if path.startswith(selector.base_dir)])
+
+        def open_input_file(self, path: str) -> Any:
+            return pa.BufferReader(content[path])
+
+        open_input_stream = open_input_file
+
+        def _refuse(self, *_: Any) -> None:
+            raise NotImplementedError("it is only read")
+
+        create_dir = delete_dir = delete_dir_contents = delete_root_dir_contents = delete_file = _refuse
+        move = copy_file = open_output_stream = open_append_stream = _refuse
+
+    return Handler()
