@@ -2,7 +2,7 @@
 
 # No `from __future__ import annotations` here: kfp takes the annotations of a pipeline as objects.
 import platform
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import cache
 from typing import Any, NamedTuple
@@ -10,19 +10,20 @@ from typing import Any, NamedTuple
 from kfp import dsl
 from kfp.dsl import pipeline_context
 
+from runwide_components.channels import refuse_open, unshared
 from runwide_components.image import base_image
+from runwide_components.items_words import items_words
 from runwide_components.resources import NOTHING, Resources
 from runwide_components.signature import with_signature
 from runwide_components.steps import (
     DEFAULT,
-    Input,
     JobOptions,
     Strings,
     gathered,
     scatter,
     steps_of,
 )
-from runwide_components.wires import is_channel, slug, wires
+from runwide_components.wires import Wires, slug, wires
 
 
 class FanOut(dsl.PipelineTask):  # type: ignore[misc]  # kfp has no types
@@ -73,6 +74,8 @@ def fan_out(
     shard_retries: int = 0,
     as_step: Callable[[Any], Any] | None = None,
     secrets: Mapping[str, str] | None = None,
+    items_format: str | None = None,
+    items_types: Mapping[str, Any] | None = None,
 ) -> FanOut:
     """Apply a function to every item, on parallel components; to be called inside of a ``@dsl.pipeline``.
 
@@ -83,17 +86,21 @@ def fan_out(
         function: A function of one item, which travels with the pipeline, or ``"package.module:function"``,
             which must be importable in the image. A function of more than 64 KiB is put into the store
             when the pipeline is compiled.
-        items: A list of JSON values, a ``List`` parameter of the pipeline, or a ``List`` output of another
-            task. KFP does not tell 1 from 1.0 in parameters; whole numbers arrive as ``int``. Or a text, a ``str``
-            parameter or output: the URI of a table (JSON lines, a JSON list, CSV, Parquet: one item a row), a pattern
-            such as ``gs://bucket/day/*.parquet`` (one item a file, its URI), or the result of another fan-out, whose
-            results are the items. Or an artifact that is such a table.
+        items: A list or other iterable of values, which arrive as they are; parameters of the pipeline may be among and
+            inside of them. Or a ``List`` parameter of the pipeline, or a ``List`` output of another task, which arrives
+            as it is declared: ``List[float]`` gives floats; of a bare ``list``, whole numbers arrive as ``int``, since
+            kfp does not tell 1 from 1.0. Or a text, a ``str`` parameter or output: the URI of a table (JSON lines, a JSON
+            list, CSV, Parquet: one item a row), a pattern such as ``gs://bucket/day/*.parquet`` (one item a file, its URI;
+            ``**`` is any number of folders), or the result of another fan-out, whose results are the items. Or an artifact
+            that is such a table. See docs/tables.md.
         components: How many components, a number or an ``int`` parameter; or ``"auto"``: as many as are worth starting, by
             the time that a few items take in the scatter step, 20 at most. Their results are kept.
-        store: Where the job goes: ``gs://bucket/prefix``, or a ``str`` parameter.
+        store: Where the job goes: ``gs://bucket/prefix``, a ``str`` parameter, or a text with parameters in it:
+            ``f"gs://{bucket}/runs"``.
         image: Image of the steps; `base_image` where None.
         parallelism: How many components may run at the same time; None for as many as the engine allows.
-        constants: Further keyword arguments of the function: JSON values, parameters or outputs.
+        constants: Further keyword arguments of the function: values, parameters or outputs, also inside of each other and of
+            texts. A parameter that is optional and was left out is the function's default, or None if it has none.
         workers: Worker processes in each component; None for one per physical core.
         timeout: Seconds that one attempt at one item may take.
         retries: Further attempts after an exception.
@@ -121,6 +128,11 @@ def fan_out(
         secrets: What the function finds in its environment and the pipeline does not hold: for each variable the name of
             a secret in Secret Manager, ``{"API_KEY": "projects/P/secrets/S/versions/V"}``, which the steps' service account
             may read.
+        items_format: The format of a table of items: ``"jsonl"``, ``"json"``, ``"csv"`` or ``"parquet"``, of a pattern for
+            the rows of all its files; or ``"files"`` for the files of a folder. None where the artifact's metadata
+            (``format``), the name's ending, or else the first bytes tell it.
+        items_types: Types of columns of CSV, such as ``{"zip": "str"}``, or ``"int"``, ``"float"``, ``"bool"``; those of the
+            other columns are told by their values, by the rules of pandas.
 
     Returns:
         The task. Its ``.output`` is the reference of the results, which `runwide.load` reads in input order; ``.report``,
@@ -137,7 +149,12 @@ def fan_out(
         >>> sorted(squares.component_spec.inputs)
         ['numbers']
     """
-    given = wires(function, items, components, store, constants or {})
+    refuse_open(
+        image=image, parallelism=parallelism, workers=workers, timeout=timeout, retries=retries, on_error=on_error,
+        min_success=min_success, dataset=dataset, report=report, machine_type=machine_type, spot=spot,
+        shard_retries=shard_retries,
+    )  # fmt: skip
+    given = wires(function, items, components, store, {} if constants is None else constants)
     image = image or base_image()
     options = JobOptions(
         workers=workers,
@@ -154,8 +171,11 @@ def fan_out(
         retries=shard_retries, as_step=as_step,
     )  # fmt: skip
     rest = _shards_and_gather(image, parallelism, options, resources)
-    box = _box(f"fan-out-{slug(function)}", image, given, rest, options)
-    task = box(**{port.name: value for port, value in given if is_channel(value)})
+    reading = items_words(given.all, items_format, items_types)
+    box = _box(
+        f"fan-out-{slug(function)}", image, given, rest, options, words=(*reading, *options.of_scatter())
+    )
+    task = box(**{port.name: unshared(value) for port, value in given.open})
     task.__class__ = FanOut  # kfp has registered this very object, so it cannot be another one
     return task  # type: ignore[no-any-return]
 
@@ -219,22 +239,28 @@ def _outputs(task: Any, options: JobOptions) -> Any:
     return _returned(options)(*(task.outputs[port.name] for port in gathered(options)))
 
 
-def _box(name: str, image: str, given: Sequence[tuple[Input, Any]], rest: Any, options: JobOptions) -> Any:
-    open_ports = {port.name: port.type for port, value in given if is_channel(value)}
-    fixed = {port.name: value for port, value in given if not is_channel(value)}
-    by_name = any(port.options == ("--function",) for port, _ in given)
-    made_by = () if by_name else ("--pickled-by", platform.python_version())
-    first = scatter(image, [port for port, _ in given], fixed=(*made_by, *options.of_scatter()))
+def _box(
+    name: str, image: str, given: Wires, rest: Any, options: JobOptions, *, words: tuple[str, ...]
+) -> Any:
+    fixed = {port.name: value for port, value in given.fixed}
+    made_by = ("--pickled-by", platform.python_version()) if given.has_code else ()
+    inputs = [port for port, _ in given.all]
+    first = scatter(image, inputs, fixed=(*made_by, *words))
+    # Python wants parameters with a default last
+    ports = sorted((port for port, _ in given.open), key=lambda port: port.optional)
 
     def box(*values: Any) -> Any:
-        job = first(**dict(zip(open_ports, values, strict=True)), **fixed)
-        # a cached scatter names a job whose objects may have been cleaned up since
+        job = first(**dict(zip((port.name for port in ports), values, strict=True)), **fixed)
         job.set_caching_options(enable_caching=False)
         given = {name: job.outputs[name] for name in ("job", "shards", "run_key")}
         return _outputs(rest(**given), options)
 
     with _outside_any_pipeline():
-        made = with_signature(box, name.replace("-", "_"), open_ports, returns=_returned(options))
+        types = {port.name: port.annotation for port in ports}
+        left_out = {port.name: None for port in ports if port.optional}
+        made = with_signature(
+            box, name.replace("-", "_"), types, defaults=left_out, returns=_returned(options)
+        )
         return dsl.pipeline(name=name)(made)
 
 

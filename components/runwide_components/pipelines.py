@@ -18,10 +18,11 @@ from google.protobuf import json_format
 from runwide import settings
 from runwide.errors import EngineError, InputError, RunsFailed
 from runwide.log import Log
-from runwide.spill import open_store
+from runwide.spill.store import open_store, without_fields
 from runwide_components.attempts import Records, believed
 from runwide_components.batch import Batch, PipelineRun
 from runwide_components.engines import spec as specs
+from runwide_components.engines.arguments import checked_stores
 from runwide_components.engines.base import RunState
 from runwide_components.engines.local import Local
 from runwide_components.engines.pace import looks
@@ -110,7 +111,7 @@ class Pipelines:
             )
         self.pipeline = pipeline
         self.engine: Engine = engine or Local()
-        self.store = store or settings.read().store or ""
+        self.store = without_fields(store or settings.read().store or "")
         if not self.store:
             raise InputError("there is no store", hint='give store="gs://bucket/runs", or set RUNWIDE_STORE')
         self.max_active = max_active
@@ -180,8 +181,8 @@ class Pipelines:
             known = records.attempts()
             sets = parameter_sets(self._with_shared(parameters, inputs), inputs)
             items = []
-            for one in sets:
-                stores = [self.store, *(() if loaded is None else specs.stores(loaded, one))]
+            for number, one in enumerate(sets):
+                stores = [self.store, *checked_stores(loaded, one, f"set of parameters {number}: ")]
                 items.append(self._item(one, digest, known, stores))
             yield path, items, records
 
@@ -357,7 +358,7 @@ def _compiled(pipeline: Any, folder: Path) -> tuple[Any, str, Any]:
     loaded = specs.loaded(path)
     about = json_format.MessageToDict(loaded)
     about.pop("sdkVersion", None)  # the same pipeline, compiled by another release of kfp
-    digest = hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()
+    digest = hashlib.sha256(json.dumps(specs.without_places(about), sort_keys=True).encode()).hexdigest()
     return path, digest, loaded
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
 from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Optional
 
 from kfp import compiler, dsl
 
@@ -33,6 +33,7 @@ class Input:
         options: What stands before the value on the command line; nothing for a positional argument.
         default: Default value of the parameter, None where it must be given.
         artifact: Whether it is an artifact, of which the command is given the URI.
+        optional: Whether it may be left out, and its options with it.
     """
 
     name: str
@@ -40,6 +41,12 @@ class Input:
     options: tuple[str, ...] = ()
     default: Any = None
     artifact: bool = False
+    optional: bool = False
+
+    @property
+    def annotation(self) -> Any:
+        """Its type as kfp takes it."""
+        return Optional[self.type] if self.optional else self.type  # noqa: UP045 - kfp knows no other form
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,6 +150,7 @@ class JobOptions:
 
 
 DEFAULT = JobOptions()
+_DESCRIBED = ("--executor-input", dsl.PIPELINE_TASK_EXECUTOR_INPUT_PLACEHOLDER)
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,12 +163,15 @@ class Steps:
 
 
 RUN_KEY = Input("run_key", str, ("--run-key",), default="-")  # an empty text is no parameter to some engines
+# Engines cache a step by its inputs. A cached scatter names a job whose objects may have been removed since.
+RUN = Input("run", str, ("--run-id",), default=dsl.PIPELINE_JOB_ID_PLACEHOLDER)
 STORE_AND_SHARDS = (Input("store", str, ("--store",)), Input("components", int, ("--shards",)))
 _BY_NAME = (
     Input("function", str, ("--function",)),
     Input("items", list, ("--items-parameter",)),
-    Input("constants", dict, ("--constants-json",), default={}),
+    Input("constants", dict, ("--constants-parameter",), default={}),
     *STORE_AND_SHARDS,
+    RUN,
 )
 
 
@@ -193,7 +204,9 @@ def scatter(image: str, inputs: Sequence[Input], *, fixed: Sequence[str] = ()) -
         Output("shards", Strings, options=("--shards-out",)),
         Output("run_key", str, options=("--run-key-out",)),
     )
-    return _step("scatter", image, inputs, outputs, fixed=fixed)
+    # an artifact's metadata may tell the format of the table that it is
+    described = _DESCRIBED if any(port.artifact for port in inputs) else ()
+    return _step("scatter", image, inputs, outputs, fixed=(*described, *fixed))
 
 
 def _shard(image: str, options: JobOptions) -> Any:
@@ -215,8 +228,8 @@ def gathered(options: JobOptions) -> list[Output]:
 
 def _gather(image: str, options: JobOptions) -> Any:
     inputs = (Input("job", str), Input("shards", Strings, ("--shards-json",)))
-    # engines show what stands in the metadata of an artifact, and learn of it from what a step says of its outputs
-    described = ("--executor-input", dsl.PIPELINE_TASK_EXECUTOR_INPUT_PLACEHOLDER) if options.report else ()
+    # engines show what is in the metadata of an artifact, and learn of it from what a step says of its outputs
+    described = _DESCRIBED if options.report or options.dataset else ()
     return _step("gather", image, inputs, gathered(options), fixed=(*described, *options.of_gather()))
 
 
@@ -226,25 +239,29 @@ def _step(
     """A container component from its table: kfp reads the interface from a function's signature."""
     # Python wants parameters with a default last, outputs among the others
     ports: list[Input | Output] = [*inputs, *outputs]
-    ports.sort(key=lambda port: isinstance(port, Input) and port.default is not None)
+    ports.sort(key=lambda port: isinstance(port, Input) and (port.default is not None or port.optional))
 
     def step(*values: Any) -> dsl.ContainerSpec:
-        args = [
-            word
-            for port, value in zip(ports, values, strict=True)
-            for word in (*port.options, _word(port, value))
-        ]
+        args = [word for port, value in zip(ports, values, strict=True) for word in _words(port, value)]
         return dsl.ContainerSpec(image=image, command=["runwide", verb], args=[*args, *fixed])
 
     types = {port.name: _annotation(port) for port in ports}
-    defaults = {port.name: port.default for port in inputs if port.default is not None}
+    defaults = {port.name: port.default for port in inputs if port.default is not None or port.optional}
     return dsl.container_component(with_signature(step, verb, types, defaults=defaults))
 
 
 def _annotation(port: Input | Output) -> Any:
     if isinstance(port, Input):
-        return port.type
+        return port.annotation
     return dsl.Output[port.type] if port.artifact else dsl.OutputPath(port.type)
+
+
+def _words(port: Input | Output, value: Any) -> list[Any]:
+    """What stands on the command line for a parameter; nothing where an optional one is left out."""
+    words = [*port.options, _word(port, value)]
+    if isinstance(port, Input) and port.optional:
+        return [dsl.IfPresentPlaceholder(input_name=port.name, then=words)]
+    return words
 
 
 def _word(port: Input | Output, value: Any) -> Any:

@@ -187,7 +187,11 @@ def test_the_estimate_of_requests_is_what_a_run_makes(gcs, gcs_server):
         (["submit", "scores:score", "none.jsonl", "--components", "2"], "cannot be read"),
         (["submit", "none.yaml", "sets.csv", "--dry-run"], "cannot be read as a pipeline"),
         (["submit", "forecast.yaml", "none.json", "--dry-run"], "cannot be read"),
-        (["submit", "forecast.yaml", "items.jsonl", "--dry-run"], "the file is not JSON"),
+        (["submit", "forecast.yaml", "items.jsonl", "--dry-run"], "set of parameters 0 is no mapping"),
+        (
+            ["submit", "forecast.yaml", "sets.csv", "--dry-run", "--items-types", '{"days": "int"}'],
+            "are for tables of items; leave them out",
+        ),
         (
             ["submit", "forecast.yaml", "sets.csv", "--project", "x"],
             "--project is of no use without --engine",

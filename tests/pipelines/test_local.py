@@ -19,12 +19,14 @@ import pytest
 from kfp import compiler, dsl
 from kfp.local import (
     docker_task_handler,
+    executor_input_utils,
     executor_output_utils,
     logging_utils,
     subprocess_task_handler,
     task_dispatcher,
 )
-from kfp.local.orchestrator import enhanced_dag_orchestrator
+from kfp.local.orchestrator import enhanced_dag_orchestrator, task_spec_utils
+from kfp.local.orchestrator.orchestrator_utils import OrchestratorUtils
 
 import runwide
 from runwide.errors import EngineError, InputError, StepFailed
@@ -58,6 +60,14 @@ def test_kfp_local_still_has_the_parts_that_are_replaced():
     assert callable(logging_utils.indented_print)
     source = inspect.getsource(executor_output_utils.get_outputs_from_executor_output)
     assert "add_type_to_executor_output(\n        executor_input=executor_input," in source
+    joined = inspect.getsource(OrchestratorUtils.join_user_inputs_and_defaults)
+    assert "dag_inputs_spec.parameters.items()" in joined
+    assert "if input_name not in copied_dag_arguments" in joined
+    for module in (enhanced_dag_orchestrator, task_spec_utils):
+        source = inspect.getsource(module)
+        assert "OrchestratorUtils.join_user_inputs_and_defaults(\n" in source
+    assert "executor_input_utils.construct_executor_input(\n" in inspect.getsource(task_dispatcher)
+    assert list(inspect.signature(executor_input_utils.construct_executor_input).parameters)[1] == "arguments"
     loop = inspect.getsource(enhanced_dag_orchestrator.ParallelExecutor.execute_parallel_tasks)
     assert "self.conservative_max" in loop
     assert "ParallelExecutor()" in inspect.getsource(enhanced_dag_orchestrator.run_enhanced_dag)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import copy
+import hashlib
 import json
 import re
+import sys
 import tempfile
 import threading
 from collections import deque
@@ -19,6 +22,8 @@ from typing_extensions import Self
 
 from runwide.errors import EngineError, StepFailed
 from runwide_components import Local
+
+_CACHED_STEP = str(Path(__file__).with_name("cached_step.py"))
 
 
 def now() -> str:
@@ -67,6 +72,7 @@ class Execution:
 
     spec: dict[str, Any]
     arguments: dict[str, Any]
+    cache: str
     looks_pending: int = 0
     created: str = field(default_factory=now)
     state: str = "RUNNING"
@@ -87,7 +93,7 @@ class Execution:
     def _execute(self, engine: Local) -> None:
         with tempfile.TemporaryDirectory(prefix="runwide-server-") as folder:
             path = Path(folder) / "spec.yaml"
-            path.write_text(yaml.safe_dump(self.spec))
+            path.write_text(yaml.safe_dump(caching(self.spec, self.cache)))
             try:
                 with engine.submit(path, self.arguments) as self.run:
                     self.ready.set()
@@ -124,6 +130,28 @@ class Execution:
     @property
     def ended(self) -> bool:
         return self.state in ("SUCCEEDED", "FAILED", "CANCELLED")
+
+
+def caching(spec: dict[str, Any], cache: str) -> dict[str, Any]:
+    """A spec whose steps run once for each set of inputs, where their tasks say that they may be cached."""
+    changed = copy.deepcopy(spec)
+    components = changed.get("components", {})
+    for part in (changed["root"], *components.values()):
+        for task in part.get("dag", {}).get("tasks", {}).values():
+            label = components[task["componentRef"]["name"]].get("executorLabel")
+            if label and task.get("cachingOptions", {}).get("enableCache"):
+                container = changed["deploymentSpec"]["executors"][label]["container"]
+                command = [*container.get("command", []), *container.get("args", [])]
+                step = f"{label} {hashlib.sha256(json.dumps(command).encode()).hexdigest()}"
+                container["command"] = [
+                    str(Path(sys.executable).with_name("python")),
+                    _CACHED_STEP,
+                    cache,
+                    step,
+                    "{{$}}",
+                ]
+                container["args"] = command
+    return changed
 
 
 def parameter_files(root: Path) -> dict[str, dict[str, Any]]:
@@ -165,6 +193,7 @@ class Server:
         self.engine = Local("subprocess")
         self.executions: dict[str, Execution] = {}
         self.pending_looks = 0
+        self._cache = tempfile.TemporaryDirectory(prefix="runwide-cache-")
         self._lock = threading.Lock()
         self._http = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
         self._thread = threading.Thread(target=self._http.serve_forever, kwargs={"poll_interval": 0.05})
@@ -172,6 +201,17 @@ class Server:
     @property
     def url(self) -> str:
         return f"http://127.0.0.1:{self._http.server_address[1]}"
+
+    @property
+    def cache(self) -> str:
+        """The folder of what steps have put out, by their inputs."""
+        return self._cache.name
+
+    @property
+    def hits(self) -> list[str]:
+        """The steps that did not run, since the cache had what they put out."""
+        path = Path(self.cache, "hits")
+        return path.read_text().splitlines() if path.exists() else []
 
     def answer(self, call: Call) -> dict[str, Any]:
         """The answer to a request."""
@@ -250,3 +290,4 @@ class Server:
         self._http.shutdown()
         self._http.server_close()
         self._thread.join(10)
+        self._cache.cleanup()

@@ -4,8 +4,10 @@ It makes and finds experiments, creates, gets, lists and terminates runs, runs e
 holds the body of every request, and of every answer of its own, against the models that the published client of the
 API (kfp-server-api) is generated from.
 
+Where a task may be cached, its step runs once for each set of resolved inputs.
+
 What it does not cover: namespaces and their rights, uploaded pipelines and versions, recurring runs, page tokens, filters
-other than one equal name, caching, ML Metadata but for ids of artifacts. Any bearer token is accepted but ``expired``.
+other than one equal name, ML Metadata but for ids of artifacts. Any bearer token is accepted but ``expired``.
 """
 
 from __future__ import annotations
@@ -80,6 +82,7 @@ class KubeflowServer(Server):
         execution = Execution(
             body["pipeline_spec"],
             body["runtime_config"].get("parameters", {}),
+            self.cache,
             looks_pending=self.pending_looks,
         )
         self.executions[run], self.runs[run] = execution, body

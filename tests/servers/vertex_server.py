@@ -4,8 +4,10 @@ It creates, gets, lists, cancels and deletes pipeline jobs, runs each submitted 
 body of every request, and of every answer of its own, against Google's published discovery document of the API
 (the one that google-api-python-client ships).
 
+Where a task may be cached, its step runs once for each set of resolved inputs.
+
 What it does not cover: IAM and credentials (any are accepted), quotas other than those that a test injects, the gRPC form,
-filters of lists other than none, page tokens, pre-flight validations, caching, schedules, lineage, machines and their start
+filters of lists other than none, page tokens, pre-flight validations, schedules, lineage, machines and their start
 times. How the rounds of a loop stand among ``taskDetails`` is not documented by Google; here each round is a task of its
 own below the loop, named after it. Output parameters stand in the metadata of a task's execution as ``output:NAME``, as
 Google's own client reads them there; output artifacts in its ``outputs``, as the step has told of them in the file that
@@ -97,6 +99,7 @@ class VertexServer(Server):
             execution = Execution(
                 without_launchers(body["pipelineSpec"], self.custom_jobs),
                 arguments,
+                self.cache,
                 looks_pending=self.pending_looks,
             )
             self.executions[name], self.jobs[name] = execution, body

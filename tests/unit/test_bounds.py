@@ -97,6 +97,9 @@ def given(tmp_path, option, text):
         "--items-parameter": [*words, "--items-parameter", text[:100_000]],
         "--items-from": [*words, "--items-from", str(path)],
         "--constants-json": [*words, "--items-json", "[1]", "--constants-json", text[:100_000]],
+        "--constants-parameter": [*words, "--items-json", "[1]", "--constants-parameter", text[:100_000]],
+        "--composed": [*words, "--composed", "items", text[:100_000]],
+        "--given": [*words, "--composed", "items", '[{"name": "a"}]', "--given", "a", text[:100_000]],
         "--constant": [*words, "--items-json", "[1]", "--constant", "a", "list", text[:100_000]],
         "map": ["map", "math:sqrt", str(path)],
     }[option]
@@ -109,6 +112,9 @@ OPTIONS = [
     "--items-from",
     "--constants-json",
     "--constant",
+    "--constants-parameter",
+    "--composed",
+    "--given",
     "map",
 ]
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from runwide.errors import EngineError, InputError, StepFailed
 from runwide.log import Log
 from runwide_components.engines import spec
+from runwide_components.engines.arguments import check_arguments
 from runwide_components.engines.base import RunState
 from runwide_components.engines.pace import retried
 from runwide_components.engines.polled import PolledRun
@@ -128,6 +129,7 @@ class Kubeflow:
             path = spec.compiled(pipeline, Path(folder))
             loaded = spec.loaded(path)
             spec.refuse_custom_jobs(loaded, repr(self))
+            check_arguments(loaded, arguments or {})
             if self.enable_caching is not None:
                 path = spec.with_caching(path, Path(folder) / "submitted.yaml", enable=self.enable_caching)
             experiment = self._experiment()

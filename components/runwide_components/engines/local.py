@@ -27,6 +27,7 @@ from runwide.errors import EngineError, InputError, StepFailed
 from runwide.host import cores
 from runwide.parsing import json_of
 from runwide_components.engines import spec
+from runwide_components.engines.arguments import checked_stores
 from runwide_components.engines.base import RunState
 from runwide_components.engines.containers import check_docker
 from runwide_components.engines.credentials import credentials_file, key, key_files
@@ -222,7 +223,7 @@ class Local:
         path = spec.compiled(pipeline, folder)
         loaded = spec.loaded(path)
         spec.refuse_custom_jobs(loaded, repr(self))
-        stores = [store, *spec.stores(loaded, arguments)]
+        stores = [store, *checked_stores(loaded, arguments)]
         request = Request(
             spec=str(path),
             arguments=dict(arguments),

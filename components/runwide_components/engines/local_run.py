@@ -33,6 +33,7 @@ from kfp.local.pip_install_manager import pip_install_manager
 from runwide import __version__, settings
 from runwide.log import Log
 from runwide.parsing import json_of
+from runwide_components.engines import left_out
 from runwide_components.engines.containers import Containers, docker_package, version_in
 from runwide_components.engines.credentials import KEY_FILE
 from runwide_components.engines.local import LOG_LINES, Request
@@ -307,6 +308,7 @@ def _adapt(session: Session) -> None:
     executor_output_utils.add_type_to_executor_output = partial(
         _with_artifacts, executor_output_utils.add_type_to_executor_output
     )
+    left_out.adapt()
     logging_utils.indented_print = nullcontext
     logging_utils.local_logger_context = nullcontext
 

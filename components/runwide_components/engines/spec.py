@@ -1,4 +1,4 @@
-"""What a compiled pipeline says: its inputs, the stores that it names, and which task makes each of its outputs."""
+"""What a compiled pipeline says: its images, and which task makes each of its outputs."""
 
 from __future__ import annotations
 
@@ -10,13 +10,12 @@ from typing import TYPE_CHECKING, Any
 import yaml
 from kfp import compiler, components
 
+from runwide.cli import function_text
 from runwide.errors import InputError
 from runwide_components.custom_job import LAUNCHER
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
-
-_CHANNEL = "pipelinechannel--"
+    from collections.abc import Iterator
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +54,20 @@ def compiled(pipeline: Any, folder: Path) -> Path:
     return path
 
 
+def without_places(about: Any) -> Any:
+    """Return a spec, as JSON, without the lines on which the code of its functions stands.
+
+    Example:
+        >>> without_places({"constant": "z:eNx~eNw=~eNz", "number": 1})
+        {'constant': 'z:eNx~eNw=', 'number': 1}
+    """
+    if isinstance(about, str):
+        return function_text.without_places(about)
+    if isinstance(about, dict):
+        return {name: without_places(value) for name, value in about.items()}
+    return [without_places(value) for value in about] if isinstance(about, list) else about
+
+
 def loaded(path: Path) -> Any:
     """The spec in a file, as kfp's own loader reads it.
 
@@ -79,21 +92,6 @@ def with_caching(path: Path, made: Path, *, enable: bool) -> Path:
             task["cachingOptions"] = {"enableCache": True} if enable else {}
     made.write_text(yaml.safe_dump_all([about, *rest]))
     return made
-
-
-def stores(spec: Any, arguments: Mapping[str, Any]) -> Iterator[str]:
-    """The values of all inputs named ``store``, which the pipeline itself fixes or takes from its arguments."""
-    given = {
-        name: one.default_value.string_value for name, one in spec.root.input_definitions.parameters.items()
-    }
-    given |= arguments
-    for component in (spec.root, *spec.components.values()):
-        for task in component.dag.tasks.values():
-            store = task.inputs.parameters.get("store")
-            if store is not None:
-                # inside of a condition or loop, an argument of the pipeline goes by a longer name
-                name = store.component_input_parameter.removeprefix(_CHANNEL)
-                yield str(given.get(name, "")) or store.runtime_value.constant.string_value
 
 
 def images_of(spec: Any, program: str) -> Iterator[str]:

@@ -17,6 +17,7 @@ from runwide import settings
 from runwide.errors import EngineError, InputError
 from runwide.log import Log
 from runwide_components.engines import spec
+from runwide_components.engines.arguments import check_arguments
 from runwide_components.engines.pace import Quota
 from runwide_components.engines.vertex_client import Client, asked
 from runwide_components.engines.vertex_run import VertexRun
@@ -144,7 +145,8 @@ class Vertex:
         _check_store(store)
         client = self._client()
         with tempfile.TemporaryDirectory(prefix="runwide-vertex-") as folder:
-            path = _template(pipeline, Path(folder))
+            path, loaded = _template(pipeline, Path(folder))
+            check_arguments(loaded, arguments or {})
             job = self._job(client, path, dict(arguments or {}), name, labels or {})
         try:
             self._create(job)
@@ -279,13 +281,12 @@ def _none_in_clear(api_endpoint: str | None) -> Any:
     return import_module("google.auth.credentials").AnonymousCredentials()
 
 
-def _template(pipeline: Any, folder: Path) -> str:
-    """Path or URL of the compiled pipeline."""
+def _template(pipeline: Any, folder: Path) -> tuple[str, Any]:
+    """Path or URL of the compiled pipeline, and its spec where it can be read here."""
     if isinstance(pipeline, str) and pipeline.startswith(("https://", "gs://")):
-        return pipeline  # Google's client reads it, with its credentials
+        return pipeline, None  # Google's client reads it, with its credentials
     path = spec.compiled(pipeline, folder)
-    spec.loaded(path)
-    return str(path)
+    return str(path), spec.loaded(path)
 
 
 def _check_store(store: str | None) -> None:
@@ -299,5 +300,7 @@ def _fingerprint(resource: Any) -> str:
     """What a run is a run of: its spec, its arguments and where its outputs go, but not the key that it has for itself."""
     about = json_format.MessageToDict(resource._pb)  # noqa: SLF001 - the message itself
     about.get("runtimeConfig", {}).get("parameterValues", {}).pop("run_key", None)
-    kept = {name: about.get(name) for name in ("pipelineSpec", "runtimeConfig", "templateUri")}
+    kept = spec.without_places(
+        {name: about.get(name) for name in ("pipelineSpec", "runtimeConfig", "templateUri")}
+    )
     return hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()[:32]

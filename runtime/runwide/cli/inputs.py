@@ -2,28 +2,25 @@
 
 from __future__ import annotations
 
-import base64
-import binascii
 import importlib
-import inspect
 import pickle
 import re
-import site
 import sys
-import sysconfig
-import zlib
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from runwide import settings
+from runwide.cli.function_text import too_large, unpacked
+from runwide.cli.given import LEFT_OUT
+from runwide.cli.taken import check_constants, without_default
+from runwide.cli.values import is_own
 from runwide.errors import InputError
 from runwide.parsing import TooDeep, json_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-_COMPRESSED = "z:"
 _HINT_FUNCTION = "give MODULE:FUNCTION, both importable from here"
 
 
@@ -57,7 +54,7 @@ def function_of(text: str) -> Callable[..., Any]:
 
 
 def pickled_function(
-    *, function: str | None, file: Path | None, text: str | None, constants: str | None
+    *, function: str | None, file: Path | None, text: str | None, constants: Mapping[str, Any] | None
 ) -> tuple[bytes, str]:
     """The pickle of the function that was given in one of three ways, and its name.
 
@@ -65,7 +62,7 @@ def pickled_function(
         function: ``MODULE:FUNCTION``.
         file: A file with the bytes or their base64.
         text: Base64 of the bytes.
-        constants: JSON object of keyword arguments to bind.
+        constants: Keyword arguments to bind; one that is `LEFT_OUT` is the function's default, or None if it has none.
 
     Raises:
         InputError: None of them was given, more than one, or one that makes no sense.
@@ -83,83 +80,62 @@ def pickled_function(
     return _bound(pickled, constants), names[0]
 
 
-def unpacked(data: bytes, option: str) -> bytes:
-    """The pickle in what was given: as it is, as base64, or as ``z:`` and base64 of zlib.
-
-    Raises:
-        InputError: It is none of these.
-    """
-    if data[:1] == pickle.PROTO:
-        return data
-    compressed = data.startswith(_COMPRESSED.encode())
-    try:
-        raw = base64.b64decode(data.removeprefix(_COMPRESSED.encode()), validate=True)
-        raw = _decompressed(raw, option) if compressed else raw
-    except (binascii.Error, zlib.error) as error:
-        raise InputError(
-            f"{option} is not base64 of a pickle ({error})", hint="pass it whole and unchanged"
-        ) from error
-    if raw[:1] != pickle.PROTO:
-        raise InputError(
-            f"{option} is not base64 of a pickle", hint="pass base64 of cloudpickle.dumps(function)"
-        )
-    return raw
-
-
-def _decompressed(data: bytes, option: str) -> bytes:
-    """The bytes of a zlib stream, of which no more are made than a function may have."""
-    most = settings.max_function_bytes()
-    stream = zlib.decompressobj()
-    raw = stream.decompress(data, most + 1)
-    if len(raw) > most:
-        raise _too_large(option, most)
-    if not stream.eof:
-        raise zlib.error("it is cut off")
-    return raw
-
-
-def _too_large(option: str, most: int) -> InputError:
-    return InputError(
-        f"the function of {option} has more than {most} bytes",
-        hint="set RUNWIDE_MAX_FUNCTION_BYTES to more, if it is meant",
-    )
-
-
-def items(*, text: str | None, file: Path | None) -> list[Any]:
+def items(
+    *, text: str | None, file: Path | None, form: str | None = None, types: str | None = None
+) -> list[Any]:
     """The items, from JSON text or a file.
+
+    Args:
+        text: A JSON list.
+        file: As for `items_of_file`.
+        form: As for `items_of_file`.
+        types: As for `items_of_file`.
 
     Raises:
         InputError: Neither was given, both, or no list.
     """
     if (text is None) == (file is None):
         raise InputError("give one of --items-json and --items-file")
-    return items_of_file(file) if file is not None else _list(text or "", "--items-json")
+    if file is not None:
+        return items_of_file(file, form=form, types=types)
+    refuse_table_options(form, types)
+    return _list(text or "", "--items-json")
 
 
-def items_of_file(path: Path) -> list[Any]:
-    """The items in a ``.jsonl`` file, one a line, or in a JSON list.
+def refuse_table_options(
+    form: str | None, types: str | None, *, hint: str = "give --items-from or --items-file as well"
+) -> None:
+    """Reject what says how a table is read where there is none.
 
-    Raises:
-        InputError: The file cannot be read, or is not JSON.
-    """
-    data = read(path).decode("utf-8", errors="replace")
-    if path.suffix != ".jsonl":
-        return _list(data, str(path))
-    return unpacked_lines(data, str(path))
-
-
-def unpacked_lines(text: str, where: str) -> list[Any]:
-    r"""The values of JSON lines.
+    Args:
+        form: Of ``--items-format``.
+        types: Of ``--items-types``.
+        hint: What to do instead.
 
     Raises:
-        InputError: A line is not JSON; the message names it.
-
-    Example:
-        >>> unpacked_lines('1\n{"a": 2}\n', "x.jsonl")
-        [1, {'a': 2}]
+        InputError: There is one.
     """
-    lines = enumerate(text.splitlines(), 1)
-    return [json_value(line, f"{where}, line {number}") for number, line in lines if line.strip()]
+    if form or types:
+        raise InputError(
+            "--items-format and --items-types are for tables of items",
+            hint=hint,
+        )
+
+
+def items_of_file(path: Path, *, form: str | None = None, types: str | None = None) -> list[Any]:
+    """The items in a file: JSON lines, a JSON list, CSV or Parquet, by its name, or else by its first bytes.
+
+    Args:
+        path: The file.
+        form: Its format, of `runwide.cli.formats.TABLES`.
+        types: JSON of the types of columns of CSV.
+
+    Raises:
+        InputError: The file cannot be read, or is none of these.
+    """
+    from runwide.cli.sources import items_of_path
+
+    return items_of_path(path, read(path), form=form, types=types)
 
 
 def strings(text: str, option: str) -> list[str]:
@@ -190,35 +166,32 @@ def seconds(text: str) -> float:
     return float(found[1]) * {"s": 1, "m": 60, "h": 3600, "d": 86400}[found[2]]
 
 
-def _pickled(function: Callable[..., Any], constants: str | None) -> bytes:
+def _pickled(
+    function: Callable[..., Any], constants: Mapping[str, Any] | None, alone: bytes | None = None
+) -> bytes:
+    """The pickle of a function with its constants; ``alone`` is that of the function without any, if there is one."""
     from runwide.pool import function_bytes
 
-    if constants is None:
-        return function_bytes(function)
-    bound = json_value(constants, "--constants-json")
-    if not isinstance(bound, dict):
-        raise InputError("--constants-json is not a JSON object", hint='pass something like {"factor": 2}')
-    _check_names(function, bound)
+    bound = _bound_to(function, constants or {})
+    if not bound and alone is not None:
+        return alone
     return function_bytes(partial(function, **bound) if bound else function)
 
 
-def _check_names(function: Callable[..., Any], bound: Mapping[str, Any]) -> None:
-    """Refuse constants that the function does not take, before there is a job of which every item fails."""
-    try:
-        taken = inspect.signature(function, follow_wrapped=False)
-    except (TypeError, ValueError):  # a builtin may not say what it takes
-        return
-    try:
-        taken.bind_partial(None, **bound)
-    except TypeError as error:
-        raise InputError(
-            f"--constants-json does not fit the function: {error}", hint=f"it takes {taken}, the item first"
-        ) from error
+def _bound_to(function: Callable[..., Any], constants: Mapping[str, Any]) -> dict[str, Any]:
+    """The keyword arguments, checked; None for a parameter without a default that was left out, as kfp's steps have it."""
+    found = {
+        name: None if value is LEFT_OUT else value
+        for name, value in constants.items()
+        if value is not LEFT_OUT or without_default(function, name)
+    }
+    check_constants(function, found, "what it is given")
+    return found
 
 
-def _bound(pickled: bytes, constants: str | None) -> bytes:
-    """The pickle with keyword arguments bound; without any it is passed on unopened."""
-    if constants is None or constants.strip() == "{}":
+def _bound(pickled: bytes, constants: Mapping[str, Any] | None) -> bytes:
+    """The pickle with keyword arguments bound; if the call has none, it is passed on unopened."""
+    if constants is None:
         return pickled
     try:
         function = pickle.loads(pickled)  # noqa: TID251 - it came with the command line, as this command did
@@ -227,7 +200,7 @@ def _bound(pickled: bytes, constants: str | None) -> bytes:
             f"the function cannot be loaded here: {type(error).__name__}: {error}",
             hint="install in this image what the function's module imports",
         ) from error
-    return _pickled(function, constants)
+    return _pickled(function, constants, pickled)
 
 
 def _send_by_value(function: Callable[..., Any]) -> None:
@@ -235,15 +208,8 @@ def _send_by_value(function: Callable[..., Any]) -> None:
     import cloudpickle
 
     module = sys.modules.get(getattr(function, "__module__", "") or "")
-    path = getattr(module, "__file__", None)
-    if module is not None and path and not _installed(Path(path).resolve()):
+    if module is not None and is_own(module):
         cloudpickle.register_pickle_by_value(module)
-
-
-def _installed(path: Path) -> bool:
-    roots = {*sysconfig.get_paths().values(), *site.getsitepackages(), site.getusersitepackages()}
-    skipped = {sysconfig.get_path("scripts"), sysconfig.get_path("data")}
-    return any(path.is_relative_to(Path(root).resolve()) for root in roots - skipped)
 
 
 def read(path: Path, *, function: bool = False) -> bytes:
@@ -259,7 +225,7 @@ def read(path: Path, *, function: bool = False) -> bytes:
     try:
         most = settings.max_function_bytes()
         if function and path.stat().st_size > 2 * most:  # base64 takes a third more
-            raise _too_large("--function-file", most)
+            raise too_large("--function-file")
         return path.read_bytes()
     except OSError as error:
         raise InputError(f"the file cannot be read ({error.strerror})", uri=str(path)) from error
@@ -272,6 +238,23 @@ def _list(text: str, what: str) -> list[Any]:
     if not isinstance(found, list):
         raise InputError(f"{what} is not a JSON list", hint='pass something like ["a", "b"]')
     return found
+
+
+def json_file(path: str) -> Any:
+    """The value of JSON in a file.
+
+    Args:
+        path: The file.
+
+    Raises:
+        InputError: It cannot be read, or is no JSON.
+    """
+    text = read(Path(path)).decode("utf-8", errors="replace")
+    try:
+        return json_value(text, "the file")
+    except InputError as error:
+        error.uri = path
+        raise
 
 
 def json_value(text: str, what: str) -> Any:

@@ -13,6 +13,7 @@ import click
 
 from runwide import job as jobs
 from runwide.cli import dataset, executor, files, inputs, options, report, results
+from runwide.cli.function_text import parted
 from runwide.cli.secrets import set_secrets
 from runwide.errors import InputError, RunwideError, TasksFailed
 from runwide.host.threads import announce
@@ -35,12 +36,21 @@ _mended = click.option(
 @options.workers
 @options.timeout
 @options.retries
+@options.items_format
+@options.items_types
 def map_command(
-    function: str, items: Path, *, workers: int | None, timeout: float | None, retries: int
+    function: str,
+    items: Path,
+    *,
+    workers: int | None,
+    timeout: float | None,
+    retries: int,
+    items_format: str | None,
+    items_types: str | None,
 ) -> None:
     """Run a function over items on the cores of this machine; print one line of JSON per result, in order.
 
-    ITEMS_FILE is a .json file with a list, or a .jsonl file with one item per line.
+    ITEMS_FILE is a .json file with a list, a .jsonl file with one item per line, or .csv or .parquet with one per row.
     """
     from runwide.pool import imap
 
@@ -48,7 +58,7 @@ def map_command(
     failed: list[Failure] = []
     with results.alone() as write, leaves_on_sigterm():
         found = inputs.function_of(function)
-        values = inputs.items_of_file(items)
+        values = inputs.items_of_file(items, form=items_format, types=items_types)
         for result in imap(
             found, values, workers=workers, timeout=timeout, retries=retries, on_error="return"
         ):
@@ -74,27 +84,34 @@ def map_command(
 @click.option(
     "--items-file",
     type=click.Path(path_type=Path),
-    help="A .json file with a list, or .jsonl with one item per line.",
+    help="A .json file with a list, .jsonl with one item per line, or .csv or .parquet with one per row.",
 )
 @click.option(
     "--items-parameter", metavar="TEXT", help="A list parameter of a pipeline; whole numbers are ints."
 )
-@click.option("--items-reference", metavar="REF", help="An object with the text of --items-json.")
+@click.option(
+    "--items-type", metavar="TYPE", default="list", help="Type of --items-parameter, such as list[float]."
+)
 @click.option(
     "--items-from",
     metavar="URI",
-    help="A table (.jsonl, .json, .csv, .parquet), a pattern of files such as gs://bucket/day/*.parquet, "
-    "or the reference of another job's results.",
+    help="A table (.jsonl, .json, .csv, .parquet, a folder of Parquet), a pattern of files such as "
+    "gs://bucket/day/*.parquet, or the reference of another job's results.",
+)
+@options.items_format
+@options.items_types
+@click.option(
+    "--executor-input",
+    metavar="TEXT",
+    help="What kfp puts in the place of {{$}}: metadata of the artifact of --items-from may tell its format.",
 )
 @click.option(
     "--store",
-    required=True,
     metavar="URI",
     help="gs://bucket/prefix, or a directory that all components see.",
 )
 @click.option(
     "--shards",
-    required=True,
     metavar="N|auto",
     help="Number of components that share the work; auto: as many as it is worth, by running some items here.",
 )
@@ -102,12 +119,42 @@ def map_command(
     "--constants-json", metavar="TEXT", help="A JSON object of further keyword arguments of the function."
 )
 @click.option(
+    "--constants-parameter",
+    metavar="TEXT",
+    help="The same as a dict parameter of a pipeline; whole numbers are ints.",
+)
+@click.option(
     "--constant",
     "typed",
     multiple=True,
     nargs=3,
     metavar="NAME KIND TEXT",
-    help="One more keyword argument, from a pipeline parameter of KIND str, int, float, bool, list or dict.",
+    help="One more keyword argument, from a pipeline parameter of KIND str, int, float, bool, list or dict, or such as "
+    "list[float].",
+)
+@click.option(
+    "--pickled",
+    multiple=True,
+    nargs=2,
+    metavar="WHAT TEXT",
+    help="The items, or the constants, as 'z:' and base64 of zlib of their pickle, or an object with that text.",
+)
+@click.option(
+    "--composed",
+    multiple=True,
+    nargs=2,
+    metavar="WHAT JSON",
+    help="Text of --store, --shards or --items-from (WHAT: store, shards, items) with parameters in it.",
+)
+@click.option(
+    "--given",
+    multiple=True,
+    nargs=2,
+    metavar="NAME TEXT",
+    help="A parameter of the pipeline that --pickled or --composed refer to.",
+)
+@click.option(
+    "--run-id", metavar="ID", help="The pipeline's run, so that no other run is given this step's outputs."
 )
 @click.option("--job-out", type=click.Path(path_type=Path), help="Write the job's reference there as well.")
 @click.option(
@@ -131,47 +178,56 @@ def scatter_command(
     items_json: str | None,
     items_file: Path | None,
     items_parameter: str | None,
-    items_reference: str | None,
+    items_type: str,
     items_from: str | None,
-    store: str,
-    shards: str,
+    items_format: str | None,
+    items_types: str | None,
+    executor_input: str | None,
+    store: str | None,
+    shards: str | None,
     constants_json: str | None,
+    constants_parameter: str | None,
     typed: tuple[tuple[str, str, str], ...],
+    pickled: tuple[tuple[str, str], ...],
+    composed: tuple[tuple[str, str], ...],
+    given: tuple[tuple[str, str], ...],
+    run_id: str | None,  # noqa: ARG001 - that it differs is all that it is for
     job_out: Path | None,
     shards_out: Path | None,
     run_key_out: Path | None,
     secrets: tuple[tuple[str, str], ...],
 ) -> None:
     """Spill a function and its items to a store; print the job's reference."""
-    from runwide.cli import sizing, sources, wire
+    from runwide.cli import arguments, sizing, wire
 
     set_secrets(secrets)
     announce()
     wire.check_python(pickled_by)
     with results.alone() as write:
+        values = arguments.Arguments.of(pickled, composed, given)
+        place, wanted = values.text("store", store), values.text("shards", shards)
         if function_reference is not None:
-            function_base64 = wire.text_of(function_reference)
-        if items_reference is not None:
-            items_json = wire.text_of(items_reference)
-        if items_parameter is not None:
-            items_json = json.dumps(wire.value_of("list", items_parameter))
-        pickled, name = inputs.pickled_function(
+            reference, places = parted(function_reference)
+            function_base64 = wire.text_of(reference) + places
+        dumped, name = inputs.pickled_function(
             function=function,
             file=function_file,
             text=function_base64,
-            constants=wire.constants(constants_json, typed),
+            constants=values.constants(constants_json, constants_parameter, typed),
         )
-        items = (
-            sources.items_from(items_from) if items_from else inputs.items(text=items_json, file=items_file)
-        )
+        items = values.items(
+            text=items_json, file=items_file, parameter=items_parameter, kind=items_type, source=items_from,
+            table=arguments.Table(items_format, items_types, executor_input),
+        )  # fmt: skip
         # it came with the command line, as this command did
-        load = partial(pickle.loads, pickled)  # noqa: TID251
-        size = sizing.size_of(shards, load, items)
-        reference = jobs.scatter_pickled(pickled, items, store=store, shards=size.shards, name=name)
+        load = partial(pickle.loads, dumped)  # noqa: TID251
+        size = sizing.size_of(wanted, load, items)
+        count = min(size.shards, len(items))
+        arguments.check_shards(count)
+        reference = jobs.scatter_pickled(dumped, items, store=place, shards=size.shards, name=name)
         run_key = None if run_key_out is None else signing.new_run_key()
         if size.results:
             jobs.keep(reference, size.results, run_key=run_key)
-        count = min(size.shards, len(items))
         files.write(job_out, reference)
         files.write(run_key_out, run_key or "-")
         files.write(shards_out, json.dumps([str(index) for index in range(count)]))
@@ -248,7 +304,7 @@ def gather_command(
     reference = jobs.finish(job, shards)
     count, failed = jobs.failures(reference)
     numbers = report.outputs(job, report_out=report_out, metrics_out=metrics_out)
-    executor.tell(executor_input, numbers)
+    executor.tell(executor_input, numbers, {"dataset": {"format": dataset_format}})
     if on_error == "raise" and count - len(failed) < min_success * count:
         _complain(
             count,
@@ -256,10 +312,20 @@ def gather_command(
             uri=reference,
             hint="the others are finished: runwide gather --on-error return, then runwide.load(…, on_error='return')",
         )
-    if dataset_out is not None:
-        dataset.write(dataset_out, jobs.load(reference, on_error="return"), dataset_format)
     files.write(result_out, reference)
     click.echo(reference)
+    if dataset_out is not None:  # last: whatever is wrong with it, the results are there
+        _write_dataset(dataset_out, dataset_format, reference)
+
+
+def _write_dataset(path: Path, form: str, reference: str) -> None:
+    try:
+        dataset.write(path, jobs.load(reference, on_error="return"), form)
+    except InputError as error:
+        error.hint = "; ".join(
+            filter(None, (error.hint, f"the results themselves are stored: runwide.load({reference!r})"))
+        )
+        raise
 
 
 @click.command("rerun")

@@ -2,31 +2,42 @@
 
 from __future__ import annotations
 
-import json
 import platform
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from runwide import settings
+from runwide.cli.declared import KINDS, convert, parse
+from runwide.cli.function_text import unpacked
+from runwide.cli.given import LEFT_OUT, Given, filled
+from runwide.cli.inputs import json_value
+from runwide.cli.values import value_of_bytes
 from runwide.errors import EnvironmentMismatch, InputError
 from runwide.job.environment import minor
-from runwide.job.reference import parse
+from runwide.job.reference import parse as parsed_reference
 from runwide.parsing import json_of
 from runwide.redaction import shortened
 from runwide.spill import open_store
 from runwide.spill.verified import fetch
 
-_KINDS = ("str", "int", "float", "bool", "list", "dict")
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from runwide.cli.given import Texts
+
+ARGUMENT = 128 * 1024 - 1
+"""Bytes of one argument that Linux lets a program be started with (MAX_ARG_STRLEN, with the zero at its end)."""
 
 
-def value_of(kind: str, text: str) -> Any:
+def value_of(kind: str, text: str, where: str = "") -> Any:
     """A pipeline parameter from its text.
 
-    Engines keep every number as a double and print it as they like, so in lists and dicts a whole number is an
-    int, whether it comes as ``1`` or ``1.0``.
+    Engines keep every number as a double and print it as they like, so where a list or dict does not say what is in it, a
+    whole number is an int, whether it comes as ``1`` or ``1.0``.
 
     Args:
-        kind: ``str``, ``int``, ``float``, ``bool``, ``list`` or ``dict``.
+        kind: ``str``, ``int``, ``float``, ``bool``, ``list`` or ``dict``, or such as ``list[float]``.
         text: A string as it is, anything else as JSON.
+        where: Names the parameter, for errors.
 
     Raises:
         InputError: The text is not of that kind.
@@ -34,34 +45,23 @@ def value_of(kind: str, text: str) -> Any:
     Example:
         >>> value_of("list", '[1.0, 2.5, {"a": 3.0}]')
         [1, 2.5, {'a': 3}]
-        >>> value_of("float", "1")
-        1.0
+        >>> value_of("float", "1"), value_of("list[float]", "[1, 2]")
+        (1.0, [1.0, 2.0])
     """
-    if kind == "str":
+    declared = parse(kind)
+    if declared is not None and declared.kind == "str":
         return text
+    shown = f"{where or repr(shortened(text, 80))} is not a {kind} of a pipeline"
+    if declared is None:
+        raise InputError(shown, hint=f"kinds are {', '.join(KINDS)}, and such as list[int]")
     try:
         found = json_of(text, depth=settings.max_json_depth())
     except ValueError as error:
-        raise InputError(f"{shortened(text, 80)!r} is not a {kind} of a pipeline ({error})") from error
-    number = isinstance(found, (int, float)) and not isinstance(found, bool)
-    if kind == "float" and number:
-        return float(found)
-    found = _whole(found)
-    if kind not in _KINDS or type(found).__name__ != kind:
-        raise InputError(
-            f"{shortened(text, 80)!r} is not a {kind} of a pipeline", hint=f"kinds are {', '.join(_KINDS)}"
-        )
-    return found
-
-
-def _whole(value: Any) -> Any:
-    if isinstance(value, float) and value.is_integer():
-        return int(value)
-    if isinstance(value, list):
-        return [_whole(one) for one in value]
-    if isinstance(value, dict):
-        return {name: _whole(one) for name, one in value.items()}
-    return value
+        raise InputError(f"{shown} ({error})") from error
+    try:
+        return convert(found, declared, where or "it")
+    except InputError as error:
+        raise InputError(f"{shown}: {error.message}", hint=error.hint) from error
 
 
 def text_of(reference: str) -> str:
@@ -72,23 +72,60 @@ def text_of(reference: str) -> str:
         ObjectNotFound: There is no such object.
         DigestMismatch: The object was changed.
     """
-    found = parse(reference)
+    found = parsed_reference(reference)
     with open_store(found.folder) as store:
         return fetch(store, found.name, digest=found.digest).decode()
 
 
-def constants(text: str | None, typed: tuple[tuple[str, str, str], ...]) -> str | None:
-    """One JSON object of ``--constants-json`` and every ``--constant NAME KIND TEXT``.
+def pickled(text: str, option: str) -> Any:
+    """The value that was pickled: in the text itself, or in an object to which it refers.
+
+    Args:
+        text: ``z:`` and base64 of zlib, or a reference with a digest.
+        option: Its option, for errors.
+
+    Raises:
+        InputError: It is neither, or cannot be loaded here.
+    """
+    if "#sha256=" in text:
+        text = text_of(text)
+    return value_of_bytes(unpacked(text.encode(), option))
+
+
+def constants(
+    text: str | None,
+    typed: Iterable[tuple[str, str, str]] = (),
+    values: Any = None,
+    given: Texts | None = None,
+) -> dict[str, Any] | None:
+    """The constants of ``--constants-json``, every ``--constant NAME KIND TEXT``, and ``--pickled constants``.
+
+    Args:
+        text: A JSON object.
+        typed: Name, kind and text of each parameter of a pipeline.
+        values: Constants by name, with the places of parameters; one that was left out is `LEFT_OUT`.
+        given: The texts of these parameters.
+
+    Raises:
+        InputError: The text is no JSON object, or a parameter is of another type.
 
     Example:
         >>> constants('{"a": 1}', (("b", "str", "x"),))
-        '{"a": 1, "b": "x"}'
+        {'a': 1, 'b': 'x'}
     """
-    if not typed:
-        return text
-    value_of("dict", text or "{}")  # complains of what is none; the numbers in it stay as they are
-    known = json_of(text or "{}", depth=settings.max_json_depth())
-    return json.dumps(known | {name: value_of(kind, value) for name, kind, value in typed})
+    if text is None and values is None and not typed:
+        return None
+    found = {} if text is None else json_value(text, "--constants-json")
+    if not isinstance(found, dict):
+        raise InputError("--constants-json is not a JSON object", hint='pass something like {"factor": 2}')
+    found |= {name: value_of(kind, one, f"constant {name!r}") for name, kind, one in typed}
+    texts = given or {}
+    return found | {name: _filled(value, texts) for name, value in (values or {}).items()}
+
+
+def _filled(value: Any, texts: Texts) -> Any:
+    left_out = isinstance(value, Given) and value.is_left_out(texts)
+    return LEFT_OUT if left_out else filled(value, texts)
 
 
 def check_python(version: str | None) -> None:
@@ -103,6 +140,6 @@ def check_python(version: str | None) -> None:
     ours = minor(platform.python_version())
     if version is not None and minor(version) != ours:
         raise EnvironmentMismatch(
-            f"the function was pickled by Python {version}, this is Python {ours}",
+            f"the function or a value was pickled by Python {version}, this is Python {ours}",
             hint=f'compile the pipeline with Python {ours}, or name the function as "package.module:function"',
         )

@@ -1,19 +1,30 @@
 """What `fan_out` compiles to, and what it refuses. No annotations as strings: kfp takes them as objects."""
 
+import enum
 import hashlib
+import json
 import os
 import platform
+import re
 import subprocess
 import sys
 import threading
 from pathlib import Path
 
+import numpy as np
+import pandas as pd
+import pyarrow as pa
 import pytest
+from as_engine import seen
 from google.protobuf import json_format
 from kfp import compiler, components, dsl
 
+import runwide
+from runwide.cli.function_text import without_places
 from runwide.errors import FunctionNotPicklable, InputError, NoItems
-from runwide_components import fan_out
+from runwide.spill.store import without_fields
+from runwide_components import Components, Pipelines, fan_out
+from runwide_components.wires import wires
 
 STORE = "gs://bucket/runs"
 
@@ -89,12 +100,12 @@ def test_parallelism_limits_the_loop(tmp_path):
 
 def test_only_references_and_small_values_are_in_a_spec(tmp_path):
     table = os.urandom(200_000)
-    items = ["x" * 1000] * 100
+    items = [os.urandom(1000) for _ in range(100)]
     pipeline = pipeline_of(lambda x: table, items, components=2, store=str(tmp_path / "store"))
     spec, size = compiled(tmp_path, pipeline)
     assert size < 20_000
     for name in ("function", "items"):
-        uri, _, digest = constant(spec, name).partition("#sha256=")
+        uri, _, digest = without_places(constant(spec, name)).partition("#sha256=")
         assert hashlib.sha256(Path(uri.removeprefix("file://")).read_bytes()).hexdigest() == digest
 
 
@@ -153,12 +164,25 @@ def test_a_pipeline_can_still_be_defined_after_a_fan_out_failed():
         ((abs, []), {}, NoItems, "nothing to fan out over"),
         ((abs, {"a": 1}), {}, InputError, "items is a dict, not a list"),
         ((abs, b"xx"), {}, InputError, "items is a bytes, not a list"),
-        ((abs, [1, object()]), {}, InputError, "item 1 cannot travel in a pipeline"),
-        ((abs, [float("nan")]), {}, InputError, "item 0 cannot travel in a pipeline"),
+        ((abs, [1, threading.Lock()]), {}, InputError, "item 1 cannot be pickled: TypeError: .*lock"),
         ((abs, "items"), {"components": 0}, InputError, "components=0 cannot be meant"),
         ((abs, "items"), {"components": "4"}, InputError, "components='4' cannot be meant"),
         ((abs, "items"), {"store": ""}, InputError, "store='' cannot be meant"),
-        ((abs, "items"), {"constants": {"k": object()}}, InputError, "constant 'k' cannot travel"),
+        ((abs, "items"), {"store": "gs://b/{{day}}"}, InputError, "has braces that nothing replaces"),
+        (
+            (dict, "items"),
+            {"constants": {"k": [threading.Lock()]}},
+            InputError,
+            "constant 'k' cannot be pickled",
+        ),
+        (
+            (abs, "items"),
+            {"constants": {"k": 1}},
+            InputError,
+            r"constants= does not fit the function: .*takes \(x, /\)",
+        ),
+        ((pow, "items"), {}, InputError, "missing a required argument: 'exp'"),
+        (("math:pow", "items"), {"constants": {"z": 1}}, InputError, "constants= does not fit the function"),
         ((abs, "items"), {"on_error": "skip"}, InputError, "on_error='skip'"),
     ],
 )
@@ -186,7 +210,7 @@ def test_an_artifact_is_no_constant():
 
         @dsl.pipeline(name="wrong")
         def wrong():
-            fan_out(abs, [1], components=2, store=STORE, constants={"data": make().outputs["out"]})
+            fan_out(dict, [1], components=2, store=STORE, constants={"data": make().outputs["out"]})
 
 
 def test_a_task_in_the_place_of_its_output_is_explained():
@@ -232,6 +256,82 @@ def test_items_are_a_uri_a_text_of_the_pipeline_or_an_artifact(tmp_path):
     assert len(scatters) == 3
     assert all("--items-from" in args for args in scatters)
     assert any("{{$.inputs.artifacts['items'].uri}}" in args for args in scatters)
+
+
+def test_how_a_table_is_read_is_in_the_words_of_the_scatter_step(tmp_path):
+    @dsl.component(base_image="python:3.11")
+    def make(out: dsl.Output[dsl.Dataset]):
+        pass
+
+    @dsl.pipeline(name="tables")
+    def tables(where: str):
+        told = {"items_format": "csv", "items_types": {"zip": "str", "n": int}}
+        fan_out(abs, make().outputs["out"], components=2, store=STORE, **told)
+        fan_out(abs, where, components=2, store=STORE, **told)
+
+    spec, _ = compiled(tmp_path, tables)
+    scatters = [
+        one["args"] for one in executors(spec).values() if one.get("command") == ["runwide", "scatter"]
+    ]
+    for args in scatters:
+        assert args[args.index("--items-format") + 1] == "csv"
+        assert json.loads(args[args.index("--items-types") + 1]) == {"zip": "str", "n": "int"}
+    # the engine tells the metadata of an artifact
+    assert sorted("--executor-input" in args for args in scatters) == [False, True]
+
+
+@pytest.mark.parametrize(
+    ("items", "told", "message"),
+    [
+        ("gs://b/x", {"items_format": "tsv"}, "items_format= is 'tsv', not a format of items"),
+        ("gs://b/x", {"items_types": {"n": "complex"}}, "has 'complex' for the column 'n'"),
+        ("gs://b/x", {"items_types": ["n"]}, "items_types is a list, not a dict"),
+        ("gs://b/x", {"items_types": {"n": "int"}, "items_format": "json"}, "items_types= is for CSV"),
+        ([1], {"items_format": "csv"}, "the items are a list"),
+        ([1], {"items_types": {"n": "int"}}, "the items are a list"),
+        ("gs://b/x", {"items_format": 3}, "items_format= is 3, not a format of items"),
+        ("gs://b/x", {"items_format": ["csv"]}, "items_format= is a list, not a format of items"),
+        ("gs://b/x", {"items_types": {1: "int"}}, "has 1 as the name of a column"),
+        ("gs://b/x", {"items_types": {"n": ["int"]}}, "has a list for the column 'n'"),
+        ("gs://b/x.jsonl", {"items_types": {"n": "int"}}, "for CSV, and this is jsonl"),
+        ("gs://b/x.PARQUET", {"items_types": {"n": "int"}}, "for CSV, and this is parquet"),
+        ("gs://b/x.json.gz", {"items_types": {"n": "int"}}, "for CSV, and this is json"),
+        ("gs://b/*.csv", {"items_types": {"n": "int"}}, "the items are the names of files"),
+        (f"gs://b/result.json#sha256={'0' * 64}", {"items_types": {"n": "int"}}, "the reference of results"),
+        (f"gs://b/result.json#sha256={'0' * 64}", {"items_format": "csv"}, "the reference of results"),
+    ],
+    ids=range(16),
+)
+def test_words_about_tables_that_cannot_be_meant_are_refused(items, told, message):
+    @dsl.pipeline(name="wrong")
+    def wrong():
+        with pytest.raises(InputError, match=message):
+            fan_out(abs, items, components=1, store=STORE, **told)
+        fan_out(abs, [1], components=1, store=STORE)
+
+
+def test_words_about_tables_are_known_when_the_pipeline_is_compiled():
+    @dsl.pipeline(name="wrong")
+    def wrong(form: str, bucket: str):
+        said = {"items_format": {"items_format": form}, "column 'n'": {"items_types": {"n": form}},
+                "name of a column": {"items_types": {form: "str"}}}  # fmt: skip
+        for message, told in said.items():
+            with pytest.raises(
+                InputError, match=rf"{message}.*PipelineParameterChannel|PipelineParameterChannel.*{message}"
+            ):
+                fan_out(abs, "gs://b/x.csv", components=1, store=STORE, **told)
+        for end, message in {"x.jsonl": "this is jsonl", "*.csv": "names of files"}.items():
+            with pytest.raises(InputError, match=message):
+                fan_out(abs, f"gs://{bucket}/{end}", components=1, store=STORE, items_types={"n": "int"})
+        fan_out(abs, f"gs://b/x.jsonl{bucket}", components=1, store=STORE, items_types={"n": "int"})
+        fan_out(
+            abs,
+            f"gs://{bucket}/*.csv",
+            components=1,
+            store=STORE,
+            items_types={"n": "int"},
+            items_format="csv",
+        )
 
 
 def test_what_a_shard_asks_for_is_in_the_spec(tmp_path):
@@ -311,7 +411,7 @@ def said(caplog):
     ],
 )
 def test_a_secret_that_stands_in_the_pipeline_is_told(constants, tmp_path, caplog):
-    compiled(tmp_path, pipeline_of(pow, [1], components=1, store=STORE, constants=constants))
+    compiled(tmp_path, pipeline_of(dict, [1], components=1, store=STORE, constants=constants))
     (line,) = said(caplog)
     assert line["constant"] == next(iter(constants))
     assert "secrets=," in line["hint"]
@@ -324,6 +424,15 @@ def test_so_is_one_among_the_items_and_innocent_values_are_not(tmp_path, caplog)
     assert said(caplog) == []
     compiled(tmp_path, pipeline_of(dict, [{"password": "hunter2"}], components=1, store=STORE))
     assert [line["items"] for line in said(caplog)] == ["items"]
+
+
+def test_a_parameter_of_that_name_is_none_yet(tmp_path, caplog):
+    @dsl.pipeline(name="keyed")
+    def keyed(key: str):
+        fan_out(dict, [1], components=1, store=STORE, constants={"api_key": key, "deep": {"password": key}})
+
+    compiled(tmp_path, keyed)
+    assert said(caplog) == []
 
 
 def test_secrets_are_named_in_the_pipeline_and_not_held(tmp_path):
@@ -355,3 +464,103 @@ def test_a_step_of_the_authors_own_need_not_take_it(tmp_path):
 
     spec, _ = compiled(tmp_path, pipeline_of(abs, [1], components=1, store=STORE, as_step=plain))
     assert [one["image"] for one in executors(spec).values()].count("mine:1") == 1
+
+
+class Place(str, enum.Enum):
+    RUNS = STORE
+
+
+class Many(enum.IntEnum):
+    FOUR = 4
+
+
+@pytest.mark.parametrize(
+    ("items", "says"),
+    [
+        (pd.DataFrame({"a": [1]}), r'a DataFrame, .* the columns, not the rows; give its rows: items.to_dict\("records"\)'),
+        (pa.table({"a": [1, 2]}), r"a Table, .* the columns, not the rows; give its rows: items.to_pylist\(\)"),
+        (np.array(3), "items is a ndarray, not a list; give a list"),
+        ("gs://b/{day}/x.csv", r"items='gs://b/{day}/x.csv' has {day} in it, which nothing replaces; .* an f is missing"),
+        ("/no/{day:%Y}/*.csv", r"has {day:%Y} in it, which nothing replaces"),
+    ],
+    ids=["pandas", "pyarrow", "no-dimension", "text", "pattern"],
+)  # fmt: skip
+def test_items_that_give_something_else_than_they_seem_to_are_refused(items, says):
+    with pytest.raises(InputError, match=says):
+        wires(abs, items, 2, STORE, {})
+
+
+def test_a_table_in_a_folder_with_braces_is_read(tmp_path):
+    (tmp_path / "{day}.jsonl").write_text("1\n")
+    assert pipeline_of(abs, str(tmp_path / "{day}.jsonl"), components=2, store=STORE).pipeline_spec
+
+
+@pytest.mark.parametrize("field", ["{env}", "{env.name}", "{env!r}", "{day:%Y}", "{names[0]}", "{größe}"])
+def test_nothing_is_written_to_a_folder_whose_name_is_a_forgotten_field(field, tmp_path, monkeypatch):
+    says = rf"has {re.escape(field)} in it, which nothing replaces; if an f is missing in front of the text"
+    monkeypatch.chdir(tmp_path)
+    for store in (f"gs://b/{field}/runs", f"runs/{field}"):
+        for call in (
+            lambda store=store: pipeline_of(abs, "items", components=2, store=store),
+            lambda store=store: Components(2, store=store),
+            lambda store=store: Pipelines("p.yaml", store=store),
+            lambda store=store: runwide.map(abs, [1], store=store),
+            lambda store=store: runwide.scatter(
+                abs, [1], store=Path(store) if "gs:" not in store else store, shards=1
+            ),
+        ):
+            with pytest.raises(InputError, match=says):
+                call()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_other_braces_may_be_in_the_name_of_a_store():
+    for name in ("{}", "{1}", "{a,b}", "{a-b}", "a}b", "{0c-4f}"):
+        assert without_fields(f"gs://b/{name}") == f"gs://b/{name}"
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"constants": ["a"]}, "constants= is a list, not a dict of names"),
+        ({"constants": "a"}, "constants= is a str, not a dict of names"),
+        ({"constants": {1: "a"}}, "constants= is a dict, not a dict of names"),
+        ({"store": "/tmp/a\0b"}, r"store='/tmp/a\\x00b' is no path"),
+        ({"components": True}, "components=True cannot be meant"),
+    ],
+    ids=["list", "text", "keys", "null", "bool"],
+)  # fmt: skip
+def test_other_arguments_of_a_wrong_type_are_refused_in_one_line(options, says):
+    for function in (abs, "shop.scores:score"):
+        with pytest.raises(InputError, match=says) as caught:
+            pipeline_of(function, "items", **{"components": 2, "store": STORE, **options})
+        assert "\n" not in str(caught.value)
+
+
+def test_members_of_enums_are_the_texts_and_numbers_that_they_are(tmp_path):
+    spec, _ = compiled(tmp_path, pipeline_of(abs, "items", components=Many.FOUR, store=Place.RUNS))
+    assert (constant(spec, "components"), constant(spec, "store")) == (4, STORE)
+
+
+@pytest.mark.parametrize(
+    "option", ["parallelism", "dataset", "report", "on_error", "workers", "spot", "image"]
+)
+def test_options_that_are_needed_when_compiling_are_no_parameters(option):
+    def run(given: str):
+        fan_out(abs, [1], components=1, store=STORE, **{option: given})
+
+    with pytest.raises(
+        InputError, match=f"{option}= is a parameter of the pipeline, and its value is needed when"
+    ):
+        dsl.pipeline(name="run")(run)
+
+
+def test_a_name_that_is_no_function_is_refused():
+    with pytest.raises(InputError, match="math:pi is a float, not a function"):
+        pipeline_of("math:pi", "items", components=1, store=STORE)
+
+
+def test_whole_numbers_of_many_digits_arrive():
+    for value in (10**5000, -(2**2001), 2**2000 - 1):
+        made = wires(abs, [value], 1, STORE, {})
+        assert seen(made).items == [value]

@@ -2,13 +2,17 @@
 
 # No annotations as strings here: kfp takes those of a pipeline as objects.
 import pytest
+from google.cloud import aiplatform_v1
 from kfp import dsl
 
+from runwide import reproducible
+from runwide.cli.function_text import written
 from runwide.errors import InputError
 from runwide_components import base_image, fan_out
-from runwide_components.engines import spec
+from runwide_components.engines import spec, vertex
 from runwide_components.engines.pace import Quota, retried
 from runwide_components.engines.spec import Source
+from runwide_components.engines.stores import stores
 from runwide_components.fanout import shards_pipeline
 from runwide_components.steps import JobOptions
 
@@ -49,7 +53,7 @@ def test_the_stores_of_a_pipeline_are_found():
         fan_out(abs, [1], components=1, store=store)
         fan_out(abs, [1], components=1, store="gs://b/fixed")
 
-    found = set(spec.stores(two.pipeline_spec, {"store": "gs://b/given"}))
+    found = set(stores(two.pipeline_spec, {"store": "gs://b/given"}))
     assert {"gs://b/given", "gs://b/fixed"} <= found
 
 
@@ -112,3 +116,14 @@ def test_an_error_that_does_not_pass_is_raised_at_once():
             sleep=clock.sleep,
         )
     assert not clock.sleeps
+
+
+def test_a_run_on_vertex_is_the_same_whatever_lines_its_function_is_on():
+    def fingerprint(source):
+        text = written(reproducible.function(eval(source)))
+        inputs = {"parameters": {"function": {"runtimeValue": {"constant": text}}}}
+        spec = {"root": {"dag": {"tasks": {"scatter": {"inputs": inputs}}}}}
+        return vertex._fingerprint(aiplatform_v1.PipelineJob(pipeline_spec=spec))
+
+    assert fingerprint("lambda x: x") == fingerprint("\n\nlambda x: x")
+    assert fingerprint("lambda x: x") != fingerprint("lambda x: -x")

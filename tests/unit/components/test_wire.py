@@ -41,7 +41,7 @@ def test_a_parameter_of_another_kind_is_refused(kind, text):
 
 def test_constants_of_a_pipeline_join_those_that_are_fixed():
     typed = (("day", "str", "2013-01-01"), ("k", "float", "2"))
-    assert wire.constants('{"a": 1.0, "k": 0}', typed) == '{"a": 1.0, "k": 2.0, "day": "2013-01-01"}'
+    assert wire.constants('{"a": 1.0, "k": 0}', typed) == {"a": 1.0, "k": 2.0, "day": "2013-01-01"}
     assert wire.constants(None, ()) is None
 
 
