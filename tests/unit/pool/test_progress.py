@@ -135,16 +135,14 @@ def test_the_bar_is_there_while_the_items_are_waited_for(shown):
 
 
 def test_the_estimate_is_right_from_the_first_results(shown):
-    found = shown["pace"].text
-    left = {
-        int(done): int(seconds) for done, seconds in re.findall(r" (\d+)/12 \[\d\d:\d\d<00:(\d\d)", found)
-    }
+    found = re.findall(r" (\d+)/12 \[00:(\d\d)<(\d\d):(\d\d)", shown["pace"].text)
+    left = {int(done): (int(passed), 60 * int(minutes) + int(rest)) for done, passed, minutes, rest in found}
     drawn = [done for done in left if 2 <= done <= 10]  # on a busy machine not all are
     assert len(drawn) >= 3
     assert min(drawn) <= 4
     for done in drawn:
-        # At 0.6 s an item; on a busy machine tasks take longer, and start later.
-        assert 0.5 * 0.6 * (12 - done) - 1 <= left[done] <= 3 * 0.6 * (12 - done) + 3, left
+        passed, seconds = left[done]  # both without their fractions
+        assert passed / done * (12 - done) - 1 <= seconds <= (passed + 1) / done * (12 - done), left
 
 
 def test_what_had_ended_before_is_no_part_of_the_pace():
