@@ -62,6 +62,20 @@ if __name__ == "__main__":
 """
 
 
+def program(folder, words, seed):
+    """What a program prints, in a folder, with little of this process's environment."""
+    found = subprocess.run(
+        [sys.executable, *map(str, words)],
+        cwd=folder,
+        env={"PATH": os.environ["PATH"], "HOME": str(folder), "PYTHONHASHSEED": str(seed)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert found.returncode == 0, found.stderr
+    return found.stdout
+
+
 @pytest.fixture
 def processes(tmp_path):
     """Run a program three times: as it is, elsewhere with lines above, and with ``-m``; each with its own hash seed."""
@@ -76,20 +90,10 @@ def processes(tmp_path):
             lines = "# a line\n\n" * seed
             (folder / "scores.py").write_text(lines + text)
             words = ["-m", "scores"] if folder.name == "module" else ["scores.py"]
-            found = subprocess.run(
-                [sys.executable, *words, str(tmp_path / "store"), str(ran)],
-                cwd=folder,
-                env={"PATH": os.environ["PATH"], "HOME": str(tmp_path), "PYTHONHASHSEED": str(seed)},
-                capture_output=True,
-                text=True,
-                check=False,
-            )
-            assert found.returncode == 0, found.stderr
-            printed.append(found.stdout.strip())
+            printed.append(program(folder, [*words, tmp_path / "store", ran], seed).strip())
         return printed
 
     run.ran = ran
-    run.folders = folders
     return run
 
 
@@ -103,17 +107,8 @@ def test_a_pipeline_compiles_to_the_same_bytes_twice_and_on_other_lines_differs_
     for seed, lines in ((1, ""), (2, ""), (3, "\n\n")):
         folder = tmp_path / str(seed)
         folder.mkdir()
-        program = COMMON + BATCH.partition("    batch =")[0]
-        (folder / "scores.py").write_text(lines + program)
-        found = subprocess.run(
-            [sys.executable, "scores.py", "gs://bucket/runs", "/ran"],
-            cwd=folder,
-            env={"PATH": os.environ["PATH"], "HOME": str(tmp_path), "PYTHONHASHSEED": str(seed)},
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        assert found.returncode == 0, found.stderr
+        (folder / "scores.py").write_text(lines + COMMON + BATCH.partition("    batch =")[0])
+        program(folder, ["scores.py", "gs://bucket/runs", "/ran"], seed)
         compiled.append((folder / "scores.yaml").read_bytes())
     assert compiled[0] == compiled[1]
     same = [
