@@ -1,24 +1,22 @@
-"""The calls that may run elsewhere than on this container's cores alone, or tell of themselves: `map`, `amap`, `Pool`."""
+"""The calls that may run elsewhere than on this container's cores alone, or tell of themselves: `map` and `amap`.
+
+The pool is loaded where a call runs here: a map on components works where no pool does, as on Windows.
+"""
 
 from __future__ import annotations
 
-import threading
-from itertools import count
+from functools import cache
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
-from runwide.errors import InputError, NoItems
+from runwide.errors import InputError
 from runwide.naming import name_of
-from runwide.pool import compat, mapping, standard
-from runwide.pool.compat import AsyncResult
-from runwide.pool.trace import Trace
 from runwide.results import Results, telling
-from runwide.unpicklable import raising_what_pickle_raised
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable
     from os import PathLike
 
-    from runwide.pool.compat import Callback
+    from runwide.pool.trace import Trace
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -101,7 +99,7 @@ def map(  # noqa: A001 - the field's name
         trace = _traced(function, options)
         with telling(trace=trace):
             try:
-                values = mapping.map(function, items, on_error=on_error, **options)
+                values = _here()[0].map(function, items, on_error=on_error, **options)
             finally:
                 trace.end()
         return Results(values, trace=trace)
@@ -128,15 +126,26 @@ async def amap(
     trace = _traced(function, options)
     with telling(trace=trace):
         try:
-            values = await mapping.amap(function, items, on_error=on_error, **options)
+            values = await _here()[0].amap(function, items, on_error=on_error, **options)
         finally:
             trace.end()
     return Results(values, trace=trace)
 
 
+@cache
+def _here() -> tuple[Any, Any]:
+    """Load what runs a map here, once: while the interpreter ends, nothing can be imported any more."""
+    from runwide.pool import mapping
+    from runwide.pool.trace import Trace
+
+    return mapping, Trace
+
+
 def _traced(function: Any, options: dict[str, Any]) -> Trace:
     """Have a map leave its trace, whoever else listens."""
-    trace = Trace(name_of(function), workers=options.get("workers"), listener=options.get("on_event"))
+    trace: Trace = _here()[1](
+        name_of(function), workers=options.get("workers"), listener=options.get("on_event")
+    )
     options["on_event"] = trace
     return trace
 
@@ -144,7 +153,7 @@ def _traced(function: Any, options: dict[str, Any]) -> Trace:
 def _place(
     on: Place | None, store: str | PathLike[str] | None, name: str | None, shards: int, reuse: str | None
 ) -> Place | None:
-    _check_reuse(name, reuse)
+    check_reuse(name, reuse)
     if on is not None and store is not None:
         raise InputError("both on= and store= were given", hint="give the store to the place that on= names")
     if on is not None and not callable(getattr(on, "map", None)):
@@ -164,150 +173,13 @@ def _place(
     return on
 
 
-def _check_reuse(name: str | None, reuse: str | None) -> None:
+def check_reuse(name: str | None, reuse: str | None) -> None:
+    """Refuse a wrong ``reuse=``, or one without a name.
+
+    Raises:
+        InputError: It is wrong.
+    """
     if reuse is not None:
         from runwide.job import names
 
         names.check(name, reuse)
-
-
-class Pool(compat.Pool):
-    """Runs functions in worker processes, one per physical core, with the methods of ``multiprocessing.Pool``.
-
-    ``from runwide import Pool`` in the place of ``from multiprocessing import Pool`` is all that changes. Functions may be
-    closures, lambdas or nested; a worker that dies fails its own task and no other.
-
-    Args:
-        processes: Number of workers; None for one per physical core.
-        initializer: Called once in each worker before its first task.
-        initargs: Arguments of ``initializer``.
-        maxtasksperchild: Tasks after which a worker is replaced by a fresh one.
-        timeout: Seconds that one attempt at one task may take before its worker is stopped.
-        retries: Further attempts after an exception.
-        store: Where all forms of ``map`` keep results while they run, as `runwide.map` does. A job in a store has a known
-            number of items and is read back when it has finished. So ``imap`` and ``imap_unordered`` return when all items
-            have ended, raise the first failure then, and take no endless input; ``map_async`` takes all items first.
-        name: Names their jobs there, with the number of the call: the same calls in the same order go on where an earlier
-            process was killed.
-        reuse: As for `runwide.map`, for each of these jobs.
-
-    Example:
-        >>> with runwide.Pool(processes=2) as pool:
-        ...     pool.starmap(pow, [(2, 3), (3, 2)])
-        [8, 9]
-        >>> with runwide.Pool(processes=2, store="memory://doc-pool", name="powers") as pool:
-        ...     pool.starmap(pow, [(2, 3), (3, 2)])
-        [8, 9]
-    """
-
-    def __init__(
-        self,
-        processes: int | None = None,
-        initializer: Callable[..., object] | None = None,
-        initargs: Iterable[Any] = (),
-        maxtasksperchild: int | None = None,
-        *,
-        timeout: float | None = None,
-        retries: int = 0,
-        store: str | PathLike[str] | None = None,
-        name: str | None = None,
-        reuse: str | None = None,
-    ) -> None:
-        _check_reuse(name, reuse)
-        if store is None and name is not None:
-            raise InputError("name= names jobs in a store, and there is none", hint="give store= as well")
-        initargs = tuple(initargs)
-        super().__init__(processes, initializer, initargs, maxtasksperchild, timeout=timeout, retries=retries)
-        self._store = store
-        self._name = name
-        self._reuse = reuse
-        self._calls = count()
-        self._options: dict[str, Any] = {
-            "workers": standard.workers(processes, standard.PROCESSES), "initializer": initializer, "initargs": initargs,
-            "max_tasks": maxtasksperchild,
-            "timeout": timeout, "retries": retries,
-        }  # fmt: skip
-
-    def map(  # noqa: D102 - as the class it stands for
-        self, func: Callable[[Any], Any], iterable: Iterable[Any], chunksize: int | None = None
-    ) -> list[Any]:
-        if self._store is None:
-            return super().map(func, iterable, chunksize)
-        return self._stored(func, iterable, chunksize)()
-
-    def map_async(  # noqa: D102 - as the class it stands for
-        self,
-        func: Callable[[Any], Any],
-        iterable: Iterable[Any],
-        chunksize: int | None = None,
-        callback: Callback = None,
-        error_callback: Callback = None,
-    ) -> AsyncResult:
-        if self._store is None:
-            return super().map_async(func, iterable, chunksize, callback, error_callback)
-        result = AsyncResult(callback, error_callback)
-        run = self._stored(func, list(iterable), chunksize)
-
-        def settle() -> None:
-            try:
-                result.settle(run(), None)
-            except BaseException as error:
-                result.settle(None, error)
-
-        threading.Thread(target=settle, name="runwide-stored-map", daemon=True).start()
-        return result
-
-    def imap(
-        self, func: Callable[[Any], Any], iterable: Iterable[Any], chunksize: int | None = None
-    ) -> Iterator[Any]:
-        """As ``multiprocessing.Pool.imap``; with ``store=``, all items are run by this call, and then iterated over."""
-        if self._store is None:
-            return super().imap(func, iterable, chunksize)
-        return iter(self.map(func, iterable, chunksize))
-
-    def imap_unordered(
-        self, func: Callable[[Any], Any], iterable: Iterable[Any], chunksize: int | None = None
-    ) -> Iterator[Any]:
-        """As ``multiprocessing.Pool.imap_unordered``; with ``store=`` as `imap`, in the order of the items."""
-        if self._store is None:
-            return super().imap_unordered(func, iterable, chunksize)
-        return iter(self.map(func, iterable, chunksize))
-
-    def _stored(
-        self, func: Callable[[Any], Any], items: Iterable[Any], chunksize: int | None
-    ) -> Callable[[], list[Any]]:
-        """One map, numbered now and ready to be run."""
-        with self._running():
-            self._lease.check_open()
-        size = standard.positive(chunksize, standard.POOL_CHUNKSIZE)
-        name = None if self._name is None else f"{self._name}/{next(self._calls)}"
-        options = {**self._options, "chunksize": size}
-
-        def run() -> list[Any]:
-            try:
-                with raising_what_pickle_raised():
-                    return map(func, items, store=self._store, name=name, reuse=self._reuse, **options)
-            except NoItems as error:
-                if error.__cause__ is not None:  # a task's own
-                    raise
-                return []
-
-        return run
-
-
-def register_joblib() -> None:
-    """Make the backend ``runwide`` known to joblib, as ``import runwide.joblib`` does.
-
-    Raises:
-        ImportError: joblib is not installed.
-
-    Example:
-        >>> from joblib import Parallel, delayed, parallel_config
-        >>> runwide.register_joblib()
-        >>> with parallel_config(backend="runwide", n_jobs=2):
-        ...     Parallel()(delayed(abs)(x) for x in [-1, -2])
-        [1, 2]
-    """
-    from runwide.joblib import register
-
-    register()

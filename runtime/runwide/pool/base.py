@@ -9,17 +9,13 @@ import sys
 import warnings
 import weakref
 from functools import partial
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
-from runwide import definitions
-from runwide.errors import FunctionNotPicklable, InputError
-from runwide.naming import name_of
-from runwide.pool import ending, feeding, transfer, warm, worker
-from runwide.pool.fitness import check
+from runwide import definitions, ending, pickled
+from runwide.errors import InputError
+from runwide.pool import feeding, transfer, warm, worker
 from runwide.pool.inplace import InPlaceScheduler
-from runwide.pool.randomness import warn_of_generator
 from runwide.pool.shares import shares
-from runwide.unpicklable import refusal
 from runwide.writing import keep_standard_descriptors
 
 if TYPE_CHECKING:
@@ -28,12 +24,9 @@ if TYPE_CHECKING:
 
     from typing_extensions import Self
 
-    from runwide.function_pickle import Pickle
     from runwide.pool.crew import Timing
     from runwide.pool.lease import Lease
     from runwide.records import TaskEvent
-
-T = TypeVar("T")
 
 
 class Base:
@@ -136,41 +129,7 @@ def dump_function(function: Any) -> transfer.Dumped:
         FunctionNotPicklable: It, or something that it closes over, cannot be pickled.
         PoolClosed: The interpreter has shut down.
     """
-    return _dumped(function, transfer.dump_by_value)
-
-
-def function_pickle(function: Any) -> Pickle:
-    """Pickle a function for other programs; the same source gives the same digest.
-
-    Args:
-        function: Takes one item.
-
-    Raises:
-        FunctionNotPicklable: It, or something that it closes over, cannot be pickled.
-        PoolClosed: The interpreter has shut down.
-
-    Example:
-        >>> import pickle
-        >>> pickle.loads(function_pickle(lambda x: x + 1).data)(1)
-        2
-    """
-    from runwide import reproducible  # loads cloudpickle
-
-    check(function)
-    return _dumped(function, reproducible.function)
-
-
-def _dumped(function: Any, dump: Callable[[Any], T]) -> T:
-    ending.check_interpreter()
-    if not worker.inside:
-        warn_of_generator(function)
-    try:
-        return dump(function)
-    except Exception as error:
-        raise FunctionNotPicklable(
-            refusal(f"the function {name_of(function)}", error, function),
-            hint="build what cannot be pickled (clients, locks, files) inside the function",
-        ) from error
+    return pickled.dumped(function, transfer.dump_by_value)
 
 
 _open: weakref.WeakSet[Base] = weakref.WeakSet()

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from runwide import ended
 from runwide.errors import FunctionNotPicklable, InputError, PoolClosed, StopIterationRaised
 from runwide.pool import raised, standard, streams
 from runwide.pool.applied import Starred
@@ -361,8 +362,8 @@ class _Notifying(Everything):
         super().finished()
         error = None
         if self.failures:
-            in_pool = partial(raised.in_pool, exception=raised.exception_of)
-            error = raised.first_error(self.failures, self.results, in_pool)
+            in_pool = partial(raised.in_pool, exception=ended.exception_of)
+            error = ended.first_error(self.failures, self.results, in_pool)
         self._result.settle(self.results if error is None else None, error)
 
     def broken(self, error: BaseException) -> None:

@@ -7,8 +7,9 @@ import time
 import weakref
 from typing import TYPE_CHECKING, Any
 
+from runwide import ending
 from runwide.errors import FunctionNotPicklable, PoolClosed, StopIterationRaised
-from runwide.pool import ending, raised, standard, streams
+from runwide.pool import raised, standard, streams
 from runwide.pool.applied import Starred
 from runwide.pool.base import Base, dump_function, let_finish, warn_of_leak
 from runwide.pool.feeding import ALL

@@ -20,8 +20,9 @@ from joblib.parallel import (
 )
 
 from runwide import host
+from runwide.ended import portable_exception_of
 from runwide.errors import RunwideError
-from runwide.pool import raised, worker
+from runwide.pool import worker
 from runwide.pool.executor import Executor
 
 if TYPE_CHECKING:
@@ -45,7 +46,7 @@ class _Unnumbered(Sequence[Any]):
 class _Executor(Executor):
     _indices = _Unnumbered()
     # As loky, a PicklingError, which names the part; and not what pickling raised, as the standard executor.
-    _exception_of = staticmethod(raised.portable_exception_of)
+    _exception_of = staticmethod(portable_exception_of)
     _ends_with_main = False  # nor do joblib's own threads and processes
 
     def __init__(self, workers: int, threads: int | None, **options: Any) -> None:

@@ -5,17 +5,16 @@ from __future__ import annotations
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TypedDict, TypeVar
 
+from runwide import ended, ending
 from runwide.definitions import note_initializer
-from runwide.errors import InputError, Preempted, StopIterationRaised
-from runwide.pool import ending
-from runwide.pool.base import dump_function, function_pickle
+from runwide.errors import Preempted, StopIterationRaised
+from runwide.fitness import check
+from runwide.pool.base import dump_function
 from runwide.pool.feeding import ALL
-from runwide.pool.fitness import check
 from runwide.pool.preemption import GRACE, drains_on_sigterm
-from runwide.pool.progress import shown
-from runwide.pool.sinks import Everything
 from runwide.pool.streams import closed_after, stream, values
 from runwide.pool.whole import Whole, budget_of, no_items, number_of, opened, too_many
+from runwide.progress import shown
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
@@ -24,6 +23,7 @@ if TYPE_CHECKING:
 
     from runwide.pool.base import Base
     from runwide.pool.policy import Budget
+    from runwide.pool.sinks import Everything
     from runwide.pool.transfer import Dumped
     from runwide.records import Outcome, TaskEvent
 
@@ -79,7 +79,7 @@ def map(  # noqa: A001 - the field's name
         >>> map(lambda x: x * x, [1, 2, 3])
         [1, 4, 9]
     """
-    _check(on_error)
+    ended.check(on_error)
     return _results(Whole(function, items, _known(options)).run(), on_error)
 
 
@@ -97,19 +97,19 @@ async def amap(
     from contextvars import copy_context
     from functools import partial
 
-    _check(on_error)
+    ended.check(on_error)
     ending.check_interpreter(with_main=True)  # after which no event loop has a thread to wait in
     whole = Whole(function, items, _known(options))
     run = partial(copy_context().run, _run_aside, whole)
     running = asyncio.get_running_loop().run_in_executor(None, run)
     try:
-        ended = await asyncio.shield(running)
+        found = await asyncio.shield(running)
     except asyncio.CancelledError:
         whole.stop()
         await asyncio.wait([running])
         running.exception()  # it says that the pool was closed, which is what was asked for
         raise
-    return _results(ended, on_error, portable=True)
+    return _results(found, on_error, portable=True)
 
 
 def _run_aside(whole: Whole) -> Everything:
@@ -119,13 +119,11 @@ def _run_aside(whole: Whole) -> Everything:
         raise StopIterationRaised("the iterable raised StopIteration") from error
 
 
-def _results(ended: Everything, on_error: str, *, portable: bool = False) -> list[Any]:
-    if ended.failures and on_error == "raise":
-        from runwide.pool import raised  # most runs raise none
-
-        exception = raised.portable_exception_of if portable else raised.exception_of
-        raise raised.first_error(ended.failures, ended.results, exception)
-    return ended.results
+def _results(whole: Everything, on_error: str, *, portable: bool = False) -> list[Any]:
+    if whole.failures and on_error == "raise":
+        exception = ended.portable_exception_of if portable else ended.exception_of
+        raise ended.first_error(whole.failures, whole.results, exception)
+    return whole.results
 
 
 def imap(
@@ -144,7 +142,7 @@ def imap(
         1
         4
     """
-    _check(on_error)
+    ended.check(on_error)
     return values(_outcomes(function, items, options, ordered=True), on_error)
 
 
@@ -157,7 +155,7 @@ def imap_unordered(
         >>> sorted(runwide.imap_unordered(lambda x: x * x, range(3)))
         [0, 1, 4]
     """
-    _check(on_error)
+    ended.check(on_error)
     return values(outcomes(function, items, **options), on_error)
 
 
@@ -310,47 +308,3 @@ def _limited(arriving: Iterator[Outcome], max_failures: int | None) -> Generator
             del outcome  # while it waits for the next, it keeps nobody's memory
     if nothing_came:
         raise no_items()
-
-
-def raise_or_return(ended: Sequence[Outcome], on_error: str) -> list[Any]:
-    """Results by index; failures are raised or stand in their place.
-
-    Args:
-        ended: One outcome per item, in any order.
-        on_error: ``"raise"`` or ``"return"``.
-
-    Raises:
-        Exception: The exception of the first failed item, caused by a `TasksFailed` that has all of them.
-
-    Example:
-        >>> from runwide.records import Outcome
-        >>> raise_or_return([Outcome(1, "b"), Outcome(0, "a")], "raise")
-        ['a', 'b']
-    """
-    _check(on_error)
-    everything = Everything()
-    for outcome in ended:
-        if outcome.failure is None:
-            everything.values(outcome.index, [outcome.value])
-        else:
-            everything.failure(outcome.failure)
-    return _results(everything, on_error)
-
-
-def function_bytes(function: Callable[..., Any]) -> bytes:
-    """A function as the bytes of a pickle, for another program.
-
-    Raises:
-        FunctionNotPicklable: It, or something that it closes over, cannot be pickled.
-
-    Example:
-        >>> import pickle
-        >>> pickle.loads(function_bytes(lambda x: x + 1))(1)
-        2
-    """
-    return function_pickle(function).data
-
-
-def _check(on_error: str) -> None:
-    if on_error not in ("raise", "return"):
-        raise InputError(f"on_error must be 'raise' or 'return', not {on_error!r}")

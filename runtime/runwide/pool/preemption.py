@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import signal
-import threading
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from runwide.errors import Preempted
+from runwide.sigterm import handled, leave
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -38,7 +37,7 @@ class Draining:
         self._came = True
         self._lease.drain(self._grace)
         if self._leaves:
-            _leave()
+            leave()
 
     def ends(self, action: Callable[[], None]) -> None:
         """Call what may wait in the user's code, and have SIGTERM end it there."""
@@ -65,35 +64,5 @@ def drains_on_sigterm(lease: Lease | InPlaceScheduler, grace: float) -> Iterator
         grace: As for `Draining`.
     """
     draining = Draining(lease, grace)
-    with _handled(draining):
+    with handled(draining):
         yield draining
-
-
-@contextmanager
-def leaves_on_sigterm() -> Iterator[None]:
-    """Have SIGTERM raise `runwide.errors.Preempted` while the block runs, so that it is left in order.
-
-    A pool that runs inside of the block is drained first.
-    """
-    with _handled(_leave):
-        yield
-
-
-def _leave(*_: Any) -> None:
-    raise Preempted("stopped by SIGTERM; what had finished is kept", hint="run it again to go on")
-
-
-@contextmanager
-def _handled(handler: Callable[..., None]) -> Iterator[None]:
-    in_main = threading.current_thread() is threading.main_thread()
-    before = signal.getsignal(signal.SIGTERM)
-    if not in_main or before not in (signal.SIG_DFL, _leave):
-        yield
-        return
-    signal.signal(signal.SIGTERM, handler)
-    try:
-        yield
-    finally:
-        # elsewhere it is the garbage collector that closes an iterator
-        if threading.current_thread() is threading.main_thread():
-            signal.signal(signal.SIGTERM, before)

@@ -10,13 +10,14 @@ from collections import deque
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
+from runwide.ended import keep
 from runwide.log import Log
 from runwide.naming import text_of
 from runwide.records import Outcome
 from runwide.redaction import shortened
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
     from concurrent.futures import Future
 
     from runwide.pool.feeding import Feeder
@@ -76,35 +77,6 @@ class Fed:
         feeder = self._feeder()
         if feeder is not None:
             feeder.stop()
-
-
-def by_index(ended: Sequence[Outcome]) -> list[Any]:
-    """Values and failures by index; None where an item has not ended.
-
-    Example:
-        >>> by_index([Outcome(2, "c"), Outcome(0, "a")])
-        ['a', None, 'c']
-    """
-    results: list[Any] = [None] * (1 + max((outcome.index for outcome in ended), default=-1))
-    for outcome in ended:
-        results[outcome.index] = outcome.value if outcome.failure is None else outcome.failure
-    return results
-
-
-def keep_finished(error: BaseException, ended: Sequence[Outcome]) -> None:
-    """Put what has finished into the error that has ended a call, if that is one with a place for it.
-
-    Args:
-        error: `runwide.errors.PoolBroken`, `runwide.errors.TooManyFailures`, or any other.
-        ended: One outcome per item, in any order.
-    """
-    failures = [outcome.failure for outcome in ended if outcome.failure is not None]
-    _keep(error, by_index(ended), failures)
-
-
-def _keep(error: BaseException, results: list[Any], failures: Sequence[Failure]) -> None:
-    if hasattr(error, "results"):
-        vars(error).update(results=results, failures=tuple(failures))
 
 
 class Everything(Fed):
@@ -168,7 +140,7 @@ class Everything(Fed):
 
     def broken(self, error: BaseException) -> None:
         """The call cannot go on."""
-        _keep(error, self.so_far(), self.failures)
+        keep(error, self.so_far(), self.failures)
         self._error = error
         self._end()
 

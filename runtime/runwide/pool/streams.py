@@ -6,12 +6,13 @@ import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from runwide.ended import keep_finished, portable_exception_of
 from runwide.errors import RunwideError
 from runwide.pool import policy
 from runwide.pool.call import Call, Source
 from runwide.pool.feeding import ALL, Feeder, taken
 from runwide.pool.inplace import InPlaceScheduler
-from runwide.pool.sinks import NotInTime, Stream, keep_finished
+from runwide.pool.sinks import NotInTime, Stream
 from runwide.records import Outcome
 
 if TYPE_CHECKING:
@@ -209,8 +210,6 @@ def values(
         for outcome in arriving:
             failure = outcome.failure
             if failure is not None and on_error == "raise":
-                from runwide.pool.raised import portable_exception_of  # most runs raise none
-
                 raise (exception or portable_exception_of)(failure)
             held = [outcome.value if failure is None else failure]
             del outcome, failure

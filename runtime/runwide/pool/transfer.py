@@ -21,6 +21,7 @@ from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from runwide import definitions
+from runwide.plain_pickle import PlainPickle
 from runwide.pool.plain import all_scalars, copied, is_scalar
 
 if TYPE_CHECKING:
@@ -95,12 +96,6 @@ def entries_of(values: Sequence[Any]) -> Sequence[Entry] | None:
 def payload_size(entries: Sequence[Entry]) -> int:
     """Payload bytes of entries."""
     return 0 if have_values(entries) else sum(map(entry_size, entries))
-
-
-class PlainPickle:
-    """Base of what is ours, holds nothing that is known by name only, and is of a class that workers can import."""
-
-    __slots__ = ()
 
 
 def dump_by_value(value: object, *, parcel: Parcel | None = None) -> Dumped:

@@ -11,9 +11,9 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from runwide import settings
+from runwide import ending, progress, settings
 from runwide.log import Configuration, configuration
-from runwide.pool import ending, progress, transfer
+from runwide.pool import transfer
 from runwide.pool.scheduler import Scheduler, running
 from runwide.pool.scratch import Scratch, roots
 from runwide.pool.shares import allowed

@@ -8,15 +8,15 @@ from operator import length_hint
 from typing import TYPE_CHECKING, Any
 
 from runwide.errors import NoItems, PoolClosed, TooManyFailures
+from runwide.fitness import check
 from runwide.pool import policy
 from runwide.pool.base import Base, dump_function
 from runwide.pool.call import Call, Source
 from runwide.pool.feeding import Feeder, taken
-from runwide.pool.fitness import check
 from runwide.pool.policy import Budget
 from runwide.pool.preemption import GRACE, drains_on_sigterm
-from runwide.pool.progress import display
 from runwide.pool.sinks import Everything
+from runwide.progress import display
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable

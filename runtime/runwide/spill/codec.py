@@ -32,6 +32,8 @@ from runwide.spill.compression import LEAST, compressed, expanded
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from runwide.item_definitions import Definitions
+
 MAGIC = b"\x89RWF\r\n\x1a\n"
 VERSION = 1
 ZSTD = 1  # flag
@@ -55,13 +57,13 @@ class Encoded:
     digest: str
 
 
-def encode(value: Any, *, context: str, definitions: dict[type, bytes] | None = None) -> Encoded:
+def encode(value: Any, *, context: str, definitions: Definitions | None = None) -> Encoded:
     """Turn a value into a frame without copying its large buffers.
 
     Args:
         value: Anything that cloudpickle can pickle.
         context: The job and slot that the value belongs to; `decode` must be given the same.
-        definitions: For an item, whose bytes are the same in each process: the pickles of classes that its job's items
+        definitions: For an item, whose bytes are the same in each process: what the pickles of its job's items
             share, empty at first. None for a result.
 
     Returns:
@@ -185,7 +187,7 @@ def verify(buffer: Buffer, *, digest: str, uri: str | None = None) -> None:
         )
 
 
-def _dumps(value: Any, definitions: dict[type, bytes] | None) -> tuple[bytes, Sequence[memoryview]]:
+def _dumps(value: Any, definitions: Definitions | None) -> tuple[bytes, Sequence[memoryview]]:
     """Pickle with the C pickler where it gives what cloudpickle would, else with cloudpickle.
 
     cloudpickle differs in what it sends by value: lambdas, nested functions and whatever lives in ``__main__`` or a
@@ -197,7 +199,9 @@ def _dumps(value: Any, definitions: dict[type, bytes] | None) -> tuple[bytes, Se
     if not cloudpickle.list_registry_pickle_by_value():
         try:
             stream = pickle.dumps(value, protocol=5, buffer_callback=buffers)
-            if b"__main__" not in stream and (definitions is None or not _may_have_sets(stream)):
+            if b"__main__" not in stream and (
+                definitions is None or not (_may_have_sets(stream) or definitions.note(stream))
+            ):
                 return stream, buffers
         except StoreError:  # of a file that is spilled by reference
             raise

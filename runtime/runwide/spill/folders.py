@@ -43,6 +43,8 @@ NEW = (
 )
 """How a new file is opened."""
 
+_JUNCTION = 0xA0000003  # IO_REPARSE_TAG_MOUNT_POINT
+
 Folder: TypeAlias = "int | str"
 """A folder that was opened: its descriptor, or its path where `_RELATIVE` is not so."""
 
@@ -116,7 +118,9 @@ def _rename(folder: Folder, name: str, where: Folder, new: str) -> None:
 
 def _mode(name: str, folder: Folder) -> int:
     if isinstance(folder, str):
-        return os.lstat(_joined(folder, name)).st_mode
+        found = os.lstat(_joined(folder, name))
+        # A junction of Windows is a folder by its mode, and leads elsewhere as a link does.
+        return stat.S_IFLNK if getattr(found, "st_reparse_tag", 0) == _JUNCTION else found.st_mode
     return os.stat(name, dir_fd=folder, follow_symlinks=False).st_mode
 
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import io
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 from runwide.errors import (
+    BadReference,
     FrameCorrupt,
     ObjectExists,
     ObjectNotFound,
@@ -17,7 +19,7 @@ from runwide.errors import (
     StoreNotReadable,
     StoreNotWritable,
 )
-from runwide.spill import folders
+from runwide.spill import folders, windows
 from runwide.spill.buffers import Buffer, pieces, size_of, views
 from runwide.spill.folders import Misplaced
 from runwide.spill.store import PARTIAL, ObjectInfo, Store, checked, checked_prefix, stop_of, too_short
@@ -50,7 +52,7 @@ class LocalStore(Store):
     def __init__(self, path: str, inside: Sequence[str] = ()) -> None:
         self._root = os.path.abspath(path)  # noqa: PTH100 - symbolic links stay as the user wrote them
         self._inside = tuple(inside)
-        super().__init__(str(Path(self._root, *inside)))
+        super().__init__(Path(self._root, *inside).as_posix())
 
     def sub(self, prefix: str) -> LocalStore:  # noqa: D102 - see Store
         return LocalStore(self._root, self._names(prefix))
@@ -119,6 +121,8 @@ class LocalStore(Store):
             folders.remove_others(self._root, self._names(folder))
 
     def _names(self, name: str) -> tuple[str, ...]:
+        if windows.is_here() and not windows.is_name(name):
+            raise BadReference(f"{name!r} is not the name of a file on Windows", uri=self.uri)
         return (*self._inside, *checked(name, self.uri).split("/"))
 
     @contextlib.contextmanager
@@ -199,11 +203,12 @@ def _has_all(descriptor: int, path: str, parts: Sequence[memoryview]) -> bool:
 
 def _fill(descriptor: int, view: memoryview, path: str) -> None:
     done = 0
-    while done < view.nbytes:
-        count = os.readv(descriptor, [view[done:]])
-        if not count:
-            raise too_short(path, done, view.nbytes)
-        done += count
+    with io.FileIO(descriptor, closefd=False) as file:
+        while done < view.nbytes:
+            count = file.readinto(view[done:])
+            if not count:
+                raise too_short(path, done, view.nbytes)
+            done += count
 
 
 def _is_refusal(error: OSError) -> bool:

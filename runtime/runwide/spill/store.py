@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, TypeVar
 from urllib.parse import unquote
 
 from runwide.errors import BadReference, FrameCorrupt
+from runwide.spill import windows
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -164,7 +165,7 @@ def open_store(uri: str | PathLike[str]) -> Store:
     uri = _spelt(uri)
     scheme, found, rest = uri.partition("://")
     if not found:
-        if _SCHEME.match(uri):
+        if not windows.is_folder(uri) and _SCHEME.match(uri):
             raise BadReference(
                 f"{uri!r} has a scheme and not two slashes behind it",
                 hint="give gs://bucket/prefix; a folder of such a name is ./NAME",
@@ -214,7 +215,7 @@ def parted(uri: str | PathLike[str], levels: int = 1) -> tuple[str, str]:
     root, *inside = whole.rsplit("/", levels)
     if len(inside) < levels or not all(inside) or root.endswith(":/"):
         raise BadReference("this is not a folder in a store", uri=whole, hint="give the folder's whole URI")
-    return root or "/", "/".join(inside)
+    return windows.rooted(root) or "/", "/".join(inside)
 
 
 _Place = TypeVar("_Place", "str", "str | PathLike[str]")
@@ -303,7 +304,7 @@ def _path_of(rest: str, uri: str) -> str:
         raise BadReference(
             "a file URI names an absolute path", uri=uri, hint="give file:///directory, with three slashes"
         )
-    return unquote(rest)
+    return windows.of_uri(unquote(rest))
 
 
 def checked(name: str, uri: str | None = None) -> str:

@@ -10,7 +10,7 @@ import pytest
 
 import runwide
 from runwide.errors import ExceptionNotPortable, FunctionNotPicklable, InputError
-from runwide.pool import function_bytes
+from runwide.pickled import function_bytes
 
 
 async def coroutine(x):

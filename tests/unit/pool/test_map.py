@@ -13,6 +13,7 @@ import pytest
 
 import runwide
 from runwide import records
+from runwide.ended import raise_or_return
 from runwide.errors import (
     FunctionNotPicklable,
     InputError,
@@ -21,7 +22,8 @@ from runwide.errors import (
     RemoteTraceback,
     TasksFailed,
 )
-from runwide.pool import function_bytes, outcomes, raise_or_return
+from runwide.pickled import function_bytes
+from runwide.pool import outcomes
 from runwide.records import Failure, FailureKind, Outcome
 
 

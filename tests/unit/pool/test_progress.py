@@ -15,7 +15,7 @@ import pytest
 import terminal
 
 import runwide
-from runwide.pool import progress
+from runwide import progress
 from runwide.records import Failure, FailureKind, Outcome
 
 pytestmark = pytest.mark.xdist_group("progress")  # what is shared is made once

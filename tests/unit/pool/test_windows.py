@@ -14,7 +14,9 @@ import sys
 import pytest
 
 import runwide
+from runwide.archive import code_of
 from runwide.errors import RunwideError, SystemNotSupported
+from runwide.function_pickle import Needs
 from runwide.job import finish
 
 WINDOWS = """
@@ -89,19 +91,18 @@ CALLS = [
     "runwide.map(abs, [1], store='memory://one')",
     "list(runwide.imap(abs, [1]))",
     "list(runwide.imap_unordered(abs, [1]))",
-    "asyncio.run(runwide.amap(abs, [1]))",
+    "runwide.amap(abs, [1]).send(None)",
     "runwide.Executor()",
     "runwide.Pool()",
     "runwide.register_joblib()",
     "import runwide.joblib",
-    "from runwide import map",
     "from runwide.pool.executor import Executor",
 ]
 
 
 def test_what_runs_tasks_is_one_clear_error(windows):
     program = f"""
-import asyncio, json, runwide
+import json, runwide
 found = {{}}
 for call in {CALLS!r}:
     try:
@@ -142,6 +143,16 @@ def test_the_doctor_says_so(command):
     assert done.returncode == 1
     assert [check["name"] for check in failures] == ["packages"]
     assert "not on Windows" in failures[0]["says"]
+
+
+def test_own_code_is_the_same_archive_there(monkeypatch, tmp_path):
+    (tmp_path / "windows_code.py").write_bytes(b"SCALE = 2\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    here = code_of(Needs(frozenset()), whole=["windows_code"])
+    monkeypatch.setattr(sys, "platform", "win32")
+    there = code_of(Needs(frozenset()), whole=["windows_code"])
+    assert here is not None
+    assert there == here
 
 
 def test_the_error_is_ours_and_one_that_callers_of_the_standard_pools_expect():

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import sys
+
 import pytest
 
 import runwide
 from runwide.errors import BadReference
-from runwide.spill.store import open_store
+from runwide.spill.store import open_inside, open_store, parted
 
 ODD = [
     "ünïcode/日本語", "a b", "a%20b", "100%", "a#b", "a?b", "a&b=c", "a+b", "'q'", "[x]", "*", "a:b", "a@b", "{}", "$HOME",
@@ -44,6 +46,9 @@ def test_a_folder_with_an_odd_name_holds_a_job(tmp_path, name):
         ("gs://bucket/../b", "not the name of an object"),
         ("s3://bucket/x", "no store for s3://"),
         ("gs:bucket/x", "two slashes"),
+        ("C:\\runs", "a folder of Windows"),
+        ("c:/runs", "a folder of Windows"),
+        ("file:///C:/runs", "a folder of Windows"),
         ("file://folder", "three slashes"),
     ],
 )
@@ -58,3 +63,33 @@ def test_a_folder_named_tilde_can_be_given(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     open_store("./~").create("object", b"x")
     assert (tmp_path / "~" / "object").read_bytes() == b"x"
+
+
+@pytest.fixture
+def windows(monkeypatch, tmp_path):
+    """Take this system for Windows; the file system is still that of Linux, where a drive is a folder of that name."""
+    monkeypatch.setattr(sys, "platform", "win32")
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.mark.usefixtures("windows")
+@pytest.mark.parametrize("uri", ["C:/runs", "file:///C:/runs", "file:///C%3A/runs"])
+def test_on_windows_a_folder_has_a_drive(uri, tmp_path):
+    assert open_store(uri).uri == f"{tmp_path}/C:/runs"
+
+
+@pytest.mark.usefixtures("windows")
+def test_on_windows_a_folder_of_a_drive_itself_is_below_its_root(monkeypatch):
+    monkeypatch.setattr("os.path.abspath", lambda path: path)  # which begins with a drive there
+    assert parted("C:/a-1") == ("C:/", "a-1")
+    assert open_inside("C:/runs/a-1").uri == "C:/runs/a-1"
+
+
+@pytest.mark.usefixtures("windows")
+@pytest.mark.parametrize("name", ["..\\..\\x", "a/b\\c", "a:stream", "items/NUL", "com1.json", "a.", "a "])
+def test_on_windows_a_name_that_leads_elsewhere_is_refused(name, tmp_path):
+    store = open_store(tmp_path)
+    for use in (store.read, store.delete, lambda name: store.create(name, b"x")):
+        with pytest.raises(BadReference, match="not the name of a file on Windows"):
+            use(name)
+    assert not list(tmp_path.iterdir())

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 _KINDS = (("random", "Random"), ("numpy.random", "Generator"), ("numpy.random", "RandomState"))
 _DEPTH = 3  # functions in partials in closures
-_HERE = str(Path(__file__).parents[1])
+_HERE = str(Path(__file__).parent)
 
 
 def warn_of_generator(function: Any) -> None:

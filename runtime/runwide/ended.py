@@ -1,0 +1,145 @@
+"""Outcomes of items that have ended, as results in order or as the exception of the first failure."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from runwide import naming
+from runwide.errors import InputError, StopIterationRaised, TasksFailed
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from runwide.records import Failure, Outcome
+
+_LISTED = 40  # failures spelled out in a summary; the record has them all
+
+
+def check(on_error: str) -> None:
+    """Refuse a word for what becomes of failures that is none.
+
+    Raises:
+        InputError: It is neither ``"raise"`` nor ``"return"``.
+    """
+    if on_error not in ("raise", "return"):
+        raise InputError(f"on_error must be 'raise' or 'return', not {on_error!r}")
+
+
+def raise_or_return(ended: Sequence[Outcome], on_error: str) -> list[Any]:
+    """Return results by index; failures are raised or stand in their place.
+
+    Args:
+        ended: One outcome per item, in any order.
+        on_error: ``"raise"`` or ``"return"``.
+
+    Raises:
+        Exception: The exception of the first failed item, caused by a `TasksFailed` that has all of them.
+
+    Example:
+        >>> from runwide.records import Outcome
+        >>> raise_or_return([Outcome(1, "b"), Outcome(0, "a")], "raise")
+        ['a', 'b']
+    """
+    check(on_error)
+    results = by_index(ended)
+    failures = _failures(ended)
+    if failures and on_error == "raise":
+        raise first_error(failures, results)
+    return results
+
+
+def by_index(ended: Sequence[Outcome]) -> list[Any]:
+    """Values and failures by index; None where an item has not ended.
+
+    Example:
+        >>> from runwide.records import Outcome
+        >>> by_index([Outcome(2, "c"), Outcome(0, "a")])
+        ['a', None, 'c']
+    """
+    results: list[Any] = [None] * (1 + max((outcome.index for outcome in ended), default=-1))
+    for outcome in ended:
+        results[outcome.index] = outcome.value if outcome.failure is None else outcome.failure
+    return results
+
+
+def keep_finished(error: BaseException, ended: Sequence[Outcome]) -> None:
+    """Put what has finished into the error that has ended a call, if that is one with a place for it.
+
+    Args:
+        error: `runwide.errors.PoolBroken`, `runwide.errors.TooManyFailures`, or any other.
+        ended: One outcome per item, in any order.
+    """
+    keep(error, by_index(ended), _failures(ended))
+
+
+def keep(error: BaseException, results: list[Any], failures: Sequence[Failure]) -> None:
+    """As `keep_finished`, with the results and the failures apart.
+
+    Args:
+        error: As for `keep_finished`.
+        results: Values and failures by index.
+        failures: The failures.
+    """
+    if hasattr(error, "results"):
+        vars(error).update(results=results, failures=tuple(failures))
+
+
+def _failures(ended: Sequence[Outcome]) -> list[Failure]:
+    return [outcome.failure for outcome in ended if outcome.failure is not None]
+
+
+def exception_of(failure: Failure) -> BaseException:
+    """The exception of a failure, or its text as one where the exception itself did not come across."""
+    return (
+        failure.exception
+        if failure.exception is not None
+        else RuntimeError(f"{failure.type}: {failure.message}")
+    )
+
+
+def portable_exception_of(failure: Failure) -> BaseException:
+    """As `exception_of`, for what may not raise a ``StopIteration``: iterators, futures and coroutines.
+
+    Example:
+        >>> from runwide.records import Failure, FailureKind
+        >>> error = StopIteration("no more")
+        >>> portable_exception_of(Failure(2, FailureKind.EXCEPTION, "StopIteration", "no more", exception=error))
+        StopIterationRaised('the task raised StopIteration: no more')
+    """
+    error = exception_of(failure)
+    if not isinstance(error, StopIteration):
+        return error
+    named = f"{failure.type}: {failure.message}" if failure.message else failure.type
+    hint = "use next(iterator, default), or raise another exception"
+    raised = StopIterationRaised(f"the task raised {named}", item=failure.index, hint=hint)
+    raised.__cause__ = error
+    return raised
+
+
+def first_error(
+    failures: Sequence[Failure],
+    results: list[Any],
+    exception: Callable[[Failure], BaseException] = exception_of,
+) -> BaseException:
+    """The exception of the first failed item, caused by the summary of all.
+
+    Args:
+        failures: At least one.
+        results: All results.
+        exception: Makes the exception of a failure.
+    """
+    failures = sorted(failures, key=lambda failure: failure.index)
+    lines = [str(failure) for failure in failures[:_LISTED]]
+    if len(failures) > _LISTED:
+        lines.append(f"and {len(failures) - _LISTED} more")
+    summary = TasksFailed(
+        f"{len(failures)} of {len(results)} tasks failed:\n  "
+        + "\n  ".join(lines)
+        + "\n",  # the hint has a line of its own
+        failures=failures,
+        results=results,
+        hint="the others are finished: see .results and .failures of this error, or use on_error='return'",
+    )
+    raised = exception(failures[0])
+    naming.caused(summary, raised.__cause__)
+    return naming.caused(raised, summary)
