@@ -27,7 +27,8 @@ if TYPE_CHECKING:
     from runwide.report.report import Recording, report
     from runwide.results import Results
     from runwide.spill.file import File
-    from runwide.surface import Pool, amap, map, register_joblib
+    from runwide.stored_pool import Pool, register_joblib
+    from runwide.surface import amap, map
 
 _HOME = {
     "Cores": "runwide.host",
@@ -35,7 +36,7 @@ _HOME = {
     "Executor": "runwide.pool",
     "Failure": "runwide.records",
     "File": "runwide.spill.file",
-    "Pool": "runwide.surface",
+    "Pool": "runwide.stored_pool",
     "Recording": "runwide.report",
     "Results": "runwide.results",
     "RunwideError": "runwide.errors",
@@ -47,7 +48,7 @@ _HOME = {
     "imap_unordered": "runwide.pool",
     "load": "runwide.job",
     "map": "runwide.surface",
-    "register_joblib": "runwide.surface",
+    "register_joblib": "runwide.stored_pool",
     "replay": "runwide.job",
     "report": "runwide.report",
     "rerun": "runwide.job",

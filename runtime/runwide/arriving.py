@@ -6,13 +6,15 @@ import builtins
 import pickle
 import sys
 import types
+from collections import Counter, OrderedDict, defaultdict, deque
 from contextlib import suppress
 from functools import cached_property, lru_cache, singledispatch, update_wrapper
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from runwide.definitions import arrive, found, function_at, has_arrived, known, registry
 from runwide.namespaces import Namespace, changes, fill
-from runwide.places import placeless
+from runwide.places import UNPACKED, placeless
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -37,6 +39,40 @@ def namespace(module: str | None, origin: str | None, about: dict[str, Any]) -> 
         shared = registry.shared[module] = Namespace({"__builtins__": builtins})
     shared.values.update(about)
     return shared
+
+
+def own_namespace(module: str) -> Namespace:
+    """Return the globals of a module of the author's own that came along, for functions in it that have no name.
+
+    Args:
+        module: Its name.
+    """
+    return Namespace(vars(import_module(module)), live=True)
+
+
+MET = frozenset({dict, list, set, defaultdict, OrderedDict, Counter, deque})
+"""Types of objects of modules that functions share with their module in a component."""
+
+
+def own_object(module: str, name: str, state: Any) -> Any:
+    """Return an object of a module of the author's own that came along, with what was in it where it was pickled.
+
+    Args:
+        module: The module.
+        name: The name of the object in it.
+        state: A copy of the object; None for one that has no state.
+    """
+    home = import_module(module)
+    found: Any = vars(home).get(name)
+    if state is None:
+        return found
+    if type(found) is not type(state):
+        return state
+    if UNPACKED in (getattr(home, "__file__", None) or "") and (module, name) not in registry.met:
+        registry.met.add((module, name))
+        found.clear()
+        (found.update if isinstance(found, (dict, set)) else found.extend)(state)
+    return found
 
 
 def learn(key: str, data: bytes) -> None:

@@ -75,6 +75,8 @@ class Registry:
         self.learned: dict[str, Any] = {}
         self.variables = Variables()
         self.initializers: weakref.WeakValueDictionary[str, Any] = weakref.WeakValueDictionary()
+        self.met: set[tuple[str, str]] = set()
+        """Objects of modules that have what was in them where they were pickled: module and name."""
         self.lock = threading.RLock()
 
 

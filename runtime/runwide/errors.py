@@ -348,15 +348,24 @@ class StepFailed(EngineError):
         step: Name of the step, such as ``shard 3``.
         exitcode: Exit status of its process or container.
         log: Last lines of its log.
+        log_path: Path of its whole log, where that is on this machine.
     """
 
     def __init__(
-        self, message: str, *, step: str = "", exitcode: int | None = None, log: str = "", **where: Any
+        self,
+        message: str,
+        *,
+        step: str = "",
+        exitcode: int | None = None,
+        log: str = "",
+        log_path: str | None = None,
+        **where: Any,
     ) -> None:
         super().__init__(message, **where)
         self.step = step
         self.exitcode = exitcode
         self.log = log
+        self.log_path = log_path
 
 
 class RunsFailed(EngineError):

@@ -6,11 +6,35 @@ import hashlib
 import os
 import pickle
 from contextlib import suppress
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
 from runwide.parsing import json_of
 from runwide.places import Place, placed
+
+if TYPE_CHECKING:
+    from runwide.own_data import Beside
+
+
+@dataclass(frozen=True, slots=True)
+class Needs:
+    """What a function, or other data, needs of the program's own code.
+
+    Args:
+        modules: Names of modules that it names, also those that are not the program's own.
+        beside: What functions that travel by value look for beside their own files.
+        by_name: Modules that go by name, since others import them that travel.
+    """
+
+    modules: frozenset[str] = frozenset()
+    beside: tuple[Beside, ...] = ()
+    by_name: frozenset[str] = frozenset()
+
+    def __or__(self, other: Needs) -> Needs:
+        return Needs(self.modules | other.modules, self.beside + other.beside, self.by_name | other.by_name)
+
+
+NOTHING = Needs()
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,14 +43,16 @@ class Pickle:
 
     Args:
         core: A pickle of what it does.
-        modules: JSON: a digest of each of the program's own modules that it imports, by name.
-        beside: JSON of what may differ between two processes: where its code stands (``places``), and which of the modules
-            that it uses are to be imported first (``submodules``).
+        modules: JSON: a digest of each file of the program's own code that it needs, by its path.
+        beside: JSON of what may differ between two processes: where its code stands (``places``), which of the modules
+            that it uses are to be imported first (``submodules``), and which it cannot do without (``needed``).
+        needs: From what these files were found; empty in a pickle that has arrived.
     """
 
     core: bytes
     modules: str
     beside: str
+    needs: Needs = field(default=NOTHING, compare=False)
 
     @property
     def data(self) -> bytes:

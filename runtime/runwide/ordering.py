@@ -98,6 +98,14 @@ class Writer(_Python):  # type: ignore[misc]  # typeshed lacks what is extended 
             raise Shared
         super().save(obj, save_persistent_id)
 
+    def save_bytearray(self, obj: Any) -> None:
+        """Write the content of a buffer as an object of its own.
+
+        Some versions of Python call this with bytes, for a buffer that may be changed, and note that they are a bytearray.
+        All empty bytes are one object, so they would become one wherever they are in the value.
+        """
+        super().save_bytearray(bytearray(obj) if type(obj) is bytes else obj)
+
     def reducer_override(self, obj: Any) -> Any:  # noqa: D102 - as in the class above
         kind = type(obj)
         if kind in _AS_USUAL:

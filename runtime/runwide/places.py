@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
 
 CODE = tuple(
     f"co_{name}"
@@ -27,6 +28,8 @@ CODE = tuple(
 )  # fmt: skip
 """What of a code object is in a pickle; this differs between minor versions of Python, as bytecode does."""
 
+UNPACKED = "runwide-code-"
+"""Start of the name of a folder into which code of a program's own was unpacked."""
 _FIRST_LINE = "__firstlineno__"
 _template = (lambda: None).__code__
 
@@ -189,4 +192,57 @@ def shown(file: str) -> str:
     if file.startswith("<"):
         return file
     above = [folder for folder in map(os.path.abspath, sys.path) if file.startswith(folder + os.sep)]
-    return file[len(max(above, key=len)) + 1 :] if above else os.path.basename(file)  # noqa: PTH119 - loads nothing
+    found = file[len(max(above, key=len)) + 1 :] if above else os.path.basename(file)  # noqa: PTH119 - loads nothing
+    return found.replace(os.sep, "/")
+
+
+def own_file(path: str) -> str:
+    """Return where the file of a function lies that came by value: beside the code that came with it.
+
+    Args:
+        path: Its path in the archive.
+
+    Example:
+        >>> own_file("shop.py")
+        'shop.py'
+    """
+    folder = own_folder()
+    return os.path.normpath(os.path.join(folder, *path.split("/")))  # noqa: PTH118 - likewise
+
+
+def make_way(folder: str) -> None:
+    """Forget modules of other code that have the names of modules in a folder, which are imported from there now.
+
+    A program's own ``locale.py`` comes before that of Python, which this process has loaded before the program's code came.
+
+    Args:
+        folder: Where code of a program's own was unpacked.
+    """
+    for name in os.listdir(folder):  # noqa: PTH208 - loads nothing
+        top = name.removesuffix(".py")
+        if top == name and not os.path.exists(f"{folder}/{name}/__init__.py"):  # noqa: PTH110 - likewise
+            continue
+        file = getattr(sys.modules.get(top), "__file__", None)
+        if isinstance(file, str) and not file.startswith(folder):
+            for one in [one for one in sys.modules if one == top or one.startswith(f"{top}.")]:
+                del sys.modules[one]
+
+
+def own_folder() -> str:
+    """Return the folder of code that comes before all other; an empty text if there is none."""
+    return next((entry for entry in sys.path if os.path.basename(entry).startswith(UNPACKED)), "")  # noqa: PTH119 - a text
+
+
+def own_path(path: str) -> Path:
+    """Return where a path lies that a program had beside its file, as `own_file` does.
+
+    Args:
+        path: Its path in the archive; ``.`` for the folder.
+
+    Example:
+        >>> own_path("labels.json").name
+        'labels.json'
+    """
+    from pathlib import Path  # every worker imports this module
+
+    return Path(own_file(path))

@@ -6,31 +6,28 @@ import hashlib
 import io
 import json
 import os
-import re
 from enum import Enum
 from functools import partial
-from opcode import opmap
+from importlib import import_module
 from types import CodeType, ModuleType
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from runwide import pickling
+from runwide import arriving, pickling
 from runwide.arriving import defined
-from runwide.function_pickle import Pickle
+from runwide.by_value import registered, sent_by_value
+from runwide.function_pickle import Needs, Pickle
+from runwide.imports import imported_in, needed_to_run
+from runwide.incidental import attributes_of, named
 from runwide.ordering import Shared, Writer
+from runwide.own_references import Homes, OwnFile, OwnModule, OwnObject, is_sentinel, own_paths, travels
 from runwide.places import Place, make_code, taken_apart
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
+    from runwide.item_definitions import Definitions
+    from runwide.own_data import Beside
     from runwide.spill.buffers import Buffers
-
-
-_INCIDENTAL = frozenset(
-    {"__firstlineno__", "__slotnames__"}
-)  # the second comes with the first pickle of an instance
-_IMPORT = opmap["IMPORT_NAME"]
-_IMPORTERS = frozenset({"import_module", "__import__"})
-_DOTTED = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*")
 
 
 class _Parts(pickling.Pickler):
@@ -39,24 +36,43 @@ class _Parts(pickling.Pickler):
     def __init__(self, file: Any = None, *, blobs: dict[type, bytes] | None = None, **options: Any) -> None:
         super().__init__(io.BytesIO() if file is None else file, protocol=5, **options)
         self.blobs = {} if blobs is None else blobs
+        self.beside: list[Beside] = []
+        """What functions look for beside their files."""
+        self._modules: dict[str, OwnModule] = {}
+        self._objects_met: dict[int, OwnObject] = {}
+        self._homes = Homes()
         self.places: list[Place] = []
         self.modules: set[str] = set()
-        """Names of modules that functions import, or that have what is pickled by its name."""
+        """Names of modules that have what is pickled by its name, or that are loaded with the pickle."""
+        self.imports: set[str] = set()
+        """Names of modules that functions may import when they run."""
         self.packages: set[str] = set()
         """Names of modules that functions have as objects."""
         self.imported: set[str] = set()
         """Names of modules to be imported before functions run."""
+        self.needed: set[str] = set()
+        """Names of modules without which what is pickled cannot be loaded."""
 
     def reducer_override(self, value: Any) -> Any:
         kind = type(value)
         if kind is CodeType:
             return self._code(value)
         if kind is TypeVar:
-            return _with_name(value, self.dispatch_table[TypeVar](value))
+            return named(value, self.dispatch_table[TypeVar](value))
+        if is_sentinel(value) and (met := self._homes.of(value)) is not None:
+            self.modules.add(met.module)
+            return met.reduced
         if kind is ModuleType:
-            self.modules.add(value.__name__)
+            self.noted(value.__name__)
             self.packages.add(value.__name__)
+            if vars(value).get("__spec__") is not None:  # also one whose functions travel by value
+                return import_module, (value.__name__,)
         return super().reducer_override(value)
+
+    def noted(self, module: str) -> None:
+        """Note a module that loading the pickle imports."""
+        self.modules.add(module)
+        self.needed.add(module)
 
     def _code(self, code: CodeType) -> Any:
         values, place = taken_apart(code)
@@ -64,12 +80,50 @@ class _Parts(pickling.Pickler):
         return make_code, (len(self.places) - 1, values)
 
     def _function(self, function: Any) -> Any:
+        registered(function)
         reduced = super()._function(function)
-        if reduced is not NotImplemented:
-            self.modules.update(
-                _imported_in(function.__code__, function.__globals__.get("__package__") or "")
-            )
+        # a function of single dispatch is its registry, whose functions come here one by one
+        if reduced is not NotImplemented and reduced[0] is arriving.make_function:
+            self.imports.update(imported_in(function.__code__, function.__globals__.get("__package__") or ""))
+            state = reduced[2]
+            if isinstance(state["namespace"], OwnModule):
+                state["globals"] = {}  # it is imported where the pickle is loaded
+            else:
+                self._look_beside(function, state["globals"])
+                self._meet(state["globals"])
         return reduced
+
+    def _meet(self, values: dict[str, Any]) -> None:
+        """Have objects that a script took from modules that travel be the modules' own again, with what is in them now."""
+        for name, value in values.items():
+            found = self._objects_met.get(id(value)) or self._homes.of(value)
+            if found is not None:
+                self.modules.add(found.module)
+                values[name] = self._objects_met[id(value)] = found
+
+    def _namespace(self, values: dict[str, Any]) -> Any:
+        """Return the globals of a function: those of its module itself, where that travels."""
+        module = pickling.module_of(values)
+        if module is None or not travels(module):
+            return super()._namespace(values)
+        self.modules.add(module)
+        return self._modules.setdefault(module, OwnModule(module))
+
+    def _look_beside(self, function: Any, values: dict[str, Any]) -> None:
+        """Note what a function looks for beside its file, which is elsewhere in a component."""
+        from runwide.own_data import Beside  # not for workers
+
+        paths = own_paths(function, values)
+        values.update(paths)
+        found = Beside.of_function(function, values, [one.path for one in paths.values()])
+        if found is not None:
+            self.beside.append(found)
+            if "__file__" in values:
+                values["__file__"] = OwnFile(found.path)
+
+    def _class(self, kind: Any) -> Any:
+        registered(kind)
+        return super()._class(kind)
 
     def about(self, values: Mapping[str, Any]) -> dict[str, Any]:
         # a script has no package, and with -m an empty one
@@ -82,18 +136,7 @@ class _Parts(pickling.Pickler):
         return []
 
     def attributes(self, kind: type, values: dict[str, Any]) -> dict[str, Any]:
-        kept = {name: value for name, value in values.items() if name not in _INCIDENTAL}
-        if not kept.get("__annotations__", True):  # as it is once somebody has asked for it
-            del kept["__annotations__"]
-        if _is_made_of_defaults(kept.get("__doc__"), kind):
-            del kept["__doc__"]
-        if "_abc_impl" in kept:
-            kept["_abc_impl"] = sorted(
-                kept["_abc_impl"], key=lambda kind: (kind.__module__, kind.__qualname__)
-            )
-        if "__static_attributes__" in kept:
-            kept["__static_attributes__"] = tuple(sorted(kept["__static_attributes__"]))
-        return kept
+        return attributes_of(kind, values)
 
 
 class _WithoutPlaces(_Parts):
@@ -107,6 +150,7 @@ class _Item(_WithoutPlaces):
     """Reduce an item, whose definitions are pickled once for all items."""
 
     def _class(self, kind: Any) -> Any:
+        registered(kind)
         return _apart(self, kind) or super()._class(kind)
 
 
@@ -144,6 +188,13 @@ class _Quick(pickling.Pickler):
     def __init__(self, file: Any, *, blobs: dict[type, bytes], **options: Any) -> None:
         super().__init__(file, protocol=5, **options)
         self.blobs = blobs
+        self.modules: set[str] = set()
+        """Names of modules that are parts of the item."""
+
+    def reducer_override(self, value: Any) -> Any:
+        if type(value) is ModuleType:
+            self.modules.add(value.__name__)
+        return super().reducer_override(value)
 
     def persistent_id(self, value: Any) -> None:
         kind = type(value)
@@ -151,11 +202,13 @@ class _Quick(pickling.Pickler):
             raise _Unordered
 
     def _function(self, function: Any) -> Any:
+        registered(function)
         if pickling.is_imported(function):
             return NotImplemented
         raise _Unordered
 
     def _class(self, kind: Any) -> Any:
+        registered(kind)
         if pickling.is_imported(kind):
             return super()._class(kind)
         apart = _apart(self, kind)
@@ -197,23 +250,38 @@ def function(value: Callable[..., Any]) -> Pickle:
         >>> function(eval("lambda x: x + 1")).digest == function(eval("\n\nlambda x: x + 1")).digest
         True
     """
-    from runwide.own import needed_by  # slow to load, and not for workers
+    from runwide import own  # slow to load, and not for workers
 
-    core, parts = _written(value, _Parts)
+    by_name: frozenset[str] = frozenset()
+    while True:
+        with sent_by_value(by_name) as sent:
+            core, parts = _written(value, _Parts)
+        needed = {*parts.needed, *needed_to_run(value)}
+        found = own.reached(parts.modules | needed, optional=parts.imports, beside=parts.beside)
+        both = sent.intersection(file.module for file in found.files.values())
+        if not both:
+            break
+        by_name |= both
     beside = {
         "places": [place.about() for place in parts.places],
         "submodules": sorted(parts.imported),
         "packages": sorted(parts.packages),
+        "needed": sorted(needed.union(found.installed)),
     }
-    return Pickle(core, json.dumps(needed_by(parts.modules), sort_keys=True), json.dumps(beside))
+    return Pickle(
+        core,
+        json.dumps(found.digests),
+        json.dumps(beside),
+        needs=Needs(frozenset(parts.modules | parts.imports), tuple(parts.beside), by_name),
+    )
 
 
-def item(value: object, blobs: dict[type, bytes], buffers: Buffers | None = None) -> bytes:
+def item(value: object, shared: Definitions, buffers: Buffers | None = None) -> bytes:
     """Pickle an item of a map, or other data.
 
     Args:
         value: The item.
-        blobs: Pickles of classes, which several items share; empty at first.
+        shared: What the pickles of several items share; empty at first.
         buffers: Takes the large buffers out of band.
 
     Raises:
@@ -221,15 +289,26 @@ def item(value: object, blobs: dict[type, bytes], buffers: Buffers | None = None
 
     Example:
         >>> import pickle
-        >>> item({"b", "a"}, {}) == item({"a", "b"}, {}), pickle.loads(item({"b", "a"}, {})) == {"a", "b"}
+        >>> from runwide.item_definitions import Definitions
+        >>> one, other = (item(text, Definitions()) for text in ({"b", "a"}, {"a", "b"}))
+        >>> one == other, pickle.loads(one) == {"a", "b"}
         (True, True)
     """
-    try:
-        file = io.BytesIO()
-        _Quick(file, blobs=blobs, buffer_callback=buffers).dump(value)
-        return file.getvalue()
-    except _Unordered:
-        return _written(value, partial(_Item, blobs=blobs), buffers)[0]
+    before = len(shared.blobs)
+    with sent_by_value(shared.by_name):
+        try:
+            file = io.BytesIO()
+            quick = _Quick(file, blobs=shared.blobs, buffer_callback=buffers)
+            quick.dump(value)
+            shared.add(quick.modules)
+            data = file.getvalue()
+        except _Unordered:
+            data, parts = _written(value, partial(_Item, blobs=shared.blobs), buffers)
+            shared.add(parts.modules | parts.imports)
+        for blob in list(shared.blobs.values())[before:]:
+            shared.note(blob)
+    shared.note(data)
+    return data
 
 
 def content(kind: type) -> str:
@@ -244,7 +323,8 @@ def content(kind: type) -> str:
         (True, False)
     """
     try:
-        return hashlib.sha256(_written(kind, _Content)[0]).hexdigest()[:16]
+        with sent_by_value():
+            return hashlib.sha256(_written(kind, _Content)[0]).hexdigest()[:16]
     except Exception:  # it cannot be pickled, which is said where it is sent
         return os.urandom(8).hex()
 
@@ -292,7 +372,7 @@ def _writer(
         file,
         parts.reducer_override,
         dispatch_table=parts.dispatch_table,
-        noted=parts.modules.add,
+        noted=parts.noted,
         compared=compared,
         buffer_callback=buffers,
         within=within,
@@ -304,49 +384,3 @@ def _forget(buffers: Buffers | None) -> None:
     """Drop what an attempt before has put there."""
     if buffers is not None:
         buffers.clear()
-
-
-def _with_name(variable: TypeVar, reduced: Any) -> Any:
-    """Return what a type variable reduces to, known to cloudpickle by what it is, the same in each process."""
-    make, arguments = reduced
-    if make is getattr:
-        return reduced
-    name = f"{variable.__module__}:{arguments[:-1]}"
-    return make, (*arguments[:-1], hashlib.sha256(name.encode()).hexdigest())
-
-
-def _is_made_of_defaults(doc: Any, kind: type) -> bool:
-    """Whether a dataclass has a docstring that shows its defaults: sets in any order, and objects by their address."""
-    return (
-        isinstance(doc, str)
-        and "__dataclass_fields__" in vars(kind)
-        and doc.startswith(f"{kind.__name__}(")
-        and ("{" in doc or " at 0x" in doc)
-    )
-
-
-def _imported_in(code: CodeType, package: str) -> Iterator[str]:
-    """Yield the names of modules that code may import when it runs."""
-    instructions: list[Any] = []
-    if _IMPORT in code.co_code[::2]:
-        import dis  # slow to load
-
-        instructions += dis.get_instructions(code)
-    for place, one in enumerate(instructions):
-        if one.opname == "IMPORT_NAME":
-            level, names = (two.argval for two in instructions[place - 2 : place])
-            yield from _modules(one.argval, level, names, package)
-    if not _IMPORTERS.isdisjoint(code.co_names):
-        yield from (text for text in code.co_consts if isinstance(text, str) and _DOTTED.fullmatch(text))
-    for constant in code.co_consts:
-        if isinstance(constant, CodeType):
-            yield from _imported_in(constant, package)
-
-
-def _modules(name: str, level: Any, names: Any, package: str) -> Iterator[str]:
-    if isinstance(level, int) and level > 0:
-        above = package.rsplit(".", level - 1)[0] if level > 1 else package
-        name = f"{above}.{name}" if name else above
-    yield name
-    for one in names if isinstance(names, tuple) else ():
-        yield f"{name}.{one}"

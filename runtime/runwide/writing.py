@@ -8,6 +8,7 @@ import re
 import select
 import sys
 import threading
+import time
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
 
 STANDARD = (0, 1, 2)
 """Descriptors of standard input, output and error."""
+
+_ROOM_SECONDS = 0.01  # between two attempts where nothing tells of room
 
 
 def write(stream: Any, text: str) -> None:
@@ -194,9 +197,16 @@ def write_all(descriptor: int, data: Any) -> None:
         try:
             left = left[os.write(descriptor, left) :]
         except BlockingIOError:
-            room = select.poll()
-            room.register(descriptor, select.POLLOUT)
-            room.poll()
+            _wait_for_room(descriptor)
+
+
+def _wait_for_room(descriptor: int) -> None:
+    if sys.platform == "win32":  # which tells it of sockets alone
+        time.sleep(_ROOM_SECONDS)
+        return
+    room = select.poll()
+    room.register(descriptor, select.POLLOUT)
+    room.poll()
 
 
 def _write(stream: Any, text: str) -> None:

@@ -16,7 +16,7 @@ from types import ModuleType
 
 import pytest
 
-from runwide import own
+from runwide import own_files, own_graph
 from runwide.own import needed_by
 
 FAILS = "raise RuntimeError('this module was loaded')\n"
@@ -213,9 +213,9 @@ def test_what_lies_in_a_folder_of_installed_packages_is_left_out_and_not_followe
 def test_a_program_beside_an_environment_of_its_own_is_its_own(write):
     """The standard library of a virtual environment lies elsewhere; a folder whose name begins as its own does is not it."""
     standard = Path(sysconfig.get_path("stdlib"))
-    assert own._is_installed(str(standard / "json" / "__init__.py"))
-    assert not own._is_installed(f"{standard}-mine/tools.py")
-    assert not own._is_installed("/home/me/site-packages.py")
+    assert own_graph.is_installed(str(standard / "json" / "__init__.py"))
+    assert not own_graph.is_installed(f"{standard}-mine/tools.py")
+    assert not own_graph.is_installed("/home/me/site-packages.py")
 
 
 def test_an_editable_install_is_own_by_a_path_file(tmp_path):
@@ -395,9 +395,9 @@ def test_modules_of_an_archive_count_as_their_sources_do(write, tmp_path, monkey
 def test_a_file_is_read_again_only_when_it_has_changed(write, monkeypatch):
     folder = write({"kept.py": PLAIN})
     first = needed_by(["kept"])
-    known = dict(own._known)
+    known = dict(own_files.known)
     assert needed_by(["kept"]) == first
-    assert own._known == known
+    assert own_files.known == known
     write({"kept.py": PLAIN + "\nmore = 1\n"})
     assert needed_by(["kept"]) != first
     (folder / "kept.py").unlink()
@@ -407,7 +407,7 @@ def test_a_file_is_read_again_only_when_it_has_changed(write, monkeypatch):
 
 def test_several_threads_may_ask_at_once(write):
     write({f"m{number}.py": f"import m{(number + 1) % 20}\n{PLAIN}\n" for number in range(20)})
-    own._known.clear()
+    own_files.known.clear()
     found = []
     threads = [threading.Thread(target=lambda: found.append(needed_by(["m0"]))) for _ in range(4)]
     for thread in threads:

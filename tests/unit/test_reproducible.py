@@ -10,6 +10,7 @@ import traceback
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import runwide
@@ -17,6 +18,7 @@ from runwide import reproducible
 from runwide.cli.function_text import parted, unpacked, without_places, written
 from runwide.errors import InputError
 from runwide.function_pickle import Pickle, is_same, parts_of
+from runwide.item_definitions import Definitions
 
 SHAPES = Path(__file__).with_name("programs") / "shapes.py"
 ANOTHER_DAY = "import time\nreal = time.time\ntime.time = lambda: real() + 400 * 86400\n"
@@ -133,7 +135,7 @@ def test_a_set_with_a_member_that_refers_to_it_comes_back():
     members = set()
     member = Referring(members)
     members.update((member, "a", "b"))
-    there = pickle.loads(reproducible.item(members, {}))
+    there = pickle.loads(reproducible.item(members, Definitions()))
     (found,) = (one for one in there if isinstance(one, Referring))
     assert found.owner is there
     assert len(there) == 3
@@ -188,6 +190,7 @@ def test_other_texts_of_a_pipeline_have_no_places(text):
 
 
 CLASSES = """
+from runwide.item_definitions import Definitions
 import pickle, sys
 from dataclasses import dataclass
 from runwide.spill.codec import decode, encode
@@ -204,7 +207,7 @@ class Named:
     n: int
 
 first, second = local(), local()
-frames = [encode(kind(1), context="c", definitions={}) for kind in (first, second, Named)]
+frames = [encode(kind(1), context="c", definitions=Definitions()) for kind in (first, second, Named)]
 print(*[frame.digest for frame in frames])
 back = [decode(b"".join(frame.parts), digest=frame.digest, context="c") for frame in frames]
 print(back[2] == Named(1), back[1] == second(1), back[0] == first(1), back[0].twice())
@@ -307,7 +310,7 @@ def loaded_elsewhere(value, program):
             "-c",
             "import pickle, sys; item = pickle.loads(sys.stdin.buffer.read())\n" + program,
         ],
-        input=reproducible.item(value, {}),
+        input=reproducible.item(value, Definitions()),
         capture_output=True,
         check=False,
     )
@@ -488,6 +491,12 @@ def test_lines_that_are_damaged_do_no_harm(table):
     assert all(line is None or line >= 0 for _, _, line in loaded.__code__.co_lines())
 
 
+def test_empty_bytes_stay_bytes_beside_an_empty_array():
+    value = [np.array([]), b"", {0, 1}]
+    loaded = pickle.loads(reproducible.item(value, Definitions()))
+    assert (type(loaded[1]), loaded[2]) == (bytes, {0, 1})
+
+
 def test_members_of_a_set_are_pickled_once_to_be_compared_and_once_to_be_written():
     counted = []
 
@@ -499,20 +508,29 @@ def test_members_of_a_set_are_pickled_once_to_be_compared_and_once_to_be_written
             counted.append(self.value)
             return int, (self.value,)
 
-    reproducible.item({Counted(value) for value in range(50)}, {})
+    reproducible.item({Counted(value) for value in range(50)}, Definitions())
     assert len(counted) == 100
 
 
 MAKES_OWN = """
 import sys
 from pkg.kinds import Kind, Price
+from runwide.archive import code_of
+from runwide.cli.function_text import written_code
 from runwide.cli.values import values_bytes
-open(sys.argv[1], "wb").write(values_bytes([Price(Kind.FOOD, 1), Kind.FOOD]))
+from runwide.function_pickle import Needs
+from runwide.item_definitions import Definitions
+shared = Definitions()
+open(sys.argv[1], "wb").write(values_bytes([Price(Kind.FOOD, 1), Kind.FOOD], "x", shared))
+open(sys.argv[1] + ".code", "w").write(written_code(code_of(Needs(frozenset(shared.modules)))))
 """
 LOADS_OWN = """
 import sys
 from pathlib import Path
 from runwide.cli.values import value_of_bytes
+if len(sys.argv) > 2:
+    from runwide.cli.wire import code_used
+    code_used(Path(sys.argv[2]).read_text())
 price, kind = value_of_bytes(Path(sys.argv[1]).read_bytes())
 try:
     from pkg.work import check
@@ -544,6 +562,6 @@ def test_classes_of_own_modules_are_those_of_the_modules_where_these_are_and_com
         (folder / "loads.py").write_text(LOADS_OWN)
     run(["makes.py", tmp_path / "values"], tmp_path, 1)
     assert run(["loads.py", tmp_path / "values"], tmp_path, 2) == "True True True\n"
-    assert run(["loads.py", tmp_path / "values"], elsewhere, 3) == (
+    assert run(["loads.py", tmp_path / "values", tmp_path / "values.code"], elsewhere, 3) == (
         "Price(kind=<Kind.FOOD: 'food'>, amount=1) Kind.FOOD\n"
     )

@@ -23,6 +23,7 @@ _WAYS = (
     "--items-file",
     "--items-parameter",
     "--items-from",
+    "--items-artifacts",
     "--pickled items",
     "--composed items",
 )
@@ -58,6 +59,20 @@ class Table:
 
         metadata = executor.metadata_of(self.executor_input, found)
         return sources.items_from(refuse_unfilled(found), form=self.form, types=self.types, metadata=metadata)
+
+    def of_artifacts(self, name: str) -> list[Any]:
+        """Return items that are a list of artifacts: their URIs, or the rows of all where a format is given.
+
+        Args:
+            name: Name of the step's input.
+
+        Raises:
+            InputError: There is no such input, or one of them cannot be read.
+        """
+        from runwide.cli import executor, sources
+
+        found = executor.artifacts_of(self.executor_input, name)
+        return sources.items_of_artifacts(found, form=self.form, types=self.types)
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,6 +159,7 @@ class Arguments:
         parameter: str | None,
         kind: str,
         source: str | None,
+        artifacts: str | None = None,
         table: Table,
     ) -> list[Any]:
         """The items.
@@ -154,13 +170,14 @@ class Arguments:
             parameter: A list parameter of a pipeline.
             kind: Its type.
             source: The URI of a table, a pattern, or a reference.
+            artifacts: Name of an input that is a list of artifacts.
             table: How a table is read.
 
         Raises:
             InputError: They are given in no way or in several, or cannot be read.
         """
         pickled, template = self.pickled.get("items"), self.composed.get("items")
-        ways = (text, file, parameter, source, pickled, template)
+        ways = (text, file, parameter, source, artifacts, pickled, template)
         count = sum(way is not None for way in ways)
         if not count:
             raise _left_out()
@@ -177,6 +194,8 @@ class Arguments:
             return table.opened(found)
         if source is not None:
             return table.opened(source)
+        if artifacts is not None:
+            return table.of_artifacts(artifacts)
         return inputs.items(text=text, file=file, form=table.form, types=table.types)
 
 
@@ -220,3 +239,25 @@ def check_shards(count: int) -> None:
             f"{count} components give {size} bytes of references, and one argument of a step takes {QUOTED} with its quotes",
             hint="use fewer components, with more items in each",
         )
+
+
+def shared(store: str, run_id: str | None) -> str:
+    """Return the store of a job, once the other steps of its run find it as well.
+
+    Args:
+        store: Its URI.
+        run_id: The pipeline's run; None where this command is no step of one.
+
+    Raises:
+        InputError: It is a folder in the step's own directory.
+
+    Example:
+        >>> shared("runs", None), shared("/mnt/runs", "run-1")
+        ('runs', '/mnt/runs')
+    """
+    if run_id is not None and "://" not in store and not store.startswith(("/", "~")):
+        raise InputError(
+            f"the store {store!r} is a relative folder, and each step of a run has a directory of its own",
+            hint="give gs://bucket/prefix, or a folder in full that all steps see",
+        )
+    return store

@@ -26,7 +26,7 @@ _COMMANDS = {
     "replay": "runwide.cli.jobs",
     "report": "runwide.cli.report",
     "rerun": "runwide.cli.jobs",
-    "scatter": "runwide.cli.jobs",
+    "scatter": "runwide.cli.scatter",
     "shard": "runwide.cli.shard",
     "status": "runwide.cli.housekeeping",
 }
@@ -81,6 +81,14 @@ def main(args: list[str] | None = None) -> None:
     Args:
         args: The words of the command; None for those of this process.
     """
+    _escape_what_cannot_be_shown()
     with coded():
         take_over_logging()
         sys.exit(cli.main(args=args, prog_name="runwide", standalone_mode=False))
+
+
+def _escape_what_cannot_be_shown() -> None:
+    """Escape the characters that standard output does not have, as on a console with code page 1252, instead of raising."""
+    stream = sys.stdout
+    if getattr(stream, "errors", None) == "strict" and hasattr(stream, "reconfigure"):
+        stream.reconfigure(errors="backslashreplace")

@@ -157,3 +157,25 @@ def _misfit(values: list[Any], fine: set[Path]) -> Exception | None:
 
 def _said(error: Exception) -> str:
     return " ".join(str(error).split())[:_SHOWN]
+
+
+def write_results(path: FilePath, form: str, reference: str) -> None:
+    """Write the results of a job as a dataset, None for those that failed.
+
+    Args:
+        path: The file.
+        form: ``jsonl`` or ``parquet``.
+        reference: The results.
+
+    Raises:
+        InputError: They do not fit the format, and say where they are stored.
+    """
+    from runwide import job as jobs
+
+    try:
+        write(path, jobs.load(reference, on_error="return"), form)
+    except InputError as error:
+        error.hint = "; ".join(
+            filter(None, (error.hint, f"the results themselves are stored: runwide.load({reference!r})"))
+        )
+        raise

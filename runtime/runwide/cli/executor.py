@@ -75,6 +75,28 @@ def metadata_of(executor_input: str | None, uri: str) -> dict[str, Any]:
         raise _no_task(error) from error
 
 
+def artifacts_of(executor_input: str | None, name: str) -> list[tuple[str, dict[str, Any]]]:
+    """Return URI and metadata of each artifact of an input that is a list of them, as the engine tells them.
+
+    Args:
+        executor_input: What kfp puts in the place of ``{{$}}``.
+        name: Name of the input.
+
+    Raises:
+        InputError: It is no description of a task, or the task has no such input.
+
+    Example:
+        >>> told = '{"inputs": {"artifacts": {"items": {"artifacts": [{"uri": "/x"}, {"uri": "/y"}]}}}}'
+        >>> artifacts_of(told, "items")
+        [('/x', {}), ('/y', {})]
+    """
+    try:
+        listed = json_of(executor_input or "")["inputs"]["artifacts"][name].get("artifacts", [])
+        return [(str(one["uri"]), dict(one.get("metadata", {}))) for one in listed]
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise _no_task(error) from error
+
+
 def _no_task(error: Exception) -> InputError:
     return InputError(
         f"--executor-input does not describe a task of a pipeline ({type(error).__name__}: {error})",

@@ -13,11 +13,16 @@ from runwide import settings
 from runwide.errors import InputError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from runwide.archive import Code
     from runwide.function_pickle import Pickle
 
 _COMPRESSED = "z:"
 _APART = "~"
 _ZLIB = r"eN[\w+/=]+"  # base64 of what zlib gives at its highest level
+_CODE = "c:"
+_ARCHIVE = re.compile(rf"(?P<kept>{_CODE}{_ZLIB}){_APART}({_ZLIB}|\S+#sha256=[0-9a-f]{{64}})")
 _PLACES = re.compile(
     rf"(?P<kept>({_COMPRESSED}{_ZLIB}{_APART}{_ZLIB}|\S+#sha256=[0-9a-f]{{64}})){_APART}{_ZLIB}"
 )
@@ -27,7 +32,7 @@ def written(function: Pickle) -> str:
     """Return a function as text: what it does, then where its code stands.
 
     Example:
-        >>> from runwide.pool import function_pickle
+        >>> from runwide.pickled import function_pickle
         >>> text = written(function_pickle(abs))
         >>> pickle.loads(unpacked(text.encode(), "--function-base64"))(-1)
         1
@@ -51,11 +56,13 @@ def parted(text: str) -> tuple[str, str]:
 def without_places(text: str) -> str:
     """Return a value of a pipeline without where code stands, if it is a function; any other text as it is.
 
+    Of code of a program's own the digests are left, in which comments and lines do not count.
+
     Example:
         >>> without_places("z:eNx~eNw=~eNz"), without_places("~/data")
         ('z:eNx~eNw=', '~/data')
     """
-    found = _PLACES.fullmatch(text)
+    found = _PLACES.fullmatch(text) or _ARCHIVE.fullmatch(text)
     return text if found is None else found["kept"]
 
 
@@ -97,6 +104,49 @@ def _joined(texts: list[bytes], option: str) -> bytes:
         raise zlib.error("it is cut off")
     core, modules, beside = found
     return Pickle(core, modules.decode(), beside.decode()).data
+
+
+def written_code(code: Code, reference: str | None = None) -> str:
+    """Return code of a program's own as text: the digests of its files, then the archive, or a reference to it.
+
+    Args:
+        code: The code.
+        reference: Where the archive lies, with its digest; None to have it in the text.
+
+    Example:
+        >>> from runwide.archive import Code
+        >>> written_code(Code("{}", b"PK"), "gs://b/code/x.zip#sha256=…")
+        'c:eNqrrgUAAXUA+Q==~gs://b/code/x.zip#sha256=…'
+    """
+    return f"{_CODE}{_base64(code.files.encode())}{_APART}{reference or _base64(code.archive)}"
+
+
+def code_in(text: str, fetch: Callable[[str], bytes]) -> Code:
+    """Return the code in a text that `written_code` made.
+
+    Args:
+        text: The text.
+        fetch: Return the verified object of a reference.
+
+    Raises:
+        InputError: It is another text.
+    """
+    from runwide.archive import Code
+
+    files, found, archive = text.removeprefix(_CODE).partition(_APART)
+    if not text.startswith(_CODE) or not found:
+        raise InputError("--code is no text of a program's code", hint="pass it whole and unchanged")
+    try:
+        data = (
+            fetch(archive)
+            if "#" in archive
+            else _decompressed(base64.b64decode(archive, validate=True), "--code")
+        )
+        return Code(_decompressed(base64.b64decode(files, validate=True), "--code").decode(), data)
+    except (binascii.Error, zlib.error, UnicodeDecodeError) as error:
+        raise InputError(
+            f"--code is no text of a program's code ({error})", hint="pass it whole and unchanged"
+        ) from error
 
 
 def packed(data: bytes) -> str:

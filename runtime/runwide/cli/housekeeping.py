@@ -10,6 +10,7 @@ import click
 from runwide import job as jobs
 from runwide.cli import inputs, report
 from runwide.errors import InputError, StoreNotWritable
+from runwide.spill import windows
 from runwide.writing import printable
 
 
@@ -50,7 +51,7 @@ def clean_command(job: str, *, older_than: str | None, yes: bool) -> None:
         runwide clean gs://bucket/runs/a-20261124t231308-36c13f7040d35a90
         runwide clean --older-than 7d gs://bucket/runs
     """  # noqa: D301 - \b is click's mark for a paragraph that keeps its lines
-    uri = job.partition("#")[0].removesuffix("/job.json")
+    uri = windows.slashed(job).partition("#")[0].removesuffix("/job.json")
     found = [uri] if older_than is None else jobs.older(job, seconds=inputs.seconds(older_than))
     refused: list[StoreNotWritable] = []
     for one in found:

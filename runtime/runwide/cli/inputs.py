@@ -6,6 +6,7 @@ import importlib
 import pickle
 import re
 import sys
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,14 +15,20 @@ from runwide import settings
 from runwide.cli.function_text import too_large, unpacked
 from runwide.cli.given import LEFT_OUT
 from runwide.cli.taken import check_constants, without_default
-from runwide.cli.values import is_own
 from runwide.errors import InputError
+from runwide.function_pickle import NOTHING, Needs
 from runwide.parsing import TooDeep, json_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
 _HINT_FUNCTION = "give MODULE:FUNCTION, both importable from here"
+
+
+def look_here() -> None:
+    """Put the working directory on the search path, where it is for ``python -m`` as well."""
+    if "" not in sys.path and str(Path.cwd()) not in sys.path:
+        sys.path.insert(0, str(Path.cwd()))
 
 
 def function_of(text: str) -> Callable[..., Any]:
@@ -37,8 +44,7 @@ def function_of(text: str) -> Callable[..., Any]:
     module, found, name = text.partition(":")
     if not found or not module or not name:
         raise InputError(f"{text!r} names no function", hint=_HINT_FUNCTION)
-    if "" not in sys.path and str(Path.cwd()) not in sys.path:
-        sys.path.insert(0, str(Path.cwd()))
+    look_here()
     try:
         value: Any = importlib.import_module(module)
         for part in name.split("."):
@@ -53,10 +59,25 @@ def function_of(text: str) -> Callable[..., Any]:
     return function
 
 
+@dataclass(frozen=True, slots=True)
+class Chosen:
+    """The function that was given.
+
+    Args:
+        data: Its pickle.
+        name: Its name, for people.
+        needs: What it needs of the program's own code, as far as this process has found out.
+    """
+
+    data: bytes
+    name: str
+    needs: Needs
+
+
 def pickled_function(
     *, function: str | None, file: Path | None, text: str | None, constants: Mapping[str, Any] | None
-) -> tuple[bytes, str]:
-    """The pickle of the function that was given in one of three ways, and its name.
+) -> Chosen:
+    """The function that was given in one of three ways.
 
     Args:
         function: ``MODULE:FUNCTION``.
@@ -72,12 +93,10 @@ def pickled_function(
     if len(names) != 1:
         raise InputError(f"give one of {', '.join(given)}, not {' and '.join(names) or 'none'}")
     if function is not None:
-        found = function_of(function)
-        _send_by_value(found)
-        return _pickled(found, constants), function
+        return _pickled(function_of(function), constants, name=function)
     given_bytes = read(file, function=True).strip() if file is not None else (text or "").encode()
     pickled = unpacked(given_bytes, names[0])
-    return _bound(pickled, constants), names[0]
+    return _bound(pickled, constants, names[0])
 
 
 def items(
@@ -167,15 +186,20 @@ def seconds(text: str) -> float:
 
 
 def _pickled(
-    function: Callable[..., Any], constants: Mapping[str, Any] | None, alone: bytes | None = None
-) -> bytes:
+    function: Callable[..., Any],
+    constants: Mapping[str, Any] | None,
+    *,
+    name: str,
+    alone: Chosen | None = None,
+) -> Chosen:
     """The pickle of a function with its constants; ``alone`` is that of the function without any, if there is one."""
-    from runwide.pool import function_bytes
+    from runwide.pickled import function_pickle
 
     bound = _bound_to(function, constants or {})
     if not bound and alone is not None:
         return alone
-    return function_bytes(partial(function, **bound) if bound else function)
+    made = function_pickle(partial(function, **bound) if bound else function)
+    return Chosen(made.data, name, made.needs)
 
 
 def _bound_to(function: Callable[..., Any], constants: Mapping[str, Any]) -> dict[str, Any]:
@@ -189,10 +213,11 @@ def _bound_to(function: Callable[..., Any], constants: Mapping[str, Any]) -> dic
     return found
 
 
-def _bound(pickled: bytes, constants: Mapping[str, Any] | None) -> bytes:
+def _bound(pickled: bytes, constants: Mapping[str, Any] | None, name: str) -> Chosen:
     """The pickle with keyword arguments bound; if the call has none, it is passed on unopened."""
+    alone = Chosen(pickled, name, NOTHING)
     if constants is None:
-        return pickled
+        return alone
     try:
         function = pickle.loads(pickled)  # noqa: TID251 - it came with the command line, as this command did
     except Exception as error:
@@ -200,16 +225,7 @@ def _bound(pickled: bytes, constants: Mapping[str, Any] | None) -> bytes:
             f"the function cannot be loaded here: {type(error).__name__}: {error}",
             hint="install in this image what the function's module imports",
         ) from error
-    return _pickled(function, constants, pickled)
-
-
-def _send_by_value(function: Callable[..., Any]) -> None:
-    """Have a function of the user's own files pickled with its code: the shards' image does not have the file."""
-    import cloudpickle
-
-    module = sys.modules.get(getattr(function, "__module__", "") or "")
-    if module is not None and is_own(module):
-        cloudpickle.register_pickle_by_value(module)
+    return _pickled(function, constants, name=name, alone=alone)
 
 
 def read(path: Path, *, function: bool = False) -> bytes:

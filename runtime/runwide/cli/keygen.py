@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import shlex
+import sys
 from pathlib import Path
 
 import click
@@ -13,6 +14,7 @@ from runwide.errors import InputError
 from runwide.spill import signing
 
 _SECRET = re.compile(r"[A-Za-z0-9_-]{1,255}")
+_NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0)
 
 
 @click.command("keygen")
@@ -41,7 +43,7 @@ def keygen_command(file: Path | None, *, secret: str | None, project: str) -> No
         click.echo(key)
         return
     _write(file, key)
-    click.echo(f"export RUNWIDE_SIGNING_KEY_FILE={shlex.quote(str(file.absolute()))}")
+    click.echo(_set("RUNWIDE_SIGNING_KEY_FILE", str(file.absolute())))
 
 
 def _commands(secret: str, project: str) -> list[str]:
@@ -53,13 +55,20 @@ def _commands(secret: str, project: str) -> list[str]:
     where = f"--project={shlex.quote(project)}"
     return [
         f"runwide keygen | gcloud secrets create {secret} {where} --replication-policy=automatic --data-file=-",
-        f"export RUNWIDE_SIGNING_KEY_SECRET={shlex.quote(f'projects/{project}/secrets/{secret}/versions/latest')}",
+        _set("RUNWIDE_SIGNING_KEY_SECRET", f"projects/{project}/secrets/{secret}/versions/latest"),
     ]
+
+
+def _set(variable: str, value: str) -> str:
+    """The line that sets a variable in this system's shell."""
+    if sys.platform == "win32":
+        return f"$env:{variable} = '{value.replace(chr(39), chr(39) * 2)}'"
+    return f"export {variable}={shlex.quote(value)}"
 
 
 def _write(path: Path, key: str) -> None:
     try:
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
+        descriptor = os.open(path, _NEW, 0o600)
     except FileExistsError as error:
         raise InputError(
             "there is a file already, which may be a key that is in use",
@@ -69,5 +78,6 @@ def _write(path: Path, key: str) -> None:
     except OSError as error:
         raise InputError(f"the key cannot be written ({error.strerror})", uri=str(path)) from error
     with os.fdopen(descriptor, "w", encoding="ascii") as file:
-        os.fchmod(descriptor, 0o600)  # whatever the umask
+        if hasattr(os, "fchmod"):  # on Windows, the folder says who may read it
+            os.fchmod(descriptor, 0o600)  # whatever the umask
         file.write(f"{key}\n")

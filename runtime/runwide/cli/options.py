@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import click
 
 from runwide.cli import formats
@@ -25,6 +27,11 @@ items_types = click.option(
     metavar="TEXT",
     help='A JSON object with the type of columns of CSV: {"zip": "str"}, or int, float, bool; others by their values.',
 )
+items_artifacts = click.option(
+    "--items-artifacts",
+    metavar="NAME",
+    help="An input of --executor-input that is a list of artifacts: their URIs, or with --items-format the rows of all.",
+)
 secret = click.option(
     "--secret",
     "secrets",
@@ -32,6 +39,38 @@ secret = click.option(
     nargs=2,
     metavar="VARIABLE SECRET",
     help="A variable for the function, with the value of projects/P/secrets/S/versions/V of Secret Manager.",
+)
+env = click.option(
+    "--env",
+    multiple=True,
+    nargs=2,
+    metavar="VARIABLE VALUE",
+    help="A variable for the function, set before it or any of its modules is loaded.",
+)
+env_text = click.option(
+    "--env-text",
+    multiple=True,
+    metavar="TEXT",
+    help="Such variables as NAME=VALUE&NAME=VALUE, quoted as in a URL; '-' for none.",
+)
+composed_env = click.option(
+    "--composed-env",
+    multiple=True,
+    nargs=2,
+    metavar="VARIABLE JSON",
+    help="A variable whose value has parameters of --given in it.",
+)
+env_out = click.option(
+    "--env-out",
+    type=click.Path(path_type=Path),
+    help="Write the variables of --composed-env there, as --env-text of the shards and the gather has them.",
+)
+
+requirements = click.option(
+    "--requirements-text",
+    "requirements",
+    metavar="TEXT",
+    help="Requirements of pip, one a line, with -c in front of a constraint: installed for this step alone, into scratch.",
 )
 
 

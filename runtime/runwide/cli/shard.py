@@ -8,9 +8,10 @@ import click
 
 from runwide import job as jobs
 from runwide.cli import files, options, results, supervised
+from runwide.cli.configured import configured
 from runwide.host.threads import announce
 from runwide.log import held
-from runwide.pool.preemption import leaves_on_sigterm
+from runwide.sigterm import leaves_on_sigterm
 
 
 @click.command("shard")
@@ -32,7 +33,9 @@ from runwide.pool.preemption import leaves_on_sigterm
     help="return: what the shard cannot run for good counts as failed items, and this command succeeds.",
 )
 @options.run_key
-@options.secret
+@options.requirements
+@click.option("--installed-at", hidden=True)  # by the process that watches over this one
+@configured
 def shard_command(
     job: str,
     index: int,
@@ -44,20 +47,21 @@ def shard_command(
     manifest_out: Path | None,
     on_error: str,
     run_key: str | None,
-    secrets: tuple[tuple[str, str], ...],
+    requirements: str | None,
+    installed_at: str | None,
 ) -> None:
     """Run shard INDEX of a job on the cores of this machine; print its reference.
 
     Run again, it computes only what is not stored yet. Items that fail are recorded, and reported by gather.
     """
-    if secrets:
-        from runwide.cli.secrets import set_secrets  # most shards have none
+    if requirements or installed_at:
+        from runwide.cli.installing import install  # likewise
 
-        set_secrets(secrets)
+        installed_at = install(requirements, installed_at)
     if on_error == "return":
         given = {
             "workers": workers, "timeout": timeout, "retries": retries, "rerun_failed": rerun_failed,
-            "run_key": run_key,
+            "run_key": run_key, "installed_at": installed_at,
         }  # fmt: skip
         supervised.shard(job, index, manifest_out, given)
         return

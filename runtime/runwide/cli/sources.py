@@ -68,6 +68,43 @@ def items_from(
     return found
 
 
+def items_of_artifacts(
+    artifacts: Sequence[tuple[str, Mapping[str, Any]]],
+    *,
+    form: str | None = None,
+    types: str | Mapping[str, Any] | None = None,
+) -> list[Any]:
+    """Return the items that a list of artifacts stands for: their URIs in order, or the rows of all of them.
+
+    Args:
+        artifacts: URI and metadata of each.
+        form: As for `items_from`: None or ``"files"`` for the URIs, another format for the rows.
+        types: As for `items_from`.
+
+    Raises:
+        NoItems: There are no artifacts, or no rows in any.
+        InputError: One cannot be read.
+
+    Example:
+        >>> items_of_artifacts([("gs://b/1", {}), ("gs://b/2", {})])
+        ['gs://b/1', 'gs://b/2']
+    """
+    uris = [uri for uri, _ in artifacts]
+    if form in (None, "files"):
+        found = _as_files(uris, rows.reading(form, types, None, "the artifacts"))
+    else:
+        found = [
+            row
+            for uri, metadata in artifacts
+            for row in _items(uri, rows.reading(form, types, metadata, uri))
+        ]
+    if not found:
+        raise NoItems(
+            f"there are no items in {len(uris)} artifacts", hint="look at what the step before has written"
+        )
+    return found
+
+
 def items_of_path(
     path: Path, data: bytes, *, form: str | None = None, types: str | Mapping[str, Any] | None = None
 ) -> list[Any]:

@@ -23,7 +23,7 @@ import click
 from runwide import job as jobs
 from runwide import log
 from runwide.cli import files
-from runwide.errors import InputError, Preempted, StepFailed
+from runwide.errors import EnvironmentMismatch, InputError, Preempted, StepFailed
 from runwide.parsing import json_of
 from runwide.redaction import Lines, shortened
 from runwide.writing import write
@@ -39,6 +39,8 @@ _STARTS = 2  # a process that is killed runs again once: one death may be bad lu
 _CAUSE = 300  # characters
 _LINES = 20
 _WRONG_CALL = 2  # as the command exits with an InputError
+_ENVIRONMENT = "runwide: EnvironmentMismatch: "
+_PACKAGES = f"{_ENVIRONMENT}the function needs packages"  # as `runwide.job.environment` says
 _READ_SECONDS = 5.0
 _LOG_LINE = re.compile(r"\d\d:\d\d:\d\d \[\w+\] ")
 _CHILD = "from runwide.cli.supervised import child; child()"
@@ -51,7 +53,7 @@ def shard(job: str, index: int, manifest_out: Path | None, options: Mapping[str,
         job: The job's reference.
         index: The shard.
         manifest_out: File for its reference in short form.
-        options: Those of `runwide.job.shard`.
+        options: Those of `runwide.job.shard`, and where requirements are installed.
     """
     words = [*_words({**options, "manifest_out": manifest_out}), "--", job, str(index)]
     error = failure_of(words, index)
@@ -81,6 +83,7 @@ def failure_of(words: Sequence[str], index: int) -> StepFailed | None:
     Raises:
         Preempted: SIGTERM came, and was handed on: whoever sent it may start the shard again.
         InputError: The call is wrong, and would be for every other shard.
+        EnvironmentMismatch: It has not the packages that the function needs, likewise.
     """
     code, said = 0, ""
     for start in range(1, _STARTS + 1):
@@ -91,6 +94,8 @@ def failure_of(words: Sequence[str], index: int) -> StepFailed | None:
             raise Preempted("stopped by SIGTERM; what had finished is kept", hint="run it again to go on")
         if code == _WRONG_CALL:
             raise InputError(said.removeprefix("runwide: ") or "the call of runwide shard is wrong")
+        if said.startswith(_PACKAGES):
+            raise EnvironmentMismatch(said.removeprefix(_ENVIRONMENT))
         _log.warning("shard.died", shard=index, exitcode=code, start=start, cause=shortened(said, _CAUSE))
         if code > 0:  # it has said why, and would again
             break

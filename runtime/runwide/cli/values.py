@@ -3,12 +3,6 @@
 from __future__ import annotations
 
 import pickle
-import site
-import sys
-import sysconfig
-from contextlib import contextmanager
-from functools import cache
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from runwide.cli.given import UNFILLED
@@ -16,21 +10,20 @@ from runwide.errors import InputError, ItemNotPicklable
 from runwide.unpicklable import refusal
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from runwide.item_definitions import Definitions
 
-_SHORT_TEXT = b"\x8c"  # the opcode of a text of less than 256 bytes, as names of modules are
-_SHORT = 255
 _BITS = 2000  # of whole numbers; Python writes and reads only so many digits (sys.set_int_max_str_digits)
 _BY_VALUE = (b"cloudpickle", b"runwide.arriving", b"runwide.places")
 _OF_KFP = (b"kfp.dsl.pipeline_channel", b"kfp.dsl.for_loop", b"kfp.dsl.pipeline_task")
 
 
-def values_bytes(value: Any, what: str = "the value") -> bytes:
-    """The pickle of a value for another program, classes of the user's own files included.
+def values_bytes(value: Any, what: str = "the value", shared: Definitions | None = None) -> bytes:
+    """The pickle of a value for another program.
 
     Args:
         value: The value.
         what: What it is, for errors.
+        shared: Notes the modules of the program's own that it names.
 
     Raises:
         ItemNotPicklable: It, or something inside of it, cannot be pickled.
@@ -41,10 +34,7 @@ def values_bytes(value: Any, what: str = "the value") -> bytes:
         (1, {2})
     """
     try:
-        data = _pickled(value)
-        if modules := _own_modules(data):
-            with _by_value(modules):
-                data = _pickled(value)
+        data = _pickled(value, shared)
     except Exception as error:
         raise ItemNotPicklable(
             refusal(what, error, value),
@@ -54,10 +44,11 @@ def values_bytes(value: Any, what: str = "the value") -> bytes:
     return data
 
 
-def _pickled(value: Any) -> bytes:
+def _pickled(value: Any, shared: Definitions | None) -> bytes:
+    from runwide.item_definitions import Definitions
     from runwide.reproducible import item  # loads cloudpickle
 
-    return item(value, {})
+    return item(value, shared or Definitions())
 
 
 def value_of_bytes(data: bytes) -> Any:
@@ -135,53 +126,3 @@ def is_plain(value: Any, levels: int = 100) -> bool:
     if kind is int:
         return bool(value.bit_length() <= _BITS)
     return value is None or kind in (str, bool) or (kind is float and value - value == 0)
-
-
-def _own_modules(data: bytes) -> list[Any]:
-    """Modules of the user's own files that a pickle names: a container does not have them."""
-    found = []
-    for name, module in list(sys.modules.items()):
-        text = name.encode()
-        if len(text) <= _SHORT and _SHORT_TEXT + bytes([len(text)]) + text in data and is_own(module):
-            found.append(module)
-    return found
-
-
-def is_own(module: Any) -> bool:
-    """Whether a module is the user's own file, and not part of Python or of an installed package.
-
-    Example:
-        >>> is_own(sys), is_own(pickle)
-        (False, False)
-    """
-    path = getattr(module, "__file__", None)
-    return path is not None and module.__name__ != "__main__" and not _installed(Path(path).resolve())
-
-
-def _installed(path: Path) -> bool:
-    return any(path.is_relative_to(root) for root in _roots())
-
-
-@cache
-def _roots() -> tuple[Path, ...]:
-    import runwide
-
-    roots = {*sysconfig.get_paths().values(), *site.getsitepackages(), site.getusersitepackages()}
-    skipped = {sysconfig.get_path("scripts"), sysconfig.get_path("data")}
-    ours = Path(runwide.__file__).parent  # also where it is installed in place, for its own development
-    return (*(Path(root).resolve() for root in roots - skipped), ours.resolve())
-
-
-@contextmanager
-def _by_value(modules: list[Any]) -> Iterator[None]:
-    import cloudpickle
-
-    known = cloudpickle.list_registry_pickle_by_value()
-    added = [module for module in modules if module.__name__ not in known]
-    for module in added:
-        cloudpickle.register_pickle_by_value(module)
-    try:
-        yield
-    finally:
-        for module in added:
-            cloudpickle.unregister_pickle_by_value(module)

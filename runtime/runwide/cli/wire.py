@@ -7,14 +7,16 @@ from typing import TYPE_CHECKING, Any
 
 from runwide import settings
 from runwide.cli.declared import KINDS, convert, parse
-from runwide.cli.function_text import unpacked
+from runwide.cli.function_text import code_in, unpacked
 from runwide.cli.given import LEFT_OUT, Given, filled
 from runwide.cli.inputs import json_value
 from runwide.cli.values import value_of_bytes
 from runwide.errors import EnvironmentMismatch, InputError
-from runwide.job.environment import minor
+from runwide.job import code as here
+from runwide.job.environment import check_packages, minor
 from runwide.job.reference import parse as parsed_reference
 from runwide.parsing import json_of
+from runwide.places import make_way
 from runwide.redaction import shortened
 from runwide.spill import open_store
 from runwide.spill.verified import fetch
@@ -22,6 +24,7 @@ from runwide.spill.verified import fetch
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from runwide.archive import Code
     from runwide.cli.given import Texts
 
 ARGUMENT = 128 * 1024 - 1
@@ -64,8 +67,24 @@ def value_of(kind: str, text: str, where: str = "") -> Any:
         raise InputError(f"{shown}: {error.message}", hint=error.hint) from error
 
 
-def text_of(reference: str) -> str:
-    """The text that a reference stands for, held against its digest.
+def code_used(text: str) -> Code:
+    """Have this process, and its workers, use the code of a program's own that a text holds; returns the code.
+
+    Args:
+        text: As `runwide.cli.function_text.written_code` made it.
+
+    Raises:
+        InputError: It is another text.
+    """
+    code = code_in(text, object_of)
+    folder = here.unpacked(code)
+    here.put(folder)
+    make_way(folder)
+    return code
+
+
+def object_of(reference: str) -> bytes:
+    """The object that a reference stands for, held against its digest.
 
     Raises:
         BadReference: It is none.
@@ -74,7 +93,18 @@ def text_of(reference: str) -> str:
     """
     found = parsed_reference(reference)
     with open_store(found.folder) as store:
-        return fetch(store, found.name, digest=found.digest).decode()
+        return bytes(fetch(store, found.name, digest=found.digest))
+
+
+def text_of(reference: str) -> str:
+    """The text that a reference stands for, held against its digest.
+
+    Raises:
+        BadReference: It is none.
+        ObjectNotFound: There is no such object.
+        DigestMismatch: The object was changed.
+    """
+    return object_of(reference).decode()
 
 
 def pickled(text: str, option: str) -> Any:
@@ -143,3 +173,24 @@ def check_python(version: str | None) -> None:
             f"the function or a value was pickled by Python {version}, this is Python {ours}",
             hint=f'compile the pipeline with Python {ours}, or name the function as "package.module:function"',
         )
+
+
+def check_recorded(packages: str | None) -> None:
+    """Refuse a function whose packages are missing here, or too different, before it is loaded.
+
+    Args:
+        packages: JSON of the packages that it needs, as `runwide.distributions` names them.
+
+    Raises:
+        EnvironmentMismatch: Some are.
+        InputError: The text is no JSON object of texts.
+
+    Example:
+        >>> check_recorded('{"click": "8.1.0"}')
+    """
+    found = {} if packages is None else json_value(packages, "--packages")
+    if not isinstance(found, dict) or not all(isinstance(one, str) for one in found.values()):
+        raise InputError(
+            "--packages is not a JSON object of texts", hint='pass something like {"numpy": "2.1.0"}'
+        )
+    check_packages(found)

@@ -18,6 +18,7 @@ def attach(
     on_error: str = "raise",
     progress: bool | None = None,
     timeout: float | None = None,
+    requirements: Any = None,
 ) -> list[Any]:
     """The results of a job whose client was killed, lost its connection, or was told to let it go on.
 
@@ -35,6 +36,8 @@ def attach(
         on_error: As for `runwide.map`.
         progress: As for `runwide.map`.
         timeout: Seconds to wait; None for as long as it takes.
+        requirements: What shards that are run again install first; None for those of the first run where the record is
+            signed, else none.
 
     Returns:
         What `runwide.map` would have returned.
@@ -58,6 +61,12 @@ def attach(
             hint="pip install runwide with its runwide_components",
         )
     results: list[Any] = found.load()(
-        job, engine=engine, image=image, on_error=on_error, progress=progress, timeout=timeout
+        job,
+        engine=engine,
+        image=image,
+        on_error=on_error,
+        progress=progress,
+        timeout=timeout,
+        requirements=requirements,
     )
     return results

@@ -7,13 +7,17 @@ from dataclasses import dataclass
 from itertools import zip_longest
 from typing import TYPE_CHECKING, Any
 
+from runwide.archive import code_of
 from runwide.errors import BadReference, FunctionChanged, InputError, StoreError
-from runwide.job import housekeeping, manifest, names
+from runwide.function_pickle import Needs
+from runwide.item_definitions import Definitions
+from runwide.job import code, housekeeping, manifest, names
 from runwide.job.given import Given
 from runwide.job.known import take_over
 from runwide.job.scatter import packs_of, scatter_pickled
 from runwide.log import Log
 from runwide.naming import full_name_of
+from runwide.parsing import json_of
 from runwide.spill.buffers import sha256
 from runwide.spill.file import spilled_to
 from runwide.spill.store import open_inside, open_store
@@ -23,9 +27,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from os import PathLike
 
+    from runwide.archive import Code
     from runwide.job.manifest import Job
 
 log = Log("job")
+
+_NAMED = 5  # files in one message
 
 
 def begun(
@@ -69,6 +76,7 @@ def begun_or_found(
     shards: int,
     name: str | None = None,
     reuse: str | None = None,
+    whole: Sequence[str] = (),
 ) -> Found:
     """As `begun`, with whether the job may have results.
 
@@ -79,12 +87,13 @@ def begun_or_found(
         shards: As for `begun`.
         name: As for `begun`.
         reuse: As for `begun`.
+        whole: What else of the program's own code travels, see `runwide.archive.code_of`.
     """
-    from runwide.pool import function_bytes
+    from runwide.pickled import function_pickle
 
     names.check(name, reuse)
     inputs = items if isinstance(items, Sequence) else list(items)
-    given = Given(function_bytes(function), inputs, function)
+    given = Given(function_pickle(function), inputs, function, whole)
     return begin(
         given, store=store, shards=shards, name=name, reuse=reuse, function_name=full_name_of(function)
     )
@@ -137,8 +146,8 @@ def begin(
 
     def scattered() -> Job:
         made = scatter_pickled(
-            given.function, given.items, store=store, shards=shards, name=function_name,
-            job_id=prepared.pop() if prepared else None,
+            given.pickled.data, given.items, store=store, shards=shards, name=function_name,
+            job_id=prepared.pop() if prepared else None, needs=given.pickled.needs, whole=given.whole,
         )  # fmt: skip
         return manifest.read_job(made)
 
@@ -162,19 +171,22 @@ def begin(
 def _is_this(job: Job, given: Given, name: str, reuse: str | None) -> bool:
     """Whether a job of a name is this call's; False if it is to be followed by a new one, and else an error."""
     if reuse == names.NOTHING:
-        return _has_function(job, given) and _has_items(job, given.items)
-    if not _has_items(job, given.items):
+        return _is_called(job, given)
+    definitions = Definitions(given.pickled.needs.by_name)
+    if not _has_items(job, given.items, definitions):
         raise InputError(
             f"the job {name!r} has other items than this call",
             uri=job.uri,
             hint='give another name=, the same items, or reuse="nothing" to run these; RUNWIDE_COMPRESSION must be '
             "the same",
         )
-    if _has_function(job, given):
+    if _has_function(job, given) and _has_code(job, given, definitions):
         return True
     if reuse is None:
+        files = _changed_files(job, given, definitions)
         raise FunctionChanged(
-            f"the function of the job {name!r} has changed since its results were made",
+            f"the function of the job {name!r} has changed since its results were made"
+            f"{files and f', and files that travel with it: {files}'}",
             uri=job.uri,
             hint='give reuse="results" to keep them and run what is missing, reuse="nothing" to run all items again, or '
             "another name=",
@@ -182,22 +194,65 @@ def _is_this(job: Job, given: Given, name: str, reuse: str | None) -> bool:
     return False
 
 
+def _changed_files(job: Job, given: Given, definitions: Definitions) -> str:
+    """Name the files of the program's own that differ, for people; an empty text if none does."""
+    mine = _code(given, definitions)
+    try:
+        before, now = dict(json_of(job.code_files)), json_of(mine.files) if mine else {}
+    except (TypeError, ValueError):  # anyone may have written the job
+        return ""
+    found = sorted(path for path in {*before, *now} if before.get(path) != now.get(path))
+    shown = [f"{path!r} ({_change(path in before, path in now)})" for path in found[:_NAMED]]
+    return ", ".join(shown) + (f" and {len(found) - _NAMED} more files" if found[_NAMED:] else "")
+
+
+def _change(before: bool, now: bool) -> str:  # noqa: FBT001 - as they are found
+    return "changed" if before and now else "new" if now else "not there any more"
+
+
+def _is_called(job: Job, given: Given) -> bool:
+    """Whether a job's items and its function are those of this call."""
+    definitions = Definitions(given.pickled.needs.by_name)
+    return (
+        _has_items(job, given.items, definitions)
+        and _has_function(job, given)
+        and _has_code(job, given, definitions)
+    )
+
+
 def _has_function(job: Job, given: Given) -> bool:
     """Whether a job's function is that of this call: components run what lies in the store."""
-    if job.function == sha256(given.function):
+    if job.function == sha256(given.pickled.data):
         return True
     from runwide.function_pickle import is_same  # loads cloudpickle
 
     with open_inside(job.uri) as folder:
         found = fetch(folder, manifest.FUNCTION, digest=job.function, most=job.function_size + SLACK)
-    return is_same(given.function, bytes(found))
+    return is_same(given.pickled.data, bytes(found))
 
 
-def _has_items(job: Job, items: Sequence[Any]) -> bool:
+def _has_code(job: Job, given: Given, definitions: Definitions) -> bool:
+    """Whether a job's code of the program's own is that of this call: components import what lies in the store."""
+    mine = _code(given, definitions)
+    if mine is None or job.code is None or mine.digest == job.code:
+        return (mine and mine.digest) == job.code
+    if mine.files != job.code_files:
+        return False
+    with open_inside(job.uri) as folder:  # it may differ in its comments
+        found = code.fetched(folder, job)
+    return found is not None and found.is_sound()
+
+
+def _code(given: Given, definitions: Definitions) -> Code | None:
+    """Return this call's code of the program's own."""
+    return code_of(given.pickled.needs | Needs(frozenset(definitions.modules)), whole=given.whole)
+
+
+def _has_items(job: Job, items: Sequence[Any], definitions: Definitions) -> bool:
     if job.count != len(items):
         return False
     with open_inside(job.uri) as folder, spilled_to(folder, write=False):
-        made = (about for about, _ in packs_of(items, job.starts, job.id))
+        made = (about for about, _ in packs_of(items, job.starts, job.id, definitions))
         return all(
             ours == theirs for ours, theirs in zip_longest(made, job.packs)
         )  # a planted job may have more

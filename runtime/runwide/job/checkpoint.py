@@ -15,8 +15,8 @@ from runwide.job.scatter import prepared
 from runwide.job.shard import finished
 from runwide.naming import full_name_of
 from runwide.pool.feeding import is_at_hand
-from runwide.pool.preemption import leaves_on_sigterm
 from runwide.pool.whole import no_items
+from runwide.sigterm import leaves_on_sigterm
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -54,11 +54,12 @@ class Checkpoint:
         A job names all its items, so results are stored once these are there. Items that take time to come are started as
         they come, unless the store has a job of the name whose results may be theirs.
         """
-        from runwide.pool import function_bytes, raise_or_return
+        from runwide.ended import raise_or_return
+        from runwide.pickled import function_pickle
 
         raise_or_return([], on_error)  # a wrong word is said now, not at the end
         names.check(self.name, self.reuse)
-        pickled = function_bytes(function)
+        pickled = function_pickle(function)
         if isinstance(items, Sequence) or is_at_hand(items) or self._is_known():
             with leaves_on_sigterm():
                 inputs = items if isinstance(items, Sequence) else list(items)
@@ -66,7 +67,7 @@ class Checkpoint:
                 raise no_items()
             return self._run(full_name_of(function), Given(pickled, inputs, function), on_error, **options)
         plan.bounds(1, self.shards)  # a wrong number is an error now, too
-        job_id = prepared(pickled, store=self.store)
+        job_id = prepared(pickled.data, store=self.store)
         with early(function, items, **options) as (inputs, tasks):
             given = Given(pickled, inputs, function)
             return self._run(full_name_of(function), given, on_error, job_id=job_id, early=tasks, **options)

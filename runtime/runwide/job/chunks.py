@@ -8,7 +8,7 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from runwide.errors import FrameCorrupt, IntegrityError, ObjectExists
+from runwide.errors import FrameCorrupt, IntegrityError, ObjectExists, RunwideError
 from runwide.job import manifest, plan
 from runwide.job.environment import current
 from runwide.job.failed import failure_from_json, failure_to_json
@@ -348,6 +348,7 @@ class Writer:
 
 def located(failure: Failure, index: int) -> Failure:
     """A failure whose index is that of the item in the whole map, in the record and in its exception."""
-    if failure.exception is not None and hasattr(failure.exception, "item"):
+    # errors of users may have an attribute of that name for something else
+    if isinstance(failure.exception, RunwideError):
         failure.exception.item = index
     return failure.but(index=index)

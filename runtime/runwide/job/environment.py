@@ -1,4 +1,4 @@
-"""Whether this process can load what another one pickled."""
+"""Compare this process with the one that made a job, before anything of the job is loaded."""
 
 from __future__ import annotations
 
@@ -6,11 +6,16 @@ import sys
 from typing import TYPE_CHECKING
 
 from runwide import __version__
+from runwide.distributions import canonical, distributions, installed_version, parted
 from runwide.errors import EnvironmentMismatch
 from runwide.log import Log
+from runwide.parsing import json_of
+from runwide.pickled_names import modules_named
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Mapping, Sequence
+
+    from runwide.function_pickle import Pickle
 
 log = Log("job")
 
@@ -21,12 +26,12 @@ _MUST_AGREE = {
     "pandas": 1,
     "polars": 1,
     "pyarrow": 1,
+    "scikit-learn": 2,
     "scipy": 1,
-    "sklearn": 2,
+    "sklearn": 2,  # as jobs of before 0.2 name it
     "torch": 1,
     "xgboost": 1,
 }
-_STRINGS = frozenset({"SHORT_BINUNICODE", "BINUNICODE", "UNICODE", "GLOBAL"})
 _warned: set[tuple[str, str | None, str]] = set()
 
 
@@ -44,20 +49,34 @@ def _loaded() -> dict[str, str]:
     return found if cloudpickle is None else {**found, "cloudpickle": cloudpickle.__version__}
 
 
-def packages(*pickles: bytes) -> dict[str, str]:
-    """Versions of the third-party packages that pickles name, as far as they are imported here.
+def packages(function: bytes) -> dict[str, str]:
+    """Return the versions of the installed distributions that a function cannot do without.
 
     Args:
-        pickles: Pickles, which are looked at and not loaded.
+        function: The pickle of a function, which is looked at and not loaded.
 
     Example:
-        >>> import pickle
-        >>> packages(pickle.dumps("a"))
-        {}
+        >>> from runwide.pickled import function_pickle
+        >>> def load(text):
+        ...     import yaml
+        ...     return yaml.safe_load(text)
+        >>> list(packages(function_pickle(load).data))
+        ['PyYAML (yaml)']
     """
-    names = {name.partition(".")[0] for one in pickles for name in _words(one)}
-    found = {name: getattr(sys.modules[name], "__version__", None) for name in names & sys.modules.keys()}
-    return {name: text for name, text in sorted(found.items()) if isinstance(text, str) and name != "runwide"}
+    from runwide.function_pickle import parts_of
+
+    parts = parts_of(function)
+    return distributions(modules_named(function) if parts is None else needed(parts))
+
+
+def needed(function: Pickle) -> list[str]:
+    """Return the names of the modules that a function cannot do without.
+
+    Args:
+        function: The function, as this release or an earlier one has pickled it.
+    """
+    beside = json_of(function.beside)
+    return [name for name in beside.get("needed", ()) if isinstance(name, str)]
 
 
 def check(theirs: Mapping[str, str], *, uri: str) -> None:
@@ -78,23 +97,73 @@ def check(theirs: Mapping[str, str], *, uri: str) -> None:
     warn(theirs, uri=uri)
 
 
-def check_packages(theirs: Mapping[str, str], *, uri: str) -> None:
-    """Compare versions of packages once the function is loaded, before any item runs.
+def check_packages(theirs: Mapping[str, str], *, uri: str | None = None) -> None:
+    """Compare the packages that a function needs with those here, before it is loaded; nothing is imported.
+
+    What differs in a way that breaks no pickles is one warning.
+
+    Args:
+        theirs: What `packages` has found where the job was made.
+        uri: The job, for messages.
 
     Raises:
-        EnvironmentMismatch: A package differs in a way that breaks pickles of its objects.
+        EnvironmentMismatch: Packages are missing, or differ in a way that breaks pickles of their objects.
+
+    Example:
+        >>> check_packages({"no-such-thing": "1.0"})
+        Traceback (most recent call last):
+        runwide.errors.EnvironmentMismatch: the function needs packages that are not here: no-such-thing 1.0 is missing; ...
     """
-    for name, made_by in theirs.items():
-        here = str(getattr(sys.modules.get(name), "__version__", made_by))
-        parts = _MUST_AGREE.get(name, 0)
-        if made_by.split(".")[:parts] != here.split(".")[:parts]:
-            raise EnvironmentMismatch(
-                f"the job was made with {name} {made_by}, here is {name} {here}",
-                uri=uri,
-                hint=f"install {name}=={made_by} in the image of this component, or make the job with {here}",
-            )
-        if made_by != here:
-            _warn_once(name, made_by, here, uri)
+    here = {key: installed_version(key) for key in theirs} if theirs else {}
+    missing = [key for key, version in here.items() if version is None]
+    differing = [key for key, version in here.items() if version and theirs[key] and version != theirs[key]]
+    refused = [key for key in differing if _breaks(key, theirs[key], str(here[key]))]
+    if missing or refused:
+        raise _mismatch(theirs, here, missing, refused, uri)
+    _warn_of_packages({key: (theirs[key], str(here[key])) for key in differing}, uri)
+
+
+def _breaks(key: str, theirs: str, ours: str) -> bool:
+    parts = _MUST_AGREE.get(canonical(parted(key)[0]), 0)
+    return theirs.split(".")[:parts] != ours.split(".")[:parts]
+
+
+def _mismatch(
+    theirs: Mapping[str, str],
+    here: Mapping[str, str | None],
+    missing: list[str],
+    refused: list[str],
+    uri: str | None,
+) -> EnvironmentMismatch:
+    shown = [f"{key} {theirs[key]}".strip() + " is missing" for key in missing]
+    shown += [f"{key} {theirs[key]} is too different from {here[key]} here" for key in refused]
+    pins = [f"{parted(key)[0]}=={theirs[key]}" for key in (*missing, *refused) if theirs[key]]
+    return EnvironmentMismatch(
+        f"the function needs packages that are not here: {', '.join(shown)}",
+        uri=uri,
+        hint=_advice(pins, [key for key in missing if not theirs[key]]),
+    )
+
+
+def _advice(pins: Sequence[str], unnamed: Sequence[str]) -> str:
+    """Say what to do about packages that are not here; those of no distribution cannot be installed by a name."""
+    found = [
+        f"give requirements={list(pins)}, or an image that has them (runwide image --requirements requirements.txt)"
+    ]
+    if unnamed:
+        found.append(
+            f"{', '.join(unnamed)} is of no distribution that pip knows: build an image that has it, or move it out of "
+            "site-packages, so that it travels as your own code"
+        )
+    return "; ".join(found if pins else found[1:])
+
+
+def _warn_of_packages(differing: Mapping[str, tuple[str, str]], uri: str | None) -> None:
+    fresh = {key: one for key, one in differing.items() if (key, *one) not in _warned}
+    if fresh:
+        _warned.update((key, *one) for key, one in fresh.items())
+        shown = ", ".join(f"{key} {theirs} (here {ours})" for key, (theirs, ours) in fresh.items())
+        log.warning("packages.differed", packages=shown, uri=uri)
 
 
 def warn(theirs: Mapping[str, str], *, uri: str) -> None:
@@ -114,18 +183,6 @@ def minor(python: str) -> str:
         '3.11'
     """
     return ".".join(python.split(".")[:2])
-
-
-def _words(pickled: bytes) -> Iterable[str]:
-    # for a process that makes a job, not for those that run its shards
-    import pickletools
-
-    from runwide.function_pickle import parts_of
-
-    parts = parts_of(pickled)
-    for opcode, argument, _ in pickletools.genops(pickled if parts is None else parts.core):
-        if opcode.name in _STRINGS and isinstance(argument, str):
-            yield argument.partition(" ")[0]  # GLOBAL has module and name in one
 
 
 def _warn_once(package: str, theirs: str | None, ours: str, uri: str) -> None:

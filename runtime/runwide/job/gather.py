@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from runwide.ended import keep_finished, raise_or_return
 from runwide.errors import (
     ObjectExists,
     ObjectNotFound,
@@ -11,14 +13,14 @@ from runwide.errors import (
     ResultNotLoadable,
     StoreNotWritable,
 )
-from runwide.job import contexts, environment, incomplete, manifest, plan
+from runwide.job import code, contexts, environment, incomplete, manifest, plan
 from runwide.job.chunks import read_chunk
 from runwide.job.flow import ahead
 from runwide.job.reference import Reference, parse, parse_shard
 from runwide.log import Log
 from runwide.records import Failure, FailureKind, Outcome
 from runwide.results import Results, telling
-from runwide.spill import signing
+from runwide.spill import signing, windows
 from runwide.spill.buffers import sha256
 from runwide.spill.codec import decode_verified
 from runwide.spill.store import open_inside
@@ -120,6 +122,7 @@ def load(result: str, *, on_error: str = "raise") -> Results[Any]:
 
 def _found(uri: str, on_error: str) -> Results[Any]:
     """The results at a bare URI."""
+    uri = windows.slashed(uri)
     if "/" not in uri:
         parse(uri)  # which says what is expected
     job = manifest.found_job(uri)
@@ -135,13 +138,11 @@ def keep_stored(error: RunwideError, store: Store, job: Job, shard: Shard) -> No
     """Put what a shard has stored into the error that ended it, if that is one with a place for it.
 
     Args:
-        error: As for `runwide.pool.keep_finished`.
+        error: As for `runwide.ended.keep_finished`.
         store: The job's folder.
         job: The job.
         shard: The chunks that it has written so far.
     """
-    from runwide.pool import keep_finished
-
     if hasattr(error, "results"):
         keep_finished(error, list(_outcomes(store, job, [shard])))
         vars(error)["results"] = Results(vars(error)["results"], job=job.reference)
@@ -181,8 +182,6 @@ def _read(result: str) -> tuple[Job, Result]:
 def _loaded(
     job: Job, shards: Sequence[tuple[Shard, str]], on_error: str, *, gathered: bool = False
 ) -> Results[Any]:
-    from runwide.pool import raise_or_return
-
     environment.warn(job.environment, uri=job.uri)
     with open_inside(job.uri) as store:
         try:
@@ -247,6 +246,7 @@ def _outcomes(store: Store, job: Job, shards: Sequence[Shard]) -> Iterator[Outco
     def read(chunk: Chunk) -> tuple[bytearray, Head]:
         return read_chunk(store, job, chunk.name, chunk.digest, size=chunk.size)
 
+    late = code.Late(store, job)
     for chunk, (data, head) in zip(chunks, ahead(read, chunks, threads=_THREADS), strict=True):
         view = memoryview(data)
         wanted = set(
@@ -256,15 +256,20 @@ def _outcomes(store: Store, job: Job, shards: Sequence[Shard]) -> Iterator[Outco
             if entry.item not in wanted:
                 continue
             frame = view[entry.offset : entry.stop]
-            yield _outcome(frame, entry, job, noted.get(entry.item), store.child_uri(chunk.name))
+            yield _outcome(frame, entry, job, noted.get(entry.item), store.child_uri(chunk.name), late=late)
 
 
-def _outcome(frame: memoryview, entry: Entry, job: Job, failure: Failure | None, uri: str) -> Outcome:
+def _outcome(
+    frame: memoryview, entry: Entry, job: Job, failure: Failure | None, uri: str, *, late: code.Late
+) -> Outcome:
     context = contexts.result_context(job.digest, entry.item)
+    load = partial(
+        decode_verified, frame, context=context, uri=uri
+    )  # verified by `read_chunk`, on another thread
     try:
-        value = decode_verified(frame, context=context, uri=uri)  # by `read_chunk`, on another thread
+        value = late.loaded(load)
     except Exception as error:
-        return Outcome(entry.item, failure=failure or _not_loadable(error, entry.item, uri))
+        return Outcome(entry.item, failure=failure or _not_loadable(error, entry.item, uri, late.hint(error)))
     if failure is None:
         return Outcome(entry.item, value)
     if isinstance(value, BaseException) and failure.traceback:
@@ -272,12 +277,12 @@ def _outcome(frame: memoryview, entry: Entry, job: Job, failure: Failure | None,
     return Outcome(entry.item, failure=failure.but(exception=value))
 
 
-def _not_loadable(error: Exception, item: int, uri: str) -> Failure:
+def _not_loadable(error: Exception, item: int, uri: str, hint: str | None) -> Failure:
     raised = ResultNotLoadable(
         f"the result cannot be unpickled here: {type(error).__name__}: {error}",
         item=item,
         uri=uri,
-        hint="install here what the function's image has, or return plain data",
+        hint=hint or "install here what the function's image has, or return plain data",
     )
     raised.__cause__ = error
     return Failure(item, FailureKind.PICKLING, type(raised).__name__, raised.message, exception=raised)

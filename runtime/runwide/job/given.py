@@ -5,12 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from runwide.item_definitions import Definitions
 from runwide.job.scatter import encoded
 from runwide.job.task import Part
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Sequence
 
+    from runwide.function_pickle import Pickle
     from runwide.job.manifest import Job
     from runwide.job.task import Packet
 
@@ -20,18 +22,20 @@ class Given:
     """What this process was asked to run.
 
     Args:
-        function: cloudpickle's bytes of the function, for other programs.
+        pickled: The function, for other programs.
         items: All items of the job.
         call: The function itself, for workers of this one.
+        whole: What else of the program's own code travels, see `runwide.archive.code_of`.
     """
 
-    function: bytes
+    pickled: Pickle
     items: Sequence[Any]
     call: Callable[[Any], Any]
+    whole: Sequence[str] = ()
 
     def frames(self, job: Job, pending: Sequence[int]) -> Generator[Packet, None, None]:
         """As `runwide.job.items.frames`."""
-        definitions: dict[type, bytes] = {}
+        definitions = Definitions(self.pickled.needs.by_name)
         for item in pending:
             value = encoded(self.items[item], item, job.id, definitions)
             yield item, value.digest, Part(bytearray().join(value.parts))

@@ -38,7 +38,7 @@ log = Log("job")
 _JOB_ID = re.compile(r"[0-9a-f]-[0-9]{8}t[0-9]{6}-[0-9a-f]{16}")
 _CHUNK = re.compile(r"(shards/[0-9]+)/chunks/[0-9]+\.pack")
 # What scatter writes before the job's manifest.
-_SCATTERED = re.compile(r"function\.pkl|items/[0-9]{4,}\.pack|files/[0-9a-f]{64}/[^/]+")
+_SCATTERED = re.compile(r"function\.pkl|code\.zip|items/[0-9]{4,}\.pack|files/[0-9a-f]{64}/[^/]+")
 _DELETERS = 16
 _READERS = 8
 

@@ -111,7 +111,8 @@ def _removed(job: Job, items: Sequence[int], names: Collection[str] | None) -> l
     if names is None:
         return []
     wanted = set(items)
-    needed = [manifest.FUNCTION, *(one.name for one in job.packs if not wanted.isdisjoint(one.items))]
+    code = [] if job.code is None else [manifest.CODE]
+    needed = [manifest.FUNCTION, *code, *(one.name for one in job.packs if not wanted.isdisjoint(one.items))]
     return [name for name in needed if name not in names]
 
 

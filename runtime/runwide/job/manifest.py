@@ -20,7 +20,7 @@ from runwide.job.failed import failure_from_json, failure_to_json
 from runwide.job.model import JOB, Chunk, Job, Pack, Result, Shard
 from runwide.job.reference import Reference, parse
 from runwide.log import Log
-from runwide.spill import records, signing
+from runwide.spill import records, signing, windows
 from runwide.spill.buffers import sha256
 from runwide.spill.store import open_inside
 from runwide.spill.verified import ABSENT, arrived_damaged, fetch
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from runwide.spill.store import Store
 
 __all__ = [
+    "CODE",
     "FUNCTION",
     "JOB",
     "RESULT",
@@ -59,6 +60,7 @@ log = Log("job")
 
 RESULT = "result.json"
 FUNCTION = "function.pkl"
+CODE = "code.zip"
 _FAILED_BYTES = 64 << 10  # of a failed item: 8,000 characters of a traceback, and its message
 _MANIFEST = re.compile(r"shards/(\d{4,9})/shard(?:-(\d{4,9}))?\.json")
 
@@ -107,6 +109,12 @@ def job_bytes(job: Job) -> bytes:
         "object": FUNCTION,
         "size": about.pop("function_size"),
     }
+    about["code"] = {
+        "digest": about.pop("code"),
+        "files": about.pop("code_files"),
+        "object": CODE,
+        "size": about.pop("code_size"),
+    }
     # where it lies, what it is called and who vouches for what will lie beside it are no part of it
     del about["uri"], about["digest"], about["id"], about["run_key"]
     return records.written("job", about, owner=job.id, place=JOB)
@@ -143,7 +151,7 @@ def found_job(uri: str) -> Job:
         BadReference: No job is there.
         DigestMismatch: It is not signed with the key.
     """
-    folder = uri.rstrip("/")
+    folder = windows.slashed(uri).rstrip("/")
     folder = folder.rpartition("/")[0] if folder.endswith(".json") else folder
     try:
         found = _read(folder, JOB, "job", owner=folder.rpartition("/")[2])
@@ -161,7 +169,7 @@ def found_job(uri: str) -> Job:
 def _job(wanted: Reference, about: dict[str, Any]) -> Job:
     made_by = about.get("environment")
     try:
-        function = about.pop("function")
+        function, code = about.pop("function"), about.pop("code")
         return Job(
             uri=wanted.folder,
             digest=wanted.digest,
@@ -175,6 +183,9 @@ def _job(wanted: Reference, about: dict[str, Any]) -> Job:
             function_name=fields.text(function["name"]),
             environment=fields.texts(about.pop("environment"), "python"),
             packages=fields.texts(about.pop("packages")),
+            code=None if code["digest"] is None else fields.digest(code["digest"]),
+            code_size=fields.number(code["size"]),
+            code_files=fields.text(code["files"]),
             **_rest(about),
         )
     except (AttributeError, KeyError, TypeError, ValueError) as error:

@@ -58,7 +58,10 @@ class Job:
         function_size: Its size in bytes.
         function_name: Its name, for people.
         environment: What made the job.
-        packages: Versions of the packages that the function names.
+        packages: Versions of the installed distributions that the function needs, as `runwide.distributions` names them.
+        code: Digest of the archive of the program's own code; None where nothing of it is needed.
+        code_size: Its size in bytes.
+        code_files: JSON: a digest of each file in it.
         run_key: What vouches for the job's other objects in this run, where the user has no key.
     """
 
@@ -74,6 +77,9 @@ class Job:
     function_name: str
     environment: Mapping[str, str]
     packages: Mapping[str, str]
+    code: str | None = None
+    code_size: int = 0
+    code_files: str = "{}"
     run_key: bytes | None = field(default=None, repr=False, compare=False)
 
     @property

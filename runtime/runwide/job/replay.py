@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from runwide.errors import InputError
-from runwide.job import contexts, environment, manifest
+from runwide.job import code, contexts, environment, manifest
 from runwide.job.items import frames
 from runwide.job.shard import loading
 from runwide.spill.codec import decode
@@ -39,16 +39,19 @@ def replay(job: str, item: int, *, function: Callable[[Any], Any] | None = None)
         >>> replay(job, 1, function=lambda x: 10 // x if x else 0)
         0
     """
-    stored, value = fetched(job, item)
-    return (function or stored)(value)
+    call, value = fetched(job, item, function)
+    return call(value)
 
 
-def fetched(job: str, item: int) -> tuple[Callable[[Any], Any], Any]:
+def fetched(
+    job: str, item: int, function: Callable[[Any], Any] | None = None
+) -> tuple[Callable[[Any], Any], Any]:
     """The function and one item of a job, verified and unpickled.
 
     Args:
         job: As for `replay`.
         item: As for `replay`.
+        function: As for `replay`; the job's own is not loaded then.
     """
     about = manifest.read_job(job)
     if not 0 <= item < about.count:
@@ -58,8 +61,10 @@ def fetched(job: str, item: int) -> tuple[Callable[[Any], Any], Any]:
             hint=f"give an index from 0 to {about.count - 1}",
         )
     environment.check(about.environment, uri=about.uri)
+    environment.check_packages(about.packages, uri=about.uri)
     with open_inside(about.uri) as store:
-        function = loading(store, about)()
+        code.come(store, about, first=function is None)
+        function = function or loading(store, about)()
         ((index, digest, frame),) = frames(store, about, [item])
     context = contexts.item_context(about.id, index)
     return function, decode(frame.view(), digest=digest, context=context, uri=about.uri)

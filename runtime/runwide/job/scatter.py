@@ -8,7 +8,10 @@ import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from runwide.archive import code_of
 from runwide.errors import ItemNotPicklable, StoreError
+from runwide.function_pickle import NOTHING, Needs
+from runwide.item_definitions import Definitions
 from runwide.job import contexts, environment, manifest, plan
 from runwide.job.flow import Behind
 from runwide.job.reference import Reference
@@ -25,6 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
     from os import PathLike
 
+    from runwide.archive import Code
     from runwide.spill.codec import Encoded
     from runwide.spill.store import Store
 
@@ -59,10 +63,11 @@ def scatter(
         >>> job.startswith("memory://doc-scatter/")
         True
     """
-    from runwide.pool import function_bytes
+    from runwide.pickled import function_pickle
 
+    made = function_pickle(function)
     return scatter_pickled(
-        function_bytes(function), items, store=store, shards=shards, name=full_name_of(function)
+        made.data, items, store=store, shards=shards, name=full_name_of(function), needs=made.needs
     )
 
 
@@ -86,6 +91,9 @@ def scatter_pickled(
     shards: int,
     name: str = "?",
     job_id: str | None = None,
+    needs: Needs = NOTHING,
+    whole: Sequence[str] = (),
+    base: Code | None = None,
 ) -> str:
     """As `scatter`, for a function that is pickled already.
 
@@ -96,6 +104,9 @@ def scatter_pickled(
         shards: As for `scatter`.
         name: The function's name, for people.
         job_id: The id of a job that was `prepared`.
+        needs: What the function needs of the program's own code.
+        whole: What else of that travels, see `runwide.archive.code_of`.
+        base: Code that has arrived in this process.
     """
     inputs = items if isinstance(items, Sequence) else list(items)
     starts = plan.bounds(len(inputs), shards)
@@ -107,7 +118,11 @@ def scatter_pickled(
         with Behind(threads=_WRITERS) as behind, spilled_to(folder):
             if fresh:
                 behind.submit(folder.create, manifest.FUNCTION, function)
-            packs = tuple(_spilled(inputs, starts, job_id, folder, behind))
+            definitions = Definitions(needs.by_name)
+            packs = tuple(_spilled(inputs, starts, job_id, folder, behind, definitions=definitions))
+            code = code_of(needs | Needs(frozenset(definitions.modules)), whole=whole, base=base)
+            if code is not None:
+                behind.submit(folder.create, manifest.CODE, code.archive)
         job = manifest.Job(
             uri=folder.uri,
             digest="",
@@ -121,6 +136,7 @@ def scatter_pickled(
             function_name=name,
             environment=environment.current(),
             packages=environment.packages(function),
+            **({} if code is None else code.fields()),
         )
         data = manifest.job_bytes(job)
         folder.create(manifest.JOB, data)
@@ -139,19 +155,25 @@ def new_job_id() -> str:
 
 
 def _spilled(
-    items: Sequence[Any], starts: Sequence[int], job_id: str, folder: Store, behind: Behind
+    items: Sequence[Any],
+    starts: Sequence[int],
+    job_id: str,
+    folder: Store,
+    behind: Behind,
+    *,
+    definitions: Definitions,
 ) -> Iterator[manifest.Pack]:
     """Write the items in packs, none of which reaches from one shard into the next."""
-    for about, packed in packs_of(items, starts, job_id):
+    for about, packed in packs_of(items, starts, job_id, definitions):
         behind.submit(folder.create, about.name, packed.parts)
         yield about
 
 
 def packs_of(
-    items: Sequence[Any], starts: Sequence[int], job_id: str
+    items: Sequence[Any], starts: Sequence[int], job_id: str, definitions: Definitions
 ) -> Iterator[tuple[manifest.Pack, pack.Packed]]:
     """Yield the items as packs of a job; equal items give equal packs."""
-    for number, members in enumerate(_filled(items, starts, job_id)):
+    for number, members in enumerate(_filled(items, starts, job_id, definitions)):
         name = f"items/{number:04d}.pack"
         packed = pack.build(members, job=job_id, slot=name)
         head = packed.head
@@ -159,10 +181,11 @@ def packs_of(
         yield about, packed
 
 
-def _filled(items: Sequence[Any], starts: Sequence[int], job_id: str) -> Iterator[list[pack.Member]]:
+def _filled(
+    items: Sequence[Any], starts: Sequence[int], job_id: str, definitions: Definitions
+) -> Iterator[list[pack.Member]]:
     borders = set(starts[1:])
     members: list[pack.Member] = []
-    definitions: dict[type, bytes] = {}
     size = 0
     for index, item in enumerate(items):
         value = encoded(item, index, job_id, definitions)
@@ -173,14 +196,14 @@ def _filled(items: Sequence[Any], starts: Sequence[int], job_id: str) -> Iterato
             members, size = [], 0
 
 
-def encoded(item: Any, index: int, job_id: str, definitions: dict[type, bytes]) -> Encoded:
+def encoded(item: Any, index: int, job_id: str, definitions: Definitions) -> Encoded:
     """Return an item as a frame that is bound to its job and place; equal items give equal frames, in each process.
 
     Args:
         item: The item.
         index: Its place.
         job_id: Of its job.
-        definitions: Pickles of classes, which several items share; empty at first.
+        definitions: What the pickles of the job's items share; empty at first.
 
     Raises:
         ItemNotPicklable: It cannot be pickled.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +15,7 @@ from runwide.errors import (
     ResultNotPicklable,
     RunwideError,
 )
-from runwide.job import contexts, environment, event_log, manifest, plan
+from runwide.job import code, contexts, environment, event_log, manifest, plan
 from runwide.job.chunks import ChunkLog, Ended, Writer, located
 from runwide.job.ending import finish
 from runwide.job.event_log import EventLog, MeteredStore
@@ -32,6 +32,7 @@ from runwide.spill.verified import ABSENT, SLACK, arrived_damaged, fetch
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator
+    from contextlib import AbstractContextManager
 
     from runwide.job.early import Early
     from runwide.job.given import Given
@@ -72,7 +73,7 @@ def shard(
 
     Raises:
         ShardOutOfRange: The job has no such shard.
-        EnvironmentMismatch: This process cannot load the job's function.
+        EnvironmentMismatch: This process cannot load the job's function: another Python, or other packages.
         FormatTooNew: A newer runwide made the job.
         DigestMismatch: The job's objects were changed.
         StoreUnavailable: The store did not answer; what was finished is stored, run the shard again.
@@ -137,6 +138,10 @@ def run(
             "shard.started", job=about.id, shard=index, items=len(items), finished=len(items) - len(pending)
         )
         if pending:
+            if (
+                early is None and function is None
+            ):  # the job's own function, which another process may have made
+                environment.check_packages(about.packages, uri=about.uri)
             with events, _removed_told(about, pending), _stored_told(store, about, chunks, given):
                 if early is not None:
                     early.run(about, chunks, events, pending)
@@ -145,7 +150,8 @@ def run(
                         _Work(store, about, given, function),
                         _Listener(events, on_event, pending),
                     )
-                    _run(work, chunks, listener, **options)
+                    with work.on_path():
+                        _run(work, chunks, listener, **options)
         return finish(store, about, chunks, index)
 
 
@@ -192,6 +198,12 @@ class _Work:
             return OwnTask(function, self.job.id, self.job.digest), None
         first = loading(self.store, self.job)
         return Task(first.function, self.job.id, self.job.digest), first
+
+    def on_path(self) -> AbstractContextManager[None]:
+        """Have workers find the modules of a function that comes from the store."""
+        if self.given is not None:  # all of it is here
+            return nullcontext()
+        return code.on_path(self.store, self.job, first=self.function is None)
 
     def packets(self, pending: list[int], *, whole: bool) -> Generator[Packet, None, None]:
         """The items; from whole objects where a range of one has come damaged."""
@@ -274,7 +286,6 @@ def loading(store: Store, job: Job) -> Loading:
         uri=store.child_uri(manifest.FUNCTION),
         job_uri=job.uri,
         made_by=job.environment,
-        packages=job.packages,
     )
 
 
@@ -322,7 +333,7 @@ def rerun(
     if only != "failed":
         raise InputError(f"only={only!r} is not 'failed'", hint="what succeeded is never run again")
     if function is not None:
-        from runwide.pool import function_bytes
+        from runwide.pickled import function_bytes
 
         function_bytes(function)  # one that cannot be sent is an error now
     about = manifest.read_job(job)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import traceback
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -10,7 +11,8 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from runwide.errors import EnvironmentMismatch, IntegrityError, ItemNotLoadable, ResultNotPicklable
 from runwide.job import environment
 from runwide.job.contexts import item_context, result_context
-from runwide.pool.transfer import PlainPickle
+from runwide.places import make_way, own_folder
+from runwide.plain_pickle import PlainPickle
 from runwide.spill.codec import Encoded, decode, encode
 from runwide.unpicklable import refusal
 
@@ -72,7 +74,6 @@ class Loading(PlainPickle):
         uri: Where it is stored.
         job_uri: Where its job is.
         made_by: The environment that made the job.
-        packages: Versions of the packages that the function names, where it was made.
     """
 
     function: bytes
@@ -80,25 +81,36 @@ class Loading(PlainPickle):
     uri: str
     job_uri: str
     made_by: Mapping[str, str]
-    packages: Mapping[str, str]
 
     def __call__(self) -> Callable[[Any], Any]:
         """Load it; returns it.
 
         Raises:
-            EnvironmentMismatch: It cannot be loaded here, or a package differs in a way that breaks pickles.
+            EnvironmentMismatch: It cannot be loaded here.
         """
         try:
+            if folder := own_folder():
+                make_way(folder)
             function = loaded(self.function)
         except Exception as error:
             raise EnvironmentMismatch(
                 f"the function {self.name} cannot be loaded here: {type(error).__name__}: {error}",
                 uri=self.uri,
-                hint="install what it imports in the image of this component, in the versions of the one that made the job",
+                hint=_advice(error),
             ) from error
         environment.warn(self.made_by, uri=self.job_uri)  # of what came with the function
-        environment.check_packages(self.packages, uri=self.job_uri)
         return function
+
+
+def _advice(error: Exception) -> str:
+    """Return what to do about a function that cannot be loaded."""
+    if isinstance(error, ImportError):
+        return (
+            "install what it imports (requirements=, or an image that has it), as it was where the job was made; name a "
+            "module of your own in code="
+        )
+    frame = traceback.extract_tb(error.__traceback__)[-1]
+    return f"{frame.filename}, line {frame.lineno}, raised it when it was imported; a variable may be given with env="
 
 
 @dataclass(frozen=True, slots=True)

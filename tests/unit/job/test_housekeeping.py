@@ -44,10 +44,10 @@ def test_clean_deletes_one_job_and_nothing_else(anywhere):
     run(first)
     root = open_store(anywhere)
     root.create("else", b"")
-    assert clean(first) == 10
+    assert clean(first) == 11
     left = {info.name.partition("/")[0] for info in root.list()}
     assert left == {"else", manifest.read_job(second).id}
-    assert clean(parse(second).folder) == 4
+    assert clean(parse(second).folder) == 5
 
 
 @pytest.mark.parametrize(

@@ -216,10 +216,11 @@ def test_a_shard_reads_only_its_own_items(memory):
     recorder.calls.clear()
     runwide.shard(job, 2, workers=1)
     read = [name.rpartition("/")[2] for method, name in recorder.calls if method == "read"]
-    assert read == ["job.json", "function.pkl", "0002.pack"]
+    assert read == ["job.json", "code.zip", "function.pkl", "0002.pack"]
     assert [method for method, _ in recorder.calls] == [
         "read",
         "list",
+        "read",
         "read",
         "read",
         "create",  # results
@@ -378,7 +379,8 @@ def test_a_package_that_breaks_pickles_is_an_error_and_another_patch_is_not(memo
     job = edited(job, lambda about: about["packages"].update(numpy=theirs))
     if error:
         with pytest.raises(
-            EnvironmentMismatch, match=rf"made with numpy 0\.1\.0, here is numpy {np.__version__}.*install"
+            EnvironmentMismatch,
+            match=rf"numpy 0\.1\.0 is too different from {np.__version__} here.*requirements=\['numpy==0\.1\.0'\]",
         ):
             runwide.shard(job, 0, workers=1)
     else:
@@ -394,3 +396,21 @@ def test_what_tasks_print_carries_the_index_in_the_whole_job(tmp_path, capfd, mo
         ("hello", 2, 1),
         ("hello", 3, 1),
     ]
+
+
+class Refused(Exception):
+    """An error of the user's, which has an attribute that errors of runwide have too."""
+
+    def __init__(self, item):
+        super().__init__(item)
+        self.item = item
+
+
+def refuse(item):
+    raise Refused(item)
+
+
+def test_an_error_of_the_users_keeps_what_its_author_calls_item(tmp_path):
+    with pytest.raises(Refused) as raised:
+        runwide.map(refuse, ["oslo"], store=tmp_path / "store", workers=1)
+    assert raised.value.item == "oslo"

@@ -144,7 +144,7 @@ def test_what_is_left_of_each_moment_of_a_scatter_is_cleaned(tmp_path, root):
     items = [runwide.File(str(tmp_path / "data.csv")), 2, 3]
     written = []
     scatter(square, items, store=mount("moments", str(root), lambda *call: written.append(call)), shards=2)
-    assert len(written) == 5
+    assert len(written) == 6
     for number in range(1, len(written) + 1):
         calls = iter(range(number))
 
@@ -177,7 +177,7 @@ def test_nothing_outside_is_deleted_with_a_job_and_nothing_of_it_stays(root, out
         Path(os.fsdecode(os.fsencode(place) + b"/\xff")).write_bytes(b"")
         (place / "empty/deep").mkdir(parents=True)
     (folder / "shards/0001").symlink_to(outside)
-    assert clean(job) == 7
+    assert clean(job) == 8
     assert [str(path) for path in root.iterdir()] == [parse(other).folder]
     assert runwide.gather(other, [runwide.shard(other, 0, workers=1)]) == [1]
 
@@ -219,7 +219,7 @@ def refusing(store, refused):
 def test_objects_that_may_not_be_deleted_are_told_in_one_line_and_all_others_are_deleted(memory):
     job = runwide.scatter(square, range(40), store=memory, shards=4)
     uri = f"{refusing(memory, ('items/0001.pack', 'items/0003.pack'))}/{manifest.read_job(job).id}"
-    with pytest.raises(StoreNotWritable, match=r"2 of 5 objects could not be deleted.*on hold") as caught:
+    with pytest.raises(StoreNotWritable, match=r"2 of 6 objects could not be deleted.*on hold") as caught:
         clean(uri)
     assert "\n" not in str(caught.value)
     assert caught.value.uri == uri

@@ -22,13 +22,13 @@ TASKS = """
 import os, sys, time
 from pathlib import Path
 
-HERE = Path(__file__).parent
+HERE = Path({here!r})
 
 def loaded(x):
     return sorted(sys.modules)
 
 def met(x):
-    (HERE / f"met-{x}").touch()
+    (HERE / ("met-%s" % x)).touch()
     deadline = time.monotonic() + 60
     while len(list(HERE.glob("met-*"))) < 2 and time.monotonic() < deadline:
         time.sleep(0.02)
@@ -56,7 +56,7 @@ WATCHED = pytest.mark.parametrize("watched", [(), ("--on-error", "return")], ids
 @pytest.fixture
 def scatter(tmp_path, monkeypatch):
     """Makes a job of one shard of a function above."""
-    (tmp_path / "tasks.py").write_text(TASKS)
+    (tmp_path / "tasks.py").write_text(TASKS.format(here=str(tmp_path)))
     monkeypatch.syspath_prepend(str(tmp_path))
     monkeypatch.delitem(sys.modules, "tasks", raising=False)
 

@@ -358,14 +358,16 @@ ALIKE = {  # what has other bytes once it was loaded, and is the same
 
 def are_alike(name, one, other):
     from runwide import reproducible
+    from runwide.item_definitions import Definitions
 
     if name in ALIKE:
         return bool(ALIKE[name](one, other))
-    return reproducible.item(one, {}) == reproducible.item(other, {})
+    return reproducible.item(one, Definitions()) == reproducible.item(other, Definitions())
 
 
 def main():
     from runwide import reproducible
+    from runwide.item_definitions import Definitions
 
     found = {}
     for name, value in FUNCTIONS.items():
@@ -378,9 +380,9 @@ def main():
                 given = [value for _, value in given]
             found[f"same {name}"] = are_alike(name.partition(" ")[2], *given)
     for name, value in VALUES.items():
-        made = reproducible.item(value, {})
+        made = reproducible.item(value, Definitions())
         found[f"item {name}"] = hashlib.sha256(made).hexdigest()
-        found[f"list {name}"] = hashlib.sha256(reproducible.item([value, value], {})).hexdigest()
+        found[f"list {name}"] = hashlib.sha256(reproducible.item([value, value], Definitions())).hexdigest()
         found[f"same {name}"] = are_alike(name, value, pickle.loads(made))
     json.dump(found, sys.stdout)
 

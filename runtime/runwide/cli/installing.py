@@ -1,0 +1,194 @@
+"""Install a step's requirements into scratch, in front of the image's own packages, for as long as the step runs."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import re
+import subprocess
+import sys
+import time
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING
+
+import click
+
+from runwide import settings
+from runwide.cli.requirements import checked
+from runwide.cli.satisfied import Wanted, standing
+from runwide.errors import EnvironmentMismatch, InputError
+from runwide.host import space
+from runwide.log import Log
+from runwide.redaction import shortened
+from runwide.sigterm import leaves_on_sigterm
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+log = Log("cli")
+
+_FOLDER = "site-packages"  # what is in a folder of that name counts as installed
+_SITES = (_FOLDER, "dist-packages")
+_WORDS = (
+    "install", "--no-user", "--no-input", "--disable-pip-version-check", "--no-warn-script-location",
+    "--progress-bar", "off", "--root-user-action", "ignore",
+)  # fmt: skip
+_OTHER_PLACES = ("PIP_TARGET", "PIP_USER", "PIP_PREFIX", "PIP_ROOT", "PIP_REQUIRE_VIRTUALENV")
+_CONFLICT = "conflicting dependencies"  # as pip's resolver says
+_HINT = "change them, name another index (env={'PIP_INDEX_URL': …}), or build an image (runwide image)"
+_HINT_CONFLICT = (
+    "what runwide itself stands on keeps its version: allow that one, or build an image (runwide image)"
+)
+_REASON = 800  # characters
+_UNREACHED = re.compile(
+    r"Could not fetch URL|Retrying \("
+)  # as pip says of an index, before it says that nothing was found
+
+
+def install(text: str | None, at: str | None = None) -> str | None:
+    """Have requirements on the path of this command and its workers until the command ends.
+
+    Where everything is here in a version that they allow, nothing is installed, and pip is not started.
+
+    Args:
+        text: As `runwide.cli.requirements.text_of` returns it; None or empty for none.
+        at: The folder where the process that has started this one has installed them.
+
+    Returns:
+        The folder where they are; None where nothing had to be installed.
+
+    Raises:
+        EnvironmentMismatch: pip has failed.
+        InputError: They ask for another runwide.
+    """
+    if not (text or at):
+        return None
+    return click.get_current_context().with_resource(installed(text or "", at))
+
+
+@contextmanager
+def installed(text: str, at: str | None = None) -> Iterator[str | None]:
+    """As `install`, while the block runs.
+
+    Example:
+        >>> with installed("click>=8") as folder:
+        ...     print(folder)
+        None
+    """
+    if at is not None:
+        with _on_path(at):
+            yield at
+        return
+    try:
+        wanted = Wanted.of(checked(text))
+    except InputError:
+        raise
+    except ValueError as error:  # of what a pipeline's author has not checked
+        raise InputError(
+            f"the requirements cannot be read: {str(error).partition(chr(10))[0]}",
+            hint='give such as "nltk==3.9.1"',
+        ) from error
+    if not wanted.missing:
+        yield None
+        return
+    with (
+        leaves_on_sigterm(),
+        TemporaryDirectory(
+            prefix="runwide-requirements-", dir=space.scratch(), ignore_cleanup_errors=True
+        ) as folder,
+    ):
+        site = Path(folder, _FOLDER)
+        _install(wanted, Path(folder), site)
+        with _on_path(str(site)):
+            yield str(site)
+
+
+def _install(wanted: Wanted, folder: Path, site: Path) -> None:
+    began = time.monotonic()
+    log.info("requirements.installing", missing=", ".join(wanted.missing)[:_REASON], folder=str(site))
+    said = _pip(wanted.lines, wanted.constraints, folder, site)
+    if said and _CONFLICT in said and wanted.kept:  # another version of what is here may fit
+        said = _pip([*wanted.lines, *wanted.kept], wanted.given, folder, site)
+    if said is not None:
+        raise EnvironmentMismatch(
+            f"the requirements cannot be installed: {reason_of(said)}",
+            hint=_HINT_CONFLICT if _CONFLICT in said else _HINT,
+        )
+    count = sum(1 for _ in site.glob("*.dist-info"))
+    log.info("requirements.installed", packages=count, seconds=round(time.monotonic() - began, 1))
+
+
+def _pip(lines: Sequence[str], constraints: Sequence[str], folder: Path, site: Path) -> str | None:
+    """Run pip; return what it says where it fails."""
+    files = {"requirements.txt": lines, "constraints.txt": [*constraints, *standing()]}
+    for name, content in files.items():
+        Path(folder, name).write_text("\n".join([*content, ""]), encoding="utf-8")
+    (folder / "tmp").mkdir(exist_ok=True)
+    words = ["--target", str(site), "-r", "requirements.txt", "-c", "constraints.txt"]
+    try:
+        ran = subprocess.run(
+            [sys.executable, "-m", "pip", *_WORDS, *words],
+            cwd=folder,  # -m looks for modules there first
+            env=_environment(folder),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            errors="replace",
+            check=False,
+        )
+    except OSError as error:
+        return f"pip cannot be started: {error}"
+    return None if ran.returncode == 0 else ran.stdout or f"pip ended with exit code {ran.returncode}"
+
+
+def _environment(folder: Path) -> Mapping[str, str]:
+    """The variables of pip: without the signing key, and with places that can be written."""
+    found = settings.with_variables({"TMPDIR": str(folder / "tmp")})
+    for name in _OTHER_PLACES:
+        found.pop(name, None)
+    home = found.get("HOME", "")
+    if not home or not os.access(home, os.W_OK):
+        found.update(HOME=str(folder), PIP_NO_CACHE_DIR="1")
+    return found
+
+
+def reason_of(said: str) -> str:
+    r"""Return why pip has failed, on one line, from all that it has said.
+
+    Example:
+        >>> reason_of("WARNING: retrying\nERROR: No matching distribution found for nltk==0\n\nTo fix this …")
+        'No matching distribution found for nltk==0'
+        >>> reason_of("WARNING: Retrying (Retry(total=0)): refused\nERROR: No matching distribution found for nltk==0")
+        'WARNING: Retrying (Retry(total=0)): refused No matching distribution found for nltk==0'
+    """
+    lines = [line.strip() for line in said.splitlines() if line.strip()]
+    first = next((place for place, line in enumerate(lines) if line.startswith("ERROR:")), None)
+    found = lines[-3:] if first is None else [*filter(_UNREACHED.search, lines[:first][-1:]), *lines[first:]]
+    kept: list[str] = []
+    for line in found:
+        if line.startswith(("To fix this", "[notice]", "hint:", "Additionally,")):
+            break
+        kept.append(line.removeprefix("ERROR:").strip())
+    return shortened(" ".join(dict.fromkeys(kept)), _REASON)
+
+
+@contextmanager
+def _on_path(folder: str) -> Iterator[None]:
+    """Put a folder in front of all installed packages, behind the standard library; its programs behind all others."""
+    place = next(
+        (at for at, entry in enumerate(sys.path) if any(site in Path(entry).parts for site in _SITES)),
+        len(sys.path),
+    )
+    sys.path.insert(place, folder)
+    importlib.invalidate_caches()
+    path = settings.value("PATH")
+    settings.set_value("PATH", os.pathsep.join(filter(None, (path, str(Path(folder, "bin"))))))
+    try:
+        yield
+    finally:
+        with suppress(ValueError):  # of a function that has changed the path
+            sys.path.remove(folder)
+        settings.set_value("PATH", path or os.defpath)

@@ -1,0 +1,202 @@
+"""The command ``scatter``, which a pipeline's first step runs: items and constants come to it in many ways."""
+
+from __future__ import annotations
+
+import json
+import pickle
+from functools import partial
+from pathlib import Path
+
+import click
+
+from runwide import job as jobs
+from runwide.cli import files, inputs, options, results
+from runwide.cli.configured import composing
+from runwide.cli.function_text import parted
+from runwide.cli.installing import install
+from runwide.host.threads import announce
+from runwide.spill import signing
+
+
+@click.command("scatter")
+@click.option("--function", metavar="MODULE:FUNCTION", help="A function that can be imported here.")
+@click.option(
+    "--function-file",
+    type=click.Path(path_type=Path),
+    help="A file with cloudpickle's bytes of it, or their base64.",
+)
+@click.option("--function-base64", metavar="TEXT", help="The same as base64, or as 'z:' and base64 of zlib.")
+@click.option("--function-reference", metavar="REF", help="An object with the text of --function-base64.")
+@click.option("--code", metavar="TEXT", help="The program's own modules that the function needs.")
+@click.option(
+    "--pickled-by", metavar="VERSION", help="The Python that pickled the function, when not this one."
+)
+@click.option("--items-json", metavar="TEXT", help="A JSON list.")
+@click.option(
+    "--items-file",
+    type=click.Path(path_type=Path),
+    help="A .json file with a list, .jsonl with one item per line, or .csv or .parquet with one per row.",
+)
+@click.option(
+    "--items-parameter", metavar="TEXT", help="A list parameter of a pipeline; whole numbers are ints."
+)
+@click.option(
+    "--items-type", metavar="TYPE", default="list", help="Type of --items-parameter, such as list[float]."
+)
+@click.option(
+    "--items-from",
+    metavar="URI",
+    help="A table (.jsonl, .json, .csv, .parquet, a folder of Parquet), a pattern of files such as "
+    "gs://bucket/day/*.parquet, or the reference of another job's results.",
+)
+@options.items_artifacts
+@options.items_format
+@options.items_types
+@click.option(
+    "--executor-input",
+    metavar="TEXT",
+    help="What kfp puts in the place of {{$}}: metadata of the artifact of --items-from may tell its format.",
+)
+@click.option(
+    "--store",
+    metavar="URI",
+    help="gs://bucket/prefix, or a directory that all components see.",
+)
+@click.option(
+    "--shards",
+    metavar="N|auto",
+    help="Number of components that share the work; auto: as many as it is worth, by running some items here.",
+)
+@click.option(
+    "--constants-json", metavar="TEXT", help="A JSON object of further keyword arguments of the function."
+)
+@click.option(
+    "--constants-parameter",
+    metavar="TEXT",
+    help="The same as a dict parameter of a pipeline; whole numbers are ints.",
+)
+@click.option(
+    "--constant",
+    "typed",
+    multiple=True,
+    nargs=3,
+    metavar="NAME KIND TEXT",
+    help="One more keyword argument, from a pipeline parameter of KIND str, int, float, bool, list or dict, or such as "
+    "list[float].",
+)
+@click.option(
+    "--pickled",
+    multiple=True,
+    nargs=2,
+    metavar="WHAT TEXT",
+    help="The items, or the constants, as 'z:' and base64 of zlib of their pickle, or an object with that text.",
+)
+@click.option(
+    "--composed",
+    multiple=True,
+    nargs=2,
+    metavar="WHAT JSON",
+    help="Text of --store, --shards or --items-from (WHAT: store, shards, items) with parameters in it.",
+)
+@click.option(
+    "--given",
+    multiple=True,
+    nargs=2,
+    metavar="NAME TEXT",
+    help="A parameter of the pipeline that --pickled or --composed refer to.",
+)
+@click.option(
+    "--run-id", metavar="ID", help="The pipeline's run, so that no other run is given this step's outputs."
+)
+@click.option("--job-out", type=click.Path(path_type=Path), help="Write the job's reference there as well.")
+@click.option(
+    "--run-key-out",
+    type=click.Path(path_type=Path),
+    help="Write a key there with which the shards of this run sign, or '-' where a signing key is set.",
+)
+@click.option(
+    "--shards-out",
+    type=click.Path(path_type=Path),
+    help="Write the shards' indices there, as a JSON list of strings.",
+)
+@options.requirements
+@click.option("--packages", metavar="JSON", help="Packages that the function needs, where it was pickled.")
+@composing
+def scatter_command(
+    *,
+    function: str | None,
+    function_file: Path | None,
+    function_base64: str | None,
+    function_reference: str | None,
+    code: str | None,
+    pickled_by: str | None,
+    items_json: str | None,
+    items_file: Path | None,
+    items_parameter: str | None,
+    items_type: str,
+    items_from: str | None,
+    items_artifacts: str | None,
+    items_format: str | None,
+    items_types: str | None,
+    executor_input: str | None,
+    store: str | None,
+    shards: str | None,
+    constants_json: str | None,
+    constants_parameter: str | None,
+    typed: tuple[tuple[str, str, str], ...],
+    pickled: tuple[tuple[str, str], ...],
+    composed: tuple[tuple[str, str], ...],
+    given: tuple[tuple[str, str], ...],
+    run_id: str | None,
+    job_out: Path | None,
+    shards_out: Path | None,
+    run_key_out: Path | None,
+    requirements: str | None,
+    packages: str | None,
+) -> None:
+    """Spill a function and its items to a store; print the job's reference."""
+    from runwide.cli import arguments, sizing, wire
+
+    install(requirements)
+    announce()
+    wire.check_python(pickled_by)
+    wire.check_recorded(packages)
+    with results.alone() as write:
+        base = None if code is None else wire.code_used(code)
+        values = arguments.Arguments.of(pickled, composed, given)
+        place = arguments.shared(values.text("store", store), run_id)
+        wanted = values.text("shards", shards)
+        if function_reference is not None:
+            reference, places = parted(function_reference)
+            function_base64 = wire.text_of(reference) + places
+        chosen = inputs.pickled_function(
+            function=function,
+            file=function_file,
+            text=function_base64,
+            constants=values.constants(constants_json, constants_parameter, typed),
+        )
+        items = values.items(
+            text=items_json, file=items_file, parameter=items_parameter, kind=items_type, source=items_from,
+            artifacts=items_artifacts, table=arguments.Table(items_format, items_types, executor_input),
+        )  # fmt: skip
+        # it came with the command line, as this command did
+        load = partial(pickle.loads, chosen.data)  # noqa: TID251
+        size = sizing.size_of(wanted, load, items)
+        count = min(size.shards, len(items))
+        arguments.check_shards(count)
+        reference = jobs.scatter_pickled(
+            chosen.data,
+            items,
+            store=place,
+            shards=size.shards,
+            name=chosen.name,
+            needs=chosen.needs,
+            base=base,
+        )
+        run_key = None if run_key_out is None else signing.new_run_key()
+        if size.results:
+            jobs.keep(reference, size.results, run_key=run_key)
+        files.write(job_out, reference)
+        files.write(run_key_out, run_key or "-")
+        files.write(shards_out, json.dumps([str(index) for index in range(count)]))
+        write(reference)

@@ -1,0 +1,83 @@
+"""What the pickles of many values share: the classes that travel with them, and the modules that they name."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING
+
+from runwide import own
+from runwide.pickled_names import modules_named
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+_SHORT_TEXT = b"\x8c"  # the opcode of a text of less than 256 bytes, as names of modules are
+_GLOBAL = b"\x93"  # the opcode that finds something by the names of its module and itself
+
+
+class Definitions:
+    """Pickles of classes that several values share, and the modules of the program's own that the values name.
+
+    Args:
+        by_name: Modules that go by name with the function of the values.
+
+    Example:
+        >>> from runwide.reproducible import item
+        >>> shared = Definitions()
+        >>> item([1, 2], shared) == item([1, 2], Definitions()), shared.modules
+        (True, set())
+    """
+
+    def __init__(self, by_name: frozenset[str] = frozenset()) -> None:
+        self.by_name = by_name
+        self.blobs: dict[type, bytes] = {}
+        self.modules: set[str] = set()
+        self._own: frozenset[str] = frozenset()
+        self._texts: frozenset[bytes] = frozenset()
+        self._loaded = 0
+
+    def note(self, stream: bytes) -> bool:
+        """Note the modules of the program's own that a pickle names.
+
+        Args:
+            stream: The pickle.
+
+        Returns:
+            Whether it names, as a module to be imported, one whose classes travel by value.
+        """
+        if _GLOBAL not in stream or not self._may_name_own(stream):
+            return False
+        return self.add(modules_named(stream))
+
+    def add(self, names: Iterable[str]) -> bool:
+        """Note the modules of the program's own among some that values need.
+
+        Args:
+            names: Their names.
+
+        Returns:
+            As `note`.
+        """
+        self._look()
+        found = [name for name in names if name in self._own]
+        by_value = [name for name in found if name not in self.by_name and own.goes_by_value(name)]
+        self.modules.update(found)
+        self.modules.difference_update(by_value)
+        return bool(by_value)
+
+    def _may_name_own(self, stream: bytes) -> bool:
+        """Whether the name of a module of the program's own is in a pickle, as a text or as a part of one."""
+        self._look()
+        place = stream.find(_SHORT_TEXT)
+        while place >= 0:
+            start = place + 2
+            if stream[start : start + stream[place + 1]] in self._texts:
+                return True
+            place = stream.find(_SHORT_TEXT, place + 1, len(stream) - 1)
+        return False
+
+    def _look(self) -> None:
+        if self._loaded != len(sys.modules):
+            self._loaded = len(sys.modules)
+            self._own = frozenset(own.loaded())
+            self._texts = frozenset(name.encode() for name in self._own)
