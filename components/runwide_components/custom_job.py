@@ -32,7 +32,13 @@ _DAYS = "604800s"  # 7, the longest that a CustomJob may take
 
 
 def as_custom_job(
-    step: Any, *, machine_type: str, spot: bool = False, accelerator: tuple[str, int] | None = None
+    step: Any,
+    *,
+    machine_type: str,
+    spot: bool = False,
+    accelerator: tuple[str, int] | None = None,
+    labels: Mapping[str, str] | None = None,
+    service_account: str | None = None,
 ) -> Any:
     """The step that runs the container of another one as a CustomJob.
 
@@ -41,6 +47,8 @@ def as_custom_job(
         machine_type: Name of the machine, such as ``n2-highmem-16``.
         spot: Whether it runs on Spot capacity, which may be taken away at any moment; Vertex AI then starts it again.
         accelerator: Type and number of accelerators, such as ``("NVIDIA_L4", 1)``.
+        labels: Labels of the CustomJob.
+        service_account: The account that it runs as; that of the pipeline's run where None.
 
     Example:
         >>> from runwide_components.steps import steps_of
@@ -50,7 +58,9 @@ def as_custom_job(
     """
     spec = json_format.MessageToDict(step.pipeline_spec)
     (executor,) = spec["deploymentSpec"]["executors"].values()
-    payload = json.dumps(_job(step.name, executor["container"], machine_type, accelerator, spot=spot))
+    job = _job(step.name, executor["container"], machine_type, accelerator, spot=spot)
+    job["job_spec"]["service_account"] = service_account or _SERVICE_ACCOUNT
+    payload = json.dumps({**job, **({"labels": dict(labels)} if labels else {})})
 
     about = step.component_spec
     types = {name: _python(one.type) for name, one in about.inputs.items()}
@@ -88,7 +98,6 @@ def _job(
         "job_spec": {
             "worker_pool_specs": [pool],
             "scheduling": {"timeout": _DAYS, "strategy": "SPOT" if spot else "STANDARD"},
-            "service_account": _SERVICE_ACCOUNT,
             "network": _NETWORK,
         },
         "encryption_spec": {"kms_key_name": _KEY},

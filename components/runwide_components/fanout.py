@@ -1,8 +1,9 @@
 """`fan_out`: one function over many items, on parallel components, as one call inside a pipeline."""
 
 # No `from __future__ import annotations` here: kfp takes the annotations of a pipeline as objects.
+import json
 import platform
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cache
 from typing import Any, NamedTuple
@@ -10,10 +11,14 @@ from typing import Any, NamedTuple
 from kfp import dsl
 from kfp.dsl import pipeline_context
 
+from runwide.cli.requirements import text_of
+from runwide.errors import InputError
 from runwide_components.channels import refuse_open, unshared
+from runwide_components.configuration import StepConfiguration, check_names
 from runwide_components.image import base_image
 from runwide_components.items_words import items_words
 from runwide_components.resources import NOTHING, Resources
+from runwide_components.secret_warning import warn_of_secrets
 from runwide_components.signature import with_signature
 from runwide_components.steps import (
     DEFAULT,
@@ -73,9 +78,16 @@ def fan_out(
     spot: bool = False,
     shard_retries: int = 0,
     as_step: Callable[[Any], Any] | None = None,
-    secrets: Mapping[str, str] | None = None,
+    env: Mapping[str, Any] | None = None,
+    secrets: Mapping[str, Any] | None = None,
+    labels: Mapping[str, str] | None = None,
+    node_selector: Mapping[str, str] | None = None,
+    tolerations: Iterable[Mapping[str, Any]] | None = None,
+    service_account: str | None = None,
     items_format: str | None = None,
     items_types: Mapping[str, Any] | None = None,
+    code: Sequence[str] = (),
+    requirements: Any = None,
 ) -> FanOut:
     """Apply a function to every item, on parallel components; to be called inside of a ``@dsl.pipeline``.
 
@@ -92,7 +104,7 @@ def fan_out(
             kfp does not tell 1 from 1.0. Or a text, a ``str`` parameter or output: the URI of a table (JSON lines, a JSON
             list, CSV, Parquet: one item a row), a pattern such as ``gs://bucket/day/*.parquet`` (one item a file, its URI;
             ``**`` is any number of folders), or the result of another fan-out, whose results are the items. Or an artifact
-            that is such a table. See docs/tables.md.
+            that is such a table; or a list of artifacts, each an item, its URI. See docs/tables.md.
         components: How many components, a number or an ``int`` parameter; or ``"auto"``: as many as are worth starting, by
             the time that a few items take in the scatter step, 20 at most. Their results are kept.
         store: Where the job goes: ``gs://bucket/prefix``, a ``str`` parameter, or a text with parameters in it:
@@ -125,14 +137,30 @@ def fan_out(
         shard_retries: How often the engine starts a component again that failed; it then computes only what is missing.
             The open-source backend ignores it inside of loops (kubeflow/pipelines #12389).
         as_step: Makes another step of the one that runs a shard, with the same inputs and outputs.
-        secrets: What the function finds in its environment and the pipeline does not hold: for each variable the name of
-            a secret in Secret Manager, ``{"API_KEY": "projects/P/secrets/S/versions/V"}``, which the steps' service account
-            may read.
+        env: Variables of the three steps, set before the function or any of its modules is loaded: texts and numbers,
+            parameters, items of loops, and texts with these in them. One whose parameter was left out is not set.
+            ``RUNWIDE_COMPRESSION``, ``RUNWIDE_SIGNING_KEY_SECRET``, ``RUNWIDE_USER_PROJECT`` and ``RUNWIDE_MAX_…`` of this
+            program travel by themselves.
+        secrets: Variables that the pipeline does not hold: for each the name of a secret in Secret Manager,
+            ``{"API_KEY": "projects/P/secrets/S/versions/V"}`` (the latest version where none is named), which the steps read
+            and their service account must be allowed to read. On Kubeflow also a Kubernetes secret and a key in it,
+            ``{"API_KEY": ("shop", "api-key")}``.
+        labels: Labels of the run on Vertex and of CustomJobs, and of the steps' pods on Kubeflow.
+        node_selector: Labels that the nodes of the steps must have, on Kubeflow.
+        tolerations: Taints that these nodes may have, as Kubernetes writes them:
+            ``[{"key": "gpu", "operator": "Exists", "effect": "NoSchedule"}]``.
+        service_account: The account that the steps must run as. An engine has one for each run, which must be this one;
+            CustomJobs have their own. `Local` has none.
         items_format: The format of a table of items: ``"jsonl"``, ``"json"``, ``"csv"`` or ``"parquet"``, of a pattern for
             the rows of all its files; or ``"files"`` for the files of a folder. None where the artifact's metadata
             (``format``), the name's ending, or else the first bytes tell it.
         items_types: Types of columns of CSV, such as ``{"zip": "str"}``, or ``"int"``, ``"float"``, ``"bool"``; those of the
             other columns are told by their values, by the rules of pandas.
+        code: Own packages and modules by their names, files and folders by their paths, that travel with the function beside
+            the modules that it imports, such as ``["shop.plugins", "shop/labels.json"]``. See docs/code.md.
+        requirements: What each of the three steps installs with pip before it begins: the path of a requirements file, which
+            is read now, or a list such as ``["nltk==3.9.1"]``, from the index of ``PIP_INDEX_URL``. An image that has them
+            starts faster; see docs/packages.md.
 
     Returns:
         The task. Its ``.output`` is the reference of the results, which `runwide.load` reads in input order; ``.report``,
@@ -152,9 +180,24 @@ def fan_out(
     refuse_open(
         image=image, parallelism=parallelism, workers=workers, timeout=timeout, retries=retries, on_error=on_error,
         min_success=min_success, dataset=dataset, report=report, machine_type=machine_type, spot=spot,
-        shard_retries=shard_retries,
+        shard_retries=shard_retries, labels=labels, node_selector=node_selector, tolerations=tolerations,
+        service_account=service_account, requirements=requirements,
     )  # fmt: skip
-    given = wires(function, items, components, store, {} if constants is None else constants)
+    for what, values in (("labels", labels), ("node_selector", node_selector), ("secrets", secrets)):
+        if isinstance(values, Mapping):
+            refuse_open(**{f"{what}[{name!r}]": one for name, one in values.items()})
+    named = check_names(env, secrets)
+    given = wires(
+        function, items, components, store, {} if constants is None else constants, env=named, code=code
+    )
+    warn_of_secrets("label", labels or {})
+    warn_of_secrets("requirements", {"requirements": text_of(requirements)})
+    warn_of_secrets("env", {name: one for name, one in named.items() if name not in given.composed_env})
+    configuration = StepConfiguration.of(
+        env={name: one for name, one in named.items() if name not in given.composed_env}, secrets=secrets,
+        labels=labels, node_selector=node_selector, tolerations=tolerations, service_account=service_account,
+        composed=bool(given.composed_env),
+    )  # fmt: skip
     image = image or base_image()
     options = JobOptions(
         workers=workers,
@@ -164,7 +207,8 @@ def fan_out(
         min_success=min_success,
         dataset=dataset,
         report=report,
-        secrets=tuple((secrets or {}).items()),
+        requirements=text_of(requirements),
+        configuration=configuration.travelling(given.composed_env),
     )
     resources = Resources(
         cpu=cpu, memory=memory, accelerator=accelerator, machine_type=machine_type, spot=spot,
@@ -199,11 +243,13 @@ def shards_pipeline(
         >>> sorted(shards_pipeline("runwide:1").component_spec.inputs)
         ['job', 'run_key', 'shards']
     """
-    shard = resources.step(steps_of(image, options).shard)
+    configuration = options.configuration
+    shard = resources.step(steps_of(image, options).shard, configuration)
 
     def run_shards(job: str, shards: Strings, run_key: str = "-") -> Strings:
         with dsl.ParallelFor(shards, parallelism=parallelism) as index:
-            task = resources.ask(shard(job=job, index=index, **_key_for(shard, run_key)))
+            task = resources.ask(shard(job=job, index=index, **_taken(shard, {"run_key": run_key})))
+            configuration.ask(task)
         return dsl.Collected(task.outputs["manifest"])  # type: ignore[no-any-return]  # how kfp spells a list
 
     return dsl.pipeline(name="shards")(run_shards)
@@ -212,22 +258,39 @@ def shards_pipeline(
 @cache
 def _shards_and_gather(image: str, parallelism: int | None, options: JobOptions, resources: Resources) -> Any:
     """A pipeline of its own inside of the box, since kfp.local 2.17 loops over a pipeline's inputs only."""
+    configuration = options.configuration
     made = steps_of(image, options)
-    shard = resources.step(made.shard)
+    shard = resources.step(made.shard, configuration)
+    types = {
+        "job": str,
+        "shards": Strings,
+        "run_key": str,
+        **({"env": str} if configuration.composed else {}),
+    }
 
-    def run_and_gather(job: str, shards: Strings, run_key: str) -> Any:
+    def run_and_gather(*values: Any) -> Any:
+        job, shards, run_key, *rest = values
+        env = {"env": rest[0]} if rest else {}
         with dsl.ParallelFor(shards, parallelism=parallelism) as index:
-            task = resources.ask(shard(job=job, index=index, **_key_for(shard, run_key)))
-        return _outputs(made.gather(job=job, shards=dsl.Collected(task.outputs["manifest"])), options)
+            task = resources.ask(shard(job=job, index=index, **_taken(shard, {"run_key": run_key, **env})))
+            configuration.ask(task)
+        end = made.gather(job=job, shards=dsl.Collected(task.outputs["manifest"]), **env)
+        return _outputs(configuration.ask(end), options)
 
-    run_and_gather.__annotations__["return"] = _returned(options)
     with _outside_any_pipeline():
-        return dsl.pipeline(name="shards")(run_and_gather)
+        signed = with_signature(run_and_gather, "run_and_gather", types, returns=_returned(options))
+        return dsl.pipeline(name="shards")(signed)
 
 
-def _key_for(shard: Any, run_key: Any) -> dict[str, Any]:
-    """The key of the run, for a step that takes it: one of the author's own may not."""
-    return {"run_key": run_key} if "run_key" in shard.component_spec.inputs else {}
+def _taken(shard: Any, inputs: Mapping[str, Any]) -> dict[str, Any]:
+    """The inputs that a step takes: one of the author's own may have no key of the run, but must have variables."""
+    taken = shard.component_spec.inputs
+    if "env" in inputs and "env" not in taken:
+        raise InputError(
+            "env= has parameters of the pipeline, and the step that as_step= made does not take them",
+            hint="give it an input env: str, and hand it to runwide shard as --env-text",
+        )
+    return {name: value for name, value in inputs.items() if name in taken}
 
 
 def _returned(options: JobOptions) -> Any:
@@ -244,16 +307,16 @@ def _box(
 ) -> Any:
     fixed = {port.name: value for port, value in given.fixed}
     made_by = ("--pickled-by", platform.python_version()) if given.has_code else ()
+    needs = ("--packages", json.dumps(given.packages)) if given.packages else ()
     inputs = [port for port, _ in given.all]
-    first = scatter(image, inputs, fixed=(*made_by, *words))
+    first = scatter(image, inputs, fixed=(*made_by, *needs, *words))
     # Python wants parameters with a default last
     ports = sorted((port for port, _ in given.open), key=lambda port: port.optional)
 
     def box(*values: Any) -> Any:
         job = first(**dict(zip((port.name for port in ports), values, strict=True)), **fixed)
-        job.set_caching_options(enable_caching=False)
-        given = {name: job.outputs[name] for name in ("job", "shards", "run_key")}
-        return _outputs(rest(**given), options)
+        options.configuration.ask(job).set_caching_options(enable_caching=False)
+        return _outputs(rest(**{name: job.outputs[name] for name in rest.component_spec.inputs}), options)
 
     with _outside_any_pipeline():
         types = {port.name: port.annotation for port in ports}

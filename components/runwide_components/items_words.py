@@ -9,13 +9,14 @@ from runwide.cli.formats import checked_format, checked_types
 from runwide.cli.given import composed
 from runwide.cli.sources import check_words
 from runwide.errors import InputError
+from runwide_components.steps import ARTIFACTS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from runwide_components.steps import Input
 
-_TABLES = ("--items-from",), ("--composed", "items")
+_TABLES = ("--items-from",), ("--composed", "items"), (ARTIFACTS,)
 
 
 def items_words(

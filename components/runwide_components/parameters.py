@@ -224,3 +224,16 @@ def labels_of(arguments: Mapping[str, Any], names: Iterable[str] | None = None) 
 
 def _label(text: str) -> str:
     return re.sub(r"[^a-z0-9_-]+", "-", text.lower())[:_LABEL_LENGTH]
+
+
+def telling(arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the arguments that say something as a label; a URI does not.
+
+    Args:
+        arguments: By name.
+
+    Example:
+        >>> telling({"market": "fr", "store": "gs://bucket/runs"})
+        {'market': 'fr'}
+    """
+    return {name: value for name, value in arguments.items() if "/" not in str(value)}

@@ -13,21 +13,19 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from google.protobuf import json_format
-
 from runwide import settings
 from runwide.errors import EngineError, InputError, RunsFailed
 from runwide.log import Log
 from runwide.spill.store import open_store, without_fields
 from runwide_components.attempts import Records, believed
 from runwide_components.batch import Batch, PipelineRun
-from runwide_components.engines import spec as specs
+from runwide_components.compiled import compiled
 from runwide_components.engines.arguments import checked_stores
 from runwide_components.engines.base import RunState
 from runwide_components.engines.local import Local
 from runwide_components.engines.pace import looks
 from runwide_components.interrupt import wants_to_cancel
-from runwide_components.parameters import Inputs, labels_of, parameter_sets, run_name
+from runwide_components.parameters import Inputs, labels_of, parameter_sets, run_name, telling
 from runwide_components.standing import as_it_ended, cancel_all, status_of
 
 if TYPE_CHECKING:
@@ -175,16 +173,19 @@ class Pipelines:
             open_store(self.store) as root,
             root.sub(f"batches/{self.name}") as store,
         ):
-            path, digest, loaded = _compiled(self.pipeline, Path(folder))
+            path, digest, loaded = compiled(self.pipeline, Path(folder), self.engine)
             inputs = None if loaded is None else Inputs.of(loaded)
             records = Records(store)
-            known = records.attempts()
             sets = parameter_sets(self._with_shared(parameters, inputs), inputs)
-            items = []
-            for number, one in enumerate(sets):
-                stores = [self.store, *checked_stores(loaded, one, f"set of parameters {number}: ")]
-                items.append(self._item(one, digest, known, stores))
+            stores = [self._stores(loaded, one, number) for number, one in enumerate(sets)]
+            known = records.attempts()
+            items = [self._item(one, digest, known, places) for one, places in zip(sets, stores, strict=True)]
             yield path, items, records
+
+    def _stores(self, loaded: Any, arguments: dict[str, Any], number: int) -> list[str]:
+        found = [self.store, *checked_stores(loaded, arguments, f"set of parameters {number}: ")]
+        self.engine.examine(loaded, arguments, stores=[_store_of(arguments, self.store)])
+        return found
 
     def _with_shared(self, parameters: Any, inputs: Inputs | None) -> Any:
         shared = {_EXCHANGE: f"{self.uri}/{_EXCHANGE}", "store": self.store}
@@ -253,7 +254,7 @@ class Pipelines:
                 return
         arguments = item.about.arguments
         labels = {
-            **labels_of(arguments if self.labels else _short(arguments), self.labels),
+            **labels_of(arguments if self.labels else telling(arguments), self.labels),
             "runwide-batch": self.name[:63],
         }
         item.started = time.time()
@@ -306,7 +307,8 @@ class Pipelines:
                 outputs = believed(outputs, item.stores, item.doubted)
             item.about = replace(item.about, state=state, seconds=seconds, outputs=outputs)
         except EngineError as error:
-            item.about = replace(item.about, state=state, seconds=seconds, error=error.message)
+            logs = item.handle.logs  # of a run on this machine they are somewhere else now
+            item.about = replace(item.about, state=state, seconds=seconds, error=error.message, logs=logs)
         _close(item)
         about = item.about
         ended = {
@@ -350,18 +352,6 @@ def _close(item: _Item) -> None:
         item.handle = None
 
 
-def _compiled(pipeline: Any, folder: Path) -> tuple[Any, str, Any]:
-    """Where the compiled pipeline is, what tells it from others, and its spec; None where that is not known here."""
-    if isinstance(pipeline, str) and "://" in pipeline:
-        return pipeline, hashlib.sha256(pipeline.encode()).hexdigest(), None
-    path = specs.compiled(pipeline, folder)
-    loaded = specs.loaded(path)
-    about = json_format.MessageToDict(loaded)
-    about.pop("sdkVersion", None)  # the same pipeline, compiled by another release of kfp
-    digest = hashlib.sha256(json.dumps(specs.without_places(about), sort_keys=True).encode()).hexdigest()
-    return path, digest, loaded
-
-
 def _key(digest: str, arguments: dict[str, Any]) -> str:
     text = f"{digest}\0{json.dumps(arguments, sort_keys=True)}"
     return hashlib.sha256(text.encode()).hexdigest()[:32]
@@ -375,11 +365,6 @@ def _title(pipeline: Any) -> str:
 
 def _slug(text: str) -> str:
     return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-") or "batch"
-
-
-def _short(arguments: dict[str, Any]) -> dict[str, Any]:
-    """Arguments that say something as a label; a URI does not."""
-    return {name: value for name, value in arguments.items() if "/" not in str(value)}
 
 
 def _store_of(arguments: dict[str, Any], store: str) -> str:

@@ -13,6 +13,7 @@ from runwide.log import Log
 from runwide.spill import records
 from runwide.spill.store import open_inside
 from runwide.spill.verified import ABSENT, arrived_damaged
+from runwide_components.configuration import StepConfiguration
 from runwide_components.engines.registry import engine_recorded, run_recorded
 from runwide_components.image import base_image
 from runwide_components.resources import Resources
@@ -60,6 +61,7 @@ class Recorded:
         about: All of the record.
         vouched: Whether the user's key has signed it.
         uri: Where it lies.
+        unbelieved: Names of options of the steps that are left out, since it is not signed.
     """
 
     run: str
@@ -68,6 +70,7 @@ class Recorded:
     about: dict[str, Any]
     vouched: bool
     uri: str
+    unbelieved: tuple[str, ...] = ()
 
     def engine(self) -> Engine:
         """The engine that runs it, as far as the record may be believed.
@@ -160,9 +163,15 @@ def _recorded(found: records.Record, uri: str) -> Recorded:
     str(about["image"])
     return Recorded(
         run=run_recorded(about["run"]),
-        options=JobOptions(**(about["options"] if found.vouched else {**about["options"], "secrets": ()})),
+        options=JobOptions.of_record(about["options"], vouched=found.vouched),
         resources=Resources.of(about["resources"]),
         about=about,
         vouched=found.vouched,
         uri=uri,
+        unbelieved=() if found.vouched else _configured(about["options"]),
     )
+
+
+def _configured(options: dict[str, Any]) -> tuple[str, ...]:
+    given = StepConfiguration.of_record(options.get("configuration", {})).given
+    return (*given, "requirements") if options.get("requirements") else given

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from runwide.errors import InputError
+from runwide_components.configuration import NOTHING as PLAIN
+from runwide_components.configuration import StepConfiguration
 from runwide_components.custom_job import as_custom_job
 
 if TYPE_CHECKING:
@@ -96,12 +98,37 @@ class Resources:
             "machine_type": self.machine_type, "spot": self.spot, "retries": self.retries,
         }  # fmt: skip
 
-    def step(self, shard: Any) -> Any:
-        """The step that runs a shard."""
-        if self.machine_type is not None:
-            return as_custom_job(
-                shard, machine_type=self.machine_type, spot=self.spot, accelerator=self.accelerator
+    def check(self, configuration: StepConfiguration) -> None:
+        """Reject machines of Vertex AI beside what only Kubernetes has.
+
+        Args:
+            configuration: Of the steps.
+
+        Raises:
+            InputError: There are both.
+        """
+        if self.machine_type is not None and configuration.kubernetes:
+            raise InputError(
+                f"machine_type= is for Vertex AI, and {configuration.kubernetes[0]} for Kubernetes: no engine has both",
+                hint="leave out one of them",
             )
+
+    def step(self, shard: Any, configuration: StepConfiguration = PLAIN) -> Any:
+        """The step that runs a shard.
+
+        Args:
+            shard: The step as it is without these resources.
+            configuration: That of all three steps.
+
+        Raises:
+            InputError: No engine has such machines and what else is asked for.
+        """
+        if self.machine_type is not None:
+            self.check(configuration)
+            return as_custom_job(
+                shard, machine_type=self.machine_type, spot=self.spot, accelerator=self.accelerator,
+                labels=dict(configuration.labels), service_account=configuration.service_account,
+            )  # fmt: skip
         return self.as_step(shard) if self.as_step else shard
 
     def ask(self, task: Any) -> Any:

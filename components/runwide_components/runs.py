@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import time
 from contextlib import suppress
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from runwide.cli.requirements import text_of
 from runwide.errors import (
     EngineError,
     StepFailed,
@@ -18,6 +20,7 @@ from runwide.log import Log
 from runwide.redaction import shortened
 from runwide.spill import signing
 from runwide_components.engines.base import RunState
+from runwide_components.engines.local_stores import in_full
 from runwide_components.engines.pace import looks
 from runwide_components.fanout import shards_pipeline
 from runwide_components.interrupt import wants_to_cancel
@@ -51,8 +54,10 @@ def start(
     Raises:
         EngineError: The engine is not there, or refused; it names the job.
     """
+    options = replace(options, configuration=options.configuration.travelling())
     pipeline = shards_pipeline(place.image, place.parallelism, options, place.resources)
-    arguments = {"job": job, "shards": [str(index) for index in shards], "run_key": run_key or "-"}
+    # a relative one is found from here alone: steps on this machine have directories of their own
+    arguments = {"job": in_full(job), "shards": [str(index) for index in shards], "run_key": run_key or "-"}
     folder = parse(job).folder  # all that a shard reads and writes
     try:
         run = place.engine.submit(
@@ -160,6 +165,7 @@ def rejoin(
     progress: bool | None = None,
     timeout: float | None = None,
     on_error: str = "raise",
+    requirements: Any = None,
 ) -> list[str] | None:
     """Wait for a job's shards, wherever they run; what nobody runs any more is run again.
 
@@ -174,6 +180,7 @@ def rejoin(
         progress: As for `Components`.
         timeout: Seconds to wait.
         on_error: With ``"return"``, shards whose run fails once more are ended, with their items failed.
+        requirements: What is run again installs these first; None for what the record says, if it is signed.
 
     Returns:
         What all shards returned, where the engine tells it.
@@ -204,8 +211,20 @@ def rejoin(
             uri=parse(job).folder,
             hint=f"give the job's whole reference, with its digest; or {signing.HINT}",
         )
+    unbelieved = [name for name in found.unbelieved if name != "requirements" or requirements is None]
+    if unbelieved:
+        names = ", ".join(f"{name}=" for name in unbelieved)
+        raise EngineError(
+            f"{len(missing)} shards have to run again, and the record of their {names} is not signed and not believed",
+            uri=found.uri,
+            hint="give requirements= again; run them with 'runwide shard JOB INDEX' and its options --env and --secret, "
+            "then gather; or " + signing.HINT,
+        )
     _log.info("job.resumed", job=job, shards=len(missing))
-    run = start(job, missing, found.place(engine, image), found.options)
+    options = found.options
+    if requirements is not None:
+        options = replace(options, requirements=text_of(requirements))
+    run = start(job, missing, found.place(engine, image), options)
     ended(job, run, progress=progress, timeout=timeout, on_error=on_error)
     return None
 
@@ -252,8 +271,16 @@ def _with_job(error: EngineError, job: str) -> EngineError:
         "runs it, 'runwide shard JOB INDEX' runs one shard here"
     )
     # an engine that knows the job has said how to go on in its own words
-    hint = f"{error.hint}; {go_on}" if error.hint and error.uri != job else go_on
-    where: dict[str, Any] = {"uri": job, "hint": hint}
-    if isinstance(error, StepFailed):
-        return StepFailed(error.message, step=error.step, exitcode=error.exitcode, log=error.log, **where)
-    return EngineError(error.message, **where)
+    theirs = error.hint if error.uri != job else None
+    if not isinstance(error, StepFailed):
+        return EngineError(error.message, uri=job, hint=f"{theirs}; {go_on}" if theirs else go_on)
+    whole = f"its whole log is {error.log_path}" if error.log_path and not theirs else None
+    return StepFailed(
+        error.message,
+        step=error.step,
+        exitcode=error.exitcode,
+        log=error.log,
+        log_path=error.log_path,
+        uri=job,
+        hint="; ".join(filter(None, (theirs, go_on, whole))),
+    )

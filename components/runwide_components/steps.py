@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING, Any, Optional
 
 from kfp import compiler, dsl
 
-from runwide.cli.secrets import check_secret
+from runwide.cli.requirements import checked
 from runwide.errors import InputError
+from runwide_components.configuration import NOTHING, StepConfiguration
 from runwide_components.signature import with_signature
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
 Strings = list[str]  # kfp knows a list only by its runtime type
@@ -79,7 +80,8 @@ class JobOptions:
         dataset: Whether the gather writes the results as a dataset as well: ``"jsonl"``, ``"parquet"``, True for the former.
         report: Whether the gather makes the page of what happened, and its numbers.
         rerun_failed: Whether items that have failed before run again.
-        secrets: Pairs of a variable of the function's environment, and the secret of Secret Manager whose value it has.
+        configuration: What the steps are given beside, and where they run.
+        requirements: What each step installs first, as `runwide.cli.requirements.text_of` returns it.
 
     Raises:
         InputError: A value cannot be meant.
@@ -93,12 +95,11 @@ class JobOptions:
     dataset: bool | str = False
     report: bool = True
     rerun_failed: bool = False
-    secrets: tuple[tuple[str, str], ...] = ()
+    configuration: StepConfiguration = NOTHING
+    requirements: str = ""
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "secrets", tuple((str(name), str(secret)) for name, secret in self.secrets))
-        for name, secret in self.secrets:
-            check_secret(name, secret)
+        checked(self.requirements)
         if not 0 <= self.min_success <= 1:
             raise InputError(
                 f"min_success={self.min_success} cannot be meant", hint="give a share from 0 to 1"
@@ -116,6 +117,21 @@ class JobOptions:
     def tolerant(self) -> bool:
         """Whether the run goes on without some items, and so without a shard that fails for good."""
         return self.on_error == "return" or self.min_success < 1
+
+    @classmethod
+    def of_record(cls, about: Mapping[str, Any], *, vouched: bool) -> JobOptions:
+        """Return the options that `about` described, as far as they are believed.
+
+        Args:
+            about: The description.
+            vouched: Whether the user's key has signed it; if not, nothing of the steps' configuration is believed.
+
+        Raises:
+            TypeError: It is no description.
+        """
+        told = StepConfiguration.of_record(about.get("configuration", {})) if vouched else NOTHING
+        rest = about if vouched else {**about, "requirements": ""}
+        return cls(**{**rest, "configuration": told})
 
     def about(self) -> dict[str, Any]:
         """What makes the same options again, as JSON."""
@@ -139,11 +155,16 @@ class JobOptions:
 
     def of_scatter(self) -> tuple[str, ...]:
         """The words that ``runwide scatter`` is given, which may run some items to see how long they take."""
-        return tuple(word for pair in self.secrets for word in ("--secret", *pair))
+        return (*self.configuration.words(), *self._installs)
+
+    @property
+    def _installs(self) -> tuple[str, ...]:
+        return ("--requirements-text", self.requirements) if self.requirements else ()
 
     def of_gather(self) -> tuple[str, ...]:
         """The words that ``runwide gather`` is given."""
-        form = ("--dataset-format", "parquet") if self.dataset == "parquet" else ()
+        form = self.of_scatter()
+        form = (*form, "--dataset-format", "parquet") if self.dataset == "parquet" else form
         if self.on_error == "return":
             return (*form, "--on-error", "return")
         return form if self.min_success == 1 else (*form, "--min-success", str(self.min_success))
@@ -165,6 +186,11 @@ class Steps:
 RUN_KEY = Input("run_key", str, ("--run-key",), default="-")  # an empty text is no parameter to some engines
 # Engines cache a step by its inputs. A cached scatter names a job whose objects may have been removed since.
 RUN = Input("run", str, ("--run-id",), default=dsl.PIPELINE_JOB_ID_PLACEHOLDER)
+ENV = Input("env", str, ("--env-text",))
+"""Variables of which the pipeline knows the values when it runs: the scatter step puts them together for the others."""
+
+COMPOSED_ENV = "--composed-env"
+ARTIFACTS = "--items-artifacts"
 STORE_AND_SHARDS = (Input("store", str, ("--store",)), Input("components", int, ("--shards",)))
 _BY_NAME = (
     Input("function", str, ("--function",)),
@@ -199,10 +225,12 @@ def scatter(image: str, inputs: Sequence[Input], *, fixed: Sequence[str] = ()) -
         inputs: The parameters of this scatter and their options.
         fixed: Further words of the command.
     """
+    composed = any(COMPOSED_ENV in port.options for port in inputs)
     outputs = (
         Output("job", str, options=("--job-out",)),
         Output("shards", Strings, options=("--shards-out",)),
         Output("run_key", str, options=("--run-key-out",)),
+        *((Output("env", str, options=("--env-out",)),) if composed else ()),
     )
     # an artifact's metadata may tell the format of the table that it is
     described = _DESCRIBED if any(port.artifact for port in inputs) else ()
@@ -210,9 +238,13 @@ def scatter(image: str, inputs: Sequence[Input], *, fixed: Sequence[str] = ()) -
 
 
 def _shard(image: str, options: JobOptions) -> Any:
-    inputs = (Input("job", str), Input("index", str), RUN_KEY)
+    inputs = (Input("job", str), Input("index", str), RUN_KEY, *_env_of(options))
     outputs = (Output("manifest", str, options=("--manifest-out",)),)
     return _step("shard", image, inputs, outputs, fixed=options.of_shard())
+
+
+def _env_of(options: JobOptions) -> tuple[Input, ...]:
+    return (ENV,) if options.configuration.composed else ()
 
 
 def gathered(options: JobOptions) -> list[Output]:
@@ -227,7 +259,7 @@ def gathered(options: JobOptions) -> list[Output]:
 
 
 def _gather(image: str, options: JobOptions) -> Any:
-    inputs = (Input("job", str), Input("shards", Strings, ("--shards-json",)))
+    inputs = (Input("job", str), Input("shards", Strings, ("--shards-json",)), *_env_of(options))
     # engines show what is in the metadata of an artifact, and learn of it from what a step says of its outputs
     described = _DESCRIBED if options.report or options.dataset else ()
     return _step("gather", image, inputs, gathered(options), fixed=(*described, *options.of_gather()))
@@ -267,6 +299,10 @@ def _words(port: Input | Output, value: Any) -> list[Any]:
 def _word(port: Input | Output, value: Any) -> Any:
     if not port.artifact:
         return value
+    if (
+        ARTIFACTS in port.options
+    ):  # an engine has no word for many URIs: the command finds them in its description
+        return port.name
     return value.path if isinstance(port, Output) else value.uri
 
 

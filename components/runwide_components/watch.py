@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING
 
 from runwide.job.progress import Progress
 from runwide.log import Log
-from runwide.pool.progress import display
+from runwide.progress import display
 from runwide.redaction import shortened
 
 if TYPE_CHECKING:
     from types import TracebackType
 
-    from runwide.pool.progress import Bar, Lines
+    from runwide.progress import Bar, Lines
     from runwide.records import Failure
 
 _log = Log("components")

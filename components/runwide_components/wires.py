@@ -2,40 +2,50 @@
 
 from __future__ import annotations
 
-import dataclasses
-import importlib
 import json
 import re
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
-from functools import reduce
+from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from kfp import dsl
 
+from runwide.archive import code_of
 from runwide.cli.arguments import QUOTED
-from runwide.cli.function_text import packed, parted, written
+from runwide.cli.function_text import packed, parted, written, written_code
 from runwide.cli.given import Composed
 from runwide.cli.sizing import AUTO
 from runwide.cli.taken import annotations_of, check_constants
 from runwide.cli.values import is_by_value, is_plain, refuse_parameters, values_bytes
+from runwide.distributions import distributions
 from runwide.errors import InputError, NoItems
-from runwide.log import Log
-from runwide.pool import function_pickle
-from runwide.redaction import redacted_fields
+from runwide.function_pickle import NOTHING, Needs
+from runwide.item_definitions import Definitions
+from runwide.job import environment
+from runwide.pickled import function_pickle
+from runwide.pickled_names import modules_named
+from runwide.spill import windows
 from runwide.spill.store import open_store, without_fields
 from runwide_components.channels import Parameters, declared, is_artifact, is_channel, is_of_loop
 from runwide_components.listed import listed
-from runwide_components.steps import RUN, STORE_AND_SHARDS, Input
+from runwide_components.secret_warning import warn_of_secrets
+from runwide_components.steps import ARTIFACTS, COMPOSED_ENV, RUN, STORE_AND_SHARDS, Input
+from runwide_components.wires_checks import (
+    absolute,
+    check_names,
+    check_type,
+    checked,
+    known_function,
+    no_list,
+)
 
-_log = Log("components")
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
 # The engine hands all inputs of a task over as one command-line argument, and Linux takes 128 KiB of it
 # (MAX_ARG_STRLEN); quoting needs some of that.
 INLINE_LIMIT = 64 * 1024
-_LEVELS = 50  # of values in values, as far as secrets are looked for
 _MARKED = ("{{", '{"Concat": ', '{"IfPresent": ')  # what engines take for more than text
 
 
@@ -46,10 +56,17 @@ class Wires:
     Args:
         all: Each input with its value, which may be a channel of the pipeline.
         has_code: Whether there is code among the values, which only the same Python can load.
+        packages: The installed packages that function and values need, with their versions.
     """
 
     all: tuple[tuple[Input, Any], ...]
     has_code: bool
+    packages: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def composed_env(self) -> tuple[str, ...]:
+        """Names of the variables whose values have parameters of the pipeline in them."""
+        return tuple(port.options[1] for port, _ in self.all if port.options[:1] == (COMPOSED_ENV,))
 
     @property
     def open(self) -> list[tuple[Input, Any]]:
@@ -63,7 +80,14 @@ class Wires:
 
 
 def wires(
-    function: Callable[..., Any] | str, items: Any, components: Any, store: Any, constants: Mapping[str, Any]
+    function: Callable[..., Any] | str,
+    items: Any,
+    components: Any,
+    store: Any,
+    constants: Mapping[str, Any],
+    *,
+    env: Mapping[str, Any] | None = None,
+    code: Sequence[str] = (),
 ) -> Wires:
     """Each input of the scatter step with its value.
 
@@ -73,17 +97,20 @@ def wires(
         components: How many.
         store: Where the job goes.
         constants: Further keyword arguments.
+        env: Variables of the steps, those whose values are constants too.
+        code: Names and paths of code that travels in any case.
 
     Raises:
         FunctionNotPicklable: The function cannot be sent to another process.
         InputError: Something of it cannot be meant.
     """
-    _check_names(constants)
-    known = _known(function)
+    check_names(constants)
+    known = known_function(function)
     if known is not None:
         check_constants(known, constants, "constants=")
     try:
-        return _wired(_Wiring(known, _absolute(store, "store")), function, items, components, constants)
+        made = _Wiring(known, absolute(store, "store"), code)
+        return _wired(made, function, items, components, constants, env=env or {})
     except RecursionError as error:
         raise InputError(
             "the items or constants hold each other in more levels than Python can go through",
@@ -91,59 +118,26 @@ def wires(
         ) from error
 
 
-def _wired(made: _Wiring, function: Any, items: Any, components: Any, constants: Mapping[str, Any]) -> Wires:
+def _wired(
+    made: _Wiring,
+    function: Any,
+    items: Any,
+    components: Any,
+    constants: Mapping[str, Any],
+    *,
+    env: Mapping[str, Any],
+) -> Wires:
     all_ = (
         made.function(function),
         made.items(items),
         *made.counts_and_places(components),
         *made.constants(constants),
+        *made.env(env),
+        *made.code(),
         *made.parameters.ports(),
         (RUN, dsl.PIPELINE_JOB_ID_PLACEHOLDER),
     )
-    return Wires(all_, made.has_code)
-
-
-def _check_names(constants: Any) -> None:
-    if not isinstance(constants, Mapping) or not all(isinstance(name, str) for name in constants):
-        raise InputError(
-            f"constants= is a {type(constants).__name__}, not a dict of names",
-            hint='give one such as {"factor": 2}; a parameter of the pipeline is a value in it',
-        )
-
-
-def _absolute(text: Any, what: str) -> Any:
-    """A local folder in full: steps do not run where the pipeline was compiled."""
-    if not isinstance(text, str):
-        return text
-    text = str.__str__(text)  # kfp takes no member of an enum, nor any other subclass
-    without_fields(text, what)
-    if not text or "://" in text or text.startswith("{{"):
-        return text
-    try:
-        return str(Path(text).absolute()) if "{{" in text else Path(text).resolve().as_uri()
-    except ValueError as error:  # a null character
-        raise InputError(
-            f"{what}={text!r} is no path ({error})", hint="give a URI such as gs://bucket/runs"
-        ) from error
-
-
-def _known(function: Any) -> Callable[..., Any] | None:
-    """The function itself, also of one that is named; None where it cannot be imported here."""
-    if not isinstance(function, str):
-        return function if callable(function) else None
-    if not re.fullmatch(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*", function):
-        raise InputError(f"{function!r} does not name a function", hint='write "package.module:function"')
-    module, _, name = function.partition(":")
-    try:
-        value: Any = reduce(getattr, name.split("."), importlib.import_module(module))
-    except Exception:  # it is in the image, and need not be here
-        return None
-    if not callable(value):
-        raise InputError(
-            f"{function} is a {type(value).__name__}, not a function", hint='write "package.module:function"'
-        )
-    found: Callable[..., Any] = value
-    return found
+    return Wires(all_, made.has_code, distributions(made.modules))
 
 
 class _Wiring:
@@ -152,11 +146,16 @@ class _Wiring:
     Args:
         function: The function, None where it is not known here.
         store: Where the job goes.
+        whole: Names and paths of code that travels in any case.
     """
 
-    def __init__(self, function: Callable[..., Any] | None, store: Any) -> None:
+    def __init__(self, function: Callable[..., Any] | None, store: Any, whole: Sequence[str]) -> None:
         self.parameters = Parameters()
+        self._needs = NOTHING
+        self._shared = Definitions()
+        self._whole = whole
         self.has_code = False
+        self.modules: set[str] = set()
         self._store = self.parameters.text(store) if type(store) is str else store
         self._of_item, self._of_constants = annotations_of(function)
         self._left = QUOTED
@@ -166,8 +165,11 @@ class _Wiring:
         if isinstance(function, str):
             return Input("function", str, ("--function",)), function
         made = function_pickle(function)
+        self._needs |= made.needs
+        self._shared.by_name = made.needs.by_name
         refuse_parameters(made.core, "the function")
         self.has_code = True
+        self.modules.update(environment.needed(made))
         text = written(made)
         if self._fits(text):
             return Input("function", str, ("--function-base64",)), text
@@ -185,14 +187,14 @@ class _Wiring:
         values = listed(items)
         if not values:
             raise NoItems("there is nothing to fan out over", hint="give at least one item")
-        _warn_of_secrets("items", {"items": values})
+        warn_of_secrets("items", {"items": values})
         made = self.parameters.inside(values)
         if made is values and (text := self._plain(values)):
             return Input("items", str, ("--items-json",)), text
         return self._pickled("items", made, _say_which_item)
 
     def _place_of_items(self, text: str) -> tuple[Input, str]:
-        text = str.__str__(text)
+        text = windows.slashed(str.__str__(text))
         if not Path(text.replace("\0", "")).exists():
             without_fields(text, "items")
         if "/" not in text and "{{" not in text:
@@ -207,20 +209,22 @@ class _Wiring:
         return Input("items", str, ("--items-from",)), text
 
     def _open_items(self, items: Any) -> tuple[Input, Any]:
+        if is_artifact(items) and items.is_artifact_list:
+            return Input("items", dsl.Input[list[dsl.Artifact]], (ARTIFACTS,), artifact=True), items
         if is_artifact(items):
             return Input("items", dsl.Input[dsl.Artifact], ("--items-from",), artifact=True), items
         found = declared(items)
         of_item = list[self._of_item] if found.items is None and self._of_item else None  # type: ignore[name-defined]
         if is_of_loop(items) or (of_item is not None and found.kind == "list"):
             if found.kind not in ("list", "str", "json"):
-                raise _no_list(items)
+                raise no_list(items)
             place = Composed((self.parameters.given(items, like=of_item),))
             return Input("items", str, ("--composed", "items")), place.to_json()
         if found.kind == "list":
             return Input("items", list, ("--items-type", str(found), "--items-parameter")), items
         if found.kind == "str":
             return Input("items", str, ("--items-from",)), items
-        raise _no_list(items)
+        raise no_list(items)
 
     def counts_and_places(self, components: Any) -> Iterator[tuple[Input, Any]]:
         """The store and the number of components."""
@@ -232,26 +236,39 @@ class _Wiring:
             elif isinstance(value, Composed):
                 yield Input(port.name, str, ("--composed", what)), value.to_json()
             elif is_channel(value):
-                _check_type(value, port.name, port.type)
+                check_type(value, port.name, port.type)
                 if is_of_loop(value):
                     place = Composed((self.parameters.given(value),))
                     yield Input(port.name, str, ("--composed", what)), place.to_json()
                 else:
                     yield port, value
             else:
-                yield port, _checked(value, port)
+                yield port, checked(value, port)
 
     def constants(self, constants: Mapping[str, Any]) -> Iterator[tuple[Input, Any]]:
         """The constants, in one input; that of each parameter among them is one of `parameters`."""
         if not constants:
             return
-        _warn_of_secrets("constant", {name: one for name, one in constants.items() if not is_channel(one)})
+        warn_of_secrets("constant", {name: one for name, one in constants.items() if not is_channel(one)})
         values = {name: self._constant(name, value) for name, value in constants.items()}
         same = all(value is constants[name] for name, value in values.items())
         if same and (text := self._plain(values)):
             yield Input("constants", str, ("--constants-json",)), text
         else:
             yield self._pickled("constants", values, _say_which_constant)
+
+    def env(self, env: Mapping[str, Any]) -> Iterator[tuple[Input, str]]:
+        """The variables whose values have parameters of the pipeline in them; the others are words of the steps."""
+        for name, value in env.items():
+            if not (is_channel(value) or isinstance(value, (str, dsl.PipelineTask))):
+                continue
+            try:
+                found = self.parameters.inside(value)
+            except InputError as error:
+                raise InputError(f"env={name!r}: {error.message}", hint=error.hint) from error
+            if found is not value:
+                made = found if isinstance(found, Composed) else Composed((found,))
+                yield Input(f"env_{name}", str, (COMPOSED_ENV, name)), made.to_json()
 
     def _constant(self, name: str, value: Any) -> Any:
         if is_channel(value):
@@ -273,14 +290,28 @@ class _Wiring:
 
     def _pickled(self, what: str, value: Any, blame: Callable[[Any], None]) -> tuple[Input, str]:
         try:
-            data = values_bytes(value, f"the {what}")
+            data = values_bytes(value, f"the {what}", self._shared)
         except InputError:
             blame(value)
             raise
         self.has_code = self.has_code or is_by_value(data)
+        self.modules |= modules_named(data)
         text = packed(data)
         text = text if self._fits(text) else self._spilled(what, text)
         return Input(what, str, ("--pickled", what)), text
+
+    def code(self) -> Iterator[tuple[Input, str]]:
+        """The program's own code that the others need, if they need any."""
+        code = code_of(self._needs | Needs(frozenset(self._shared.modules)), whole=self._whole)
+        if code is None:
+            return
+        text = written_code(code)
+        if not self._fits(text):
+            text = written_code(
+                code, self._stored("code", code.archive, ".zip", f"most of it is {code.largest()}")
+            )
+        self.has_code = True
+        yield Input("code", str, ("--code",)), text
 
     def _fits(self, text: str, limit: int = INLINE_LIMIT) -> bool:
         """Whether a text goes into the spec, beside those that are there."""
@@ -291,15 +322,19 @@ class _Wiring:
 
     def _spilled(self, kind: str, text: str) -> str:
         """Put what is too long for a pipeline spec into the store, under its digest, and return the reference."""
+        return self._stored(
+            kind, text.encode(), hint="or write them to a table, and pass its URI or the artifact"
+        )
+
+    def _stored(self, kind: str, data: bytes, suffix: str = "", hint: str = "") -> str:
         if not isinstance(self._store, str):
             raise InputError(
-                f"the {kind} takes {len(text)} characters in a pipeline spec, and the store is only known at run time",
-                hint="give store= as a string, so that it can be put there when the pipeline is compiled; or write "
-                "them to a table, and pass its URI or the artifact",
+                f"the {kind} takes {len(data):,} bytes, a pipeline spec has {INLINE_LIMIT:,} for it, and the store is only "
+                "known at run time",
+                hint=f"give store= as a string, so that it can be put there when the pipeline is compiled; {hint}",
             )
-        data = text.encode()
         digest = sha256(data).hexdigest()
-        name = f"{kind}/{digest}"
+        name = f"{kind}/{digest}{suffix}"
         with open_store(self._store) as opened:
             opened.create(name, data)
             return f"{opened.child_uri(name)}#sha256={digest}"
@@ -313,75 +348,6 @@ def _say_which_item(values: list[Any]) -> None:
 def _say_which_constant(values: Mapping[str, Any]) -> None:
     for name, value in values.items():
         values_bytes(value, f"constant {name!r}")
-
-
-def _no_list(items: Any) -> InputError:
-    return InputError(
-        f"items is a {items.channel_type} of the pipeline, not a list",
-        hint="annotate it as list, or give a URI as str",
-    )
-
-
-def _checked(value: Any, port: Input) -> Any:
-    if isinstance(value, str) and re.search(r"\{\{.*\}\}", value):
-        raise InputError(
-            f"{port.name}={value!r} has braces that nothing replaces",
-            hint="put a parameter of the pipeline into the text, or one of the placeholders of kfp.dsl",
-        )
-    if (
-        not isinstance(value, port.type)
-        or isinstance(value, bool)
-        or not value
-        or (port.type is int and value < 1)
-    ):
-        raise InputError(
-            f"{port.name}={value!r} cannot be meant",
-            hint="give a number of 1 or more"
-            if port.type is int
-            else 'give a URI such as "gs://bucket/runs"',
-        )
-    return port.type(value)  # kfp takes no member of an enum
-
-
-def _warn_of_secrets(what: str, values: Mapping[str, Any]) -> None:
-    """Say what of a pipeline that is compiled now looks like a secret: whoever may see the pipeline can read it."""
-    for name, value in values.items():
-        plain = {name: _shown(value)}
-        if redacted_fields(plain) != plain:
-            _log.warning(
-                "secret.compiled",
-                **{what: name},
-                cause="it looks like a secret, and stands in the compiled pipeline in clear",
-                hint="name it in secrets=, as Secret Manager does (projects/P/secrets/S/versions/V): the steps read it, "
-                "and the function has it as a variable of its environment",
-            )
-
-
-def _shown(value: Any, inside: tuple[int, ...] = ()) -> Any:
-    """A value as far as it may hold a secret: texts, and what holds them; a parameter has none yet."""
-    if is_channel(value) or id(value) in inside or len(inside) > _LEVELS:
-        return None
-    around = (*inside, id(value))
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        value = {field.name: getattr(value, field.name, None) for field in dataclasses.fields(value)}
-    if isinstance(value, Mapping):
-        return {str(name): _shown(one, around) for name, one in value.items()}
-    if isinstance(value, (list, tuple, set, frozenset)):
-        return [_shown(one, around) for one in value]
-    return (
-        value if value is None or isinstance(value, (str, bool, int, float)) else f"a {type(value).__name__}"
-    )
-
-
-def _check_type(channel: Any, name: str, wanted: type) -> None:
-    if is_artifact(channel) or declared(channel).kind not in (
-        wanted.__name__,
-        *(["json"] if is_of_loop(channel) else []),
-    ):
-        raise InputError(
-            f"{name} is a {channel.channel_type} of the pipeline, not a {wanted.__name__}",
-            hint=f"annotate it as {wanted.__name__}",
-        )
 
 
 def slug(function: Any) -> str:

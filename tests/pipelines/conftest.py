@@ -14,6 +14,10 @@ from runwide_components import Local
 
 __all__ = ["gcs", "gcs_server"]
 
+REGISTRY = (
+    "europe-west1-docker.pkg.dev/shop/runwide/runwide:0.1.0-py311"  # the local servers run no containers
+)
+
 
 @pytest.fixture(scope="session")
 def image_of_this_python(engine, image) -> str:
@@ -102,10 +106,11 @@ def aiplatform():
 
 
 @pytest.fixture
-def vertex_server(aiplatform):
+def vertex_server(aiplatform, monkeypatch):
     """A server that speaks Vertex AI's API and runs what it is given."""
     from vertex_server import VertexServer
 
+    monkeypatch.setenv("RUNWIDE_IMAGE", REGISTRY)
     with VertexServer() as server:
         yield server
 
@@ -130,20 +135,22 @@ def vertex(vertex_server, gcs, monkeypatch):
 
 
 @pytest.fixture
-def kubeflow_server():
+def kubeflow_server(monkeypatch):
     """A server that speaks the API of Kubeflow Pipelines and runs what it is given."""
     from kubeflow_server import KubeflowServer
 
+    monkeypatch.setenv("RUNWIDE_IMAGE", REGISTRY)
     with KubeflowServer() as server:
         yield server
 
 
 @pytest.fixture
-def kubeflow(kubeflow_server):
-    """Make engines that talk to that server."""
+def kubeflow(kubeflow_server, tmp_path):
+    """Make engines that talk to that server, whose steps see the test's folder."""
     from runwide_components import Kubeflow
 
     def make(**options) -> Kubeflow:
-        return Kubeflow(kubeflow_server.url, **{"poll": (0.1, 0.5), "token": "secret", **options})
+        given = {"poll": (0.1, 0.5), "token": "secret", "mounts": [str(tmp_path)], **options}
+        return Kubeflow(kubeflow_server.url, **given)
 
     return make

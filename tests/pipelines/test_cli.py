@@ -95,7 +95,8 @@ def test_a_component_that_fails_for_good_is_told_as_failed_items_if_so_wanted(sh
 def test_a_dry_run_says_what_would_be_submitted_and_stores_nothing(shop):
     said = runwide(
         "submit", "scores:score", "items.jsonl", "--components", "40", "--parallelism", "3", "--cpu", "8", "--dry-run",
-        "--engine", "vertex", "--project", "shop", "--location", "europe-west1",
+        "--engine", "vertex", "--project", "shop", "--location", "europe-west1", "--store", "gs://shop/runs",
+        "--image", "europe-west1-docker.pkg.dev/shop/runwide/runwide:1",
     )  # fmt: skip
     assert "4, up to 1 in each component" in said
     assert re.search(r"components +4 of \S+, 3 at the same time", said)
@@ -209,7 +210,37 @@ def test_the_estimate_of_requests_is_what_a_run_makes(gcs, gcs_server):
             ],
             "ends with this command",
         ),
-        (["submit", "forecast.yaml", "sets.csv", "--engine", "vertex", "--project", "x"], "location"),
+        (["submit", "forecast.yaml", "sets.csv", "--engine", "vertex", "--project", "shop"], "location"),
+        (
+            [
+                "submit",
+                "scores:score",
+                "items.jsonl",
+                "--components",
+                "4",
+                "--dry-run",
+                "--engine",
+                "kubeflow",
+                "--host",
+                "https://kfp.example.com",
+            ],
+            r"names no registry from which Kubeflow could pull it; a step on Kubeflow does not see this store",
+        ),
+        (
+            [
+                "submit",
+                "forecast.yaml",
+                "sets.csv",
+                "--dry-run",
+                "--engine",
+                "vertex",
+                "--project",
+                "shop",
+                "--location",
+                "europe-west1",
+            ],
+            "a step on Vertex does not see this store",
+        ),
     ],
 )
 def test_what_cannot_be_meant_is_one_line_and_exit_code_2(shop, words, message):

@@ -7,6 +7,7 @@ import os
 import re
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -24,7 +25,14 @@ def run(name: str, *args: str, **environment: str) -> subprocess.CompletedProces
     )
 
 
-def module_of(name: str):
+@pytest.fixture
+def module_of(monkeypatch):
+    """Load an example as a module; those beside it are found, as when it runs."""
+    monkeypatch.syspath_prepend(str(EXAMPLES))
+    return loaded
+
+
+def loaded(name: str):
     spec = importlib.util.spec_from_file_location(name, EXAMPLES / f"{name}.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
@@ -47,6 +55,17 @@ def test_flights_says_in_one_line_what_to_install_where_there_is_no_docker(tmp_p
     assert "EWR-CAE" in done.stdout
 
 
+def test_flights_sends_the_module_beside_it_to_the_components(tmp_path):
+    store = tmp_path / "store"
+    done = run("flights.py", "--quick", "--store", str(store), DOCKER_HOST=f"unix://{tmp_path}/no.sock")
+    assert done.returncode == 0, done.stderr
+    assert "runwide sent this module to the components" in done.stdout
+    (code,) = store.glob("*/code.zip")
+    with zipfile.ZipFile(code) as archive:
+        assert archive.namelist() == ["delays.py"]
+        assert archive.read("delays.py") == (EXAMPLES / "delays.py").read_bytes()
+
+
 @pytest.mark.docker
 def test_flights_gives_identical_bytes_on_all_four_ways(image_of_this_python):
     done = run("flights.py", "--quick", RUNWIDE_IMAGE=image_of_this_python)
@@ -55,7 +74,7 @@ def test_flights_gives_identical_bytes_on_all_four_ways(image_of_this_python):
     assert len(set(re.findall(r"[0-9a-f]{12}…", done.stdout))) == 1
 
 
-def test_flights_fails_where_results_differ(monkeypatch, capsys):
+def test_flights_fails_where_results_differ(module_of, monkeypatch, capsys):
     flights = module_of("flights")
     same, other = (
         lambda routes, n=n: [{**flights.interval(route), "extra": n} for route in routes] for n in (0, 1)
@@ -71,7 +90,7 @@ def test_flights_fails_where_results_differ(monkeypatch, capsys):
     assert "THE RESULTS DIFFER" in capsys.readouterr().out
 
 
-def test_the_intervals_of_a_route_hold_its_own_figures():
+def test_the_intervals_of_a_route_hold_its_own_figures(module_of):
     flights = module_of("flights")
     found = flights.interval(("A-B", list(range(-50, 51)), 400))
     assert (found["mean"], found["p90"]) == (0.0, 40)
@@ -102,7 +121,7 @@ def test_the_pool_of_the_starter_kit_runs_with_its_import_changed():
     assert third in (5, 6)
 
 
-def test_the_pool_of_the_starter_kit_runs_in_a_component(local):
+def test_the_pool_of_the_starter_kit_runs_in_a_component(module_of, local):
     (first, second, third) = local().run(module_of("pool_starmap").as_component)["Output"]
     assert first in (1, 2)
     assert second in (3, 4)

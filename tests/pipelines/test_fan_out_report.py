@@ -18,10 +18,18 @@ class Shown(NamedTuple):
     metrics: dsl.Metrics
 
 
-@dsl.pipeline(name="shown")
-def shown(numbers: list, store: str) -> Shown:
-    task = fan_out(lambda x: 12 // x, numbers, components=2, store=store, on_error="return")
-    return Shown(task.output, task.report, task.metrics)
+def shown_in(image: str | None):
+    @dsl.pipeline(name="shown")
+    def shown(numbers: list, store: str) -> Shown:
+        task = fan_out(lambda x: 12 // x, numbers, components=2, store=store, on_error="return", image=image)
+        return Shown(task.output, task.report, task.metrics)
+
+    return shown
+
+
+shown = shown_in(
+    "docker.io/shop/runwide:1"
+)  # for engines that refuse one without a registry; nothing here runs in it
 
 
 def test_the_page_and_the_numbers_reach_the_components_behind_it(local, tmp_path):
@@ -100,7 +108,7 @@ def test_a_fan_out_without_a_report_has_none(tmp_path):
 
 def test_a_folder_of_its_own_keeps_the_artifacts_of_a_run(local, tmp_path):
     engine = local(pipeline_root=tmp_path / "root")
-    outputs = engine.run(shown, numbers=[1], store=str(tmp_path / "store"))
+    outputs = engine.run(shown_in(None), numbers=[1], store=str(tmp_path / "store"))
     page = Path(outputs["report"]["uri"])
     assert page.is_relative_to(tmp_path / "root")
     assert page.read_text().startswith("<!doctype html>")

@@ -234,6 +234,31 @@ Local({local().runner!r}, mounts=[{str(tmp_path)!r}]).run(be_busy)
     # the fixture of all tests asserts that no process is left
 
 
+@pytest.mark.faults
+def test_a_run_whose_client_ends_at_once_ends_before_its_steps_begin(tmp_path):
+    code = f"""
+import os
+from kfp import dsl
+from runwide_components import Local, base_image
+@dsl.component(base_image=base_image(), install_kfp_package=False)
+def begin():
+    open({str(tmp_path / "begun")!r}, "w").close()
+run = Local("subprocess", logs=False).submit(begin)
+os._exit(0)
+"""
+    (tmp_path / "program.py").write_text(code)
+    folders = tmp_path / "folders"
+    folders.mkdir()
+    subprocess.run(
+        [sys.executable, str(tmp_path / "program.py")], check=True, env={**os.environ, "TMPDIR": str(folders)}
+    )
+    deadline = time.monotonic() + 120
+    while any(folders.iterdir()) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert list(folders.iterdir()) == []
+    assert not (tmp_path / "begun").exists()
+
+
 def containers_of(run: str, runner: str) -> list:
     """The containers of a run, once those that are being removed are gone."""
     if runner != "docker":
@@ -339,6 +364,16 @@ def test_containers_with_a_store_in_a_bucket_may_read_the_credentials(
     found = Local("docker", credentials=given).run(pipeline)["Output"]
     assert found == ([str(adc), adc.read_text(), "Read-only file system"] if given else [])
     assert "nobodys" not in "".join(capfd.readouterr())
+
+
+def test_steps_are_told_of_the_credentials_where_a_store_is_in_a_bucket(adc):
+    for runner in ("subprocess", "docker"):
+        engine = Local(runner)
+        assert engine._files_for(["gs://bucket/runs"], secrets=False) == {
+            "GOOGLE_APPLICATION_CREDENTIALS": str(adc)
+        }
+        assert engine._files_for(["/mnt/runs", None], secrets=False) == {}
+        assert Local(runner, credentials=False)._files_for(["gs://bucket/runs"], secrets=False) == {}
 
 
 def has_key() -> str:

@@ -4,7 +4,8 @@ It makes and finds experiments, creates, gets, lists and terminates runs, runs e
 holds the body of every request, and of every answer of its own, against the models that the published client of the
 API (kfp-server-api) is generated from.
 
-Where a task may be cached, its step runs once for each set of resolved inputs.
+Where a task may be cached, its step runs once for each set of resolved inputs. What a pipeline asks of Kubernetes is held
+against the message that kfp-kubernetes generates; of that, steps are given the secrets, from `KubeflowServer.secrets`.
 
 What it does not cover: namespaces and their rights, uploaded pipelines and versions, recurring runs, page tokens, filters
 other than one equal name, ML Metadata but for ids of artifacts. Any bearer token is accepted but ``expired``.
@@ -12,6 +13,7 @@ other than one equal name, ML Metadata but for ids of artifacts. Any bearer toke
 
 from __future__ import annotations
 
+import copy
 import json
 import re
 import uuid
@@ -22,6 +24,7 @@ import jsonschema
 import kfp_server_api
 from backend import Call, Execution, Refusal, Server, now
 from google.protobuf import json_format
+from kfp.kubernetes.kubernetes_executor_config_pb2 import KubernetesExecutorConfig
 from kfp.pipeline_spec import pipeline_spec_pb2
 from vertex_server import task_details
 
@@ -40,6 +43,7 @@ class KubeflowServer(Server):
         self.artifacts: dict[
             str, dict[str, Any]
         ] = {}  # as ML Metadata keeps them, by the id that a task tells
+        self.secrets: dict[tuple[str, str], str] = {}  # of Kubernetes, by name and key
 
     def answer(self, call: Call) -> dict[str, Any]:
         if call.headers.get("authorization") == "Bearer expired":
@@ -77,10 +81,12 @@ class KubeflowServer(Server):
         body = checked("V2beta1Run", call.body)
         if body["experiment_id"] not in self.experiments:
             raise Refusal(404, "there is no such experiment")
-        json_format.ParseDict(body["pipeline_spec"], pipeline_spec_pb2.PipelineSpec())
+        given = body["pipeline_spec"]
+        spec = given["pipeline_spec"] if "platform_spec" in given else given
+        json_format.ParseDict(spec, pipeline_spec_pb2.PipelineSpec())
         run = str(uuid.uuid4())
         execution = Execution(
-            body["pipeline_spec"],
+            with_secrets(spec, pods(given), self.secrets),
             body["runtime_config"].get("parameters", {}),
             self.cache,
             looks_pending=self.pending_looks,
@@ -126,6 +132,39 @@ class KubeflowServer(Server):
                 self.artifacts[artifact] = listed["artifacts"][0]
                 outputs[name] = {"artifact_ids": [artifact]}
             yield detail | {"outputs": outputs} | ({"error": task["error"]} if "error" in task else {})
+
+
+def pods(given: dict[str, Any]) -> dict[str, Any]:
+    """What is asked of Kubernetes for each executor, once it is what the message of kfp-kubernetes has."""
+    platforms = given.get("platform_spec", {}).get("platforms", {})
+    executors = platforms.get("kubernetes", {}).get("deploymentSpec", {}).get("executors", {})
+    for about in executors.values():
+        json_format.ParseDict(about, KubernetesExecutorConfig())
+    return executors
+
+
+def with_secrets(
+    spec: dict[str, Any], executors: dict[str, Any], secrets: dict[tuple[str, str], str]
+) -> dict[str, Any]:
+    """A spec whose steps are given the values of the Kubernetes secrets that they ask for."""
+    changed = copy.deepcopy(spec)
+    for name, about in executors.items():
+        env = changed["deploymentSpec"]["executors"][name]["container"].setdefault("env", [])
+        for one in about.get("secretAsEnv", []):
+            for pair in one["keyToEnv"]:
+                env.append({"name": pair["envVar"], "value": secrets[one["secretName"], pair["secretKey"]]})
+    return without_marks(changed)
+
+
+def without_marks(spec: dict[str, Any]) -> dict[str, Any]:
+    """A spec that asks the engine of this machine, which runs it here, for nothing of a cluster."""
+    for one in spec["deploymentSpec"]["executors"].values():
+        container = one.get("container", {})
+        if "env" in container:
+            container["env"] = [
+                pair for pair in container["env"] if not pair["name"].startswith("RUNWIDE_STEP_")
+            ]
+    return spec
 
 
 def wanted(call: Call) -> str:

@@ -6,7 +6,7 @@ from enum import Enum
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
     from types import TracebackType
 
     from typing_extensions import Self
@@ -86,7 +86,11 @@ class Run(Protocol):
 
 
 class Engine(Protocol):
-    """What runs pipelines."""
+    """What runs pipelines.
+
+    One that also has ``check_steps(asked)`` is asked by it to refuse what steps ask for, before anything is stored or
+    started; see `runwide_components.engines.asked`.
+    """
 
     def submit(
         self,
@@ -112,6 +116,26 @@ class Engine(Protocol):
         Raises:
             EngineError: The engine is not there or refuses.
             InputError: What was given is no pipeline.
+        """
+
+    def examine(
+        self,
+        spec: Any,
+        arguments: Mapping[str, Any],
+        *,
+        stores: Iterable[str | None] = (),
+        images: Iterable[str] = (),
+    ) -> None:
+        """Reject a run that cannot work there, before anything is written or submitted; `submit` does so too.
+
+        Args:
+            spec: The compiled pipeline; None where it is not known yet.
+            arguments: Arguments of the pipeline by name.
+            stores: Further stores that its steps use; None is none.
+            images: Further images of steps of ours.
+
+        Raises:
+            InputError: Its steps cannot be started there, or do not see a store.
         """
 
     def attach(self, run: str) -> Run:

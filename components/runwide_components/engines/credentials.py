@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 from runwide import settings
@@ -29,8 +30,14 @@ def credentials_file() -> str | None:
             )
         return str(Path(named).resolve())
     folder = settings.value("CLOUDSDK_CONFIG")
-    found = Path(folder or Path.home() / ".config" / "gcloud") / _NAME
+    found = Path(folder or _gcloud_folder()) / _NAME
     return str(found.resolve()) if found.is_file() else None
+
+
+def _gcloud_folder() -> Path:
+    if sys.platform == "win32":
+        return Path(settings.value("APPDATA") or Path.home() / "AppData" / "Roaming") / "gcloud"
+    return Path.home() / ".config" / "gcloud"
 
 
 def key() -> dict[str, str]:

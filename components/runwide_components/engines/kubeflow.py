@@ -15,13 +15,14 @@ from typing import TYPE_CHECKING, Any
 from runwide.errors import EngineError, InputError, StepFailed
 from runwide.log import Log
 from runwide_components.engines import spec
-from runwide_components.engines.arguments import check_arguments
+from runwide_components.engines.asked import Asked, refuse_custom_jobs, with_pod_labels
 from runwide_components.engines.base import RunState
+from runwide_components.engines.fitting import refuse_unfit
 from runwide_components.engines.pace import retried
 from runwide_components.engines.polled import PolledRun
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
 _log = Log("engine")
 
@@ -56,6 +57,8 @@ class Kubeflow:
         service_account: Kubernetes service account of the steps.
         enable_caching: False for no caching at all, None for what each pipeline says, True for all steps.
         poll: Seconds between two looks at a run, at first and at most.
+        mounts: Folders that all steps see, as a shared volume that ``as_step=`` mounts; a store may be a folder in them.
+            Every other store is in a bucket.
 
     Raises:
         InputError: An option cannot be meant.
@@ -76,6 +79,7 @@ class Kubeflow:
         service_account: str | None = None,
         enable_caching: bool | None = False,
         poll: Sequence[float] = (2.0, 30.0),
+        mounts: Sequence[str] = (),
     ) -> None:
         if not host.startswith(("http://", "https://")):
             raise InputError(f"{host!r} is not the URL of a server", hint="give https://…")
@@ -91,6 +95,7 @@ class Kubeflow:
         self.service_account = service_account
         self.enable_caching = enable_caching
         self.poll = (float(first), float(longest))
+        self.mounts = _folders(mounts)
         self._token = token
 
     def __repr__(self) -> str:
@@ -100,7 +105,7 @@ class Kubeflow:
         """What makes the same engine again, but for the token; see `Engine.about`."""
         names = ("host", "namespace", "experiment", "pipeline_root", "service_account", "enable_caching")
         options = {name: getattr(self, name) for name in names}
-        return {"engine": "kubeflow", **options, "poll": list(self.poll)}
+        return {"engine": "kubeflow", **options, "poll": list(self.poll), "mounts": list(self.mounts)}
 
     @cached_property
     def client(self) -> Any:
@@ -119,7 +124,7 @@ class Kubeflow:
         pipeline: Any,
         arguments: Mapping[str, Any] | None = None,
         *,
-        store: str | None = None,  # noqa: ARG002 - whether the cluster's nodes see it cannot be known here
+        store: str | None = None,
         parallelism: int | None = None,  # noqa: ARG002 - it is in the spec
         name: str | None = None,
         labels: Mapping[str, str] | None = None,  # noqa: ARG002 - the API has none for runs
@@ -128,8 +133,11 @@ class Kubeflow:
         with tempfile.TemporaryDirectory(prefix="runwide-kubeflow-") as folder:
             path = spec.compiled(pipeline, Path(folder))
             loaded = spec.loaded(path)
-            spec.refuse_custom_jobs(loaded, repr(self))
-            check_arguments(loaded, arguments or {})
+            asked = Asked.of(path, loaded)
+            self.check_steps(asked)
+            self.examine(loaded, arguments or {}, stores=[store])
+            if asked.labels:
+                path = with_pod_labels(path, Path(folder) / "labelled.yaml")
             if self.enable_caching is not None:
                 path = spec.with_caching(path, Path(folder) / "submitted.yaml", enable=self.enable_caching)
             experiment = self._experiment()
@@ -138,9 +146,34 @@ class Kubeflow:
                 _log.info("run.attached", run=found, engine=repr(self))
                 return KubeflowRun(self, found)
             title = name or f"{loaded.pipeline_info.name}-{secrets.token_hex(4)}"
-            run = self._create(path, title, experiment, arguments or {})
+            account = asked.account(self.service_account, repr(self))
+            run = self._create(path, title, experiment, arguments or {}, account)
         _log.info("run.submitted", run=run, engine=repr(self))
         return KubeflowRun(self, run)
+
+    def check_steps(self, asked: Asked) -> None:
+        """Reject what steps ask for and Kubernetes does not have; see `runwide_components.engines.asked`.
+
+        Args:
+            asked: What they ask for.
+
+        Raises:
+            InputError: There is something.
+        """
+        refuse_custom_jobs(asked, repr(self))
+        asked.check_labels(repr(self), google=False)
+        asked.account(self.service_account, repr(self))
+
+    def examine(
+        self,
+        spec: Any,
+        arguments: Mapping[str, Any],
+        *,
+        stores: Iterable[str | None] = (),
+        images: Iterable[str] = (),
+    ) -> None:
+        """Reject a run whose images have no registry, or whose stores its steps do not see; see `Engine.examine`."""
+        refuse_unfit("Kubeflow", spec, arguments, stores=stores, images=images, mounts=self.mounts)
 
     def attach(self, run: str) -> KubeflowRun:
         """The run of that id; see `Engine.attach`."""
@@ -171,7 +204,9 @@ class Kubeflow:
         good = [run.run_id for run in runs if run.state not in ("FAILED", "CANCELED")]
         return good[0] if good else None
 
-    def _create(self, path: Path, title: str, experiment: str, arguments: Mapping[str, Any]) -> str:
+    def _create(
+        self, path: Path, title: str, experiment: str, arguments: Mapping[str, Any], account: str | None
+    ) -> str:
         tried: list[bool] = []
 
         def create() -> str:
@@ -185,7 +220,7 @@ class Kubeflow:
                 str(path),
                 params=dict(arguments),
                 pipeline_root=self.pipeline_root,
-                service_account=self.service_account,
+                service_account=account,
             )
             return str(run.run_id)
 
@@ -265,6 +300,16 @@ class KubeflowRun(PolledRun):
 
     def _cancel(self) -> None:
         self._engine.asked(lambda: self._engine.client.terminate_run(self.id), self.id)
+
+
+def _folders(mounts: Sequence[str]) -> tuple[str, ...]:
+    folders = (mounts,) if isinstance(mounts, str) else tuple(str(folder) for folder in mounts)
+    for folder in folders:
+        if not folder.startswith("/"):
+            raise InputError(
+                f"mounts={folder!r} is not a folder of the steps", hint='give one such as "/mnt/shared"'
+            )
+    return tuple(folder.rstrip("/") or "/" for folder in folders)
 
 
 def _hint(error: Any) -> str | None:

@@ -15,11 +15,10 @@ import os
 import re
 import shutil
 import signal
-import subprocess
 import sys
 import threading
 import time
-from contextlib import closing, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -34,28 +33,20 @@ from runwide import __version__, settings
 from runwide.log import Log
 from runwide.parsing import json_of
 from runwide_components.engines import left_out
-from runwide_components.engines.containers import Containers, docker_package, version_in
-from runwide_components.engines.credentials import KEY_FILE
-from runwide_components.engines.local import LOG_LINES, Request
+from runwide_components.engines.containers import Containers, version_in
+from runwide_components.engines.local_environment import for_all
+from runwide_components.engines.local_logs import Teller
+from runwide_components.engines.local_request import LOG_LINES, Request
+from runwide_components.engines.local_steps import in_container, in_subprocess
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
 _log = Log("engine")
-# what a container must know of this machine's environment: to find the store, to log like its caller
-_PASSED_ON = (
-    "GOOGLE_CLOUD_PROJECT",
-    "RUNWIDE_COMPRESSION",
-    "RUNWIDE_LOG",
-    "RUNWIDE_LOG_LEVEL",
-    "RUNWIDE_STORE_DEADLINE",
-    "RUNWIDE_USER_PROJECT",
-    "RUNWIDE_WORKERS",
-    "STORAGE_EMULATOR_HOST",
-)
 _KEYS = ("RUNWIDE_SIGNING_KEY", "RUNWIDE_SIGNING_KEY_SECRET")  # for steps of ours alone
 _WRONG_CALL = 2  # as click exits
 _UNKNOWN = re.compile(r"No such (?:option|command):? '?(-*[\w-]+)")
+_REMOVALS = 20
 _PARENT_SECONDS = 1.0  # how often a run looks whether its parent is still there
 
 
@@ -90,11 +81,22 @@ class Session:
             self.started += 1
             return self.folder / "logs" / f"{self.started:04d}-{re.sub(r'[^A-Za-z0-9]+', '-', name)}.log"
 
+    @contextmanager
+    def places(self, log: Path) -> Iterator[tuple[Path, Path]]:
+        """Make the working directory and the home of one step, both empty, and remove them with it."""
+        made = self.folder / "steps" / log.stem
+        work, home = made / "work", made / "home"
+        for folder in (work, home):
+            folder.mkdir(parents=True)
+        try:
+            yield work, home
+        finally:
+            shutil.rmtree(made, ignore_errors=True)
+
     def environment(self) -> dict[str, str]:
         """What a step is told: the cores of this machine are shared by the steps that run at the same time."""
         workers = str(max(1, self.request.cores // self.at_once))
-        known = {name: text for name in _PASSED_ON if (text := settings.value(name)) is not None}
-        return {"RUNWIDE_WORKERS": workers, **known, **self.request.files}
+        return {"RUNWIDE_WORKERS": workers, **for_all(os.environ), **self.request.files}
 
     def keys(self) -> dict[str, str]:
         """What a step of ours is told beside, to sign and to verify."""
@@ -118,7 +120,7 @@ class Step:
         name, started = step_name(self.full_command), time.monotonic()
         path = self.session.next_log(name)
         with path.open("wb") as log, self._pip_lock():
-            code = self._start(log)
+            code = self._start(log, path)
             if code == _WRONG_CALL and self.session.request.runner == "docker":
                 log.flush()
                 log.write(self._other_release(path.read_text(errors="replace")).encode())
@@ -130,7 +132,8 @@ class Step:
         _log.error("step.failed", step=name, seconds=seconds, exitcode=code)
         tail = path.read_text(errors="replace").splitlines()[-LOG_LINES:]
         self.session.failed[tuple(self.full_command)] = {
-            "step": name, "exitcode": code, "log": "\n".join(tail), "uri": job_of(self.full_command),
+            "step": name, "exitcode": code, "log": "\n".join(tail), "path": path.name,
+            "uri": job_of(self.full_command),
         }  # fmt: skip
         return status.Status.FAILURE
 
@@ -164,9 +167,13 @@ class Step:
         installs = any("pip install" in word for word in self.full_command)
         return pip_install_manager.managed_install(self.session.request.runner) if installs else nullcontext()
 
-    def _start(self, log: IO[bytes]) -> int:
-        start = in_container if self.session.request.runner == "docker" else in_subprocess
-        return start(self, log)
+    def _start(self, log: IO[bytes], path: Path) -> int:
+        request = self.session.request
+        teller = Teller(request.follow, step_name(self.full_command))
+        if request.runner == "docker":
+            return in_container(self, log, teller)
+        with self.session.places(path) as (work, home):
+            return in_subprocess(self, log, teller, work=work, home=home)
 
 
 def step_name(command: list[str]) -> str:
@@ -195,64 +202,6 @@ def job_of(command: list[str]) -> str | None:
         '/j/job.json#sha256=00'
     """
     return command[2] if command[:2] in (["runwide", "shard"], ["runwide", "gather"]) else None
-
-
-def in_subprocess(step: Step, log: IO[bytes]) -> int:
-    """Run a step's command on this machine and return its exit code."""
-    command = step.full_command
-    if command[0] == "runwide":  # this Python's, wherever PATH leads
-        command = [sys.executable, "-c", "from runwide.cli import main; main()", *command[1:]]
-    elif "kfp.dsl.executor_main" in " ".join(command):
-        command = subprocess_task_handler.replace_python_executable(command, sys.executable)
-    # kfp's lightweight components leave a temporary folder behind each
-    temporary = {"TMPDIR": str(step.session.folder / "tmp")}
-    inherited = {name: text for name, text in os.environ.items() if name not in (*_KEYS, KEY_FILE)}
-    environment = {**inherited, **temporary, **step.environment()}
-    try:
-        return subprocess.run(
-            command,
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=subprocess.STDOUT,
-            env=environment,
-            check=False,
-        ).returncode
-    except OSError as error:
-        log.write(f"{command[0]} cannot be started: {error}\n".encode())
-        return 127  # what a shell says of a command that is not there
-
-
-def in_container(step: Step, log: IO[bytes]) -> int:
-    """Run a step's command in a container of its image and return its exit code."""
-    docker = docker_package()
-    session = step.session
-    with closing(docker.from_env()) as client:
-        mode = "rw,z" if "name=selinux" in client.info().get("SecurityOptions", []) else "rw"
-        folders = (step.pipeline_root, *session.request.mounts)
-        volumes = {folder: {"bind": folder, "mode": mode} for folder in folders}
-        files = [
-            *session.request.files.values(),
-            *(session.request.key_files.values() if step.is_ours else ()),
-        ]
-        volumes |= {file: {"bind": file, "mode": "ro"} for file in files}
-        try:
-            container = session.containers.start(
-                client,
-                step.image,
-                step.full_command,
-                volumes=volumes,
-                environment={"HOME": "/tmp", **step.environment()},  # noqa: S108 - this user has no home in the image
-                **step.runner.container_run_args,
-            )
-        except docker.errors.DockerException as error:
-            log.write(f"no container of {step.image} can be started: {error}\n".encode())
-            return 125  # what `docker run` says of a container that could not be started
-        try:
-            for chunk in container.logs(stream=True, follow=True):
-                log.write(chunk)
-            return int(container.wait()["StatusCode"])
-        finally:
-            container.remove(force=True, v=True)
 
 
 def main(folder: Path) -> None:
@@ -328,9 +277,20 @@ def _portable(value: Any) -> Any:
     return value
 
 
+def _remove(folder: Path) -> None:
+    """Remove the folder of a run that goes on: under another name, so that nothing new is written there."""
+    gone = folder.with_name(f"{folder.name}.gone")
+    with suppress(OSError):
+        folder.rename(gone)
+    for _ in range(_REMOVALS):
+        shutil.rmtree(gone, ignore_errors=True)  # a step may have written to it meanwhile
+        if not gone.exists():
+            return
+        time.sleep(_PARENT_SECONDS / 10)
+
+
 def _leave_when_told(session: Session) -> None:
     """End with everything that was started, on SIGTERM and when the parent is gone."""
-    parent = os.getppid()
 
     def leave() -> None:
         try:
@@ -345,9 +305,10 @@ def _leave_when_told(session: Session) -> None:
         threading.Thread(target=leave).start()
 
     def watch() -> None:
-        while os.getppid() == parent:
+        # not the parent that it has now: the client may have ended while kfp was imported
+        while os.getppid() == session.request.parent:
             time.sleep(_PARENT_SECONDS)
-        shutil.rmtree(session.folder, ignore_errors=True)  # nobody else is left to do it
+        _remove(session.folder)  # nobody else is left to do it
         leave()
 
     signal.signal(signal.SIGTERM, told)

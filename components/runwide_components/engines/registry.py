@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from runwide.errors import EngineError, InputError
 from runwide.spill.signing import HINT, believe
+from runwide_components.engines.fitting import PROJECT, REGION
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -19,10 +20,7 @@ _ENGINES = {
     "local": ("runwide_components.engines.local", "Local"),
     "vertex": ("runwide_components.engines.vertex", "Vertex"),
 }
-# no dots and no slashes: Google's client makes the region a part of the host's name
-_PROJECT = re.compile(r"[a-z0-9][a-z0-9-]{1,62}|[a-z0-9.-]{1,60}:[a-z0-9-]{1,62}")
 _RUN = re.compile(r"(?!.*\.\.)[\w.:/-]{1,500}")
-_REGION = re.compile(r"[a-z]+(-[a-z]+)+[0-9]{1,2}")
 
 
 def engine_of(about: Mapping[str, Any]) -> Engine:
@@ -100,7 +98,7 @@ def engine_named(about: Any, *, uri: str) -> Engine:
     if kind == "local" and runner in ("docker", "subprocess"):
         return engine_of({"engine": kind, "runner": runner})
     project, location = str(given.get("project")), str(given.get("location"))
-    if kind == "vertex" and _PROJECT.fullmatch(project) and _REGION.fullmatch(location):
+    if kind == "vertex" and PROJECT.fullmatch(project) and REGION.fullmatch(location):
         return engine_of({"engine": kind, "project": project, "location": location})
     named = f"the engine {kind}" if isinstance(kind, str) and kind in _ENGINES else "no engine that is known"
     raise EngineError(

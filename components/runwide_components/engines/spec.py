@@ -12,10 +12,11 @@ from kfp import compiler, components
 
 from runwide.cli import function_text
 from runwide.errors import InputError
-from runwide_components.custom_job import LAUNCHER
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+_PACKAGES = "--packages"  # an option whose value is what was installed where the pipeline was compiled
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +56,7 @@ def compiled(pipeline: Any, folder: Path) -> Path:
 
 
 def without_places(about: Any) -> Any:
-    """Return a spec, as JSON, without the lines on which the code of its functions stands.
+    """Return a spec, as JSON, without where the code of its functions stands, and the versions of packages around it.
 
     Example:
         >>> without_places({"constant": "z:eNx~eNw=~eNz", "number": 1})
@@ -65,7 +66,10 @@ def without_places(about: Any) -> Any:
         return function_text.without_places(about)
     if isinstance(about, dict):
         return {name: without_places(value) for name, value in about.items()}
-    return [without_places(value) for value in about] if isinstance(about, list) else about
+    if not isinstance(about, list):
+        return about
+    pairs = zip([None, *about], about, strict=False)
+    return [None if before == _PACKAGES else without_places(value) for before, value in pairs]
 
 
 def loaded(path: Path) -> Any:
@@ -86,38 +90,21 @@ def with_caching(path: Path, made: Path, *, enable: bool) -> Path:
 
     ``kfp.Client`` itself changes the tasks of the outermost pipeline only.
     """
-    about, *rest = yaml.safe_load_all(path.read_text())
+    about, *rest = yaml.safe_load_all(path.read_text(encoding="utf-8"))
     for component in (about["root"], *about.get("components", {}).values()):
         for task in component.get("dag", {}).get("tasks", {}).values():
             task["cachingOptions"] = {"enableCache": True} if enable else {}
-    made.write_text(yaml.safe_dump_all([about, *rest]))
+    made.write_text(yaml.safe_dump_all([about, *rest]), encoding="utf-8")
     return made
 
 
-def images_of(spec: Any, program: str) -> Iterator[str]:
-    """The images of steps whose command begins with a program."""
+def images_of(spec: Any, program: str | None = None) -> Iterator[str]:
+    """The images of steps whose command begins with a program; of all where it is None."""
     for one in spec.deployment_spec.fields["executors"].struct_value.fields.values():
         container = one.struct_value.fields["container"].struct_value.fields
         command = container["command"].list_value.values if "command" in container else ()
-        if [word.string_value for word in command[:1]] == [program]:
+        if program is None or [word.string_value for word in command[:1]] == [program]:
             yield container["image"].string_value
-
-
-def refuse_custom_jobs(spec: Any, engine: str) -> None:
-    """Say that an engine which is not Vertex AI cannot start CustomJobs, where a pipeline has some.
-
-    Raises:
-        InputError: It has.
-    """
-    containers = spec.deployment_spec.fields["executors"].struct_value.fields
-    images = (
-        one.struct_value.fields["container"].struct_value.fields["image"] for one in containers.values()
-    )
-    if any(image.string_value.startswith(LAUNCHER) for image in images):
-        raise InputError(
-            f"steps of this pipeline are CustomJobs of Vertex AI, which {engine} cannot start",
-            hint="leave out machine_type= and spot=, and say cpu= and memory=; or use Vertex",
-        )
 
 
 def sources(spec: Any) -> dict[str, Source]:

@@ -21,27 +21,55 @@ _MARK = re.compile(r"\{\{.*?\}\}")
 _MOST = 1000  # rounds of a loop that are looked at
 
 
-def stores(spec: Any, arguments: Mapping[str, Any]) -> Iterator[str]:
+def stores(spec: Any, arguments: Mapping[str, Any], *, ours: bool = False) -> Iterator[str]:
     """The values of all inputs named ``store``, as far as they are known before the pipeline runs.
 
     Args:
         spec: The compiled pipeline.
         arguments: Of the run.
+        ours: Only those of steps of ours: one of the author's may call a shop its store.
     """
     known = {**_defaults(spec.root), **arguments}
-    yield from dict.fromkeys(_stores(spec, spec.root, known))
+    yield from dict.fromkeys(_stores(spec, spec.root, known, ours=ours))
 
 
-def _stores(spec: Any, component: Any, known: Mapping[str, Any]) -> Iterator[str]:
+def store_parameters(spec: Any, component: Any = None) -> set[str]:
+    """The parameters of a pipeline that are the store of a step of ours, as a whole.
+
+    Args:
+        spec: The compiled pipeline.
+        component: A pipeline in it; None for the outermost.
+    """
+    found = set()
+    for task in (component or spec.root).dag.tasks.values():
+        inner = spec.components[task.component_ref.name]
+        wanted = {"store"} if _is_ours(spec, inner) else set()
+        if inner.HasField("dag"):
+            wanted = store_parameters(spec, inner)
+        given = [task.inputs.parameters[name] for name in wanted if name in task.inputs.parameters]
+        found |= {one.component_input_parameter for one in given if not one.parameter_expression_selector}
+    return found - {""}
+
+
+def _is_ours(spec: Any, component: Any) -> bool:
+    executors = spec.deployment_spec.fields["executors"].struct_value.fields
+    if component.executor_label not in executors:
+        return False
+    container = executors[component.executor_label].struct_value.fields["container"].struct_value.fields
+    command = container["command"].list_value.values if "command" in container else ()
+    return [word.string_value for word in command[:1]] == ["runwide"]
+
+
+def _stores(spec: Any, component: Any, known: Mapping[str, Any], *, ours: bool) -> Iterator[str]:
     for task in component.dag.tasks.values():
         inner = spec.components[task.component_ref.name]
-        for items in _rounds(task):
+        for items in _rounds(task, known):
             values = {**_defaults(inner), **_inputs(task, {**known, **items}), **items}
-            store = values.get("store")
-            if isinstance(store, str):
-                yield from _whole(store, values)
             if inner.HasField("dag"):
-                yield from _stores(spec, inner, values)
+                yield from _stores(spec, inner, values, ours=ours)
+            store = values.get("store")
+            if isinstance(store, str) and not (ours and (inner.HasField("dag") or not _is_ours(spec, inner))):
+                yield from _whole(store, values)
 
 
 def _whole(store: str, values: Mapping[str, Any]) -> Iterator[str]:
@@ -78,12 +106,15 @@ def _inputs(task: Any, known: Mapping[str, Any]) -> dict[str, Any]:
     return found
 
 
-def _rounds(task: Any) -> list[dict[str, Any]]:
-    """The item of each round of a loop over what stands in the program; one round of no item for all others."""
+def _rounds(task: Any, known: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The item of each round of a loop over a list that is known; one round of no item for all others."""
     loop = task.parameter_iterator
-    if not loop.items.raw:
+    items = (
+        json_of(loop.items.raw) if loop.items.raw else _inputs(task, known).get(loop.items.input_parameter)
+    )
+    if not isinstance(items, list) or not loop.item_input:
         return [{}]
-    return [{loop.item_input: item} for item in json_of(loop.items.raw)[:_MOST]]
+    return [{loop.item_input: item} for item in items[:_MOST]]
 
 
 def _python(value: Any) -> Any:

@@ -17,13 +17,14 @@ from runwide import settings
 from runwide.errors import EngineError, InputError
 from runwide.log import Log
 from runwide_components.engines import spec
-from runwide_components.engines.arguments import check_arguments
+from runwide_components.engines.asked import Asked
+from runwide_components.engines.fitting import PROJECT, REGION, refuse_unfit
 from runwide_components.engines.pace import Quota
 from runwide_components.engines.vertex_client import Client, asked
 from runwide_components.engines.vertex_run import VertexRun
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
 _log = Log("engine")
 
@@ -48,8 +49,8 @@ class Vertex:
     Google's own components do: a small step of the pipeline starts it and waits for it.
 
     Args:
-        project: Project id.
-        location: Region, such as ``europe-west1``.
+        project: Project id; ``GOOGLE_CLOUD_PROJECT`` where None.
+        location: Region, such as ``europe-west1``; ``GOOGLE_CLOUD_REGION``, or ``GOOGLE_CLOUD_LOCATION``, where None.
         pipeline_root: ``gs://bucket/folder`` for what kfp itself writes; where None, a bucket that Google's client
             names after project and region, and makes. Keep it apart from the store: references in it vouch for the store.
         service_account: Whom the steps run as; None for the project's default.
@@ -64,7 +65,7 @@ class Vertex:
             for ``CLOUDSDK_API_ENDPOINT_OVERRIDES_AIPLATFORM``, as gcloud understands it, or the region's own.
 
     Raises:
-        InputError: An option cannot be meant.
+        InputError: There is no project or location, or one of them or an option is invalid.
 
     Example:
         >>> Vertex(project="shop", location="europe-west1", pipeline_root="gs://shop-pipelines/root")
@@ -73,8 +74,8 @@ class Vertex:
 
     def __init__(
         self,
-        project: str,
-        location: str,
+        project: str | None = None,
+        location: str | None = None,
         *,
         pipeline_root: str | None = None,
         service_account: str | None = None,
@@ -87,10 +88,6 @@ class Vertex:
         credentials: Any = None,
         api_endpoint: str | None = None,
     ) -> None:
-        if not project or not location:
-            raise InputError(
-                "Vertex needs a project and a location", hint='such as Vertex("shop", "europe-west1")'
-            )
         if failure_policy not in (None, "slow", "fast"):
             raise InputError(
                 f"failure_policy={failure_policy!r} cannot be meant", hint='say "slow" or "fast"'
@@ -104,7 +101,7 @@ class Vertex:
             raise InputError(
                 f"poll={tuple(poll)} cannot be meant", hint="give two numbers of seconds, the first no larger"
             )
-        self.project, self.location = project, location
+        self.project, self.location = _place(project, location)
         self.pipeline_root = pipeline_root
         self.service_account, self.network = service_account, network
         self.labels = dict(labels or {})
@@ -142,18 +139,49 @@ class Vertex:
         Raises:
             EngineError: Vertex refuses, or the run of that name is of another pipeline or of other arguments.
         """
-        _check_store(store)
-        client = self._client()
         with tempfile.TemporaryDirectory(prefix="runwide-vertex-") as folder:
             path, loaded = _template(pipeline, Path(folder))
-            check_arguments(loaded, arguments or {})
-            job = self._job(client, path, dict(arguments or {}), name, labels or {})
+            wanted = Asked() if loaded is None else Asked.of(Path(path), loaded)
+            self.check_steps(wanted)
+            self.examine(loaded, arguments or {}, stores=[store])
+            client = self._client()
+            marks = {**dict(wanted.labels), **(labels or {})}
+            job = self._job(client, path, dict(arguments or {}), name, marks)
         try:
-            self._create(job)
+            self._create(job, wanted.account(self.service_account, repr(self)))
         except client.exceptions.Conflict:
             return self._existing(client, job)
         _log.info("run.submitted", run=job.job_id, engine=repr(self))
         return VertexRun(self, client, self._full_name(job.job_id))
+
+    def check_steps(self, asked: Asked) -> None:
+        """Reject what steps ask for and Vertex does not have; see `runwide_components.engines.asked`.
+
+        Args:
+            asked: What they ask for.
+
+        Raises:
+            InputError: There is something.
+        """
+        if asked.platforms or asked.kubernetes:
+            what = ", ".join(asked.kubernetes) or f"options of {', '.join(asked.platforms)}"
+            raise InputError(
+                f"{self!r} has no {what}: a pipeline has these in a second YAML document, which Google's client cannot load",
+                hint="leave them out, or use Kubeflow; of secrets, those of Secret Manager can be given",
+            )
+        asked.check_labels(repr(self), google=True)
+        asked.account(self.service_account, repr(self))
+
+    def examine(
+        self,
+        spec: Any,
+        arguments: Mapping[str, Any],
+        *,
+        stores: Iterable[str | None] = (),
+        images: Iterable[str] = (),
+    ) -> None:
+        """Reject a run whose images have no registry, or whose stores are in no bucket; see `Engine.examine`."""
+        refuse_unfit("Vertex", spec, arguments, stores=stores, images=images)
 
     def attach(self, run: str) -> VertexRun:
         """The run of that id; see `Engine.attach`."""
@@ -219,16 +247,16 @@ class Vertex:
         resource.labels = {**self.labels, **labels, _LABEL: _fingerprint(resource)}
         return job
 
-    def _create(self, job: Any) -> None:
+    def _create(self, job: Any, account: str | None) -> None:
         quota = _quotas.setdefault((self.project, self.location), Quota(_SUBMISSIONS))
 
         resource = job._gca_resource  # noqa: SLF001 - what `PipelineJob.submit` sends; that itself swallows even Ctrl-C
-        resource.service_account = self.service_account or ""
+        resource.service_account = account or ""
         resource.network = self.network or ""
         if (
             self.pipeline_root is None
         ):  # whoever names a bucket has it; looking it up takes rights that few have
-            self._make_default_bucket(resource.runtime_config.gcs_output_directory)
+            self._make_default_bucket(resource.runtime_config.gcs_output_directory, account)
 
         def create() -> None:
             quota.take()
@@ -240,12 +268,12 @@ class Vertex:
 
         asked(create, f"{self.project}/{self.location}")
 
-    def _make_default_bucket(self, folder: str) -> None:
+    def _make_default_bucket(self, folder: str, account: str | None) -> None:
         gcs_utils = import_module("google.cloud.aiplatform.utils.gcs_utils")
         try:
             gcs_utils.create_gcs_bucket_for_pipeline_artifacts_if_it_does_not_exist(
                 output_artifacts_gcs_dir=folder,
-                service_account=self.service_account,
+                service_account=account,
                 project=self.project,
                 location=self.location,
                 credentials=self.credentials,
@@ -274,6 +302,24 @@ class Vertex:
         return f"projects/{self.project}/locations/{self.location}/pipelineJobs/{run}"
 
 
+def _place(project: str | None, location: str | None) -> tuple[str, str]:
+    """The project and the region, from the environment where they are not given; all that is wrong in one error."""
+    project = project or settings.value("GOOGLE_CLOUD_PROJECT")
+    location = location or settings.value("GOOGLE_CLOUD_REGION") or settings.value("GOOGLE_CLOUD_LOCATION")
+    wrong = []
+    if not project:
+        wrong.append("Vertex needs a project, and neither project= nor GOOGLE_CLOUD_PROJECT names one")
+    elif not PROJECT.fullmatch(str(project)):
+        wrong.append(f"project={project!r} is not the id of a project")
+    if not location:
+        wrong.append("Vertex needs a location, and neither location= nor GOOGLE_CLOUD_REGION names one")
+    elif not REGION.fullmatch(str(location)):
+        wrong.append(f"location={location!r} is not a region")
+    if wrong:
+        raise InputError("; ".join(wrong), hint='give both, such as Vertex("my-shop", "europe-west1")')
+    return str(project), str(location)
+
+
 def _none_in_clear(api_endpoint: str | None) -> Any:
     """Credentials that send none to an address without encryption; otherwise None, for the default ones."""
     if api_endpoint is None or not api_endpoint.startswith("http://"):
@@ -287,13 +333,6 @@ def _template(pipeline: Any, folder: Path) -> tuple[str, Any]:
         return pipeline, None  # Google's client reads it, with its credentials
     path = spec.compiled(pipeline, folder)
     return str(path), spec.loaded(path)
-
-
-def _check_store(store: str | None) -> None:
-    if store is not None and not store.startswith("gs://"):
-        raise InputError(
-            "a step on Vertex does not see this store", uri=store, hint="use a bucket: gs://bucket/prefix"
-        )
 
 
 def _fingerprint(resource: Any) -> str:

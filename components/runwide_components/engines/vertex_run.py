@@ -70,7 +70,8 @@ class VertexRun(PolledRun):
     def _spec(self) -> Any:
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "pipeline.json"
-            path.write_text(json_format.MessageToJson(self._last._pb.pipeline_spec))  # noqa: SLF001 - the message itself
+            message = self._last._pb.pipeline_spec  # noqa: SLF001 - the message itself
+            path.write_text(json_format.MessageToJson(message), encoding="utf-8")
             return spec.loaded(path)
 
     def _failure(self) -> EngineError:

@@ -7,7 +7,7 @@ import pickle
 import pytest
 
 from runwide.errors import EngineError, StepFailed
-from runwide_components.engines.local import _as_error
+from runwide_components.engines.local_handle import _as_error
 
 TRACEBACK = 'Traceback (most recent call last):\n  File "x.py", line 1\nValueError: on purpose\n'
 

@@ -25,8 +25,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from kfp import dsl
 
+from runwide.archive import code_of
+from runwide.cli.function_text import written_code
 from runwide.cli.values import is_by_value, values_bytes
 from runwide.errors import InputError, ItemNotPicklable
+from runwide.function_pickle import Needs
+from runwide.item_definitions import Definitions
 from runwide_components import fan_out
 from runwide_components.wires import wires
 
@@ -118,7 +122,7 @@ def test_values_that_are_short_alone_are_not_too_long_together(tmp_path):
 
 
 def test_long_values_need_a_store_that_is_known_when_compiling():
-    seen_error = "takes .* characters in a pipeline spec, and the store is only known at run time"
+    seen_error = "takes .* bytes, a pipeline spec has .* for it, and the store is only known at run time"
 
     @dsl.pipeline(name="late")
     def late(bucket: str):
@@ -210,15 +214,20 @@ def test_classes_of_own_modules_are_known_where_their_files_are_not(tmp_path, mo
     )
     monkeypatch.syspath_prepend(tmp_path)
     module = importlib.import_module("shop_rows")
-    data = values_bytes([module.Price(module.Kind.FOOD, 3), (module.Kind.FOOD,)])
+    shared = Definitions()
+    data = values_bytes([module.Price(module.Kind.FOOD, 3), (module.Kind.FOOD,)], "the items", shared)
     (tmp_path / "data").write_bytes(data)
-    code = (
+    (tmp_path / "code").write_text(written_code(code_of(Needs(frozenset(shared.modules)))))
+    program = (
         "import sys\nfrom pathlib import Path\nfrom runwide.cli.values import value_of_bytes\n"
-        "print(value_of_bytes(Path(sys.argv[1]).read_bytes()))"
+        "from runwide.cli.wire import code_used\ncode_used(Path(sys.argv[2]).read_text())\n"
+        "found = value_of_bytes(Path(sys.argv[1]).read_bytes())\n"
+        "import shop_rows\nprint(found, type(found[0]) is shop_rows.Price)"
     )
     done = subprocess.run(
-        [sys.executable, "-I", "-c", code, str(tmp_path / "data")], capture_output=True, text=True, check=True
-    )
-    assert done.stdout == "[Price(kind=<Kind.FOOD: 1>, cents=3), (<Kind.FOOD: 1>,)]\n"
-    assert is_by_value(data)
+        [sys.executable, "-I", "-c", program, str(tmp_path / "data"), str(tmp_path / "code")],
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert done.stdout == "[Price(kind=<Kind.FOOD: 1>, cents=3), (<Kind.FOOD: 1>,)] True\n"
+    assert not is_by_value(data)
     assert not is_by_value(values_bytes([np.arange(3), decimal.Decimal(1), {1: (2,)}]))

@@ -1,0 +1,204 @@
+"""The client's end of one run on this machine: follow it, stop it, and say why it failed."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import warnings
+from contextlib import suppress
+from dataclasses import asdict, replace
+from typing import TYPE_CHECKING, Any
+
+from runwide.errors import EngineError, StepFailed
+from runwide.parsing import json_of
+from runwide.writing import write
+from runwide_components.engines import local_logs
+from runwide_components.engines.base import RunState
+from runwide_components.engines.credentials import key
+from runwide_components.engines.local_request import LOG_LINES, Request
+
+if TYPE_CHECKING:
+    from pathlib import Path
+    from types import TracebackType
+
+    from typing_extensions import Self
+
+_ERROR_LINE = re.compile(r"runwide: |[\w.]+(Error|Exception|Exit|Interrupt)\b")
+_CANCEL_SECONDS = 10.0  # from asking a run to stop to killing it; removing a container takes about one
+
+
+class LocalRun:
+    """One run of a pipeline on this machine; see `Run`."""
+
+    outlives_client = False
+
+    def __init__(self, folder: Path, request: Request, *, logs: bool | str = True) -> None:
+        self._folder = folder
+        self._result: dict[str, Any] | None = None
+        self._cancelled = False
+        self._shows = logs is True
+        self._kept: Path | None = None
+        self._followed = local_logs.Followed() if logs == "all" else None
+        try:
+            self._process = self._started(request)
+        finally:
+            if self._followed is not None:
+                self._followed.start()  # it ends with the run, or now where there is none
+
+    def _started(self, request: Request) -> subprocess.Popen[bytes]:
+        descriptors = (self._followed.descriptor,) if self._followed else ()
+        request = replace(request, follow=next(iter(descriptors), None), parent=os.getpid())
+        (self._folder / "request.json").write_text(json.dumps(asdict(request)))
+        with (self._folder / "run.log").open("wb") as log:
+            return subprocess.Popen(
+                [sys.executable, "-m", "runwide_components.engines.local_run", str(self._folder)],
+                cwd=self._folder,  # -m looks for modules there first, and the client's may have a queue.py
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+                pass_fds=descriptors,
+                env={
+                    **os.environ,
+                    **key(),
+                    "PYTHONPATH": os.pathsep.join(path for path in sys.path if path),
+                },
+            )
+
+    @property
+    def id(self) -> str:
+        """Name of the run; its containers carry it as the label ``runwide.run``."""
+        return self._folder.name
+
+    @property
+    def logs(self) -> str:
+        """Folder of its logs, one file for each step; of a run that has failed it stays."""
+        return str(self._kept or self._folder / "logs")
+
+    def state(self) -> RunState:
+        """Where it is now."""
+        if self._cancelled:
+            return RunState.CANCELLED
+        if self._process.poll() is None:
+            return RunState.RUNNING
+        return RunState.SUCCEEDED if "outputs" in self._read() else RunState.FAILED
+
+    def wait(self, timeout: float | None = None) -> dict[str, Any]:
+        """Wait for its end and return the outputs by name; see `Run.wait`."""
+        try:
+            self._process.wait(timeout)
+        except subprocess.TimeoutExpired:
+            raise TimeoutError(f"run {self.id} goes on after {timeout} s") from None
+        result = self._read()
+        if self._followed is not None:
+            self._followed.join()
+        if self._cancelled:
+            raise EngineError("the run was cancelled", uri=self.id)
+        if "outputs" in result:
+            outputs: dict[str, Any] = result["outputs"]
+            return outputs
+        self._keep_logs()
+        error = _as_error(result, self._kept)
+        if self._shows and isinstance(error, StepFailed):
+            self._shows = False  # once
+            write(sys.stderr, local_logs.shown(error.step, error.log, error.log_path))
+        raise error
+
+    def _keep_logs(self) -> None:
+        """Put its logs where they stay, if it has some and there is room."""
+        logs = self._folder / "logs"
+        if self._kept is None and logs.is_dir():
+            with suppress(OSError):  # which must not hide why the run has failed
+                shutil.copy(self._folder / "run.log", logs / "run.log")
+                self._kept = local_logs.keep(logs, self.id)
+
+    def argument(self, name: str) -> Any:
+        """An argument of its pipeline; see `Run.argument`."""
+        return json_of((self._folder / "request.json").read_text())["arguments"].get(name)
+
+    def cancel(self) -> None:
+        """Stop it, with its processes and containers."""
+        if self._process.poll() is not None:
+            return
+        self._cancelled = True
+        self._process.send_signal(signal.SIGTERM)
+        try:
+            self._process.wait(_CANCEL_SECONDS)
+        except subprocess.TimeoutExpired:
+            os.killpg(self._process.pid, signal.SIGKILL)
+            self._process.wait()
+
+    def _read(self) -> dict[str, Any]:
+        if self._result is None:
+            path = self._folder / "result.json"
+            self._result = json_of(path.read_text()) if path.exists() else self._died()
+        return self._result
+
+    def _died(self) -> dict[str, Any]:
+        log = "\n".join((self._folder / "run.log").read_text(errors="replace").splitlines()[-LOG_LINES:])
+        return {"error": f"the run ended with exit code {self._process.returncode}", "log": log}
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.leave()
+
+    def leave(self) -> None:
+        """End it, and remove its files, but for the logs of a run that has failed."""
+        self.cancel()
+        if not self._cancelled and "outputs" not in self._read():
+            self._keep_logs()
+        if self._followed is not None:
+            self._followed.join()
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+    def __del__(self) -> None:
+        process = getattr(self, "_process", None)
+        if process is not None and process.returncode is None:
+            warnings.warn(
+                f"run {self._folder.name} was not waited for", ResourceWarning, source=self, stacklevel=1
+            )
+            self.__exit__(None, None, None)
+
+
+def _as_error(result: dict[str, Any], logs: Path | None = None) -> EngineError:
+    """The error of a run that has failed, with the paths of its logs.
+
+    Args:
+        result: What became of it.
+        logs: Folder of its logs.
+    """
+    failures = result.get("failures", [])
+    if not failures:
+        log = result.get("log", "")
+        hints = [_cause(log), f"its whole log is {logs / 'run.log'}" if logs and log else ""]
+        return EngineError(result["error"], hint="; ".join(filter(None, hints)) or None)
+    first = dict(failures[0])
+    path = first.pop("path", None)
+    first["log_path"] = str(logs / path) if logs and path else None
+    others = f" (and {len(failures) - 1} other steps)" if failures[1:] else ""
+    cause = f": {line}" if (line := _cause(first["log"])) else ""
+    go_on = "what finished is kept: 'runwide rerun JOB' runs the rest here, 'runwide gather JOB --close' goes without it"
+    message = f"{first['step']}{others} failed with exit code {first['exitcode']}{cause}"
+    whole = f"its whole log is {first['log_path']}" if first["log_path"] else ""
+    hints = [go_on if first.get("uri") else "", whole]
+    return StepFailed(message, hint="; ".join(filter(None, hints)) or None, **first)
+
+
+def _cause(log: str) -> str:
+    """The line of a log that says why: the last one that reads like an error, or the last one.
+
+    In the log of a container, what went to standard output may come after what went to standard error.
+    """
+    lines = [
+        line.strip() for line in log.splitlines() if line.strip() and not line.startswith("{")
+    ]  # no lines of logs
+    return next(filter(_ERROR_LINE.match, reversed(lines)), lines[-1] if lines else "")

@@ -1,0 +1,63 @@
+"""What the commands ``results`` and ``wait`` print, and wait for."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from typing import TYPE_CHECKING
+
+import click
+
+from runwide.errors import InputError
+from runwide.records import Failure
+from runwide.writing import printable
+
+if TYPE_CHECKING:
+    from runwide_components.batch import Batch
+    from runwide_components.engines.base import Engine
+
+
+def print_results(job: str) -> None:
+    """Print a line of JSON per result, and on standard error one per failure; exit with 1 where there is one.
+
+    Args:
+        job: Reference of a job or of its results.
+    """
+    import runwide
+
+    name = job.partition("#")[0].rpartition("/")[2]
+    read = runwide.load if name.startswith("result") or "#" not in job else runwide.gather
+    failed = 0
+    for result in read(job, on_error="return"):
+        is_failure = isinstance(result, Failure)
+        failed += is_failure
+        line = printable(str(result)) if is_failure else json.dumps(result, default=repr)
+        click.echo(line, err=is_failure)
+    if failed:
+        sys.exit(1)
+
+
+def awaited(uri: str, engine: Engine | None, timeout: float | None) -> Batch:
+    """Wait until all runs of a batch have ended.
+
+    Args:
+        uri: Its URI.
+        engine: What runs them; None for the one that submitted each.
+        timeout: Seconds to wait; None for as long as it takes.
+
+    Raises:
+        InputError: It goes on.
+    """
+    from runwide_components.engines.pace import looks
+    from runwide_components.standing import status_of
+
+    deadline = None if timeout is None else time.monotonic() + timeout
+    for pause in looks(1.0, 30.0):
+        found = status_of(uri, engine=engine)
+        if all(run.state.ended for run in found):
+            break
+        if deadline is not None and time.monotonic() > deadline:
+            raise InputError(f"the batch goes on after {timeout:g} s: {found.summary()}", uri=uri)
+        time.sleep(pause)
+    return found

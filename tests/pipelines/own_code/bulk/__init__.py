@@ -1,0 +1,1 @@
+"""A package with a file that no compression makes small."""

@@ -1,0 +1,3 @@
+"""What the deeper modules of the package share."""
+
+FACTOR = 10

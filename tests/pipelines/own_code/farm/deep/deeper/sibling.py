@@ -1,0 +1,3 @@
+"""A module beside the deepest one."""
+
+OFFSET = 5

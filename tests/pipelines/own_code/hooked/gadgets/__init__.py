@@ -1,0 +1,1 @@
+"""A package that is installed editable by a hook into imports."""

@@ -1,0 +1,3 @@
+"""Another module of the namespace package."""
+
+PIECE = 7

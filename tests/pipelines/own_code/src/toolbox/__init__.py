@@ -1,0 +1,5 @@
+"""A package in the layout with a folder ``src``, which is installed editable."""
+
+from toolbox.core import Tool, used
+
+__all__ = ["Tool", "used"]
