@@ -94,7 +94,7 @@ def test_10000_items_of_1_kib_over_10_shards_cost_under_150_requests(gcs, gcs_se
     assert runwide.gather(job, shards) == [item[::-1] for item in items]
     made = gcs_server.requests()[before:]
     assert len(made) < 150, [request.path for request in made]
-    assert scattered == 12  # ten packs, the function, the manifest
+    assert scattered == 13  # ten packs, the function, its code, the manifest
     listed = [request for request in made if request.method == "GET" and "/o?prefix=" in request.path]
     assert len(listed) == 10  # one per shard, to find what is finished
     assert not [request for request in made if request.path.startswith("/storage/v1/b/bucket?")]

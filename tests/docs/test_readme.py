@@ -1,4 +1,4 @@
-"""Blocks of README, of the guide and of the page of logs work as they are, copied word for word.
+"""Blocks of README, of the guide and of the pages of code and logs work as they are, copied word for word.
 
 Each fenced block of ``python`` or ``sh`` is run, in order, in one empty directory for each page. A block that names its
 file is written there under that name. A block after a comment ``<!-- not run: reason -->`` is not run, and one after
@@ -20,7 +20,7 @@ import pytest
 import yaml
 
 ROOT = Path(__file__).parents[2]
-PAGES = ("README.md", "docs/guide.md", "docs/logs.md")
+PAGES = ("README.md", "docs/code.md", "docs/guide.md", "docs/logs.md")
 BLOCK = re.compile(
     r"(?:^<!-- (?P<where>not run: .+?|run in a checkout) -->\n+)?"
     r"^```(?P<language>\w+)(?: file=(?P<file>\S+))?\n(?P<text>.*?)^```$",

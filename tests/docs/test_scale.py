@@ -32,6 +32,8 @@ def test_what_the_guide_shows_works(gcs, tmp_path):
             **os.environ,
             "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
             "CLOUDSDK_API_ENDPOINT_OVERRIDES_AIPLATFORM": vertex.url,
+            # which one block of the guide exports
+            "RUNWIDE_IMAGE": "europe-west1-docker.pkg.dev/shop/runwide/runwide:0.1.0-py311",
         }
         for number, (language, file, text) in enumerate(shown):
             program = tmp_path / (file or f"block-{number}")

@@ -381,7 +381,8 @@ def test_a_disk_that_is_full_to_the_last_block_keeps_no_worker_from_starting(run
 
 EXHAUSTED = """
 import json, os, resource, sys
-import runwide, runwide.surface, runwide.pool.pickling  # and nothing that only a failure needs
+import runwide.pool.mapping, runwide.pool.trace
+import runwide, runwide.stored_pool, runwide.pool.pickling  # and nothing that only a failure needs
 
 def task(x):
     return bytes(1 << 20) if x == 1 else x

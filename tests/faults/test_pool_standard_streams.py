@@ -19,7 +19,7 @@ pytestmark = pytest.mark.faults
 SURFACES = """
 import asyncio, json, os, sys
 import runwide
-from runwide.pool import progress
+from runwide import progress
 
 progress.QUIET_SECONDS = 0.0  # a bar is due at once
 

@@ -192,7 +192,7 @@ def test_a_function_of_a_sparse_file_is_refused(tmp_path):
 
 
 def test_the_size_can_be_raised_and_lowered(tmp_path, monkeypatch):
-    from runwide.pool import function_bytes
+    from runwide.pickled import function_bytes
 
     path = tmp_path / "function"
     path.write_bytes(b"z:" + base64.b64encode(zlib.compress(function_bytes(lambda x, text="x" * 100_000: x))))

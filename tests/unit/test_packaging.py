@@ -18,7 +18,13 @@ from packaging.version import Version
 import runwide
 
 ROOT = Path(__file__).parents[2]
-LOCKS = ("requirements-build.lock", "requirements.lock", "requirements-release.lock", "requirements-dev.lock")
+LOCKS = (
+    "requirements-build.lock",
+    "requirements.lock",
+    "requirements-release.lock",
+    "requirements-dev.lock",
+    "requirements-vertex1.lock",
+)
 PYTHONS = ("3.10", "3.11", "3.12", "3.13")
 ENTRY = re.compile(r"^([A-Za-z0-9._-]+)==(\S+)(?: ; (.+?))? \\$", re.MULTILINE)
 
@@ -121,11 +127,21 @@ def test_every_line_of_a_lock_is_a_pin_with_hashes(lock):
 
 
 @pytest.mark.parametrize("python", PYTHONS)
-@pytest.mark.parametrize(("lock", "extra"), [("requirements.lock", ""), ("requirements-dev.lock", "dev")])
+@pytest.mark.parametrize(
+    ("lock", "extra"),
+    [("requirements.lock", ""), ("requirements-dev.lock", "dev"), ("requirements-vertex1.lock", "vertex")],
+)
 def test_a_lock_holds_what_pyproject_asks_for(lock, extra, python):
     locked = pins(lock, python)
     for requirement in requirements(extra):
         assert requirement.specifier.contains(locked[canonicalize_name(requirement.name)]), requirement
+
+
+@pytest.mark.parametrize("python", PYTHONS)
+def test_both_major_versions_of_googles_client_are_tested_one_beside_googles_own_components(python):
+    older, newer = pins("requirements-vertex1.lock", python), pins("requirements-dev.lock", python)
+    assert (older["google-cloud-aiplatform"].major, newer["google-cloud-aiplatform"].major) == (1, 2)
+    assert "google-cloud-pipeline-components" in older
 
 
 @pytest.mark.parametrize("python", PYTHONS)

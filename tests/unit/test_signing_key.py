@@ -170,7 +170,8 @@ def test_a_shard_reads_secrets_that_no_pipeline_holds(tmp_path):
         return len(os.environ["API_KEY"])
 
     job = runwide.scatter(use, [1], store=str(tmp_path), shards=1)
-    words = ["-m", "runwide.cli", "shard", job, "0", "--workers", "1", "--secret", "API_KEY", NAME]
+    words = ["-m", "runwide.cli", "shard", job, "0", "--workers", "1", "--secret", "API_KEY"]
+    words.append(NAME.removesuffix("/versions/latest"))  # which is read where no version is named
     ran = subprocess.run([sys.executable, *words], capture_output=True, text=True, check=False)
     assert ran.returncode == 0, ran.stderr
     assert runwide.gather(job) == [len(SECRET)]
@@ -179,11 +180,11 @@ def test_a_shard_reads_secrets_that_no_pipeline_holds(tmp_path):
 
 @pytest.mark.parametrize(
     ("variable", "secret"),
-    [("API_KEY", "hunter2-hunter2"), ("a b", NAME), ("API_KEY", "projects/p/secrets/s"), ("", NAME)],
+    [("API_KEY", "hunter2-hunter2"), ("a b", NAME), ("API_KEY", "projects/p/secrets/s/versions"), ("", NAME)],
 )
 def test_a_secret_is_named_and_never_given(variable, secret):
-    from runwide_components.steps import JobOptions
+    from runwide_components.configuration import StepConfiguration
 
     with pytest.raises(InputError) as caught:
-        JobOptions(secrets=((variable, secret),))
+        StepConfiguration.of(secrets={variable: secret})
     assert "hunter2" not in str(caught.value)
