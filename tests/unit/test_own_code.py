@@ -300,6 +300,18 @@ def test_code_is_unpacked_once_in_a_process_and_goes_with_it(program, tmp_path):
     assert not list((tmp_path / "scratch").iterdir())
 
 
+def test_it_is_unpacked_too_where_no_tasks_can_run(program, monkeypatch, tmp_path):
+    """A client on Windows reads results whose classes came with the job."""
+    program({"helper.py": "x = 1\n"})
+    code = code_of(needs("helper"))
+    monkeypatch.setenv("RUNWIDE_SCRATCH", str(tmp_path))
+    monkeypatch.setattr(job_code, "_unpacked", {})
+    monkeypatch.setattr(job_code, "_kept", kept := [])
+    monkeypatch.setattr("sys.platform", "win32")
+    assert Path(job_code.unpacked(code), "helper.py").read_text() == "x = 1\n"
+    kept.pop().cleanup()
+
+
 def test_a_place_without_room_is_said(monkeypatch, tmp_path, program):
     program({"helper.py": "x = 1\n"})
     monkeypatch.setenv("RUNWIDE_SCRATCH", str(tmp_path / "missing"))

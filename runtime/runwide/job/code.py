@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from importlib import invalidate_caches
 from typing import TYPE_CHECKING, Any
 
-from runwide import archive, own
+from runwide import archive, own, systems
 from runwide.errors import InputError
 from runwide.host import space
 from runwide.job import manifest
@@ -73,14 +73,14 @@ def _written(code: archive.Code) -> str:
 
 def _made(root: str) -> str:
     """Make a directory that goes with this process; one that was killed has its own swept by the next."""
-    try:
-        from runwide.pool import folders
-    except ImportError:  # a system that runs no tasks
+    if not systems.run_tasks():
         import tempfile
 
         made = tempfile.TemporaryDirectory(prefix="runwide-", dir=root)
         _kept.append(made)
         return made.name
+    from runwide.pool import folders
+
     path = folders.make(root)
     mine = os.getpid()
 
