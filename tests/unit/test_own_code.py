@@ -306,10 +306,8 @@ def test_it_is_unpacked_too_where_no_tasks_can_run(program, monkeypatch, tmp_pat
     code = code_of(needs("helper"))
     monkeypatch.setenv("RUNWIDE_SCRATCH", str(tmp_path))
     monkeypatch.setattr(job_code, "_unpacked", {})
-    monkeypatch.setattr(job_code, "_kept", kept := [])
     monkeypatch.setattr("sys.platform", "win32")
     assert Path(job_code.unpacked(code), "helper.py").read_text() == "x = 1\n"
-    kept.pop().cleanup()
 
 
 def test_a_place_without_room_is_said(monkeypatch, tmp_path, program):
@@ -482,6 +480,24 @@ def test_a_module_of_ones_own_comes_before_one_of_the_same_name(program, tmp_pat
     )
     job = made.stdout.strip()
     assert runwide.gather(job, [runwide.shard(job, 0, workers=1)]) == [2]
+
+
+def test_results_of_two_jobs_with_other_code_in_one_process_are_told(program, tmp_path, caplog):
+    jobs = []
+    for number in (1, 2):
+        folder = program({"helper.py": f"class P:\n    n = {number}\ndef f(x):\n    return P()\n"})
+        sys.modules.pop("helper", None)
+        job = runwide.scatter(
+            importlib.import_module("helper").f, [1], store=str(tmp_path / "store"), shards=1
+        )
+        jobs.append((job, runwide.shard(job, 0, workers=1)))
+    (folder / "helper.py").unlink()
+    del sys.modules["helper"]
+    importlib.invalidate_caches()
+    for job, reference in jobs:
+        assert runwide.gather(job, [reference])[0].n == 1
+    told = [one.msg for one in caplog.records if one.levelname == "WARNING" and "code" in str(one.msg)]
+    assert [one["event"] for one in told] == ["code.differed"]
 
 
 def test_values_note_the_modules_of_their_classes(program):

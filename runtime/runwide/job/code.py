@@ -74,11 +74,12 @@ def _written(code: archive.Code) -> str:
 def _made(root: str) -> str:
     """Make a directory that goes with this process; one that was killed has its own swept by the next."""
     if not systems.run_tasks():
+        import shutil
         import tempfile
 
-        made = tempfile.TemporaryDirectory(prefix="runwide-", dir=root)
-        _kept.append(made)
-        return made.name
+        made = tempfile.mkdtemp(prefix="runwide-", dir=root)
+        atexit.register(shutil.rmtree, made, ignore_errors=True)
+        return made
     from runwide.pool import folders
 
     path = folders.make(root)
@@ -90,9 +91,6 @@ def _made(root: str) -> str:
 
     atexit.register(remove)
     return path
-
-
-_kept: list[object] = []
 
 
 def fetched(store: Store, job: Job) -> archive.Code | None:
@@ -159,15 +157,19 @@ def come(store: Store, job: Job, *, first: bool = True) -> None:
     known = json_of(job.code_files)
     for path, digest in known.items() if first else ():
         _check_loaded(path, digest, job)
-    names = (path.rpartition(".")[0].removesuffix("/__init__").replace("/", ".") for path in known)
-    here = own.reached(names).digests
+    here = own.reached(map(_module_of, known)).digests
     if not known.items() <= here.items() and (code := fetched(store, job)) is not None:
         put(unpacked(code), first=first)
 
 
+def _module_of(path: str) -> str:
+    """Return the name of the module that a file is, or that one beside it would be."""
+    return path.rpartition(".")[0].removesuffix("/__init__").replace("/", ".")
+
+
 def _check_loaded(path: str, digest: str, job: Job) -> None:
     """Reject a module that is loaded here already, and is another one than the job's."""
-    name = path.rpartition(".")[0].removesuffix("/__init__").replace("/", ".")
+    name = _module_of(path)
     file = vars(sys.modules[name]).get("__file__") if name in sys.modules else None
     if isinstance(file, str) and file_at(file).digest != digest:
         raise InputError(
@@ -189,6 +191,7 @@ class Late:
         self._store = store
         self._job = job
         self._tried = False
+        self._looked = job.code is None
 
     def loaded(self, load: Callable[[], Any]) -> Any:
         """Return what loading a result gives, with the code behind all else on the search path if that is missing.
@@ -199,6 +202,9 @@ class Late:
         Raises:
             Exception: Whatever loading raises.
         """
+        if not self._looked:
+            self._looked = True
+            self._tell_of_others()
         try:
             return load()
         except ModuleNotFoundError as error:
@@ -231,6 +237,18 @@ class Late:
         put(unpacked(code), first=False)
         log.info("code.used", job=self._job.id, module=name)
         return True
+
+    def _tell_of_others(self) -> None:
+        """Warn of modules that came with another job: results of this one are then of the classes of that one."""
+        for path in json_of(self._job.code_files):
+            name = _module_of(path)
+            file = getattr(sys.modules.get(name), "__file__", None) or ""
+            if UNPACKED in file and f"{UNPACKED}{str(self._job.code)[:16]}" not in file:
+                log.warning(
+                    "code.differed", job=self._job.id, module=name, cause="it was loaded from the code of another job",
+                    hint="read the results in a process of their own",
+                )  # fmt: skip
+                return
 
     def _has(self, module: str) -> bool:
         path = module.replace(".", "/")
