@@ -482,7 +482,8 @@ def test_a_module_of_ones_own_comes_before_one_of_the_same_name(program, tmp_pat
     assert runwide.gather(job, [runwide.shard(job, 0, workers=1)]) == [2]
 
 
-def test_results_of_two_jobs_with_other_code_in_one_process_are_told(program, tmp_path, caplog):
+def test_results_of_two_jobs_with_other_code_in_one_process_are_told(program, tmp_path, caplog, monkeypatch):
+    monkeypatch.setattr("sys.path", [*sys.path])  # which gets the code of a job
     jobs = []
     for number in (1, 2):
         folder = program({"helper.py": f"class P:\n    n = {number}\ndef f(x):\n    return P()\n"})
@@ -496,6 +497,7 @@ def test_results_of_two_jobs_with_other_code_in_one_process_are_told(program, tm
     importlib.invalidate_caches()
     for job, reference in jobs:
         assert runwide.gather(job, [reference])[0].n == 1
+    del sys.modules["helper"]  # it is not this test's folder that has it
     told = [one.msg for one in caplog.records if one.levelname == "WARNING" and "code" in str(one.msg)]
     assert [one["event"] for one in told] == ["code.differed"]
 
