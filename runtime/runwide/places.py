@@ -229,7 +229,7 @@ def make_way(folder: str) -> None:
 
 
 def own_folder() -> str:
-    """Return the folder of code that comes before all other; an empty text if there is none."""
+    """Return the first folder of unpacked code on the search path; an empty text if there is none."""
     return next((entry for entry in sys.path if os.path.basename(entry).startswith(UNPACKED)), "")  # noqa: PTH119 - a text
 
 

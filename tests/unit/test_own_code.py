@@ -482,6 +482,15 @@ def test_a_module_of_ones_own_comes_before_one_of_the_same_name(program, tmp_pat
     assert runwide.gather(job, [runwide.shard(job, 0, workers=1)]) == [2]
 
 
+def test_code_behind_all_other_takes_no_module_away(program, tmp_path, monkeypatch):
+    """A client that has read results with the code of a job keeps its own modules of the same names."""
+    program({"helper.py": "def f(x):\n    return x\n"})
+    helper = importlib.import_module("helper")
+    monkeypatch.setattr("sys.path", [*sys.path, job_code.unpacked(code_of(needs("helper")))])
+    assert runwide.replay(runwide.scatter(abs, [-1], store=str(tmp_path / "store"), shards=1), 0) == 1
+    assert sys.modules["helper"] is helper
+
+
 def test_results_of_two_jobs_with_other_code_in_one_process_are_told(program, tmp_path, caplog, monkeypatch):
     monkeypatch.setattr("sys.path", [*sys.path])  # which gets the code of a job
     jobs = []

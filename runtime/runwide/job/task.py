@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import sys
 import traceback
 from dataclasses import dataclass
 from functools import lru_cache, partial
@@ -89,7 +90,8 @@ class Loading(PlainPickle):
             EnvironmentMismatch: It cannot be loaded here.
         """
         try:
-            if folder := own_folder():
+            folder = own_folder()
+            if folder and folder == sys.path[0]:  # behind other code, it makes way for that
                 make_way(folder)
             function = loaded(self.function)
         except Exception as error:
