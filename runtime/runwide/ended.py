@@ -5,13 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from runwide import naming
-from runwide.errors import InputError, StopIterationRaised, TasksFailed
+from runwide.errors import InputError, StopIterationRaised, TasksFailed, TooManyFailures
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from runwide.records import Failure, Outcome
 
+_LINE = 300  # characters
 _LISTED = 40  # failures spelled out in a summary; the record has them all
 
 
@@ -129,7 +130,7 @@ def first_error(
         exception: Makes the exception of a failure.
     """
     failures = sorted(failures, key=lambda failure: failure.index)
-    lines = [str(failure) for failure in failures[:_LISTED]]
+    lines = [line_of(failure) for failure in failures[:_LISTED]]
     if len(failures) > _LISTED:
         lines.append(f"and {len(failures) - _LISTED} more")
     summary = TasksFailed(
@@ -143,3 +144,25 @@ def first_error(
     raised = exception(failures[0])
     naming.caused(summary, raised.__cause__)
     return naming.caused(raised, summary)
+
+
+def line_of(failure: Failure) -> str:
+    r"""Return a failure in one line, for a list: a long message is cut.
+
+    Example:
+        >>> from runwide.records import Failure, FailureKind
+        >>> line_of(Failure(0, FailureKind.EXCEPTION, "ValueError", "first\n  second" + "!" * 500))[:48]
+        'item 0: ValueError: first second!!!!!!!!!!!!!!!!'
+    """
+    from runwide.redaction import shortened  # slow to load
+
+    return " ".join(shortened(str(failure), _LINE).split())
+
+
+def too_many(failures: Sequence[Failure]) -> TooManyFailures:
+    """The error of a map in which more failed than was accepted."""
+    return TooManyFailures(
+        f"stopped after {len(failures)} failed items, the last: {line_of(failures[-1])}",
+        failures=failures,
+        hint="mend the function, or raise max_failures=",
+    )

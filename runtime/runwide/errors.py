@@ -44,7 +44,8 @@
     ├── JobError                     RuntimeError
     │   ├── FormatTooNew
     │   ├── EnvironmentMismatch
-    │   └── JobIncomplete            shards are missing
+    │   ├── JobIncomplete            shards are missing
+    │   └── ReductionFailed          the function of reduce= raised an exception, or its worker died
     ├── ExchangeTimeout              TimeoutError: a value was not published in time
     └── EngineError                  RuntimeError: what runs the pipelines refused or failed
         ├── StepFailed               one step of a run ended with an error; has the end of its log
@@ -331,6 +332,10 @@ class EnvironmentMismatch(JobError):
 
 class JobIncomplete(JobError):
     """Results are missing: some shard has not finished."""
+
+
+class ReductionFailed(JobError):
+    """The results are stored, and the function of ``reduce=`` did not fold them into one value; the cause says why."""
 
 
 class ExchangeTimeout(RunwideError, TimeoutError):

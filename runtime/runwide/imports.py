@@ -147,7 +147,7 @@ def bodies(function: Any) -> list[FunctionType]:
                 found.append(one)
                 waiting.append(vars(one).get("__wrapped__"))
         elif isinstance(one, partial):
-            waiting.append(one.func)
+            waiting += [one.func, getattr(one, "first", None)]  # of a `runwide.calls.Program`
         elif isinstance(one, MethodType):
             waiting.append(one.__func__)
         elif one is not None and not isinstance(one, type):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import threading
 from contextlib import contextmanager
+from contextvars import Context, ContextVar, copy_context
 from typing import TYPE_CHECKING, Any
 
 from runwide.errors import Preempted
@@ -28,13 +29,54 @@ def leave(*_: Any) -> None:
     raise Preempted("stopped by SIGTERM; what had finished is kept", hint="run it again to go on")
 
 
+class Relay:
+    """A handler of SIGTERM on the main thread for pools that run on other threads."""
+
+    def __init__(self) -> None:
+        self._handlers: list[Callable[..., None]] = []
+        self._came = False
+
+    def __call__(self, *_: Any) -> None:
+        """SIGTERM has come."""
+        self._came = True
+        for handler in list(self._handlers):
+            handler()
+
+    @contextmanager
+    def to(self, handler: Callable[..., None]) -> Iterator[None]:
+        """Have the handler called while the block runs; at once, where SIGTERM has come before."""
+        self._handlers.append(handler)
+        try:
+            if self._came:
+                handler()
+            yield
+        finally:
+            self._handlers.remove(handler)
+
+    def context(self) -> Context:
+        """Return a copy of this thread's context for another one, whose pools are told of SIGTERM."""
+        made = copy_context()
+        made.run(_relay.set, self)
+        return made
+
+
+_relay: ContextVar[Relay | None] = ContextVar("relay", default=None)
+
+
 @contextmanager
 def handled(handler: Callable[..., None]) -> Iterator[None]:
     """Have SIGTERM call a handler while the block runs, where the program has none and this is its main thread.
 
+    On another thread it is called by the `Relay` that this thread's context has, if there is one.
+
     Args:
         handler: Called as Python calls handlers of signals.
     """
+    relay = _relay.get()
+    if relay is not None and threading.current_thread() is not threading.main_thread():
+        with relay.to(handler):
+            yield
+        return
     in_main = threading.current_thread() is threading.main_thread()
     before = signal.getsignal(signal.SIGTERM)
     if not in_main or before not in (signal.SIG_DFL, leave):
@@ -45,5 +87,9 @@ def handled(handler: Callable[..., None]) -> Iterator[None]:
         yield
     finally:
         # elsewhere it is the garbage collector that closes an iterator
-        if threading.current_thread() is threading.main_thread():
+        # and of two iterators at once, the one that was opened last may end last
+        if (
+            threading.current_thread() is threading.main_thread()
+            and signal.getsignal(signal.SIGTERM) == handler
+        ):
             signal.signal(signal.SIGTERM, before)

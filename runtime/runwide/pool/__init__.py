@@ -14,10 +14,9 @@ if TYPE_CHECKING:
     from runwide.pool.executor import Executor
     from runwide.pool.mapping import (
         amap,
-        imap,
-        imap_unordered,
         map,
         outcomes,
+        stream,
     )
     from runwide.pool.warm import shutdown
 
@@ -25,22 +24,20 @@ _HOME = {
     "Executor": "runwide.pool.executor",
     "Pool": "runwide.pool.compat",
     "amap": "runwide.pool.mapping",
-    "imap": "runwide.pool.mapping",
-    "imap_unordered": "runwide.pool.mapping",
     "map": "runwide.pool.mapping",
     "outcomes": "runwide.pool.mapping",
     "shutdown": "runwide.pool.warm",
+    "stream": "runwide.pool.mapping",
 }
 
 __all__ = [
     "Executor",
     "Pool",
     "amap",
-    "imap",
-    "imap_unordered",
     "map",
     "outcomes",
     "shutdown",
+    "stream",
 ]
 
 

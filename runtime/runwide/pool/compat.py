@@ -10,33 +10,35 @@ from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from runwide import ended
-from runwide.errors import FunctionNotPicklable, InputError, PoolClosed, StopIterationRaised
-from runwide.pool import raised, standard, streams
-from runwide.pool.applied import Starred
+from runwide import ended, standard
+from runwide.async_result import AsyncResult
+from runwide.calls import Starred
+from runwide.errors import FunctionNotPicklable, InputError, PoolClosed
+from runwide.options import POOL, WorkerOptions
+from runwide.pool import raised, streams
 from runwide.pool.base import Base, dump_function
 from runwide.pool.call import Call, Source
 from runwide.pool.feeding import Feeder, taken
 from runwide.pool.policy import Budget
-from runwide.pool.sinks import Everything, undisturbed
+from runwide.pool.sinks import Everything
 from runwide.pool.submit import Submitter
+from runwide.signatures import taking
 from runwide.unpicklable import raised_by_pickle, raising_what_pickle_raised
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from concurrent.futures import Future
     from types import TracebackType
 
-    from typing_extensions import Self
+    from typing_extensions import Self, Unpack
 
+    from runwide.async_result import Callback
     from runwide.pool.transfer import Dumped
-    from runwide.records import Outcome
-
-    Callback = Callable[[Any], object] | None
+    from runwide.records import Outcome, TaskEvent
 
 _NOT_RUNNING = "Pool not running"
 
 
+@taking(WorkerOptions, POOL)
 class Pool(Base):
     """Runs functions in worker processes, one per physical core, with the methods of ``multiprocessing.Pool``.
 
@@ -48,8 +50,7 @@ class Pool(Base):
         initializer: Called once in each worker before its first task.
         initargs: Arguments of ``initializer``.
         maxtasksperchild: Tasks after which a worker is replaced by a fresh one.
-        timeout: Seconds that one attempt at one task may take before its worker is stopped.
-        retries: Further attempts after an exception.
+        **options: As in `runwide.options.WorkerOptions`.
 
     Example:
         >>> with runwide.Pool(processes=2) as pool:
@@ -64,16 +65,20 @@ class Pool(Base):
         initargs: Iterable[Any] = (),
         maxtasksperchild: int | None = None,
         *,
-        timeout: float | None = None,
-        retries: int = 0,
+        on_event: Callable[[TaskEvent], None] | None = None,
+        **options: Unpack[WorkerOptions],
     ) -> None:
-        workers = standard.workers(processes, standard.PROCESSES)
-        max_tasks = standard.positive(maxtasksperchild, standard.MAXTASKSPERCHILD)
+        given = {**options, "initializer": initializer, "initargs": initargs, "on_event": on_event}
+        chosen = standard.chosen(
+            POOL, given, (processes, standard.PROCESSES), (maxtasksperchild, standard.MAXTASKSPERCHILD)
+        )
         with raising_what_pickle_raised():
             super().__init__(
-                workers, initializer=initializer, initargs=tuple(initargs), max_tasks=max_tasks, fresh=True
-            )
-        self._budget = Budget(retries=retries, timeout=timeout)
+                chosen.workers, initializer=chosen.initializer, initargs=chosen.initargs, max_tasks=chosen.max_tasks,
+                max_memory=chosen.max_memory, on_event=chosen.on_event, fresh=True,
+            )  # fmt: skip
+        self._chosen = chosen
+        self._budget = Budget(chosen.retries, chosen.max_crashes, chosen.timeout)
         self._submitter = Submitter(self._lease, self._budget, raised.in_pool)
         self._closed = False
 
@@ -282,73 +287,6 @@ class Arriving:
         """Leave it: tasks that have not ended are stopped, as where nobody has the iterator any more."""
         with streams.closed_after(self._outcomes):
             pass
-
-
-class AsyncResult:
-    """A result to come, as ``multiprocessing.pool.AsyncResult``.
-
-    Args:
-        callback: Called with the value.
-        error_callback: Called with the exception.
-        pool: Kept until then.
-    """
-
-    def __init__(
-        self, callback: Callback = None, error_callback: Callback = None, pool: Pool | None = None
-    ) -> None:
-        self._pool = pool
-        self._ended = threading.Event()
-        self._value: Any = None
-        self._error: BaseException | None = None
-        self._callback = callback
-        self._error_callback = error_callback
-
-    def get(self, timeout: float | None = None) -> Any:
-        """Wait for the result, so many seconds at most.
-
-        Raises:
-            multiprocessing.TimeoutError: It is not there yet.
-            Exception: Whatever the function raised.
-        """
-        if not self._ended.wait(timeout):
-            raise multiprocessing.TimeoutError(f"no result within {timeout} s")
-        if self._error is not None:
-            raise self._error
-        return self._value
-
-    def wait(self, timeout: float | None = None) -> None:
-        """Wait until the result is there, so many seconds at most."""
-        self._ended.wait(timeout)
-
-    def ready(self) -> bool:
-        """Whether it has ended."""
-        return self._ended.is_set()
-
-    def successful(self) -> bool:
-        """Whether it has ended without an exception.
-
-        Raises:
-            ValueError: It has not ended.
-        """
-        if not self.ready():
-            raise InputError(f"{self!r} not ready")
-        return self._error is None
-
-    def take(self, future: Future[Any]) -> None:
-        """End as a future has."""
-        error = future.exception()
-        if isinstance(error, StopIterationRaised):  # which `get` may raise itself
-            error = error.__cause__
-        self.settle(None if error is not None else future.result(), error)
-
-    def settle(self, value: Any, error: BaseException | None) -> None:
-        """End with a value or an error, and call back."""
-        self._value, self._error = value, error
-        callback = self._callback if error is None else self._error_callback
-        if callback is not None:
-            undisturbed(callback, value if error is None else error)
-        self._pool = None
-        self._ended.set()
 
 
 class _Notifying(Everything):

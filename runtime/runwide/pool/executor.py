@@ -2,25 +2,28 @@
 
 from __future__ import annotations
 
-import concurrent.futures
 import time
 import weakref
 from typing import TYPE_CHECKING, Any
 
-from runwide import ending
+from runwide import ending, executors, standard
+from runwide.calls import Starred
 from runwide.errors import FunctionNotPicklable, PoolClosed, StopIterationRaised
-from runwide.pool import raised, standard, streams
-from runwide.pool.applied import Starred
+from runwide.options import EXECUTOR, Options
+from runwide.pool import raised, streams
 from runwide.pool.base import Base, dump_function, let_finish, warn_of_leak
 from runwide.pool.feeding import ALL
 from runwide.pool.policy import Budget
 from runwide.pool.submit import Submitter
+from runwide.signatures import taking
 from runwide.unpicklable import raised_by_pickle, raising_what_pickle_raised
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
     from concurrent.futures import Future
     from types import TracebackType
+
+    from typing_extensions import Unpack
 
     from runwide.pool.inplace import InPlaceScheduler
     from runwide.pool.lease import Lease
@@ -29,7 +32,8 @@ _AFTER_SHUTDOWN = "cannot schedule new futures after shutdown"
 _AFTER_INTERPRETER = "cannot schedule new futures after interpreter shutdown"
 
 
-class Executor(Base, concurrent.futures.Executor):
+@taking(Options, EXECUTOR)
+class Executor(Base, executors.Executor):
     """Runs calls in worker processes, one per physical core.
 
     Whatever takes a ``concurrent.futures.Executor`` takes it. Functions may be closures, lambdas or nested. A worker that
@@ -38,12 +42,12 @@ class Executor(Base, concurrent.futures.Executor):
 
     Args:
         max_workers: Number of workers; None for one per physical core.
-        initializer: Called once in each worker before its first task.
-        initargs: Arguments of ``initializer``.
         max_tasks_per_child: Tasks after which a worker is replaced by a fresh one.
-        timeout: Seconds that one attempt at one call may take before its worker is stopped.
-        retries: Further attempts after an exception.
-        fresh: Start new workers, which end with the executor, in the place of those that are kept between calls.
+        on: As for `runwide.Executor`, which chooses another class where one is given.
+        **options: As in `runwide.options.Options`.
+
+    Raises:
+        InputError: A number is too small, or an option is about all items of one call, which there is not.
 
     Example:
         >>> with runwide.Executor(max_workers=2) as executor:
@@ -51,6 +55,7 @@ class Executor(Base, concurrent.futures.Executor):
         1024
     """
 
+    is_chosen = True
     outlived = True  # as the standard executor is by its futures
     _indices: Sequence[int] | None = None
     _exception_of = staticmethod(raised.in_executor)
@@ -62,21 +67,28 @@ class Executor(Base, concurrent.futures.Executor):
         self,
         max_workers: int | None = None,
         *,
-        initializer: Callable[..., object] | None = None,
-        initargs: tuple[Any, ...] = (),
         max_tasks_per_child: int | None = None,
-        timeout: float | None = None,
-        retries: int = 0,
-        fresh: bool = False,
+        on: Any = None,
+        **options: Unpack[Options],
     ) -> None:
+        if on is not None:
+            executors.take_place(self).__init__(
+                self, max_workers, max_tasks_per_child=max_tasks_per_child, on=on, **options
+            )
+            return
         self._check_open()
-        workers = standard.workers(max_workers, standard.MAX_WORKERS)
-        max_tasks = standard.positive(max_tasks_per_child, standard.MAX_TASKS_PER_CHILD)
+        chosen = standard.chosen(
+            EXECUTOR,
+            options,
+            (max_workers, standard.MAX_WORKERS),
+            (max_tasks_per_child, standard.MAX_TASKS_PER_CHILD),
+        )
         with raising_what_pickle_raised():
             super().__init__(
-                workers, initializer=initializer, initargs=initargs, max_tasks=max_tasks, fresh=fresh
-            )
-        self._budget = Budget(retries=retries, timeout=timeout)
+                chosen.workers, initializer=chosen.initializer, initargs=chosen.initargs, max_tasks=chosen.max_tasks,
+                max_memory=chosen.max_memory, on_event=chosen.on_event, fresh=chosen.fresh,
+            )  # fmt: skip
+        self._budget = Budget(chosen.retries, chosen.max_crashes, chosen.timeout)
         self._submitter = Submitter(self._lease, self._budget, self._exception_of, self._indices)
         dropped: weakref.finalize[..., Base] = weakref.finalize(self, _dropped, self._submitter, self._lease)
         dropped.atexit = False

@@ -3,71 +3,35 @@
 from __future__ import annotations
 
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, TypedDict, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from runwide import ended, ending
 from runwide.definitions import note_initializer
 from runwide.errors import Preempted, StopIterationRaised
 from runwide.fitness import check
+from runwide.options import RunOptions
+from runwide.pool import streams
 from runwide.pool.base import dump_function
 from runwide.pool.feeding import ALL
-from runwide.pool.preemption import GRACE, drains_on_sigterm
-from runwide.pool.streams import closed_after, stream, values
-from runwide.pool.whole import Whole, budget_of, no_items, number_of, opened, too_many
+from runwide.pool.preemption import drains_on_sigterm
+from runwide.pool.streams import closed_after, values
+from runwide.pool.whole import Whole, budget_of, no_items, number_of, opened
 from runwide.progress import shown
+from runwide.sigterm import Relay, handled
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 
     from typing_extensions import Unpack
 
+    from runwide.options import Options
     from runwide.pool.base import Base
-    from runwide.pool.policy import Budget
     from runwide.pool.sinks import Everything
     from runwide.pool.transfer import Dumped
-    from runwide.records import Outcome, TaskEvent
+    from runwide.records import Outcome
 
 T = TypeVar("T")
 R = TypeVar("R")
-
-
-class Options(TypedDict, total=False):
-    """How the tasks of one call are run.
-
-    Args:
-        workers: Number of worker processes (with ``on``: in each component); None for one per physical core,
-            ``"per-gpu"`` for one per visible NVIDIA device.
-        timeout: Seconds that one attempt at one item may take before its worker is stopped.
-        retries: Further attempts after an exception; 0 unless given.
-        max_crashes: Deaths of its worker after which an item is given up; 2 unless given.
-        max_failures: Failed items that are accepted; one more stops the rest.
-        max_tasks: Tasks after which a worker is replaced by a fresh one.
-        max_memory: Resident bytes above which a worker is replaced by a fresh one, once it is free.
-        chunksize: Fixed number of items that travel together; None adapts it to the measured task time.
-        initializer: Called once in each worker before its first task.
-        initargs: Arguments of ``initializer``.
-        grace: Seconds that running tasks may take after SIGTERM.
-        progress: True for a progress bar, False for silence; None for a bar on a terminal, log lines elsewhere.
-        on_event: Called with each `runwide.records.TaskEvent`, on another thread.
-        fresh: Start new workers, which end with the call, in the place of those that are kept between calls.
-        indices: Index of each item in a larger input, shown with what its task prints.
-    """
-
-    workers: int | str | None
-    timeout: float | None
-    retries: int
-    max_crashes: int
-    max_failures: int | None
-    max_tasks: int | None
-    max_memory: int | None
-    chunksize: int | None
-    initializer: Callable[..., object] | None
-    initargs: tuple[Any, ...]
-    grace: float
-    progress: bool | None
-    on_event: Callable[[TaskEvent], None] | None
-    fresh: bool
-    indices: Sequence[int] | None
 
 
 def map(  # noqa: A001 - the field's name
@@ -94,21 +58,22 @@ async def amap(
         [1, 4, 9]
     """
     import asyncio  # which whoever calls this has loaded; others need not wait for it
-    from contextvars import copy_context
     from functools import partial
 
     ended.check(on_error)
     ending.check_interpreter(with_main=True)  # after which no event loop has a thread to wait in
     whole = Whole(function, items, _known(options))
-    run = partial(copy_context().run, _run_aside, whole)
-    running = asyncio.get_running_loop().run_in_executor(None, run)
-    try:
-        found = await asyncio.shield(running)
-    except asyncio.CancelledError:
-        whole.stop()
-        await asyncio.wait([running])
-        running.exception()  # it says that the pool was closed, which is what was asked for
-        raise
+    relay = Relay()
+    run = partial(relay.context().run, _run_aside, whole)
+    with handled(relay):
+        running = asyncio.get_running_loop().run_in_executor(None, run)
+        try:
+            found = await asyncio.shield(running)
+        except asyncio.CancelledError:
+            whole.stop()
+            await asyncio.wait([running])
+            running.exception()  # it says that the pool was closed, which is what was asked for
+            raise
     return _results(found, on_error, portable=True)
 
 
@@ -126,46 +91,63 @@ def _results(whole: Everything, on_error: str, *, portable: bool = False) -> lis
     return whole.results
 
 
-def imap(
-    function: Callable[[T], R], items: Iterable[T], *, on_error: str = "raise", **options: Unpack[Options]
-) -> Iterator[R]:
-    """As `map`, but yields each result as soon as those before it are there.
-
-    Items are taken as results are consumed, with a bounded look-ahead, so both may be endless. Where taking them may take
-    time it is done on a thread, with the caller's context variables: the iterable may wait for anything, such as earlier
-    results.
-
-    Example:
-        >>> for square in runwide.imap(lambda x: x * x, range(3)):
-        ...     print(square)
-        0
-        1
-        4
-    """
-    ended.check(on_error)
-    return values(_outcomes(function, items, options, ordered=True), on_error)
-
-
-def imap_unordered(
-    function: Callable[[T], R], items: Iterable[T], *, on_error: str = "raise", **options: Unpack[Options]
-) -> Iterator[R]:
-    """As `imap`, but yields results in the order in which they finish.
+def stream(
+    function: Callable[[T], R],
+    items: Iterable[T],
+    *,
+    ordered: bool,
+    on_error: str = "raise",
+    **options: Unpack[Options],
+) -> Values:
+    """As `runwide.imap` where ``ordered``, else as `runwide.imap_unordered`, on this container's cores.
 
     Example:
-        >>> sorted(runwide.imap_unordered(lambda x: x * x, range(3)))
+        >>> list(stream(lambda x: x * x, range(3), ordered=True))
         [0, 1, 4]
     """
     ended.check(on_error)
-    return values(outcomes(function, items, **options), on_error)
+    return Values(outcomes(function, items, ordered=ordered, **options), on_error)
 
 
-def outcomes(function: Callable[[Any], Any], items: Iterable[Any], **options: Unpack[Options]) -> Outcomes:
+class Values:
+    """An iterator of the values of outcomes.
+
+    Args:
+        arriving: The outcomes.
+        on_error: As for `map`.
+    """
+
+    def __init__(self, arriving: Outcomes, on_error: str) -> None:
+        self._values: Generator[Any, None, None] = values(arriving, on_error)
+        self.stop = arriving.stop
+
+    def __iter__(self) -> Iterator[Any]:
+        return self._values
+
+    def __next__(self) -> Any:
+        return next(self._values)
+
+    def close(self) -> None:
+        """Stop what runs; nobody iterates any more."""
+        self._values.close()
+
+
+def outcomes(
+    function: Callable[[Any], Any],
+    items: Iterable[Any],
+    *,
+    ordered: bool = False,
+    indices: Sequence[int] | None = None,
+    **options: Unpack[Options],
+) -> Outcomes:
     """The outcome of every item, in the order in which they end; never raises for a task's failure.
 
     Args:
         function: Takes one item.
         items: At least one item.
-        **options: As in `Options`.
+        ordered: Whether they come in the order of the items.
+        indices: Index of each item in a larger input, shown with what its task prints.
+        **options: As in `runwide.options.Options`.
 
     Raises:
         NoItems: There are no items.
@@ -177,28 +159,17 @@ def outcomes(function: Callable[[Any], Any], items: Iterable[Any], **options: Un
         >>> sorted(outcome.value for outcome in outcomes(abs, [-1, -2]))
         [1, 2]
     """
-    return _outcomes(function, items, options)
-
-
-def _outcomes(
-    function: Callable[[Any], Any], items: Iterable[Any], options: Options, *, ordered: bool = False
-) -> Outcomes:
     known = _known(options)
     check(function, items)
-    total = number_of(items, known)
-    return Outcomes(dump_function(function), items, total, known, ordered=ordered)
+    total = number_of(items, indices)
+    return Outcomes(dump_function(function), items, total, known, ordered=ordered, indices=indices)
 
 
-def _known(options: Options) -> Options:
-    unknown = options.keys() - Options.__annotations__.keys()
-    if unknown:
-        raise TypeError(
-            f"unknown option {min(unknown)!r}; there are {', '.join(sorted(Options.__annotations__))}"
-        )
-    note_initializer(
-        options.get("initializer")
-    )  # before the function is pickled, which may share variables with it
-    return options
+def _known(options: Mapping[str, Any]) -> RunOptions:
+    chosen = RunOptions(**options)
+    # before the function is pickled, which may share variables with it
+    note_initializer(chosen.initializer)
+    return chosen
 
 
 @contextmanager
@@ -210,7 +181,7 @@ def started(
     Args:
         function: Takes one item.
         items: At least one item.
-        **options: As in `Options`.
+        **options: As in `runwide.options.Options`.
 
     Raises:
         Preempted: SIGTERM came while items were taken.
@@ -225,19 +196,19 @@ def started(
     dumped, budget, arriving = dump_function(function), budget_of(given), []
     with opened(given) as pool:
         lease = pool._lease  # noqa: SLF001 - one house
-        with drains_on_sigterm(lease, given.get("grace", GRACE)) as draining:
-            size = given.get("chunksize")
+        with drains_on_sigterm(lease, given.grace) as draining:
+            size = given.chunksize
             draining.ends(
                 lambda: arriving.append(
-                    stream(pool, dumped, items, budget, chunksize=size, ahead=ALL, named=True)
+                    streams.stream(pool, dumped, items, budget, chunksize=size, ahead=ALL, named=True)
                 )
             )
             if not arriving:
                 raise Preempted(
                     "stopped by SIGTERM while items were taken; nothing is kept", hint="run it again"
                 )
-            limited = _limited(arriving.pop(), given.get("max_failures"))
-            with closed_after(shown(limited, None, wanted=given.get("progress"))) as outcomes:
+            limited = _limited(arriving.pop(), given.max_failures)
+            with closed_after(shown(limited, None, wanted=given.progress)) as outcomes:
                 yield outcomes
 
 
@@ -245,13 +216,20 @@ class Outcomes:
     """An iterator of outcomes with a pool of its own, opened at the first and closed after the last."""
 
     def __init__(
-        self, dumped: Dumped, items: Iterable[Any], total: int | None, options: Options, *, ordered: bool
+        self,
+        dumped: Dumped,
+        items: Iterable[Any],
+        total: int | None,
+        options: RunOptions,
+        *,
+        ordered: bool,
+        indices: Sequence[int] | None,
     ) -> None:
         # The generators know this list and not this object: so they are closed as soon as nobody iterates any more.
         self._pools: list[Base] = []
-        running = _run(self._pools, dumped, items, budget_of(options), options, ordered=ordered)
-        limited = _limited(running, options.get("max_failures"))
-        self._arriving = shown(limited, total, wanted=options.get("progress"))
+        running = _run(self._pools, dumped, items, options, ordered=ordered, indices=indices)
+        limited = _limited(running, options.max_failures)
+        self._arriving = shown(limited, total, wanted=options.progress)
 
     def __iter__(self) -> Iterator[Outcome]:
         return self._arriving
@@ -273,22 +251,22 @@ def _run(
     opening: list[Base],
     dumped: Dumped,
     items: Iterable[Any],
-    budget: Budget,
-    given: Options,
+    given: RunOptions,
     *,
     ordered: bool,
+    indices: Sequence[int] | None,
 ) -> Generator[Outcome, None, None]:
     with opened(given) as pool:
         opening.append(pool)
         lease = pool._lease  # noqa: SLF001 - one house
-        with drains_on_sigterm(lease, given.get("grace", GRACE)):
-            yield from stream(
+        with drains_on_sigterm(lease, given.grace):
+            yield from streams.stream(
                 pool,
                 dumped,
                 items,
-                budget,
-                chunksize=given.get("chunksize"),
-                indices=given.get("indices"),
+                budget_of(given),
+                chunksize=given.chunksize,
+                indices=indices,
                 named=True,
                 ordered=ordered,
             )
@@ -304,7 +282,7 @@ def _limited(arriving: Iterator[Outcome], max_failures: int | None) -> Generator
             if outcome.failure is not None and max_failures is not None:
                 failures.append(outcome.failure)
                 if len(failures) > max_failures:
-                    raise too_many(failures)
+                    raise ended.too_many(failures)
             del outcome  # while it waits for the next, it keeps nobody's memory
     if nothing_came:
         raise no_items()

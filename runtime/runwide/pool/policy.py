@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import signal
 from enum import Enum
-from operator import index
 from typing import NamedTuple
 
-from runwide.errors import InputError, WrongType
-from runwide.naming import shown
 from runwide.pool.child import UNKNOWN
 
 TARGET_SECONDS = 0.1
@@ -112,28 +109,6 @@ def chunk_size(
     return max(1, int(min(by_time, by_share, by_bytes, pace.largest * GROWTH, CHUNK_ITEMS)))
 
 
-def checked_chunksize(chunksize: int | None) -> int | None:
-    """A chunk size that was asked for, if it can be one.
-
-    Raises:
-        InputError: It is less than 1.
-        WrongType: It is no whole number.
-
-    Example:
-        >>> checked_chunksize(5)
-        5
-    """
-    if chunksize is None:
-        return None
-    try:
-        size = index(chunksize)
-    except TypeError:
-        raise WrongType(f"chunksize must be a whole number, not {shown(chunksize)}") from None
-    if size < 1:
-        raise InputError(f"chunksize must be 1 or more, not {size}", hint="leave it out to adapt it")
-    return size
-
-
 def lookahead(pace: Pace, *, workers: int) -> int:
     """How many items of a lazy iterable may be in the pool, unfinished or not yet fetched by the consumer.
 
@@ -207,11 +182,6 @@ class Budget:
     __slots__ = ("max_crashes", "retries", "timeout")
 
     def __init__(self, retries: int = 0, max_crashes: int = 2, timeout: float | None = None) -> None:
-        if timeout is not None and not timeout > 0:
-            raise InputError(f"timeout={timeout} is not a number of seconds above 0")
-        if retries < 0 or max_crashes < 1:
-            message = f"retries={retries}, max_crashes={max_crashes}: at least 0 and 1 make sense"
-            raise InputError(message)
         self.retries = retries
         self.max_crashes = max_crashes
         self.timeout = timeout

@@ -7,8 +7,8 @@ from array import array
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from runwide.callbacks import undisturbed
 from runwide.pool import transfer
-from runwide.pool.sinks import undisturbed
 from runwide.records import FAILED, RETRIED, Failure, FailureKind, TaskBatch, TaskEvent
 
 if TYPE_CHECKING:

@@ -10,11 +10,9 @@ from collections import deque
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
+from runwide.callbacks import undisturbed
 from runwide.ended import keep
-from runwide.log import Log
-from runwide.naming import text_of
 from runwide.records import Outcome
-from runwide.redaction import shortened
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -22,10 +20,6 @@ if TYPE_CHECKING:
 
     from runwide.pool.feeding import Feeder
     from runwide.records import Failure
-
-_log = Log("pool")
-
-_SAID = 2_000  # characters of an error
 
 SIGNAL_SECONDS = 1.0
 """Python sees a signal that comes just before a wait when the wait ends, so none is longer."""
@@ -36,27 +30,6 @@ else:
 
     class NotInTime(concurrent.futures.TimeoutError, TimeoutError):
         """There is no result yet; callers expect the one or the other, which later are the same."""
-
-
-def undisturbed(function: Callable[..., object], *args: Any, logs: bool = True) -> bool:
-    """Call what calls back: whatever the user's code raises is logged, and stops nobody else's work.
-
-    Args:
-        function: What to call.
-        *args: Its arguments.
-        logs: Whether an exception is logged.
-
-    Returns:
-        Whether it raised nothing.
-    """
-    try:
-        function(*args)
-    except BaseException as error:
-        if logs:
-            said = shortened(text_of(error), _SAID)  # on the scheduler's thread, which is to be back soon
-            _log.error("callback.failed", type=type(error).__name__, error=said)
-        return False
-    return True
 
 
 class Fed:

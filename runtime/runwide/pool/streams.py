@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from runwide.ended import keep_finished, portable_exception_of
 from runwide.errors import RunwideError
-from runwide.pool import policy
 from runwide.pool.call import Call, Source
 from runwide.pool.feeding import ALL, Feeder, taken
 from runwide.pool.inplace import InPlaceScheduler
@@ -16,7 +15,7 @@ from runwide.pool.sinks import NotInTime, Stream
 from runwide.records import Outcome
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 
     from runwide.pool.base import Base
     from runwide.pool.lease import Lease
@@ -77,13 +76,12 @@ def stream(
         patience: How long the next outcome is waited for; None for any time.
         ordered: Whether outcomes come by index; those that wait for an earlier one are not consumed.
     """
-    size = policy.checked_chunksize(chunksize)
     lease = pool._lease  # noqa: SLF001 - the rooms of one house
     sink = Stream()
     payload = lease.function_payload(dumped)
     whole = taken(items) if ahead == ALL else None
     source = Source(closed=False) if whole is None else Source(whole)
-    call = Call(payload, source, sink, budget, chunksize=size, indices=indices, named=named)
+    call = Call(payload, source, sink, budget, chunksize=chunksize, indices=indices, named=named)
     feeder = Feeder(
         call,
         items,
@@ -198,7 +196,7 @@ def values(
     arriving: Iterator[Outcome],
     on_error: str,
     exception: Callable[[Failure], BaseException] | None = None,
-) -> Iterator[Any]:
+) -> Generator[Any, None, None]:
     """The values of outcomes; a failure is raised or stands in their place.
 
     Args:

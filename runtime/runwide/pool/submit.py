@@ -6,8 +6,8 @@ import threading
 from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any
 
+from runwide import calls
 from runwide.errors import PoolClosed
-from runwide.pool import applied
 from runwide.pool.base import dump_function
 from runwide.pool.call import Call, Source
 from runwide.pool.sinks import Futures
@@ -86,7 +86,7 @@ class Submitter:
         """A standing call, in the place of one that could not go on."""
         self._sink = Futures(self._exception)
         self._submitted = 0
-        payload = self._lease.function_payload(dump_function(applied.apply))
+        payload = self._lease.function_payload(dump_function(calls.apply))
         self._call = Call(
             payload, Source(closed=False), self._sink, self._budget, indices=self._indices, hungry=True
         )

@@ -7,22 +7,21 @@ from contextlib import closing, nullcontext
 from operator import length_hint
 from typing import TYPE_CHECKING, Any
 
-from runwide.errors import NoItems, PoolClosed, TooManyFailures
+from runwide.ended import too_many
+from runwide.errors import NoItems, PoolClosed
 from runwide.fitness import check
-from runwide.pool import policy
 from runwide.pool.base import Base, dump_function
 from runwide.pool.call import Call, Source
 from runwide.pool.feeding import Feeder, taken
 from runwide.pool.policy import Budget
-from runwide.pool.preemption import GRACE, drains_on_sigterm
+from runwide.pool.preemption import drains_on_sigterm
 from runwide.pool.sinks import Everything
 from runwide.progress import display
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Sequence
 
-    from runwide.pool.mapping import Options
-    from runwide.records import Failure
+    from runwide.options import RunOptions
 
 
 class Whole:
@@ -31,15 +30,14 @@ class Whole:
     Args:
         function: Takes one item.
         items: Taken by `run`.
-        options: Those of `runwide.pool.mapping.Options`, checked.
+        options: How they are run.
     """
 
-    def __init__(self, function: Callable[[Any], Any], items: Iterable[Any], options: Options) -> None:
+    def __init__(self, function: Callable[[Any], Any], items: Iterable[Any], options: RunOptions) -> None:
         check(function, items)
         self._dumped = dump_function(function)
         self._items = items
         self._options = options
-        self._size = policy.checked_chunksize(options.get("chunksize"))
         self._budget = budget_of(options)
         self._pool: Base | None = None
         self._stopped = False
@@ -57,7 +55,7 @@ class Whole:
             PoolClosed: It was stopped.
             Exception: The items' own.
         """
-        total = number_of(self._items, self._options)
+        total = number_of(self._items)
         with opened(self._options) as pool:
             self._pool = pool
             if self._stopped:
@@ -74,10 +72,9 @@ class Whole:
         options, lease = self._options, pool._lease  # noqa: SLF001 - the rooms of one house
         ready = taken(self._items)
         source = Source(closed=False) if ready is None else Source(ready)
-        sink = Everything(options.get("max_failures"))
+        sink = Everything(options.max_failures)
         payload = lease.function_payload(self._dumped)
-        indices = options.get("indices")
-        call = Call(payload, source, sink, self._budget, chunksize=self._size, indices=indices, named=True)
+        call = Call(payload, source, sink, self._budget, chunksize=options.chunksize, named=True)
         feeder = Feeder(
             call,
             self._items,
@@ -86,10 +83,10 @@ class Whole:
             workers=pool.workers,
         )
         sink.fed_by(feeder)
-        shows = display(total, sink.counts, wanted=options.get("progress"))
+        shows = display(total, sink.counts, wanted=options.progress)
         with (
             nullcontext() if shows is None else closing(shows),
-            drains_on_sigterm(lease, options.get("grace", GRACE)) as draining,
+            drains_on_sigterm(lease, options.grace) as draining,
         ):
             lease.start(call)
             if aside and ready is None:
@@ -112,26 +109,30 @@ def _wait(sink: Everything) -> None:
         raise stopped
 
 
-def opened(options: Options) -> Base:
+def opened(options: RunOptions) -> Base:
     """A pool as these options want it."""
     return Base(
-        options.get("workers"),
-        initializer=options.get("initializer"),
-        initargs=options.get("initargs", ()),
-        max_tasks=options.get("max_tasks"),
-        max_memory=options.get("max_memory"),
-        on_event=options.get("on_event"),
-        fresh=options.get("fresh", False),
+        options.workers,
+        initializer=options.initializer,
+        initargs=options.initargs,
+        max_tasks=options.max_tasks,
+        max_memory=options.max_memory,
+        on_event=options.on_event,
+        fresh=options.fresh,
     )
 
 
-def budget_of(options: Options) -> Budget:
+def budget_of(options: RunOptions) -> Budget:
     """Budget of a task under these options."""
-    return Budget(options.get("retries", 0), options.get("max_crashes", 2), options.get("timeout"))
+    return Budget(options.retries, options.max_crashes, options.timeout)
 
 
-def number_of(items: Iterable[Any], options: Options) -> int | None:
+def number_of(items: Iterable[Any], indices: Sequence[int] | None = None) -> int | None:
     """Number of items; None if it is not known before they are taken.
+
+    Args:
+        items: The items.
+        indices: Index of each, where they are known.
 
     Raises:
         NoItems: There are none.
@@ -139,18 +140,9 @@ def number_of(items: Iterable[Any], options: Options) -> int | None:
     total = length_hint(items)
     if not total and isinstance(items, Sized):
         raise no_items()
-    return total or len(options.get("indices") or ()) or None
+    return total or len(indices or ()) or None
 
 
 def no_items() -> NoItems:
     """The error of a map over nothing."""
     return NoItems("there are no items to map over", hint="pass at least one")
-
-
-def too_many(failures: list[Failure]) -> TooManyFailures:
-    """The error of a map in which more failed than was accepted."""
-    return TooManyFailures(
-        f"stopped after {len(failures)} failed items, the last: {failures[-1]}",
-        failures=failures,
-        hint="mend the function, or raise max_failures=",
-    )

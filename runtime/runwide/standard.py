@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 from operator import index
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from runwide.errors import InputError, WrongType
 from runwide.naming import shown
+from runwide.option_checks import PER_GPU
+from runwide.options import RunOptions
 
-PER_GPU = "per-gpu"
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from runwide.options import Surface
+
+Given = tuple[Any, "Words"]
 
 
 class Words(NamedTuple):
@@ -61,3 +68,30 @@ def positive(number: Any, words: Words) -> int | None:
 def workers(number: Any, words: Words) -> Any:
     """As `positive`, and ``"per-gpu"`` as it is."""
     return number if isinstance(number, str) and number == PER_GPU else positive(number, words)
+
+
+def chosen(surface: Surface, options: Mapping[str, Any], workers_: Given, max_tasks: Given) -> RunOptions:
+    """Return the options of a standard pool, whose own names for two of them come first.
+
+    Args:
+        surface: The pool.
+        options: What it was given, by our names.
+        workers_: What it was given for the number of workers, and what is said of a wrong one.
+        max_tasks: Likewise for the tasks of a worker.
+
+    Raises:
+        InputError: A number is too small, or the pool refuses an option by name.
+        WrongType: A number is none.
+    """
+    found = dict(options)
+    theirs = {"workers": workers(*workers_), "max_tasks": positive(*max_tasks)}
+    for name, value in theirs.items():
+        if value is None:
+            continue
+        if found.setdefault(name, value) not in (None, value):
+            raise InputError(
+                f"{surface.name} has two names for {name}=, and was given two numbers: {found[name]} and {value}",
+                hint="give one of them",
+            )
+        found[name] = value
+    return RunOptions.on(surface, found)

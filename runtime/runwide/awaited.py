@@ -1,0 +1,194 @@
+"""The forms of a map for an event loop, which goes on meanwhile: `amap` and `aimap`."""
+
+from __future__ import annotations
+
+import asyncio
+from functools import partial
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from runwide import ended, ending
+from runwide.arguments import made, values_of
+from runwide.options import MAP, Options, RunOptions
+from runwide.records import Failure
+from runwide.results import Results, telling
+from runwide.signatures import taking
+from runwide.sigterm import Relay, handled
+from runwide.where import Where, here, streamed, traced
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Iterator, Mapping
+    from os import PathLike
+
+    from typing_extensions import Unpack
+
+    from runwide.where import Place
+
+R = TypeVar("R")
+T = TypeVar("T")
+
+_END: Any = object()
+
+
+@taking(Options, MAP)
+async def amap(
+    function: Callable[..., R],
+    items: Iterable[Any],
+    *iterables: Iterable[Any],
+    on: Place | None = None,
+    store: str | PathLike[str] | None = None,
+    name: str | None = None,
+    reuse: str | None = None,
+    constants: Mapping[str, Any] | None = None,
+    on_error: str = "raise",
+    **options: Unpack[Options],
+) -> Results[R]:
+    """As `map`, without blocking the event loop; cancelling it stops the workers, or the components of a job without a name.
+
+    Items are taken on a thread of their own, with this coroutine's context variables.
+
+    Args:
+        function: As for `map`.
+        items: As for `map`.
+        *iterables: As for `map`.
+        on: As for `map`.
+        store: As for `map`.
+        name: As for `map`.
+        reuse: As for `map`.
+        constants: As for `map`.
+        on_error: As for `map`.
+        **options: As in `runwide.options.Options`.
+
+    Example:
+        >>> import asyncio
+        >>> asyncio.run(runwide.amap(lambda x: x * x, [1, 2, 3]))
+        [1, 4, 9]
+    """
+    function, items = made(function, items, iterables, constants)
+    where = _checked(Where(on, store, name, reuse), on_error, options)
+    if where.place() is not None:
+        opening = partial(streamed, function, items, where, ordered=True, on_error=on_error, options=options)
+        return await _collected(opening, on_error)
+    trace, listened = traced(function, options)
+    with telling(trace=trace):
+        try:
+            values = await here()[0].amap(function, values_of(items), on_error=on_error, **listened)
+        finally:
+            trace.end()
+    return Results(values, trace=trace)
+
+
+@taking(Options, MAP)
+def aimap(
+    function: Callable[..., R],
+    items: Iterable[Any],
+    *iterables: Iterable[Any],
+    on: Place | None = None,
+    store: str | PathLike[str] | None = None,
+    name: str | None = None,
+    reuse: str | None = None,
+    constants: Mapping[str, Any] | None = None,
+    ordered: bool = True,
+    on_error: str = "raise",
+    **options: Unpack[Options],
+) -> AsyncIterator[R]:
+    """As `imap`, to be iterated over with ``async for``, without blocking the event loop.
+
+    Args:
+        function: As for `map`.
+        items: As for `map`; they are taken on a thread of their own.
+        *iterables: As for `map`.
+        on: As for `map`.
+        store: As for `map`.
+        name: As for `imap`.
+        reuse: As for `map`.
+        constants: As for `map`.
+        ordered: Whether results come in the order of the items, or as they finish.
+        on_error: As for `imap`.
+        **options: As in `runwide.options.Options`.
+
+    Example:
+        >>> import asyncio
+        >>> async def main():
+        ...     return [square async for square in runwide.aimap(lambda x: x * x, range(3))]
+        >>> asyncio.run(main())
+        [0, 1, 4]
+    """
+    function, items = made(function, items, iterables, constants)
+    where = _checked(Where(on, store, name, reuse), on_error, options)
+    return each(
+        partial(streamed, function, items, where, ordered=ordered, on_error=on_error, options=options)
+    )
+
+
+def _checked(where: Where, on_error: str, options: Mapping[str, Any]) -> Where:
+    """Refuse what cannot be meant at the call, before there is anything to wait for."""
+    ended.check(on_error)
+    RunOptions.on(MAP, options)
+    where.place()
+    return where
+
+
+async def each(opening: Callable[[], Iterator[T]]) -> AsyncGenerator[T, None]:
+    """Yield what an iterator gives; it is opened, and each value taken, on a thread, with this task's context variables.
+
+    Where this is left early, or cancelled, the iterator's ``stop`` is called, from another thread than that which is in it,
+    and then its ``close``.
+
+    Args:
+        opening: Returns the iterator.
+
+    Example:
+        >>> async def main():
+        ...     return [value async for value in each(lambda: iter("ab"))]
+        >>> asyncio.run(main())
+        ['a', 'b']
+    """
+    ending.check_interpreter(with_main=True)  # after which no event loop has a thread to wait in
+    loop, relay = asyncio.get_running_loop(), Relay()
+    run = relay.context().run
+    with handled(relay):
+        taking: asyncio.Future[Any] = loop.run_in_executor(None, run, opening)
+        values: Any = None
+        try:
+            values = await asyncio.shield(taking)
+            while True:
+                taking = loop.run_in_executor(None, partial(run, _next, values))
+                value = await asyncio.shield(taking)
+                if value is _END:
+                    return
+                yield value
+                del value  # it is kept no longer than whoever iterates does
+        finally:
+            if not taking.done():
+                getattr(values, "stop", _nothing)()
+                await asyncio.wait([taking])
+                if values is None and taking.exception() is None:  # it was left while it was opened
+                    values = taking.result()
+                taking.exception()  # it says that it was stopped, which is what was asked for
+            await loop.run_in_executor(None, getattr(values, "close", _nothing))
+
+
+def _nothing() -> None: ...
+
+
+def _next(values: Iterator[Any]) -> Any:
+    return next(values, _END)
+
+
+async def _collected(opening: Callable[[], Iterator[Any]], on_error: str) -> Results[Any]:
+    """Return all that an iterator gives, in the order of the items, or raise the first failure once all have ended."""
+    streams: list[Any] = []
+
+    def opened() -> Iterator[Any]:
+        stream = opening()
+        streams.append(stream)
+        getattr(stream, "with_failures", _nothing)()
+        return stream
+
+    found = [value async for value in each(opened)]
+    failures = [value for value in found if isinstance(value, Failure)]
+    results = Results(found, job=getattr(streams[0], "job", None))
+    if failures and on_error == "raise":
+        with telling(job=results.job):
+            raise ended.first_error(failures, found, ended.portable_exception_of)
+    return results

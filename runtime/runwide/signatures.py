@@ -1,0 +1,97 @@
+"""Signatures and help of what takes options: each of them by its name, with its default and a line of help."""
+
+from __future__ import annotations
+
+import inspect
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from runwide.options import OPTIONS, Surface
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from runwide.options import Surface
+
+C = TypeVar("C")
+
+_PLACE = "**options: As in `runwide.options.{}`."
+
+
+def taking(kind: type, surface: Surface) -> Callable[[C], C]:
+    """Have a call whose ``**options`` are of a kind show each of them, to editors, ``help`` and `inspect.signature`.
+
+    Args:
+        kind: `Options`, or one that it extends.
+        surface: Where it runs: what it refuses is not shown.
+
+    Example:
+        >>> from runwide.options import Surface, TaskOptions
+        >>> @taking(TaskOptions, Surface("example", {"workers": "there are none"}))
+        ... def run(items, **options):
+        ...     '''Run it.
+        ...
+        ...     Args:
+        ...         **options: As in `runwide.options.TaskOptions`.
+        ...     '''
+        >>> list(inspect.signature(run).parameters)[:3], "    retries: Further attempts" in run.__doc__
+        (['items', 'timeout', 'retries'], True)
+    """
+    names = [name for name in names_of(kind) if name not in surface.refused]
+
+    def shown(call: C) -> C:
+        described: Any = call
+        starts: Any = vars(described)["__init__"] if isinstance(described, type) else described
+        made = starts.__signature__ = _explicit(starts, kind, names)
+        if starts is not described:  # of which its `__new__` says less
+            described.__signature__ = made.replace(parameters=list(made.parameters.values())[1:])
+        mark = _PLACE.format(kind.__name__)
+        described.__doc__ = documented(described.__doc__ or "", mark, names)
+        return call
+
+    return shown
+
+
+def names_of(kind: type) -> list[str]:
+    """Return the names of the options of a kind, in the order of the whole record.
+
+    Example:
+        >>> from runwide.options import Options, TaskOptions, WorkerOptions
+        >>> sorted(set(names_of(Options)) - set(names_of(TaskOptions)))
+        ['on_event', 'progress']
+        >>> sorted(set(names_of(TaskOptions)) - set(names_of(WorkerOptions)))
+        ['initargs', 'initializer']
+    """
+    return [name for name in OPTIONS if name in kind.__annotations__]
+
+
+def documented(text: str, mark: str, names: Iterable[str]) -> str:
+    """Return a docstring in which a line for each option stands in the place of the one that stands for them all.
+
+    Args:
+        text: The docstring.
+        mark: That line, without what is before it.
+        names: The options.
+    """
+    before, found, after = text.partition(mark)
+    if not found:
+        return text
+    margin = before[before.rfind("\n") + 1 :]
+    return before + f"\n{margin}".join(f"{name}: {OPTIONS[name].help}" for name in names) + after
+
+
+def _explicit(call: Any, kind: type, names: Iterable[str]) -> inspect.Signature:
+    found = inspect.signature(call)
+    types = kind.__annotations__
+    given = [one for one in found.parameters.values() if one.kind is not inspect.Parameter.VAR_KEYWORD]
+    known = {one.name for one in given}
+    further = [
+        inspect.Parameter(
+            name,
+            inspect.Parameter.KEYWORD_ONLY,
+            default=OPTIONS[name].default,
+            annotation=types[name].__origin__,
+        )
+        for name in names
+        if name not in known
+    ]
+    return found.replace(parameters=[*given, *further])
