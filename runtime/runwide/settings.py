@@ -47,6 +47,7 @@ class Settings:
         max_json_depth: ``RUNWIDE_MAX_JSON_DEPTH``: how many lists and objects of given JSON may be inside of each other.
         max_function_bytes: ``RUNWIDE_MAX_FUNCTION_BYTES``: how many bytes a given function may have.
         max_table_bytes: ``RUNWIDE_MAX_TABLE_BYTES``: how many bytes a table of items may have once it is decompressed.
+        prices: ``RUNWIDE_PRICES``: a JSON file with prices of machines, for estimates of costs.
         log_level: ``RUNWIDE_LOG_LEVEL``: ``debug``, ``info``, ``warning`` or ``error``.
     """
 
@@ -73,6 +74,7 @@ class Settings:
     max_function_bytes: int = _FUNCTION_BYTES
     max_table_bytes: int = _TABLE_BYTES
     log_format: str = ""
+    prices: str | None = None
     log_level: str = "info"
 
 
@@ -112,6 +114,7 @@ def read() -> Settings:
         max_function_bytes=max_function_bytes(),
         max_table_bytes=max_table_bytes(),
         log_format=log_format(),
+        prices=prices(),
         log_level=log_level() or "info",
     )
 
@@ -203,6 +206,16 @@ def log_level() -> str:
         ''
     """
     return _one_of("RUNWIDE_LOG_LEVEL", ("", "debug", "info", "warning", "error", "critical"))
+
+
+def prices() -> str | None:
+    """``prices`` alone: the path of the file; None where none is set.
+
+    Example:
+        >>> prices() is None
+        True
+    """
+    return os.environ.get("RUNWIDE_PRICES") or None
 
 
 SIGNING_KEY = "RUNWIDE_SIGNING_KEY"

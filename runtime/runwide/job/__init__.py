@@ -15,13 +15,15 @@ if TYPE_CHECKING:
     from runwide.job.begin import begun
     from runwide.job.checkpoint import Checkpoint
     from runwide.job.closing import close, close_unfinished
+    from runwide.job.found import reference_of
     from runwide.job.gather import failures, finish, gather, load
     from runwide.job.housekeeping import Status, clean, clean_older, older, status
     from runwide.job.known import keep
     from runwide.job.reference import short_reference
     from runwide.job.replay import replay
+    from runwide.job.rerun import rerun
     from runwide.job.scatter import scatter, scatter_pickled
-    from runwide.job.shard import rerun, shard
+    from runwide.job.shard import shard
 
 _HOME = {
     "Checkpoint": "runwide.job.checkpoint",
@@ -37,8 +39,9 @@ _HOME = {
     "keep": "runwide.job.known",
     "load": "runwide.job.gather",
     "older": "runwide.job.housekeeping",
+    "reference_of": "runwide.job.found",
     "replay": "runwide.job.replay",
-    "rerun": "runwide.job.shard",
+    "rerun": "runwide.job.rerun",
     "scatter": "runwide.job.scatter",
     "scatter_pickled": "runwide.job.scatter",
     "shard": "runwide.job.shard",
@@ -60,6 +63,7 @@ __all__ = [
     "keep",
     "load",
     "older",
+    "reference_of",
     "replay",
     "rerun",
     "scatter",

@@ -19,6 +19,7 @@ def attach(
     progress: bool | None = None,
     timeout: float | None = None,
     requirements: Any = None,
+    store: str | None = None,
 ) -> list[Any]:
     """The results of a job whose client was killed, lost its connection, or was told to let it go on.
 
@@ -27,8 +28,9 @@ def attach(
 
     Args:
         job: The job's reference, as the log line ``job.submitted`` and every error of `runwide.map` name it. Or the bare URI
-            of its folder, without a digest: where a signing key is set, the job must be signed with it; without one its
-            results are believed as far as the store is, which is said in one line, and nothing of it is run again.
+            of its folder, its id or its name, without a digest: where a signing key is set, the job must be signed with it;
+            without one its results are believed as far as the store is, which is said in one line, and nothing of it is
+            run again.
         engine: What runs it; None for the one that submitted it, with the default credentials: of a record that is not
             signed, the engine's name and project are believed, and no address, mount or image.
         image: Image of the shards that are run again; None for that of the first run where the record is signed, else the
@@ -38,6 +40,7 @@ def attach(
         timeout: Seconds to wait; None for as long as it takes.
         requirements: What shards that are run again install first; None for those of the first run where the record is
             signed, else none.
+        store: Where an id or a name is looked for, see `gather`.
 
     Returns:
         What `runwide.map` would have returned.
@@ -68,5 +71,6 @@ def attach(
         progress=progress,
         timeout=timeout,
         requirements=requirements,
+        store=store,
     )
     return results

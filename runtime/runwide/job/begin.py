@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import zip_longest
 from typing import TYPE_CHECKING, Any
 
 from runwide.archive import code_of
+from runwide.calls import reduce_of
 from runwide.errors import BadReference, FunctionChanged, InputError, StoreError
 from runwide.function_pickle import Needs
 from runwide.item_definitions import Definitions
-from runwide.job import code, housekeeping, manifest, names
+from runwide.job import chained, code, housekeeping, manifest, names
+from runwide.job.chained import Chain
 from runwide.job.given import Given
 from runwide.job.known import take_over
 from runwide.job.scatter import packs_of, scatter_pickled
@@ -24,7 +25,7 @@ from runwide.spill.store import open_inside, open_store
 from runwide.spill.verified import SLACK, fetch
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Sequence
     from os import PathLike
 
     from runwide.archive import Code
@@ -92,8 +93,8 @@ def begun_or_found(
     from runwide.pickled import function_pickle
 
     names.check(name, reuse)
-    inputs = items if isinstance(items, Sequence) else list(items)
-    given = Given(function_pickle(function), inputs, function, whole)
+    inputs = chained.inputs(items, store)
+    given = Given(function_pickle(function), inputs, function, whole, reduce_of(function))
     return begin(
         given, store=store, shards=shards, name=name, reuse=reuse, function_name=full_name_of(function)
     )
@@ -147,7 +148,10 @@ def begin(
     def scattered() -> Job:
         made = scatter_pickled(
             given.pickled.data, given.items, store=store, shards=shards, name=function_name,
-            job_id=prepared.pop() if prepared else None, needs=given.pickled.needs, whole=given.whole,
+            # tasks that were started while the items came end in their order
+            job_id=prepared.pop() if prepared else None, dealt=job_id is None, needs=given.pickled.needs,
+            reduced=given.reduce is not None,
+            whole=given.whole,
         )  # fmt: skip
         return manifest.read_job(made)
 
@@ -222,6 +226,8 @@ def _is_called(job: Job, given: Given) -> bool:
 
 def _has_function(job: Job, given: Given) -> bool:
     """Whether a job's function is that of this call: components run what lies in the store."""
+    if job.reduced != (given.reduce is not None):
+        return False
     if job.function == sha256(given.pickled.data):
         return True
     from runwide.function_pickle import is_same  # loads cloudpickle
@@ -248,11 +254,13 @@ def _code(given: Given, definitions: Definitions) -> Code | None:
     return code_of(given.pickled.needs | Needs(frozenset(definitions.modules)), whole=given.whole)
 
 
-def _has_items(job: Job, items: Sequence[Any], definitions: Definitions) -> bool:
+def _has_items(job: Job, items: Sequence[Any] | Chain, definitions: Definitions) -> bool:
     if job.count != len(items):
         return False
+    if isinstance(items, Chain) or job.source is not None:
+        return isinstance(items, Chain) and job.source == items.source
     with open_inside(job.uri) as folder, spilled_to(folder, write=False):
-        made = (about for about, _ in packs_of(items, job.starts, job.id, definitions))
+        made = (about for about, _ in packs_of(items, job.layout, job.id, definitions))
         return all(
             ours == theirs for ours, theirs in zip_longest(made, job.packs)
         )  # a planted job may have more

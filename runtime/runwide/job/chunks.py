@@ -8,15 +8,18 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from runwide.errors import FrameCorrupt, IntegrityError, ObjectExists, RunwideError
+from runwide.errors import IntegrityError, ObjectExists, RunwideError
 from runwide.job import manifest, plan
+from runwide.job.chunk_reads import promised_size, read_chunk
 from runwide.job.environment import current
 from runwide.job.failed import failure_from_json, failure_to_json
+from runwide.job.flow import ahead
 from runwide.log import Log
 from runwide.spill import pack, signing
-from runwide.spill.verified import ABSENT, SLACK, arrived_damaged, checked_read
+from runwide.spill.verified import ABSENT, arrived_damaged
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from types import TracebackType
 
     from typing_extensions import Self
@@ -27,9 +30,12 @@ if TYPE_CHECKING:
 
 log = Log("job")
 
-_NAME = re.compile(r"chunks/(\d{6})\.pack")
-_LARGE = 4 * plan.CHUNK_BYTES  # above this, the head of a chunk is looked at before the chunk is read
-_LARGEST_HEAD = 1 << 30  # bytes; each failed item has a traceback in it
+_NAME = re.compile(r"chunks/(\d{6,9})\.pack")
+LARGE = 4 * plan.CHUNK_BYTES  # above this, the head of a chunk is looked at before the chunk is read
+_READERS, _READ_BYTES = (
+    8,
+    64 << 20,
+)  # chunks that are read at once as a shard goes on: many where they are small
 _WAITING_BYTES = 2 * plan.CHUNK_BYTES  # above this, whoever has a result waits until some are written
 
 
@@ -88,7 +94,7 @@ class ChunkLog:
         self._store = store
         self._job = job
         self._index = index
-        self._range = job.items_of(index)
+        self._items = job.items_of(index)
         self._next = 0
         self._taken: set[int] = set()
         self._where: dict[int, int] = {}  # item -> number of the chunk with its end
@@ -96,6 +102,11 @@ class ChunkLog:
         self._again: set[int] = set()
         self.stored: list[Stored] = []
         self.manifests: list[int] = []
+
+    @property
+    def uri(self) -> str:
+        """URI of the job's folder."""
+        return self._store.uri
 
     @property
     def finished(self) -> set[int]:
@@ -107,10 +118,15 @@ class ChunkLog:
         prefix = f"{manifest.shard_folder(self._index)}/"
         names = {info.name: info.size for info in self._store.list(prefix)}
         self.manifests = manifest.manifests_in(names).get(self._index, [])
-        for name, size in names.items():
-            found = _NAME.fullmatch(name.removeprefix(prefix))
-            if found and int(found[1]) not in self._taken:
-                self._adopt(int(found[1]), size)
+        numbers = {name: _NAME.fullmatch(name.removeprefix(prefix)) for name in names}
+        found = sorted(
+            (int(number[1]), names[name])
+            for name, number in numbers.items()
+            if number and int(number[1]) not in self._taken
+        )
+        threads = max(1, min(_READERS, _READ_BYTES // max((1, *(size for _, size in found)))))
+        for (number, _), read in zip(found, ahead(self._read, found, threads=threads), strict=True):
+            self._take(number, read)
         self._taken |= self._named()
         if self.stored and self._job.run_key is None:
             signing.believe("results", self._store.uri)
@@ -151,12 +167,13 @@ class ChunkLog:
 
     def manifest(self) -> manifest.Shard:
         """What the shard's manifest should say, a function of the chunks alone."""
-        items: dict[int, list[int]] = {one.number: [] for one in self.stored}
+        positions: dict[int, list[int]] = {one.number: [] for one in self.stored}
+        position_of = self._job.layout.position_of
         for item, number in self._where.items():
-            items[number].append(item)
+            positions[number].append(position_of(item))
         chunks, failures = [], []
         for one in sorted(self.stored, key=lambda stored: stored.number):
-            spans = tuple((start, stop) for start, stop in plan.spans(items[one.number]))
+            spans = tuple((start, stop) for start, stop in plan.spans(positions[one.number]))
             chunks.append(manifest.Chunk(one.name, one.size, one.digest, spans))
             failures += [failure for failure in one.failures if self._where[failure.index] == one.number]
         return manifest.Shard(
@@ -187,21 +204,36 @@ class ChunkLog:
         self._again -= items
         self.stored.append(Stored(number, self._name(number), size, head.digest, tuple(failures)))
 
-    def _adopt(self, number: int, size: int | None = None) -> None:
+    def _adopt(self, number: int) -> None:
         """Take over a chunk that is there, if it is whole and what it claims to be."""
-        self._taken.add(number)
+        self._take(number, self._read((number, None)))
+
+    def _read(self, found: tuple[int, int | None]) -> tuple[pack.Head, int] | Exception:
+        """Read and check a chunk; return its index and its size, or why it is none."""
+        number, size = found
         name = self._name(number)
         try:
-            if size is None or size > _LARGE:
-                size = _promised_size(self._store, self._job, name)
+            if size is None or size > LARGE:
+                size = promised_size(self._store, self._job, name)
             data, head = read_chunk(self._store, self._job, name, size=size)
-            failures = self._failures_of(head)
-        except (IntegrityError, *ABSENT, KeyError, TypeError, ValueError, AttributeError) as error:
+        except (IntegrityError, *ABSENT) as error:
             if arrived_damaged(error):
                 raise
-            log.warning("chunk.ignored", uri=self._store.child_uri(name), cause=str(error))
+            return error
+        return head, len(data)
+
+    def _take(self, number: int, read: tuple[pack.Head, int] | Exception) -> None:
+        """Count a chunk that was read, if its items are ones of this shard that may end there."""
+        self._taken.add(number)
+        try:
+            if isinstance(read, Exception):
+                raise read
+            head, size = read
+            failures = self._failures_of(head)
+        except (IntegrityError, *ABSENT, KeyError, TypeError, ValueError, AttributeError) as error:
+            log.warning("chunk.ignored", uri=self._store.child_uri(self._name(number)), cause=str(error))
             return
-        self._record(number, head, len(data), failures)
+        self._record(number, head, size, failures)
 
     def _failures_of(self, head: pack.Head) -> list[Failure]:
         """The failures that a chunk notes, once its items are ones of this shard that may end there."""
@@ -209,7 +241,7 @@ class ChunkLog:
         succeeded = self._where.keys() - self._failed
         if (
             len(set(items)) != len(items)
-            or not set(items) <= set(self._range)
+            or not all(item in self._items for item in items)
             or not succeeded.isdisjoint(items)
         ):
             raise ValueError("it has items that are not its own")
@@ -220,47 +252,6 @@ class ChunkLog:
         return failures
 
 
-def read_chunk(
-    store: Store, job: Job, name: str, digest: str | None = None, *, size: int | None = None
-) -> tuple[bytearray, pack.Head]:
-    """Read a whole chunk and check it, head and values, before anything of it is used.
-
-    Args:
-        store: The job's folder.
-        job: The job.
-        name: Its name in the job.
-        digest: What a manifest promises; without it a signature is demanded, where a key is set.
-        size: Its size in bytes, as the manifest promises; of a larger one nothing is read.
-
-    Raises:
-        IntegrityError: It is damaged, belongs to another job or place, or is not signed.
-        FormatTooNew: A newer runwide wrote it, and somebody vouches for it.
-    """
-    uri = store.child_uri(name)
-
-    def head_of(data: bytearray) -> pack.Head:
-        return pack.read_head(
-            data, job=job.digest, slot=name, digest=digest, uri=uri, run_key=job.run_key, vouched=True
-        )
-
-    def check(data: bytearray) -> tuple[bytearray, pack.Head]:
-        head = head_of(data)
-        pack.verify_values(data, head, uri=uri)
-        return data, head
-
-    return checked_read(store, name, check, most=None if size is None else size + SLACK)
-
-
-def _promised_size(store: Store, job: Job, name: str) -> int:
-    """How large a chunk says that it is, from its head alone: what nobody vouches for is not read whole."""
-    uri = store.child_uri(name)
-    size = pack.head_size(store.read(name, length=pack.SMALLEST), uri=uri)
-    if size > _LARGEST_HEAD:
-        raise FrameCorrupt(f"the chunk's head has {size} bytes, more than any", uri=uri)
-    head = store.read(name, length=size)
-    return pack.read_head(head, job=job.digest, slot=name, uri=uri, run_key=job.run_key, vouched=True).stop
-
-
 class Writer:
     """Writes finished results behind the workers' backs, in chunks, by size and by age.
 
@@ -268,14 +259,16 @@ class Writer:
 
     Args:
         chunks: Where to.
+        stored: Called, on another thread, when a batch of results was written, with the number of failures in it.
     """
 
-    def __init__(self, chunks: ChunkLog) -> None:
+    def __init__(self, chunks: ChunkLog, *, stored: Callable[[int], None] | None = None) -> None:
         self._chunks = chunks
+        self._stored = stored
         self._waiting: list[Ended] = []
         self._bytes = 0
         self._oldest = 0.0
-        self._started = time.monotonic()
+        self._most_seconds = plan.flush_after(chunks.uri)
         self._closing = False
         self._error: BaseException | None = None
         self._changed = threading.Condition()
@@ -300,6 +293,8 @@ class Writer:
         try:
             while batch := self._batch():
                 self._chunks.append(batch)
+                if self._stored is not None:
+                    self._stored(sum(end.failure is not None for end in batch))
         except BaseException as error:
             with self._changed:
                 self._error = error
@@ -323,7 +318,7 @@ class Writer:
         if not self._waiting:
             return None
         now = time.monotonic()
-        return self._oldest + plan.flush_after(now - self._started) - now
+        return self._oldest + self._most_seconds - now
 
     def _raise(self) -> None:
         if self._error is not None:

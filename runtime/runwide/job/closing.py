@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from runwide.errors import FormatTooNew, IntegrityError, JobIncomplete
-from runwide.job import manifest
+from runwide.job import chained, manifest
 from runwide.job.chunks import ChunkLog, Writer
 from runwide.job.ending import finish
 from runwide.job.reference import parse_shard
@@ -40,13 +40,15 @@ def close(job: str, index: int, error: Exception, *, run_key: str | None = None)
         The shard's reference, for `gather`.
 
     Example:
-        >>> job = runwide.scatter(abs, [-1, -2], store="memory://doc-close", shards=2)
+        >>> job = runwide.scatter(abs, [-1, -1], store="memory://doc-close", shards=2)
         >>> references = [runwide.shard(job, 0, workers=1), close(job, 1, RuntimeError("no machine"))]
-        >>> [str(one) for one in runwide.gather(job, references, on_error="return")]
-        ['1', 'item 1: RuntimeError: no machine']
+        >>> found = runwide.gather(job, references, on_error="return")
+        >>> found.count(1), [one.message for one in found if one != 1]
+        (1, ['no machine'])
     """
     about = manifest.read_job(job, run_key=run_key)
     items = about.items_of(index)
+    chained.check_count(about)
     with bound(job=about.id, shard=index), open_inside(about.uri) as store:
         chunks = ChunkLog(store, about, index)
         chunks.resume()

@@ -16,6 +16,7 @@ from runwide import archive, own, systems
 from runwide.errors import InputError
 from runwide.host import space
 from runwide.job import manifest
+from runwide.job.reference import quoted
 from runwide.log import Log
 from runwide.own_files import file_at
 from runwide.parsing import json_of
@@ -175,7 +176,7 @@ def _check_loaded(path: str, digest: str, job: Job) -> None:
         raise InputError(
             f"the module {name} that is loaded here is another one than the job's",
             uri=file,
-            hint=f"use a new process, in another folder: runwide replay {job.reference} ITEM",
+            hint=f"use a new process, in another folder: runwide replay {quoted(job.reference)} ITEM",
         )
 
 

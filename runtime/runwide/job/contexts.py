@@ -11,3 +11,8 @@ def item_context(job_id: str, item: int) -> str:
 def result_context(job_digest: str, item: int) -> str:
     """What a result's frame is bound to."""
     return f"{job_digest}/result/{item}"
+
+
+def node_context(job_digest: str, level: int, index: int) -> str:
+    """What the frame of a folded value in a job's tree is bound to."""
+    return f"{job_digest}/reduce/{level}/{index}"

@@ -6,6 +6,7 @@ import threading
 import time
 from contextlib import contextmanager
 from dataclasses import replace
+from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
 from runwide.errors import ItemNotPicklable, ResultNotPicklable, ScratchError
@@ -16,7 +17,7 @@ from runwide.pool import failures, worker
 from runwide.records import FAILED, Outcome, TaskBatch
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 
     from runwide.job.chunks import ChunkLog
     from runwide.job.event_log import EventLog
@@ -51,7 +52,7 @@ class Early:
         """
         events.run = replace(events.run, started=self._heard.since)
         events.begin()
-        with self._heard.passed_to(events, range(pending[0], pending[-1] + 1)), Writer(chunks) as writer:
+        with self._heard.passed_to(events, set(pending)), Writer(chunks) as writer:
             sent = 0
             for outcome in self._of(set(pending)):
                 sent += not _is_unsent(outcome)
@@ -100,7 +101,7 @@ class Heard:
         self._user = user
         self._kept: list[TaskEvent | TaskBatch] = []
         self._events: EventLog | None = None
-        self._items = range(0)
+        self._items: Collection[int] = ()
         self._passed = 0  # tasks that have ended, of these items
         self._lock = threading.Condition()
 
@@ -120,7 +121,7 @@ class Heard:
             self._take_batch(batch)
 
     @contextmanager
-    def passed_to(self, events: EventLog, items: range) -> Iterator[None]:
+    def passed_to(self, events: EventLog, items: Collection[int]) -> Iterator[None]:
         """Pass the events of these items to a log: those so far, and those that come while the block runs."""
         with self._lock:
             kept, self._kept = self._kept, []
@@ -150,20 +151,16 @@ class Heard:
             self._kept.append(event)
 
     def _take_batch(self, batch: TaskBatch) -> None:
-        """Divide a batch by the shard's borders."""
-        start = min(max(0, self._items.start - batch.index), batch.tasks)
-        stop = max(start, min(batch.tasks, self._items.stop - batch.index))
-        if self._events is None:
-            start = stop = batch.tasks
-        for first, last in ((0, start), (start, stop), (stop, batch.tasks)):
-            if first < last:
-                part = batch if last - first == batch.tasks else batch.part(first, last)
-                if first == start and last == stop and self._events is not None:
-                    self._events.batch(part, range(part.index, part.index + part.tasks))
-                    self._passed += part.tasks
-                    self._lock.notify_all()
-                else:
-                    self._kept.append(part)
+        """Divide a batch into the tasks of these items and others."""
+        for mine, parts in groupby(range(batch.tasks), key=lambda task: batch.index + task in self._items):
+            places = list(parts)
+            part = batch if len(places) == batch.tasks else batch.part(places[0], places[-1] + 1)
+            if mine and self._events is not None:
+                self._events.batch(part, range(part.index, part.index + part.tasks))
+                self._passed += part.tasks
+                self._lock.notify_all()
+            else:
+                self._kept.append(part)
 
 
 @contextmanager

@@ -11,7 +11,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from runwide.errors import ObjectExists
-from runwide.job import events, manifest, telemetry
+from runwide.job import events, manifest, telemetry, usage
 from runwide.job.environment import current
 from runwide.log import Log
 from runwide.spill.store import Store
@@ -73,7 +73,7 @@ class EventLog:
 
     Args:
         run: What is run.
-        write: Stores a part, given its number.
+        write: Stores a part, given what its name is to tell: for the last one `usage.Used.mark`, else nothing.
         host: Tells the machine's facts, where the run does not have them yet: with the first part, since no task is to
             wait for them.
     """
@@ -81,7 +81,7 @@ class EventLog:
     def __init__(
         self,
         run: events.Run,
-        write: Callable[[int, bytes], None],
+        write: Callable[[str, bytes], None],
         host: Callable[[], Mapping[str, Any]] | None = None,
     ) -> None:
         self.run = run
@@ -147,7 +147,7 @@ class EventLog:
 
     def _end(self) -> None:
         self._note()
-        self._flush(events.end_line(time.time()))
+        self._flush(time.time())
         if self._telemetry is not None:
             self._tried(self._telemetry.end, time.time())
 
@@ -203,7 +203,7 @@ class EventLog:
         self._lines.append(line)
         self._size += len(line)
 
-    def _flush(self, *last: str) -> None:
+    def _flush(self, ended: float | None = None) -> None:
         if not self._any_task:
             return
         if self._host is not None:
@@ -211,9 +211,11 @@ class EventLog:
             self._host = None
         head = events.run_line(self.run, self._part)
         sums = events.sums_line(time.time(), self._sums, self._left_out)
-        part = "".join([head, *self._lines, sums, *last]).encode()
+        last = "" if ended is None else events.end_line(ended)
+        part = "".join([head, *self._lines, sums, last]).encode()
+        mark = "" if ended is None else usage.Used.of(self.run, ended).mark()
         try:
-            self._write(self._part, part)
+            self._write(mark, part)
         except Exception as error:  # of the store, mostly
             log.warning("events.lost", shard=self.run.shard, bytes=len(part), cause=str(error))
         self._part += 1
@@ -239,6 +241,8 @@ def of_shard(store: Store, job: Job, index: int, *, workers: int | None) -> Even
 class _Parts:
     """Objects for the parts of a run: ``events.jsonl``, ``events-0001.jsonl``, … in the order of their writing.
 
+    The name of the last one tells what the run used, see `runwide.job.usage`.
+
     Args:
         store: The job's folder.
         folder: The shard's.
@@ -249,12 +253,12 @@ class _Parts:
         self._folder = folder
         self._next = 0
 
-    def __call__(self, _part: int, data: bytes) -> None:
+    def __call__(self, mark: str, data: bytes) -> None:
         while True:  # an earlier run of the shard, or a copy of it, may have written some
             suffix = f"-{self._next:04d}" if self._next else ""
             self._next += 1
             try:
-                return self._store.create(f"{self._folder}/events{suffix}.jsonl", data)
+                return self._store.create(f"{self._folder}/events{suffix}{mark}.jsonl", data)
             except ObjectExists:
                 continue
 
@@ -287,9 +291,9 @@ class MeteredStore(Store):
         self._done("items.fetched" if name.startswith("items/") else "object.read", name, began, len(data))
         return data
 
-    def list(self, prefix: str = "") -> Iterator[ObjectInfo]:  # noqa: D102 - see Store
+    def list(self, prefix: str = "", *, start: str = "") -> Iterator[ObjectInfo]:  # noqa: D102 - see Store
         began = time.monotonic()
-        found = [*self._inner.list(prefix)]
+        found = [*self._inner.list(prefix, start=start)]
         self._done("objects.listed", prefix, began, 0)
         return iter(found)
 

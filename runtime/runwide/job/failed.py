@@ -9,26 +9,32 @@ from runwide.records import Failure, FailureKind
 from runwide.redaction import shortened
 
 _TRACEBACK = 8000  # characters of a traceback that go into a manifest
+_MESSAGE = 2000  # of a message: with it, a shard all of whose items have failed has a manifest that can be read again
+_TYPE = 200
 
 
 def failure_to_json(failure: Failure) -> dict[str, Any]:
-    """A failure, without its exception; of a long traceback the end, without secrets: a cut might hide that they are."""
+    """A failure, without its exception; of long texts a part, without secrets: a cut might hide that they are."""
     trace = failure.traceback
     return {
         "attempts": failure.attempts,
         "index": failure.index,
         "kind": failure.kind.value,
-        "message": failure.message,
+        "message": _within(failure.message, _MESSAGE),
         "traceback": trace if len(trace) <= _TRACEBACK else shortened(trace, _TRACEBACK, tail=True),
-        "type": failure.type,
+        "type": _within(failure.type, _TYPE),
     }
+
+
+def _within(text: str, most: int) -> str:
+    return text if len(text) <= most else shortened(text, most)
 
 
 def failure_from_json(about: dict[str, Any]) -> Failure:
     """The failure that `failure_to_json` described."""
     return Failure(
         index=fields.number(about["index"]),
-        kind=FailureKind(about["kind"]),
+        kind=FailureKind(fields.text(about["kind"])[:100]),  # what is none is shown in an error
         type=fields.text(about["type"]),
         message=fields.text(about["message"]),
         traceback=fields.text(about.get("traceback", "")),

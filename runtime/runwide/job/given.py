@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from runwide.item_definitions import Definitions
+from runwide.job import chained
+from runwide.job.chained import Chain
 from runwide.job.scatter import encoded
 from runwide.job.task import Part
 
@@ -23,18 +25,23 @@ class Given:
 
     Args:
         pickled: The function, for other programs.
-        items: All items of the job.
+        items: All items of the job; or the job whose results they are.
         call: The function itself, for workers of this one.
         whole: What else of the program's own code travels, see `runwide.archive.code_of`.
+        reduce: Makes one result of two, None where each stays.
     """
 
     pickled: Pickle
-    items: Sequence[Any]
+    items: Sequence[Any] | Chain
     call: Callable[[Any], Any]
     whole: Sequence[str] = ()
+    reduce: Callable[[Any, Any], Any] | None = None
 
     def frames(self, job: Job, pending: Sequence[int]) -> Generator[Packet, None, None]:
         """As `runwide.job.items.frames`."""
+        if isinstance(self.items, Chain):
+            yield from chained.frames(job, pending)
+            return
         definitions = Definitions(self.pickled.needs.by_name)
         for item in pending:
             value = encoded(self.items[item], item, job.id, definitions)

@@ -21,9 +21,11 @@ from runwide.errors import (
 )
 from runwide.job import manifest
 from runwide.job.flow import Behind, ahead
+from runwide.job.found import JOB_ID, folder_of
 from runwide.job.incomplete import is_whole
-from runwide.job.reference import parse
+from runwide.job.reference import whole
 from runwide.log import Log
+from runwide.redaction import shortened
 from runwide.spill.store import open_inside, open_store, parted
 from runwide.spill.verified import ABSENT, arrived_damaged
 
@@ -31,16 +33,41 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Sequence
 
     from runwide.job.manifest import Job
+    from runwide.records import Failure
     from runwide.spill.store import Store
 
 log = Log("job")
 
-_JOB_ID = re.compile(r"[0-9a-f]-[0-9]{8}t[0-9]{6}-[0-9a-f]{16}")
 _CHUNK = re.compile(r"(shards/[0-9]+)/chunks/[0-9]+\.pack")
 # What scatter writes before the job's manifest.
 _SCATTERED = re.compile(r"function\.pkl|code\.zip|items/[0-9]{4,}\.pack|files/[0-9a-f]{64}/[^/]+")
+_FIRST = 10  # failed items that are told
+_ERROR = 300  # characters of each one's error
 _DELETERS = 16
 _READERS = 8
+
+
+@dataclass(frozen=True, slots=True)
+class FailedItem:
+    """An item that failed, as its shard's manifest tells it; nothing is unpickled.
+
+    Args:
+        item: Its index in the input.
+        kind: Why: ``exception``, ``crash``, ``timeout``, ….
+        error: Type and text of the exception, in one line.
+        attempts: How often it was started.
+    """
+
+    item: int
+    kind: str
+    error: str
+    attempts: int
+
+    @classmethod
+    def of(cls, failure: Failure) -> FailedItem:
+        """The item of a failure."""
+        error = " ".join(shortened(f"{failure.type}: {failure.message}", _ERROR).split())
+        return cls(failure.index, failure.kind.value, error, failure.attempts)
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +80,7 @@ class ShardStatus:
         finished: Whether its manifest is written.
         chunks: Number of results packs in the store.
         failed: Number of failed items, once it has finished.
+        failures: The first 10 of them.
     """
 
     index: int
@@ -60,6 +88,7 @@ class ShardStatus:
     finished: bool
     chunks: int
     failed: int = 0
+    failures: tuple[FailedItem, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +104,7 @@ class Status:
         shards: Its shards.
         bytes: What it takes in the store.
         gathered: Whether a result was written.
+        reference: Its reference.
     """
 
     id: str
@@ -85,6 +115,7 @@ class Status:
     shards: tuple[ShardStatus, ...]
     bytes: int
     gathered: bool
+    reference: str = ""
 
     @property
     def finished(self) -> int:
@@ -96,62 +127,82 @@ class Status:
         """Number of failed items in finished shards."""
         return sum(shard.failed for shard in self.shards)
 
+    @property
+    def failures(self) -> list[FailedItem]:
+        """The first 10 of them, by item."""
+        found = (one for shard in self.shards for one in shard.failures)
+        return sorted(found, key=lambda one: one.item)[:_FIRST]
 
-def status(job: str) -> Status:
+
+def status(job: str, *, store: str | None = None) -> Status:
     """How far a job is, with one listing and one read per finished shard.
 
     Args:
-        job: The reference that `runwide.scatter` returned.
+        job: The reference that `runwide.scatter` returned, or another name of the job, see `gather`.
+        store: Where an id or a name is looked for, see `gather`.
 
     Example:
         >>> job = runwide.scatter(abs, [-1, -2], store="memory://doc-status", shards=2)
         >>> status(job).finished
         0
     """
-    about = manifest.read_job(job)
-    with open_inside(about.uri) as store:
-        sizes = {info.name: info.size for info in store.list()}
+    about = manifest.read_job(whole(job, store))
+    with open_inside(about.uri) as folder:
+        sizes = {info.name: info.size for info in folder.list()}
         chunks = Counter(found[1] for name in sizes if (found := _CHUNK.fullmatch(name)))
 
         manifests = manifest.manifests_in(sizes)
 
         def read(index: int) -> ShardStatus:
             stored = chunks[manifest.shard_folder(index)]
-            return _shard(store, about, index, stored, manifests=manifests.get(index, []), names=sizes)
+            return _shard(folder, about, index, stored, manifests=manifests.get(index, []), names=sizes)
 
         shards = tuple(ahead(read, range(about.shards), threads=_READERS))
     gathered = manifest.RESULT in sizes
     size = sum(sizes.values())
     return Status(
-        about.id, about.uri, about.function_name, about.created, about.count, shards, size, gathered
-    )
+        about.id, about.uri, about.function_name, about.created, about.count, shards, size, gathered, about.reference,
+    )  # fmt: skip
 
 
 def _shard(
     store: Store, job: Job, index: int, chunks: int, *, manifests: Sequence[int], names: Collection[str]
 ) -> ShardStatus:
-    failed = _failed(store, job, index, manifests, names) if manifests else None
-    return ShardStatus(index, len(job.items_of(index)), failed is not None, chunks, failed or 0)
+    failed = failures_of(store, job, index, manifests, names) if manifests else None
+    items = len(job.items_of(index))
+    if failed is None:
+        return ShardStatus(index, items, finished=False, chunks=chunks)
+    first = tuple(map(FailedItem.of, sorted(failed, key=lambda one: one.index)[:_FIRST]))
+    return ShardStatus(index, items, finished=True, chunks=chunks, failed=len(failed), failures=first)
 
 
-def _failed(
+def failures_of(
     store: Store, job: Job, index: int, manifests: Sequence[int], names: Collection[str]
-) -> int | None:
-    """Number of failed items by a shard's manifest; None where it has none that may be believed, or results were removed."""
+) -> tuple[Failure, ...] | None:
+    """The failed items by a shard's manifest; None where it has none that may be believed, or results were removed.
+
+    Args:
+        store: The job's folder.
+        job: The job.
+        index: The shard.
+        manifests: The numbers of its manifests, the last one first.
+        names: The objects of the job.
+    """
     try:
         found, _ = manifest.read_shard(store, job, index, numbers=manifests)
     except (IntegrityError, *ABSENT, FormatTooNew) as error:
         if arrived_damaged(error):
             raise
         return None
-    return len(found.failures) if is_whole(found, names) else None
+    return found.failures if is_whole(found, names) else None
 
 
-def clean(job: str) -> int:
+def clean(job: str, *, store: str | None = None) -> int:
     """Delete everything of a job; other jobs in the store stay, and so does everything that links in it lead to.
 
     Args:
-        job: The job's reference, or the URI of its folder.
+        job: The job's reference, or another name of the job, see `gather`.
+        store: Where an id or a name is looked for, see `gather`.
 
     Returns:
         Number of objects deleted; 0 where the folder is gone already.
@@ -166,21 +217,21 @@ def clean(job: str) -> int:
         >>> clean(job)
         3
     """
-    uri = parse(job).folder if "#" in job else job.rstrip("/")
-    if not _JOB_ID.fullmatch(uri.rpartition("/")[2]):
+    uri = folder_of(job, store)
+    if not JOB_ID.fullmatch(uri.rpartition("/")[2]):
         raise BadReference(
             "this is not the folder of a job", uri=uri, hint="pass a job's reference, as scatter printed it"
         )
     parent, job_id = parted(uri)
-    with open_store(parent) as store:
-        names = [info.name for info in store.list(f"{job_id}/")]
+    with open_store(parent) as root:
+        names = [info.name for info in root.list(f"{job_id}/")]
         marker = f"{job_id}/{manifest.JOB}"
         if not _is_job(job_id, names):
-            _check_absent(store, marker, names)
+            _check_absent(root, marker, names)
             return 0
-        _delete(store, [name for name in names if name != marker], uri)
-        store.sweep(job_id)
-        store.delete(marker)  # last, so that a job that is half deleted can still be seen to be one
+        _delete(root, [name for name in names if name != marker], uri)
+        root.sweep(job_id)
+        root.delete(marker)  # last, so that a job that is half deleted can still be seen to be one
     return len(names)
 
 
@@ -289,7 +340,7 @@ def older(store: str, *, seconds: float, now: float | None = None) -> list[str]:
 
 def _is_older(name: str, limit: float) -> bool:
     try:
-        return bool(_JOB_ID.fullmatch(name)) and made_at(name) < limit
+        return bool(JOB_ID.fullmatch(name)) and made_at(name) < limit
     except ValueError:  # digits that are no date
         return False
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from itertools import chain, islice
 from typing import TYPE_CHECKING
 
 from runwide.errors import JobIncomplete, StoreError
 from runwide.job import manifest, plan
+from runwide.job.reference import quoted
 from runwide.spill.store import open_inside
 
 if TYPE_CHECKING:
@@ -14,6 +16,7 @@ if TYPE_CHECKING:
     from runwide.job.manifest import Job, Shard
 
 _SHOWN = 10  # in one message
+_WALKED = 10_000  # items of a job without packs that are looked at for one
 
 
 def of_shards(job: Job, missing: Sequence[int], what: str) -> JobIncomplete:
@@ -46,17 +49,16 @@ def of_results(
     if names is None:
         return None
     found = {
-        shard.index: [
-            item for chunk in shard.chunks if chunk.name not in names for item in plan.members(chunk.items)
-        ]
+        shard.index: [chunk for chunk in shard.chunks if chunk.positions and chunk.name not in names]
         for shard in shards
     }
-    missing = [index for index, items in found.items() if items]
-    items = [item for index in missing for item in found[index]]
-    if not items:
+    missing = [index for index, chunks in found.items() if chunks]
+    if not missing:
         return None
+    count = sum(chunk.count for chunks in found.values() for chunk in chunks)
+    items = _first(job, (job.ended_in(index, chunk) for index in missing for chunk in found[index]))
     return JobIncomplete(
-        f"the results of {len(items)} of {job.count} items were removed from the store: items {_spans(items)} "
+        f"the results of {count} of {job.count} items were removed from the store: items {_spans(items)} "
         f"(shards: {_listed(map(str, missing))})",
         uri=job.uri,
         hint=_remedy(job, missing, items, names),
@@ -71,6 +73,13 @@ def of_inputs(job: Job, pending: Sequence[int]) -> JobIncomplete | None:
         pending: The items that the shard has to run.
     """
     removed = _removed(job, pending, _names(job))
+    if not removed and job.source is not None:
+        return JobIncomplete(
+            f"results of the job {job.source.id!r} were removed from the store, so items {_spans(pending)}, which they are, "
+            "cannot be run",
+            uri=job.uri,
+            hint=_AGAIN,
+        )
     if not removed:
         return None
     return JobIncomplete(
@@ -87,7 +96,7 @@ def has_result(job: Job) -> bool:
 
 def is_whole(shard: Shard, names: Collection[str]) -> bool:
     """Tell whether a listing has all results that a shard's manifest names."""
-    return all(chunk.name in names for chunk in shard.chunks if chunk.items)
+    return all(chunk.name in names for chunk in shard.chunks if chunk.positions)
 
 
 _AGAIN = "call the map, or run the pipeline, again; give another name=, if it has one"
@@ -98,11 +107,11 @@ def _remedy(job: Job, shards: Sequence[int], items: Sequence[int], names: Collec
     removed = _removed(job, items, names)
     if removed:
         return f"they cannot be run from the store, since {_listed(removed)} was removed as well: {_AGAIN}"
-    reference = f"{job.uri}/{manifest.JOB}#sha256={job.digest}"
+    reference = quoted(job.reference)
     others = f", and so for {_listed(map(str, shards[1:]))}" if shards[1:] else ""
     return (
-        f"run them (runwide shard {reference} {shards[0]}{others}), gather again and load what that returns; "
-        "or make the same call with its name= again; finished chunks are kept"
+        f"run them (runwide shard {reference} {shards[0]}{others}), gather again (runwide gather {reference}) and load what "
+        "that returns; or make the same call with its name= again; finished chunks are kept"
     )
 
 
@@ -110,14 +119,24 @@ def _removed(job: Job, items: Sequence[int], names: Collection[str] | None) -> l
     """The objects without which items cannot be run, as far as they are not there."""
     if names is None:
         return []
-    wanted = set(items)
+    wanted = job.layout.positions(items)
     code = [] if job.code is None else [manifest.CODE]
-    needed = [manifest.FUNCTION, *code, *(one.name for one in job.packs if not wanted.isdisjoint(one.items))]
+    needed = [
+        manifest.FUNCTION,
+        *code,
+        *(one.name for one in job.packs if one.holds(wanted.get(one.shard, ()))),
+    ]
     return [name for name in needed if name not in names]
 
 
 def _items(job: Job, shards: Sequence[int]) -> list[int]:
-    return [item for index in shards for item in job.items_of(index)]
+    return _first(job, (job.items_of(index) for index in shards))
+
+
+def _first(job: Job, found: Iterable[Iterable[int]]) -> list[int]:
+    """The items of shards or chunks; some, which are enough for a message, where no pack bounds how many there are."""
+    items = chain.from_iterable(found)
+    return list(items if job.source is None else islice(items, _WALKED))
 
 
 def _names(job: Job) -> set[str] | None:

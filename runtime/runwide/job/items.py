@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from typing import TYPE_CHECKING
 
 from runwide.errors import FrameCorrupt
@@ -25,7 +26,7 @@ _THREADS = 2  # one range is being used while another one is on its way
 def frames(
     store: Store, job: Job, pending: Sequence[int], *, whole: bool = False
 ) -> Generator[Packet, None, None]:
-    """The items as they lie in the store, in the given order, which is ascending.
+    """The items as they lie in the store, by shard; those of a shard in ascending order.
 
     Nothing is verified here but the index: a frame is checked where it is unpickled.
 
@@ -35,25 +36,33 @@ def frames(
         pending: The items.
         whole: Whether to read whole packs, which a bucket sends with a checksum.
     """
-    wanted = set(pending)
+    if job.source is not None:
+        from runwide.job import chained  # few jobs need it
+
+        yield from chained.frames(job, pending, whole=whole)
+        return
+    places = job.layout.positions(pending)
     for one in job.packs:
-        mine = wanted.intersection(one.items)
-        if mine:
-            yield from _of_pack(store, job, one, mine, whole=whole)
+        found = places.get(one.shard)
+        if found and one.holds(found):
+            first, last = bisect_left(found, one.start), bisect_left(found, one.stop)
+            yield from _of_pack(store, job, one, found[first:last], whole=whole)
 
 
-def _of_pack(store: Store, job: Job, one: Pack, wanted: set[int], *, whole: bool) -> Iterator[Packet]:
+def _of_pack(store: Store, job: Job, one: Pack, places: list[int], *, whole: bool) -> Iterator[Packet]:
+    def wanted(entries: Sequence[Entry]) -> list[Entry]:
+        return [entries[place - one.start] for place in places]
+
     def check(data: bytearray) -> tuple[bytearray, Sequence[Entry]]:
         return data, _entries(store, job, one, data)
 
     most = one.size + SLACK
-    if whole or (len(wanted) == one.count and one.size <= _RANGE):  # index and values in one request
+    if whole or (len(places) == one.count and one.size <= _RANGE):  # index and values in one request
         data, entries = checked_read(store, one.name, check, most=most)
-        yield from _packets([entry for entry in entries if entry.item in wanted], data, 0)
+        yield from _packets(wanted(entries), data, 0)
         return
     _, all_entries = checked_read(store, one.name, check, length=one.head, most=most)
-    entries = [entry for entry in all_entries if entry.item in wanted]
-    groups = list(ranges(entries))
+    groups = list(ranges(wanted(all_entries)))
 
     def read(group: list[Entry]) -> bytearray:
         return store.read(one.name, start=group[0].offset, length=group[-1].stop - group[0].offset)
@@ -65,7 +74,7 @@ def _of_pack(store: Store, job: Job, one: Pack, wanted: set[int], *, whole: bool
 def _entries(store: Store, job: Job, one: Pack, data: bytearray) -> Sequence[Entry]:
     uri = store.child_uri(one.name)
     head = pack.read_head(data, job=job.id, slot=one.name, digest=one.digest, uri=uri)
-    if [entry.item for entry in head.entries] != list(one.items):
+    if [entry.item for entry in head.entries] != list(job.items_of(one.shard)[one.start : one.stop]):
         raise FrameCorrupt("the pack has other items than the job says", uri=uri)
     return head.entries
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from bisect import bisect_right
-from itertools import groupby
+from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 from runwide.errors import IntegrityError
 from runwide.job import contexts, ending, manifest, plan
-from runwide.job.chunks import ChunkLog, Ended, read_chunk
+from runwide.job.chunk_reads import read_named
+from runwide.job.chunks import ChunkLog, Ended
 from runwide.job.flow import ahead
 from runwide.log import Log
 from runwide.spill import pack, signing
@@ -17,7 +17,7 @@ from runwide.spill.store import open_inside
 from runwide.spill.verified import ABSENT, arrived_damaged
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Iterator, Mapping
 
     from runwide.job.manifest import Chunk, Job
     from runwide.spill.store import Store
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 log = Log("job")
 
 _THREADS = 4  # chunks on the way at once
+_MOST_BYTES = 8 * plan.CHUNK_BYTES  # of results that wait for others of their shard
 
 
 def keep(job: str, results: Mapping[int, Any], *, run_key: str | None = None) -> None:
@@ -49,8 +50,9 @@ def keep(job: str, results: Mapping[int, Any], *, run_key: str | None = None) ->
 
     with open_inside(about.uri) as store:
         logs = _Logs(store, about)
-        for index, items in logs.by_shard(results):
-            logs.of(index).append([ended(item) for item in items])
+        for item in sorted(results):
+            logs.put(ended(item))
+        logs.write()
     log.info("results.kept", job=about.id, items=len(results))
 
 
@@ -70,8 +72,8 @@ def take_over(old: Job, new: Job) -> int:
     with open_inside(old.uri) as source, open_inside(new.uri) as store:
         logs = _Logs(store, new)
         for ends in _succeeded(source, old, new):
-            for index, items in logs.by_shard(ends):
-                logs.of(index).append([ends[item] for item in items])
+            for end in ends:
+                logs.put(end)
         taken = logs.finish()
     log.info("results.taken_over", job=new.id, items=taken, uri=new.uri, source=old.uri)
     return taken
@@ -89,42 +91,60 @@ class _Logs:
         self._store = store
         self._job = job
         self._logs: dict[int, ChunkLog] = {}
+        self._ends: dict[int, list[Ended]] = {}
+        self._sizes: Counter[int] = Counter()
+        self._size = 0
 
-    def by_shard(self, items: Iterable[int]) -> Iterator[tuple[int, Iterator[int]]]:
-        """Divide items by the shards that have them."""
-        return groupby(sorted(items), key=lambda item: bisect_right(self._job.starts, item) - 1)
+    def put(self, end: Ended) -> None:
+        """Take the end of an item; what has come together for a shard is written as one chunk, as far as memory allows."""
+        index = self._job.shard_of(end.member.item)
+        size = end.member.value.size
+        self._ends.setdefault(index, []).append(end)
+        self._sizes[index] += size
+        self._size += size
+        if self._sizes[index] >= plan.CHUNK_BYTES:
+            self._write(index)
+        elif self._size >= _MOST_BYTES:
+            self._write(max(self._sizes, key=lambda one: self._sizes[one]))
 
-    def of(self, index: int) -> ChunkLog:
-        """The chunks of a shard."""
+    def write(self) -> None:
+        """Write what is left."""
+        for index in sorted(self._ends):
+            self._write(index)
+
+    def _write(self, index: int) -> None:
+        self._size -= self._sizes.pop(index)
         if index not in self._logs:
             self._logs[index] = ChunkLog(self._store, self._job, index)
-        return self._logs[index]
+        self._logs[index].append(self._ends.pop(index))
 
     def finish(self) -> int:
-        """Write the manifests of the shards that have all results; returns how many results all shards have."""
+        """Write what is left, and the manifests of the shards that have all results; return how many results all have."""
+        self.write()
         for index, chunks in self._logs.items():
             if len(chunks.finished) == len(self._job.items_of(index)):
                 ending.finish(self._store, self._job, chunks, index)
         return sum(len(chunks.finished) for chunks in self._logs.values())
 
 
-def _succeeded(source: Store, old: Job, new: Job) -> Iterator[dict[int, Ended]]:
+def _succeeded(source: Store, old: Job, new: Job) -> Iterator[list[Ended]]:
     """The results of a job, chunk by chunk, as those of another one."""
 
-    def read(chunk: Chunk) -> dict[int, Ended]:
+    def read(one: tuple[int, Chunk]) -> list[Ended]:
+        index, chunk = one
         try:
-            return _rebound(source, chunk, old, new)
+            return _rebound(source, chunk, index, old, new)
         except (IntegrityError, *ABSENT) as error:
             if arrived_damaged(error):
                 raise
             log.warning("chunk.ignored", uri=source.child_uri(chunk.name), cause=str(error))
-            return {}
+            return []
 
     return ahead(read, _chunks(source, old), threads=_THREADS)
 
 
-def _chunks(source: Store, old: Job) -> Iterator[Chunk]:
-    """The chunks of a job: by the manifest of a shard that has succeeded, and as they are found in another one."""
+def _chunks(source: Store, old: Job) -> Iterator[tuple[int, Chunk]]:
+    """Shards and chunks of a job: by the manifest of a shard that has succeeded, and as they are found in another one."""
     for index in range(old.shards):
         try:
             found, _ = manifest.read_shard(source, old, index)
@@ -138,17 +158,18 @@ def _chunks(source: Store, old: Job) -> Iterator[Chunk]:
             found = chunks.manifest()
         else:
             signing.believe("results", old.uri)
-        yield from (chunk for chunk in found.chunks if chunk.items)
+        yield from ((index, chunk) for chunk in found.chunks if chunk.positions)
 
 
-def _rebound(source: Store, chunk: Chunk, old: Job, new: Job) -> dict[int, Ended]:
+def _rebound(source: Store, chunk: Chunk, index: int, old: Job, new: Job) -> list[Ended]:
     """The results of one chunk, bound to another job; an item that ended again later counts there."""
-    data, head = read_chunk(source, old, chunk.name, chunk.digest, size=chunk.size)
-    view, wanted = memoryview(data), set(plan.members(chunk.items))
-    return {
-        entry.item: Ended(pack.Member(entry.item, rebound(
+    data, head = read_named(source, old, chunk)
+    view = memoryview(data)
+    wanted = set(old.ended_in(index, chunk))
+    return [
+        Ended(pack.Member(entry.item, rebound(
             view[entry.offset : entry.stop], context=contexts.result_context(old.digest, entry.item),
             new=contexts.result_context(new.digest, entry.item), uri=source.child_uri(chunk.name),
         )))
         for entry in head.entries if entry.item in wanted and not entry.failed
-    }  # fmt: skip
+    ]  # fmt: skip

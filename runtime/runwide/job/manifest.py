@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
@@ -17,8 +16,9 @@ from runwide.errors import (
 )
 from runwide.job import fields, plan
 from runwide.job.failed import failure_from_json, failure_to_json
-from runwide.job.model import JOB, Chunk, Job, Pack, Result, Shard
+from runwide.job.model import JOB, Chunk, Job, Pack, Result, Root, Shard, Source
 from runwide.job.reference import Reference, parse
+from runwide.job.shard_names import manifests_in, shard_folder, shard_name
 from runwide.log import Log
 from runwide.spill import records, signing, windows
 from runwide.spill.buffers import sha256
@@ -26,8 +26,9 @@ from runwide.spill.store import open_inside
 from runwide.spill.verified import ABSENT, arrived_damaged, fetch
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterator, Sequence
 
+    from runwide.job.layout import Layout
     from runwide.spill.store import Store
 
 __all__ = [
@@ -39,7 +40,9 @@ __all__ = [
     "Job",
     "Pack",
     "Result",
+    "Root",
     "Shard",
+    "Source",
     "failure_from_json",
     "failure_to_json",
     "found_job",
@@ -59,45 +62,8 @@ __all__ = [
 log = Log("job")
 
 RESULT = "result.json"
-FUNCTION = "function.pkl"
-CODE = "code.zip"
+FUNCTION, CODE = "function.pkl", "code.zip"
 _FAILED_BYTES = 64 << 10  # of a failed item: 8,000 characters of a traceback, and its message
-_MANIFEST = re.compile(r"shards/(\d{4,9})/shard(?:-(\d{4,9}))?\.json")
-
-
-def shard_folder(index: int) -> str:
-    """Name of a shard's folder in the job.
-
-    Example:
-        >>> shard_folder(7)
-        'shards/0007'
-    """
-    return f"shards/{index:04d}"
-
-
-def shard_name(index: int, number: int = 0) -> str:
-    """Name of a shard's manifest in the job; a later one has a number, since none is replaced.
-
-    Example:
-        >>> shard_name(7), shard_name(7, 2)
-        ('shards/0007/shard.json', 'shards/0007/shard-0002.json')
-    """
-    return f"{shard_folder(index)}/shard{f'-{number:04d}' if number else ''}.json"
-
-
-def manifests_in(names: Iterable[str]) -> dict[int, list[int]]:
-    """The numbers of the manifests that a listing has of each shard, the last one first.
-
-    Example:
-        >>> manifests_in(["shards/0007/shard.json", "shards/0007/shard-0002.json", "job.json"])
-        {7: [2, 0]}
-    """
-    found: dict[int, list[int]] = {}
-    for name in names:
-        match = _MANIFEST.fullmatch(name)
-        if match and name == shard_name(int(match[1]), int(match[2] or 0)):
-            found.setdefault(int(match[1]), []).append(int(match[2] or 0))
-    return {index: fields.near(numbers)[::-1] for index, numbers in found.items()}
 
 
 def job_bytes(job: Job) -> bytes:
@@ -139,13 +105,14 @@ def read_job(reference: str, *, run_key: str | None = None) -> Job:
     return job if run_key is None else replace(job, run_key=signing.of_run(run_key))
 
 
-def found_job(uri: str) -> Job:
+def found_job(uri: str, what: str = "results") -> Job:
     """The job in a folder of which nobody has told the digest.
 
     With a key, it must be signed; without, it is believed as far as the store is, which is said once.
 
     Args:
         uri: URI of the folder, or of a record in it.
+        what: What of it is going to be believed.
 
     Raises:
         BadReference: No job is there.
@@ -154,7 +121,7 @@ def found_job(uri: str) -> Job:
     folder = windows.slashed(uri).rstrip("/")
     folder = folder.rpartition("/")[0] if folder.endswith(".json") else folder
     try:
-        found = _read(folder, JOB, "job", owner=folder.rpartition("/")[2])
+        job = job_in(folder)
     except (ObjectNotFound, StoreNotFound) as error:
         raise BadReference(
             "no job is there",
@@ -162,7 +129,13 @@ def found_job(uri: str) -> Job:
             hint="give a job's reference, or the URI of its folder; if its job.json was removed, call the map, or run "
             "the pipeline, again",
         ) from error
-    signing.believe("results", folder)
+    signing.believe(what, folder)
+    return job
+
+
+def job_in(folder: str) -> Job:
+    """The job in a folder, believed as by `found_job`; the caller says what vouches for it."""
+    found = _read(folder, JOB, "job", owner=folder.rpartition("/")[2])
     return _job(Reference(f"{folder}/{JOB}", found.digest), found.about)
 
 
@@ -170,14 +143,18 @@ def _job(wanted: Reference, about: dict[str, Any]) -> Job:
     made_by = about.get("environment")
     try:
         function, code = about.pop("function"), about.pop("code")
+        function, code = fields.record(function), fields.record(code)
+        layout = fields.layout(fields.record(about.pop("layout")))
+        source = fields.source(about.pop("source"), layout)
         return Job(
             uri=wanted.folder,
             digest=wanted.digest,
             id=wanted.folder.rpartition("/")[2],
             created=fields.text(about.pop("created")),
-            starts=fields.starts(about.pop("starts"), about["count"]),
-            count=fields.number(about.pop("count")),
-            packs=tuple(_pack(**pack) for pack in about.pop("packs")),
+            layout=layout,
+            packs=_packs(about.pop("packs"), source, layout),
+            source=source,
+            reduced=fields.truth(about.pop("reduced")),
             function=fields.digest(function["digest"]),
             function_size=fields.number(function["size"]),
             function_name=fields.text(function["name"]),
@@ -196,7 +173,18 @@ def _rest(about: dict[str, Any]) -> dict[str, Any]:
     """What else a job says: nothing, in one of this version; and never which key vouches for its other objects."""
     if "run_key" in about:
         raise TypeError("a job does not say which key vouches for it")
+    if about:
+        raise ValueError(f"it says {min(about)[:100]!r}, which is nothing of a job")
     return about
+
+
+def _packs(found: list[dict[str, Any]], source: Source | None, layout: Layout) -> tuple[Pack, ...]:
+    """The packs of items, all of them; none where these lie in another job."""
+    if source is None:
+        return fields.packs([_pack(**fields.record(pack)) for pack in found], layout)
+    if found:
+        raise ValueError("a job has its items in one place")
+    return ()
 
 
 def _pack(**about: Any) -> Pack:
@@ -206,11 +194,12 @@ def _pack(**about: Any) -> Pack:
 
 def _not_readable(made_by: Any, error: Exception, uri: str) -> FormatTooNew | FrameCorrupt:
     """The error of a manifest whose bytes are the promised ones, and whose fields are not ours."""
+    why = f"it has no {error}" if isinstance(error, KeyError) else str(error)
     theirs = made_by.get("runwide") if isinstance(made_by, dict) else None
     if theirs in (None, __version__):
-        return FrameCorrupt(f"the job's manifest makes no sense ({error})", uri=uri)
+        return FrameCorrupt(f"the job's manifest makes no sense ({why})", uri=uri)
     return FormatTooNew(
-        f"the job was made by runwide {theirs}, and this is runwide {__version__}, which cannot read it ({error})",
+        f"the job was made by runwide {theirs}, and this is runwide {__version__}, which cannot read it ({why})",
         uri=uri,
         hint=f"run it in an image with runwide {theirs} (RUNWIDE_IMAGE), or make the job with runwide {__version__}",
     )
@@ -331,7 +320,8 @@ def _checked(record: records.Record, job: Job, index: int, uri: str) -> tuple[Sh
 
 def result_bytes(result: Result) -> bytes:
     """``result.json``, the same bytes under whichever name."""
-    about = {"shards": list(result.shards), "failed": result.failed}
+    root = None if result.root is None else asdict(result.root)
+    about = {"shards": list(result.shards), "failed": result.failed, "root": root}
     return records.written("result", about, owner=result.job, place=RESULT)
 
 
@@ -350,7 +340,9 @@ def found_result(job: Job, name: str) -> Result:
 def _result(found: records.Record, uri: str) -> Result:
     try:
         shards = tuple(map(fields.digest, found.about["shards"]))
-        return Result(found.owner, shards, fields.number(found.about["failed"]))
+        return Result(
+            found.owner, shards, fields.number(found.about["failed"]), fields.root(found.about["root"])
+        )
     except (KeyError, TypeError, ValueError) as error:
         raise FrameCorrupt(f"the result's manifest makes no sense ({error})", uri=uri) from error
 
@@ -372,23 +364,22 @@ def _read(folder: str, name: str, kind: str, **wanted: Any) -> records.Record:
 
 def _checked_shard(about: dict[str, Any], job: Job, index: int, uri: str) -> Shard:
     items = job.items_of(index)
+    count = len(items)
     chunks = tuple(
         Chunk(
             fields.text(row["name"]),
             fields.number(row["size"]),
             fields.digest(row["digest"]),
-            tuple(fields.span(one, items) for one in row["items"]),
+            tuple(fields.span(one, count) for one in row["positions"]),
         )
         for row in about["chunks"]
     )
     failures = tuple(failure_from_json(row) for row in about["failures"])
-    # Counted first: spans that are there many times must not be walked.
-    total = sum(stop - start for chunk in chunks for start, stop in chunk.items)
-    held = (
-        set(plan.members(span for chunk in chunks for span in chunk.items)) if total == len(items) else set()
-    )
-    if held != set(items) or not held.issuperset(failure.index for failure in failures):
+    # Never walked: the items of a job without packs may be as many as someone has written down.
+    if not plan.covers(
+        (span for chunk in chunks for span in chunk.positions if span[0] < span[1]), count
+    ) or not all(failure.index in items for failure in failures):
         raise FrameCorrupt(
-            f"the shard's manifest does not have each of its {len(items)} items exactly once", uri=uri
+            f"the shard's manifest does not have each of its {count} items exactly once", uri=uri
         )
     return Shard(index, chunks, failures)

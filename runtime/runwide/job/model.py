@@ -1,16 +1,20 @@
-"""What a job, a shard and a result are, as their manifests describe them."""
+"""Records of a job, a shard and a result, as their manifests describe them."""
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import TYPE_CHECKING
 
-from runwide.job import plan
+from runwide.job import contexts
+from runwide.job.layout import Dealt
 from runwide.job.reference import Reference
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping, Sequence
 
+    from runwide.job.layout import Layout
     from runwide.records import Failure
 
 JOB = "job.json"
@@ -18,11 +22,12 @@ JOB = "job.json"
 
 @dataclass(frozen=True, slots=True)
 class Pack:
-    """Where consecutive items lie.
+    """Where items of a shard lie that follow each other in it.
 
     Args:
         name: Name of the pack in the job.
-        start: Index of its first item.
+        shard: The shard.
+        start: Place of its first item among those of the shard.
         count: Number of its items.
         size: Its size in bytes.
         head: Size of its head in bytes.
@@ -30,6 +35,7 @@ class Pack:
     """
 
     name: str
+    shard: int
     start: int
     count: int
     size: int
@@ -37,9 +43,29 @@ class Pack:
     digest: str
 
     @property
-    def items(self) -> range:
-        """The items in it."""
-        return range(self.start, self.start + self.count)
+    def stop(self) -> int:
+        """Place of the item after its last one."""
+        return self.start + self.count
+
+    def holds(self, places: Sequence[int]) -> bool:
+        """Whether any of these is in it; they are places in its shard, sorted."""
+        found = bisect_left(places, self.start)
+        return found < len(places) and places[found] < self.stop
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """The job whose results are the items of another one, which lies beside it in the store.
+
+    Args:
+        id: Its name in the store.
+        job: Digest of its ``job.json``.
+        shards: Digests of its shards' manifests, by index.
+    """
+
+    id: str
+    job: str
+    shards: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,9 +77,8 @@ class Job:
         digest: SHA-256 of ``job.json``, to which everything else is bound.
         id: Its name in the store.
         created: When, ISO 8601 in UTC.
-        count: Number of items.
-        starts: Where each shard starts, and where the last one ends.
-        packs: Where the items lie, in order.
+        layout: Which shard has which items.
+        packs: Where the items lie, by shard; none where they are the results of another job.
         function: Digest of the pickled function.
         function_size: Its size in bytes.
         function_name: Its name, for people.
@@ -62,6 +87,8 @@ class Job:
         code: Digest of the archive of the program's own code; None where nothing of it is needed.
         code_size: Its size in bytes.
         code_files: JSON: a digest of each file in it.
+        source: The job whose results the items are; None where they lie in packs.
+        reduced: Whether the function has a reduction: then the result is one value.
         run_key: What vouches for the job's other objects in this run, where the user has no key.
     """
 
@@ -69,8 +96,7 @@ class Job:
     digest: str
     id: str
     created: str
-    count: int
-    starts: tuple[int, ...]
+    layout: Layout
     packs: tuple[Pack, ...]
     function: str
     function_size: int
@@ -80,21 +106,52 @@ class Job:
     code: str | None = None
     code_size: int = 0
     code_files: str = "{}"
+    source: Source | None = None
+    reduced: bool = False
     run_key: bytes | None = field(default=None, repr=False, compare=False)
+
+    @property
+    def count(self) -> int:
+        """Number of items."""
+        return self.layout.count
 
     @property
     def shards(self) -> int:
         """Number of shards."""
-        return len(self.starts) - 1
+        return self.layout.shards
 
     @property
     def reference(self) -> str:
         """The job's reference."""
         return str(Reference(f"{self.uri}/{JOB}", self.digest))
 
-    def items_of(self, index: int) -> range:
-        """The items of one shard."""
-        return plan.items_of(self.starts, index, uri=self.uri)
+    def items_of(self, index: int) -> Sequence[int]:
+        """The items of one shard, ascending.
+
+        Raises:
+            ShardOutOfRange: The job has no such shard.
+        """
+        return self.layout.items(index, uri=self.uri)
+
+    def shard_of(self, item: int) -> int:
+        """The shard of an item."""
+        return self.layout.shard_of(item)
+
+    def ended_in(self, shard: int, chunk: Chunk) -> Iterator[int]:
+        """The items of a shard whose ends are in a chunk."""
+        items = self.items_of(shard)
+        # a slice of items that are dealt is a list
+        parts = (
+            items.between(*span) if isinstance(items, Dealt) else items[slice(*span)]
+            for span in chunk.positions
+        )
+        return chain.from_iterable(parts)
+
+    def item_context(self, item: int) -> str:
+        """What an item's frame is bound to: this job, or the one whose result it is."""
+        if self.source is None:
+            return contexts.item_context(self.id, item)
+        return contexts.result_context(self.source.job, item)
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,13 +162,18 @@ class Chunk:
         name: Its name in the job.
         size: Its size in bytes.
         digest: SHA-256 of its head, in hex.
-        items: The items whose ends are in it, as half-open spans.
+        positions: The items whose ends are in it, as half-open spans of their places in the shard.
     """
 
     name: str
     size: int
     digest: str
-    items: tuple[tuple[int, int], ...]
+    positions: tuple[tuple[int, int], ...]
+
+    @property
+    def count(self) -> int:
+        """Number of these items."""
+        return sum(stop - start for start, stop in self.positions)
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,6 +192,19 @@ class Shard:
 
 
 @dataclass(frozen=True, slots=True)
+class Root:
+    """Where the value of a job that is reduced lies.
+
+    Args:
+        name: Its name in the job.
+        digest: SHA-256 of its head, in hex.
+    """
+
+    name: str
+    digest: str
+
+
+@dataclass(frozen=True, slots=True)
 class Result:
     """A finished job, as ``result.json`` describes it.
 
@@ -137,8 +212,10 @@ class Result:
         job: Digest of ``job.json``.
         shards: Digests of the shards' manifests, by index.
         failed: Number of failed items.
+        root: The value of all results, where the job is reduced and no item has failed.
     """
 
     job: str
     shards: tuple[str, ...]
     failed: int
+    root: Root | None = None

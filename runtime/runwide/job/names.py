@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from runwide.errors import (
@@ -16,6 +17,7 @@ from runwide.errors import (
     StoreNotReadable,
 )
 from runwide.job import fields, manifest
+from runwide.job.flow import ahead
 from runwide.job.reference import parse
 from runwide.log import Log
 from runwide.spill import records
@@ -34,6 +36,8 @@ log = Log("job")
 RESULTS = "results"
 NOTHING = "nothing"
 _FOLDER = "names"
+_MOST = 1000  # records that are read where all names are wanted
+_READERS = 16
 _NUMBER = re.compile(r"(?:-(\d{4,9}))?\.json")
 
 
@@ -66,6 +70,10 @@ def check(name: Any, reuse: Any) -> None:
         return
     if not isinstance(name, str) or not _is_text(name):
         raise InputError(f"{name!r} is not a job's name, which is some text", hint="give name= another one")
+    if name != name.strip():
+        raise InputError(
+            f"invalid name {name!r}: it begins or ends with a space", hint=f"give name={name.strip()!r}"
+        )
     if not name:
         raise InputError("a job's name is empty", hint="give name= some text, or leave it out for a new job")
 
@@ -74,6 +82,38 @@ def is_known(store: str | PathLike[str], name: str) -> bool:
     """Whether a name has a job."""
     with open_store(store) as root:
         return newest(root, name)[0] is not None
+
+
+def known(root: Store, *, since: float = 0.0) -> dict[str, list[str]]:
+    """The names of a store, each with the ids of its jobs, as far as they are believed; of very many, the first 1,000.
+
+    One listing, and one read for each record.
+
+    Args:
+        root: The store.
+        since: Unix time; records that are surely older are not read.
+    """
+    try:
+        with root.sub(_FOLDER) as folder:
+            late = (info.name for info in folder.list() if not info.written or info.written >= since)
+            places = list(islice(late, _MOST))
+    except StoreNotFound:  # nothing was ever written there
+        return {}
+    found: dict[str, list[str]] = {}
+    for one in ahead(lambda place: _named_at(root, f"{_FOLDER}/{place}"), places, threads=_READERS):
+        if one is not None:
+            found.setdefault(one[0], []).append(one[1])
+    return found
+
+
+def _named_at(root: Store, place: str) -> tuple[str, str] | None:
+    """The name and the job's id of a record; None for what is none."""
+    try:
+        record = records.read(root, place, "name", owner=None)
+        job = parse(str(record.about["job"])).folder.rpartition("/")[2]
+    except (IntegrityError, ObjectNotFound, StoreNotReadable, BadReference, FormatTooNew, KeyError):
+        return None
+    return (record.owner, job) if place.startswith(f"{_FOLDER}/{sha256(record.owner.encode())}") else None
 
 
 def newest(root: Store, name: str) -> tuple[Job | None, int]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import operator
 from typing import TYPE_CHECKING, Any
 
-from runwide.errors import InputError, NoItems, ShardOutOfRange
+from runwide.errors import InputError, NoItems
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -13,26 +13,23 @@ if TYPE_CHECKING:
 PACK_BYTES = 64 << 20  # an items pack: few requests, yet a bounded amount in memory while it is written
 PACK_ITEMS = 4096  # so that an index, which a shard reads whole, stays at 256 KiB
 CHUNK_BYTES = 32 << 20  # a results pack
-_FLUSH_SHARE = (
-    0.02  # of the time so far: a killed shard loses about two percent, and a long one writes few chunks
-)
-_FLUSH_SECONDS = (5.0, 60.0)
+_FLUSH_SECONDS = (4.0, 0.5)  # in a bucket and in a folder; with the time that writing takes, 5 s and 1 s
 
 
-def bounds(count: int, shards: int) -> list[int]:
-    """Where each shard starts, and where the last one ends; sizes differ by one at most.
+def shards_of(count: int, shards: int) -> int:
+    """How many shards so many items are divided into.
 
     Args:
         count: Number of items.
-        shards: Number of shards wanted; never more than items come out.
+        shards: Number of shards wanted; never more than there are items.
 
     Raises:
         NoItems: There is nothing to divide.
         InputError: Fewer than one shard was asked for.
 
     Example:
-        >>> bounds(10, 4)
-        [0, 3, 6, 8, 10]
+        >>> shards_of(10, 4), shards_of(2, 4)
+        (4, 2)
     """
     if count < 1:
         raise NoItems("there are no items to map over", hint="pass at least one")
@@ -42,11 +39,7 @@ def bounds(count: int, shards: int) -> list[int]:
             f"shards={shards} is not 1 or more",
             hint="pass the number of components that should share the work",
         )
-    size, larger = divmod(count, min(shards, count))
-    starts = [0]
-    for index in range(min(shards, count)):
-        starts.append(starts[-1] + size + (index < larger))
-    return starts
+    return min(shards, count)
 
 
 def whole(name: str, value: Any) -> int:
@@ -62,26 +55,6 @@ def whole(name: str, value: Any) -> int:
     if isinstance(value, bool) or not hasattr(value, "__index__"):
         raise InputError(f"{name}={value!r} is not a whole number", hint=f"give {name} as an int")
     return operator.index(value)
-
-
-def items_of(starts: Sequence[int], index: int, *, uri: str | None = None) -> range:
-    """The items of one shard.
-
-    Raises:
-        ShardOutOfRange: The job has no such shard.
-
-    Example:
-        >>> items_of([0, 3, 6], 1)
-        range(3, 6)
-    """
-    shards = len(starts) - 1
-    if not 0 <= index < shards:
-        raise ShardOutOfRange(
-            f"there is no shard {index}, the job has {shards}",
-            uri=uri,
-            hint=f"give an index from 0 to {shards - 1}",
-        )
-    return range(starts[index], starts[index + 1])
 
 
 def pack_is_full(size: int, count: int) -> bool:
@@ -107,15 +80,20 @@ def chunk_of(sizes: Sequence[int]) -> int:
     return len(sizes)
 
 
-def flush_after(elapsed: float) -> float:
-    """Seconds for which a finished result may wait in memory, ``elapsed`` seconds into the shard.
+def flush_after(uri: str) -> float:
+    """Seconds for which a finished result may wait in memory until it is written.
+
+    A bucket has each result within 5 s, and a folder, where writing costs next to nothing, within 1 s.
+
+    Args:
+        uri: URI of the store.
 
     Example:
-        >>> flush_after(0), flush_after(1000), flush_after(86400)
-        (5.0, 20.0, 60.0)
+        >>> flush_after("gs://bucket/runs"), flush_after("/data/runs")
+        (4.0, 0.5)
     """
-    least, most = _FLUSH_SECONDS
-    return min(most, max(least, _FLUSH_SHARE * elapsed))
+    bucket, folder = _FLUSH_SECONDS
+    return bucket if "://" in uri else folder
 
 
 def spans(items: Iterable[int]) -> list[list[int]]:
@@ -132,6 +110,21 @@ def spans(items: Iterable[int]) -> list[list[int]]:
         else:
             found.append([item, item + 1])
     return found
+
+
+def covers(found: Iterable[Sequence[int]], count: int) -> bool:
+    """Tell whether half-open spans, in any order, have each of so many places exactly once; none of them is walked.
+
+    Example:
+        >>> covers([[3, 5], [0, 3]], 5), covers([[0, 3], [2, 4]], 5), covers([[0, 2], [3, 6]], 5)
+        (True, False, False)
+    """
+    place = 0
+    for start, stop in sorted(map(tuple, found)):
+        if start != place:
+            return False
+        place = stop
+    return place == count
 
 
 def members(found: Iterable[Sequence[int]]) -> Iterator[int]:

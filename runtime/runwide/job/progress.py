@@ -39,7 +39,7 @@ class Progress:
         run_key: As for `runwide.job.shard`.
 
     Example:
-        >>> job = runwide.scatter(abs, [-1, -2, -3], store="memory://doc-progress", shards=2)
+        >>> job = runwide.scatter(abs, [-1, -2, -3, -4], store="memory://doc-progress", shards=2)
         >>> reference = runwide.shard(job, 0, workers=1)
         >>> with Progress(job) as progress:
         ...     failures = progress.look()
@@ -71,9 +71,7 @@ class Progress:
 
     def by_shard(self) -> list[tuple[int, int]]:
         """How many items have ended in each shard that has not finished, and how many it has."""
-        ended = Counter(
-            index for index in self.unfinished for item in self.about.items_of(index) if item in self._ended
-        )
+        ended = Counter(map(self.about.shard_of, self._ended))
         return [(ended[index], len(self.about.items_of(index))) for index in self.unfinished]
 
     def look(self) -> list[Failure]:

@@ -5,13 +5,20 @@ from __future__ import annotations
 import base64
 import binascii
 import re
+import shlex
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from runwide.errors import BadReference
 from runwide.redaction import shortened
 
-_MARK = "#sha256="
+if TYPE_CHECKING:
+    from os import PathLike
+
+MARK = "#sha256="
+"""Stands between a URI and its digest."""
 _HEX = re.compile(r"[0-9a-f]{64}")
+_OF_JOB = re.compile(r"job\.json|result(-[0-9a-f]+)?\.json")
 _SHORT = re.compile(r"(\d+):([A-Za-z0-9_-]{43})")
 
 
@@ -42,7 +49,7 @@ class Reference:
         return self.uri.rpartition("/")[2]
 
     def __str__(self) -> str:
-        return f"{self.uri}{_MARK}{self.digest}"
+        return f"{self.uri}{MARK}{self.digest}"
 
 
 def parse(text: str) -> Reference:
@@ -52,13 +59,58 @@ def parse(text: str) -> Reference:
         BadReference: It is none.
     """
     text = str(text).strip()  # also of what is none: the message shows it
-    uri, mark, digest = text.rpartition(_MARK)
+    uri, mark, digest = text.rpartition(MARK)
     if not mark or not _HEX.fullmatch(digest) or "/" not in uri:
         raise BadReference(
             f"{shortened(text, 200)!r} is not a reference",
-            hint=f"pass the whole line that the step before printed, with {_MARK} and 64 hex digits",
+            hint=f"pass the whole line that the step before printed, with {MARK} and 64 hex digits",
         )
     return Reference(uri, digest)
+
+
+def is_reference(text: str) -> bool:
+    """Tell whether a text refers to a job or to its result, with a digest.
+
+    Example:
+        >>> is_reference("/jobs/a-1/job.json#sha256=" + "0" * 64), is_reference("/jobs/a-1/job.json")
+        (True, False)
+    """
+    uri, mark, digest = text.strip().rpartition(MARK)
+    name = uri.rpartition("/")[2]
+    return bool(mark and _HEX.fullmatch(digest) and _OF_JOB.fullmatch(name) and "/" in uri)
+
+
+def whole(text: str, store: str | PathLike[str] | None = None, *, runs: bool = False) -> str:
+    """Return a reference as it is; of another text, that of the job which it means.
+
+    Args:
+        text: As for `runwide.job.found.found`.
+        store: As for `runwide.job.found.found`.
+        runs: Whether its function is going to be run.
+
+    Raises:
+        InputError: No job is meant, or more than one.
+
+    Example:
+        >>> job = runwide.scatter(abs, [-1, -2], store="memory://doc-whole", shards=1)
+        >>> whole(job.partition("/job.json")[0]) == job
+        True
+    """
+    if MARK in str(text) and "/result" not in str(text):
+        return str(text)
+    from runwide.job import found  # which a component has no use for
+
+    return found.reference_of(text, store, what=found.FUNCTION if runs else found.RESULTS)
+
+
+def quoted(word: str) -> str:
+    """Return a text as one word of a command, so that it can be copied into a shell.
+
+    Example:
+        >>> quoted("/runs/a-1/job.json#sha256=00"), quoted("/runs")
+        ("'/runs/a-1/job.json#sha256=00'", '/runs')
+    """
+    return shlex.quote(word)
 
 
 def short_reference(index: int, reference: str) -> str:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from runwide.errors import InputError
-from runwide.job import code, contexts, environment, manifest
+from runwide.job import chained, code, environment, manifest, plan
 from runwide.job.items import frames
+from runwide.job.reference import whole
 from runwide.job.shard import loading
 from runwide.spill.codec import decode
 from runwide.spill.store import open_inside
@@ -15,15 +16,18 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 
-def replay(job: str, item: int, *, function: Callable[[Any], Any] | None = None) -> Any:
+def replay(
+    job: str, item: int, *, function: Callable[[Any], Any] | None = None, store: str | None = None
+) -> Any:
     """Run one item in this process, as its worker did; what it raises is raised here.
 
     Nothing is written. So a failure can be looked at with a debugger, with more memory, or on another machine.
 
     Args:
-        job: The reference that `runwide.scatter` returned.
+        job: The reference that `runwide.scatter` returned, or another name of the job, see `gather`.
         item: Index of the item, from 0.
         function: What to call in the place of the job's function, such as that one, mended.
+        store: Where an id or a name is looked for, see `gather`.
 
     Returns:
         What the function returns.
@@ -39,7 +43,7 @@ def replay(job: str, item: int, *, function: Callable[[Any], Any] | None = None)
         >>> replay(job, 1, function=lambda x: 10 // x if x else 0)
         0
     """
-    call, value = fetched(job, item, function)
+    call, value = fetched(whole(job, store, runs=True), item, function)
     return call(value)
 
 
@@ -54,6 +58,7 @@ def fetched(
         function: As for `replay`; the job's own is not loaded then.
     """
     about = manifest.read_job(job)
+    item = plan.whole("item", item)
     if not 0 <= item < about.count:
         raise InputError(
             f"there is no item {item}, the job has {about.count}",
@@ -64,7 +69,7 @@ def fetched(
     environment.check_packages(about.packages, uri=about.uri)
     with open_inside(about.uri) as store:
         code.come(store, about, first=function is None)
+        chained.come(about)
         function = function or loading(store, about)()
         ((index, digest, frame),) = frames(store, about, [item])
-    context = contexts.item_context(about.id, index)
-    return function, decode(frame.view(), digest=digest, context=context, uri=about.uri)
+    return function, decode(frame.view(), digest=digest, context=about.item_context(index), uri=about.uri)

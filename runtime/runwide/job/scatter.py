@@ -5,15 +5,18 @@ from __future__ import annotations
 import hashlib
 import os
 import time
-from collections.abc import Sequence
+from collections import deque
 from typing import TYPE_CHECKING, Any
 
 from runwide.archive import code_of
+from runwide.calls import reduce_of
 from runwide.errors import ItemNotPicklable, StoreError
 from runwide.function_pickle import NOTHING, Needs
 from runwide.item_definitions import Definitions
-from runwide.job import contexts, environment, manifest, plan
+from runwide.job import chained, contexts, environment, manifest, plan
+from runwide.job.chained import Chain
 from runwide.job.flow import Behind
+from runwide.job.layout import Layout
 from runwide.job.reference import Reference
 from runwide.log import Log
 from runwide.naming import full_name_of
@@ -25,7 +28,7 @@ from runwide.spill.store import open_store, without_fields
 from runwide.unpicklable import refusal
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Sequence
     from os import PathLike
 
     from runwide.archive import Code
@@ -44,7 +47,8 @@ def scatter(
 
     Args:
         function: Takes one item. Closures, lambdas and nested functions are fine.
-        items: The input; each item travels on its own.
+        items: The input; each item travels on its own. Or the reference of a job, or of its result, in the same store: its
+            results are the items, and are read where they lie.
         store: Where: ``gs://bucket/prefix`` or a directory that all components see.
         shards: Number of components that share the work; with fewer items, one each.
 
@@ -55,6 +59,7 @@ def scatter(
         NoItems: There are none.
         FunctionNotPicklable: The function, or something that it closes over, cannot be sent.
         ItemNotPicklable: An item cannot; ``error.item`` is its index.
+        JobIncomplete: The job whose results are the items has not finished.
         StoreNotFound: The bucket does not exist.
         StoreNotWritable: This process may not write there.
 
@@ -67,8 +72,9 @@ def scatter(
 
     made = function_pickle(function)
     return scatter_pickled(
-        made.data, items, store=store, shards=shards, name=full_name_of(function), needs=made.needs
-    )
+        made.data, items, store=store, shards=shards, name=full_name_of(function), needs=made.needs,
+        reduced=reduce_of(function) is not None,
+    )  # fmt: skip
 
 
 def prepared(function: bytes, *, store: str | PathLike[str]) -> str:
@@ -85,7 +91,7 @@ def prepared(function: bytes, *, store: str | PathLike[str]) -> str:
 
 def scatter_pickled(
     function: bytes,
-    items: Iterable[Any],
+    items: Iterable[Any] | Chain,
     *,
     store: str | PathLike[str],
     shards: int,
@@ -94,6 +100,8 @@ def scatter_pickled(
     needs: Needs = NOTHING,
     whole: Sequence[str] = (),
     base: Code | None = None,
+    dealt: bool = True,
+    reduced: bool = False,
 ) -> str:
     """As `scatter`, for a function that is pickled already.
 
@@ -107,19 +115,25 @@ def scatter_pickled(
         needs: What the function needs of the program's own code.
         whole: What else of that travels, see `runwide.archive.code_of`.
         base: Code that has arrived in this process.
+        dealt: Whether items are dealt to the shards in rounds; else each shard has consecutive ones.
+        reduced: Whether the function has a reduction (`runwide.calls.program_of`); each shard has consecutive items then.
     """
-    inputs = items if isinstance(items, Sequence) else list(items)
-    starts = plan.bounds(len(inputs), shards)
-    if len(starts) - 1 < shards:
-        log.info("shards.reduced", wanted=shards, shards=len(starts) - 1, items=len(inputs))
+    inputs = items if isinstance(items, Chain) else chained.inputs(items, store)
+    inputs = list(inputs) if isinstance(inputs, deque) else inputs  # whose items are found one by one
+    divided = plan.shards_of(len(inputs), shards)
+    if divided < shards:
+        log.info("shards.reduced", wanted=shards, shards=divided, items=len(inputs))
     fresh = job_id is None
     job_id = job_id or new_job_id()
+    layout = _layout(inputs, divided, job_id if dealt and not reduced and divided > 1 else "")
     with open_store(without_fields(store)) as root, root.sub(job_id) as folder:
         with Behind(threads=_WRITERS) as behind, spilled_to(folder):
             if fresh:
                 behind.submit(folder.create, manifest.FUNCTION, function)
             definitions = Definitions(needs.by_name)
-            packs = tuple(_spilled(inputs, starts, job_id, folder, behind, definitions=definitions))
+            packs: tuple[manifest.Pack, ...] = ()
+            if not isinstance(inputs, Chain):
+                packs = tuple(_spilled(inputs, layout, job_id, folder, behind, definitions=definitions))
             code = code_of(needs | Needs(frozenset(definitions.modules)), whole=whole, base=base)
             if code is not None:
                 behind.submit(folder.create, manifest.CODE, code.archive)
@@ -128,9 +142,10 @@ def scatter_pickled(
             digest="",
             id=job_id,
             created=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-            count=len(inputs),
-            starts=tuple(starts),
+            layout=layout,
             packs=packs,
+            source=inputs.source if isinstance(inputs, Chain) else None,
+            reduced=reduced,
             function=sha256(function),
             function_size=len(function),
             function_name=name,
@@ -145,6 +160,10 @@ def scatter_pickled(
     return str(Reference(f"{folder.uri}/{manifest.JOB}", sha256(data)))
 
 
+def _layout(items: Sequence[Any] | Chain, shards: int, seed: str) -> Layout:
+    return items.layout(shards, seed) if isinstance(items, Chain) else Layout(len(items), shards, seed)
+
+
 def new_job_id() -> str:
     """A unique name that sorts by time after its first character.
 
@@ -156,7 +175,7 @@ def new_job_id() -> str:
 
 def _spilled(
     items: Sequence[Any],
-    starts: Sequence[int],
+    layout: Layout,
     job_id: str,
     folder: Store,
     behind: Behind,
@@ -164,36 +183,43 @@ def _spilled(
     definitions: Definitions,
 ) -> Iterator[manifest.Pack]:
     """Write the items in packs, none of which reaches from one shard into the next."""
-    for about, packed in packs_of(items, starts, job_id, definitions):
+    for about, packed in packs_of(items, layout, job_id, definitions):
         behind.submit(folder.create, about.name, packed.parts)
         yield about
 
 
 def packs_of(
-    items: Sequence[Any], starts: Sequence[int], job_id: str, definitions: Definitions
+    items: Sequence[Any], layout: Layout, job_id: str, definitions: Definitions
 ) -> Iterator[tuple[manifest.Pack, pack.Packed]]:
-    """Yield the items as packs of a job; equal items give equal packs."""
-    for number, members in enumerate(_filled(items, starts, job_id, definitions)):
-        name = f"items/{number:04d}.pack"
-        packed = pack.build(members, job=job_id, slot=name)
-        head = packed.head
-        about = manifest.Pack(name, members[0].item, len(members), packed.size, head.size, head.digest)
-        yield about, packed
+    """Yield the items as packs of a job, shard by shard; equal items give equal packs."""
+    number = 0
+    for shard in range(layout.shards):
+        start = 0
+        for members in _filled(items, layout.items(shard), job_id, definitions):
+            name = f"items/{number:04d}.pack"
+            packed = pack.build(members, job=job_id, slot=name)
+            head = packed.head
+            yield (
+                manifest.Pack(name, shard, start, len(members), packed.size, head.size, head.digest),
+                packed,
+            )
+            number, start = number + 1, start + len(members)
 
 
 def _filled(
-    items: Sequence[Any], starts: Sequence[int], job_id: str, definitions: Definitions
+    items: Sequence[Any], wanted: Iterable[int], job_id: str, definitions: Definitions
 ) -> Iterator[list[pack.Member]]:
-    borders = set(starts[1:])
     members: list[pack.Member] = []
     size = 0
-    for index, item in enumerate(items):
-        value = encoded(item, index, job_id, definitions)
+    for index in wanted:
+        value = encoded(items[index], index, job_id, definitions)
         members.append(pack.Member(index, value))
         size += value.size
-        if index + 1 in borders or plan.pack_is_full(size, len(members)):
+        if plan.pack_is_full(size, len(members)):
             yield members
             members, size = [], 0
+    if members:
+        yield members
 
 
 def encoded(item: Any, index: int, job_id: str, definitions: Definitions) -> Encoded:

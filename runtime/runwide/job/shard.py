@@ -8,31 +8,36 @@ from typing import TYPE_CHECKING, Any
 
 from runwide.errors import (
     EnvironmentMismatch,
-    InputError,
-    IntegrityError,
     ItemNotLoadable,
     ObjectNotFound,
     ResultNotPicklable,
     RunwideError,
 )
-from runwide.job import code, contexts, environment, event_log, manifest, plan
+from runwide.job import chained, code, contexts, environment, event_log, manifest, plan
 from runwide.job.chunks import ChunkLog, Ended, Writer, located
 from runwide.job.ending import finish
 from runwide.job.event_log import EventLog, MeteredStore
 from runwide.job.flow import begun, closed
-from runwide.job.incomplete import is_whole, of_inputs
+from runwide.job.incomplete import of_inputs
 from runwide.job.items import frames
+from runwide.job.limit import FIRST, Limit, SharedLimit
+from runwide.job.reducing import Tree
+from runwide.job.reference import whole
 from runwide.job.task import ItemDamaged, Loading, OwnTask, Task, both
 from runwide.log import Log, bound
+from runwide.options import DEFAULTS, SHARD, Options, RunOptions
 from runwide.records import Failure, FailureKind, Outcome, TaskBatch, TaskEvent
-from runwide.spill import pack, signing
+from runwide.signatures import taking
+from runwide.spill import pack
 from runwide.spill.codec import encode
 from runwide.spill.store import open_inside
-from runwide.spill.verified import ABSENT, SLACK, arrived_damaged, fetch
+from runwide.spill.verified import SLACK, fetch
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator
     from contextlib import AbstractContextManager
+
+    from typing_extensions import Unpack
 
     from runwide.job.early import Early
     from runwide.job.given import Given
@@ -43,30 +48,31 @@ if TYPE_CHECKING:
 log = Log("job")
 
 
+@taking(Options, SHARD)
 def shard(
     job: str,
     index: int,
     *,
-    workers: int | None = None,
-    timeout: float | None = None,
-    retries: int = 0,
     rerun_failed: bool = False,
-    on_event: Callable[[TaskEvent], None] | None = None,
     run_key: str | None = None,
+    store: str | None = None,
+    attempt: str | None = None,
+    **options: Unpack[Options],
 ) -> str:
     """Run one shard; run again, it computes only what is not stored yet.
 
-    Items that fail for good are recorded and do not stop the others; `gather` reports them.
+    Items that fail for good are recorded and do not stop the others; `gather` reports them. An ``initializer`` is called
+    after the job's own.
 
     Args:
-        job: The reference that `scatter` returned.
+        job: The reference that `scatter` returned, or another name of the job, see `gather`.
         index: Which shard, from 0.
-        workers: Number of worker processes; None for one per physical core.
-        timeout: Seconds that one attempt at one item may take.
-        retries: Further attempts after an exception.
         rerun_failed: Also run the items again that have failed for good before.
-        on_event: Called with each `runwide.records.TaskEvent`, on another thread.
         run_key: What vouches for the shard's results within one run of a pipeline, where the user has no signing key.
+        store: Where an id or a name is looked for, see `gather`.
+        attempt: Name of the attempt at the job of which this is a part: with ``max_failures``, its shards count their
+            failures together. None for the first one; with ``rerun_failed``, for none but this shard.
+        **options: As in `runwide.options.Options`.
 
     Returns:
         The shard's reference, for `gather`.
@@ -84,15 +90,10 @@ def shard(
         >>> runwide.gather(job, references)
         [1, 2, 3]
     """
-    return run(
-        manifest.read_job(job, run_key=run_key),
-        index,
-        rerun_failed=rerun_failed,
-        on_event=on_event,
-        workers=workers,
-        timeout=timeout,
-        retries=retries,
-    )
+    chosen = RunOptions.on(SHARD, options)
+    about = manifest.read_job(whole(job, store, runs=True), run_key=run_key)
+    attempt = attempt or (None if rerun_failed else FIRST)
+    return run(about, index, rerun_failed=rerun_failed, options=chosen, attempt=attempt)
 
 
 def run(
@@ -103,8 +104,9 @@ def run(
     early: Early | None = None,
     function: Callable[[Any], Any] | None = None,
     rerun_failed: bool = False,
-    on_event: Callable[[TaskEvent], None] | None = None,
-    **options: Any,
+    options: RunOptions = DEFAULTS,
+    limit: Limit | None = None,
+    attempt: str | None = None,
 ) -> str:
     """As `shard`, for a job whose manifest was read.
 
@@ -115,19 +117,23 @@ def run(
         early: The job's tasks, where they were started before it was written.
         function: A function to run instead of the job's.
         rerun_failed: As for `shard`.
-        on_event: As for `shard`.
-        **options: Others of `runwide.pool.mapping.Options`.
+        options: How items are run.
+        limit: Counts the failures, where several shards are run by this process.
+        attempt: As for `shard`.
     """
     index = plan.whole("index", index)
     items = about.items_of(index)
     environment.check(about.environment, uri=about.uri)
+    chained.check_count(about)
     with bound(job=about.id, shard=index), open_inside(about.uri) as plain:
         plain.share(about.shards)
-        workers = options.get("workers")
+        workers = options.workers
         events = event_log.of_shard(
             plain, about, index, workers=workers if isinstance(workers, int) else None
         )
         store = MeteredStore(plain, events.object)
+        if limit is None and options.max_failures is not None:
+            limit = _limit_of(store, options.max_failures, attempt, index)
         chunks = ChunkLog(store, about, index)
         chunks.resume()
         if rerun_failed:
@@ -148,11 +154,15 @@ def run(
                 else:
                     work, listener = (
                         _Work(store, about, given, function),
-                        _Listener(events, on_event, pending),
+                        _Listener(events, options.on_event, pending),
                     )
-                    with work.on_path():
-                        _run(work, chunks, listener, **options)
-        return finish(store, about, chunks, index)
+                    with work.on_path(), chained.on_path(about):
+                        _run(work, chunks, listener, options, limit)
+        reference = finish(store, about, chunks, index)
+        if about.reduced:
+            reduce = None if given is None else given.reduce
+            Tree(store, about, reduce=reduce, options=options).add(chunks.manifest())
+        return reference
 
 
 class _Listener:
@@ -195,9 +205,9 @@ class _Work:
         """The function, between two frames; and what loads it, where this process does not know whether it can be."""
         function = self.function or (None if self.given is None else self.given.call)
         if function is not None:
-            return OwnTask(function, self.job.id, self.job.digest), None
+            return OwnTask(function, self.job.id, self.job.digest, _source(self.job)), None
         first = loading(self.store, self.job)
-        return Task(first.function, self.job.id, self.job.digest), first
+        return Task(first.function, self.job.id, self.job.digest, _source(self.job)), first
 
     def on_path(self) -> AbstractContextManager[None]:
         """Have workers find the modules of a function that comes from the store."""
@@ -207,32 +217,52 @@ class _Work:
 
     def packets(self, pending: list[int], *, whole: bool) -> Generator[Packet, None, None]:
         """The items; from whole objects where a range of one has come damaged."""
-        if self.given is None:
+        if self.given is None or self.job.source is not None:
             return frames(self.store, self.job, pending, whole=whole)
         return self.given.frames(self.job, pending)
 
 
-def _run(work: _Work, chunks: ChunkLog, listener: _Listener, **options: Any) -> None:
+def _source(job: Job) -> str | None:
+    return None if job.source is None else job.source.job
+
+
+def _limit_of(store: Store, most: int, attempt: str | None, index: int) -> Limit:
+    if attempt is None:
+        return Limit(most)
+    return SharedLimit(most, store=store, attempt=attempt, shard=index)
+
+
+def _run(
+    work: _Work, chunks: ChunkLog, listener: _Listener, options: RunOptions, limit: Limit | None
+) -> None:
     from runwide.pool import outcomes
 
     (task, first), job, pending = work.task(), work.job, listener.items
+    # one that goes on with a batch of damaged items must not count the others again
+    options = options.but(max_failures=None)
     if first is not None:
-        options["initializer"] = both(first, options.pop("initializer", None), options.pop("initargs", ()))
-    with _mismatch_told(), Writer(chunks) as writer:
+        options = options.but(initializer=both(first, options.initializer, options.initargs), initargs=())
+    limit = limit or Limit(None)
+    with _mismatch_told(), limit.checked(), Writer(chunks, stored=limit.stored) as writer:
         for again in (False, True):
             damaged = []
             # Closed here and now, also when writing fails: before Python 3.13, the garbage collector may crash on the
             # views of a packet that an exception has kept alive in a cycle.
+            told = options.but(on_event=listener).given()
             with (
                 closed(begun(work.packets(pending, whole=again), listener.events.begin)) as packets,
-                closing(outcomes(task, packets, on_event=listener, indices=pending, **options)) as arriving,
+                closing(outcomes(task, packets, indices=pending, **told)) as arriving,
             ):
+                limit.start(arriving.stop)
                 for outcome in arriving:
                     item = pending[outcome.index]
                     if not again and _is_damaged(outcome):
                         damaged.append(item)
-                    else:
-                        writer.put(end_of(outcome, item, job))
+                        continue
+                    end = end_of(outcome, item, job)
+                    writer.put(end)
+                    if end.failure is not None:
+                        limit.count(end.failure)
             if not damaged:
                 return
             # A byte range comes without a checksum: damage on the way shows in the worker, and is gone when read anew.
@@ -307,58 +337,3 @@ def _classified(failure: Failure) -> Failure:
     if isinstance(failure.exception, (ItemNotLoadable, ResultNotPicklable)):
         return failure.but(kind=FailureKind.PICKLING)
     return failure
-
-
-def rerun(
-    job: str, *, only: str = "failed", function: Callable[[Any], Any] | None = None, **options: Any
-) -> list[str]:
-    """Run the failed items of a job again, here, and what its shards have not finished.
-
-    Args:
-        job: The reference that `scatter` returned.
-        only: ``"failed"``; what succeeded is never run again.
-        function: What to run in the place of the job's function, which was stored as it then was: that one, mended.
-        **options: As for `shard`, for example fewer workers for items that need more memory.
-
-    Returns:
-        The shards' references, for `gather`.
-
-    Example:
-        >>> job = runwide.scatter(lambda x: 1 / x, [0, 2], store="memory://doc-rerun", shards=1)
-        >>> [str(one) for one in runwide.gather(job, [runwide.shard(job, 0, workers=1)], on_error="return")]
-        ['item 0: ZeroDivisionError: division by zero', '0.5']
-        >>> runwide.gather(job, rerun(job, function=lambda x: 1 / x if x else 0, workers=1))
-        [0, 0.5]
-    """
-    if only != "failed":
-        raise InputError(f"only={only!r} is not 'failed'", hint="what succeeded is never run again")
-    if function is not None:
-        from runwide.pickled import function_bytes
-
-        function_bytes(function)  # one that cannot be sent is an error now
-    about = manifest.read_job(job)
-    return [finished(about, index, function=function, **options) for index in range(about.shards)]
-
-
-def finished(job: Job, index: int, **options: Any) -> str:
-    """The reference of a shard all of whose items have succeeded, or have been run again now.
-
-    Args:
-        job: The job.
-        index: The shard.
-        **options: As for `run`.
-    """
-    with open_inside(job.uri) as store:
-        names = {info.name for info in store.list(f"{manifest.shard_folder(index)}/")}
-        numbers = manifest.manifests_in(names).get(index, [])
-        try:
-            found, reference = manifest.read_shard(store, job, index, numbers=numbers)
-        except (IntegrityError, *ABSENT) as error:
-            if arrived_damaged(error):
-                raise
-            found = None
-        if found is not None and not found.failures and is_whole(found, names):
-            if job.run_key is None:
-                signing.believe("results", job.uri)
-            return str(reference)
-    return run(job, index, rerun_failed=True, **options)

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+from runwide.calls import first_of
 from runwide.errors import EnvironmentMismatch, IntegrityError, ItemNotLoadable, ResultNotPicklable
 from runwide.job import environment
 from runwide.job.contexts import item_context, result_context
@@ -84,7 +85,7 @@ class Loading(PlainPickle):
     made_by: Mapping[str, str]
 
     def __call__(self) -> Callable[[Any], Any]:
-        """Load it; returns it.
+        """Load it, and do what comes before its first task; returns it.
 
         Raises:
             EnvironmentMismatch: It cannot be loaded here.
@@ -101,6 +102,9 @@ class Loading(PlainPickle):
                 hint=_advice(error),
             ) from error
         environment.warn(self.made_by, uri=self.job_uri)  # of what came with the function
+        first = first_of(function)
+        if first is not None:
+            first()
         return function
 
 
@@ -123,15 +127,17 @@ class Task(PlainPickle):
         function: The verified pickle of it.
         job_id: Binds the items.
         job_digest: Binds the results.
+        source: Digest of the job whose results the items are; that binds them then.
     """
 
     function: bytes
     job_id: str
     job_digest: str
+    source: str | None = None
 
     def __call__(self, packet: Packet) -> Encoded:
         """Run one item."""
-        return _run(loaded(self.function), packet, self.job_id, self.job_digest)
+        return _run(loaded(self.function), packet, self)
 
 
 class OwnTask:
@@ -141,24 +147,31 @@ class OwnTask:
         function: The function itself.
         job_id: Binds the items.
         job_digest: Binds the results.
+        source: Digest of the job whose results the items are; that binds them then.
     """
 
-    __slots__ = ("call", "job_digest", "job_id")  # what the function carries was looked at before
+    __slots__ = ("call", "job_digest", "job_id", "source")  # what the function carries was looked at before
 
-    def __init__(self, function: Callable[[Any], Any], job_id: str, job_digest: str) -> None:
+    def __init__(
+        self, function: Callable[[Any], Any], job_id: str, job_digest: str, source: str | None = None
+    ) -> None:
         self.call = function
         self.job_id = job_id
         self.job_digest = job_digest
+        self.source = source
 
     def __call__(self, packet: Packet) -> Encoded:
         """Run one item."""
-        return _run(self.call, packet, self.job_id, self.job_digest)
+        return _run(self.call, packet, self)
 
 
-def _run(function: Callable[[Any], Any], packet: Packet, job_id: str, job_digest: str) -> Encoded:
+def _run(function: Callable[[Any], Any], packet: Packet, bound: Task | OwnTask) -> Encoded:
     index, digest, frame = packet
-    item = _item(memoryview(frame), digest, item_context(job_id, index), index)
-    return portable(framed(function(item), index, job_digest))
+    context = (
+        item_context(bound.job_id, index) if bound.source is None else result_context(bound.source, index)
+    )
+    item = _item(memoryview(frame), digest, context, index)
+    return portable(framed(function(item), index, bound.job_digest))
 
 
 def _item(frame: Buffer, digest: str, context: str, index: int) -> Any:

@@ -238,8 +238,12 @@ def _kind(mode: int) -> str:
     return _KINDS.get(stat.S_IFMT(mode), "a device")
 
 
-def files(root: str, inside: Sequence[str], prefix: str) -> Iterator[tuple[str, int]]:
-    """Names and sizes of the regular files below a folder whose names start with ``prefix``, in the order of names.
+Entry: TypeAlias = "tuple[str, int, float]"
+"""Name, size, and when it was written."""
+
+
+def files(root: str, inside: Sequence[str], prefix: str) -> Iterator[Entry]:
+    """Names, sizes and times of the regular files below a folder whose names start with ``prefix``, in the order of names.
 
     No descriptor is open while a caller looks at one. What cannot be opened, is too deep or has a name that no object may
     have is left out.
@@ -253,12 +257,12 @@ def files(root: str, inside: Sequence[str], prefix: str) -> Iterator[tuple[str, 
     waiting = [(base, _listed(root, inside, base))]
     while waiting:
         base, entries = waiting[-1]
-        for name, size in entries:
+        for name, size, written in entries:
             full = base + name
             if not full.startswith(prefix):
                 continue
             if not name.endswith("/"):
-                yield full, size
+                yield full, size, written
             elif len(inside) + full.count("/") <= _DEEPEST:
                 waiting.append((full, _listed(root, inside, full)))
                 break
@@ -266,18 +270,31 @@ def files(root: str, inside: Sequence[str], prefix: str) -> Iterator[tuple[str, 
             waiting.pop()
 
 
-def _listed(root: str, inside: Sequence[str], base: str) -> Iterator[tuple[str, int]]:
+def below(root: str, inside: Sequence[str], prefix: str) -> Iterator[str]:
+    """Names of the folders directly below a folder that start with ``prefix``, in their order, whatever is in them.
+
+    Args:
+        root: As for `files`.
+        inside: As for `files`.
+        prefix: As for `files`, without a slash.
+    """
+    found = (name for name, _, _ in _listed(root, inside, "") if name.endswith("/"))
+    return (name[:-1] for name in found if name.startswith(prefix))
+
+
+def _listed(root: str, inside: Sequence[str], base: str) -> Iterator[Entry]:
     """The files of a folder, and its folders with a slash behind their names, which puts all in the order of a listing."""
-    found: list[tuple[str, int]] = []
+    found: list[Entry] = []
     with suppress(OSError, Misplaced), chain(root, [*inside, *base.split("/")[:-1]]) as opened:
         for entry in _entries(opened[-1]):
             if not is_name(entry.name):
                 continue
             if entry.is_dir(follow_symlinks=False):
-                found.append((f"{entry.name}/", 0))
+                found.append((f"{entry.name}/", 0, 0.0))
             elif entry.is_file(follow_symlinks=False):
                 with suppress(FileNotFoundError):  # deleted since
-                    found.append((entry.name, entry.stat(follow_symlinks=False).st_size))
+                    about = entry.stat(follow_symlinks=False)
+                    found.append((entry.name, about.st_size, about.st_mtime))
     return iter(sorted(found))
 
 

@@ -18,11 +18,11 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from runwide.errors import BadReference, FrameCorrupt, ObjectExists
-from runwide.parsing import json_of
 from runwide.spill.answers import Broken, Damaged, mapped
 from runwide.spill.buffers import Buffer, gathered, size_of, views
 from runwide.spill.google import attempt, request, share
 from runwide.spill.library import exceptions, module
+from runwide.spill.listing import json_answer, pages
 from runwide.spill.refusals import KEPT, refusal_of, said
 from runwide.spill.store import ObjectInfo, Store, checked, checked_prefix, is_name, stop_of, too_short
 
@@ -87,21 +87,22 @@ class GcsStore(Store):
                 return bytearray()
             return attempt(lambda: _download(self._bucket, key, wanted), uri=uri)
 
-    def list(self, prefix: str = "") -> Iterator[ObjectInfo]:  # noqa: D102 - see Store
-        for key, size in self._keys(self._prefix + checked_prefix(prefix, self.uri)):
+    def list(self, prefix: str = "", *, start: str = "") -> Iterator[ObjectInfo]:  # noqa: D102 - see Store
+        wanted = self._prefix + checked_prefix(prefix, self.uri)
+        for key, size, written in self._keys(wanted, start and self._prefix + start):
             name = key.removeprefix(self._prefix)
             if is_name(name):
-                yield ObjectInfo(name, size)
+                yield ObjectInfo(name, size, written)
 
-    def _keys(self, wanted: str) -> Iterator[tuple[str, int]]:
-        token: str | None = None
-        while True:
-            with mapped(self.uri, writing=False):
-                page = attempt(lambda token=token: _page(self._bucket, wanted, token), uri=self.uri)  # type: ignore[misc]  # mypy cannot type a lambda's default
+    def folders(self, prefix: str = "") -> Iterator[str]:  # noqa: D102 - see Store
+        wanted = self._prefix + checked_prefix(prefix, self.uri)
+        for page in pages(self._bucket, wanted, uri=self.uri, folders=True):
+            names = (key.removeprefix(self._prefix).removesuffix("/") for key in page.folders)
+            yield from filter(is_name, names)
+
+    def _keys(self, wanted: str, start: str = "") -> Iterator[tuple[str, int, float]]:
+        for page in pages(self._bucket, wanted, uri=self.uri, start=start):
             yield from page.objects
-            token = page.next
-            if not token:
-                return
 
     def delete(self, name: str) -> None:  # noqa: D102 - see Store
         self._delete(self._key(name))
@@ -112,7 +113,7 @@ class GcsStore(Store):
             attempt(lambda: _delete(self._bucket, key), uri=uri)
 
     def sweep(self, folder: str) -> None:  # noqa: D102 - see Store
-        for key, _ in [*self._keys(f"{self._key(folder)}/")]:
+        for key, _, _ in [*self._keys(f"{self._key(folder)}/")]:
             if not is_name(key.removeprefix(self._prefix)):
                 self._delete(key)
 
@@ -199,7 +200,7 @@ def _upload(bucket: str, about: dict[str, str], parts: Sequence[memoryview], gen
     path = f"/upload/storage/v1/b/{quote(bucket)}/o?uploadType=multipart&ifGenerationMatch={generation}&fields={_FIELDS}"
     headers = {"content-type": f"multipart/related; boundary={boundary.decode()}"}
     try:
-        return _object(_json(request("POST", path, data=body, headers=headers)))
+        return _object(json_answer(request("POST", path, data=body, headers=headers)))
     except exceptions().BadRequest as error:
         if _REJECTED.search(said(error)):
             raise Damaged("the server says that the bytes do not match their checksum") from error
@@ -302,21 +303,10 @@ def _fill(raw: Any, view: memoryview) -> None:
 
 def _stat(bucket: str, key: str) -> _About:
     path = f"/storage/v1/b/{quote(bucket)}/o/{quote(key, safe='')}?fields={_FIELDS}"
-    found = _object(_json(request("GET", path)))
+    found = _object(json_answer(request("GET", path)))
     if found.name != key:
         raise Damaged("the answer describes another object than was asked for")
     return found
-
-
-def _json(response: Any) -> dict[str, Any]:
-    """The answer of a service that sends no checksum with it, as far as damage shows."""
-    try:
-        answer = json_of(response.content)
-    except ValueError as error:
-        raise Damaged(f"the answer is no JSON ({error})") from error
-    if not isinstance(answer, dict):
-        raise Damaged("the answer is no object of JSON")
-    return answer
 
 
 def _object(answer: dict[str, Any]) -> _About:
@@ -337,34 +327,6 @@ def _md5(parts: Sequence[memoryview]) -> str:
     for part in parts:
         digest.update(part)
     return base64.b64encode(digest.digest()).decode()
-
-
-_LISTED = frozenset({"items", "kind", "nextPageToken", "prefixes"})
-
-
-@dataclass(frozen=True, slots=True)
-class _Page:
-    """A part of a listing."""
-
-    objects: list[tuple[str, int]]
-    next: str | None
-
-
-def _page(bucket: str, prefix: str, token: str | None) -> _Page:
-    after = f"&pageToken={quote(token, safe='')}" if token else ""
-    fields = "fields=items(name,size),nextPageToken"
-    path = f"/storage/v1/b/{quote(bucket)}/o?prefix={quote(prefix, safe='')}&{fields}{after}"
-    answer = _json(request("GET", path))
-    try:
-        found = _Page(
-            [(str(item["name"]), int(item["size"])) for item in answer.get("items", ())],
-            answer.get("nextPageToken"),
-        )
-    except (KeyError, TypeError, ValueError) as error:
-        raise Damaged(f"the answer does not list objects ({error!r})") from error
-    if not answer.keys() <= _LISTED or not all(name.startswith(prefix) for name, _ in found.objects):
-        raise Damaged("the answer lists other objects than were asked for")
-    return found
 
 
 def _delete(bucket: str, key: str) -> None:

@@ -99,9 +99,12 @@ class LocalStore(Store):
             _fill(descriptor, memoryview(content), uri)
             return content
 
-    def list(self, prefix: str = "") -> Iterator[ObjectInfo]:  # noqa: D102 - see Store
+    def list(self, prefix: str = "", *, start: str = "") -> Iterator[ObjectInfo]:  # noqa: D102 - see Store
         found = folders.files(self._root, self._inside, checked_prefix(prefix, self.uri))
-        return (ObjectInfo(name, size) for name, size in found)
+        return (ObjectInfo(name, size, written) for name, size, written in found if name >= start)
+
+    def folders(self, prefix: str = "") -> Iterator[str]:  # noqa: D102 - see Store
+        return folders.below(self._root, self._inside, prefix)
 
     def delete(self, name: str) -> None:  # noqa: D102 - see Store
         *above, last = self._names(name)

@@ -51,11 +51,13 @@ class MemoryStore(Store):
         stop = stop_of(len(content), start, length, self.child_uri(name), most=most)
         return bytearray(content[start:stop])
 
-    def list(self, prefix: str = "") -> Iterator[ObjectInfo]:  # noqa: D102 - see Store
+    def list(self, prefix: str = "", *, start: str = "") -> Iterator[ObjectInfo]:  # noqa: D102 - see Store
         wanted = self._prefix + checked_prefix(prefix, self.uri)
         with _lock:
             found = sorted(
-                (key, len(value)) for key, value in self._objects.items() if key.startswith(wanted)
+                (key, len(value))
+                for key, value in self._objects.items()
+                if key.startswith(wanted) and key >= self._prefix + start
             )
         for key, size in found:
             name = key.removeprefix(self._prefix)

@@ -6,7 +6,7 @@ import os
 import re
 import unicodedata
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from os import PathLike
 from typing import TYPE_CHECKING, TypeVar
 from urllib.parse import unquote
@@ -35,10 +35,12 @@ class ObjectInfo:
     Args:
         name: Its name in the store.
         size: Its size in bytes.
+        written: When it was written, as Unix time; 0 in a store that does not tell.
     """
 
     name: str
     size: int
+    written: float = field(default=0.0, compare=False)
 
 
 class Store(ABC):
@@ -103,11 +105,23 @@ class Store(ABC):
         """
 
     @abstractmethod
-    def list(self, prefix: str = "") -> Iterator[ObjectInfo]:
+    def list(self, prefix: str = "", *, start: str = "") -> Iterator[ObjectInfo]:
         """The objects whose names start with ``prefix``, in the order of their names.
 
         Only objects that `read` takes by their names: others may have put something else there.
+
+        Args:
+            prefix: The start of their names.
+            start: The first name that is wanted; those before it are left out.
         """
+
+    def folders(self, prefix: str = "") -> Iterator[str]:
+        """The names of the folders directly below this place that start with ``prefix``, in their order.
+
+        Few requests tell them, however many objects they hold, where the store can do that.
+        """
+        found = (info.name.partition("/") for info in self.list(prefix))
+        yield from dict.fromkeys(name for name, slash, _ in found if slash)
 
     @abstractmethod
     def delete(self, name: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Any
 
@@ -163,6 +164,21 @@ class StoreContract(ABC):
             ObjectInfo(name, len(name)) for name in ("a-", "a/10", "a/2", "b", "c/d/e")
         ]
 
+    def test_an_object_tells_when_it_was_written(self, store: Store) -> None:
+        """As Unix time; 0 in a store that does not know."""
+        store.create("object", b"")
+        (info,) = store.list()
+        assert info.written == 0 or abs(info.written - time.time()) < 3600  # noqa: PLR2004 - clocks may differ
+
+    def test_folders_are_told_without_what_is_in_them(self, store: Store) -> None:
+        """Each once, in their order; an object beside them is none."""
+        for name in ("jobs/b-2/job.json", "jobs/b-2/items/000.pack", "jobs/a-1/job.json", "jobs/b", "c/d"):
+            store.create(name, b"")
+        assert list(store.folders()) == ["c", "jobs"]
+        assert list(store.sub("jobs").folders()) == ["a-1", "b-2"]
+        assert list(store.sub("jobs").folders("b-")) == ["b-2"]
+        assert list(store.sub("jobs/none").folders()) == []
+
     def test_a_prefix_is_a_start_of_names(self, store: Store) -> None:
         """It need not end at a folder."""
         for name in ("shards/0001/a", "shards/0010/b", "shards/0011/c", "other"):
@@ -177,6 +193,14 @@ class StoreContract(ABC):
             ["shards/0001/a", "shards/0010/b", "shards/0011/c"],
             [],
         ]
+
+    def test_a_list_begins_at_a_name(self, store: Store) -> None:
+        """What is before it is left out, also below a prefix."""
+        for name in ("a/1", "a/2", "a/3/x", "b/1"):
+            store.create(name, b"")
+        found = {start: [one.name for one in store.list("a/", start=start)] for start in ("a/2", "a/21", "b")}
+        assert found == {"a/2": ["a/2", "a/3/x"], "a/21": ["a/3/x"], "b": []}
+        assert [one.name for one in store.sub("a").list(start="2")] == ["2", "3/x"]
 
     def test_a_long_list_is_complete(self, store: Store) -> None:
         """Services answer in pages of a thousand."""

@@ -44,9 +44,13 @@ class HookedStore(Store):
         self._before("read", name)
         return self._inner.read(name, start=start, length=length, most=most)
 
-    def list(self, prefix: str = "") -> Iterator[ObjectInfo]:  # noqa: D102 - see Store
+    def list(self, prefix: str = "", *, start: str = "") -> Iterator[ObjectInfo]:  # noqa: D102 - see Store
         self._before("list", prefix)
-        yield from self._inner.list(prefix)
+        yield from self._inner.list(prefix, start=start)
+
+    def folders(self, prefix: str = "") -> Iterator[str]:  # noqa: D102 - see Store
+        self._before("folders", prefix)
+        yield from self._inner.folders(prefix)
 
     def delete(self, name: str) -> None:  # noqa: D102 - see Store
         self._before("delete", name)

@@ -1,0 +1,316 @@
+"""One value of all results of a job: each shard folds its own, and the shards' values are folded as a tree in the store."""
+
+from __future__ import annotations
+
+import re
+from contextlib import ExitStack, contextmanager
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from runwide.errors import (
+    FrameCorrupt,
+    IntegrityError,
+    ObjectExists,
+    ReductionFailed,
+    ResultNotLoadable,
+    RunwideError,
+    TaskError,
+)
+from runwide.job import chained, code, contexts, environment
+from runwide.job.chunk_reads import promised_size, read_chunk
+from runwide.job.chunks import LARGE
+from runwide.job.flow import closed
+from runwide.job.folding import Fold, Frame, OwnFold, context_of, fold
+from runwide.job.in_order import stored
+from runwide.job.task import Part
+from runwide.log import Log
+from runwide.redaction import shortened
+from runwide.spill import pack, signing
+from runwide.spill.codec import decode_verified, rebound
+from runwide.spill.store import open_inside
+from runwide.spill.verified import ABSENT, arrived_damaged
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from runwide.job.manifest import Job, Root, Shard
+    from runwide.options import RunOptions
+    from runwide.spill.store import Store
+
+log = Log("job")
+
+_NUMBER = re.compile(r"(?:-(\d{4}))?\.pack")
+
+
+class Node(NamedTuple):
+    """A value of the tree that is in the store, verified.
+
+    Args:
+        name: Name of its object in the job.
+        digest: SHA-256 of the object's head, in hex.
+        frame: The value.
+    """
+
+    name: str
+    digest: str
+    frame: Frame
+
+
+class Tree:
+    """The values of a job that is reduced: one of each shard, and one of each two neighbours of the level below.
+
+    A shard that has folded its results writes its value, and looks for that of its neighbour. If it is there, both are
+    folded and the value of the two is written, and so on, up to one. Each looks after it has written, so the last of two
+    finds both. Every value is created once, and is a function of the values below it: copies of a shard write the same.
+
+    Args:
+        store: The job's folder.
+        job: The job.
+        reduce: The job's reduction, where it is in memory.
+        options: How many workers fold.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        job: Job,
+        *,
+        reduce: Callable[[Any, Any], Any] | None = None,
+        options: RunOptions | None = None,
+    ) -> None:
+        self._store = store
+        self._job = job
+        self._reduce = reduce
+        self._options = options
+        self._task: Fold | OwnFold | None = None
+        self._ending = ExitStack()
+        self._workers: dict[str, Any] = {}
+
+    def add(self, shard: Shard) -> None:
+        """Fold the results of a shard, and as much of the tree as is there; a shard with failures has no value."""
+        if shard.failures:
+            return
+        with ExitStack() as self._ending:
+            self._add(shard)
+
+    def _add(self, shard: Shard) -> None:
+        level, index = 0, shard.index
+        if self.node(level, index) is None:
+            self._write(level, index, self._of_shard(shard))
+        while self._width(level) > 1:
+            if self.node(level + 1, index // 2) is None:
+                both = [self.node(level, one) for one in self._below(level, index // 2)]
+                if None in both:  # its neighbour's shard will find both
+                    return
+                if self._job.run_key is None:
+                    signing.believe("results", self._job.uri)
+                self._write(level + 1, index // 2, self._fold([node.frame for node in both if node]))
+            level, index = level + 1, index // 2
+
+    def root(self) -> Node | None:
+        """The value of all shards; None as long as it is not there."""
+        return self.node(levels(self._job), 0)
+
+    def node(self, level: int, index: int) -> Node | None:
+        """A value of the tree, None where it is not there; one that is damaged counts as absent."""
+        for number, found in sorted(self._listed(level, index).items()):
+            name = _name(level, index, number)
+            try:
+                size = found if found <= LARGE else promised_size(self._store, self._job, name)
+                return read_node(self._store, self._job, name, size=size, place=(level, index))
+            except (IntegrityError, *ABSENT) as error:
+                if arrived_damaged(error):
+                    raise
+                log.warning("node.ignored", uri=self._store.child_uri(name), cause=str(error))
+        return None
+
+    def _listed(self, level: int, index: int) -> dict[int, int]:
+        """Numbers and sizes of the objects that a value has."""
+        prefix = _stem(level, index)
+        found: dict[int, int] = {}
+        for info in self._store.list(prefix):
+            match = _NUMBER.fullmatch(info.name.removeprefix(prefix))
+            if match:
+                found[int(match[1] or 0)] = info.size
+        return found
+
+    def _width(self, level: int) -> int:
+        return -(-self._job.shards >> level)
+
+    def _below(self, level: int, parent: int) -> range:
+        return range(2 * parent, min(2 * parent + 2, self._width(level)))
+
+    def _write(self, level: int, index: int, value: Frame) -> None:
+        context = contexts.node_context(self._job.digest, level, index)
+        moved = rebound(value.data.view(), context=value.context, new=context)
+        number = 0
+        while True:
+            name = _name(level, index, number)
+            packed = pack.build(
+                [pack.Member(index, moved)], job=self._job.digest, slot=name, run_key=self._job.run_key
+            )
+            try:
+                self._store.create(name, packed.parts)
+            except ObjectExists:
+                if self.node(level, index) is not None:  # somebody was faster
+                    return
+                number += 1
+            else:
+                log.info("node.written", job=self._job.id, level=level, index=index, bytes=packed.size)
+                return
+
+    def _of_shard(self, shard: Shard) -> Frame:
+        digest = self._job.digest
+        with closed(stored(self._store, self._job, [shard])) as results:
+            return self._fold(
+                Frame(contexts.result_context(digest, one.item), one.digest, Part(one.frame))
+                for one in results
+            )
+
+    def _fold(self, frames: Any) -> Frame:
+        if self._task is None:
+            self._task = self._prepared()
+        return fold(frames, self._task, **self._workers)
+
+    def _prepared(self) -> Fold | OwnFold:
+        """Have what folds come to the workers of this process, until a shard is done."""
+        context = context_of(self._job.digest)
+        options = {} if self._options is None else self._options.given()
+        self._workers = {name: options[name] for name in _OF_WORKERS if name in options}
+        if self._reduce is not None:
+            return OwnFold(self._reduce, context)
+        from runwide.job.shard import loading
+        from runwide.job.task import both
+
+        self._ending.enter_context(code.on_path(self._store, self._job))
+        self._ending.enter_context(chained.on_path(self._job))
+        self._ending.callback(setattr, self, "_task", None)
+        first = loading(self._store, self._job)
+        self._workers["initializer"] = both(
+            first, self._workers.pop("initializer", None), self._workers.pop("initargs", ())
+        )
+        return Fold(first.function, context)
+
+
+_OF_WORKERS = ("workers", "initializer", "initargs", "max_memory")
+
+
+def _stem(level: int, index: int) -> str:
+    return f"reduce/{level:02d}/{index:06d}"
+
+
+def _name(level: int, index: int, number: int) -> str:
+    return f"{_stem(level, index)}{f'-{number:04d}' if number else ''}.pack"
+
+
+def read_node(
+    store: Store,
+    job: Job,
+    name: str,
+    digest: str | None = None,
+    *,
+    size: int | None = None,
+    place: tuple[int, int],
+) -> Node:
+    """Read a value of a job's tree.
+
+    Args:
+        store: The job's folder.
+        job: The job.
+        name: Name of its object.
+        digest: What the job's result promises; without it a signature is demanded, where a key is set.
+        size: Its size in bytes, where it is known.
+        place: Its level and its index there.
+
+    Raises:
+        IntegrityError: It is damaged, belongs to another job or place, or is not signed.
+    """
+    data, head = read_chunk(store, job, name, digest, size=size)
+    if len(head.entries) != 1:
+        raise FrameCorrupt(
+            f"there are {len(head.entries)} values in the place of one", uri=store.child_uri(name)
+        )
+    entry, context = head.entries[0], contexts.node_context(job.digest, *place)
+    return Node(name, head.digest, Frame(context, entry.digest, Part(data, entry.offset, entry.stop)))
+
+
+def one_of(job: Job, shards: Sequence[Shard], promised: Root | None = None) -> Node | None:
+    """Return the value of all shards of a job; what no shard has folded, since it was killed before, is folded here.
+
+    Args:
+        job: The job.
+        shards: All of its shards.
+        promised: What the job's result says of the value, where that is known.
+
+    Returns:
+        None if the job is not reduced, or items of it have failed.
+    """
+    if not job.reduced or any(shard.failures for shard in shards):
+        return None
+    with open_inside(job.uri) as store:
+        if promised is not None:
+            return read_node(store, job, promised.name, promised.digest, place=(levels(job), 0))
+        tree = Tree(store, job)
+        found = tree.root()
+        if found is None:
+            with _folds_told(job):
+                for shard in shards:
+                    tree.add(shard)
+            found = tree.root()
+        if found is None:
+            raise FrameCorrupt("the value of all results was written, and is not there", uri=job.uri)
+        if job.run_key is None:
+            signing.believe("results", job.uri)
+        return found
+
+
+@contextmanager
+def _folds_told(job: Job) -> Iterator[None]:
+    """Say of an exception that it was raised by the reduction, whose groups are no items of the job."""
+    try:
+        yield
+    except Exception as error:
+        if isinstance(error, RunwideError) and not isinstance(error, TaskError):
+            raise
+        said = getattr(error, "message", "") or str(error)  # ours would name the group as an item
+        raise ReductionFailed(
+            f"the function of reduce= failed: {type(error).__name__}: {shortened(said, 500)}",
+            uri=job.uri,
+            hint='the results are stored: mend it, and make the same call with its name= and reuse="results"',
+        ) from error
+
+
+def one_value(job: Job, node: Node, *, stream: bool = False) -> Any:
+    """Return a value of a job's tree, unpickled.
+
+    Args:
+        job: The job.
+        node: Where the value is.
+        stream: Whether to return an iterator of it.
+
+    Raises:
+        ResultNotLoadable: It cannot be unpickled here.
+    """
+    environment.warn(job.environment, uri=job.uri)
+    with open_inside(job.uri) as store:
+        uri, frame = store.child_uri(node.name), node.frame
+        late = code.Late(store, job)
+        try:
+            value = late.loaded(lambda: decode_verified(frame.data.view(), context=frame.context, uri=uri))
+        except Exception as error:
+            raise ResultNotLoadable(
+                f"the value of reduce= cannot be unpickled here: {type(error).__name__}: {error}",
+                uri=uri,
+                hint=late.hint(error) or "install here what the function's image has, or return plain data",
+            ) from error
+    return iter([value]) if stream else value
+
+
+def levels(job: Job) -> int:
+    """Return on which level of the tree of a job its root is.
+
+    Example:
+        >>> from types import SimpleNamespace
+        >>> [levels(SimpleNamespace(shards=shards)) for shards in (1, 2, 3, 4, 5)]
+        [0, 1, 2, 2, 3]
+    """
+    return (job.shards - 1).bit_length()
