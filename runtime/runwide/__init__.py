@@ -14,38 +14,44 @@ from runwide import origin as origin  # before the program changes its directory
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from runwide.awaited import aimap, amap
     from runwide.errors import RunwideError
+    from runwide.executors import Executor
     from runwide.host.cores import Cores, cores
     from runwide.job.attach import attach
     from runwide.job.exchange import Exchange
     from runwide.job.gather import gather, load
+    from runwide.job.housekeeping import status
     from runwide.job.replay import replay
+    from runwide.job.rerun import rerun
     from runwide.job.scatter import scatter
-    from runwide.job.shard import rerun, shard
-    from runwide.pool import Executor, imap, imap_unordered, shutdown
+    from runwide.job.shard import shard
+    from runwide.pool import shutdown
+    from runwide.pools import Pool
     from runwide.records import Failure
     from runwide.report.report import Recording, report
     from runwide.results import Results
     from runwide.spill.file import File
-    from runwide.stored_pool import Pool, register_joblib
-    from runwide.surface import amap, map
+    from runwide.stored_pool import register_joblib
+    from runwide.surface import imap, imap_unordered, map, starmap
 
 _HOME = {
     "Cores": "runwide.host",
     "Exchange": "runwide.job.exchange",
-    "Executor": "runwide.pool",
+    "Executor": "runwide.executors",
     "Failure": "runwide.records",
     "File": "runwide.spill.file",
-    "Pool": "runwide.stored_pool",
+    "Pool": "runwide.pools",
     "Recording": "runwide.report",
     "Results": "runwide.results",
     "RunwideError": "runwide.errors",
-    "amap": "runwide.surface",
+    "aimap": "runwide.awaited",
+    "amap": "runwide.awaited",
     "attach": "runwide.job.attach",
     "cores": "runwide.host",
     "gather": "runwide.job",
-    "imap": "runwide.pool",
-    "imap_unordered": "runwide.pool",
+    "imap": "runwide.surface",
+    "imap_unordered": "runwide.surface",
     "load": "runwide.job",
     "map": "runwide.surface",
     "register_joblib": "runwide.stored_pool",
@@ -55,6 +61,8 @@ _HOME = {
     "scatter": "runwide.job",
     "shard": "runwide.job",
     "shutdown": "runwide.pool",
+    "starmap": "runwide.surface",
+    "status": "runwide.job",
 }
 
 __all__ = [
@@ -67,6 +75,7 @@ __all__ = [
     "Recording",
     "Results",
     "RunwideError",
+    "aimap",
     "amap",
     "attach",
     "cores",
@@ -82,6 +91,8 @@ __all__ = [
     "scatter",
     "shard",
     "shutdown",
+    "starmap",
+    "status",
 ]
 
 

@@ -6,20 +6,28 @@ import threading
 from itertools import count
 from typing import TYPE_CHECKING, Any
 
+from runwide import pools, standard
+from runwide.async_result import AsyncResult
 from runwide.errors import InputError, NoItems
-from runwide.pool import compat, standard
-from runwide.pool.compat import AsyncResult
-from runwide.surface import check_reuse, map
+from runwide.options import POOL, WorkerOptions
+from runwide.pool import compat
+from runwide.signatures import taking
+from runwide.surface import map
 from runwide.unpicklable import raising_what_pickle_raised
+from runwide.where import check_reuse
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
     from os import PathLike
 
-    from runwide.pool.compat import Callback
+    from typing_extensions import Unpack
+
+    from runwide.async_result import Callback
+    from runwide.records import TaskEvent
 
 
-class Pool(compat.Pool):
+@taking(WorkerOptions, POOL)
+class Pool(compat.Pool, pools.Pool):
     """Runs functions in worker processes, one per physical core, with the methods of ``multiprocessing.Pool``.
 
     ``from runwide import Pool`` in the place of ``from multiprocessing import Pool`` is all that changes. Functions may be
@@ -30,14 +38,14 @@ class Pool(compat.Pool):
         initializer: Called once in each worker before its first task.
         initargs: Arguments of ``initializer``.
         maxtasksperchild: Tasks after which a worker is replaced by a fresh one.
-        timeout: Seconds that one attempt at one task may take before its worker is stopped.
-        retries: Further attempts after an exception.
         store: Where all forms of ``map`` keep results while they run, as `runwide.map` does. A job in a store has a known
             number of items and is read back when it has finished. So ``imap`` and ``imap_unordered`` return when all items
             have ended, raise the first failure then, and take no endless input; ``map_async`` takes all items first.
         name: Names their jobs there, with the number of the call: the same calls in the same order go on where an earlier
             process was killed.
         reuse: As for `runwide.map`, for each of these jobs.
+        on: As for `runwide.Pool`, which chooses another class where one is given.
+        **options: As in `runwide.options.WorkerOptions`.
 
     Example:
         >>> with runwide.Pool(processes=2) as pool:
@@ -48,6 +56,8 @@ class Pool(compat.Pool):
         [8, 9]
     """
 
+    is_chosen = True
+
     def __init__(
         self,
         processes: int | None = None,
@@ -55,26 +65,27 @@ class Pool(compat.Pool):
         initargs: Iterable[Any] = (),
         maxtasksperchild: int | None = None,
         *,
-        timeout: float | None = None,
-        retries: int = 0,
         store: str | PathLike[str] | None = None,
         name: str | None = None,
         reuse: str | None = None,
+        on_event: Callable[[TaskEvent], None] | None = None,
+        on: Any = None,
+        **options: Unpack[WorkerOptions],
     ) -> None:
+        if on is not None:
+            pools.take_place(self).__init__(
+                self, processes, initializer, initargs, maxtasksperchild,
+                on=on, store=store, name=name, reuse=reuse, on_event=on_event, **options,
+            )  # fmt: skip
+            return
         check_reuse(name, reuse)
         if store is None and name is not None:
             raise InputError("name= names jobs in a store, and there is none", hint="give store= as well")
-        initargs = tuple(initargs)
-        super().__init__(processes, initializer, initargs, maxtasksperchild, timeout=timeout, retries=retries)
+        super().__init__(processes, initializer, initargs, maxtasksperchild, on_event=on_event, **options)
         self._store = store
         self._name = name
         self._reuse = reuse
         self._calls = count()
-        self._options: dict[str, Any] = {
-            "workers": standard.workers(processes, standard.PROCESSES), "initializer": initializer, "initargs": initargs,
-            "max_tasks": maxtasksperchild,
-            "timeout": timeout, "retries": retries,
-        }  # fmt: skip
 
     def map(  # noqa: D102 - as the class it stands for
         self, func: Callable[[Any], Any], iterable: Iterable[Any], chunksize: int | None = None
@@ -129,12 +140,15 @@ class Pool(compat.Pool):
             self._lease.check_open()
         size = standard.positive(chunksize, standard.POOL_CHUNKSIZE)
         name = None if self._name is None else f"{self._name}/{next(self._calls)}"
-        options = {**self._options, "chunksize": size}
+        options = {**self._chosen.given(), "chunksize": size}
 
         def run() -> list[Any]:
             try:
                 with raising_what_pickle_raised():
-                    return map(func, items, store=self._store, name=name, reuse=self._reuse, **options)
+                    found: list[Any] = map(
+                        func, items, store=self._store, name=name, reuse=self._reuse, **options
+                    )
+                    return found
             except NoItems as error:
                 if error.__cause__ is not None:  # a task's own
                     raise
