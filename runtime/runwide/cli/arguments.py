@@ -37,14 +37,16 @@ class Table:
         form: Its format, see `runwide.cli.formats`; None for what its metadata, its name or its first bytes tell.
         types: JSON of the types of columns of CSV.
         executor_input: The engine's description of the step, which has the metadata of its artifacts.
+        store: Where the job goes, if results of a job there need not be read to be its items.
     """
 
     form: str | None = None
     types: str | None = None
     executor_input: str | None = None
+    store: str | None = None
 
-    def opened(self, found: Any) -> list[Any]:
-        """Return items that are a list, or those that a text names.
+    def opened(self, found: Any) -> Any:
+        """Return items that are a list, or those that a text names: a list, or a `runwide.job.chained.Chain`.
 
         Args:
             found: The list or the text.
@@ -57,6 +59,11 @@ class Table:
             return _checked(found)
         from runwide.cli import executor, sources
 
+        if self.store is not None and self.form is None and self.types is None:
+            from runwide.job.chained import chain_if
+
+            if (chain := chain_if(found, self.store)) is not None:
+                return chain
         metadata = executor.metadata_of(self.executor_input, found)
         return sources.items_from(refuse_unfilled(found), form=self.form, types=self.types, metadata=metadata)
 
@@ -161,8 +168,8 @@ class Arguments:
         source: str | None,
         artifacts: str | None = None,
         table: Table,
-    ) -> list[Any]:
-        """The items.
+    ) -> Any:
+        """The items: a list, or a `runwide.job.chained.Chain`.
 
         Args:
             text: A JSON list.

@@ -22,13 +22,14 @@ _COMMANDS = {
     "doctor": "runwide.cli.doctor",
     "gather": "runwide.cli.jobs",
     "keygen": "runwide.cli.keygen",
+    "ls": "runwide.cli.ls",
     "map": "runwide.cli.jobs",
     "replay": "runwide.cli.jobs",
     "report": "runwide.cli.report",
     "rerun": "runwide.cli.jobs",
     "scatter": "runwide.cli.scatter",
     "shard": "runwide.cli.shard",
-    "status": "runwide.cli.housekeeping",
+    "status": "runwide.cli.status",
 }
 
 
@@ -53,6 +54,24 @@ class _Lazy(click.Group):
         command: click.Command = getattr(import_module(home), f"{cmd_name}_command")
         return command
 
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        try:
+            return super().resolve_command(ctx, args)
+        except click.UsageError as error:
+            raise _with_suggestion(error, args[0], self.list_commands(ctx)) from error
+
+
+def _with_suggestion(error: click.UsageError, word: str, known: list[str]) -> click.UsageError:
+    """The same error with the commands that are nearly called so."""
+    from difflib import get_close_matches
+
+    near = get_close_matches(word, known, 3, 0.5)
+    if not near or "Did you mean" in error.message:
+        return error
+    return click.UsageError(f"{error.message} Did you mean {' or '.join(map(repr, near))}?", error.ctx)
+
 
 def _others() -> EntryPoints:
     # most commands are ours, and need nothing of this, which is slow to load
@@ -70,6 +89,7 @@ def cli() -> None:
     Example:
         runwide cores
         runwide map mymodule:score items.jsonl
+        runwide ls gs://bucket/runs
     """  # noqa: D301 - \b is click's mark for a paragraph that keeps its lines
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import sys
 from contextlib import contextmanager, suppress
 from io import StringIO
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
 
 _INTERRUPTED = 130  # 128 + SIGINT, as a shell has it
 _WRONG_CALL = 2
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EFBIG)  # of a file without a name: standard output
 
 
 @contextmanager
@@ -35,6 +38,19 @@ def coded() -> Iterator[None]:
         _exit("Aborted!", _INTERRUPTED)
     except RunwideError as error:
         _exit(f"runwide: {type(error).__name__}: {error}", _code(error))
+    except OSError as error:
+        if error.errno not in _FULL or error.filename is not None:
+            raise
+        _drop_output()
+        _exit(f"Error: standard output cannot be written: {error.strerror}", 1)
+
+
+def _drop_output() -> None:
+    """Have what standard output still holds go nowhere: the interpreter would fail once more as it ends."""
+    with suppress(OSError, ValueError, AttributeError):
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, sys.stdout.fileno())
+        os.close(nowhere)
 
 
 def _show(error: click.ClickException) -> None:

@@ -7,15 +7,15 @@ import pickle
 import re
 import sys
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from runwide import settings
+from runwide.calls import bound
 from runwide.cli.function_text import too_large, unpacked
 from runwide.cli.given import LEFT_OUT
 from runwide.cli.taken import check_constants, without_default
-from runwide.errors import InputError
+from runwide.errors import InputError, RunwideError
 from runwide.function_pickle import NOTHING, Needs
 from runwide.parsing import TooDeep, json_of
 
@@ -157,6 +157,57 @@ def items_of_file(path: Path, *, form: str | None = None, types: str | None = No
     return items_of_path(path, read(path), form=form, types=types)
 
 
+def items_named(text: str, *, form: str | None = None, types: str | None = None) -> list[Any]:
+    """The items that a word of a command names: a file, or as for `runwide.cli.sources.items_from`.
+
+    Args:
+        text: A file, a folder, a URI, a pattern of files, or a job, whose results are the items: its reference or that of
+            its results, the URI of its folder, its id or its name.
+        form: As for `runwide.cli.sources.items_from`.
+        types: As for `runwide.cli.sources.items_from`.
+
+    Raises:
+        InputError: They cannot be read.
+    """
+    from runwide.cli.sources import is_pattern, items_from
+
+    path = Path(text)
+    if form is None and (job := job_meant(text)) is not None:
+        return items_from(job, types=types)
+    if "://" not in text and path.is_file() and form != "files":
+        return items_of_file(path, form=form, types=types)
+    if "://" in text or "#sha256=" in text:
+        return items_from(text, form=form, types=types)
+    if path.is_dir() or is_pattern(text):
+        return items_from(Path.cwd().joinpath(path).as_posix(), form=form, types=types)
+    return items_of_file(path, form=form, types=types)  # which says what is wrong with it
+
+
+def job_meant(text: str, store: str | None = None) -> str | None:
+    """Return the reference of the job that a word of a command means by its folder's URI, its id or name; None for no job.
+
+    Args:
+        text: The word.
+        store: Where an id or a name is looked for; ``RUNWIDE_STORE`` where None.
+
+    Raises:
+        InputError: It has the form of a job's id or URI, and no job is there.
+    """
+    from runwide.cli.sources import is_pattern
+    from runwide.job.found import JOB_ID, reference_of
+
+    if JOB_ID.fullmatch(text.rstrip("/").rpartition("/")[2]):
+        return reference_of(text, store)
+    if "/" in text or "#" in text or is_pattern(text) or Path(text).exists():
+        return None
+    if not (store or settings.read().store):
+        return None
+    try:
+        return reference_of(text, store)
+    except RunwideError:  # then it is a file, whose error says what is wrong with it
+        return None
+
+
 def strings(text: str, option: str) -> list[str]:
     """A JSON list of strings.
 
@@ -195,10 +246,10 @@ def _pickled(
     """The pickle of a function with its constants; ``alone`` is that of the function without any, if there is one."""
     from runwide.pickled import function_pickle
 
-    bound = _bound_to(function, constants or {})
-    if not bound and alone is not None:
+    arguments = _bound_to(function, constants or {})
+    if not arguments and alone is not None:
         return alone
-    made = function_pickle(partial(function, **bound) if bound else function)
+    made = function_pickle(bound(function, arguments))
     return Chosen(made.data, name, made.needs)
 
 

@@ -10,11 +10,14 @@ from typing import Any
 import click
 
 from runwide import job as jobs
-from runwide.cli import dataset, executor, files, inputs, options, report, results
+from runwide.cli import dataset, executor, files, inputs, named, options, report, results
 from runwide.cli.configured import configured
 from runwide.cli.installing import install
+from runwide.cli.run_options import chosen, running
+from runwide.ended import line_of
 from runwide.errors import InputError, RunwideError, TasksFailed
 from runwide.host.threads import announce
+from runwide.job.reference import quoted, whole
 from runwide.records import Failure
 from runwide.sigterm import leaves_on_sigterm
 
@@ -29,36 +32,44 @@ _mended = click.option(
 
 @click.command("map")
 @click.argument("function", metavar="MODULE:FUNCTION")
-@click.argument("items", metavar="ITEMS_FILE", type=click.Path(path_type=Path))
-@options.workers
-@options.timeout
-@options.retries
+@click.argument("items", metavar="ITEMS")
+@running()
+@options.reduce
 @options.items_format
 @options.items_types
 def map_command(
     function: str,
-    items: Path,
+    items: str,
     *,
-    workers: int | None,
-    timeout: float | None,
-    retries: int,
+    reduce: str | None,
     items_format: str | None,
     items_types: str | None,
+    **words: Any,
 ) -> None:
     """Run a function over items on the cores of this machine; print one line of JSON per result, in order.
 
-    ITEMS_FILE is a .json file with a list, a .jsonl file with one item per line, or .csv or .parquet with one per row.
-    """
-    from runwide.pool import imap
+    ITEMS is a .json file with a list, a .jsonl file with one item per line, or .csv or .parquet with one per row; also its
+    URI, a pattern of files, which are the items then, or another job, whose results they are: its reference, the URI of its
+    folder, its id or name (in RUNWIDE_STORE).
+
+    \b
+    Example:
+        runwide map mymodule:score items.jsonl
+        runwide map mymodule:score items.jsonl --reduce operator:add
+        runwide map mymodule:score items.csv --items-types '{"zip": "str"}' --workers 2
+    """  # noqa: D301 - \b is click's mark for a paragraph that keeps its lines
+    from runwide import surface
 
     announce()  # before the function's module is imported, which may ask
     failed: list[Failure] = []
     with results.alone() as write, leaves_on_sigterm():
         found = inputs.function_of(function)
-        values = inputs.items_of_file(items, form=items_format, types=items_types)
-        for result in imap(
-            found, values, workers=workers, timeout=timeout, retries=retries, on_error="return"
-        ):
+        values = inputs.items_named(items, form=items_format, types=items_types)
+        if reduce is not None:
+            fold = inputs.function_of(reduce)
+            write(_as_json(surface.map(found, values, reduce=fold, **chosen(words)), failed))
+            return
+        for result in surface.imap(found, values, on_error="return", **chosen(words)):
             write(_as_json(result, failed))
     _complain(
         len(values), failed, hint="the results of the others were printed, null stands for a failed one"
@@ -111,11 +122,14 @@ def map_command(
 @click.option(
     "--dataset-format", type=click.Choice(dataset.FORMATS), default="jsonl", help="JSON lines, or Parquet."
 )
+@named.store
+@options.run_key
 @options.requirements
 @configured
 def gather_command(
     job: str,
     *,
+    store: str | None,
     shards_json: str | None,
     result_out: Path | None,
     report_out: Path | None,
@@ -126,17 +140,25 @@ def gather_command(
     min_success: float,
     dataset_out: Path | None,
     dataset_format: str,
+    run_key: str | None,
     requirements: str | None,
 ) -> None:
     """Check that every item has ended exactly once, write the result's manifest, print its reference.
 
-    `runwide.load` of it gives the results.
-    """
+    `runwide.load` of it gives the results. JOB is a job's reference, the URI of its folder, its id, the start of that, or
+    its name.
+
+    \b
+    Example:
+        runwide gather "$job"
+        runwide gather scores --store gs://bucket/runs --on-error return --dataset-out scores.jsonl
+    """  # noqa: D301 - \b is click's mark for a paragraph that keeps its lines
     install(requirements)
+    job = jobs.reference_of(job, store)
     shards = None if shards_json is None else inputs.strings(shards_json, "--shards-json")
     if close:
         shards = jobs.close_unfinished(job, shards)
-    reference = jobs.finish(job, shards)
+    reference = jobs.finish(job, shards, run_key=run_key)
     count, failed = jobs.failures(reference)
     numbers = report.outputs(job, report_out=report_out, metrics_out=metrics_out)
     executor.tell(executor_input, numbers, {"dataset": {"format": dataset_format}})
@@ -145,7 +167,8 @@ def gather_command(
             count,
             failed,
             uri=reference,
-            hint="the others are finished: runwide gather --on-error return, then runwide.load(…, on_error='return')",
+            hint=f"the others are finished: runwide gather {quoted(job)} --on-error return, then "
+            f"runwide.load({reference!r}, on_error='return')",
         )
     files.write(result_out, reference)
     click.echo(reference)
@@ -155,21 +178,25 @@ def gather_command(
 
 @click.command("rerun")
 @click.argument("job")
-@options.workers
-@options.timeout
-@options.retries
+@running()
 @_mended
-def rerun_command(
-    job: str, *, workers: int | None, timeout: float | None, retries: int, function: str | None
-) -> None:
+@named.store
+def rerun_command(job: str, *, function: str | None, store: str | None, **words: Any) -> None:
     """Run the failed items of a job again on this machine, and what its shards have not finished.
 
-    Prints the shards' references as JSON, for gather --shards-json.
-    """
+    Prints the shards' references as JSON, for gather --shards-json. JOB is a job's reference, the URI of its folder, its
+    id, the start of that, or its name.
+
+    \b
+    Example:
+        runwide rerun "$job" --function mymodule:score
+        runwide rerun scores --store gs://bucket/runs --workers 1
+    """  # noqa: D301 - \b is click's mark for a paragraph that keeps its lines
     announce()
+    job = whole(job, store, runs=True)
     with results.alone() as write, leaves_on_sigterm():
         mended = None if function is None else inputs.function_of(function)
-        references = jobs.rerun(job, function=mended, workers=workers, timeout=timeout, retries=retries)
+        references = jobs.rerun(job, function=mended, **chosen(words))
         write(json.dumps([jobs.short_reference(index, one) for index, one in enumerate(references)]))
 
 
@@ -178,9 +205,19 @@ def rerun_command(
 @click.argument("item", type=int)
 @click.option("--pdb", "debug", is_flag=True, help="Enter the debugger where the item raises.")
 @_mended
-def replay_command(job: str, item: int, *, debug: bool, function: str | None) -> None:
-    """Run one ITEM of a job in this process, from its exact verified bytes; print what it returns, write nothing."""
+@named.store
+def replay_command(job: str, item: int, *, debug: bool, function: str | None, store: str | None) -> None:
+    """Run one ITEM of a job in this process, from its exact verified bytes; print what it returns, write nothing.
+
+    JOB is a job's reference, the URI of its folder, its id, the start of that, or its name.
+
+    \b
+    Example:
+        runwide replay "$job" 4711 --pdb
+        runwide replay scores 4711 --store gs://bucket/runs --function mymodule:score
+    """  # noqa: D301 - \b is click's mark for a paragraph that keeps its lines
     announce()
+    job = whole(job, store, runs=True)
     try:
         with nullcontext(click.echo) if debug else results.alone() as write:  # a debugger has the terminal
             mended = None if function is None else inputs.function_of(function)
@@ -209,7 +246,12 @@ def _as_json(result: Any, failed: list[Failure]) -> str:
 
 def _complain(count: int, failed: list[Failure], *, uri: str | None = None, hint: str) -> None:
     if failed:
-        named = "; ".join(map(str, failed[:_LISTED])) + ("; …" if len(failed) > _LISTED else "")
+        failed = sorted(
+            failed, key=lambda failure: failure.index
+        )  # shards have told theirs one after another
+        named = "; ".join(line_of(failure) for failure in failed[:_LISTED]) + (
+            "; …" if len(failed) > _LISTED else ""
+        )
         raise TasksFailed(
             f"{len(failed)} of {count} items failed: {named}", failures=failed, uri=uri, hint=hint
         )

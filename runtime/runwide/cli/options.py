@@ -8,15 +8,6 @@ import click
 
 from runwide.cli import formats
 
-workers = click.option(
-    "--workers", type=click.IntRange(1), help="Worker processes; one per physical core when not given."
-)
-timeout = click.option("--timeout", type=float, help="Seconds that one attempt at one item may take.")
-retries = click.option(
-    "--retries", type=click.IntRange(0), default=0, help="Further attempts after an exception."
-)
-
-
 items_format = click.option(
     "--items-format",
     type=click.Choice(formats.FORMATS),
@@ -78,6 +69,11 @@ def _or_none(_context: click.Context, _option: click.Parameter, value: str | Non
     return None if value in (None, "", "-") else value
 
 
+reduce = click.option(
+    "--reduce",
+    metavar="MODULE:FUNCTION",
+    help="Makes one result of two, and is associative, such as operator:add: the result is one value.",
+)
 run_key = click.option(
     "--run-key",
     metavar="KEY",

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from runwide.cli import files
+from runwide.cli import files, named
 from runwide.log import Log
 from runwide.redaction import shortened
 from runwide.writing import printable
@@ -37,16 +37,22 @@ _LINES = 20  # unfinished shards that are listed
 )
 @click.option("--metrics-out", type=click.Path(path_type=Path), help="Write the numbers there, as JSON.")
 @click.option("--open", "opened", is_flag=True, help="Open the page in a browser.")
-def report_command(job: str, *, out: Path | None, metrics_out: Path | None, opened: bool) -> None:
+@named.store
+def report_command(
+    job: str, *, out: Path | None, metrics_out: Path | None, opened: bool, store: str | None
+) -> None:
     """Make a page of what happened in JOB; print what it found and where the page is.
+
+    JOB is a job's reference, the URI of its folder, its id, the start of that, or its name.
 
     \b
     Example:
         runwide report "$job" --open
+        runwide report scores --store gs://bucket/runs --metrics-out numbers.json
     """  # noqa: D301 - \b is click's mark for a paragraph that keeps its lines
     from runwide.report import report
 
-    found = report(job)
+    found = report(job, store=store)
     path = found.save(out or f"report-{found.story.title}.html")
     files.write(metrics_out, json.dumps(found.metrics, indent=1))
     for finding in found.findings:

@@ -27,6 +27,7 @@ from runwide.spill import signing
 )
 @click.option("--function-base64", metavar="TEXT", help="The same as base64, or as 'z:' and base64 of zlib.")
 @click.option("--function-reference", metavar="REF", help="An object with the text of --function-base64.")
+@click.option("--function-name", metavar="NAME", help="What it is called, for people, where it is pickled.")
 @click.option("--code", metavar="TEXT", help="The program's own modules that the function needs.")
 @click.option(
     "--pickled-by", metavar="VERSION", help="The Python that pickled the function, when not this one."
@@ -119,6 +120,9 @@ from runwide.spill import signing
     type=click.Path(path_type=Path),
     help="Write the shards' indices there, as a JSON list of strings.",
 )
+@click.option(
+    "--reduced", is_flag=True, help="The pickled function has a reduction: the result is one value."
+)
 @options.requirements
 @click.option("--packages", metavar="JSON", help="Packages that the function needs, where it was pickled.")
 @composing
@@ -128,6 +132,7 @@ def scatter_command(
     function_file: Path | None,
     function_base64: str | None,
     function_reference: str | None,
+    function_name: str | None,
     code: str | None,
     pickled_by: str | None,
     items_json: str | None,
@@ -151,10 +156,16 @@ def scatter_command(
     job_out: Path | None,
     shards_out: Path | None,
     run_key_out: Path | None,
+    reduced: bool,
     requirements: str | None,
     packages: str | None,
 ) -> None:
-    """Spill a function and its items to a store; print the job's reference."""
+    """Spill a function and its items to a store; print the job's reference.
+
+    \b
+    Example:
+        runwide scatter --function mymodule:score --items-file items.jsonl --store gs://bucket/runs --shards 20
+    """  # noqa: D301 - \b is click's mark for a paragraph that keeps its lines
     from runwide.cli import arguments, sizing, wire
 
     install(requirements)
@@ -177,7 +188,10 @@ def scatter_command(
         )
         items = values.items(
             text=items_json, file=items_file, parameter=items_parameter, kind=items_type, source=items_from,
-            artifacts=items_artifacts, table=arguments.Table(items_format, items_types, executor_input),
+            artifacts=items_artifacts,
+            table=arguments.Table(
+                items_format, items_types, executor_input, store=None if wanted == sizing.AUTO else place
+            ),
         )  # fmt: skip
         # it came with the command line, as this command did
         load = partial(pickle.loads, chosen.data)  # noqa: TID251
@@ -189,9 +203,10 @@ def scatter_command(
             items,
             store=place,
             shards=size.shards,
-            name=chosen.name,
+            name=function_name or chosen.name,
             needs=chosen.needs,
             base=base,
+            reduced=reduced,
         )
         run_key = None if run_key_out is None else signing.new_run_key()
         if size.results:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import click
 
 from runwide import job as jobs
-from runwide.cli import files, options, results, supervised
+from runwide.cli import files, named, options, results, supervised
 from runwide.cli.configured import configured
+from runwide.cli.run_options import chosen, running
 from runwide.host.threads import announce
+from runwide.job.reference import whole
 from runwide.log import held
 from runwide.sigterm import leaves_on_sigterm
 
@@ -17,9 +20,7 @@ from runwide.sigterm import leaves_on_sigterm
 @click.command("shard")
 @click.argument("job")
 @click.argument("index", type=int)
-@options.workers
-@options.timeout
-@options.retries
+@running(but=("initializer",))
 @click.option("--rerun-failed", is_flag=True, help="Also run the items again that have failed before.")
 @click.option(
     "--manifest-out",
@@ -34,42 +35,49 @@ from runwide.sigterm import leaves_on_sigterm
 )
 @options.run_key
 @options.requirements
+@named.store
 @click.option("--installed-at", hidden=True)  # by the process that watches over this one
+@click.option("--attempt", hidden=True)  # by whoever runs all shards of a job
 @configured
 def shard_command(
     job: str,
     index: int,
     *,
-    workers: int | None,
-    timeout: float | None,
-    retries: int,
     rerun_failed: bool,
     manifest_out: Path | None,
     on_error: str,
     run_key: str | None,
     requirements: str | None,
+    store: str | None,
     installed_at: str | None,
+    attempt: str | None,
+    **words: Any,
 ) -> None:
     """Run shard INDEX of a job on the cores of this machine; print its reference.
 
-    Run again, it computes only what is not stored yet. Items that fail are recorded, and reported by gather.
-    """
+    Run again, it computes only what is not stored yet. Items that fail are recorded, and reported by gather. JOB is a job's
+    reference, the URI of its folder, its id, the start of that, or its name.
+
+    \b
+    Example:
+        runwide shard "$job" 0
+        runwide shard scores 0 --store gs://bucket/runs --rerun-failed
+    """  # noqa: D301 - \b is click's mark for a paragraph that keeps its lines
     if requirements or installed_at:
         from runwide.cli.installing import install  # likewise
 
         installed_at = install(requirements, installed_at)
+    job = whole(job, store, runs=True)
+    run = chosen(words)
     if on_error == "return":
         given = {
-            "workers": workers, "timeout": timeout, "retries": retries, "rerun_failed": rerun_failed,
-            "run_key": run_key, "installed_at": installed_at,
+            **run, "no_progress": run.pop("progress", None) is False, "rerun_failed": rerun_failed, "run_key": run_key,
+            "installed_at": installed_at, "attempt": attempt,
         }  # fmt: skip
         supervised.shard(job, index, manifest_out, given)
         return
     announce()
     with results.alone() as write, leaves_on_sigterm(), held():
-        reference = jobs.shard(
-            job, index, workers=workers, timeout=timeout, retries=retries, rerun_failed=rerun_failed,
-            run_key=run_key,
-        )  # fmt: skip
+        reference = jobs.shard(job, index, rerun_failed=rerun_failed, run_key=run_key, attempt=attempt, **run)
         files.write(manifest_out, jobs.short_reference(index, reference))
         write(reference)

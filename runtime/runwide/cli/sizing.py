@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from math import ceil
 from typing import TYPE_CHECKING, Any
 
+from runwide.calls import first_of
 from runwide.errors import InputError
 from runwide.log import Log
 
@@ -87,7 +88,9 @@ def _measured(function: Callable[[Any], Any], items: Sequence[Any]) -> Size:
     sample = range(0, len(items), step)[:_SAMPLE_ITEMS]
     began, done, seconds, results = time.monotonic(), 0, 0.0, {}
     chosen = [items[index] for index in sample]
-    with closing(outcomes(function, chosen, timeout=_SAMPLE_SECONDS, progress=False)) as arriving:
+    with closing(
+        outcomes(function, chosen, timeout=_SAMPLE_SECONDS, progress=False, initializer=first_of(function))
+    ) as arriving:
         for outcome in arriving:
             done, seconds = done + 1, time.monotonic() - began
             if outcome.failure is None:

@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 
     from runwide.spill.store import Store
 
-_RESULT = re.compile(r".*/result[^/]*\.json#sha256=[0-9a-f]{64}")
 _WILD = re.compile(r"[*?\[]")
 _MARKER = "_$folder$"  # the end of the name of an empty object that Hadoop makes for a folder
 
@@ -127,10 +126,20 @@ def items_of_path(
         raise InputError(
             'items_format="files" is for a pattern or a folder',
             uri=str(path),
-            hint="give --items-from instead",
+            hint="give --items-from FOLDER, or name a pattern such as FOLDER/*.csv",
         )
     how = rows.reading(form, types, None, str(path))
     return rows.items([rows.File(data, path.name, str(path))], how)
+
+
+def is_pattern(source: str) -> bool:
+    """Tell whether a text is a pattern of files.
+
+    Example:
+        >>> is_pattern("day/*.csv"), is_pattern("day/1.csv")
+        (True, False)
+    """
+    return _WILD.search(source) is not None
 
 
 def check_words(source: str, form: str | None, types: Mapping[str, Any] | None) -> None:
@@ -184,7 +193,9 @@ def _items(source: str, how: rows.Reading) -> list[Any]:
 
 
 def _results(source: str, how: rows.Reading) -> list[Any]:
-    if not _RESULT.fullmatch(source):
+    from runwide.job.reference import is_reference
+
+    if not is_reference(source):
         raise InputError(
             "this is not the reference of results", uri=source, hint="pass what gather or fan_out put out"
         )

@@ -23,7 +23,7 @@ import click
 from runwide import job as jobs
 from runwide import log
 from runwide.cli import files
-from runwide.errors import EnvironmentMismatch, InputError, Preempted, StepFailed
+from runwide.errors import EnvironmentMismatch, InputError, Preempted, StepFailed, TooManyFailures
 from runwide.parsing import json_of
 from runwide.redaction import Lines, shortened
 from runwide.writing import write
@@ -41,6 +41,7 @@ _LINES = 20
 _WRONG_CALL = 2  # as the command exits with an InputError
 _ENVIRONMENT = "runwide: EnvironmentMismatch: "
 _PACKAGES = f"{_ENVIRONMENT}the function needs packages"  # as `runwide.job.environment` says
+_STOPPED = "runwide: TooManyFailures: "
 _READ_SECONDS = 5.0
 _LOG_LINE = re.compile(r"\d\d:\d\d:\d\d \[\w+\] ")
 _CHILD = "from runwide.cli.supervised import child; child()"
@@ -84,6 +85,7 @@ def failure_of(words: Sequence[str], index: int) -> StepFailed | None:
         Preempted: SIGTERM came, and was handed on: whoever sent it may start the shard again.
         InputError: The call is wrong, and would be for every other shard.
         EnvironmentMismatch: It has not the packages that the function needs, likewise.
+        TooManyFailures: All components together have more failed items than are accepted.
     """
     code, said = 0, ""
     for start in range(1, _STARTS + 1):
@@ -94,6 +96,8 @@ def failure_of(words: Sequence[str], index: int) -> StepFailed | None:
             raise Preempted("stopped by SIGTERM; what had finished is kept", hint="run it again to go on")
         if code == _WRONG_CALL:
             raise InputError(said.removeprefix("runwide: ") or "the call of runwide shard is wrong")
+        if said.startswith(_STOPPED):
+            raise TooManyFailures(said.removeprefix(_STOPPED))
         if said.startswith(_PACKAGES):
             raise EnvironmentMismatch(said.removeprefix(_ENVIRONMENT))
         _log.warning("shard.died", shard=index, exitcode=code, start=start, cause=shortened(said, _CAUSE))

@@ -82,6 +82,9 @@ class Cores:
         names = [core.kind for core in self.cores if core.kind]
         return {kind: names.count(kind) for kind in dict.fromkeys(names)}
 
+    def __str__(self) -> str:
+        return self.explain()
+
     def explain(self) -> str:
         """Every step as text, one a line, then the advice.
 

@@ -17,8 +17,8 @@ __all__ = ["Recording", "Report", "framed", "report"]
 class _Room(ModuleType):
     """This module, which is also what its name means: ``runwide.report(job)`` works whoever has imported what."""
 
-    def __call__(self, job: str | Recording | Results[Any]) -> Report:
-        return report(job)
+    def __call__(self, job: str | Recording | Results[Any], *, store: str | None = None) -> Report:
+        return report(job, store=store)
 
 
 sys.modules[__name__].__class__ = _Room

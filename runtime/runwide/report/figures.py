@@ -10,11 +10,13 @@ from itertools import accumulate
 from typing import TYPE_CHECKING
 
 from runwide.job import events
+from runwide.job.usage import Used
 from runwide.report.story import last_attempts
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
+    from runwide.prices import Estimate
     from runwide.report.story import Attempt, RunLog, Story
 
 SLOWEST = 25
@@ -134,6 +136,7 @@ class Figures:
         kinds: Failed attempts by kind.
         sampled: Share of the good attempts that are written one by one.
         killed_runs: Runs that did not end in order.
+        cost: What the time of machines costs by list prices, an estimate; None where nothing has run.
     """
 
     items: int
@@ -155,6 +158,7 @@ class Figures:
     kinds: dict[str, int]
     sampled: float
     killed_runs: int
+    cost: Estimate | None = None
 
     @property
     def utilisation(self) -> float:
@@ -196,6 +200,7 @@ def of(story: Story) -> Figures:
         kinds=dict(kinds),
         sampled=min((log.run.sampled for log in story.runs), default=1.0),
         killed_runs=sum(log.ended is None for log in story.runs),
+        cost=story.ran.cost(Used.of(log.run, log.end) for log in story.runs),
     )
 
 

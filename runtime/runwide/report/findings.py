@@ -7,6 +7,7 @@ from enum import Enum
 from statistics import median
 from typing import TYPE_CHECKING
 
+from runwide.job.reference import quoted
 from runwide.report import words
 
 if TYPE_CHECKING:
@@ -21,10 +22,6 @@ _TIGHT = 0.85  # share of the memory from which it is called tight
 _SPREAD = 10.0  # times the median from which a task is called a straggler
 
 
-_REPLAY = (
-    "Replay one here with its exact input: runwide replay JOB ITEM. After a fix of the function, "
-    "runwide rerun JOB --function MODULE:FUNCTION runs only these."
-)
 _CALL = "Call the function with one of them in a debugger; with store= runwide keeps the exact input, and replays it."
 
 
@@ -56,8 +53,8 @@ def of(story: Story, figures: Figures) -> list[Finding]:
     """All findings, those that matter most first."""
     host = next((log.run.host for log in story.runs), {})
     found = [
-        *completeness(story.shards, story.finished, figures.killed_runs),
-        *failures(figures, stored=bool(story.uri)),
+        *completeness(story.shards, story.finished, figures.killed_runs, job=story.reference),
+        *failures(figures, job=story.reference),
         *out_of_memory(figures.out_of_memory, workers=int(host.get("workers") or 1)),
         *memory(figures.shards),
         *uneven_shards(figures.shards),
@@ -74,7 +71,7 @@ def of(story: Story, figures: Figures) -> list[Finding]:
     return sorted(found, key=lambda finding: order.index(finding.level))
 
 
-def completeness(shards: int, finished: int, killed_runs: int) -> Iterator[Finding]:
+def completeness(shards: int, finished: int, killed_runs: int, *, job: str = "") -> Iterator[Finding]:
     """Whether everything has run.
 
     Example:
@@ -83,11 +80,12 @@ def completeness(shards: int, finished: int, killed_runs: int) -> Iterator[Findi
     """
     if finished < shards:
         missing = shards - finished
+        waiting = f"runwide wait {quoted(job)}"
         verb = "has" if missing == 1 else "have"
         yield Finding(
             Level.WARNING,
             f"{missing} of {shards} shards {verb} not finished.",
-            "Run them again: what was stored is kept, and only the rest is computed.",
+            f"Run them again{f' ({waiting})' if job else ''}: what was stored is kept, and only the rest is computed.",
         )
     if killed_runs:
         yield Finding(
@@ -97,15 +95,20 @@ def completeness(shards: int, finished: int, killed_runs: int) -> Iterator[Findi
         )
 
 
-def failures(figures: Figures, *, stored: bool = True) -> Iterator[Finding]:
-    """What failed, and what it cost."""
+def failures(figures: Figures, *, job: str = "") -> Iterator[Finding]:
+    """What failed, and what it cost.
+
+    Args:
+        figures: The numbers.
+        job: The job's reference; empty for a map that is stored nowhere.
+    """
     if figures.failed:
         first = figures.failures[0] if figures.failures else None
         example = f" Item {first.item}: {first.detail or first.kind}." if first is not None else ""
         yield Finding(
             Level.BAD,
             f"{words.count(figures.failed, 'item')} of {figures.items} failed.{example}",
-            _REPLAY if stored else _CALL,
+            _replay(job, first.item if first is not None else 0) if job else _CALL,
         )
     if figures.timeouts:
         yield Finding(
@@ -127,6 +130,13 @@ def failures(figures: Figures, *, stored: bool = True) -> Iterator[Finding]:
             f"{words.count(figures.retried, 'attempt')} had to be made again; failed attempts took "
             f"{words.share(wasted)} of the workers' time.",
         )
+
+
+def _replay(job: str, item: int) -> str:
+    return (
+        f"Replay it here with its exact input: runwide replay {quoted(job)} {item}. After a fix of the function, run only "
+        f"what failed: runwide rerun {quoted(job)} --function MODULE:FUNCTION."
+    )
 
 
 def out_of_memory(kills: int, *, workers: int) -> Iterator[Finding]:

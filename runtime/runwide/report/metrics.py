@@ -35,6 +35,7 @@ def of(numbers: Figures) -> dict[str, float]:
         "peak_memory_share": round(
             max((one.peak / one.memory for one in numbers.shards if one.memory), default=0.0), 4
         ),
+        "estimated_dollars": round(numbers.cost.dollars, 6) if numbers.cost else 0.0,
         "store_operations": sum(one.count for one in numbers.moved),
         "store_bytes": sum(one.bytes for one in numbers.moved),
     }

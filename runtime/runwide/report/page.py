@@ -6,6 +6,7 @@ from collections import Counter
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
+from runwide.prices import money
 from runwide.records import ENDED, Failure
 from runwide.redaction import shortened
 from runwide.report import charts, figures, findings, markup, metrics, series, words
@@ -68,7 +69,7 @@ def page(story: Story) -> str:
         "failed": _failed(story, numbers),
         "shards": _shards(numbers),
         "moved": _moved(numbers),
-        "environment": _environment(story),
+        "environment": _environment(story, numbers),
         "numbers": markup.as_json({"metrics": metrics.of(numbers), "lost": asdict(numbers.lost)}),
     }
     template, style, script = (
@@ -113,7 +114,15 @@ def _tiles(numbers: Figures) -> str:
         ("utilisation", words.share(numbers.utilisation), "of the physical cores used", numbers.utilisation),
         ("useful", words.share(numbers.lost.share("useful")), "of the workers' time useful", numbers.lost.share("useful")),
         ("cost", words.seconds(numbers.core_seconds), "of core time to pay for", numbers.core_seconds),
+        *_dollars(numbers),
     ])  # fmt: skip  # one tile a line
+
+
+def _dollars(numbers: Figures) -> list[tuple[str, str, str, float]]:
+    """What that costs, which says that it is an estimate, and of which date its prices are."""
+    cost = numbers.cost
+    label = f"an estimate: list prices of {cost.date}" if cost else ""
+    return [("dollars", money(cost.dollars), label, cost.dollars)] if cost else []
 
 
 def _lost(numbers: Figures) -> str:
@@ -267,11 +276,13 @@ def _moved(numbers: Figures) -> str:
     return markup.table(columns, rows, name="moved", label="What was read from and written to the store")
 
 
-def _environment(story: Story) -> str:
+def _environment(story: Story, numbers: Figures) -> str:
     host = dict(story.runs[0].run.host) if story.runs else {}
     known: dict[str, object] = {"job": story.uri or story.title, "function": story.function}
     known |= {f"made with {name}": version for name, version in sorted(story.environment.items())}
     known |= {f"ran on {name}": _host_value(name, value) for name, value in sorted(host.items())}
+    if numbers.cost is not None:
+        known["cost estimated from"] = numbers.cost.basis
     rows = [(text(name), f"<code>{text(value)}</code>") for name, value in known.items()]
     return markup.table([("", False), ("", False)], rows, name="environment", label="Environment")
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from runwide.errors import FormatTooNew, IntegrityError
 from runwide.job import event_log, events, manifest
+from runwide.job.ran import ran
 from runwide.job.reference import Reference, parse
 from runwide.log import Log
 from runwide.parsing import json_of
@@ -30,7 +31,7 @@ T = TypeVar("T")
 
 log = Log("report")
 
-_EVENTS = re.compile(r"shards/(\d{1,9})/events(?:-\d+)?\.jsonl")
+_EVENTS = re.compile(r"shards/(\d{1,9})/events(?:-\d+)?(?:\.used-[\d.cgs-]{1,40})?\.jsonl")
 _PART = 64 << 20  # bytes; we write parts of some 8 MiB
 _LATEST = 1e11  # seconds: a time beyond the year 5000 is none
 _LONGEST = 1e9
@@ -50,7 +51,8 @@ def of_job(reference: str) -> Story:
     about = manifest.read_job(_of_job(reference))
     reader = Reader()
     with open_inside(about.uri) as store:
-        names = {info.name: info.size for info in store.list("shards/")}
+        names = {info.name: info.size for info in store.list()}
+        where = ran(store, about, names)
         for name in names:
             found = _EVENTS.fullmatch(name)
             if found and int(found[1]) < about.shards:
@@ -67,6 +69,8 @@ def of_job(reference: str) -> Story:
         runs=reader.runs(),
         failures=tuple(failures),
         uri=about.uri,
+        reference=about.reference,
+        ran=where,
         created=about.created,
         environment={**about.environment, **about.packages},
         unreadable=reader.unreadable,

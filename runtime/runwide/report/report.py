@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from runwide.errors import InputError
 from runwide.host import space
 from runwide.job import event_log, events
+from runwide.job.reference import whole
 from runwide.report import figures, findings, metrics, reading
 from runwide.report.page import page
 from runwide.results import Results
@@ -153,12 +154,13 @@ class Recording:
         return self._log.run.function
 
 
-def report(job: str | Recording | Results[Any]) -> Report:
+def report(job: str | Recording | Results[Any], *, store: str | None = None) -> Report:
     """What happened in a job, or in a map.
 
     Args:
         job: The reference that `runwide.scatter` returned, that of the job's results, a `Recording`,
-            or what `runwide.map` has returned.
+            or what `runwide.map` has returned; or another name of a job, see `runwide.gather`.
+        store: Where an id or a name is looked for; ``RUNWIDE_STORE`` where None.
 
     Raises:
         InputError: Nothing was recorded of these results.
@@ -173,7 +175,7 @@ def report(job: str | Recording | Results[Any]) -> Report:
     if isinstance(job, Recording):
         return Report(reading.of_lines(job.lines, title=job.name))
     if not isinstance(job, Results):
-        return Report(reading.of_job(job))
+        return Report(reading.of_job(whole(job, store)))
     if job.job is not None:
         return Report(reading.of_job(job.job))
     if job.trace is None or not job.trace.sums:

@@ -6,6 +6,7 @@ from collections import defaultdict
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from runwide.job.ran import Ran
 from runwide.sums import WorkerSums
 
 if TYPE_CHECKING:
@@ -113,6 +114,8 @@ class Story:
         runs: What was written, by shard and time.
         failures: The items that failed for good, with tracebacks, of the shards that have finished.
         uri: Where the job is, empty for a map.
+        reference: The job's reference, empty for a map.
+        ran: Where its shards ran, as far as it is known.
         created: When the job was made, empty where that is not known.
         environment: Versions that made it.
         unreadable: Number of lines that made no sense.
@@ -126,6 +129,8 @@ class Story:
     runs: tuple[RunLog, ...]
     failures: tuple[Failure, ...] = ()
     uri: str = ""
+    reference: str = ""
+    ran: Ran = Ran()  # noqa: RUF009 - frozen
     created: str = ""
     environment: Mapping[str, str] = field(default_factory=dict)
     unreadable: int = 0
