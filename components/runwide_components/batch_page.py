@@ -106,7 +106,7 @@ def _unended(runs: Sequence[PipelineRun]) -> Iterator[Finding]:
         yield Finding(
             Level.NOTE,
             f"{words.count(going, 'run')} {words.verb(going, 'has', 'have')} not ended.",
-            "Follow with: runwide status BATCH, or runwide wait BATCH.",
+            "Follow them with runwide status, or runwide wait, and the URI or the name of the batch.",
         )
     cancelled = sum(run.state is RunState.CANCELLED for run in runs)
     if cancelled:

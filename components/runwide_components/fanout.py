@@ -6,13 +6,16 @@ import platform
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cache
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from kfp import dsl
 from kfp.dsl import pipeline_context
 
+from runwide.calls import check_reduce
 from runwide.cli.requirements import text_of
 from runwide.errors import InputError
+from runwide.options import PIPELINE, RunOptions, TaskOptions
+from runwide.signatures import taking
 from runwide_components.channels import refuse_open, unshared
 from runwide_components.configuration import StepConfiguration, check_names
 from runwide_components.image import base_image
@@ -29,6 +32,9 @@ from runwide_components.steps import (
     steps_of,
 )
 from runwide_components.wires import Wires, slug, wires
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 
 class FanOut(dsl.PipelineTask):  # type: ignore[misc]  # kfp has no types
@@ -55,6 +61,7 @@ class FanOut(dsl.PipelineTask):  # type: ignore[misc]  # kfp has no types
         return self.outputs["dataset"]
 
 
+@taking(TaskOptions, PIPELINE)
 def fan_out(
     function: Callable[..., Any] | str,
     items: Any,
@@ -64,9 +71,7 @@ def fan_out(
     image: str | None = None,
     parallelism: int | None = None,
     constants: Mapping[str, Any] | None = None,
-    workers: int | None = None,
-    timeout: float | None = None,
-    retries: int = 0,
+    reduce: Callable[[Any, Any], Any] | None = None,
     on_error: str = "raise",
     min_success: float = 1.0,
     dataset: bool | str = False,
@@ -88,6 +93,7 @@ def fan_out(
     items_types: Mapping[str, Any] | None = None,
     code: Sequence[str] = (),
     requirements: Any = None,
+    **options: "Unpack[TaskOptions]",
 ) -> FanOut:
     """Apply a function to every item, on parallel components; to be called inside of a ``@dsl.pipeline``.
 
@@ -113,9 +119,9 @@ def fan_out(
         parallelism: How many components may run at the same time; None for as many as the engine allows.
         constants: Further keyword arguments of the function: values, parameters or outputs, also inside of each other and of
             texts. A parameter that is optional and was left out is the function's default, or None if it has none.
-        workers: Worker processes in each component; None for one per physical core.
-        timeout: Seconds that one attempt at one item may take.
-        retries: Further attempts after an exception.
+        reduce: Makes one result of two, and is associative: the components fold their results, and then each other's, and
+            ``runwide.load`` of the output gives the one value. It travels with the function. It takes neither
+            ``on_error="return"`` nor ``min_success`` nor ``dataset``.
         on_error: ``"raise"``: an item that fails fails the pipeline, after all others. ``"return"``: it goes on, and
             ``runwide.load(…, on_error="return")`` has a `runwide.Failure` in the place of each failed result.
         min_success: Share of the items that must have succeeded for the pipeline to go on, with ``"raise"``. With less than
@@ -161,6 +167,7 @@ def fan_out(
         requirements: What each of the three steps installs with pip before it begins: the path of a requirements file, which
             is read now, or a list such as ``["nltk==3.9.1"]``, from the index of ``PIP_INDEX_URL``. An image that has them
             starts faster; see docs/packages.md.
+        **options: As in `runwide.options.TaskOptions`.
 
     Returns:
         The task. Its ``.output`` is the reference of the results, which `runwide.load` reads in input order; ``.report``,
@@ -178,7 +185,7 @@ def fan_out(
         ['numbers']
     """
     refuse_open(
-        image=image, parallelism=parallelism, workers=workers, timeout=timeout, retries=retries, on_error=on_error,
+        image=image, parallelism=parallelism, on_error=on_error, **options,
         min_success=min_success, dataset=dataset, report=report, machine_type=machine_type, spot=spot,
         shard_retries=shard_retries, labels=labels, node_selector=node_selector, tolerations=tolerations,
         service_account=service_account, requirements=requirements,
@@ -186,10 +193,13 @@ def fan_out(
     for what, values in (("labels", labels), ("node_selector", node_selector), ("secrets", secrets)):
         if isinstance(values, Mapping):
             refuse_open(**{f"{what}[{name!r}]": one for name, one in values.items()})
+    chosen = RunOptions.on(PIPELINE, options)
+    _check_reduce(reduce, on_error, min_success=min_success < 1, dataset=bool(dataset))
     named = check_names(env, secrets)
     given = wires(
-        function, items, components, store, {} if constants is None else constants, env=named, code=code
-    )
+        function, items, components, store, {} if constants is None else constants, env=named, code=code,
+        options=chosen, reduce=reduce,
+    )  # fmt: skip
     warn_of_secrets("label", labels or {})
     warn_of_secrets("requirements", {"requirements": text_of(requirements)})
     warn_of_secrets("env", {name: one for name, one in named.items() if name not in given.composed_env})
@@ -199,10 +209,8 @@ def fan_out(
         composed=bool(given.composed_env),
     )  # fmt: skip
     image = image or base_image()
-    options = JobOptions(
-        workers=workers,
-        timeout=timeout,
-        retries=retries,
+    about = JobOptions(
+        chosen.but(initializer=None, initargs=()),
         on_error=on_error,
         min_success=min_success,
         dataset=dataset,
@@ -214,14 +222,22 @@ def fan_out(
         cpu=cpu, memory=memory, accelerator=accelerator, machine_type=machine_type, spot=spot,
         retries=shard_retries, as_step=as_step,
     )  # fmt: skip
-    rest = _shards_and_gather(image, parallelism, options, resources)
+    rest = _shards_and_gather(image, parallelism, about, resources)
     reading = items_words(given.all, items_format, items_types)
-    box = _box(
-        f"fan-out-{slug(function)}", image, given, rest, options, words=(*reading, *options.of_scatter())
-    )
+    words = (*reading, *about.of_scatter(), *(() if reduce is None else ("--reduced",)))
+    box = _box(f"fan-out-{slug(function)}", image, given, rest, about, words=words)
     task = box(**{port.name: unshared(value) for port, value in given.open})
     task.__class__ = FanOut  # kfp has registered this very object, so it cannot be another one
     return task  # type: ignore[no-any-return]
+
+
+def _check_reduce(reduce: Any, on_error: str, **given: bool) -> None:
+    check_reduce(reduce, on_error)
+    for name, is_given in given.items():
+        if reduce is not None and is_given:
+            raise InputError(
+                f"reduce= cannot be combined with {name}=: it gives one value", hint=f"leave {name}= out"
+            )
 
 
 @cache
@@ -274,7 +290,7 @@ def _shards_and_gather(image: str, parallelism: int | None, options: JobOptions,
         with dsl.ParallelFor(shards, parallelism=parallelism) as index:
             task = resources.ask(shard(job=job, index=index, **_taken(shard, {"run_key": run_key, **env})))
             configuration.ask(task)
-        end = made.gather(job=job, shards=dsl.Collected(task.outputs["manifest"]), **env)
+        end = made.gather(job=job, shards=dsl.Collected(task.outputs["manifest"]), run_key=run_key, **env)
         return _outputs(configuration.ask(end), options)
 
     with _outside_any_pipeline():
@@ -306,10 +322,11 @@ def _box(
     name: str, image: str, given: Wires, rest: Any, options: JobOptions, *, words: tuple[str, ...]
 ) -> Any:
     fixed = {port.name: value for port, value in given.fixed}
+    called = ("--function-name", given.name) if given.name else ()
     made_by = ("--pickled-by", platform.python_version()) if given.has_code else ()
     needs = ("--packages", json.dumps(given.packages)) if given.packages else ()
     inputs = [port for port, _ in given.all]
-    first = scatter(image, inputs, fixed=(*made_by, *needs, *words))
+    first = scatter(image, inputs, fixed=(*called, *made_by, *needs, *words))
     # Python wants parameters with a default last
     ports = sorted((port for port, _ in given.open), key=lambda port: port.optional)
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from runwide.errors import EngineError, IntegrityError, ObjectExists, StoreError
-from runwide.job.reference import parse
+from runwide.job.reference import parse, quoted
 from runwide.log import Log
 from runwide.spill import records
 from runwide.spill.store import open_inside
@@ -143,11 +143,11 @@ def last_record(job: str) -> Recorded:
     raise EngineError(
         "there is no record of where this job runs" + (" that may be believed" if names else ""),
         uri=reference.folder,
-        hint="run its shards (runwide shard JOB INDEX), then gather"
+        hint=f"run its shards, the first with: runwide shard {quoted(job)} 0; then gather"
         + (
             "; or set the signing key with which the record was written"
             if names
-            else "; it was made by scatter"
+            else "; it was made by scatter, or by a map on the machine that called it"
         ),
     )
 

@@ -13,9 +13,11 @@ from runwide.errors import (
     StepFailed,
 )
 from runwide.job import close_unfinished, status
+from runwide.job.gather import keep_so_far
 from runwide.job.incomplete import of_shards
-from runwide.job.manifest import found_job, read_job
-from runwide.job.reference import parse
+from runwide.job.limit import too_many_stored
+from runwide.job.manifest import read_job
+from runwide.job.reference import parse, quoted
 from runwide.log import Log
 from runwide.redaction import shortened
 from runwide.spill import signing
@@ -28,8 +30,10 @@ from runwide_components.recorded import Place, Recorded, last_record, record
 from runwide_components.watch import Watch
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
+    from runwide.job.limit import Accepted
+    from runwide.records import TaskEvent
     from runwide_components.engines.base import Engine, Run
     from runwide_components.steps import JobOptions
 
@@ -58,16 +62,21 @@ def start(
     pipeline = shards_pipeline(place.image, place.parallelism, options, place.resources)
     # a relative one is found from here alone: steps on this machine have directories of their own
     arguments = {"job": in_full(job), "shards": [str(index) for index in shards], "run_key": run_key or "-"}
-    folder = parse(job).folder  # all that a shard reads and writes
     try:
         run = place.engine.submit(
-            pipeline, arguments, store=folder, parallelism=place.parallelism or len(shards)
+            pipeline, arguments, store=_seen(job), parallelism=place.parallelism or len(shards)
         )
     except EngineError as error:
-        raise _with_job(error, job) from error
+        raise with_job(error, job) from error
     _log.info("job.submitted", job=job, shards=len(shards), engine=repr(place.engine), run=run.id)
     record(job, {"run": run.id, "options": options.about(), **place.about()})
     return run
+
+
+def _seen(job: str) -> str:
+    """All that a shard reads and writes: the job's folder, or the store, if the items are another job's results."""
+    folder = parse(job).folder
+    return folder if read_job(job).source is None else folder.rpartition("/")[0]
 
 
 def follow(
@@ -77,6 +86,9 @@ def follow(
     progress: bool | None = None,
     timeout: float | None = None,
     run_key: str | None = None,
+    on_event: Callable[[TaskEvent], object] | None = None,
+    fresh: bool = True,
+    limit: Accepted | None = None,
 ) -> list[str] | None:
     """Wait for the shards of a run, with one bar for all of them; what they returned, where the engine tells it.
 
@@ -86,33 +98,61 @@ def follow(
         progress: As for `Components`.
         timeout: Seconds to wait.
         run_key: As for `start`.
+        on_event: As for `Watch`.
+        fresh: As for `Watch`.
+        limit: How many failed items are accepted; with more, the run is cancelled.
 
     Raises:
         EngineError: The run failed or was cancelled; it names the job.
+        TooManyFailures: More items failed than are accepted.
         TimeoutError: It goes on.
     """
     deadline = None if timeout is None else time.monotonic() + timeout
     try:
-        with Watch(job, progress=progress, run_key=run_key) as watch:
+        with Watch(job, progress=progress, run_key=run_key, on_event=on_event, fresh=fresh) as watch:
             for pause in looks(*_LOOKS):
                 if run.state().ended:
                     break
                 if deadline is not None and time.monotonic() > deadline:
                     raise TimeoutError(f"run {run.id} goes on after {timeout} s")
                 watch.look()
+                if limit is not None and too_many_stored(job, limit) is not None:
+                    run.cancel()
+                    break
                 with suppress(TimeoutError):
                     run.wait(pause)
             watch.look()
         manifests: list[str] | None = run.wait().get("Output")
     except EngineError as error:
-        raise _with_job(error, job) from error
+        refuse_too_many(job, limit, run_key)
+        raise with_job(error, job) from error
     except KeyboardInterrupt:
         if run.outlives_client and wants_to_cancel(f"the components of {job.partition('#')[0]}"):
             run.cancel()
         raise
     finally:
         run.leave()
+    refuse_too_many(job, limit, run_key)
     return manifests
+
+
+def refuse_too_many(job: str, limit: Accepted | None, run_key: str | None = None) -> None:
+    """Raise that more items failed than are accepted, with all that is stored.
+
+    Args:
+        job: The job's reference.
+        limit: How many are accepted; None for any number.
+        run_key: As for `start`.
+
+    Raises:
+        TooManyFailures: More did.
+    """
+    stopped = None if limit is None else too_many_stored(job, limit)
+    if stopped is not None:
+        keep_so_far(stopped, job, run_key=run_key)
+        if stopped.failures:
+            stopped.args = (f"{stopped.message}, the last: {stopped.failures[-1]}",)
+        raise stopped from None
 
 
 def ended(
@@ -143,17 +183,6 @@ def without_the_lost(job: str, run: Run, error: EngineError, run_key: str | None
         exitcode=getattr(error, "exitcode", None),
     )
     close_unfinished(job, error=cause, run_key=run_key)
-
-
-def resolved(job: str) -> tuple[str, bool]:
-    """The reference of a job that may be given as the bare URI of its folder, and whether somebody vouches for the job.
-
-    Args:
-        job: A reference, or a URI without a digest: then the key vouches, or nobody.
-    """
-    if "#" in job:
-        return job, True
-    return found_job(job).reference, signing.key() is not None
 
 
 def rejoin(
@@ -204,7 +233,8 @@ def rejoin(
         _log.info("run.lost", run=found.run, cause=error.message)
         ended_badly = True
     if not ended_badly:
-        return ended(job, run, progress=progress, timeout=timeout, on_error=on_error)
+        limit = found.options.accepted
+        return ended(job, run, progress=progress, timeout=timeout, on_error=on_error, limit=limit)
     if not vouched:
         raise EngineError(
             f"{len(missing)} shards have to run again, and nobody vouches for the function of the job",
@@ -217,15 +247,15 @@ def rejoin(
         raise EngineError(
             f"{len(missing)} shards have to run again, and the record of their {names} is not signed and not believed",
             uri=found.uri,
-            hint="give requirements= again; run them with 'runwide shard JOB INDEX' and its options --env and --secret, "
-            "then gather; or " + signing.HINT,
+            hint=f"give requirements= again; or run them with: runwide shard {quoted(job)} {missing[0]}{_others(missing)}, "
+            "and its options --env and --secret, then gather; or " + signing.HINT,
         )
     _log.info("job.resumed", job=job, shards=len(missing))
-    options = found.options
+    options = found.options.anew()
     if requirements is not None:
         options = replace(options, requirements=text_of(requirements))
     run = start(job, missing, found.place(engine, image), options)
-    ended(job, run, progress=progress, timeout=timeout, on_error=on_error)
+    ended(job, run, progress=progress, timeout=timeout, on_error=on_error, limit=options.accepted)
     return None
 
 
@@ -244,7 +274,13 @@ def cancel(job: str, *, engine: Engine | None = None) -> bool:
     Raises:
         EngineError: No record says where it runs, or the engine does not know it.
     """
-    found = last_record(job)
+    try:
+        found = last_record(job)
+    except EngineError:
+        about = status(job)
+        if about.finished == len(about.shards):
+            return False
+        raise
     run = _attached(found, engine or found.engine(), job)
     if run.state().ended:
         return False
@@ -264,11 +300,18 @@ def _attached(found: Recorded, engine: Engine, job: str) -> Run:
     return run
 
 
-def _with_job(error: EngineError, job: str) -> EngineError:
+def _others(missing: Sequence[int]) -> str:
+    """The shards after the first one, in words; no more than a few."""
+    more = ", ".join(map(str, missing[1:10])) + (", …" if len(missing) > 10 else "")  # noqa: PLR2004 - fit a line
+    return f" (and so for {more})" if more else ""
+
+
+def with_job(error: EngineError, job: str) -> EngineError:
     """The same error with the job, and how to go on with it."""
+    word = quoted(job)
     go_on = (
-        "what finished is kept: 'runwide status JOB' shows what is missing, runwide.attach(job) or 'runwide wait JOB' "
-        "runs it, 'runwide shard JOB INDEX' runs one shard here"
+        f"what finished is kept; see what is missing: runwide status {word}; run that: runwide wait {word}, or "
+        f"runwide.attach({job!r})"
     )
     # an engine that knows the job has said how to go on in its own words
     theirs = error.hint if error.uri != job else None

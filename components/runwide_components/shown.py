@@ -18,24 +18,30 @@ if TYPE_CHECKING:
     from runwide_components.engines.base import Engine
 
 
-def print_results(job: str) -> None:
+def print_results(job: str, store: str | None = None) -> None:
     """Print a line of JSON per result, and on standard error one per failure; exit with 1 where there is one.
 
     Args:
-        job: Reference of a job or of its results.
+        job: A job or its results, as for `runwide.load`.
+        store: Where an id or a name is looked for.
     """
     import runwide
 
-    name = job.partition("#")[0].rpartition("/")[2]
-    read = runwide.load if name.startswith("result") or "#" not in job else runwide.gather
     failed = 0
-    for result in read(job, on_error="return"):
+    for result in runwide.load(job, on_error="return", store=store, stream=True):
         is_failure = isinstance(result, Failure)
         failed += is_failure
         line = printable(str(result)) if is_failure else json.dumps(result, default=repr)
         click.echo(line, err=is_failure)
     if failed:
         sys.exit(1)
+
+
+def show(batch: Batch) -> None:
+    """Print the table of a batch's runs."""
+    from runwide.cli.tables import console
+
+    console().print(batch)
 
 
 def awaited(uri: str, engine: Engine | None, timeout: float | None) -> Batch:

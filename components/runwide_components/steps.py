@@ -6,7 +6,7 @@ because kfp.local turns the integers inside of lists into floats.
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import cache
 from typing import TYPE_CHECKING, Any, Optional
 
@@ -14,6 +14,8 @@ from kfp import compiler, dsl
 
 from runwide.cli.requirements import checked
 from runwide.errors import InputError
+from runwide.job.limit import FIRST, Accepted, new_attempt
+from runwide.options import DEFAULTS, RunOptions
 from runwide_components.configuration import NOTHING, StepConfiguration
 from runwide_components.signature import with_signature
 
@@ -72,9 +74,7 @@ class JobOptions:
     """How the items are run; the meanings are those of `runwide.map`.
 
     Args:
-        workers: Worker processes in each component; None for one per physical core.
-        timeout: Seconds that one attempt at one item may take.
-        retries: Further attempts after an exception.
+        run: The options of `runwide.map`; an ``initializer`` travels with the function.
         on_error: Whether failed items fail the gather: ``"raise"`` or ``"return"``.
         min_success: Share of the items that must have succeeded, with ``"raise"``.
         dataset: Whether the gather writes the results as a dataset as well: ``"jsonl"``, ``"parquet"``, True for the former.
@@ -82,14 +82,13 @@ class JobOptions:
         rerun_failed: Whether items that have failed before run again.
         configuration: What the steps are given beside, and where they run.
         requirements: What each step installs first, as `runwide.cli.requirements.text_of` returns it.
+        attempt: Names this attempt at the job, whose components count their failures together.
 
     Raises:
         InputError: A value cannot be meant.
     """
 
-    workers: int | None = None
-    timeout: float | None = None
-    retries: int = 0
+    run: RunOptions = DEFAULTS
     on_error: str = "raise"
     min_success: float = 1.0
     dataset: bool | str = False
@@ -97,6 +96,7 @@ class JobOptions:
     rerun_failed: bool = False
     configuration: StepConfiguration = NOTHING
     requirements: str = ""
+    attempt: str = ""
 
     def __post_init__(self) -> None:
         checked(self.requirements)
@@ -104,10 +104,6 @@ class JobOptions:
             raise InputError(
                 f"min_success={self.min_success} cannot be meant", hint="give a share from 0 to 1"
             )
-        for name, least in (("workers", 1), ("timeout", 0), ("retries", 0)):
-            value = getattr(self, name)
-            if value is not None and (value < least or (name == "timeout" and not value)):
-                raise InputError(f"{name}={value} cannot be meant", hint="leave it out, or give more")
         if self.dataset not in (False, True, "jsonl", "parquet"):
             raise InputError(f"dataset={self.dataset!r} cannot be meant", hint='say "jsonl" or "parquet"')
         if self.on_error not in ("raise", "return"):
@@ -117,6 +113,16 @@ class JobOptions:
     def tolerant(self) -> bool:
         """Whether the run goes on without some items, and so without a shard that fails for good."""
         return self.on_error == "return" or self.min_success < 1
+
+    @property
+    def accepted(self) -> Accepted | None:
+        """How many failed items are accepted; None for any number."""
+        most = self.run.max_failures
+        return None if most is None else Accepted(most, self.attempt or FIRST)
+
+    def anew(self) -> JobOptions:
+        """Return the same for another attempt at the job, whose failures are counted anew."""
+        return self if self.run.max_failures is None else replace(self, attempt=new_attempt())
 
     @classmethod
     def of_record(cls, about: Mapping[str, Any], *, vouched: bool) -> JobOptions:
@@ -131,26 +137,24 @@ class JobOptions:
         """
         told = StepConfiguration.of_record(about.get("configuration", {})) if vouched else NOTHING
         rest = about if vouched else {**about, "requirements": ""}
-        return cls(**{**rest, "configuration": told})
+        return cls(**{**rest, "run": RunOptions(**about.get("run", {})), "configuration": told})
 
     def about(self) -> dict[str, Any]:
         """What makes the same options again, as JSON."""
-        return asdict(self)
+        return {**asdict(self), "run": self.run.about()}
 
     def of_shard(self) -> tuple[str, ...]:
         """The words that ``runwide shard`` is given.
 
         Example:
-            >>> JobOptions(workers=2).of_shard()
-            ('--workers', '2')
+            >>> JobOptions(RunOptions(workers=2), rerun_failed=True).of_shard()
+            ('--workers', '2', '--rerun-failed')
         """
-        given = {
-            "--workers": self.workers,
-            "--timeout": self.timeout,
-            "--retries": self.retries,
-            "--on-error": "return" if self.tolerant else None,
-        }
-        words = [word for option, value in given.items() if value for word in (option, str(value))]
+        words = self.run.words()
+        if self.attempt:
+            words = (*words, "--attempt", self.attempt)
+        if self.tolerant:
+            words = (*words, "--on-error", "return")
         return (*words, *self.of_scatter(), *(("--rerun-failed",) if self.rerun_failed else ()))
 
     def of_scatter(self) -> tuple[str, ...]:
@@ -259,7 +263,8 @@ def gathered(options: JobOptions) -> list[Output]:
 
 
 def _gather(image: str, options: JobOptions) -> Any:
-    inputs = (Input("job", str), Input("shards", Strings, ("--shards-json",)), *_env_of(options))
+    shards = Input("shards", Strings, ("--shards-json",))
+    inputs = (Input("job", str), shards, RUN_KEY, *_env_of(options))
     # engines show what is in the metadata of an artifact, and learn of it from what a step says of its outputs
     described = _DESCRIBED if options.report or options.dataset else ()
     return _step("gather", image, inputs, gathered(options), fixed=(*described, *options.of_gather()))

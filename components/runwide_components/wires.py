@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from kfp import dsl
 
 from runwide.archive import code_of
+from runwide.calls import Named, program_of
 from runwide.cli.arguments import QUOTED
 from runwide.cli.function_text import packed, parted, written, written_code
 from runwide.cli.given import Composed
@@ -23,8 +24,11 @@ from runwide.errors import InputError, NoItems
 from runwide.function_pickle import NOTHING, Needs
 from runwide.item_definitions import Definitions
 from runwide.job import environment
+from runwide.naming import name_of
+from runwide.options import DEFAULTS
 from runwide.pickled import function_pickle
 from runwide.pickled_names import modules_named
+from runwide.redaction import shortened
 from runwide.spill import windows
 from runwide.spill.store import open_store, without_fields
 from runwide_components.channels import Parameters, declared, is_artifact, is_channel, is_of_loop
@@ -43,9 +47,12 @@ from runwide_components.wires_checks import (
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
+    from runwide.options import RunOptions
+
 # The engine hands all inputs of a task over as one command-line argument, and Linux takes 128 KiB of it
 # (MAX_ARG_STRLEN); quoting needs some of that.
 INLINE_LIMIT = 64 * 1024
+_NAME = 200  # characters of a function's name
 _MARKED = ("{{", '{"Concat": ', '{"IfPresent": ')  # what engines take for more than text
 
 
@@ -57,11 +64,13 @@ class Wires:
         all: Each input with its value, which may be a channel of the pipeline.
         has_code: Whether there is code among the values, which only the same Python can load.
         packages: The installed packages that function and values need, with their versions.
+        name: Name of the function, for people; empty where the step is told it anyway.
     """
 
     all: tuple[tuple[Input, Any], ...]
     has_code: bool
     packages: Mapping[str, str] = field(default_factory=dict)
+    name: str = ""
 
     @property
     def composed_env(self) -> tuple[str, ...]:
@@ -88,6 +97,8 @@ def wires(
     *,
     env: Mapping[str, Any] | None = None,
     code: Sequence[str] = (),
+    options: RunOptions = DEFAULTS,
+    reduce: Callable[[Any, Any], Any] | None = None,
 ) -> Wires:
     """Each input of the scatter step with its value.
 
@@ -99,6 +110,8 @@ def wires(
         constants: Further keyword arguments.
         env: Variables of the steps, those whose values are constants too.
         code: Names and paths of code that travels in any case.
+        options: How items are run, of which an ``initializer`` travels with the function.
+        reduce: Makes one result of two; it travels with the function.
 
     Raises:
         FunctionNotPicklable: The function cannot be sent to another process.
@@ -110,12 +123,27 @@ def wires(
         check_constants(known, constants, "constants=")
     try:
         made = _Wiring(known, absolute(store, "store"), code)
-        return _wired(made, function, items, components, constants, env=env or {})
+        program = prepared(function, options, reduce)
+        return _wired(made, program, items, components, constants, env=env or {})
     except RecursionError as error:
         raise InputError(
             "the items or constants hold each other in more levels than Python can go through",
             hint="pass flatter values, or write them to the store and pass their URI",
         ) from error
+
+
+def prepared(function: Any, options: RunOptions, reduce: Callable[[Any, Any], Any] | None = None) -> Any:
+    """Return a function with what else belongs to it; one that is named stays a name where there is nothing.
+
+    Args:
+        function: As `fan_out` takes it.
+        options: How items are run.
+        reduce: As for `wires`.
+    """
+    if options.initializer is None and reduce is None:
+        return function
+    named = Named(function) if isinstance(function, str) else function
+    return program_of(named, options.initializer, options.initargs, reduce)
 
 
 def _wired(
@@ -137,7 +165,8 @@ def _wired(
         *made.parameters.ports(),
         (RUN, dsl.PIPELINE_JOB_ID_PLACEHOLDER),
     )
-    return Wires(all_, made.has_code, distributions(made.modules))
+    name = "" if isinstance(function, str) else shortened(name_of(function), _NAME)
+    return Wires(all_, made.has_code, distributions(made.modules), name)
 
 
 class _Wiring:

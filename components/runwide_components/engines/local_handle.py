@@ -15,6 +15,7 @@ from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
 from runwide.errors import EngineError, StepFailed
+from runwide.job.reference import quoted
 from runwide.parsing import json_of
 from runwide.writing import write
 from runwide_components.engines import local_logs
@@ -186,7 +187,11 @@ def _as_error(result: dict[str, Any], logs: Path | None = None) -> EngineError:
     first["log_path"] = str(logs / path) if logs and path else None
     others = f" (and {len(failures) - 1} other steps)" if failures[1:] else ""
     cause = f": {line}" if (line := _cause(first["log"])) else ""
-    go_on = "what finished is kept: 'runwide rerun JOB' runs the rest here, 'runwide gather JOB --close' goes without it"
+    job = quoted(str(first.get("uri")))
+    go_on = (
+        f"what finished is kept; run the rest here: runwide rerun {job}; "
+        f"or go without it: runwide gather {job} --close"
+    )
     message = f"{first['step']}{others} failed with exit code {first['exitcode']}{cause}"
     whole = f"its whole log is {first['log_path']}" if first["log_path"] else ""
     hints = [go_on if first.get("uri") else "", whole]

@@ -20,7 +20,7 @@ from runwide_components.engines import spec
 from runwide_components.engines.asked import Asked
 from runwide_components.engines.fitting import PROJECT, REGION, refuse_unfit
 from runwide_components.engines.pace import Quota
-from runwide_components.engines.vertex_client import Client, asked
+from runwide_components.engines.vertex_client import Client, asked, authorized
 from runwide_components.engines.vertex_run import VertexRun
 
 if TYPE_CHECKING:
@@ -223,19 +223,20 @@ class Vertex:
                 hint="use at most 128 lower-case letters, digits and hyphens, a letter first",
             )
         try:
-            job = client.pipeline_jobs.PipelineJob(
-                display_name=name or "",
-                template_path=path,
-                job_id=name,
-                pipeline_root=self.pipeline_root,
-                parameter_values=arguments,
-                enable_caching=self.enable_caching,
-                encryption_spec_key_name=self.encryption_key,
-                project=self.project,
-                location=self.location,
-                credentials=self.credentials,
-                failure_policy=self.failure_policy,
-            )
+            with authorized(f"{self.project}/{self.location}"):
+                job = client.pipeline_jobs.PipelineJob(
+                    display_name=name or "",
+                    template_path=path,
+                    job_id=name,
+                    pipeline_root=self.pipeline_root,
+                    parameter_values=arguments,
+                    enable_caching=self.enable_caching,
+                    encryption_spec_key_name=self.encryption_key,
+                    project=self.project,
+                    location=self.location,
+                    credentials=self.credentials,
+                    failure_policy=self.failure_policy,
+                )
         except ValueError as error:
             raise InputError(
                 f"Google's client refuses the pipeline or its arguments: {error}", uri=path

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from runwide.errors import EngineError
+from runwide.redaction import shortened
 from runwide_components.engines.pace import retried
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from runwide_components.engines.vertex import Vertex
 
 PATIENCE = 900.0  # seconds; a quota that is used up is a matter of minutes
@@ -32,11 +36,34 @@ class Client:
         """A client of the pipeline service, as theirs is made for `PipelineJob`."""
         initializer = import_module("google.cloud.aiplatform.initializer")
         utils = import_module("google.cloud.aiplatform.utils")
-        return initializer.global_config.create_client(
-            client_class=utils.PipelineJobClientWithOverride,
-            credentials=engine.credentials,
-            location_override=engine.location,
-        )
+        with authorized(f"{engine.project}/{engine.location}"):
+            return initializer.global_config.create_client(
+                client_class=utils.PipelineJobClientWithOverride,
+                credentials=engine.credentials,
+                location_override=engine.location,
+            )
+
+
+@contextmanager
+def authorized(uri: str) -> Iterator[None]:
+    """Turn errors of credentials into ours.
+
+    Args:
+        uri: Project and region, for the error.
+
+    Raises:
+        EngineError: There are no credentials, or they are not accepted.
+    """
+    try:
+        yield
+    except import_module("google.auth.exceptions").GoogleAuthError as error:
+        said = " ".join(str(error.args[0] if error.args else error).split())
+        raise EngineError(
+            f"this process has no credentials for Vertex AI: {shortened(said, 300)}",
+            uri=uri,
+            hint="log in with: gcloud auth application-default login; or name the file of a service account in "
+            "GOOGLE_APPLICATION_CREDENTIALS, or give Vertex(credentials=)",
+        ) from error
 
 
 def asked(call: Any, uri: str) -> Any:
@@ -52,7 +79,8 @@ def asked(call: Any, uri: str) -> Any:
         return isinstance(error, (connection, exceptions.RetryError)) or code in _TRANSIENT
 
     try:
-        return retried(call, transient=passes, patience=PATIENCE)
+        with authorized(uri):
+            return retried(call, transient=passes, patience=PATIENCE)
     except exceptions.Conflict:
         raise
     except exceptions.GoogleAPICallError as error:

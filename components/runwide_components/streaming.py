@@ -1,0 +1,299 @@
+"""Results of a map on components as these store them: what `Components.stream` returns."""
+
+from __future__ import annotations
+
+import time
+import weakref
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from runwide import ended
+from runwide.errors import EngineError, PoolClosed, TooManyFailures
+from runwide.job.heard import Heard
+from runwide.job.limit import too_many_stored
+from runwide.job.manifest import read_job
+from runwide.job.stream import Stream
+from runwide.log import Log
+from runwide.progress import display
+from runwide.records import Failure
+from runwide.sigterm import leaves_on_sigterm
+from runwide_components.engines.pace import looks
+from runwide_components.runs import with_job, without_the_lost
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Generator, Iterable
+
+    from runwide.job.limit import Accepted
+    from runwide.options import RunOptions
+    from runwide.progress import Bar, Lines
+    from runwide.records import Outcome, TaskEvent
+    from runwide_components.components import Components
+    from runwide_components.engines.base import Run
+
+_log = Log("components")
+_LOOKS = (2.0, 30.0)  # seconds between looks at a bucket
+_LOOKS_NEAR = (0.1, 2.0)  # at a folder or memory, where a look costs nothing
+_SLICE = 2.0  # seconds for which a run is waited for before who has stopped is noticed
+
+
+class Submitted(NamedTuple):
+    """A job whose shards were started.
+
+    Args:
+        job: Its reference.
+        run: Their run; None where nothing is left to run.
+        run_key: What vouches for what they store; None where the user's key does, or nobody.
+        fresh: Whether this call has made the job, so that no earlier run has stored anything.
+        limit: How many failed items are accepted; None for any number.
+    """
+
+    job: str
+    run: Run | None
+    run_key: str | None
+    fresh: bool
+    limit: Accepted | None = None
+
+
+class Streamed(Iterator[Any]):
+    """An iterator over the results of a job that runs.
+
+    Closing it, or dropping it before its end, cancels the run, unless the job has a name.
+
+    Args:
+        following: The job.
+        on_error: ``"raise"`` or ``"return"``.
+
+    Attributes:
+        job: The job's reference.
+    """
+
+    def __init__(self, following: Following, on_error: str) -> None:
+        self.job = following.submitted.job
+        self._following = following
+        self._values = following.values(on_error)
+        # it must not know this object, which would never be dropped then
+        self._leave = weakref.finalize(self, following.leave)
+
+    def __next__(self) -> Any:
+        return next(self._values)
+
+    def with_failures(self) -> None:
+        """Have a `runwide.Failure` stand in the place of each failed result, whatever becomes of a run that fails."""
+        self._following.raises = False
+
+    def close(self) -> None:
+        """Stop: cancel the run, unless the job has a name."""
+        self._values.close()
+        self._leave()
+
+    def stop(self) -> None:
+        """Stop, from any thread: who iterates gets a `runwide.errors.PoolClosed`."""
+        self._following.stop()
+
+
+def stream(
+    place: Components,
+    function: Callable[[Any], Any],
+    items: Iterable[Any],
+    options: RunOptions,
+    *,
+    ordered: bool,
+    on_error: str,
+    name: str | None,
+    reuse: str | None,
+) -> Streamed:
+    """Start a map, and return its results as they are stored; see `Components.stream`."""
+    ended.check(on_error)
+    submitted = place.submitted(function, items, options, name=name, reuse=reuse, on_error=on_error)
+    following = Following(
+        submitted,
+        named=name is not None,
+        ordered=ordered,
+        progress=place.progress if options.progress is None else options.progress,
+        on_event=options.on_event,
+    )
+    return Streamed(following, on_error)
+
+
+class Following:
+    """A run that is followed, and what its shards have stored.
+
+    Args:
+        submitted: The job and its run.
+        named: Whether it has a name, and so goes on without this client.
+        ordered: Whether results come in the order of the items.
+        progress: As for `Components`.
+        on_event: Called with each `runwide.records.TaskEvent`.
+    """
+
+    def __init__(
+        self,
+        submitted: Submitted,
+        *,
+        named: bool,
+        ordered: bool,
+        progress: bool | None = None,
+        on_event: Callable[[TaskEvent], object] | None = None,
+    ) -> None:
+        self.submitted = submitted
+        self.raises = True
+        self._named = named
+        self._has_left = False
+        self._stream: Stream | None = None
+        self._shows: Bar | Lines | None = None
+        self._progress = progress
+        self._heard: Heard | None = None
+        self._looks = 0
+        self._stopped = False
+        try:
+            job = read_job(submitted.job, run_key=submitted.run_key)
+            on_log = None if on_event is None else self._note
+            self._stream = Stream(job, ordered=ordered, again=not submitted.fresh, on_log=on_log)
+            if on_event is not None:
+                self._heard = Heard(self._stream.store, job, on_event)
+        except BaseException:
+            self.leave()
+            raise
+
+    def values(self, on_error: str) -> Generator[Any, None, None]:
+        """Yield results; a failed item is raised, or stands in its place."""
+        self.raises = self.raises and on_error == "raise"
+        assert self._stream is not None  # noqa: S101 - it was opened
+        try:
+            with leaves_on_sigterm():
+                arriving = self._limited(self._arriving(self._stream, on_error))
+                for outcome in arriving:
+                    failure = outcome.failure
+                    if failure is not None and self.raises:
+                        raise ended.portable_exception_of(failure)
+                    held = [outcome.value if failure is None else failure]
+                    del outcome, failure
+                    yield held.pop()  # kept nowhere: what the consumer drops is free
+        finally:
+            self.leave()
+
+    def _limited(self, arriving: Iterator[Outcome]) -> Iterator[Outcome]:
+        """Pass outcomes on until more have failed than are accepted, which ends the run, also of a job with a name."""
+        limit, failures = self.submitted.limit, list[Failure]()
+        try:
+            for outcome in arriving:
+                failure = outcome.failure
+                yield outcome
+                del outcome
+                if failure is not None and limit is not None:
+                    failures.append(failure)
+                    if len(failures) > limit.most:
+                        raise ended.too_many(failures)
+        except TooManyFailures:
+            self.cancel_run()
+            raise
+
+    def _arriving(self, stream: Stream, on_error: str) -> Iterator[Outcome]:
+        run, job = self.submitted.run, self.submitted.job
+        try:
+            yield from self._while_it_runs(stream, run)
+            if run is not None:
+                run.wait()  # raises how it has failed
+        except EngineError as error:
+            if self._stopped:
+                raise PoolClosed("the iteration was stopped") from error
+            limit = self.submitted.limit
+            if limit is not None and (stopped := too_many_stored(job, limit)) is not None:
+                raise stopped from None  # the components have stopped by themselves
+            with_hint = with_job(error, job)
+            if on_error == "raise" or run is None:
+                raise with_hint from error
+            without_the_lost(job, run, with_hint, self.submitted.run_key)
+            yield from self._look(stream, over=True)
+        stream.arrivals.check()
+        if self._heard is not None:
+            self._heard.end(time.time())
+
+    def _while_it_runs(self, stream: Stream, run: Run | None) -> Iterator[Outcome]:
+        near = not stream.store.uri.startswith("gs://")
+        for pause in looks(*(_LOOKS_NEAR if near else _LOOKS)):
+            over = run is None or run.state().ended
+            due = time.monotonic() + pause
+            yield from self._look(stream, over=over)
+            if run is None or over:
+                return
+            self._wait(run, due)
+            if self._stopped:
+                raise PoolClosed("the iteration was stopped")
+
+    def _wait(self, run: Run, due: float) -> None:
+        """Wait for the end of a run, or the next look."""
+        while not self._stopped and (left := due - time.monotonic()) > 0:
+            try:
+                run.wait(min(left, _SLICE))
+            except TimeoutError:
+                continue
+            except EngineError:  # raised once what is there was given
+                if not run.state().ended:
+                    raise
+            return
+
+    def _look(self, stream: Stream, *, over: bool) -> Iterator[Outcome]:
+        earlier = not self._looks and not self.submitted.fresh
+        for outcome in stream.look(over=over):
+            if self._heard is not None and not earlier:
+                self._heard.ended(outcome.index, outcome.failure)
+            yield outcome
+            del outcome
+        self._looks += 1
+        if self._heard is not None:
+            if earlier:
+                self._heard.pass_over(stream.arrivals.ended())
+            self._heard.tell()
+        self._show(stream)
+
+    def _note(self, name: str) -> None:
+        if self._heard is not None:
+            self._heard.note(name)
+
+    def _show(self, stream: Stream) -> None:
+        about, arrivals = stream.job, stream.arrivals
+        if self._looks == 1:
+            self._shows = display(
+                about.count,
+                lambda: (arrivals.done, arrivals.failed),
+                wanted=self._progress,
+                known=arrivals.done,
+                quiet=0.0,  # components take minutes
+                event="job.progressed",
+                job=about.id,
+            )
+        if self._shows is not None:
+            self._shows.say(shards=f"{about.shards - len(arrivals.unfinished)}/{about.shards}")
+
+    def leave(self) -> None:
+        """Let go of all of it; a run that has not ended is cancelled, unless its job has a name."""
+        if self._has_left:
+            return
+        self._has_left = True
+        run = self.submitted.run
+        try:
+            if run is not None and not self._named:
+                self.cancel_run()
+        finally:
+            if run is not None:
+                run.leave()
+            if self._shows is not None:
+                self._shows.close()
+            if self._stream is not None:
+                self._stream.__exit__(None, None, None)
+
+    def stop(self) -> None:
+        """Stop, from any thread: cancel the run, unless its job has a name, and have who follows it leave."""
+        self._stopped = True
+        if not self._named:
+            self.cancel_run()
+
+    def cancel_run(self) -> None:
+        """Cancel the run, if it has not ended; from any thread."""
+        run = self.submitted.run
+        try:
+            if run is not None and not run.state().ended:
+                run.cancel()
+        except EngineError as error:
+            _log.warning("run.not_cancelled", job=self.submitted.job, cause=error.message)
