@@ -14,6 +14,7 @@ import pytest
 
 import runwide
 from runwide.errors import PoolBroken, PoolClosed, WorkerDied
+from runwide.pool import outcomes
 
 pytestmark = pytest.mark.faults
 
@@ -197,20 +198,12 @@ class Indices:
         return range(8)[place]
 
 
-def broken_of(call):
+@pytest.mark.parametrize("ordered", [False, True])
+def test_whatever_is_raised_on_the_pools_thread_is_the_cause(ordered):
+    """Such as the numbers of a shard's items, with which no other surface is called."""
+    found = []
+    arriving = outcomes(double, range(8), ordered=ordered, workers=1, chunksize=1, indices=Indices())
     with pytest.raises(PoolBroken) as raised:
-        call()
+        found.extend(outcome.value for outcome in arriving)
     assert isinstance(raised.value.__cause__, KeyError)
-    return raised.value
-
-
-def test_whatever_is_raised_on_the_pools_thread_is_the_cause_on_every_surface():
-    how = {"workers": 1, "chunksize": 1, "indices": Indices()}
-    for call in (
-        lambda: runwide.map(double, range(8), **how),
-        lambda: asyncio.run(runwide.amap(double, range(8), **how)),
-    ):
-        results = broken_of(call).results
-        assert results == [0, 2, 4][: len(results)]
-    for surface in (runwide.imap, runwide.imap_unordered):
-        broken_of(lambda surface=surface: list(surface(double, range(8), **how)))
+    assert found == [0, 2, 4][: len(found)]

@@ -23,8 +23,6 @@ pytestmark = pytest.mark.faults
 TASK = """
     import os, pathlib, signal, sys, time
     import runwide
-    from runwide.job import manifest
-    from runwide.job.shard import run
 
     FOLDER = pathlib.Path({folder!r})
     QUICK = {quick}
@@ -128,7 +126,7 @@ def test_what_a_task_has_started_can_still_be_terminated():
 SHARD = """
     job = runwide.scatter(task, range(400), store={store!r}, shards=1)
     (FOLDER.parent / "job").write_text(job)
-    run(manifest.read_job(job), 0, workers=2, chunksize=150)
+    runwide.shard(job, 0, workers=2, chunksize=150)
 """
 
 

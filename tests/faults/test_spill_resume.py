@@ -162,4 +162,4 @@ def test_writers_that_append_at_once_have_every_item_exactly_once(tmp_path):
     log = ChunkLog(open_store(about.uri), about, 0)
     log.resume()
     assert log.finished == set(range(200))
-    assert sum(stop - start for one in log.manifest().chunks for start, stop in one.items) == 200
+    assert sum(stop - start for one in log.manifest().chunks for start, stop in one.positions) == 200

@@ -42,8 +42,9 @@ KINDS = {
     "items": (rf"{JOB}/items/\d{{4}}\.pack", None),
     "file": (rf"{JOB}/files/[0-9a-f]{{64}}/[^/]+", None),
     "chunk": (rf"{SHARD}/chunks/\d{{6}}\.pack", None),
+    "node": (rf"{JOB}/reduce/\d{{2}}/\d{{6}}(-\d{{4}})?\.pack", None),
     "shard": (rf"{SHARD}/shard(-\d{{4}})?\.json", "shard"),
-    "events": (rf"{SHARD}/events(-\d{{4}})?\.jsonl", None),
+    "events": (rf"{SHARD}/events(-\d{{4}})?(\.used-[\d.cgs-]+)?\.jsonl", None),
     "result": (rf"{JOB}/result(-[0-9a-f]{{12}})?\.json", "result"),
     "run": (rf"{JOB}/runs/\d{{3}}\.json", "run"),
     "name": (r"names/[0-9a-f]{64}(-\d{4})?\.json", "name"),
@@ -104,6 +105,7 @@ def house(tmp_path_factory):
     runwide.map(
         square, range(6), on=Components(2, store=str(store), engine=Local("subprocess")), name="second"
     )
+    runwide.map(square, range(6), store=str(store), reduce=max, workers=1)
     batch(store).map([{"n": 1}])
     large = os.urandom(80_000).hex()
 
@@ -314,8 +316,9 @@ def test_a_manifest_of_a_number_far_beyond_the_others_does_not_count(job):
 
 @pytest.mark.parametrize(
     "fields",
-    [{"run_key": "x" * 64}, {"starts": ["a", "b"]}, {"starts": [0]}, {"starts": [6, 0]}, {"environment": [1]},
-     {"environment": {"python": 5}}, {"count": 1e9}, {"packs": [{}]}, {"function": None}],
+    [{"run_key": "x" * 64}, {"layout": ["a", "b"]}, {"layout": {}}, {"source": 5}, {"reduced": 1}, {"environment": [1]},
+     {"environment": {"python": 5}}, {"layout": {"count": 1e9, "shards": 2, "seed": "", "parts": 1}},
+     {"layout": {"count": 1 << 40, "shards": 1 << 39, "seed": "s", "parts": 1}}, {"packs": [{}]}, {"function": None}],
 )  # fmt: skip
 def test_a_name_that_leads_to_a_job_that_makes_no_sense_is_passed_over(fields, tmp_path):
     store = tmp_path / "store"
@@ -412,7 +415,8 @@ def test_garbage_among_the_records_of_runs_is_passed_over(job, outside):
 
 @pytest.mark.parametrize(
     "about",
-    [{"run": 7}, {"run": "../../x y"}, {"options": {"workers": "many"}}, {"options": []}, {"resources": 7},
+    [{"run": 7}, {"run": "../../x y"}, {"options": {"run": {"workers": "many"}}}, {"options": {"run": 7}},
+     {"options": {"run": {"initializer": "x"}}}, {"options": []}, {"resources": 7},
      {"resources": {"as_step": 1}}, {"parallelism": "x"}, {"engine": "vertex"}, {"options": {"no": 1}}],
 )  # fmt: skip
 def test_a_record_that_makes_no_sense_is_passed_over(about, job):

@@ -17,6 +17,7 @@ from processes import is_alive
 import runwide
 from runwide.errors import EngineError
 from runwide.job import status
+from runwide.job.manifest import read_job
 from runwide.job.reference import parse
 from runwide.spill import open_store, records
 from runwide_components import Components, Local
@@ -117,7 +118,7 @@ def test_a_job_whose_run_died_with_its_client_is_taken_up_where_it_was(tmp_path,
 
 def test_a_job_that_nobody_submitted_is_told_apart(tmp_path):
     job = runwide.scatter(abs, [-1], store=str(tmp_path), shards=1)
-    with pytest.raises(EngineError, match=r"no record of where this job runs .*runwide shard JOB INDEX"):
+    with pytest.raises(EngineError, match=r"no record of where this job runs .*runwide shard .+ 0"):
         runwide.attach(job)
 
 
@@ -160,13 +161,14 @@ def place_run(job: str) -> str:
 
 def test_one_bar_counts_the_items_of_all_shards_and_failures_are_told_as_they_come(tmp_path, capsys):
     job = runwide.scatter(lambda x: 1 // x, [1, 0, 2, 4], store=str(tmp_path), shards=2)
+    failing = read_job(job).shard_of(1)
     with Watch(job, progress=True) as watch:
         watch.look()
         assert (watch.done, watch.unfinished) == (0, [0, 1])
-        runwide.shard(job, 0, workers=1)
+        runwide.shard(job, failing, workers=1)
         watch.look()
-        assert (watch.done, watch.failed, watch.unfinished) == (2, 1, [1])
-        runwide.shard(job, 1, workers=1)
+        assert (watch.done, watch.failed, watch.unfinished) == (2, 1, [1 - failing])
+        runwide.shard(job, 1 - failing, workers=1)
         watch.look()
         assert (watch.done, watch.failed, watch.unfinished) == (4, 1, [])
     shown = capsys.readouterr().err
@@ -214,9 +216,9 @@ print(runwide.map(wait_in, range(2), on=place))
 def on_a_terminal(program: str):
     """A program that has a terminal of its own, and the other end of that."""
     ours, theirs = pty.openpty()
-    process = subprocess.Popen(
-        [sys.executable, "-c", program], stdin=theirs, stdout=theirs, stderr=theirs, start_new_session=True
-    )
+    # A shell has background jobs ignore SIGINT, and their children with them.
+    words = ["env", "--default-signal=INT", sys.executable, "-c", program]
+    process = subprocess.Popen(words, stdin=theirs, stdout=theirs, stderr=theirs, start_new_session=True)
     os.close(theirs)
     try:
         yield process, ours

@@ -24,6 +24,7 @@ from runwide.errors import (
     StepFailed,
 )
 from runwide.job import status
+from runwide.job.manifest import read_job
 from runwide_components import Components, Local
 
 
@@ -114,13 +115,14 @@ def test_a_dead_component_is_named_and_nothing_that_finished_is_lost(tmp_path):
         return x * x
 
     place = Components(3, store=str(tmp_path / "store"), engine=Local("subprocess"))
-    with pytest.raises(StepFailed, match="shard 2 failed with exit code -9") as caught:
+    with pytest.raises(StepFailed, match=r"^shard \d failed with exit code -9") as caught:
         runwide.map(die_once_at_four, range(6), on=place)
     error = caught.value
-    assert (error.step, error.exitcode) == ("shard 2", -9)
-    assert "runwide shard JOB INDEX" in error.hint
-    assert [shard.finished for shard in status(error.uri).shards] == [True, True, False]
-    runwide.shard(error.uri, 2, workers=1)
+    lost = read_job(error.uri).shard_of(4)
+    assert (error.step, error.exitcode) == (f"shard {lost}", -9)
+    assert f"runwide wait '{error.uri}'" in error.hint
+    assert [shard.index for shard in status(error.uri).shards if not shard.finished] == [lost]
+    runwide.shard(error.uri, lost, workers=1)
     assert runwide.gather(error.uri) == [0, 1, 4, 9, 16, 25]
 
 
@@ -215,7 +217,7 @@ def test_bad_input_is_refused_before_anything_runs(tmp_path, items, function, er
 
 def test_a_place_needs_a_number_and_a_store(monkeypatch):
     monkeypatch.delenv("RUNWIDE_STORE", raising=False)
-    with pytest.raises(InputError, match="0 components"):
+    with pytest.raises(InputError, match="components=0"):
         Components(0, store="x")
     with pytest.raises(InputError, match="there is no store"):
         Components(2)

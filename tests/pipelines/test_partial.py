@@ -16,6 +16,8 @@ from kfp import dsl
 import runwide
 from runwide.errors import EngineError, StepFailed
 from runwide.job import rerun, status
+from runwide.job.manifest import found_job, read_job
+from runwide.options import RunOptions
 from runwide.records import Failure
 from runwide_components import Components, Local, fan_out
 
@@ -53,6 +55,12 @@ def killing_its_step(folder: Path):
     return kill_step
 
 
+def only_job(folder: Path):
+    """The only job in a store."""
+    (place,) = folder.glob("*/job.json")
+    return found_job(str(place))
+
+
 def squares_and_one_gap(results: list, guilty: int, count: int) -> Failure:
     assert len(results) == count
     gap = results[guilty]
@@ -73,7 +81,8 @@ def test_one_component_of_many_that_fails_for_good_leaves_the_others_and_a_typed
 
     result = Local("subprocess").run(all_but_one)["Output"]
     gap = squares_and_one_gap(runwide.load(result, on_error="return"), 7, components)
-    assert str(gap) == "item 7: StepFailed: shard 7 ended with signal 9, 2 times"
+    shard = only_job(tmp_path / "store").shard_of(7)
+    assert str(gap) == f"item 7: StepFailed: shard {shard} ended with signal 9, 2 times"
     assert isinstance(gap.exception, StepFailed)
     with pytest.raises(StepFailed) as caught:
         runwide.load(result)
@@ -96,7 +105,7 @@ def test_a_pipeline_may_go_on_without_some_components_but_not_without_more(tmp_p
     result = engine.run(pipeline(0.75), store=str(tmp_path / "store"))["Output"]
     squares_and_one_gap(runwide.load(result, on_error="return"), 2, 4)
     with pytest.raises(
-        StepFailed, match=r"1 of 4 items failed: item 2: StepFailed: shard 2 ended with signal 9"
+        StepFailed, match=r"1 of 4 items failed: item 2: StepFailed: shard \d ended with signal 9"
     ):
         engine.run(pipeline(0.8), store=str(tmp_path / "store"))
 
@@ -108,11 +117,13 @@ def test_without_tolerance_the_error_names_the_job_and_how_to_go_on(tmp_path):
         return fan_out(work, [0, 1], components=2, store=store, workers=1, shard_retries=1).output
 
     with pytest.raises(
-        StepFailed, match=r"^shard 1 failed with exit code -9 \[\S+#sha256=\w+\]; what finished"
+        StepFailed, match=r"^shard \d failed with exit code -9 \[\S+#sha256=\w+\]; what finished"
     ) as caught:
         Local("subprocess").run(strict, store=str(tmp_path / "store"))
     job = caught.value.uri
-    assert [shard.finished for shard in status(job).shards] == [True, False]
+    lost = read_job(job).shard_of(1)
+    assert caught.value.step == f"shard {lost}"
+    assert [shard.index for shard in status(job).shards if not shard.finished] == [lost]
     assert runwide.gather(job, rerun(job, workers=1)) == [0, 1]
 
 
@@ -134,7 +145,7 @@ def test_a_map_over_components_has_the_gap_too(tmp_path):
         deadly(tmp_path, guilty=3, deaths=99), range(4), on=place, on_error="return", workers=1
     )
     gap = squares_and_one_gap(results, 3, 4)
-    assert "shard 3 ended with signal 9" in str(gap)
+    assert f"shard {only_job(tmp_path / 'store').shard_of(3)} ended with signal 9" in str(gap)
 
 
 def test_a_named_map_called_again_runs_what_failed_and_nothing_else(tmp_path):
@@ -147,11 +158,12 @@ def test_a_named_map_called_again_runs_what_failed_and_nothing_else(tmp_path):
     results = run(on_error="return")
     failed = sum(isinstance(one, Failure) for one in results)
     assert failed in (1, 2), results  # its neighbour may have been stored, or not
+    job = only_job(tmp_path / "store")
     before = {x: len(list(tmp_path.glob(f"ran-{x}-*"))) for x in range(8)}
     assert run() == [x * x for x in range(8)]
     ran_again = [x for x in range(8) if len(list(tmp_path.glob(f"ran-{x}-*"))) > before[x]]
     assert 3 in ran_again
-    assert set(ran_again) <= {2, 3}
+    assert set(ran_again) <= set(job.items_of(job.shard_of(3)))
     assert run() == [x * x for x in range(8)]  # nothing is left to run
     assert len(list((tmp_path / "store").glob("*/runs/*.json"))) == 2
 
@@ -167,7 +179,8 @@ def test_a_failure_that_a_shard_had_stored_when_it_was_killed_is_run_again_by_a_
         return runwide.map(work, range(4), on=place, name="mended", workers=1, **options)
 
     assert isinstance(run(on_error="return")[1], Failure)
-    (manifest,) = (tmp_path / "store").glob("*/shards/0000/shard.json")
+    shard = only_job(tmp_path / "store").shard_of(1)
+    (manifest,) = (tmp_path / "store").glob(f"*/shards/{shard:04d}/shard.json")
     manifest.unlink()  # killed before it wrote that, and after its chunks
     Path(mended).touch()
     assert run() == [0, 1, 2, 3]
@@ -200,11 +213,13 @@ def test_a_container_that_is_killed_is_started_again_and_goes_on_where_it_was(
         return x * x
 
     def kill_one():
-        until(lambda: list(tmp_path.glob("store/*/shards/0001/chunks/*.pack")))
+        until(lambda: list(tmp_path.glob("store/*/job.json")))
+        shard = only_job(tmp_path / "store").shard_of(5)
+        until(lambda: list(tmp_path.glob(f"store/*/shards/{shard:04d}/chunks/*.pack")))
         for about in engine.api.containers(filters={"label": "runwide.run"}):
             with suppress(docker.errors.NotFound):  # the other one may end meanwhile
                 words = engine.api.inspect_container(about["Id"])["Config"]["Cmd"]
-                if words[:2] == ["runwide", "shard"] and words[3] == "1":
+                if words[:2] == ["runwide", "shard"] and words[3] == str(shard):
                     engine.api.kill(about["Id"])
         (tmp_path / "killed").touch()
 
@@ -242,8 +257,9 @@ def test_what_an_engine_lost_for_good_is_a_gap_of_a_map_and_the_error_where_none
     place = Components(3, store=str(tmp_path / "store"), engine=Local("subprocess"), progress=False)
     results = runwide.map(killing_its_step(tmp_path), range(3), on=place, on_error="return", workers=1)
     gap = squares_and_one_gap(results, 1, 3)
-    assert "shard 1 failed with exit code -9" in str(gap)
-    assert (gap.exception.step, gap.exception.exitcode) == ("shard 1", -9)
+    lost = f"shard {only_job(tmp_path / 'store').shard_of(1)}"
+    assert f"{lost} failed with exit code -9" in str(gap)
+    assert (gap.exception.step, gap.exception.exitcode) == (lost, -9)
 
 
 def test_an_attached_job_has_the_gap_as_well(tmp_path):
@@ -251,7 +267,8 @@ def test_an_attached_job_has_the_gap_as_well(tmp_path):
     job, run = place.submit(killing_its_step(tmp_path), [0, 1], on_error="return", workers=1)
     run.leave()  # as if the client had been killed
     results = runwide.attach(job, on_error="return", timeout=60)
-    assert "shard 1 failed with exit code -9" in str(squares_and_one_gap(results, 1, 2))
+    lost = read_job(job).shard_of(1)
+    assert f"shard {lost} failed with exit code -9" in str(squares_and_one_gap(results, 1, 2))
 
 
 def test_a_cancelled_map_has_no_gaps(tmp_path, until):
@@ -264,11 +281,12 @@ def test_a_cancelled_map_has_no_gaps(tmp_path, until):
 
     def cancel():
         until((tmp_path / "busy").exists)
-        run.cancel()
+        submitted.run.cancel()
 
-    job, run = place.submit(wait, [1], on_error="return")
+    options = RunOptions()
+    submitted = place.submitted(wait, [1], options, name=None, reuse=None, on_error="return")
     thread = threading.Thread(target=cancel)
     thread.start()
     with pytest.raises(EngineError, match="cancelled"):
-        place._manifests(job, run, "return")
+        place.manifests(submitted, options, "return")
     thread.join()

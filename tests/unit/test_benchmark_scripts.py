@@ -34,6 +34,15 @@ def test_the_speed_table_has_a_row_for_each_load_and_a_ratio():
     assert all(float(row[3]) > 0 for row in rows)
 
 
+def test_the_script_of_streams_counts_requests_and_tells_when_the_first_result_came():
+    found = dict(
+        line.split(maxsplit=1) for line in run("stream.py", "--items", "200", "--shards", "2").splitlines()
+    )
+    assert 10 < int(found["requests"].split()[0]) < 60
+    assert float(found["first"].split()[0]) < 60
+    assert len(found["memory"].partition(" MiB")[0].split(", ")) == 10
+
+
 def test_the_map_table_has_a_row_for_each_load_and_a_ratio():
     options = ("--quick", "--table", "map", "--peers", "runwide,concurrent.futures")
     _, _, *rows = run("pool.py", *options).split("\n\n")[0].splitlines()

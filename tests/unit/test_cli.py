@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import subprocess
 import sys
 from importlib.metadata import entry_points
@@ -13,9 +14,11 @@ from click.testing import CliRunner
 
 import runwide
 from runwide import __version__
-from runwide.cli import cli, commands, main
+from runwide.cli import cli, commands, inputs, main
 from runwide.cli.ends import coded
 from runwide.errors import InputError, Preempted, RunwideError
+from runwide.job import finish
+from runwide.job.reference import parse
 
 ENDS = {
     "an error": (RunwideError("it failed"), 1, "runwide: RunwideError: it failed"),
@@ -31,6 +34,9 @@ ENDS = {
     "a question without an answer": (click.Abort(), 1, "Aborted!"),
     "a secret": (RunwideError("password=hunter2"), 1, "runwide: RunwideError: password=[redacted]"),
 }
+
+
+JOB = f"gs://bucket/runs/a-20261124t231308-36c13f7040d35a90/job.json#sha256={'0' * 64}"
 
 
 def ended(error: BaseException) -> int:
@@ -59,6 +65,16 @@ def test_the_script_is_this_program():
     assert script.load() is main
 
 
+COMMANDS = cli.list_commands(click.Context(cli))
+
+
+def examples(command: click.Command) -> list[list[str]]:
+    """The words of each example in the help of a command, as a shell gives them to it."""
+    text = (command.help or "").partition("Example:\n")[2].replace("\\\n", " ")
+    lines = (line.partition(" | ")[0].partition(" > ")[0] for line in text.splitlines())
+    return [shlex.split(line.replace('"$job"', JOB)) for line in lines if line.strip()]
+
+
 def test_the_help_keeps_the_lines_of_its_example(capsys):
     with pytest.raises(SystemExit) as caught:
         main(["--help"])
@@ -66,7 +82,77 @@ def test_the_help_keeps_the_lines_of_its_example(capsys):
     assert "\n      runwide cores\n      runwide map mymodule:score items.jsonl\n" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("name", cli.list_commands(click.Context(cli)))
+@pytest.mark.parametrize("name", COMMANDS)
+def test_the_help_of_each_command_has_examples_that_it_takes(name):
+    command = cli.get_command(click.Context(cli), name)
+    found = examples(command)
+    assert found
+    for program, called, *words in found:
+        assert (program, called) == ("runwide", name)
+        command.make_context(name, words)  # which raises what the command would
+
+
+def test_the_help_of_all_has_examples_that_commands_take():
+    for program, called, *words in examples(cli):
+        assert program == "runwide"
+        cli.get_command(click.Context(cli), called).make_context(called, words)
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["mpa"], "No such command 'mpa'. Did you mean 'map'"),
+        (["reslts"], "Did you mean 'results'"),
+        (["map", "--wrokers", "2"], "No such option '--wrokers'"),
+        (["xyzzy"], "No such command 'xyzzy'."),
+    ],
+    ids=["map", "results", "option", "far"],
+)
+def test_a_misspelt_word_is_told_with_those_that_are_near(words, said, capsys):
+    with pytest.raises(SystemExit) as caught:
+        main(words)
+    assert caught.value.code == 2
+    error = capsys.readouterr().err
+    assert said in error
+    assert ("Did you mean" in error) is (words != ["xyzzy"])
+
+
+FILES = {
+    "items.json": b'[{"zip": "01", "n": 2}]',
+    "items.jsonl": b'{"zip": "01", "n": 2}\n',
+    "items.csv": b"zip,n\n01,2\n",
+    "plain": b"zip,n\n01,2\n",
+}
+
+
+@pytest.mark.parametrize("command", ["map", "submit"])
+@pytest.mark.parametrize("file", [*FILES, "items.parquet", "*.csv", "part"])
+def test_items_are_read_alike_by_map_and_submit(command, file, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name, data in FILES.items():
+        (tmp_path / name).write_bytes(data)
+    (tmp_path / "part").mkdir()
+    pandas = pytest.importorskip("pandas")
+    pandas.DataFrame({"zip": ["01"], "n": [2]}).to_parquet(tmp_path / "items.parquet")
+    pandas.DataFrame({"zip": ["01"], "n": [2]}).to_parquet(tmp_path / "part" / "0.parquet")
+    words = [command, "builtins:repr", file]
+    if file in ("items.csv", "plain", "*.csv"):
+        words += ["--items-types", '{"zip": "str"}', "--items-format", "csv"]
+    if command == "submit":
+        words += [
+            "--components",
+            "1",
+            "--engine",
+            "subprocess",
+            "--store",
+            str(tmp_path / "store"),
+            "--dry-run",
+        ]
+    done = CliRunner().invoke(cli, words, catch_exceptions=False)
+    assert ("{'zip': '01', 'n': 2}" if command == "map" else "items        1, ") in done.stdout
+
+
+@pytest.mark.parametrize("name", COMMANDS)
 def test_the_help_of_each_command_has_no_mark_of_its_source(name, capsys):
     with pytest.raises(SystemExit) as caught:
         main([name, "--help"])
@@ -92,3 +178,17 @@ def test_a_command_called_in_a_program_leaves_the_programs_own_prints_as_they_ar
     assert called.output.splitlines()[-1:] == ["2.0"]
     runwide.map(print, ["mine"], workers=1)
     assert "mine" in capfd.readouterr().out.splitlines()
+
+
+def test_the_results_of_a_job_are_items_however_it_is_meant(tmp_path, monkeypatch):
+    job = runwide.map(abs, [-4, 9], store=tmp_path, name="scores", workers=1).job
+    uri = parse(job).folder
+    monkeypatch.setenv("RUNWIDE_STORE", str(tmp_path))
+    for text in (job, finish(job), uri, uri.rpartition("/")[2], "scores"):
+        assert inputs.items_named(text) == [4, 9]
+    assert inputs.job_meant("scores", str(tmp_path)) == job
+    with pytest.raises(InputError, match="cannot be read"):
+        inputs.items_named("scoresx")
+    words = ["submit", "math:sqrt", "scores", "--components", "1", "--engine", "subprocess", "--dry-run"]
+    done = CliRunner().invoke(cli, words, catch_exceptions=False)
+    assert "items        2, " in done.stdout

@@ -18,8 +18,6 @@ from runwide.cli.commands import _COMMANDS
 ROOTS = {one.__name__: Path(one.__file__).parent for one in (runwide, runwide_components)}
 ABSENT = {"crypt", "fcntl", "grp", "posix", "pty", "pwd", "resource", "spwd", "syslog", "termios", "tty"}
 RUN_TASKS = {
-    "Executor",
-    "Pool",
     "imap",
     "imap_unordered",
     "register_joblib",

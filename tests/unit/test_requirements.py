@@ -22,6 +22,7 @@ from runwide.cli.installing import installed
 from runwide.cli.requirements import MOST, text_of
 from runwide.cli.satisfied import Wanted, standing
 from runwide.errors import EnvironmentMismatch, InputError
+from runwide.options import RunOptions
 from runwide_components import recorded
 from runwide_components.cli import submit_command
 from runwide_components.custom_job import as_custom_job
@@ -250,13 +251,13 @@ def test_a_step_that_is_stopped_while_it_installs_leaves_nothing(place, tmp_path
 def test_requirements_of_a_record_that_is_not_signed_are_not_believed():
     about = {
         "run": "r1", "engine": {"engine": "local", "runner": "subprocess"}, "image": "runwide:1", "parallelism": None,
-        "resources": {}, "options": JobOptions(requirements="evil==1", retries=2).about(),
+        "resources": {}, "options": JobOptions(RunOptions(retries=2), requirements="evil==1").about(),
     }  # fmt: skip
     found = {
         vouched: recorded._recorded(_Record(about, vouched), "/runs/000.json") for vouched in (True, False)
     }
     assert found[True].options.requirements == "evil==1"
-    assert (found[False].options.requirements, found[False].options.retries) == ("", 2)
+    assert (found[False].options.requirements, found[False].options.run.retries) == ("", 2)
     assert (found[True].unbelieved, found[False].unbelieved) == ((), ("requirements",))
 
 

@@ -93,6 +93,16 @@ def maps():
     assert "nothing is that old" in command("clean", "--yes", "--older-than", "1d", f"{STORE}/jobs")
 
 
+def streams():
+    """Results and futures while components run; one that waits for an earlier one lies in a file."""
+    place = Components(2, store=f"{STORE}/jobs", engine=engine(), progress=False)
+    assert list(runwide.imap(label, [1, 2, 3], on=place, on_error="return", workers=1))[:2] == VALUES
+    with runwide.Executor(1, on=place) as executor:
+        futures = [executor.submit(label, x) for x in (1, 2, 3)]
+        assert [future.result() for future in futures[:2]] == VALUES
+        assert TEXT in str(futures[2].exception())
+
+
 def pipelines():
     """A fan-out compiled, submitted for a set of parameters by a batch, looked at and read."""
 
@@ -188,6 +198,7 @@ def refusals():
 
 
 maps()
+streams()
 if SYSTEM == "win32":
     if ENGINE == "vertex":
         pipelines()

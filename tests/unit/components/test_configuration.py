@@ -15,6 +15,7 @@ from kfp import compiler, dsl
 from runwide.cli.configured import composed_variables, variables_of
 from runwide.cli.secrets import hide_given
 from runwide.errors import InputError
+from runwide.options import RunOptions
 from runwide.redaction import redacted
 from runwide_components import Components, Kubeflow, Local, Pipelines, Vertex, fan_out
 from runwide_components.cli import submit_command
@@ -275,9 +276,11 @@ def test_a_record_that_is_not_signed_configures_nothing():
         env={"TZ": "UTC"}, secrets={"A": SECRET, "B": ("shop", "key")}, labels={"team": "shop"},
         node_selector={"pool": "big"}, tolerations=[TOLERATION], service_account="steps",
     )  # fmt: skip
-    about = json.loads(json.dumps(JobOptions(retries=2, configuration=whole).about()))
-    assert JobOptions.of_record(about, vouched=True) == JobOptions(retries=2, configuration=whole)
-    assert JobOptions.of_record(about, vouched=False) == JobOptions(retries=2, configuration=NOTHING)
+    about = json.loads(json.dumps(JobOptions(RunOptions(retries=2), configuration=whole).about()))
+    assert JobOptions.of_record(about, vouched=True) == JobOptions(RunOptions(retries=2), configuration=whole)
+    assert JobOptions.of_record(about, vouched=False) == JobOptions(
+        RunOptions(retries=2), configuration=NOTHING
+    )
     assert whole.given == ("env", "secrets", "labels", "node_selector", "tolerations", "service_account")
 
 

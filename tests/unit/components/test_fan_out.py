@@ -145,6 +145,7 @@ def test_a_pickled_function_says_which_python_pickled_it(tmp_path):
     spec, _ = compiled(tmp_path, pipeline_of(lambda x: x, "items", components=2, store=STORE))
     args = spec["deploymentSpec"]["executors"]["exec-scatter"]["container"]["args"]
     assert args[-2:] == ["--pickled-by", platform.python_version()]
+    assert args[args.index("--function-name") + 1].endswith("<lambda>")
     spec, _ = compiled(tmp_path, pipeline_of("json:dumps", "items", components=2, store=STORE))
     assert "--pickled-by" not in spec["deploymentSpec"]["executors"]["exec-scatter"]["container"]["args"]
 

@@ -8,7 +8,7 @@ import threading
 
 from runwide.errors import StepFailed
 from runwide_components.engines.local_logs import Teller, shown
-from runwide_components.runs import _with_job
+from runwide_components.runs import with_job
 
 
 def test_lines_of_steps_that_print_at_once_are_whole():
@@ -43,7 +43,7 @@ def test_the_error_of_a_shard_names_its_log_and_how_to_go_on():
         (job, f"'runwide rerun JOB' runs the rest here; its whole log is {path}"),
         (None, f"its whole log is {path}"),
     ):
-        error = _with_job(
+        error = with_job(
             StepFailed(
                 "shard 0 failed", step="shard 0", exitcode=-9, log="", log_path=path, uri=uri, hint=hint
             ),
@@ -51,5 +51,6 @@ def test_the_error_of_a_shard_names_its_log_and_how_to_go_on():
         )
         assert (error.uri, error.step, error.exitcode, error.log_path) == (job, "shard 0", -9, path)
         assert str(error).count(f"its whole log is {path}") == 1
-        assert "runwide.attach(job)" in str(error)
+        assert f"runwide.attach({job!r})" in str(error)
+        assert f"runwide wait '{job}'" in str(error)
         assert "rerun" not in str(error)

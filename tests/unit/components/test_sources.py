@@ -114,8 +114,9 @@ def test_results_of_another_job_are_items_with_their_types(tmp_path):
     job = runwide.scatter(lambda x: (x, {x}), [1, 2], store=str(tmp_path), shards=1)
     runwide.shard(job, 0, workers=1)
     assert items_from(finish(job)) == [(1, {1}), (2, {2})]
+    assert items_from(job) == items_from(finish(job))
     with pytest.raises(InputError, match="not the reference of results"):
-        items_from(job)
+        items_from(job.replace("job.json", "function.pkl"))
 
 
 @pytest.mark.parametrize(

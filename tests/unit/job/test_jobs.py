@@ -393,8 +393,7 @@ def test_what_tasks_print_carries_the_index_in_the_whole_job(tmp_path, capfd, mo
     runwide.shard(job, 1, workers=1)
     lines = [json.loads(line) for line in capfd.readouterr().out.splitlines() if "hello" in line]
     assert [(line["message"], line["item"], line["shard"]) for line in lines] == [
-        ("hello", 2, 1),
-        ("hello", 3, 1),
+        ("hello", item, 1) for item in manifest.read_job(job).items_of(1)
     ]
 
 

@@ -27,7 +27,7 @@ def rewritten(job: str, change) -> str:
 
 @pytest.fixture
 def job(tmp_path) -> str:
-    return runwide.scatter(abs, [-1], store=str(tmp_path), shards=1)
+    return runwide.scatter(abs, [-1, -2, -3], store=str(tmp_path), shards=2)
 
 
 def test_fields_of_another_release_are_told_with_its_version(job):
@@ -42,7 +42,70 @@ def test_fields_of_another_release_are_told_with_its_version(job):
     assert "image with runwide 9.1.0 (RUNWIDE_IMAGE)" in caught.value.hint
 
 
-@pytest.mark.parametrize("field", ["environment", "packs", "function", "starts"])
+@pytest.mark.parametrize("field", ["environment", "packs", "function", "layout", "source", "reduced"])
 def test_a_manifest_of_this_release_that_makes_no_sense_is_damaged(job, field):
     with pytest.raises(FrameCorrupt, match="makes no sense"):
         read_job(rewritten(job, lambda about: about.pop(field)))
+
+
+@pytest.mark.parametrize(
+    "layout",
+    [
+        {"count": 0}, {"count": -1}, {"count": 1 << 61}, {"count": True}, {"shards": 0}, {"shards": 1 << 61},
+        {"shards": 1.5}, {"seed": None}, {"seed": "x" * 1000}, {"parts": 0}, {"parts": 3}, {"parts": 1 << 61},
+        {"further": 1},
+    ],
+    ids=str,
+)  # fmt: skip
+def test_a_layout_that_no_items_have_is_damage_and_takes_no_memory(job, layout):
+    with pytest.raises(FrameCorrupt, match="makes no sense"):
+        read_job(rewritten(job, lambda about: about["layout"].update(layout)))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda packs: packs.clear(),
+        lambda packs: packs.append(packs[-1]),
+        lambda packs: packs.reverse(),
+        lambda packs: packs[0].update(count=packs[0]["count"] + 1),
+        lambda packs: packs[0].update(count=0),
+        lambda packs: packs[0].update(count=1 << 61),
+        lambda packs: packs[0].update(start=1),
+        lambda packs: packs[-1].update(shard=0),
+    ],
+    ids=["none", "one more", "reversed", "an item more", "empty", "huge", "a gap", "of another shard"],
+)
+def test_packs_that_do_not_have_each_item_once_are_damage(job, change):
+    with pytest.raises(FrameCorrupt, match="makes no sense"):
+        read_job(rewritten(job, lambda about: change(about["packs"])))
+
+
+@pytest.mark.parametrize(
+    "source",
+    [{}, {"id": "../other"}, {"id": "a/b"}, {"job": "0"}, {"shards": []}, {"shards": ["x"]}, {"further": 1}],
+    ids=str,
+)
+def test_a_source_that_is_no_job_of_the_store_is_damage(job, source):
+    def change(about):
+        about["source"] = {"id": "a-1", "job": "0" * 64, "shards": ["0" * 64], **source}
+        about["packs"] = about["packs"] if not source else []  # a job has its items in one place
+
+    with pytest.raises(FrameCorrupt, match="makes no sense"):
+        read_job(rewritten(job, change))
+
+
+@pytest.mark.parametrize(
+    ("edit", "said"),
+    [
+        ({"layout": 3}, "a int is not an object of JSON"),
+        ({"count": 3}, "it says 'count', which is nothing of a job"),
+        ({"function": {}}, "it has no 'digest'"),
+        ({"packs": [7]}, "a int is not an object of JSON"),
+    ],
+    ids=["layout", "strange", "missing", "pack"],
+)
+def test_a_damaged_job_is_told_without_words_of_python(job, edit, said):
+    with pytest.raises((FrameCorrupt, FormatTooNew)) as caught:
+        read_job(rewritten(job, lambda about: about.update(edit)))
+    assert said in caught.value.message

@@ -170,7 +170,7 @@ import runwide
 def slow(x):
     with open(sys.argv[2] + "/calls", "a") as file:
         file.write(f"{x}\\n")
-    while x >= 50 and not os.path.exists(sys.argv[2] + "/to-the-end"):
+    while len(open(sys.argv[2] + "/calls").readlines()) > 50 and not os.path.exists(sys.argv[2] + "/to-the-end"):
         time.sleep(0.01)
     time.sleep(0.02)
     return "r" * 100 + str(x)

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import multiprocessing
 import queue
 import sqlite3
 from contextvars import ContextVar
+from multiprocessing.pool import ThreadPool
 
 import pytest
 
@@ -169,7 +169,8 @@ def test_streams_take_them_on_another_as_the_standard_pool_does(surface):
     connection, cursor = numbers()
     with pytest.raises(sqlite3.ProgrammingError, match="same thread"):
         EVERYTHING[surface](first, cursor)
-    with multiprocessing.Pool(1) as standard, pytest.raises(sqlite3.ProgrammingError, match="same thread"):
+    # one of threads takes items in the same way, and forks no process that has some
+    with ThreadPool(1) as standard, pytest.raises(sqlite3.ProgrammingError, match="same thread"):
         list(standard.imap(first, cursor))
     connection.close()
 
