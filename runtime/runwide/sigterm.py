@@ -78,18 +78,43 @@ def handled(handler: Callable[..., None]) -> Iterator[None]:
             yield
         return
     in_main = threading.current_thread() is threading.main_thread()
-    before = signal.getsignal(signal.SIGTERM)
-    if not in_main or before not in (signal.SIG_DFL, leave):
+    before = _still_wanted(signal.getsignal(signal.SIGTERM))
+    if not in_main or not (before == signal.SIG_DFL or _handler_of(before) is leave):
         yield
         return
-    signal.signal(signal.SIGTERM, handler)
+    installed = _Installed(handler, before)
+    signal.signal(signal.SIGTERM, installed)
     try:
         yield
     finally:
-        # elsewhere it is the garbage collector that closes an iterator
-        # and of two iterators at once, the one that was opened last may end last
-        if (
-            threading.current_thread() is threading.main_thread()
-            and signal.getsignal(signal.SIGTERM) == handler
-        ):
-            signal.signal(signal.SIGTERM, before)
+        # Elsewhere it is the garbage collector that closes an iterator; and of two at once, either may end first.
+        installed.is_over = True
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, _still_wanted(signal.getsignal(signal.SIGTERM)))
+
+
+class _Installed:
+    """A handler as it is installed, which knows what was there before, and whether its block has ended."""
+
+    def __init__(self, handler: Callable[..., None], before: Any) -> None:
+        self.handler = handler
+        self.before = before
+        self.is_over = False
+
+    def __call__(self, *given: Any) -> None:
+        if not self.is_over:
+            self.handler(*given)
+            return
+        signal.signal(signal.SIGTERM, _still_wanted(self))
+        signal.raise_signal(signal.SIGTERM)
+
+
+def _still_wanted(handler: Any) -> Any:
+    """Return a handler, or what was there before those of ours whose blocks have ended."""
+    while isinstance(handler, _Installed) and handler.is_over:
+        handler = handler.before
+    return handler
+
+
+def _handler_of(installed: Any) -> Any:
+    return installed.handler if isinstance(installed, _Installed) else installed

@@ -15,6 +15,7 @@ import pytest
 import runwide
 from runwide.errors import Preempted, StepFailed, TooManyFailures
 from runwide.job import status
+from runwide.job.manifest import read_job
 from runwide.records import Failure
 from runwide_components import Components, Local
 
@@ -155,10 +156,13 @@ def test_a_component_that_dies_is_an_error_after_the_results_or_failures_instead
     assert set(found) <= set(range(LAST))
     (unfinished,) = [shard.index for shard in status(caught.value.uri).shards if not shard.finished]
     assert unfinished in (0, 1)
-    found = list(near.stream(die_at_five, range(ITEMS), ordered=True, workers=1, on_error="return"))
+    stream = near.stream(die_at_five, range(ITEMS), ordered=True, workers=1, on_error="return")
+    found = list(stream)
     assert len(found) == ITEMS
     assert isinstance(found[LAST], Failure)
-    assert 0 in found
+    job = read_job(stream.job)
+    others = [item for item in range(ITEMS) if job.shard_of(item) != job.shard_of(LAST)]
+    assert [found[item] for item in others] == others
 
 
 def test_a_map_tells_its_events_here_once_each_and_not_those_of_an_earlier_call(near, gate, capsys):

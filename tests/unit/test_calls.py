@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 import subprocess
 import sys
 import threading
@@ -11,7 +12,8 @@ from functools import partial
 import pytest
 
 import runwide
-from runwide.errors import InputError, TasksFailed
+from runwide import sigterm
+from runwide.errors import InputError, Preempted, TasksFailed
 from runwide.records import Failure
 
 
@@ -140,3 +142,33 @@ def test_sigterm_reaches_the_pool_of_an_event_loop(tmp_path):
     assert done.returncode == 143, done.stderr
     assert (tmp_path / "first").exists()
     assert not (tmp_path / "first-second").exists()
+
+
+def test_a_handler_of_sigterm_that_is_left_behind_is_none():
+    """As of an iterator that the garbage collector closes on another thread."""
+    before = signal.getsignal(signal.SIGTERM)
+    came = []
+
+    def block():
+        with sigterm.handled(lambda *_: came.append("left behind")):
+            yield
+
+    left = block()
+    next(left)
+    closing = threading.Thread(target=left.close)
+    closing.start()
+    closing.join()
+    with pytest.raises(Preempted), sigterm.leaves_on_sigterm():
+        signal.raise_signal(signal.SIGTERM)
+    assert not came
+    assert signal.getsignal(signal.SIGTERM) == before
+
+
+def test_of_two_handlers_of_sigterm_at_once_either_may_end_first():
+    before = signal.getsignal(signal.SIGTERM)
+    first, second = sigterm.leaves_on_sigterm(), sigterm.handled(lambda *_: None)
+    first.__enter__()
+    second.__enter__()
+    first.__exit__(None, None, None)
+    second.__exit__(None, None, None)
+    assert signal.getsignal(signal.SIGTERM) == before
