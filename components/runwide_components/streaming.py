@@ -70,6 +70,7 @@ class Streamed(Iterator[Any]):
     def __init__(self, following: Following, on_error: str) -> None:
         self.job = following.submitted.job
         self._following = following
+        self._on_error = on_error
         self._values = following.values(on_error)
         # it must not know this object, which would never be dropped then
         self._leave = weakref.finalize(self, following.leave)
@@ -78,8 +79,11 @@ class Streamed(Iterator[Any]):
         return next(self._values)
 
     def with_failures(self) -> None:
-        """Have a `runwide.Failure` stand in the place of each failed result, whatever becomes of a run that fails."""
-        self._following.raises = False
+        """Have a `runwide.Failure` stand in the place of each failed result, whatever becomes of a run that fails.
+
+        To be called before the first result is taken.
+        """
+        self._values = self._following.values(self._on_error, failures="return")
 
     def close(self) -> None:
         """Stop: cancel the run, unless the job has a name."""
@@ -136,7 +140,6 @@ class Following:
         on_event: Callable[[TaskEvent], object] | None = None,
     ) -> None:
         self.submitted = submitted
-        self.raises = True
         self._named = named
         self._has_left = False
         self._stream: Stream | None = None
@@ -155,20 +158,18 @@ class Following:
             self.leave()
             raise
 
-    def values(self, on_error: str) -> Generator[Any, None, None]:
-        """Yield results; a failed item is raised, or stands in its place."""
-        self.raises = self.raises and on_error == "raise"
+    def values(self, on_error: str, *, failures: str | None = None) -> Generator[Any, None, None]:
+        """Yield results.
+
+        Args:
+            on_error: As for `Components.stream`.
+            failures: What becomes of failed items, where that is not as ``on_error`` says.
+        """
         assert self._stream is not None  # noqa: S101 - it was opened
         try:
             with leaves_on_sigterm():
                 arriving = self._limited(self._arriving(self._stream, on_error))
-                for outcome in arriving:
-                    failure = outcome.failure
-                    if failure is not None and self.raises:
-                        raise ended.portable_exception_of(failure)
-                    held = [outcome.value if failure is None else failure]
-                    del outcome, failure
-                    yield held.pop()  # kept nowhere: what the consumer drops is free
+                yield from ended.values(arriving, failures or on_error)
         finally:
             self.leave()
 

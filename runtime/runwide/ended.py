@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from runwide import naming
 from runwide.errors import InputError, StopIterationRaised, TasksFailed, TooManyFailures
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Generator, Iterator, Sequence
 
     from runwide.records import Failure, Outcome
+
+T = TypeVar("T")
 
 _LINE = 300  # characters
 _LISTED = 40  # failures spelled out in a summary; the record has them all
@@ -166,3 +169,36 @@ def too_many(failures: Sequence[Failure]) -> TooManyFailures:
         failures=failures,
         hint="mend the function, or raise max_failures=",
     )
+
+
+@contextmanager
+def closed_after(arriving: T) -> Iterator[T]:
+    """Close an iterator when the block is left, here and now, and not whenever and wherever it is collected."""
+    try:
+        yield arriving
+    finally:
+        close = getattr(arriving, "close", None)
+        if close is not None:
+            close()
+
+
+def values(
+    arriving: Iterator[Outcome],
+    on_error: str,
+    exception: Callable[[Failure], BaseException] | None = None,
+) -> Generator[Any, None, None]:
+    """The values of outcomes; a failure is raised or stands in their place.
+
+    Args:
+        arriving: The outcomes.
+        on_error: ``"raise"`` or ``"return"``.
+        exception: Makes the exception of a failure; None for that of `runwide.imap`.
+    """
+    with closed_after(arriving):
+        for outcome in arriving:
+            failure = outcome.failure
+            if failure is not None and on_error == "raise":
+                raise (exception or portable_exception_of)(failure)
+            held = [outcome.value if failure is None else failure]
+            del outcome, failure
+            yield held.pop()  # kept nowhere: what the consumer drops is free

@@ -250,9 +250,10 @@ class RunOptions:
             >>> RunOptions(workers=2, retries=3, initializer=print).words()
             ('--workers', '2', '--retries', '3')
         """
-        given = {name: value for name, value in self.given().items() if _is_word(OPTIONS[name])}
         return tuple(
-            word for name, value in given.items() for word in (f"--{name.replace('_', '-')}", str(value))
+            word
+            for name, value in self.about().items()
+            for word in (f"--{name.replace('_', '-')}", str(value))
         )
 
     def about(self) -> dict[str, Any]:

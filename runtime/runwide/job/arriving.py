@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 from runwide.errors import IntegrityError, ObjectNotFound, StoreUnavailable
-from runwide.job import chained, incomplete, manifest, plan
+from runwide.job import chained, incomplete, manifest
 from runwide.job.chunk_reads import promised_size, read_chunk, read_named
 from runwide.job.chunks import LARGE
 from runwide.job.failed import failure_from_json
@@ -258,10 +259,7 @@ class Arrivals:
 
     def _named(self, shard: _OpenShard, found: Shard) -> Iterator[Loaded]:
         noted = {failure.index: failure for failure in found.failures}
-
-        def ended_in(chunk: Chunk) -> Iterator[int]:
-            return (shard.items[place] for place in plan.members(chunk.positions))
-
+        ended_in = partial(self._job.ended_in, shard.index)
         chunks = [chunk for chunk in found.chunks if not all(map(self._is_given, ended_in(chunk)))]
         reads = ahead(self._promised, chunks, threads=threads_for([chunk.size for chunk in chunks]))
         try:

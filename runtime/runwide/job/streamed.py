@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from runwide import ended
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from runwide.job.begin import Found
     from runwide.job.given import Given
     from runwide.options import RunOptions
-    from runwide.records import Failure
+    from runwide.records import Outcome
 
 _SECONDS = (0.05, 1.0)  # between looks at the store, more each time
 
@@ -63,8 +64,8 @@ class StoredStream:
         limit = _Leaving(options.max_failures)
         self.stop = limit.leave
         running = _Running(found, given, options, limit)
-        self._raises = [on_error == "raise"]
-        self._values = _values(found, running, limit, self._raises, ordered=ordered)
+        self._begin = partial(_values, found, running, limit, ordered=ordered)
+        self._values = self._begin(on_error)
 
     def __iter__(self) -> Self:
         return self
@@ -73,8 +74,8 @@ class StoredStream:
         return next(self._values)
 
     def with_failures(self) -> None:
-        """Have a `runwide.Failure` stand in the place of each failed result."""
-        self._raises.clear()
+        """Have a `runwide.Failure` stand in the place of each failed result; to be called before the first is taken."""
+        self._values = self._begin("return")
 
     def close(self) -> None:
         """Stop what runs; nobody iterates any more. What is stored is kept."""
@@ -115,30 +116,23 @@ class _Running:
 
 
 def _values(
-    found: Found, running: _Running, limit: _Leaving, raises: list[bool], *, ordered: bool
+    found: Found, running: _Running, limit: _Leaving, on_error: str, *, ordered: bool
 ) -> Generator[Any, None, None]:
     try:
         with Stream(found.job, ordered=ordered, again=not found.fresh) as stream, handled(running.relay):
             running.start()
-            for over in _looks(running):
-                for outcome in stream.look(over=over):
-                    failure = outcome.failure
-                    if failure is not None and any(raises):
-                        raise _raised(failure)
-                    held = [outcome.value if failure is None else failure]
-                    del outcome, failure
-                    # kept nowhere: what the consumer drops is free
-                    yield held.pop()
-            if running.error is not None:
-                raise running.error
-            stream.arrivals.check()
+            yield from ended.values(_outcomes(stream, running), on_error)
     finally:
         limit.leave()
         running.join()
 
 
-def _raised(failure: Failure) -> BaseException:
-    return ended.portable_exception_of(failure)
+def _outcomes(stream: Stream, running: _Running) -> Iterator[Outcome]:
+    for over in _looks(running):
+        yield from stream.look(over=over)
+    if running.error is not None:
+        raise running.error
+    stream.arrivals.check()
 
 
 def _looks(running: _Running) -> Iterator[bool]:

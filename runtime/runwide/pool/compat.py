@@ -285,7 +285,7 @@ class Arriving:
 
     def close(self) -> None:
         """Leave it: tasks that have not ended are stopped, as where nobody has the iterator any more."""
-        with streams.closed_after(self._outcomes):
+        with ended.closed_after(self._outcomes):
             pass
 
 

@@ -6,7 +6,7 @@ import time
 import weakref
 from typing import TYPE_CHECKING, Any
 
-from runwide import ending, executors, standard
+from runwide import ended, ending, executors, standard
 from runwide.calls import Starred
 from runwide.errors import FunctionNotPicklable, PoolClosed, StopIterationRaised
 from runwide.options import EXECUTOR, Options
@@ -155,7 +155,7 @@ class Executor(Base, executors.Executor):
         except PoolClosed:
             self._check_open()  # it was shut down meanwhile
             raise
-        return streams.values(outcomes, "raise", self._exception_of)
+        return ended.values(outcomes, "raise", self._exception_of)
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:  # noqa: FBT001, FBT002 - the standard's
         """Take no more calls; free the workers when those submitted are done.

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from runwide import ended, ending
 from runwide.definitions import note_initializer
+from runwide.ended import closed_after, values
 from runwide.errors import Preempted, StopIterationRaised
 from runwide.fitness import check
 from runwide.options import RunOptions
@@ -14,7 +15,6 @@ from runwide.pool import streams
 from runwide.pool.base import dump_function
 from runwide.pool.feeding import ALL
 from runwide.pool.preemption import drains_on_sigterm
-from runwide.pool.streams import closed_after, values
 from runwide.pool.whole import Whole, budget_of, no_items, number_of, opened
 from runwide.progress import shown
 from runwide.sigterm import Relay, handled

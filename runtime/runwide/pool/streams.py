@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import time
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from runwide.ended import keep_finished, portable_exception_of
+from runwide.ended import closed_after, keep_finished
 from runwide.errors import RunwideError
 from runwide.pool.call import Call, Source
 from runwide.pool.feeding import ALL, Feeder, taken
@@ -15,12 +14,11 @@ from runwide.pool.sinks import NotInTime, Stream
 from runwide.records import Outcome
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from runwide.pool.base import Base
     from runwide.pool.lease import Lease
     from runwide.pool.policy import Budget
-    from runwide.records import Failure
 
 
 T = TypeVar("T")
@@ -174,41 +172,8 @@ def in_order(arriving: Iterator[Outcome]) -> Iterator[Outcome]:
             raise
 
 
-@contextmanager
-def closed_after(arriving: T) -> Iterator[T]:
-    """Close an iterator when the block is left, here and now, and not whenever and wherever it is collected."""
-    try:
-        yield arriving
-    finally:
-        close = getattr(arriving, "close", None)
-        if close is not None:
-            close()
-
-
 def refused(items: Iterable[Any], error: BaseException) -> Iterator[Any]:
     """The results of a function that cannot be run: none of no items, else an error."""
     for _ in items:
         raise error
     yield from ()
-
-
-def values(
-    arriving: Iterator[Outcome],
-    on_error: str,
-    exception: Callable[[Failure], BaseException] | None = None,
-) -> Generator[Any, None, None]:
-    """The values of outcomes; a failure is raised or stands in their place.
-
-    Args:
-        arriving: The outcomes.
-        on_error: ``"raise"`` or ``"return"``.
-        exception: Makes the exception of a failure; None for that of `runwide.imap`.
-    """
-    with closed_after(arriving):
-        for outcome in arriving:
-            failure = outcome.failure
-            if failure is not None and on_error == "raise":
-                raise (exception or portable_exception_of)(failure)
-            held = [outcome.value if failure is None else failure]
-            del outcome, failure
-            yield held.pop()  # kept nowhere: what the consumer drops is free
