@@ -1,4 +1,4 @@
-"""What a map returns: a list, which can also tell what happened."""
+"""The results of a map: a list that can make a report."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ from runwide.errors import RunwideError
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from runwide.pool.trace import Trace
-    from runwide.report import Report
+    from runwide._report import Report
+    from runwide.events.trace import Trace
 
 T = TypeVar("T")
 
 
 class Results(list[T]):
-    """Results in the order of the items: a list, of which `report` says how they came about.
+    """Results in the order of the items: a list with a method `report`.
 
-    Whatever is made of it (a slice, a copy, a pickle, a sum) is a plain list.
+    A slice, a copy, a pickle or a sum of it is a plain list.
 
     Args:
         values: The results.
-        job: Reference of the job that they are of, where there is one.
-        trace: What was kept of a map without one.
+        job: Reference of their job, if there is one.
+        trace: Trace of a map without a job.
 
     Example:
         >>> results = runwide.map(lambda x: x * x, [1, 2, 3])
@@ -44,10 +44,10 @@ class Results(list[T]):
         self.trace = trace
 
     def report(self) -> Report:
-        """What happened, as one page: the last value of a notebook's cell shows it; see `runwide.report`.
+        """Return the report of the map, which a notebook shows as the last value of a cell; see `runwide.report`.
 
         Raises:
-            InputError: Nothing was recorded.
+            InputError: The map recorded nothing.
         """
         import runwide
 
@@ -58,8 +58,8 @@ class Results(list[T]):
 
 
 @contextmanager
-def telling(*, job: str | None = None, trace: Trace | None = None) -> Iterator[None]:
-    """Have the results that an error of the block carries tell what happened, as those of a success do."""
+def reportable(*, job: str | None = None, trace: Trace | None = None) -> Iterator[None]:
+    """Attach the job or the trace to results that an exception of the block carries, so that `.report()` works on them."""
     try:
         yield
     except BaseException as error:

@@ -1,4 +1,4 @@
-"""The records that cross module boundaries are frozen dataclasses: no tuple of a user's can be taken for one of them."""
+"""Records are frozen dataclasses, so that no tuple of a user can be mistaken for a record."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from array import array
 import pytest
 
 import runwide
-from runwide.records import ENDED, Failure, FailureKind, Outcome, TaskBatch, TaskEvent
+from runwide.events.model import ENDED, TaskBatch, TaskEvent
+from runwide.records import Failure, FailureKind, Outcome
 
 ROW = array("L", [1]), array("d", [1.0]), array("d", [3.0]), array("d", [2.0])
 RECORDS = [
@@ -32,7 +33,7 @@ def test_a_record_is_frozen_and_has_no_other_attributes(record):
 
 
 @pytest.mark.parametrize("record", RECORDS, ids=kind)
-def test_a_record_is_no_tuple(record):
+def test_a_record_is_not_a_tuple(record):
     values = tuple(getattr(record, field.name) for field in dataclasses.fields(record))
     assert record != values
     with pytest.raises(TypeError):
@@ -40,22 +41,22 @@ def test_a_record_is_no_tuple(record):
 
 
 @pytest.mark.parametrize("record", RECORDS, ids=kind)
-def test_a_record_crosses_processes_as_itself(record):
+def test_a_record_can_be_pickled(record):
     assert pickle.loads(pickle.dumps(record)) == record
 
 
 @pytest.mark.parametrize("record", RECORDS, ids=kind)
-def test_one_field_of_a_copy_may_be_another(record):
+def test_a_copy_may_have_another_value_of_a_field(record):
     changed = dataclasses.replace(record, index=7)
     assert changed.index == 7
     assert dataclasses.replace(changed, index=3) == record
 
 
-def test_the_public_failure_is_the_one_of_the_records():
+def test_the_public_failure_is_that_of_the_records():
     assert runwide.Failure is Failure
 
 
-def test_events_of_a_map_are_such_records():
+def test_events_of_a_map_are_records():
     heard: list[TaskEvent] = []
     runwide.map(abs, [-1, -2, -3], workers=1, on_event=heard.append)
     assert {kind(event) for event in heard} == {"TaskEvent"}

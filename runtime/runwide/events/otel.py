@@ -1,30 +1,49 @@
-"""OpenTelemetry spans and metrics of a run, through the API package alone: whoever wants them brings the SDK.
+"""OpenTelemetry spans and metrics of a run.
 
-Off unless ``RUNWIDE_OTEL=1``. Made on the thread that writes events, so that the pool pays nothing for them.
+They are off unless ``RUNWIDE_OTEL=1``. Only the API package is used: the program installs and configures an SDK. The thread
+that writes events makes them, so that they cost the pool nothing.
 """
 
 from __future__ import annotations
 
+from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
 from runwide import settings
 from runwide.errors import InputError
-from runwide.job import events
+from runwide.events.lines import DETAIL
+from runwide.events.model import TaskEvent
 from runwide.redaction import shortened
 
 if TYPE_CHECKING:
-    from runwide.job.events import Run
-    from runwide.records import TaskEvent
+    from runwide.events.model import Run
+
+# Fields that a span has in another form, or not at all. A new field becomes an attribute: text of the user belongs here too,
+# since it must be redacted.
+_NO_ATTRIBUTE = {
+    "name",
+    "time",
+    "index",
+    "seconds",
+    "detail",
+    "queued",
+    "started",
+    "kind",
+    "pid",
+    "cpu",
+    "bytes",
+}
+_SHOWN = [one.name for one in fields(TaskEvent) if one.name not in _NO_ATTRIBUTE]
 
 
-def of(run: Run) -> Telemetry | None:
-    """The telemetry of a run; None where it is off.
+def of(run: Run) -> Spans | None:
+    """Return the spans of a run; None if they are off.
 
     Raises:
-        InputError: It is on, and the API package is not installed.
+        InputError: They are on, but the API package is not installed.
 
     Example:
-        >>> from runwide.job.events import Run
+        >>> from runwide.events.model import Run
         >>> of(Run("r", 0.0)) is None
         True
     """
@@ -36,14 +55,14 @@ def of(run: Run) -> Telemetry | None:
         import opentelemetry.trace
     except ImportError as error:
         raise InputError(
-            "RUNWIDE_OTEL=1, and OpenTelemetry is not installed",
-            hint="pip install runwide[otel] and an SDK, or unset it",
+            "RUNWIDE_OTEL=1 needs OpenTelemetry, which is not installed",
+            hint="pip install runwide[otel] and an SDK, or unset RUNWIDE_OTEL",
         ) from error
-    return Telemetry(run, opentelemetry)
+    return Spans(run, opentelemetry)
 
 
-class Telemetry:
-    """One span for a run, one below it for each attempt at a task, and counters and a histogram of the same.
+class Spans:
+    """A span of a run, a span below it for each attempt at a task, and counters and a histogram of the attempts.
 
     Args:
         run: The run.
@@ -65,7 +84,7 @@ class Telemetry:
         self._context = api.trace.set_span_in_context(self._span)
 
     def task(self, event: TaskEvent, item: int) -> None:
-        """One attempt at a task."""
+        """Record one attempt at a task."""
         outcome = {
             "outcome": event.name.removeprefix("task."),
             "kind": event.kind.value if event.kind else "",
@@ -79,21 +98,16 @@ class Telemetry:
             start_time=_nanoseconds(event.started),
             attributes={
                 "runwide.item": item,
-                "runwide.worker": event.worker,
-                "runwide.attempt": event.attempt,
                 "runwide.outcome": outcome["outcome"],
-                "runwide.cpu_seconds": event.cpu_seconds,
-                "runwide.peak_rss": event.peak_rss,
+                **{f"runwide.{name}": getattr(event, name) for name in _SHOWN},
             },
         )
         if event.kind is not None:
-            span.set_status(
-                self._trace.Status(self._trace.StatusCode.ERROR, shortened(event.detail, events.DETAIL))
-            )
+            span.set_status(self._trace.Status(self._trace.StatusCode.ERROR, shortened(event.detail, DETAIL)))
         span.end(_nanoseconds(event.time))
 
     def end(self, time: float) -> None:
-        """The run has ended."""
+        """End the span of the run."""
         self._span.end(_nanoseconds(time))
 
 

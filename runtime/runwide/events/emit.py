@@ -1,4 +1,4 @@
-"""The pool's events: one frozen record for each attempt at a task, made from what workers say and how they die."""
+"""Events of a pool: one record for each attempt at a task, made from the messages and the deaths of workers."""
 
 from __future__ import annotations
 
@@ -8,34 +8,35 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from runwide.callbacks import undisturbed
-from runwide.pool import transfer
-from runwide.records import FAILED, RETRIED, Failure, FailureKind, TaskBatch, TaskEvent
+from runwide.events.model import FAILED, RETRIED, TaskBatch, TaskEvent
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from runwide.pool.meter import Report
+    from runwide.events.measure import Report
+    from runwide.pool.call import Chunk
     from runwide.pool.policy import Charges
-    from runwide.pool.slot import Chunk, Slot
+    from runwide.pool.slot import Slot
+    from runwide.records import Failure, FailureKind
 
-End = tuple[FailureKind, str, bool]
-"""Why an attempt failed, in one line, and whether another one follows."""
+End = tuple["FailureKind", str, bool]
+"""The kind of a failure, its cause in one line, and True if another attempt follows."""
 
 _DETAIL = 1_000
-"""Characters of a cause: twice what is shown of it. Secrets are taken out where it is shown, so none may be cut in two here,
-and looking for them would hold up the scheduler."""
+"""Characters of a cause: twice as many as are shown. Secrets are removed when it is shown, so no secret may be cut in two
+here; a search for secrets would delay the scheduler."""
 
 
 def timed_by(listener: Callable[[TaskEvent], None] | None) -> bool | None:
-    """Whether tasks are to be timed one by one, or False for groups of short ones; None where nobody listens."""
+    """Return True to time each task, False to time short tasks in groups, None without a listener."""
     return None if listener is None else not getattr(listener, "grouped", False)
 
 
 class Guarded:
-    """A listener that disturbs nobody: the first exception that it raises is logged, and it hears of all that follows.
+    """A listener whose exceptions do not reach the caller: the first one is logged, and later events are passed on to it.
 
     Args:
-        listener: Called with each `TaskEvent`. One that has a method ``batch`` is called with a `TaskBatch` there.
+        listener: Called with each `TaskEvent`. If it has a method ``batch``, that is called with each `TaskBatch` instead.
 
     Example:
         >>> Guarded(print)("an event")
@@ -67,7 +68,7 @@ class Reporter:
     """Calls one listener, on the scheduler's thread.
 
     Args:
-        listener: As for `Guarded`; with ``grouped = True`` it has short tasks timed in groups.
+        listener: As for `Guarded`; with an attribute ``grouped = True``, short tasks are timed in groups.
     """
 
     def __init__(self, listener: Callable[[TaskEvent], None]) -> None:
@@ -82,18 +83,18 @@ class Reporter:
         *,
         first: int,
         failed: Mapping[int, End],
-        sized: Sequence[Any] = (),
+        sizes: Sequence[int] = (),
     ) -> None:
-        """Results of consecutive tasks have come.
+        """Report the results of consecutive tasks.
 
         Args:
-            slot: From whom.
-            chunk: Whose tasks they were.
-            tasks: How many.
-            report: What the worker measured.
-            first: Position of the first of them in the chunk.
-            failed: Those that are no values, by position in the chunk.
-            sized: What came, where any of it has a size.
+            slot: The worker's slot.
+            chunk: The chunk of the tasks.
+            tasks: Number of tasks.
+            report: Measurements of the worker.
+            first: Position of the first task in the chunk.
+            failed: The failures, by position in the chunk.
+            sizes: Bytes of each result; empty if all are 0.
         """
         (counts, starts, ends, cpu), peak, where = report
         slot.peak_rss = max(slot.peak_rss, peak)
@@ -111,7 +112,7 @@ class Reporter:
             cpu_seconds=cpu,
             peak_rss=slot.peak_rss,
             cpu=where if where >= 0 else None,
-            sizes=tuple(map(transfer.entry_size, sized)),
+            sizes=sizes,
         )
         done = 0
         for position, (kind, detail, again) in sorted(failed.items()):
@@ -127,14 +128,14 @@ class Reporter:
             self._listener.batch(batch if stop - start == batch.tasks else batch.part(start, stop))
 
     def died(self, slot: Slot, chunk: Chunk, index: int, *, charges: Charges, end: End) -> None:
-        """The worker died of a task, or was stopped.
+        """Report a task whose worker died or was stopped.
 
         Args:
-            slot: Which.
-            chunk: What it was at.
-            index: The task.
-            charges: What it has used of its budget now.
-            end: Why it died.
+            slot: The worker's slot.
+            chunk: The chunk of the task.
+            index: Index of the item.
+            charges: The starts and failures of the task so far.
+            end: The cause.
         """
         now, offset = time.time(), time.time() - time.monotonic()
         kind, detail, again = end
@@ -162,10 +163,10 @@ def _failed(*, again: bool) -> str:
 
 
 def of_failure(failure: Failure, *, again: bool) -> End:
-    r"""What an event says of a failure.
+    r"""Return the end of an attempt that failed.
 
     Example:
-        >>> from runwide.records import Failure
+        >>> from runwide.records import Failure, FailureKind
         >>> of_failure(Failure(3, FailureKind.EXCEPTION, "ValueError", "two\nlines"), again=False)
         (<FailureKind.EXCEPTION: 'exception'>, 'ValueError: two lines', False)
     """

@@ -1,4 +1,4 @@
-"""What a map leaves behind of itself at next to no cost: enough for a report, without anybody having asked for one."""
+"""The trace of a map: kept in memory at little cost, and enough for a report that is asked for later."""
 
 from __future__ import annotations
 
@@ -8,23 +8,23 @@ from collections import defaultdict
 from itertools import accumulate
 from typing import TYPE_CHECKING, Any
 
+from runwide.events.emit import Guarded
+from runwide.events.model import WorkerSums
 from runwide.host import memory
-from runwide.pool.reporting import Guarded
-from runwide.sums import WorkerSums
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
-    from runwide.records import TaskBatch, TaskEvent
+    from runwide.events.model import TaskBatch, TaskEvent
 
 _ROWS = 200_000
-"""Times that are kept, of 56 bytes each, however long the map and whatever the number of its tasks."""
+"""Rows that are kept, of 56 bytes each, for a map of any length."""
 
-_FAILED = 20_000  # failed attempts that are kept one by one; all are counted
-_SAMPLES = 300  # of the memory, at most about twice as many
+_FAILED = 20_000  # failed attempts that are kept; the sums count all
+_SAMPLES = 300  # of the memory, or up to about twice as many
 
 Row = tuple[int, int, int, float, float, float, float]
-"""First item, how many tasks, attempt, start and end as Unix times, the seconds that they ran, their CPU seconds."""
+"""First item, number of tasks, attempt, start and end as Unix times, wall seconds, CPU seconds."""
 
 
 class Rows:
@@ -49,12 +49,12 @@ class Rows:
         return zip(*self._columns, strict=True)
 
     def extend(self, *columns: Iterable[float]) -> None:
-        """Add some."""
+        """Add rows."""
         for column, more in zip(self._columns, columns, strict=True):
             column.extend(more)
 
     def halve(self) -> None:
-        """Put each two neighbours into one; what they are of need not be neighbours any more."""
+        """Merge each two neighbouring rows into one; the items of a merged row may have gaps."""
         rows = list(self)
         merged = [_together(*rows[place : place + 2]) for place in range(0, len(rows), 2)]
         self._columns = _columns()
@@ -62,7 +62,7 @@ class Rows:
 
 
 def _columns() -> tuple[array[Any], ...]:
-    return tuple(array(kind) for kind in "qLqdddd")  # as `Row`, and as `TaskBatch` has them
+    return tuple(array(kind) for kind in "qLqdddd")  # the types of `Row` and `TaskBatch`
 
 
 def _together(first: Row, second: Row | None = None) -> Row:
@@ -73,12 +73,13 @@ def _together(first: Row, second: Row | None = None) -> Row:
 
 
 class Trace:
-    """A listener that keeps what it hears; short tasks are timed in groups, unless somebody else listens as well.
+    """A listener that keeps the events of a map; short tasks are timed in groups, unless the user listens as well.
 
     Args:
         function: Name of the function.
-        workers: Number of workers that was asked for.
-        listener: Who else hears of each attempt.
+        workers: Number of workers that the user gave.
+        listener: The user's listener, called with each attempt.
+        options: Options of the call, for its report.
 
     Example:
         >>> from runwide.pool.mapping import map
@@ -95,8 +96,10 @@ class Trace:
         *,
         workers: int | str | None = None,
         listener: Callable[[TaskEvent], None] | None = None,
+        options: Mapping[str, Any] | None = None,
     ) -> None:
         self.function = function
+        self.options = options or {}
         self.workers = workers if isinstance(workers, int) else None
         self.grouped = listener is None
         self.started = time.time()
@@ -110,7 +113,7 @@ class Trace:
         self._next_sample = self.started + 0.5
 
     def __call__(self, event: TaskEvent) -> None:
-        """An attempt has failed."""
+        """Add a failed attempt."""
         self.sums[event.worker].add(event)
         if len(self.failed) < _FAILED:
             self.failed.append(event)
@@ -118,7 +121,7 @@ class Trace:
             self._listener(event)
 
     def batch(self, batch: TaskBatch) -> None:
-        """Tasks have ended with a value."""
+        """Add tasks that ended with a value."""
         self.sums[batch.worker].add_batch(batch)
         self._keep(batch)
         if batch.ends[-1] > self._next_sample:
@@ -145,5 +148,5 @@ class Trace:
             self.memory.append((now, used))
 
     def end(self) -> None:
-        """The map has ended."""
+        """Record that the map has ended."""
         self.ended = time.time()

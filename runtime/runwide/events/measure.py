@@ -1,4 +1,4 @@
-"""What a worker measures of its tasks, where somebody listens to the pool's events."""
+"""Measurements of tasks in a worker."""
 
 from __future__ import annotations
 
@@ -13,25 +13,25 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
 Rows = tuple["array[int]", "array[float]", "array[float]", "array[float]"]
-"""Columns, one row for each time that was taken: how many tasks, their start and end on the monotonic clock, the CPU seconds
-that the process spent in between."""
+"""Columns with one row for each measured interval: number of tasks, start and end on the monotonic clock, and CPU seconds of
+the process."""
 
 Report = tuple[Rows, int, int]
-"""What was measured, the worker's highest resident memory so far in bytes, and its CPU; 0 and -1 where unknown."""
+"""The measured rows, the worker's highest resident memory so far in bytes (0 if unknown), and its CPU (-1 if unknown)."""
 
 _PEAK = re.compile(rb"VmHWM:\s*(\d+)")
 _CPU = 36  # fields between the end of the command's name and the number of the CPU, in /proc/PID/stat (man 5 proc)
 
 
 class Meter:
-    """Measures tasks: wall and CPU time for each or for each group, memory and CPU number for each message.
+    """Measures the tasks of a worker: wall and CPU time for each or for each group, memory and CPU number for each message.
 
-    The CPU time is the whole process's, with the threads of native libraries and our own sending of results; that of
-    child processes is not in it. Of tasks that ran in one go it is shared out by their wall time. ``ru_maxrss`` is no
-    measure of memory here: an exec inherits that of the parent.
+    The CPU time is that of the whole process: it includes the threads of native libraries and the sending of results, but
+    not child processes. Tasks that ran in one go share it by their wall time. ``ru_maxrss`` is no measure of memory here: a
+    program inherits that of its parent at exec.
 
     Args:
-        each: Whether tasks that run in one go are timed one by one; otherwise their group is.
+        each: True to time each task of those that run in one go; otherwise their group is timed.
 
     Example:
         >>> meter = Meter(each=False)
@@ -53,7 +53,7 @@ class Meter:
                 self._files.append(os.open(f"/proc/self/{name}", os.O_RDONLY | os.O_CLOEXEC))
 
     def begin(self, function: Callable[[Any], Any]) -> Callable[[Any], Any]:
-        """Start measuring now; returns the function to call, which notes the end of each task where that is wanted."""
+        """Start measuring, and return the function to call, which notes the end of each task if each is timed."""
         self._spent = time.process_time()
         self._stamps.clear()
         if not self.each:
@@ -69,12 +69,12 @@ class Meter:
         return stamped
 
     def add(self, tasks: int, started: float, ended: float) -> None:
-        """Tasks have ended just now.
+        """Add tasks that have just ended.
 
         Args:
-            tasks: How many, which ran in one go.
-            started: When the first of them started.
-            ended: When the last of them ended.
+            tasks: Number of tasks, which ran in one go.
+            started: Start of the first.
+            ended: End of the last.
         """
         before, self._spent = self._spent, time.process_time()
         spent = self._spent - before
@@ -95,7 +95,7 @@ class Meter:
         self._stamps.clear()
 
     def _ends(self, tasks: int, started: float, ended: float) -> Sequence[float]:
-        """When each task ended; not known where one never came to its function, since its item could not be loaded."""
+        """Return the end of each task, estimated if a task never reached its function (its item could not be loaded)."""
         if len(self._stamps) == tasks:
             self._stamps[-1] = ended  # its result was made after it
             return self._stamps
@@ -103,7 +103,7 @@ class Meter:
         return [started + each * turn for turn in range(1, tasks + 1)]
 
     def report(self, tasks: int) -> Report:
-        """What was measured of the first so many tasks that have not been reported.
+        """Return the measurements of the first tasks that have not been reported yet.
 
         Example:
             >>> meter = Meter(each=False)
@@ -117,7 +117,7 @@ class Meter:
         return rows, *self._state()
 
     def _state(self) -> tuple[int, int]:
-        """Highest resident memory so far in bytes, and the CPU that this process is on."""
+        """Return the highest resident memory so far in bytes, and the CPU of this process."""
         try:
             status, stat = (os.pread(descriptor, 4096, 0) for descriptor in self._files)
             peak = _PEAK.search(status)
@@ -128,7 +128,7 @@ class Meter:
 
 
 def _divided(rows: Rows, tasks: int) -> tuple[Rows, Rows]:
-    """The rows of the first tasks, and the others; a row is divided by the number of its tasks where need be."""
+    """Return the rows of the first tasks, and the others; a row that has tasks of both is divided by their numbers."""
     parts, left = (_no_rows(), _no_rows()), tasks
     for count, start, end, cpu in zip(*rows, strict=True):
         here = min(count, left)
