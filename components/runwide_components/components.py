@@ -1,4 +1,4 @@
-"""`Components`: the place for ``runwide.map(on=…)`` where each shard is a component of a pipeline run."""
+"""`Components`: the value of ``on=`` that runs a map as parallel components of one run."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from runwide.cli.requirements import text_of
 from runwide.ended import check as ended_check
 from runwide.errors import InputError
 from runwide.job import gather, status
-from runwide.job.begin import begun_or_found
-from runwide.job.found import found as found_job
+from runwide.job.begin import scatter_or_find
+from runwide.job.found import find_job
 from runwide.job.manifest import read_job
 from runwide.log import Log
 from runwide.options import COMPONENTS, SUBMIT, Options, RunOptions, TaskOptions
@@ -24,7 +24,7 @@ from runwide.spill import signing
 from runwide.spill.store import without_fields
 from runwide_components import streaming
 from runwide_components.configuration import StepConfiguration
-from runwide_components.engines.asked import Asked, check_asked
+from runwide_components.engines.asked import StepOptions, check_step_options
 from runwide_components.engines.local import Local
 from runwide_components.image import base_image
 from runwide_components.recorded import Place, last_record
@@ -39,17 +39,17 @@ if TYPE_CHECKING:
 
     from typing_extensions import Unpack
 
-    from runwide_components.engines.base import Engine, Run
+    from runwide_components.engines.base import Run, ShardRunner
 
 
 def checked_count(components: Any) -> int:
     """Return a number of components as an int.
 
     Args:
-        components: What was given.
+        components: The number.
 
     Raises:
-        InputError: It is not a whole number of 1 or more.
+        InputError: It is not an integer of 1 or more.
 
     Example:
         >>> checked_count(4)
@@ -78,39 +78,39 @@ _log = Log("components")
 
 
 class Components:
-    """Parallel components of one pipeline run, as the place where a map runs.
+    """Parallel components of one run, which run a map.
 
-    The items are spilled here, the shards run through the engine at the same time, and the results are read back
-    here. Nothing that finished is lost: an error names the job and how to go on with it, and a client that was killed, or
-    lost its connection, is followed by ``runwide.attach(job)``.
+    The client spills the items, the engine runs the shards at the same time, and the client reads the results. Finished work
+    is never lost: an error names the job and how to continue it, and after a client was killed or lost its connection,
+    ``runwide.attach(job)`` follows the job.
 
     Args:
-        components: How many.
-        store: Where the job goes: ``gs://bucket/prefix`` or a folder that all components see; ``RUNWIDE_STORE``
-            where None.
-        engine: What runs the pipeline; `Local` where None.
-        image: Image of the steps; `base_image` where None.
-        parallelism: How many may run at the same time; None for all.
+        components: The number of components.
+        store: Store for the job: ``gs://bucket/prefix`` or a folder that all components can write; None for
+            ``RUNWIDE_STORE``.
+        engine: The engine that runs the components; None for `Local`.
+        image: Image of the components; None for `base_image`.
+        parallelism: The largest number of components at the same time; None for all.
         cpu: CPUs of each component, such as ``"8"``; None for the engine's default.
         memory: Memory of each component, such as ``"32G"``.
         accelerator: Type and number of accelerators of each component, such as ``("NVIDIA_L4", 1)``.
         machine_type: Machine of each component by its name, on `Vertex`; see `fan_out`.
-        spot: Whether these are Spot capacity.
-        shard_retries: How often the engine starts a component again that failed; see `fan_out`.
-        as_step: Makes another step of the one that runs a shard.
-        env: Variables of the components, texts and numbers; this and the following are as for `fan_out`.
+        spot: True for Spot capacity.
+        shard_retries: The number of restarts of a component that failed; see `fan_out`.
+        as_step: Function that turns the step of a shard into another step.
+        env: Variables of the components, texts and numbers; see `fan_out` for this and the following.
         secrets: Variables that are read from Secret Manager, or from Kubernetes secrets.
         labels: Labels of the run, of CustomJobs and of pods.
         node_selector: Labels that nodes must have, on `Kubeflow`.
         tolerations: Taints that nodes may have, on `Kubeflow`.
-        service_account: The account that the components run as.
-        code: Own code that travels beside the modules that the function imports; see `fan_out`.
-        progress: True for a bar over all items, False for silence, None for a bar on a terminal or in a notebook and log
+        service_account: The service account of the components.
+        code: Code of the program that travels besides the modules that the function imports; see `fan_out`.
+        progress: True for a bar over all items, False for none, None for a bar on a terminal or in a notebook and log
             lines elsewhere.
-        requirements: What each component installs with pip before it begins; see `fan_out`.
+        requirements: Packages that each component installs with pip before it starts; see `fan_out`.
 
     Raises:
-        InputError: The number is not a whole number of 1 or more, or there is no store.
+        InputError: An option is invalid, or there is no store.
 
     Example:
         >>> import tempfile, runwide
@@ -125,7 +125,7 @@ class Components:
         components: int,
         *,
         store: str | os.PathLike[str] | None = None,
-        engine: Engine | None = None,
+        engine: ShardRunner | None = None,
         image: str | None = None,
         parallelism: int | None = None,
         cpu: str | None = None,
@@ -168,19 +168,22 @@ class Components:
         return f"Components({self.components}, store={self.store!r}, engine={self.place.engine!r})"
 
     def check(self) -> None:
-        """Make sure that the engine can run the components: `map` and `submit` do so before they write anything.
+        """Check that the engine can run the components. `map` and `submit` do so before they write anything.
 
         Raises:
-            InputError: Its machines cannot pull the image, or do not see the store; or it does not have what the
-                components ask for; or own code that is named is not there.
+            InputError: The engine cannot pull the image, reach the store or support an option; or code that ``code=`` names
+                is missing.
         """
-        from runwide import own_asked  # slow to load
+        from runwide.own_asked import asked_for  # slow to load
 
-        own_asked.read(self.code)
+        asked_for(self.code)
         self.place.resources.check(self.configuration)
         custom_job = self.place.resources.machine_type is not None
-        check_asked(self.place.engine, Asked.of_configuration(self.configuration, custom_job=custom_job))
-        self.place.engine.examine(None, {}, stores=[self.store], images=[self.place.image])
+        check_step_options(
+            self.place.engine, StepOptions.of_configuration(self.configuration, custom_job=custom_job)
+        )
+        if (examine := getattr(self.place.engine, "examine", None)) is not None:
+            examine(None, {}, stores=[self.store], images=[self.place.image])
 
     @taking(Options, COMPONENTS)
     def map(
@@ -194,34 +197,34 @@ class Components:
         reduce: Callable[[Any, Any], Any] | None = None,
         **options: Unpack[Options],
     ) -> Any:
-        """As `runwide.map`, whose ``on=`` calls this.
+        """Run a map, as `runwide.map` does, whose ``on=`` calls this.
 
-        On a terminal, Ctrl-C asks whether the components should be cancelled or go on without this client. With
-        ``on_error="return"``, a component that failed for good has a `runwide.Failure` in the place of each result that
-        it had not stored. With a ``name``, the same call again runs what has failed or was not finished, and nothing else.
-        With ``reuse``, a run that an earlier call has started is not stopped.
+        On a terminal, Ctrl-C asks whether to cancel the components or to let them continue. With ``on_error="return"``, a
+        component that failed permanently gives a `runwide.Failure` for each result that it did not store. With a ``name``,
+        the same call again runs only failed and unfinished items. With ``reuse``, a run that an earlier call started is not
+        stopped.
 
-        ``on_event`` is called on this thread as the components store parts of their logs: after some 30 seconds, 5 % of the
-        time that they have run if that is more, and at their end. Of an item whose component was killed, or is one of many
-        of a job of more than 10⁶ items that are not logged one by one, there is one event at the end with its index, name,
-        kind, detail and attempts; its worker, pid and seconds are 0. There are none of what an earlier run has stored.
+        ``on_event`` is called on this thread as the components store parts of their logs: after some 30 seconds, or 5 % of
+        their running time if that is more, and at their end. An item gives a single event at the end if its component was
+        killed, or if its job has more than 10⁶ items, which are not logged one by one: with its index, name, kind, detail
+        and attempts; its worker, pid and seconds are 0. Results of an earlier run give no events.
 
         Args:
-            function: Takes one item.
+            function: A function of one item.
             items: At least one.
             on_error: As for `runwide.map`.
             name: As for `runwide.map`.
             reuse: As for `runwide.map`.
-            reduce: Makes one result of two, and is associative: the components fold their results, and each other's, and one
-                value is returned.
+            reduce: Associative function that combines two results into one. The components combine their results, then those
+                of each other, and one value is returned.
             **options: As in `runwide.options.Options`.
 
         Raises:
             FunctionChanged: The job of that name has another function, and ``reuse`` is None.
             InputError: The job of that name has other items.
-            StepFailed: A shard ended with an error that is not that of an item.
-            TooManyFailures: ``max_failures`` was passed; the other components were cancelled.
-            EngineError: The engine is not there, or refused.
+            StepFailed: A component ended with an error that is not an item's.
+            TooManyFailures: More than ``max_failures`` items failed; the other components were cancelled.
+            EngineError: The engine cannot be reached, or refused.
         """
         chosen = RunOptions.on(COMPONENTS, options)
         submitted = self.submitted(
@@ -231,11 +234,11 @@ class Components:
         return gather(submitted.job, shards, on_error=on_error, run_key=submitted.run_key)
 
     def manifests(self, submitted: Submitted, options: RunOptions, on_error: str) -> list[str] | None:
-        """Wait for a run; what the shards returned, where all of them ran now and the engine tells it.
+        """Wait for a run, and return the manifests of its shards, if all shards ran now and the engine reports them.
 
         Args:
             submitted: The job and its run.
-            options: How items are run.
+            options: Options of the map.
             on_error: As for `map`.
         """
         job, run = submitted.job, submitted.run
@@ -259,19 +262,18 @@ class Components:
         reuse: str | None = None,
         **options: Unpack[Options],
     ) -> Streamed:
-        """As `map`, but yields each result as soon as a component has stored it.
+        """Run a map, and yield each result as soon as a component stored it.
 
-        All items are spilled and the components started by this call: it takes no endless input, and items may not wait for
-        results. Results are looked for every 2 to 30 seconds, sooner in a folder. They are read a few chunks at a time, and
-        not read while the loop is busy. Leaving the loop, closing the iterator, Ctrl-C or SIGTERM cancels the components,
-        unless there is a ``name``: then the same call gives all results, those that are stored at once, and runs no
-        successful item again.
+        This call spills all items and starts the components, so the input must end, and items may not depend on results.
+        Results are looked for every 2 to 30 seconds, more often in a folder. They are read a few chunks at a time, while the
+        loop waits for them. Leaving the loop, closing the iterator, Ctrl-C or SIGTERM cancels the components, unless there
+        is a ``name``: then the same call again yields stored results at once, and runs no successful item again.
 
         Args:
             function: As for `map`.
             items: As for `map`.
-            ordered: Whether results come in the order of the items. Those that have to wait for an earlier one lie in memory
-                up to 256 MiB, and beyond that in temporary files (``RUNWIDE_SCRATCH``).
+            ordered: True to yield results in the order of the items. Results that wait for an earlier one are in memory up
+                to 256 MiB, and beyond that in temporary files (``RUNWIDE_SCRATCH``).
             on_error: ``"raise"`` the exception of a failed item when its turn comes, which ends the iteration; or
                 ``"return"`` a `runwide.Failure` instead of its result.
             name: As for `map`.
@@ -279,7 +281,7 @@ class Components:
             **options: As in `runwide.options.Options`.
 
         Raises:
-            StepFailed: A shard ended with an error that is not that of an item; results that are there come first.
+            StepFailed: A component ended with an error that is not an item's; stored results come first.
             EngineError: As for `map`.
             JobIncomplete: Results were removed from the store.
 
@@ -309,18 +311,18 @@ class Components:
         on_error: str = "raise",
         **options: Unpack[TaskOptions],
     ) -> tuple[str, Run | None]:
-        """Spill a map and start its shards; of a job that is there already, those that are not finished or have failures.
+        """Spill a map and start its shards; of a job that exists already, shards that are not finished or have failures.
 
         Args:
             function: As for `map`.
             items: As for `map`.
             name: As for `runwide.map`.
             reuse: As for `runwide.map`.
-            on_error: As for `map`, for whoever gathers it.
+            on_error: As for `map`, for the later gather.
             **options: As in `runwide.options.TaskOptions`.
 
         Returns:
-            The job's reference, and the run of its shards; None where there is nothing left to run.
+            The job's reference, and the run of its shards; None if no shard is left to run.
         """
         chosen = RunOptions.on(SUBMIT, options)
         submitted = self.submitted(function, items, chosen, name=name, reuse=reuse, on_error=on_error)
@@ -337,34 +339,34 @@ class Components:
         on_error: str,
         reduce: Callable[[Any, Any], Any] | None = None,
     ) -> Submitted:
-        """Do as `submit`, and return what is known of the run."""
+        """Spill a map and start its shards, as `submit` does; return the job with its run."""
         ended_check(on_error)
         check_reduce(reduce, on_error)
         self.check()
         program = program_of(function, options.initializer, options.initargs, reduce)
-        found = begun_or_found(
+        found = scatter_or_find(
             program, items, store=self.store, shards=self.components, name=name, reuse=reuse, whole=self.code
         )
         job, engine = found.job.reference, self.place.engine
         chosen = JobOptions(
             options.but(initializer=None, initargs=(), progress=None, on_event=None),
             on_error=on_error, configuration=self.configuration, requirements=self.requirements,
-        ).anew()  # fmt: skip
+        ).for_new_attempt()  # fmt: skip
         if name is not None and (going := still_going(job, engine)) is not None:
             theirs = last_record(job).options
             if theirs.run != chosen.run:
-                said = "its options are those of the call that has started it"
-                _log.warning("run.joined", job=job, run=going.id, cause=said)
+                cause = "its options are those of the call that started it"
+                _log.warning("run.joined", job=job, run=going.id, cause=cause)
             return Submitted(job, going, None, fresh=False, limit=theirs.accepted)
         limit = chosen.accepted
         if found.fresh:
             run_key = signing.new_run_key()
             run = start(job, range(found.job.shards), self.place, chosen, run_key)
             return Submitted(job, run, run_key, fresh=True, limit=limit)
-        # what another run has stored is signed with a key that nobody has any more
+        # earlier results were signed with the key of another run, which is gone
         shards = status(job).shards
         wanted = [shard.index for shard in shards if shard.failed or not shard.finished]
-        # One that was killed may have stored failures, too, which its chunks alone know.
+        # a shard that was killed may have stored failures, which only its chunks show
         again = any(shard.failed or (shard.chunks and not shard.finished) for shard in shards)
         chosen = replace(chosen, rerun_failed=again)
         run_again = start(job, wanted, self.place, chosen) if wanted else None
@@ -374,7 +376,7 @@ class Components:
 def attach(
     job: str,
     *,
-    engine: Engine | None = None,
+    engine: ShardRunner | None = None,
     image: str | None = None,
     on_error: str = "raise",
     progress: bool | None = None,
@@ -382,8 +384,8 @@ def attach(
     requirements: Any = None,
     store: str | None = None,
 ) -> list[Any]:
-    """The results of a job that this or another client has started; see `runwide.attach`."""
-    found = found_job(job, store)
+    """Return the results of a job that this or another client started; see `runwide.attach`."""
+    found = find_job(job, store)
     job, vouched = found.reference, found.vouched
     shards = rejoin(
         job,

@@ -1,4 +1,4 @@
-"""What is recorded of a run beside its job, and how far that is believed."""
+"""The record of a run next to its job, trusted as far as it is signed."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from runwide_components.resources import Resources
 from runwide_components.steps import JobOptions
 
 if TYPE_CHECKING:
-    from runwide_components.engines.base import Engine
+    from runwide_components.engines.base import ShardRunner
 
 _log = Log("components")
 _RECORD = re.compile(r"runs/(\d{3,9})\.json")
@@ -28,22 +28,22 @@ _RECORD = re.compile(r"runs/(\d{3,9})\.json")
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where shards run, and as what.
+    """Engine, image and resources of shards.
 
     Args:
-        engine: What runs them.
-        image: Image of the steps.
-        parallelism: How many may run at the same time; None for all.
-        resources: What each asks for.
+        engine: The engine that runs them.
+        image: Image of the components.
+        parallelism: The largest number of shards at the same time; None for all.
+        resources: Resources of each shard.
     """
 
-    engine: Engine
+    engine: ShardRunner
     image: str
     parallelism: int | None
     resources: Resources
 
     def about(self) -> dict[str, Any]:
-        """What makes shards of the same kind again, as JSON."""
+        """Return a description, as JSON, with which the same kind of shards can be started again."""
         return {
             "engine": self.engine.about(), "image": self.image, "parallelism": self.parallelism,
             "resources": self.resources.about(),
@@ -52,16 +52,16 @@ class Place:
 
 @dataclass(frozen=True, slots=True)
 class Recorded:
-    """What is recorded of a run.
+    """The record of a run.
 
     Args:
-        run: What the engine calls it.
-        options: How the items were run.
-        resources: What each shard asked for.
-        about: All of the record.
-        vouched: Whether the user's key has signed it.
-        uri: Where it lies.
-        unbelieved: Names of options of the steps that are left out, since it is not signed.
+        run: Id of the run on its engine.
+        options: Options of the map.
+        resources: Resources of each shard.
+        about: The whole record.
+        vouched: True if the user's key signed it.
+        uri: URI of the record.
+        unbelieved: Names of options of the steps that are left out, since the record is not signed.
     """
 
     run: str
@@ -72,27 +72,27 @@ class Recorded:
     uri: str
     unbelieved: tuple[str, ...] = ()
 
-    def engine(self) -> Engine:
-        """The engine that runs it, as far as the record may be believed.
+    def engine(self) -> ShardRunner:
+        """Return the engine of the run, as far as the record can be trusted.
 
         Raises:
-            EngineError: Somebody has to say more.
+            EngineError: The record does not say enough that can be trusted.
         """
         return engine_recorded(self.about["engine"], vouched=self.vouched, uri=self.uri)
 
-    def place(self, engine: Engine, image: str | None = None) -> Place:
-        """Where its shards are run again.
+    def place(self, engine: ShardRunner, image: str | None = None) -> Place:
+        """Return engine, image and resources with which its shards run again.
 
         Args:
-            engine: What runs them.
-            image: Their image, where the caller says.
+            engine: The engine that runs them.
+            image: Their image; None for the image of a signed record, or else the default.
         """
         theirs = str(self.about["image"]) if self.vouched else None
         return Place(engine, image or theirs or base_image(), self.about["parallelism"], self.resources)
 
 
 def record(job: str, about: dict[str, Any]) -> None:
-    """Leave a record of a run beside its job; without one the job cannot be attached to, but its run is as good."""
+    """Write a record of a run next to its job. If that fails, the run continues, but no client can attach to it."""
     reference = parse(job)
     number = 0
     with open_inside(reference.folder) as store:
@@ -114,10 +114,10 @@ def record(job: str, about: dict[str, Any]) -> None:
 
 
 def last_record(job: str) -> Recorded:
-    """What is recorded of the last run of a job.
+    """Return the record of the last run of a job.
 
     Raises:
-        EngineError: Nothing is, or nothing that may be believed.
+        EngineError: There is no record, or none that can be trusted.
     """
     reference = parse(job)
     with open_inside(reference.folder) as store:
@@ -141,13 +141,13 @@ def last_record(job: str) -> Recorded:
                 continue
             return recorded
     raise EngineError(
-        "there is no record of where this job runs" + (" that may be believed" if names else ""),
+        "there is no record of where this job runs" + (" that can be trusted" if names else ""),
         uri=reference.folder,
         hint=f"run its shards, the first with: runwide shard {quoted(job)} 0; then gather"
         + (
-            "; or set the signing key with which the record was written"
+            "; or set the signing key of the client that wrote the record"
             if names
-            else "; it was made by scatter, or by a map on the machine that called it"
+            else "; scatter or a map on one machine made this job"
         ),
     )
 
@@ -157,9 +157,9 @@ def _recorded(found: records.Record, uri: str) -> Recorded:
     if about["parallelism"] is not None and not (
         isinstance(about["parallelism"], int) and about["parallelism"] > 0
     ):
-        raise ValueError("its parallelism is no number")
+        raise ValueError("invalid parallelism: expected a positive number or null")
     if not isinstance(about["engine"], dict):
-        raise TypeError("its engine is not described")
+        raise TypeError("invalid engine: expected an object")
     str(about["image"])
     return Recorded(
         run=run_recorded(about["run"]),

@@ -1,30 +1,27 @@
-"""The run of a job's shards: started, recorded beside the job, followed, taken up again, cancelled."""
+"""Start the shards of a job on an engine, record the run next to the job, follow it, resume it, cancel it."""
 
 from __future__ import annotations
 
 import time
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from runwide.cli.requirements import text_of
-from runwide.errors import (
-    EngineError,
-    StepFailed,
-)
+from runwide.errors import EngineError, StepFailed
 from runwide.job import close_unfinished, status
-from runwide.job.gather import keep_so_far
+from runwide.job._gather import keep_so_far
 from runwide.job.incomplete import of_shards
 from runwide.job.limit import too_many_stored
 from runwide.job.manifest import read_job
 from runwide.job.reference import parse, quoted
+from runwide.job.runner import ShardOptions, looks
 from runwide.log import Log
 from runwide.redaction import shortened
 from runwide.spill import signing
-from runwide_components.engines.base import RunState
+from runwide_components.engines.base import PipelineEngine, RunState
 from runwide_components.engines.local_stores import in_full
-from runwide_components.engines.pace import looks
-from runwide_components.fanout import shards_pipeline
 from runwide_components.interrupt import wants_to_cancel
 from runwide_components.recorded import Place, Recorded, last_record, record
 from runwide_components.watch import Watch
@@ -32,9 +29,10 @@ from runwide_components.watch import Watch
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from runwide.events.model import TaskEvent
     from runwide.job.limit import Accepted
-    from runwide.records import TaskEvent
-    from runwide_components.engines.base import Engine, Run
+    from runwide_components.engines.base import Run
+    from runwide_components.engines.base import ShardRunner
     from runwide_components.steps import JobOptions
 
 _log = Log("components")
@@ -45,27 +43,28 @@ _CAUSE = 300  # characters
 def start(
     job: str, shards: Sequence[int], place: Place, options: JobOptions, run_key: str | None = None
 ) -> Run:
-    """Submit shards of a job, and leave a record of that beside it.
+    """Start shards of a job, and write a record of the run next to it.
 
     Args:
         job: The job's reference.
-        shards: Which of them.
-        place: Where.
-        options: How the items are run.
-        run_key: What vouches for the results within this run; None where the user's key does, or where the job goes on
-            with what another run has stored.
+        shards: Numbers of the shards.
+        place: Engine, image and resources.
+        options: Options of the map.
+        run_key: The key that signs the results of this run; None if the user's key does, or if the job continues with
+            results of another run.
 
     Raises:
-        EngineError: The engine is not there, or refused; it names the job.
+        EngineError: The engine cannot be reached, or refused; the error names the job.
     """
     options = replace(options, configuration=options.configuration.travelling())
-    pipeline = shards_pipeline(place.image, place.parallelism, options, place.resources)
-    # a relative one is found from here alone: steps on this machine have directories of their own
-    arguments = {"job": in_full(job), "shards": [str(index) for index in shards], "run_key": run_key or "-"}
+    wanted = ShardOptions(
+        place.image, options.of_shard(), _folder_of(job), place.parallelism, run_key, options.configuration
+    )
+    runner: Any = place.engine
+    start_shards = getattr(runner, "start", None) or partial(PipelineEngine.start, runner)
     try:
-        run = place.engine.submit(
-            pipeline, arguments, store=_seen(job), parallelism=place.parallelism or len(shards)
-        )
+        # the whole path: steps on this machine have other working directories
+        run: Run = start_shards(in_full(job), shards, wanted, place.resources)
     except EngineError as error:
         raise with_job(error, job) from error
     _log.info("job.submitted", job=job, shards=len(shards), engine=repr(place.engine), run=run.id)
@@ -73,8 +72,8 @@ def start(
     return run
 
 
-def _seen(job: str) -> str:
-    """All that a shard reads and writes: the job's folder, or the store, if the items are another job's results."""
+def _folder_of(job: str) -> str:
+    """Return the folder that shards use: the job's, or the whole store if the items are another job's results."""
     folder = parse(job).folder
     return folder if read_job(job).source is None else folder.rpartition("/")[0]
 
@@ -90,7 +89,7 @@ def follow(
     fresh: bool = True,
     limit: Accepted | None = None,
 ) -> list[str] | None:
-    """Wait for the shards of a run, with one bar for all of them; what they returned, where the engine tells it.
+    """Wait for the shards of a run, with one bar for all; return their manifests, if the engine reports them.
 
     Args:
         job: The job's reference.
@@ -100,12 +99,12 @@ def follow(
         run_key: As for `start`.
         on_event: As for `Watch`.
         fresh: As for `Watch`.
-        limit: How many failed items are accepted; with more, the run is cancelled.
+        limit: The number of failed items that is accepted; with more, the run is cancelled.
 
     Raises:
-        EngineError: The run failed or was cancelled; it names the job.
+        EngineError: The run failed or was cancelled; the error names the job.
         TooManyFailures: More items failed than are accepted.
-        TimeoutError: It goes on.
+        TimeoutError: The run has not ended yet.
     """
     deadline = None if timeout is None else time.monotonic() + timeout
     try:
@@ -114,7 +113,7 @@ def follow(
                 if run.state().ended:
                     break
                 if deadline is not None and time.monotonic() > deadline:
-                    raise TimeoutError(f"run {run.id} goes on after {timeout} s")
+                    raise TimeoutError(f"run {run.id} has not ended after {timeout} s")
                 watch.look()
                 if limit is not None and too_many_stored(job, limit) is not None:
                     run.cancel()
@@ -137,15 +136,15 @@ def follow(
 
 
 def refuse_too_many(job: str, limit: Accepted | None, run_key: str | None = None) -> None:
-    """Raise that more items failed than are accepted, with all that is stored.
+    """Raise an error with all stored results if more items failed than are accepted.
 
     Args:
         job: The job's reference.
-        limit: How many are accepted; None for any number.
+        limit: The number of failed items that is accepted; None for any number.
         run_key: As for `start`.
 
     Raises:
-        TooManyFailures: More did.
+        TooManyFailures: More items failed.
     """
     stopped = None if limit is None else too_many_stored(job, limit)
     if stopped is not None:
@@ -158,25 +157,25 @@ def refuse_too_many(job: str, limit: Accepted | None, run_key: str | None = None
 def ended(
     job: str, run: Run, *, on_error: str, run_key: str | None = None, **options: Any
 ) -> list[str] | None:
-    """As `follow`; with ``on_error="return"``, shards of a run that failed are ended, and nothing is known of the others."""
+    """Follow a run; with ``on_error="return"``, close the unfinished shards of a run that failed, and return None."""
     try:
         return follow(job, run, run_key=run_key, **options)
     except EngineError as error:
         if on_error == "raise":
             raise
-        without_the_lost(job, run, error, run_key)
+        close_lost_shards(job, run, error, run_key)
         return None
 
 
-def without_the_lost(job: str, run: Run, error: EngineError, run_key: str | None = None) -> None:
-    """End the shards of a run that failed, so that its job can be gathered without what they had not stored.
+def close_lost_shards(job: str, run: Run, error: EngineError, run_key: str | None = None) -> None:
+    """Close the unfinished shards of a run that failed, so that the stored results can be gathered.
 
     Raises:
-        EngineError: The run did not fail: it was cancelled, or nobody knows how it is.
+        EngineError: The run did not fail: it was cancelled, or its state is unknown.
     """
     if run.state() is not RunState.FAILED:
         raise error
-    # stored once for each item, so without the log
+    # without the log: it is stored once for each item
     cause = StepFailed(
         shortened(error.message, _CAUSE),
         step=getattr(error, "step", ""),
@@ -189,33 +188,33 @@ def rejoin(
     job: str,
     *,
     vouched: bool = True,
-    engine: Engine | None = None,
+    engine: ShardRunner | None = None,
     image: str | None = None,
     progress: bool | None = None,
     timeout: float | None = None,
     on_error: str = "raise",
     requirements: Any = None,
 ) -> list[str] | None:
-    """Wait for a job's shards, wherever they run; what nobody runs any more is run again.
+    """Wait for the shards of a job on their engine, and start shards again that no longer run.
 
-    Of a record that is not signed, the engine's name and project are believed, the run's id, the options and the sizes of
-    machines; nothing that says what is run, or where else.
+    Of an unsigned record, only these parts are trusted: the engine's name and project, the id of the run, the options and
+    the sizes of machines. Its image, packages and addresses are not.
 
     Args:
         job: The job's reference.
-        vouched: Whether somebody vouches for the job; if not, nothing of it is run again.
-        engine: What runs them; None for the one that its record describes.
-        image: Image of what is run again; None for that of the record, if it is signed, else `base_image`.
+        vouched: True if the job's digest or a signature is known; otherwise no shard is started again.
+        engine: The engine of the shards; None for the engine in the record.
+        image: Image of shards that are started again; None for the image of a signed record, or else `base_image`.
         progress: As for `Components`.
         timeout: Seconds to wait.
-        on_error: With ``"return"``, shards whose run fails once more are ended, with their items failed.
-        requirements: What is run again installs these first; None for what the record says, if it is signed.
+        on_error: With ``"return"``, shards whose run fails again are closed, and their items count as failed.
+        requirements: Packages that shards install when they are started again; None for those of a signed record.
 
     Returns:
-        What all shards returned, where the engine tells it.
+        The manifests of all shards, if the engine reports them.
 
     Raises:
-        EngineError: No record says where it runs, or its run failed.
+        EngineError: There is no record of the run, or the run failed.
     """
     missing = [shard.index for shard in status(job).shards if not shard.finished]
     if not missing:
@@ -237,7 +236,7 @@ def rejoin(
         return ended(job, run, progress=progress, timeout=timeout, on_error=on_error, limit=limit)
     if not vouched:
         raise EngineError(
-            f"{len(missing)} shards have to run again, and nobody vouches for the function of the job",
+            f"{len(missing)} shards have to run again, and the function of the job is not signed",
             uri=parse(job).folder,
             hint=f"give the job's whole reference, with its digest; or {signing.HINT}",
         )
@@ -245,13 +244,13 @@ def rejoin(
     if unbelieved:
         names = ", ".join(f"{name}=" for name in unbelieved)
         raise EngineError(
-            f"{len(missing)} shards have to run again, and the record of their {names} is not signed and not believed",
+            f"{len(missing)} shards have to run again, and the record of their {names} is not signed, so it is not trusted",
             uri=found.uri,
             hint=f"give requirements= again; or run them with: runwide shard {quoted(job)} {missing[0]}{_others(missing)}, "
             "and its options --env and --secret, then gather; or " + signing.HINT,
         )
     _log.info("job.resumed", job=job, shards=len(missing))
-    options = found.options.anew()
+    options = found.options.for_new_attempt()
     if requirements is not None:
         options = replace(options, requirements=text_of(requirements))
     run = start(job, missing, found.place(engine, image), options)
@@ -259,20 +258,24 @@ def rejoin(
     return None
 
 
-def still_going(job: str, engine: Engine) -> Run | None:
-    """The run of a job that this or another client has started, if it has not ended."""
+def still_going(job: str, engine: ShardRunner) -> Run | None:
+    """Return the run of a job that this or another client started, if it has not ended."""
     try:
         run = _attached(last_record(job), engine, job)
         return None if run.state().ended else run
-    except EngineError:  # nobody has started it, or the engine does not know that run any more
+    except EngineError:  # no client started it, or the engine has deleted the run
         return None
 
 
-def cancel(job: str, *, engine: Engine | None = None) -> bool:
-    """Cancel the run of a job's shards; false where it has ended already.
+def cancel(job: str, *, engine: ShardRunner | None = None) -> bool:
+    """Cancel the run of a job's shards; return False if it has ended already.
+
+    Args:
+        job: The job's reference.
+        engine: The engine of the run; None for the engine in the record.
 
     Raises:
-        EngineError: No record says where it runs, or the engine does not know it.
+        EngineError: There is no record of the run, or the engine does not know it.
     """
     try:
         found = last_record(job)
@@ -288,12 +291,12 @@ def cancel(job: str, *, engine: Engine | None = None) -> bool:
     return True
 
 
-def _attached(found: Recorded, engine: Engine, job: str) -> Run:
-    """The run of a record; of one that is not signed only if it is this job's, so that no other is followed or ended."""
+def _attached(found: Recorded, engine: ShardRunner, job: str) -> Run:
+    """Return the run of a record. The run of an unsigned record must belong to this job, so that no other is cancelled."""
     run = engine.attach(found.run)
     if not found.vouched and run.argument("job") != job:
         raise EngineError(
-            "the record of the run is not signed, and names a run of something else",
+            "the record of the run is not signed, and names a run of another job",
             uri=found.uri,
             hint=signing.HINT,
         )
@@ -301,19 +304,19 @@ def _attached(found: Recorded, engine: Engine, job: str) -> Run:
 
 
 def _others(missing: Sequence[int]) -> str:
-    """The shards after the first one, in words; no more than a few."""
-    more = ", ".join(map(str, missing[1:10])) + (", …" if len(missing) > 10 else "")  # noqa: PLR2004 - fit a line
+    """Return the shards after the first one in words, ten at most."""
+    more = ", ".join(map(str, missing[1:10])) + (", …" if len(missing) > 10 else "")  # noqa: PLR2004 - ten fit in a line
     return f" (and so for {more})" if more else ""
 
 
 def with_job(error: EngineError, job: str) -> EngineError:
-    """The same error with the job, and how to go on with it."""
+    """Return the error with the job's reference, and with commands that continue the job."""
     word = quoted(job)
     go_on = (
-        f"what finished is kept; see what is missing: runwide status {word}; run that: runwide wait {word}, or "
+        f"finished work is kept; list missing shards: runwide status {word}; run them: runwide wait {word}, or "
         f"runwide.attach({job!r})"
     )
-    # an engine that knows the job has said how to go on in its own words
+    # an engine that knows the job has its own hint
     theirs = error.hint if error.uri != job else None
     if not isinstance(error, StepFailed):
         return EngineError(error.message, uri=job, hint=f"{theirs}; {go_on}" if theirs else go_on)

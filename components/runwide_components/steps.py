@@ -1,7 +1,7 @@
-"""The container components scatter, shard and gather, which start the ``runwide`` command themselves.
+"""The container components scatter, shard and gather, which run the command ``runwide``.
 
-They need no kfp in the container, and no pip step at its start. Every value between them is a string,
-because kfp.local turns the integers inside of lists into floats.
+Their containers need neither kfp nor a pip step at the start. Every value between them is a string, because kfp.local turns
+integers in lists into floats.
 """
 
 from __future__ import annotations
@@ -28,15 +28,15 @@ Strings = list[str]  # kfp knows a list only by its runtime type
 
 @dataclass(frozen=True, slots=True)
 class Input:
-    """An input parameter of a step and the options that carry it on the command line.
+    """An input of a step, with the options that pass it on the command line.
 
     Args:
         name: Name of the parameter.
         type: Its kfp type: ``str``, ``int``, ``float``, ``bool``, ``list`` or ``dict``.
-        options: What stands before the value on the command line; nothing for a positional argument.
-        default: Default value of the parameter, None where it must be given.
-        artifact: Whether it is an artifact, of which the command is given the URI.
-        optional: Whether it may be left out, and its options with it.
+        options: Words before the value on the command line; none for a positional argument.
+        default: Default value of the parameter; None for a required one.
+        artifact: True for an artifact, whose URI the command gets.
+        optional: True if the value, with its options, may be left out.
     """
 
     name: str
@@ -48,19 +48,19 @@ class Input:
 
     @property
     def annotation(self) -> Any:
-        """Its type as kfp takes it."""
+        """The type in the form that kfp reads."""
         return Optional[self.type] if self.optional else self.type  # noqa: UP045 - kfp knows no other form
 
 
 @dataclass(frozen=True, slots=True)
 class Output:
-    """An output of a step and the option that names the file to write it to.
+    """An output of a step, with the option that names its file.
 
     Args:
         name: Its name.
         type: Its kfp type, of a parameter or of an artifact.
-        options: What stands before the file on the command line.
-        artifact: Whether it is an artifact.
+        options: Words before the file on the command line.
+        artifact: True for an artifact.
     """
 
     name: str
@@ -71,21 +71,21 @@ class Output:
 
 @dataclass(frozen=True, slots=True)
 class JobOptions:
-    """How the items are run; the meanings are those of `runwide.map`.
+    """The options of a job on components; see `runwide.map` for their meaning.
 
     Args:
         run: The options of `runwide.map`; an ``initializer`` travels with the function.
-        on_error: Whether failed items fail the gather: ``"raise"`` or ``"return"``.
-        min_success: Share of the items that must have succeeded, with ``"raise"``.
-        dataset: Whether the gather writes the results as a dataset as well: ``"jsonl"``, ``"parquet"``, True for the former.
-        report: Whether the gather makes the page of what happened, and its numbers.
-        rerun_failed: Whether items that have failed before run again.
-        configuration: What the steps are given beside, and where they run.
-        requirements: What each step installs first, as `runwide.cli.requirements.text_of` returns it.
-        attempt: Names this attempt at the job, whose components count their failures together.
+        on_error: ``"raise"`` if failed items fail the gather, or ``"return"``.
+        min_success: Share of the items that must succeed, with ``"raise"``.
+        dataset: Format of the dataset that the gather writes as well: ``"jsonl"`` or True, ``"parquet"``; False for none.
+        report: True if the gather writes the report and its metrics.
+        rerun_failed: True to run items again that failed before.
+        configuration: Variables, secrets, labels and nodes of the steps.
+        requirements: Packages that each step installs first, as text of `runwide.cli.requirements.text_of`.
+        attempt: Name of this attempt at the job, whose components count their failures together.
 
     Raises:
-        InputError: A value cannot be meant.
+        InputError: A value is invalid.
     """
 
     run: RunOptions = DEFAULTS
@@ -102,49 +102,50 @@ class JobOptions:
         checked(self.requirements)
         if not 0 <= self.min_success <= 1:
             raise InputError(
-                f"min_success={self.min_success} cannot be meant", hint="give a share from 0 to 1"
+                f"invalid min_success={self.min_success}: expected a share from 0 to 1",
+                hint="give such as 0.9",
             )
         if self.dataset not in (False, True, "jsonl", "parquet"):
-            raise InputError(f"dataset={self.dataset!r} cannot be meant", hint='say "jsonl" or "parquet"')
+            raise InputError(f"invalid dataset={self.dataset!r}", hint='give "jsonl" or "parquet"')
         if self.on_error not in ("raise", "return"):
-            raise InputError(f"on_error={self.on_error!r} cannot be meant", hint='say "raise" or "return"')
+            raise InputError(f"invalid on_error={self.on_error!r}", hint='give "raise" or "return"')
 
     @property
     def tolerant(self) -> bool:
-        """Whether the run goes on without some items, and so without a shard that fails for good."""
+        """True if the run succeeds without some items, and so without a shard that fails permanently."""
         return self.on_error == "return" or self.min_success < 1
 
     @property
     def accepted(self) -> Accepted | None:
-        """How many failed items are accepted; None for any number."""
+        """The number of failed items that is accepted; None for any number."""
         most = self.run.max_failures
         return None if most is None else Accepted(most, self.attempt or FIRST)
 
-    def anew(self) -> JobOptions:
-        """Return the same for another attempt at the job, whose failures are counted anew."""
+    def for_new_attempt(self) -> JobOptions:
+        """Return the options of another attempt at the job, whose failures are counted from zero."""
         return self if self.run.max_failures is None else replace(self, attempt=new_attempt())
 
     @classmethod
     def of_record(cls, about: Mapping[str, Any], *, vouched: bool) -> JobOptions:
-        """Return the options that `about` described, as far as they are believed.
+        """Return the options from the description that `about` returned, as far as they can be trusted.
 
         Args:
             about: The description.
-            vouched: Whether the user's key has signed it; if not, nothing of the steps' configuration is believed.
+            vouched: True if the user's key signed it; otherwise the configuration of the steps is left out.
 
         Raises:
-            TypeError: It is no description.
+            TypeError: It is not a description.
         """
-        told = StepConfiguration.of_record(about.get("configuration", {})) if vouched else NOTHING
+        trusted = StepConfiguration.of_record(about.get("configuration", {})) if vouched else NOTHING
         rest = about if vouched else {**about, "requirements": ""}
-        return cls(**{**rest, "run": RunOptions(**about.get("run", {})), "configuration": told})
+        return cls(**{**rest, "run": RunOptions(**about.get("run", {})), "configuration": trusted})
 
     def about(self) -> dict[str, Any]:
-        """What makes the same options again, as JSON."""
+        """Return a description of the options, as JSON."""
         return {**asdict(self), "run": self.run.about()}
 
     def of_shard(self) -> tuple[str, ...]:
-        """The words that ``runwide shard`` is given.
+        """Return the options of the command ``runwide shard``.
 
         Example:
             >>> JobOptions(RunOptions(workers=2), rerun_failed=True).of_shard()
@@ -158,7 +159,7 @@ class JobOptions:
         return (*words, *self.of_scatter(), *(("--rerun-failed",) if self.rerun_failed else ()))
 
     def of_scatter(self) -> tuple[str, ...]:
-        """The words that ``runwide scatter`` is given, which may run some items to see how long they take."""
+        """Return the options of the command ``runwide scatter``, which may run some items to measure their time."""
         return (*self.configuration.words(), *self._installs)
 
     @property
@@ -166,7 +167,7 @@ class JobOptions:
         return ("--requirements-text", self.requirements) if self.requirements else ()
 
     def of_gather(self) -> tuple[str, ...]:
-        """The words that ``runwide gather`` is given."""
+        """Return the options of the command ``runwide gather``."""
         form = self.of_scatter()
         form = (*form, "--dataset-format", "parquet") if self.dataset == "parquet" else form
         if self.on_error == "return":
@@ -187,11 +188,14 @@ class Steps:
     gather: Any
 
 
-RUN_KEY = Input("run_key", str, ("--run-key",), default="-")  # an empty text is no parameter to some engines
-# Engines cache a step by its inputs. A cached scatter names a job whose objects may have been removed since.
+RUN_KEY = Input("run_key", str, ("--run-key",), default="-")  # some engines drop an empty text
+# Engines cache a step by its inputs, and a cached scatter would name a job whose objects may have been removed.
 RUN = Input("run", str, ("--run-id",), default=dsl.PIPELINE_JOB_ID_PLACEHOLDER)
 ENV = Input("env", str, ("--env-text",))
-"""Variables of which the pipeline knows the values when it runs: the scatter step puts them together for the others."""
+"""Variables whose values are known when the pipeline runs: the scatter step composes them for the other steps."""
+
+IMAGE = "RUNWIDE_IMAGE"
+"""A variable of a step's container: the image."""
 
 COMPOSED_ENV = "--composed-env"
 ARTIFACTS = "--items-artifacts"
@@ -207,28 +211,24 @@ _BY_NAME = (
 
 @cache
 def steps_of(image: str, options: JobOptions = DEFAULT) -> Steps:
-    """The steps in an image; scatter takes its function by name, ``"package.module:function"``.
+    """Return the three steps in an image; the function is an input of scatter, by name: ``"package.module:function"``.
 
     Args:
-        image: URI of an image with ``runwide`` in it and on its PATH.
+        image: URI of an image with ``runwide`` on its PATH.
 
     Example:
         >>> sorted(steps_of("runwide:1").shard.component_spec.inputs)
         ['index', 'job', 'run_key']
     """
     return Steps(
-        scatter=scatter(image, _BY_NAME), shard=_shard(image, options), gather=_gather(image, options)
+        scatter=scatter(image, _BY_NAME),
+        shard=shard_step(image, options.of_shard(), options.configuration),
+        gather=_gather(image, options),
     )
 
 
 def scatter(image: str, inputs: Sequence[Input], *, fixed: Sequence[str] = ()) -> Any:
-    """The step that spills a function and its items, with the inputs that one call needs.
-
-    Args:
-        image: URI of the image.
-        inputs: The parameters of this scatter and their options.
-        fixed: Further words of the command.
-    """
+    """Return the step that spills a function and its items, with the inputs that one call needs."""
     composed = any(COMPOSED_ENV in port.options for port in inputs)
     outputs = (
         Output("job", str, options=("--job-out",)),
@@ -236,23 +236,32 @@ def scatter(image: str, inputs: Sequence[Input], *, fixed: Sequence[str] = ()) -
         Output("run_key", str, options=("--run-key-out",)),
         *((Output("env", str, options=("--env-out",)),) if composed else ()),
     )
-    # an artifact's metadata may tell the format of the table that it is
+    # an artifact's metadata may contain the format of its table
     described = _DESCRIBED if any(port.artifact for port in inputs) else ()
     return _step("scatter", image, inputs, outputs, fixed=(*described, *fixed))
 
 
-def _shard(image: str, options: JobOptions) -> Any:
-    inputs = (Input("job", str), Input("index", str), RUN_KEY, *_env_of(options))
+def shard_step(image: str, words: Sequence[str], configuration: StepConfiguration) -> Any:
+    """Return the step that runs one shard.
+
+    Args:
+        image: URI of the image.
+        words: Options of the command ``runwide shard``.
+        configuration: Configuration of the step; its variables and secrets are among the words.
+    """
+    inputs = (Input("job", str), Input("index", str), RUN_KEY, *_env_of(configuration))
     outputs = (Output("manifest", str, options=("--manifest-out",)),)
-    return _step("shard", image, inputs, outputs, fixed=options.of_shard())
+    step = _step("shard", image, inputs, outputs, fixed=words)
+    step.component_spec.implementation.container.env = {IMAGE: image}  # for the events of its run
+    return step
 
 
-def _env_of(options: JobOptions) -> tuple[Input, ...]:
-    return (ENV,) if options.configuration.composed else ()
+def _env_of(configuration: StepConfiguration) -> tuple[Input, ...]:
+    return (ENV,) if configuration.composed else ()
 
 
 def gathered(options: JobOptions) -> list[Output]:
-    """What the gather step puts out."""
+    """Return the outputs of the gather step."""
     outputs = [Output("result", str, options=("--result-out",))]
     if options.dataset:
         outputs.append(Output("dataset", dsl.Dataset, options=("--dataset-out",), artifact=True))
@@ -264,8 +273,8 @@ def gathered(options: JobOptions) -> list[Output]:
 
 def _gather(image: str, options: JobOptions) -> Any:
     shards = Input("shards", Strings, ("--shards-json",))
-    inputs = (Input("job", str), shards, RUN_KEY, *_env_of(options))
-    # engines show what is in the metadata of an artifact, and learn of it from what a step says of its outputs
+    inputs = (Input("job", str), shards, RUN_KEY, *_env_of(options.configuration))
+    # engines show the metadata of an artifact, which a step writes in the description of its outputs
     described = _DESCRIBED if options.report or options.dataset else ()
     return _step("gather", image, inputs, gathered(options), fixed=(*described, *options.of_gather()))
 
@@ -273,7 +282,7 @@ def _gather(image: str, options: JobOptions) -> Any:
 def _step(
     verb: str, image: str, inputs: Sequence[Input], outputs: Sequence[Output], fixed: Sequence[str] = ()
 ) -> Any:
-    """A container component from its table: kfp reads the interface from a function's signature."""
+    """Return a container component: kfp reads its interface from a function's signature."""
     # Python wants parameters with a default last, outputs among the others
     ports: list[Input | Output] = [*inputs, *outputs]
     ports.sort(key=lambda port: isinstance(port, Input) and (port.default is not None or port.optional))
@@ -294,7 +303,7 @@ def _annotation(port: Input | Output) -> Any:
 
 
 def _words(port: Input | Output, value: Any) -> list[Any]:
-    """What stands on the command line for a parameter; nothing where an optional one is left out."""
+    """Return the words on the command line for a parameter; none for an optional one that is left out."""
     words = [*port.options, _word(port, value)]
     if isinstance(port, Input) and port.optional:
         return [dsl.IfPresentPlaceholder(input_name=port.name, then=words)]
@@ -306,7 +315,7 @@ def _word(port: Input | Output, value: Any) -> Any:
         return value
     if (
         ARTIFACTS in port.options
-    ):  # an engine has no word for many URIs: the command finds them in its description
+    ):  # no placeholder gives many URIs: the command reads them from its description
         return port.name
     return value.path if isinstance(port, Output) else value.uri
 
@@ -315,7 +324,7 @@ def write_yaml(folder: Path, image: str) -> list[Path]:
     """Compile the three steps into ``scatter.yaml``, ``shard.yaml`` and ``gather.yaml``.
 
     Args:
-        folder: Where to; made if it is missing.
+        folder: The folder, created if it is missing.
         image: URI of the image that they name.
     """
     folder.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""Results of a map on components as these store them: what `Components.stream` returns."""
+"""Yield the results of a map on components as the components store them: `Components.stream`."""
 
 from __future__ import annotations
 
@@ -9,31 +9,32 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from runwide import ended
 from runwide.errors import EngineError, PoolClosed, TooManyFailures
-from runwide.job.heard import Heard
+from runwide.job.heard import EventForwarder
 from runwide.job.limit import too_many_stored
 from runwide.job.manifest import read_job
+from runwide.job.runner import looks
 from runwide.job.stream import Stream
 from runwide.log import Log
 from runwide.progress import display
 from runwide.records import Failure
 from runwide.sigterm import leaves_on_sigterm
-from runwide_components.engines.pace import looks
-from runwide_components.runs import with_job, without_the_lost
+from runwide_components.runs import close_lost_shards, with_job
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable
 
+    from runwide.events.model import TaskEvent
     from runwide.job.limit import Accepted
     from runwide.options import RunOptions
     from runwide.progress import Bar, Lines
-    from runwide.records import Outcome, TaskEvent
+    from runwide.records import Outcome
     from runwide_components.components import Components
     from runwide_components.engines.base import Run
 
 _log = Log("components")
 _LOOKS = (2.0, 30.0)  # seconds between looks at a bucket
 _LOOKS_NEAR = (0.1, 2.0)  # at a folder or memory, where a look costs nothing
-_SLICE = 2.0  # seconds for which a run is waited for before who has stopped is noticed
+_SLICE = 2.0  # seconds between checks of whether the caller stopped the iteration
 
 
 class Submitted(NamedTuple):
@@ -41,10 +42,10 @@ class Submitted(NamedTuple):
 
     Args:
         job: Its reference.
-        run: Their run; None where nothing is left to run.
-        run_key: What vouches for what they store; None where the user's key does, or nobody.
-        fresh: Whether this call has made the job, so that no earlier run has stored anything.
-        limit: How many failed items are accepted; None for any number.
+        run: The run of the shards; None if no shard is left to run.
+        run_key: The key that signs their results; None if the user's key does, or none.
+        fresh: True if this call made the job, so that no earlier run stored anything.
+        limit: The number of failed items that is accepted; None for any number.
     """
 
     job: str
@@ -55,12 +56,12 @@ class Submitted(NamedTuple):
 
 
 class Streamed(Iterator[Any]):
-    """An iterator over the results of a job that runs.
+    """An iterator over the results of a running job.
 
-    Closing it, or dropping it before its end, cancels the run, unless the job has a name.
+    Closing it, or deleting it before its end, cancels the run, unless the job has a name.
 
     Args:
-        following: The job.
+        following: The job with its run.
         on_error: ``"raise"`` or ``"return"``.
 
     Attributes:
@@ -72,16 +73,16 @@ class Streamed(Iterator[Any]):
         self._following = following
         self._on_error = on_error
         self._values = following.values(on_error)
-        # it must not know this object, which would never be dropped then
+        # the callback must not refer to this object, which would never be deleted then
         self._leave = weakref.finalize(self, following.leave)
 
     def __next__(self) -> Any:
         return next(self._values)
 
     def with_failures(self) -> None:
-        """Have a `runwide.Failure` stand in the place of each failed result, whatever becomes of a run that fails.
+        """Yield a `runwide.Failure` instead of each failed result, also if the error of a failed run is raised.
 
-        To be called before the first result is taken.
+        Call it before the first result is taken.
         """
         self._values = self._following.values(self._on_error, failures="return")
 
@@ -91,7 +92,7 @@ class Streamed(Iterator[Any]):
         self._leave()
 
     def stop(self) -> None:
-        """Stop, from any thread: who iterates gets a `runwide.errors.PoolClosed`."""
+        """Stop, from any thread: the iteration raises `runwide.errors.PoolClosed`."""
         self._following.stop()
 
 
@@ -120,14 +121,14 @@ def stream(
 
 
 class Following:
-    """A run that is followed, and what its shards have stored.
+    """A run that is followed, with the results that its shards stored.
 
     Args:
         submitted: The job and its run.
-        named: Whether it has a name, and so goes on without this client.
-        ordered: Whether results come in the order of the items.
+        named: True if the job has a name, and so continues without this client.
+        ordered: True to yield results in the order of the items.
         progress: As for `Components`.
-        on_event: Called with each `runwide.records.TaskEvent`.
+        on_event: Called with each `runwide.events.TaskEvent`.
     """
 
     def __init__(
@@ -145,7 +146,7 @@ class Following:
         self._stream: Stream | None = None
         self._shows: Bar | Lines | None = None
         self._progress = progress
-        self._heard: Heard | None = None
+        self._heard: EventForwarder | None = None
         self._looks = 0
         self._stopped = False
         try:
@@ -153,7 +154,7 @@ class Following:
             on_log = None if on_event is None else self._note
             self._stream = Stream(job, ordered=ordered, again=not submitted.fresh, on_log=on_log)
             if on_event is not None:
-                self._heard = Heard(self._stream.store, job, on_event)
+                self._heard = EventForwarder(self._stream.store, job, on_event)
         except BaseException:
             self.leave()
             raise
@@ -163,7 +164,7 @@ class Following:
 
         Args:
             on_error: As for `Components.stream`.
-            failures: What becomes of failed items, where that is not as ``on_error`` says.
+            failures: ``"raise"`` or ``"return"`` for failed items, if it differs from ``on_error``.
         """
         assert self._stream is not None  # noqa: S101 - it was opened
         try:
@@ -174,7 +175,7 @@ class Following:
             self.leave()
 
     def _limited(self, arriving: Iterator[Outcome]) -> Iterator[Outcome]:
-        """Pass outcomes on until more have failed than are accepted, which ends the run, also of a job with a name."""
+        """Yield outcomes; cancel the run, also of a job with a name, once more items failed than are accepted."""
         limit, failures = self.submitted.limit, list[Failure]()
         try:
             for outcome in arriving:
@@ -194,21 +195,21 @@ class Following:
         try:
             yield from self._while_it_runs(stream, run)
             if run is not None:
-                run.wait()  # raises how it has failed
+                run.wait()  # raises the error of a failed run
         except EngineError as error:
             if self._stopped:
                 raise PoolClosed("the iteration was stopped") from error
             limit = self.submitted.limit
             if limit is not None and (stopped := too_many_stored(job, limit)) is not None:
-                raise stopped from None  # the components have stopped by themselves
+                raise stopped from None  # the components stopped by themselves
             with_hint = with_job(error, job)
             if on_error == "raise" or run is None:
                 raise with_hint from error
-            without_the_lost(job, run, with_hint, self.submitted.run_key)
+            close_lost_shards(job, run, with_hint, self.submitted.run_key)
             yield from self._look(stream, over=True)
         stream.arrivals.check()
         if self._heard is not None:
-            self._heard.end(time.time())
+            self._heard.finish(time.time())
 
     def _while_it_runs(self, stream: Stream, run: Run | None) -> Iterator[Outcome]:
         near = not stream.store.uri.startswith("gs://")
@@ -229,7 +230,7 @@ class Following:
                 run.wait(min(left, _SLICE))
             except TimeoutError:
                 continue
-            except EngineError:  # raised once what is there was given
+            except EngineError:  # raised later, after stored results
                 if not run.state().ended:
                     raise
             return
@@ -238,19 +239,19 @@ class Following:
         earlier = not self._looks and not self.submitted.fresh
         for outcome in stream.look(over=over):
             if self._heard is not None and not earlier:
-                self._heard.ended(outcome.index, outcome.failure)
+                self._heard.add_end(outcome.index, outcome.failure)
             yield outcome
             del outcome
         self._looks += 1
         if self._heard is not None:
             if earlier:
-                self._heard.pass_over(stream.arrivals.ended())
-            self._heard.tell()
+                self._heard.skip(stream.arrivals.ended())
+            self._heard.forward()
         self._show(stream)
 
     def _note(self, name: str) -> None:
         if self._heard is not None:
-            self._heard.note(name)
+            self._heard.add_part(name)
 
     def _show(self, stream: Stream) -> None:
         about, arrivals = stream.job, stream.arrivals
@@ -268,7 +269,7 @@ class Following:
             self._shows.say(shards=f"{about.shards - len(arrivals.unfinished)}/{about.shards}")
 
     def leave(self) -> None:
-        """Let go of all of it; a run that has not ended is cancelled, unless its job has a name."""
+        """Free all resources; cancel a run that has not ended, unless its job has a name."""
         if self._has_left:
             return
         self._has_left = True
@@ -285,7 +286,7 @@ class Following:
                 self._stream.__exit__(None, None, None)
 
     def stop(self) -> None:
-        """Stop, from any thread: cancel the run, unless its job has a name, and have who follows it leave."""
+        """Stop, from any thread: cancel the run, unless its job has a name, and end the iteration."""
         self._stopped = True
         if not self._named:
             self.cancel_run()

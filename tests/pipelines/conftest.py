@@ -1,4 +1,4 @@
-"""What the tests of pipelines share: the local engine, once in subprocesses and once in containers of the image."""
+"""Fixtures of the tests of pipelines: the local engine, once in subprocesses and once in containers of the image."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def interrupted_once():
                 while not begun():
                     if left.wait(0.05):
                         return
-            finally:  # also when it cannot be told: the error then fails the test, which does not wait for nobody
+            finally:  # also after an error, which then fails the test instead of a block that waits for ever
                 if not left.is_set():
                     signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
 

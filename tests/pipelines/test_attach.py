@@ -29,7 +29,7 @@ pytestmark = pytest.mark.xdist_group("vertex")  # one process pays for the impor
 
 
 def waiting(folder: str):
-    """A function that marks its item as busy and ends when it is told to."""
+    """A function that marks its item as busy, and ends once the file ``go`` is there."""
 
     def wait_in(x):
         import time
@@ -116,7 +116,7 @@ def test_a_job_whose_run_died_with_its_client_is_taken_up_where_it_was(tmp_path,
     assert before == {path: path.stat().st_mtime_ns for path in before}
 
 
-def test_a_job_that_nobody_submitted_is_told_apart(tmp_path):
+def test_a_job_without_a_run_is_an_error_of_its_own(tmp_path):
     job = runwide.scatter(abs, [-1], store=str(tmp_path), shards=1)
     with pytest.raises(EngineError, match=r"no record of where this job runs .*runwide shard .+ 0"):
         runwide.attach(job)
@@ -148,7 +148,7 @@ def test_an_unsigned_record_ends_and_follows_no_run_of_something_else(vertex, gc
         store.create(
             "runs/000.json", records.written("run", planted, owner=reference.digest, place="runs/000.json")
         )
-    with pytest.raises(EngineError, match="names a run of something else"):
+    with pytest.raises(EngineError, match="names a run of another job"):
         cancel(mine, engine=vertex())
     assert not vertex().attach(place_run(theirs)).state().ended
     assert runwide.attach(mine, engine=vertex(), timeout=60) == [1]  # by a run of its own
@@ -159,7 +159,7 @@ def place_run(job: str) -> str:
     return last_record(job).run
 
 
-def test_one_bar_counts_the_items_of_all_shards_and_failures_are_told_as_they_come(tmp_path, capsys):
+def test_one_bar_counts_the_items_of_all_shards_and_failures_are_logged_as_they_come(tmp_path, capsys):
     job = runwide.scatter(lambda x: 1 // x, [1, 0, 2, 4], store=str(tmp_path), shards=2)
     failing = read_job(job).shard_of(1)
     with Watch(job, progress=True) as watch:
@@ -229,7 +229,7 @@ def on_a_terminal(program: str):
 
 
 def heard(terminal: int, wanted: bytes) -> bytes:
-    """What a program says until it has said something, or ends."""
+    """Return the output of a program until it contains a text, or ends."""
     said = b""
     deadline = time.monotonic() + 60
     while wanted not in said and time.monotonic() < deadline:
@@ -251,7 +251,7 @@ def test_ctrl_c_on_a_terminal_asks_whether_the_components_should_end(
     with on_a_terminal(program) as (process, terminal):
         come(tmp_path, 2, lambda: process.poll() is None)
         os.write(terminal, b"\x03")
-        assert b"If not, it goes on where it runs" in heard(terminal, b"it runs")
+        assert b"If not, they continue" in heard(terminal, b"continue")
         os.write(terminal, answer.encode() + b"\n")
         assert b"KeyboardInterrupt" in heard(terminal, b"KeyboardInterrupt")
         process.wait(30)
@@ -289,7 +289,7 @@ def test_the_user_can_leave_a_run_to_itself(monkeypatch):
     asked = []
     monkeypatch.setattr(interrupt.click, "confirm", lambda text, **_: asked.append(text) or False)
     assert not interrupt.wants_to_cancel("3 runs")
-    assert asked == ["Cancel 3 runs? If not, it goes on where it runs"]
+    assert asked == ["Cancel 3 runs? If not, they continue"]
     monkeypatch.setattr(interrupt.click, "confirm", lambda *_, **__: (_ for _ in ()).throw(KeyboardInterrupt))
     assert interrupt.wants_to_cancel("3 runs")
     monkeypatch.setattr(sys, "stdin", None)

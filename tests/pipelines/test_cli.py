@@ -66,7 +66,7 @@ def test_a_function_runs_over_a_file_and_its_results_are_printed(shop):
     assert json.loads(runwide("status", "--json", job))["items"] == 4
 
 
-def test_a_failed_item_is_told_and_fails_the_command_that_prints_results(shop):
+def test_a_failed_item_is_printed_and_fails_the_command_that_prints_results(shop):
     *_, result = runwide(
         "submit", "scores:score", "bad.jsonl", "--components", "2", "--engine", "subprocess"
     ).splitlines()
@@ -75,7 +75,7 @@ def test_a_failed_item_is_told_and_fails_the_command_that_prints_results(shop):
     assert "item 1: ZeroDivisionError" in said
 
 
-def test_a_component_that_fails_for_good_is_told_as_failed_items_if_so_wanted(shop):
+def test_a_component_that_fails_permanently_gives_failed_items_with_on_error_return(shop):
     (shop / "scores.py").write_text(
         "import os, signal, time\n"
         "def score(x):\n"
@@ -189,14 +189,14 @@ def test_the_estimate_of_requests_is_what_a_run_makes(gcs, gcs_server):
         (["submit", "scores:score", "none.jsonl", "--components", "2"], "cannot be read"),
         (["submit", "none.yaml", "sets.csv", "--dry-run"], "cannot be read as a pipeline"),
         (["submit", "forecast.yaml", "none.json", "--dry-run"], "cannot be read"),
-        (["submit", "forecast.yaml", "items.jsonl", "--dry-run"], "set of parameters 0 is no mapping"),
+        (["submit", "forecast.yaml", "items.jsonl", "--dry-run"], "set of parameters 0 is not a mapping"),
         (
             ["submit", "forecast.yaml", "sets.csv", "--dry-run", "--items-types", '{"days": "int"}'],
             "are for tables of items; leave them out",
         ),
         (
             ["submit", "forecast.yaml", "sets.csv", "--project", "x"],
-            "--project is of no use without --engine",
+            "--project has no effect without --engine",
         ),
         (
             [
@@ -225,7 +225,7 @@ def test_the_estimate_of_requests_is_what_a_run_makes(gcs, gcs_server):
                 "--host",
                 "https://kfp.example.com",
             ],
-            r"names no registry from which Kubeflow could pull it; a step on Kubeflow does not see this store",
+            r"names no registry from which Kubeflow can pull it; a step on Kubeflow cannot reach this store",
         ),
         (
             [
@@ -240,11 +240,11 @@ def test_the_estimate_of_requests_is_what_a_run_makes(gcs, gcs_server):
                 "--location",
                 "europe-west1",
             ],
-            "a step on Vertex does not see this store",
+            "a step on Vertex cannot reach this store",
         ),
     ],
 )
-def test_what_cannot_be_meant_is_one_line_and_exit_code_2(shop, words, message):
+def test_invalid_input_is_one_line_and_exit_code_2(shop, words, message):
     with pytest.raises(InputError, match=message):
         CliRunner().invoke(cli, words, catch_exceptions=False, standalone_mode=False)
 

@@ -1,4 +1,4 @@
-"""A client on Windows or macOS, as far as Linux can tell: what is missing there is hidden from our own modules.
+"""A client on Windows or macOS, simulated on Linux: names that are missing there are hidden from our own modules.
 
 Python's modules and other packages keep what they need (``elsewhere/hidden.py`` says how it is done). The program
 (``elsewhere/client.py``) goes all of a client's ways against the local servers and the emulator, which run in this process

@@ -19,7 +19,7 @@ CUBES = [x**3 for x in range(6)]
 
 @pytest.fixture(params=[None, KEY], ids=["no key", "key"])
 def key(request, monkeypatch):
-    """Whether results and names in the store are signed."""
+    """True if results and names in the store are signed."""
     if request.param:
         monkeypatch.setenv("RUNWIDE_SIGNING_KEY", request.param)
     return request.param
@@ -137,7 +137,7 @@ def test_a_job_goes_on_from_the_pool_to_components_and_back(store, ran, key):
 
 
 @pytest.mark.docker
-def test_containers_run_what_is_missing_alone(engine, image_of_this_python, store, ran):
+def test_containers_run_only_missing_items(engine, image_of_this_python, store, ran):
     def on_containers(function, **options):
         place = Components(
             2, store=store, engine=Local("docker", mounts=[ran]), image=image_of_this_python, progress=False

@@ -127,7 +127,7 @@ def test_a_dead_component_is_named_and_nothing_that_finished_is_lost(tmp_path):
 
 
 class NotInstalledThere:
-    """Stands for an object of a package that the image does not have."""
+    """Represents an object of a package that the image does not have."""
 
     def __reduce__(self):
         return __import__, ("no_such_package",)
@@ -176,10 +176,10 @@ def test_components_share_a_store_in_a_bucket(local, gcs):
 def test_an_image_that_is_not_there_is_named(engine, tmp_path):
     place = Components(2, store=str(tmp_path), engine=Local("docker"), image="localhost:1/no/such:image")
     with pytest.raises(
-        StepFailed, match="exit code 125: no container of localhost:1/no/such:image can be started"
+        StepFailed, match="exit code 125: cannot start a container of localhost:1/no/such:image"
     ):
         runwide.map(lambda x: x, [1, 2], on=place)
-    with pytest.raises(EngineError, match=re.escape("has no such image [localhost:1/no/such:image]")):
+    with pytest.raises(EngineError, match=re.escape("does not have this image [localhost:1/no/such:image]")):
         Local("docker").check("localhost:1/no/such:image")
 
 

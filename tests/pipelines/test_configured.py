@@ -24,7 +24,7 @@ def functions():
     """Functions that travel by value: the image has no tests."""
 
     def environment(_item):
-        """What the function's process has, and what a library would have read when it was loaded."""
+        """Return the variables of the function's process, and those that a library read when it was loaded."""
         import os
         import time
 
@@ -157,7 +157,7 @@ def lost(tmp_path, **options) -> str:
     return job
 
 
-def test_what_is_run_again_is_configured_as_before_if_the_record_is_signed(tmp_path, monkeypatch):
+def test_shards_that_run_again_have_the_same_configuration_if_the_record_is_signed(tmp_path, monkeypatch):
     monkeypatch.setenv("RUNWIDE_SIGNING_KEY", "k" * 32)
     job = lost(tmp_path, env={"DAY": "3"}, labels={"team": "shop"})
     found = last_record(job)
@@ -165,11 +165,11 @@ def test_what_is_run_again_is_configured_as_before_if_the_record_is_signed(tmp_p
     assert runwide.attach(job)[0]["DAY"] == "3"
 
 
-def test_of_a_record_that_is_not_signed_no_configuration_is_believed(tmp_path, monkeypatch):
+def test_of_an_unsigned_record_no_configuration_is_trusted(tmp_path, monkeypatch):
     monkeypatch.setenv("RUNWIDE_COMPRESSION", "zstd")
     job = lost(tmp_path, env={"LD_PRELOAD": "/tmp/planted.so"}, service_account="root")
     with pytest.raises(
-        EngineError, match=r"the record of their env=, service_account= is not signed and not believed"
+        EngineError, match=r"the record of their env=, service_account= is not signed, so it is not trusted"
     ):
         runwide.attach(job)
     needing = lost(tmp_path / "needing", requirements=["click>=8"])

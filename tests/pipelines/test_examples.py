@@ -42,7 +42,7 @@ def loaded(name: str):
 def test_flights_says_in_one_line_what_to_install_where_there_is_no_docker(tmp_path):
     done = run("flights.py", "--quick", DOCKER_HOST=f"unix://{tmp_path}/no.sock", COLUMNS="80")
     assert done.returncode == 0, done.stderr
-    assert done.stderr == ""  # no log line stands between the table's
+    assert done.stderr == ""  # no log line is between the table's
     lines = done.stdout.splitlines()
     (line,) = [line for line in lines if re.search("docker|container", line, re.IGNORECASE)]
     assert re.fullmatch(

@@ -234,8 +234,8 @@ def test_metadata_of_an_artifact_and_words_of_the_call_say_how_a_table_is_read(l
 
     write = lightweight(write)
 
-    @dsl.pipeline(name="told")
-    def told(store: str) -> str:
+    @dsl.pipeline(name="passed-on")
+    def passed_on(store: str) -> str:
         rows = write().outputs["out"]
         doubled = fan_out(
             lambda row: {"zip": row["zip"] * 2}, rows, components=1, store=store, dataset="parquet",
@@ -248,7 +248,7 @@ def test_metadata_of_an_artifact_and_words_of_the_call_say_how_a_table_is_read(l
 
     (tmp_path / "store").mkdir()
     with pytest.raises(StepFailed, match="line 2 is not JSON"):  # leading zeros are none of JSON
-        local().run(told, store=str(tmp_path / "store"))
+        local().run(passed_on, store=str(tmp_path / "store"))
     found = [runwide.load(str(path.parent)) for path in (tmp_path / "store").glob("*/result.json")]
     assert ["0123401234", "7500175001"] in found
 

@@ -1,4 +1,4 @@
-"""The local engine: what it puts in the place of kfp.local's parts, and how its runs end.
+"""The local engine: its replacements of kfp.local's parts, and the end of its runs.
 
 No annotations as strings here: kfp takes those of a pipeline as objects.
 """
@@ -189,14 +189,14 @@ def test_a_finished_run_tells_how_it_ended():
         assert run.state() is RunState.FAILED
 
 
-def test_a_run_that_nobody_waits_for_warns_and_ends():
+def test_a_run_that_no_caller_waits_for_warns_and_ends():
     def be_busy():
         import time
 
         time.sleep(120)
 
     run = Local("subprocess").submit(pipeline_of(be_busy))
-    with pytest.warns(ResourceWarning, match="was not waited for"):
+    with pytest.warns(ResourceWarning, match="no caller waited for the run"):
         run.__del__()
 
 
@@ -278,7 +278,7 @@ def containers_of(run: str, runner: str) -> list:
 
 
 @pytest.mark.parametrize("text", ["a: 1", "", "{", None], ids=["no-pipeline", "empty", "no-yaml", "missing"])
-def test_what_is_no_pipeline_is_refused(tmp_path, text):
+def test_a_file_that_is_not_a_pipeline_is_rejected(tmp_path, text):
     if text is not None:
         (tmp_path / "not.yaml").write_text(text)
     with pytest.raises(InputError, match="cannot be read as a pipeline"):
@@ -293,8 +293,8 @@ def test_an_argument_that_the_pipeline_does_not_have_is_named():
         Local("subprocess").run(pipeline_of(one), no_such=1)
 
 
-def test_what_cannot_be_meant_is_refused():
-    with pytest.raises(InputError, match="there is no runner 'vm'"):
+def test_an_invalid_option_is_rejected():
+    with pytest.raises(InputError, match="invalid runner='vm'"):
         Local("vm")
     with pytest.raises(InputError, match="parallelism=0"):
         Local(parallelism=0)
@@ -329,7 +329,7 @@ def test_options_of_docker_reach_the_containers(image_of_this_python, monkeypatc
 
 @pytest.fixture
 def adc(tmp_path, monkeypatch):
-    """Application-default credentials of nobody."""
+    """Application-default credentials of no account."""
     file = tmp_path / "adc.json"
     file.write_text('{"type": "authorized_user", "refresh_token": "nobodys"}')
     monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", str(file))
@@ -366,7 +366,7 @@ def test_containers_with_a_store_in_a_bucket_may_read_the_credentials(
     assert "nobodys" not in "".join(capfd.readouterr())
 
 
-def test_steps_are_told_of_the_credentials_where_a_store_is_in_a_bucket(adc):
+def test_steps_get_the_credentials_if_a_store_is_in_a_bucket(adc):
     for runner in ("subprocess", "docker"):
         engine = Local(runner)
         assert engine._files_for(["gs://bucket/runs"], secrets=False) == {
@@ -429,7 +429,7 @@ def test_credentials_are_where_google_looks_for_them(adc, tmp_path, monkeypatch)
     theirs.write_text("{}")
     assert credentials_file() == str(theirs)
     monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", str(tmp_path / "none.json"))
-    with pytest.raises(InputError, match="names a file that is not there"):
+    with pytest.raises(InputError, match="names a missing file"):
         credentials_file()
 
 
@@ -441,7 +441,7 @@ RUN printf '*) echo "Error: No such option: --new" >&2; exit 2;;\nesac\n' >> "$(
 
 
 @pytest.mark.docker
-def test_an_image_of_an_older_release_is_told_from_a_wrong_call(engine, image, tmp_path):
+def test_an_image_of_an_older_release_is_distinguished_from_a_wrong_call(engine, image, tmp_path):
     made, _ = engine.images.build(
         fileobj=io.BytesIO(OLD.format(image=image).encode()), rm=True, network_mode="none"
     )
@@ -449,7 +449,7 @@ def test_an_image_of_an_older_release_is_told_from_a_wrong_call(engine, image, t
         place = Components(1, store=str(tmp_path), engine=Local("docker"), image=made.id, progress=False)
         with pytest.raises(
             StepFailed,
-            match=rf"the image has runwide, 0\.0\.9, which does not know --new; this is {runwide.__version__}",
+            match=rf"the image has runwide 0\.0\.9, which does not know --new; this is {runwide.__version__}",
         ):
             runwide.map(abs, [1], on=place)
     finally:

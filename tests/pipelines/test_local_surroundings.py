@@ -1,4 +1,4 @@
-"""What a step on this machine has of its client: no more than in a cloud, and its output is shown.
+"""A step on this machine gets no more from its client than in a cloud, and its output is shown.
 
 No annotations as strings here: kfp takes those of a pipeline as objects.
 """
@@ -127,7 +127,7 @@ def test_a_relative_store_that_no_argument_is_alone_is_refused(client, way):
             fan_out(abs, [1], components=1, store=place)
 
     with pytest.raises(
-        InputError, match=r"the relative store '(a|b/runs)'.*give the folder in full, such as '/"
+        InputError, match=r"the relative store '(a|b/runs)'.*give an absolute path, such as '/"
     ):
         Local("subprocess").submit(p)
     assert not list(client.rglob("job.json"))

@@ -56,10 +56,10 @@ def test_an_engine_without_such_machines_says_so(kubeflow, tmp_path):
     ("options", "message"),
     [
         ({"spot": True}, "spot=True needs a machine"),
-        ({"machine_type": "n2-standard-8", "cpu": "8"}, "has its own CPUs and memory"),
-        ({"machine_type": "N2 big"}, "machine_type='N2 big' cannot be meant"),
+        ({"machine_type": "n2-standard-8", "cpu": "8"}, "the machine has its own CPUs and memory"),
+        ({"machine_type": "N2 big"}, "invalid machine_type='N2 big'"),
     ],
 )
-def test_machines_that_cannot_be_meant_are_refused(options, message):
+def test_invalid_machines_are_rejected(options, message):
     with pytest.raises(InputError, match=message):
         Resources(**options)

@@ -28,7 +28,7 @@ def prepare(word):
 
 
 def told(item, folder):
-    """What a worker was given; the first attempt at item 1 raises, and item 3 ends its worker."""
+    """Return the arguments of a worker; the first attempt at item 1 raises, and item 3 ends its worker."""
     once = Path(folder) / "once"
     if item == 1 and not once.exists():
         once.touch()

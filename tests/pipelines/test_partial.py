@@ -1,4 +1,4 @@
-"""Components that fail, one among many: what is started again, what is left, and how it is told.
+"""Components that fail, one among many: they start again, keep stored results, and are reported.
 
 No annotations as strings here: kfp takes those of a pipeline as objects.
 """
@@ -41,7 +41,7 @@ def deadly(folder: Path, guilty: int, deaths: int):
 
 
 def killing_its_step(folder: Path):
-    """A function that kills the step itself at item 1, not only the process below it: nobody is left to record that."""
+    """A function that kills the step itself at item 1, not only the process below it: no process is left to record that."""
     place = str(folder)
 
     def kill_step(x):
@@ -70,7 +70,7 @@ def squares_and_one_gap(results: list, guilty: int, count: int) -> Failure:
 
 
 @pytest.mark.parametrize("components", [8, pytest.param(20, marks=pytest.mark.slow)])
-def test_one_component_of_many_that_fails_for_good_leaves_the_others_and_a_typed_gap(components, tmp_path):
+def test_one_component_of_many_that_fails_permanently_leaves_the_others_and_a_typed_gap(components, tmp_path):
     store = str(tmp_path / "store")
     work = deadly(tmp_path, guilty=7, deaths=99)
 
@@ -117,7 +117,7 @@ def test_without_tolerance_the_error_names_the_job_and_how_to_go_on(tmp_path):
         return fan_out(work, [0, 1], components=2, store=store, workers=1, shard_retries=1).output
 
     with pytest.raises(
-        StepFailed, match=r"^shard \d failed with exit code -9 \[\S+#sha256=\w+\]; what finished"
+        StepFailed, match=r"^shard \d failed with exit code -9 \[\S+#sha256=\w+\]; finished work"
     ) as caught:
         Local("subprocess").run(strict, store=str(tmp_path / "store"))
     job = caught.value.uri
@@ -208,7 +208,7 @@ def test_a_container_that_is_killed_is_started_again_and_goes_on_where_it_was(
             deadline = time.monotonic() + 120
             while not (Path(place) / "killed").exists():
                 if time.monotonic() > deadline:
-                    raise TimeoutError("nobody has killed it")
+                    raise TimeoutError("the test has not killed it")
                 time.sleep(0.05)
         return x * x
 
@@ -253,7 +253,7 @@ def test_many_components_run_in_containers_of_the_image(
     assert len(list((tmp_path / "store").glob("*/shards/*/shard.json"))) == components
 
 
-def test_what_an_engine_lost_for_good_is_a_gap_of_a_map_and_the_error_where_none_is_wanted(tmp_path):
+def test_a_shard_that_an_engine_lost_is_a_gap_of_a_map_or_its_error(tmp_path):
     place = Components(3, store=str(tmp_path / "store"), engine=Local("subprocess"), progress=False)
     results = runwide.map(killing_its_step(tmp_path), range(3), on=place, on_error="return", workers=1)
     gap = squares_and_one_gap(results, 1, 3)

@@ -234,7 +234,7 @@ def test_the_table_is_shown_on_a_terminal_and_as_a_page(pipelines, tmp_path, cap
     json.dumps(batch.table())
 
 
-def test_what_cannot_be_meant_is_refused(pipelines, monkeypatch):
+def test_an_invalid_option_is_rejected(pipelines, monkeypatch):
     monkeypatch.delenv("RUNWIDE_STORE", raising=False)
     with pytest.raises(InputError, match="there is no store"):
         Pipelines(pipeline_of(double))

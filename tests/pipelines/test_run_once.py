@@ -63,7 +63,7 @@ if __name__ == "__main__":
 
 
 def program(folder, words, seed):
-    """What a program prints, in a folder, with little of this process's environment."""
+    """Return the output of a program, in a folder, with little of this process's environment."""
     found = subprocess.run(
         [sys.executable, *map(str, words)],
         cwd=folder,
@@ -116,7 +116,7 @@ def test_a_pipeline_compiles_to_the_same_bytes_twice_and_on_other_lines_differs_
         for ours, theirs in zip(*(one.split(b"~") for one in compiled[1:]), strict=True)
         if ours == theirs
     ]
-    assert len(same) == 2  # what the function does and its modules; only where it stands differs
+    assert len(same) == 2  # the function and its modules are equal; only its place differs
 
 
 def test_a_named_job_that_is_called_six_times_runs_once(processes):

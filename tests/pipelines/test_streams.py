@@ -43,7 +43,7 @@ def waiting(folder, held):
         deadline = time.monotonic() + 100
         while item == held and not (Path(place) / "open").exists():
             if time.monotonic() > deadline:
-                raise TimeoutError("nobody took the other results")
+                raise TimeoutError("the other results were not taken")
             time.sleep(0.02)
         return item * 10
 
@@ -178,7 +178,7 @@ def test_a_map_tells_its_events_here_once_each_and_not_those_of_an_earlier_call(
         events.append((event.name, event.index, event.attempt, event.kind and event.kind.value))
         assert event.pid
         assert event.worker == 0
-        raise RuntimeError("a listener that fails disturbs nobody")
+        raise RuntimeError("a listener that fails disturbs no other code")
 
     options = {
         "on": near,
@@ -220,7 +220,7 @@ if __name__ == "__main__":
 """
 
 
-def test_a_client_that_was_killed_gets_what_is_missing_when_it_is_started_anew(tmp_path, gate):
+def test_a_client_that_was_killed_gets_the_missing_results_when_it_starts_again(tmp_path, gate):
     program = tmp_path / "client.py"
     tests = str(Path(__file__).parent)
     program.write_text(CLIENT.format(tests=tests, store=str(tmp_path / "store"), gate=str(gate)))

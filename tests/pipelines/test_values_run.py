@@ -215,7 +215,7 @@ def long(items: list, store: str):
     [
         (
             {"items": many(140_000)},
-            "items takes 140.* bytes, and one argument of a step takes 131071; write it to a table",
+            "items takes 140.* bytes: an argument of a step has at most 131071; write the value to a table",
         ),
         (
             {"items": [1, {"a": 2**53}]},

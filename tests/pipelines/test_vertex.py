@@ -52,7 +52,7 @@ def test_a_run_is_submitted_followed_and_its_outputs_read(vertex, vertex_server)
     assert not vertex_server.called("POST", ":cancel")
 
 
-def test_what_the_engine_was_told_is_in_the_request(vertex, vertex_server):
+def test_the_options_of_the_engine_are_in_the_request(vertex, vertex_server):
     engine = vertex(
         service_account="steps@shop.iam.gserviceaccount.com",
         network="projects/12345/global/networks/main",
@@ -136,7 +136,9 @@ def test_a_run_of_the_same_name_is_attached_to_only_if_it_is_the_same(vertex, ve
     again = vertex().submit(pipeline_of(double), {"x": 3}, name="nightly")
     assert first.id == again.id
     assert again.wait(60) == {"Output": 6}
-    with pytest.raises(EngineError, match="a run of this name, of another pipeline or of other arguments"):
+    with pytest.raises(
+        EngineError, match="a run of this name exists, with another pipeline or other arguments"
+    ):
         vertex().submit(pipeline_of(double), {"x": 4}, name="nightly")
 
 
@@ -151,7 +153,7 @@ def test_the_key_of_a_run_does_not_tell_it_from_the_same_run(vertex, vertex_serv
     first.cancel()
 
 
-def test_an_error_that_stays_is_told_with_what_to_do(vertex, vertex_server):
+def test_a_permanent_error_says_what_to_do(vertex, vertex_server):
     vertex_server.fail("POST", f"{JOBS}$", 403)
     with pytest.raises(
         EngineError, match=r"Vertex refused: .*injected.*; give this account the role Vertex AI User"
@@ -178,7 +180,7 @@ def test_a_failed_run_names_its_step(vertex):
 
 def test_leaving_a_run_cancels_it(vertex, vertex_server):
     with vertex().submit(pipeline_of(be_busy)) as run:
-        with pytest.raises(TimeoutError, match="goes on"):
+        with pytest.raises(TimeoutError, match="has not ended"):
             run.wait(0.2)
         assert run.state() is RunState.RUNNING
     with pytest.raises(EngineError, match="cancelled"):
@@ -193,7 +195,7 @@ def test_a_run_can_be_picked_up_by_its_id(vertex):
     engine = vertex()
     assert engine.attach("double-5").wait(60) == {"Output": 10}
     assert engine.attach(submitted.id).id == submitted.id
-    with pytest.raises(EngineError, match="look at the project, the region"):
+    with pytest.raises(EngineError, match="check the project, the region"):
         engine.attach("double-6")
 
 
@@ -213,18 +215,18 @@ def test_no_more_runs_are_submitted_than_the_quota_allows(vertex, monkeypatch):
 
 def test_a_store_that_only_this_machine_sees_is_refused(vertex, tmp_path):
     place = Components(2, store=str(tmp_path), engine=vertex())
-    with pytest.raises(InputError, match="a step on Vertex does not see this store"):
+    with pytest.raises(InputError, match="a step on Vertex cannot reach this store"):
         runwide.map(abs, [1, 2], on=place)
 
 
-def test_what_cannot_be_meant_is_refused(vertex, tmp_path):
+def test_an_invalid_option_is_rejected(vertex, tmp_path):
     compiler.Compiler().compile(pipeline_of(double), str(tmp_path / "double.yaml"))
-    with pytest.raises(InputError, match="refuses the pipeline or its arguments"):
+    with pytest.raises(InputError, match="rejects the pipeline or its arguments"):
         vertex().submit(tmp_path / "double.yaml", {"no_such": 1})
-    with pytest.raises(InputError, match="cannot be the name of a run"):
+    with pytest.raises(InputError, match=r"invalid name .* of a run on Vertex"):
         vertex().submit(tmp_path / "double.yaml", {"x": 1}, name="Not A Name")
     with pytest.raises(InputError, match="cannot be read as a pipeline"):
         vertex().submit(tmp_path / "none.yaml")
     for options in ({"failure_policy": "no"}, {"poll": (0, 1)}, {"pipeline_root": "/tmp"}):
-        with pytest.raises(InputError, match=re.compile("cannot be meant|Cloud Storage")):
+        with pytest.raises(InputError, match=re.compile("invalid|Cloud Storage")):
             Vertex("shop", "europe-west1", **options)

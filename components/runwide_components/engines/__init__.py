@@ -1,1 +1,1 @@
-"""What runs pipelines: engines behind one small protocol, in `base`."""
+"""Engines that run pipelines and shards; their protocol is in `base`."""

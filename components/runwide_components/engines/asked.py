@@ -1,4 +1,4 @@
-"""The options that the steps of a pipeline ask of an engine: labels, accounts, and those of Kubernetes."""
+"""The options of steps that an engine must support: labels, accounts, options of Kubernetes, CustomJobs."""
 
 from __future__ import annotations
 
@@ -30,16 +30,17 @@ _OF_KUBERNETES = re.compile(rf"([a-z0-9]([a-z0-9.-]{{0,251}}[a-z0-9])?/)?{_PART}
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
-    """Options that the steps of one pipeline ask for.
+class StepOptions:
+    """The options that the steps of one pipeline request.
 
     Args:
-        labels: Labels that any step asks for.
-        accounts: The account of each step in a container, None for one that asks for none; CustomJobs have their own.
-        kubernetes: Options of Kubernetes, as users spell them.
-        platforms: Names of the platforms for which the compiled pipeline has a document of its own.
-        custom_jobs: Whether there are steps that start CustomJobs of Vertex AI.
-        secrets: Whether steps of ours read secrets of Secret Manager.
+        labels: Labels of any step.
+        accounts: The service account of each container, None for a container without one. CustomJobs are left out: each has
+            its own account.
+        kubernetes: Names of options of Kubernetes, as users write them.
+        platforms: Names of the platforms for which the compiled pipeline has a separate document.
+        custom_jobs: True if a step starts a CustomJob of Vertex AI.
+        secrets: True if one of runwide's steps reads secrets of Secret Manager.
     """
 
     labels: Pairs = ()
@@ -50,8 +51,8 @@ class Asked:
     secrets: bool = False
 
     @classmethod
-    def of(cls, path: Path, spec: Any) -> Asked:
-        """Return what a compiled pipeline asks for.
+    def of(cls, path: Path, spec: Any) -> StepOptions:
+        """Return the options that a compiled pipeline requests.
 
         Args:
             path: Its file.
@@ -69,13 +70,8 @@ class Asked:
         )
 
     @classmethod
-    def of_configuration(cls, configuration: StepConfiguration, *, custom_job: bool) -> Asked:
-        """Return what shards of this configuration will ask for, before there is a pipeline.
-
-        Args:
-            configuration: Of the shards.
-            custom_job: Whether each is a CustomJob.
-        """
+    def of_configuration(cls, configuration: StepConfiguration, *, custom_job: bool) -> StepOptions:
+        """Return the options that shards will request, before their pipeline is made."""
         return cls(
             labels=configuration.labels,
             accounts=() if custom_job else (configuration.service_account,),
@@ -85,18 +81,20 @@ class Asked:
         )
 
     def account(self, theirs: str | None, engine: str) -> str | None:
-        """Return the account of the run, which is that of all its steps.
+        """Return the service account of a run, which all its steps share.
 
         Args:
-            theirs: The engine's option.
+            theirs: The account that the engine was given.
             engine: The engine, for errors.
 
         Raises:
-            InputError: Steps ask for another one, or only some of them for one.
+            InputError: A step requests another account, or only some steps request one.
 
         Example:
-            >>> Asked(accounts=("a", "a")).account(None, "Vertex"), Asked(accounts=(None,)).account("b", "Vertex")
-            ('a', 'b')
+            >>> StepOptions(accounts=("a", "a")).account(None, "Vertex")
+            'a'
+            >>> StepOptions(accounts=(None,)).account("b", "Vertex")
+            'b'
         """
         wanted = sorted({one for one in self.accounts if one is not None})
         if not wanted or wanted == [theirs]:
@@ -105,43 +103,39 @@ class Asked:
             return wanted[0]
         others = f"as {theirs}" if theirs else "as other accounts"
         raise InputError(
-            f"service_account={wanted[0]!r} is asked for, and {engine} has one account for all steps of a run, and some "
-            f"run {others}",
+            f"a step requests service_account={wanted[0]!r}, and others run {others}: {engine} has one account for all "
+            "steps of a run",
             hint=f"give the engine service_account={wanted[0]!r}, or leave it out of the fan-out",
         )
 
     def check_labels(self, engine: str, *, google: bool) -> None:
-        """Reject labels that an engine does not take.
+        """Reject labels that an engine does not accept.
 
         Args:
             engine: The engine, for errors.
-            google: Whether they are labels of Google Cloud; otherwise of Kubernetes.
+            google: True for labels of Google Cloud, False for labels of Kubernetes.
 
         Raises:
-            InputError: One is not spelled as that has them, or has two values on a run that takes one.
+            InputError: A label breaks the rules there, or has two values on a run that can have one.
         """
         for name, value in self.labels:
             if not (_OF_GOOGLE if google else _OF_KUBERNETES).fullmatch(f"{name}={value}"):
                 words = "lower-case letters, digits, hyphens and underscores, a letter first in the name"
                 other = "letters and digits at both ends, between them also hyphens, underscores and dots"
                 raise InputError(
-                    f"{engine} takes no label {name}={value}",
+                    f"invalid label {name}={value}: {engine} does not accept it",
                     hint=f"use {words if google else other}; 63 at most",
                 )
         if google and (twice := [name for name, _ in self.labels if len(_values(self.labels, name)) > 1]):
+            values = ", ".join(_values(self.labels, twice[0]))
             raise InputError(
-                f"the label {twice[0]} has the values {', '.join(_values(self.labels, twice[0]))}, and {engine} has one for "
-                "each run",
-                hint="give all fan-outs of the pipeline the same",
+                f"the label {twice[0]} has the values {values}: a run on {engine} has one value for each label",
+                hint="give all fan-outs of the pipeline the same value",
             )
 
 
 def platforms_of(path: Path) -> dict[str, Any]:
-    """Return what a compiled pipeline has for each platform, in a document of its own.
-
-    Args:
-        path: Its file.
-    """
+    """Return the options of a compiled pipeline for each platform, which are in a second document."""
     _, *rest = [text for text in _DOCUMENTS.split(path.read_text(encoding="utf-8")) if text.strip()] or [""]
     found: dict[str, Any] = {}
     for text in rest:
@@ -151,11 +145,11 @@ def platforms_of(path: Path) -> dict[str, Any]:
 
 
 def with_pod_labels(path: Path, made: Path) -> Path:
-    """Return a copy of a compiled pipeline with the labels of each step's pods in its document for Kubernetes.
+    """Write a copy of a compiled pipeline with the labels of each step's pods in its document for Kubernetes.
 
     Args:
         path: Its file.
-        made: Where the copy goes.
+        made: Path of the copy, which is returned.
     """
     spec, *rest = yaml.safe_load_all(path.read_text(encoding="utf-8"))
     platform: dict[str, Any] = rest[0] if rest else {"platforms": {}}
@@ -171,10 +165,7 @@ def with_pod_labels(path: Path, made: Path) -> Path:
 
 
 def labels_of(env: Mapping[str, str]) -> Pairs:
-    """Return the labels that the variables of a step's container tell.
-
-    Args:
-        env: The variables.
+    """Return the labels that the variables of a step's container carry.
 
     Example:
         >>> labels_of({LABELS: "team=shop,stage="})
@@ -184,83 +175,78 @@ def labels_of(env: Mapping[str, str]) -> Pairs:
     return tuple((name, value) for name, _, value in pairs)
 
 
-def refuse_kubernetes(asked: Iterable[str], engine: str) -> None:
-    """Reject what only Kubernetes has.
+def refuse_kubernetes(requested: Iterable[str], engine: str) -> None:
+    """Reject options that only Kubernetes has.
 
     Args:
-        asked: What steps ask for.
+        requested: Names of the options that steps request.
         engine: The engine, for errors.
 
     Raises:
-        InputError: There is something.
+        InputError: A step requests one.
 
     Example:
         >>> refuse_kubernetes((), "Local")
     """
-    if names := ", ".join(asked):
+    if names := ", ".join(requested):
         raise InputError(
-            f"{engine} has no {names}: only Kubernetes has these",
-            hint="leave them out, or use Kubeflow; of secrets, those of Secret Manager can be given",
+            f"{engine} does not support {names}: only Kubernetes does",
+            hint="leave them out, or use Kubeflow; for secrets, use Secret Manager",
         )
 
 
-def refuse_custom_jobs(asked: Asked, engine: str) -> None:
+def refuse_custom_jobs(requested: StepOptions, engine: str) -> None:
     """Reject steps that only Vertex AI can start.
 
-    Args:
-        asked: What the steps ask for.
-        engine: The engine, for errors.
-
     Raises:
-        InputError: There are some.
+        InputError: A step is a CustomJob.
 
     Example:
-        >>> refuse_custom_jobs(Asked(), "Local")
+        >>> refuse_custom_jobs(StepOptions(), "Local")
     """
-    if asked.custom_jobs:
+    if requested.custom_jobs:
         raise InputError(
             f"steps of this pipeline are CustomJobs of Vertex AI, which {engine} cannot start",
-            hint="leave out machine_type= and spot=, and say cpu= and memory=; or use Vertex",
+            hint="give cpu= and memory= instead of machine_type= and spot=, or use Vertex",
         )
 
 
-def check_asked(engine: Any, asked: Asked) -> None:
-    """Reject what an engine does not have; one of the user's own need not say.
-
-    Args:
-        engine: The engine.
-        asked: What the steps ask for.
+def check_step_options(engine: Any, requested: StepOptions) -> None:
+    """Reject options that an engine does not support, if the engine has a method that checks them.
 
     Raises:
-        InputError: There is something.
+        InputError: The engine does not support one.
 
     Example:
-        >>> check_asked(object(), Asked(labels=(("team", "shop"),)))
+        >>> check_step_options(object(), StepOptions(labels=(("team", "shop"),)))
     """
     check = getattr(engine, "check_steps", None)
     if check is not None:
-        check(asked)
+        check(requested)
 
 
-def check_here(engine: Any, asked: Asked) -> None:
-    """Reject what steps cannot have on this machine, and say what it does not heed.
+def check_here(engine: Any, requested: StepOptions) -> None:
+    """Reject options that change steps and are not supported on this machine; log options that it ignores.
 
     Args:
         engine: The engine of this machine, whose method this is.
-        asked: What the steps ask for.
+        requested: Options that the steps request.
 
     Raises:
-        InputError: They ask for something without which they would not be the same.
+        InputError: A step is a CustomJob, or has options of Kubernetes.
     """
-    refuse_custom_jobs(asked, repr(engine))
-    refuse_kubernetes(asked.kubernetes, repr(engine))
-    if ignored := (*(["labels="] * bool(asked.labels)), *(["service_account="] * any(asked.accounts))):
-        _say_unheeded(ignored)
+    refuse_custom_jobs(requested, repr(engine))
+    refuse_kubernetes(requested.kubernetes, repr(engine))
+    if ignored := (
+        *(["labels="] * bool(requested.labels)),
+        *(["service_account="] * any(requested.accounts)),
+    ):
+        _log_ignored(ignored)
 
 
 @cache
-def _say_unheeded(options: tuple[str, ...]) -> None:
-    """Say it once in a program, which may check what it asks for before it submits it."""
+def _log_ignored(options: tuple[str, ...]) -> None:
+    """Log the ignored options once in a program: options are checked before a run is submitted, and again then."""
     cause = "a run on this machine has no labels and no accounts"
     _log.warning("steps.unheeded", options=list(options), cause=cause)
 

@@ -1,95 +1,25 @@
-"""The protocol of an engine: submit a compiled pipeline, and follow its run from this process or a later one."""
+"""The protocol of an engine that runs pipelines of kfp, with a base class for it."""
 
 from __future__ import annotations
 
-from enum import Enum
 from typing import TYPE_CHECKING, Any, Protocol
 
+from runwide.errors import InputError
+from runwide.job.runner import Run, RunState, ShardOptions, ShardRunner
+
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
-    from types import TracebackType
+    from collections.abc import Iterable, Mapping, Sequence
 
-    from typing_extensions import Self
+    from runwide_components.resources import Resources
 
-
-class RunState(str, Enum):
-    """Where a run is."""
-
-    PENDING = "pending"
-    RUNNING = "running"
-    SUCCEEDED = "succeeded"
-    FAILED = "failed"
-    CANCELLED = "cancelled"
-
-    @property
-    def ended(self) -> bool:
-        """Whether it stays there.
-
-        Example:
-            >>> RunState.CANCELLED.ended, RunState.PENDING.ended
-            (True, False)
-        """
-        return self not in (RunState.PENDING, RunState.RUNNING)
+__all__ = ["Engine", "PipelineEngine", "Run", "RunState", "ShardOptions", "ShardRunner", "checked_poll"]
 
 
-class Run(Protocol):
-    """One run of a pipeline; leaving it as a context manager cancels it if it has not ended."""
+class Engine(ShardRunner, Protocol):
+    """An engine that runs pipelines of kfp, and so also the shards of a job as a pipeline; see `PipelineEngine`.
 
-    @property
-    def id(self) -> str:
-        """What `Engine.attach` of the same engine takes."""
-
-    @property
-    def logs(self) -> str:
-        """Where its logs are: a link or a path."""
-
-    @property
-    def outlives_client(self) -> bool:
-        """Whether it goes on when this process ends."""
-
-    def state(self) -> RunState:
-        """Where it is now.
-
-        Raises:
-            EngineError: The engine does not answer, or does not know the run.
-        """
-
-    def wait(self, timeout: float | None = None) -> dict[str, Any]:
-        """Wait for its end and return the outputs of the pipeline by name, as far as the engine tells them.
-
-        Args:
-            timeout: Seconds to wait; None for as long as it takes.
-
-        Raises:
-            EngineError: It failed, or was cancelled; a `StepFailed` where a step is to blame.
-            TimeoutError: It goes on.
-        """
-
-    def argument(self, name: str) -> Any:
-        """An argument of the pipeline that it runs, by name; None where it has none of that name.
-
-        Raises:
-            EngineError: The engine does not answer, or does not know the run.
-        """
-
-    def cancel(self) -> None:
-        """Stop it, with everything that it started; that it has ended already is fine."""
-
-    def leave(self) -> None:
-        """Let go of it: a run on a service goes on by itself, one on this machine ends."""
-
-    def __enter__(self) -> Self: ...
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None: ...
-
-
-class Engine(Protocol):
-    """What runs pipelines.
-
-    One that also has ``check_steps(asked)`` is asked by it to refuse what steps ask for, before anything is stored or
-    started; see `runwide_components.engines.asked`.
+    It may also have ``check_steps(requested)``, which rejects options of steps before anything is stored or started; see
+    `runwide_components.engines.asked`.
     """
 
     def submit(
@@ -108,14 +38,14 @@ class Engine(Protocol):
             pipeline: A ``@dsl.pipeline``, or the path of a compiled one; some engines take a registry's URL as well.
             arguments: Arguments of the pipeline by name.
             store: URI of the store that its steps read and write, so that the engine can give them access.
-            parallelism: How many steps of a loop the caller expects at the same time.
-            name: Name of the run. On an engine that keeps names apart, a run of that name which is there already is
-                attached to and not started again.
-            labels: What to mark the run with, where the engine has marks.
+            parallelism: The number of steps of a loop that the caller expects at the same time.
+            name: Name of the run. An engine with unique names attaches to a run of that name instead of starting
+                another one.
+            labels: Labels of the run, on an engine that has labels.
 
         Raises:
-            EngineError: The engine is not there or refuses.
-            InputError: What was given is no pipeline.
+            EngineError: The engine cannot be reached, or refuses.
+            InputError: The pipeline is invalid.
         """
 
     def examine(
@@ -126,24 +56,51 @@ class Engine(Protocol):
         stores: Iterable[str | None] = (),
         images: Iterable[str] = (),
     ) -> None:
-        """Reject a run that cannot work there, before anything is written or submitted; `submit` does so too.
+        """Reject a run that cannot work, before anything is written or submitted; `submit` does so too.
 
         Args:
             spec: The compiled pipeline; None where it is not known yet.
             arguments: Arguments of the pipeline by name.
-            stores: Further stores that its steps use; None is none.
-            images: Further images of steps of ours.
+            stores: Further stores that its steps use; None is ignored.
+            images: Further images of runwide's steps.
 
         Raises:
-            InputError: Its steps cannot be started there, or do not see a store.
+            InputError: The engine cannot start the steps, or they cannot reach a store.
         """
 
-    def attach(self, run: str) -> Run:
-        """The run of that id, which this or another process has submitted.
 
-        Raises:
-            EngineError: The engine does not know it.
-        """
+class PipelineEngine:
+    """Runs the shards of a job as a pipeline of one loop: the base class of `Local`, `Vertex` and `Kubeflow`."""
 
-    def about(self) -> dict[str, Any]:
-        """What makes the same engine again, as JSON, by `runwide_components.engines.registry.engine_of`."""
+    def start(self: Any, job: str, shards: Sequence[int], options: ShardOptions, resources: Resources) -> Run:
+        """Submit a pipeline that runs shards; see `ShardRunner.start`."""
+        from runwide_components._fan_out import shards_pipeline  # it loads this module
+
+        pipeline = shards_pipeline(
+            options.image, options.parallelism, options.words, options.configuration, resources
+        )
+        run: Run = self.submit(
+            pipeline,
+            {"job": job, "shards": [str(index) for index in shards], "run_key": options.run_key or "-"},
+            store=options.store,
+            parallelism=options.parallelism or len(shards),
+        )
+        return run
+
+
+def checked_poll(poll: Sequence[float]) -> tuple[float, float]:
+    """Return the seconds between two looks at a run, at first and at most.
+
+    Args:
+        poll: The two numbers.
+
+    Raises:
+        InputError: One of them is not positive, or the first is larger.
+    """
+    first, longest = poll
+    if not 0 < first <= longest:
+        raise InputError(
+            f"invalid poll={tuple(poll)}: expected two numbers of seconds, the first no larger than the second",
+            hint="give such as poll=(2.0, 30.0)",
+        )
+    return float(first), float(longest)

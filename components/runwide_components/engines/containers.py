@@ -1,4 +1,4 @@
-"""The containers of one local run: each is started under the run's label, and none outlives the run."""
+"""The containers of one local run: each has the run's label, and none outlives the run."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from typing import Any
 from runwide.errors import EngineError
 
 LABEL = "runwide.run"
-_START_SECONDS = 5.0  # for starts under way when the run ends; without a pull the engine takes well below one
+_START_SECONDS = 5.0  # for starts in progress when the run ends; without a pull Docker needs well below one
 _REMOVE_SECONDS = 3.0
 
 
 class Containers:
-    """Starts containers and removes them all, also those that the engine was about to make when it was told to.
+    """Starts containers, and removes all of them, even if Docker is just creating one.
 
-    A request that creates a container is carried out by the engine even when its sender dies. So an end waits for the
-    starts that are under way, and allows no further one.
+    Docker finishes a request that creates a container even when its sender dies. So `remove_all` waits for starts in
+    progress, and allows no new ones.
 
     Args:
-        run: The run, which is their label.
+        run: The run, which is the label of the containers.
     """
 
     def __init__(self, run: str) -> None:
@@ -34,17 +34,11 @@ class Containers:
     def start(self, client: Any, image: str, command: list[str], **options: Any) -> Any:
         """Start a container.
 
-        Args:
-            client: A client of docker-py.
-            image: Its image.
-            command: What it runs.
-            **options: Of docker-py's ``containers.create``.
-
         Returns:
             The container, which the caller removes.
 
         Raises:
-            DockerException: It cannot be started, or the run is over.
+            DockerException: The container cannot be started, or the run is over.
         """
         with self._changed:
             if self._ended:
@@ -58,27 +52,27 @@ class Containers:
                 self._changed.notify_all()
 
     def remove_all(self) -> None:
-        """Let no further one start, and remove those that are there."""
+        """Refuse further starts, and remove all containers of the run."""
         with self._changed:
             self._ended = True
             self._changed.wait_for(lambda: not self._starting, _START_SECONDS)
         docker = docker_package()
         with closing(docker.from_env()) as client:
             deadline = time.monotonic() + _REMOVE_SECONDS
-            while (there := self._there(client)) and time.monotonic() < deadline:
-                for container in there:
-                    # Its step may be removing it at this moment, which must not keep the others.
+            while (found := self._existing(client)) and time.monotonic() < deadline:
+                for container in found:
+                    # its step may remove it at the same moment; the others still have to go
                     with suppress(docker.errors.APIError):
                         client.api.remove_container(container["Id"], force=True, v=True)
 
-    def _there(self, client: Any) -> list[Any]:
-        # Not the client's own list: it inspects each, and fails when one is gone by then.
-        there: list[Any] = client.api.containers(all=True, filters={"label": f"{LABEL}={self._run}"})
-        return there
+    def _existing(self, client: Any) -> list[Any]:
+        # the client's own list inspects each container, and fails when one has just been removed
+        found: list[Any] = client.api.containers(all=True, filters={"label": f"{LABEL}={self._run}"})
+        return found
 
 
 def _started(client: Any, image: str, command: list[str], **options: Any) -> Any:
-    """A container that runs; one that cannot is not left behind, as docker-py's own ``run`` leaves it."""
+    """Start a container; remove it if it cannot start, which docker-py's own ``run`` does not do."""
     errors = docker_package().errors
     try:
         container = client.containers.create(image, command, **options)
@@ -88,14 +82,14 @@ def _started(client: Any, image: str, command: list[str], **options: Any) -> Any
     try:
         container.start()
     except errors.DockerException:
-        with suppress(errors.APIError):  # the run's end may be removing it at this moment
+        with suppress(errors.APIError):  # `remove_all` may remove it at the same moment
             container.remove(force=True, v=True)
         raise
     return container
 
 
 def docker_package() -> Any:
-    """The docker package, by name: this repository has a folder ``docker``, which type checkers take for it.
+    """Import the docker package by name: type checkers would take this repository's folder ``docker`` for it.
 
     Raises:
         EngineError: It is not installed.
@@ -103,11 +97,13 @@ def docker_package() -> Any:
     try:
         return import_module("docker")
     except ImportError as error:
-        raise EngineError("the docker package is missing", hint="pip install 'runwide[docker]'") from error
+        raise EngineError(
+            "the docker package is not installed", hint="pip install 'runwide[docker]'"
+        ) from error
 
 
 def version_in(image: str) -> str | None:
-    """The release of runwide in an image; None where it does not tell."""
+    """Return the release of runwide in an image; None if the image does not report one."""
     docker = docker_package()
     with closing(docker.from_env()) as client:
         try:
@@ -118,10 +114,13 @@ def version_in(image: str) -> str | None:
 
 
 def check_docker(image: str | None) -> None:
-    """Make sure that an engine answers, and has an image where one is named.
+    """Check that Docker answers, and has an image.
+
+    Args:
+        image: The image; None to check Docker alone.
 
     Raises:
-        EngineError: It does not.
+        EngineError: Docker does not answer, or does not have the image.
     """
     docker = docker_package()
     try:
@@ -139,6 +138,6 @@ def _check_image(docker: Any, client: Any, image: str) -> None:
         client.images.get(image)
     except docker.errors.ImageNotFound as error:
         hint = "build or pull it, or name another one with RUNWIDE_IMAGE"
-        raise EngineError("the Docker engine has no such image", uri=image, hint=hint) from error
+        raise EngineError("Docker does not have this image", uri=image, hint=hint) from error
     except docker.errors.APIError as error:
-        raise EngineError(f"the Docker engine refused: {error.explanation}", uri=image) from error
+        raise EngineError(f"Docker refused: {error.explanation}", uri=image) from error

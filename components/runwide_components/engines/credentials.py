@@ -1,4 +1,4 @@
-"""The user's own credentials for Google Cloud and signing key, so that steps on this machine can use them too."""
+"""The user's credentials for Google Cloud and the signing key, for steps on this machine."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ _NAME = "application_default_credentials.json"
 
 
 def credentials_file() -> str | None:
-    """The file of the application-default credentials; None where there is none, as on a machine of Google's.
+    """Return the file of the application-default credentials; None without one, as on a machine of Google Cloud.
 
-    Its place is the one where google.auth looks: what ``GOOGLE_APPLICATION_CREDENTIALS`` names, or gcloud's folder.
+    It is looked for where google.auth looks: in ``GOOGLE_APPLICATION_CREDENTIALS``, then in gcloud's folder.
 
     Raises:
-        InputError: The variable names a file that is not there.
+        InputError: The variable names a missing file.
     """
     named = settings.value("GOOGLE_APPLICATION_CREDENTIALS")
     if named:
         if not Path(named).is_file():
             raise InputError(
-                "GOOGLE_APPLICATION_CREDENTIALS names a file that is not there",
+                "GOOGLE_APPLICATION_CREDENTIALS names a missing file",
                 uri=named,
-                hint="gcloud auth application-default login makes one, or unset it",
+                hint="log in with: gcloud auth application-default login; or unset the variable",
             )
         return str(Path(named).resolve())
     folder = settings.value("CLOUDSDK_CONFIG")
@@ -41,12 +41,12 @@ def _gcloud_folder() -> Path:
 
 
 def key() -> dict[str, str]:
-    """The signing key, also where this process is a worker, whose own environment does not have it."""
+    """Return the signing key as a variable, also in a worker, whose environment does not have it."""
     text = settings.signing_key()
     return {settings.SIGNING_KEY: text} if text else {}
 
 
 def key_files() -> dict[str, str]:
-    """The file with the signing key, where there is one, by the variable that names it."""
+    """Return the file with the signing key, if there is one, by the variable that names it."""
     file = settings.value(KEY_FILE)
     return {KEY_FILE: str(Path(file).resolve())} if file else {}

@@ -1,4 +1,4 @@
-"""Refuses, before anything is submitted, images and stores that the machines of a cloud or a cluster cannot reach."""
+"""Reject images and stores that the machines of a cloud or a cluster cannot reach, before anything is submitted."""
 
 from __future__ import annotations
 
@@ -8,21 +8,15 @@ from typing import TYPE_CHECKING, Any
 from runwide.errors import InputError
 from runwide_components.engines.arguments import checked_stores
 from runwide_components.engines.spec import images_of
-from runwide_components.engines.stores import stores as stores_of
+from runwide_components.engines.stores import stores_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
-# no dots and no slashes: Google's client makes the region a part of the host's name
-PROJECT = re.compile(r"[a-z0-9][a-z0-9-]{1,62}|[a-z0-9.-]{1,60}:[a-z0-9-]{1,62}")
-"""Id of a project of Google Cloud, or its number; with its domain where it has one."""
-REGION = re.compile(r"[a-z]+(-[a-z]+)+[0-9]{1,2}")
-"""Name of a region of Google Cloud."""
-
 _BUCKET = re.compile(r"gs://[^/{}\s]+(/.*)?", re.DOTALL)
 _FILLED_IN = re.compile(r"\{\{.*?\}\}")  # by the engine, at run time
 _IMAGE_HINT = (
-    "give image= or RUNWIDE_IMAGE its whole address, such as base_image('my-project') of runwide_components, or "
+    "give the whole address in image= or RUNWIDE_IMAGE, such as base_image('my-project') of runwide_components, or "
     "docker.io/user/image"
 )
 _STORE_HINT = "use a bucket: gs://bucket/prefix"
@@ -37,54 +31,52 @@ def refuse_unfit(
     images: Iterable[str] = (),
     mounts: Iterable[str] = (),
 ) -> None:
-    """Reject a run that an engine's machines cannot do: all that is wrong with it, in one error.
+    """Reject a run that cannot work on an engine's machines, with all reasons in one error.
 
     Args:
-        engine: What to call the engine.
+        engine: Name of the engine.
         spec: The compiled pipeline; None where it is not known here.
-        arguments: Of the run.
-        stores: Further stores that its steps use; None is none.
-        images: Further images of steps of ours.
-        mounts: Folders that its steps see, in which stores may lie.
+        arguments: Arguments of the run.
+        stores: Further stores that its steps use; None is ignored.
+        images: Further images of runwide's steps.
+        mounts: Folders that its steps can read and write, in which stores may be.
 
     Raises:
-        InputError: An image of our steps has no registry, a store is not in a bucket, or an argument cannot be passed on.
+        InputError: An image has no registry, a store is not in a bucket, or an argument cannot be passed on.
 
     Example:
         >>> refuse_unfit("Vertex", None, {}, stores=["gs://bucket/runs"], images=["ghcr.io/shop/steps:1"])
         >>> refuse_unfit("Vertex", None, {}, stores=["runs"])
         Traceback (most recent call last):
         ...
-        runwide.errors.InputError: a step on Vertex does not see this store [runs]; use a bucket: gs://bucket/prefix
+        runwide.errors.InputError: a step on Vertex cannot reach this store [runs]; use a bucket: gs://bucket/prefix
     """
-    checked_stores(spec, arguments)  # for its errors
+    checked_stores(spec, arguments)  # rejects arguments
     found_stores = [*stores, *_of_ours(spec, arguments)]
     found_images = [*images, *_images(spec)]
-    unseen = [store for store in dict.fromkeys(found_stores) if store and not is_seen(store, mounts)]
-    nowhere = [image for image in dict.fromkeys(found_images) if not has_registry(image)]
-    if not unseen and not nowhere:
+    unreachable = [
+        store for store in dict.fromkeys(found_stores) if store and not is_reachable(store, mounts)
+    ]
+    unnamed = [image for image in dict.fromkeys(found_images) if not has_registry(image)]
+    if not unreachable and not unnamed:
         return
     said, uris, hints = [], [], []
-    if nowhere:
-        said.append(f"an image of runwide's steps names no registry from which {engine} could pull it")
-        uris += nowhere
+    if unnamed:
+        said.append(f"an image of runwide's steps names no registry from which {engine} can pull it")
+        uris += unnamed
         hints.append(_IMAGE_HINT)
-    if unseen:
-        said.append(f"a step on {engine} does not see this store")
-        uris += unseen
+    if unreachable:
+        said.append(f"a step on {engine} cannot reach this store")
+        uris += unreachable
         hints.append(_STORE_HINT)
     raise InputError("; ".join(said), uri=", ".join(uris), hint="; ".join(hints))
 
 
-def is_seen(store: str, mounts: Iterable[str] = ()) -> bool:
-    """Whether the machines of a cloud see a store, as far as that is known before the run.
-
-    Args:
-        store: Its URI.
-        mounts: Folders that they see.
+def is_reachable(store: str, mounts: Iterable[str] = ()) -> bool:
+    """Return True if the machines of a cloud can reach a store, as far as that is known before the run.
 
     Example:
-        >>> [is_seen(store, ["/mnt/all"]) for store in ("gs://b/runs", "/mnt/all/runs", "/tmp", "memory://x", "gs://")]
+        >>> [is_reachable(store, ["/mnt/all"]) for store in ("gs://b/runs", "/mnt/all/runs", "/tmp", "memory://x", "gs://")]
         [True, True, False, False, False]
     """
     if _FILLED_IN.search(store) or _BUCKET.fullmatch(store):
@@ -94,10 +86,7 @@ def is_seen(store: str, mounts: Iterable[str] = ()) -> bool:
 
 
 def has_registry(image: str) -> bool:
-    """Whether the name of an image says from which registry it comes.
-
-    Args:
-        image: The name.
+    """Return True if the name of an image contains its registry.
 
     Example:
         >>> [has_registry(image) for image in ("runwide:0.1.0", "user/runwide", "docker.io/user/runwide", "kind:5000/x")]
@@ -115,7 +104,7 @@ def _of_ours(spec: Any, arguments: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _images(spec: Any) -> Iterator[str]:
-    """Images of steps of ours, and of the author's own where no registry of the world has them."""
+    """Yield the images of runwide's steps, and of the author's steps where the image is one of this machine."""
     if spec is None:
         return
     yield from images_of(spec, "runwide")

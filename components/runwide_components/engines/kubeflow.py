@@ -12,21 +12,21 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from runwide.errors import EngineError, InputError, StepFailed
+from runwide.errors import EngineError, InputError
+from runwide.job.runner import PolledRun
 from runwide.log import Log
 from runwide_components.engines import spec
-from runwide_components.engines.asked import Asked, refuse_custom_jobs, with_pod_labels
-from runwide_components.engines.base import RunState
+from runwide_components.engines.asked import StepOptions, refuse_custom_jobs, with_pod_labels
+from runwide_components.engines.base import PipelineEngine, RunState, checked_poll
 from runwide_components.engines.fitting import refuse_unfit
-from runwide_components.engines.pace import retried
-from runwide_components.engines.polled import PolledRun
+from runwide_components.engines.pace import TRANSIENT, retried
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
 _log = Log("engine")
 
-_PATIENCE = 300.0  # seconds for calls that may be made twice
+_PATIENCE = 300.0  # seconds for calls that are safe to repeat
 _STATES = {
     "PENDING": RunState.PENDING,
     "PAUSED": RunState.PENDING,
@@ -35,14 +35,13 @@ _STATES = {
     "FAILED": RunState.FAILED,
     "CANCELED": RunState.CANCELLED,
 }
-_TRANSIENT = frozenset({408, 429, 500, 502, 503, 504})
 
 
-class Kubeflow:
-    """A Kubeflow Pipelines server, of version 2. A run goes on when this process ends.
+class Kubeflow(PipelineEngine):
+    """A Kubeflow Pipelines server, version 2. A run continues when this process ends.
 
-    A run's name is looked for before it is submitted, and a run of that name in the same experiment that has not failed is
-    attached to. The server itself does not keep names apart: two processes that submit the same name at the same
+    Before a run with a name is submitted, a run of that name in the same experiment is looked for. If one has not failed,
+    this client attaches to it. Names are not unique on the server: two processes that submit the same name at the same
     moment make two runs.
 
     The API has no output parameters of a run, only ids of artifacts, so `Run.wait` returns nothing. Results of maps and
@@ -51,17 +50,17 @@ class Kubeflow:
     Args:
         host: URL of the server, such as ``https://pipelines.example.com``.
         namespace: Namespace of the user, on a server with several users.
-        experiment: Experiment of the runs; made if it is missing.
-        token: Bearer token; None where ``kfp.Client`` finds its own way in.
-        pipeline_root: Where kfp itself writes; None for the server's own.
+        experiment: Experiment of the runs; created if it is missing.
+        token: Bearer token; None if ``kfp.Client`` finds credentials itself.
+        pipeline_root: Folder for the files of kfp itself; None for the server's default.
         service_account: Kubernetes service account of the steps.
-        enable_caching: False for no caching at all, None for what each pipeline says, True for all steps.
+        enable_caching: False to cache no step, True to cache all steps, None for the settings of each pipeline.
         poll: Seconds between two looks at a run, at first and at most.
-        mounts: Folders that all steps see, as a shared volume that ``as_step=`` mounts; a store may be a folder in them.
-            Every other store is in a bucket.
+        mounts: Folders that all steps can read and write, such as a shared volume that ``as_step=`` mounts. A store is a
+            folder in one of them, or in a bucket.
 
     Raises:
-        InputError: An option cannot be meant.
+        InputError: An option is invalid.
 
     Example:
         >>> Kubeflow("https://pipelines.example.com", experiment="nightly")
@@ -82,19 +81,14 @@ class Kubeflow:
         mounts: Sequence[str] = (),
     ) -> None:
         if not host.startswith(("http://", "https://")):
-            raise InputError(f"{host!r} is not the URL of a server", hint="give https://…")
-        first, longest = poll
-        if not 0 < first <= longest:
-            raise InputError(
-                f"poll={tuple(poll)} cannot be meant", hint="give two numbers of seconds, the first no larger"
-            )
+            raise InputError(f"invalid host={host!r}: expected the URL of a server", hint="give https://…")
         self.host = host.rstrip("/")
         self.namespace = namespace
         self.experiment = experiment
         self.pipeline_root = pipeline_root
         self.service_account = service_account
         self.enable_caching = enable_caching
-        self.poll = (float(first), float(longest))
+        self.poll = checked_poll(poll)
         self.mounts = _folders(mounts)
         self._token = token
 
@@ -102,14 +96,14 @@ class Kubeflow:
         return f"Kubeflow({self.host!r})"
 
     def about(self) -> dict[str, Any]:
-        """What makes the same engine again, but for the token; see `Engine.about`."""
+        """Return the arguments of this engine, without the token; see `ShardRunner.about`."""
         names = ("host", "namespace", "experiment", "pipeline_root", "service_account", "enable_caching")
         options = {name: getattr(self, name) for name in names}
         return {"engine": "kubeflow", **options, "poll": list(self.poll), "mounts": list(self.mounts)}
 
     @cached_property
     def client(self) -> Any:
-        """The ``kfp.Client``, made on first use."""
+        """The ``kfp.Client``, created on first use."""
         import kfp
 
         def make() -> Any:
@@ -133,10 +127,10 @@ class Kubeflow:
         with tempfile.TemporaryDirectory(prefix="runwide-kubeflow-") as folder:
             path = spec.compiled(pipeline, Path(folder))
             loaded = spec.loaded(path)
-            asked = Asked.of(path, loaded)
-            self.check_steps(asked)
+            requested = StepOptions.of(path, loaded)
+            self.check_steps(requested)
             self.examine(loaded, arguments or {}, stores=[store])
-            if asked.labels:
+            if requested.labels:
                 path = with_pod_labels(path, Path(folder) / "labelled.yaml")
             if self.enable_caching is not None:
                 path = spec.with_caching(path, Path(folder) / "submitted.yaml", enable=self.enable_caching)
@@ -146,23 +140,23 @@ class Kubeflow:
                 _log.info("run.attached", run=found, engine=repr(self))
                 return KubeflowRun(self, found)
             title = name or f"{loaded.pipeline_info.name}-{secrets.token_hex(4)}"
-            account = asked.account(self.service_account, repr(self))
+            account = requested.account(self.service_account, repr(self))
             run = self._create(path, title, experiment, arguments or {}, account)
         _log.info("run.submitted", run=run, engine=repr(self))
         return KubeflowRun(self, run)
 
-    def check_steps(self, asked: Asked) -> None:
-        """Reject what steps ask for and Kubernetes does not have; see `runwide_components.engines.asked`.
+    def check_steps(self, requested: StepOptions) -> None:
+        """Reject options of steps that Kubernetes does not support; see `runwide_components.engines.asked`.
 
         Args:
-            asked: What they ask for.
+            requested: Options that the steps request.
 
         Raises:
-            InputError: There is something.
+            InputError: Kubernetes does not support one.
         """
-        refuse_custom_jobs(asked, repr(self))
-        asked.check_labels(repr(self), google=False)
-        asked.account(self.service_account, repr(self))
+        refuse_custom_jobs(requested, repr(self))
+        requested.check_labels(repr(self), google=False)
+        requested.account(self.service_account, repr(self))
 
     def examine(
         self,
@@ -172,23 +166,23 @@ class Kubeflow:
         stores: Iterable[str | None] = (),
         images: Iterable[str] = (),
     ) -> None:
-        """Reject a run whose images have no registry, or whose stores its steps do not see; see `Engine.examine`."""
+        """Reject a run whose images have no registry, or whose steps cannot reach a store; see `Engine.examine`."""
         refuse_unfit("Kubeflow", spec, arguments, stores=stores, images=images, mounts=self.mounts)
 
     def attach(self, run: str) -> KubeflowRun:
-        """The run of that id; see `Engine.attach`."""
+        """Return the run of an id; see `ShardRunner.attach`."""
         found = KubeflowRun(self, run)
         found.state()
         return found
 
     def _experiment(self) -> str:
-        made = self.asked(
+        made = self.call(
             lambda: self.client.create_experiment(self.experiment, namespace=self.namespace), self.experiment
         )
         return str(made.experiment_id)
 
     def _named(self, name: str, experiment: str) -> str | None:
-        """Id of the latest run of a name that has not failed."""
+        """Return the id of the latest run of a name that has not failed."""
         predicate = {"key": "display_name", "operation": "EQUALS", "stringValue": name}
 
         def find() -> Any:
@@ -200,7 +194,7 @@ class Kubeflow:
                 filter=json.dumps({"predicates": [predicate]}),
             )
 
-        runs = self.asked(find, name).runs or []
+        runs = self.call(find, name).runs or []
         good = [run.run_id for run in runs if run.state not in ("FAILED", "CANCELED")]
         return good[0] if good else None
 
@@ -210,7 +204,7 @@ class Kubeflow:
         tried: list[bool] = []
 
         def create() -> str:
-            # whether the answer or the request was lost is not known: look before it is made again
+            # the request may have arrived and only its answer been lost: look for the run first
             if tried and (found := self._named(title, experiment)):
                 return found
             tried.append(True)
@@ -224,10 +218,14 @@ class Kubeflow:
             )
             return str(run.run_id)
 
-        return str(self.asked(create, title))
+        return str(self.call(create, title))
 
-    def asked(self, call: Callable[[], Any], uri: str) -> Any:
-        """What a call returns, made again after errors that pass; what is left is an error of ours.
+    def call(self, request: Callable[[], Any], uri: str) -> Any:
+        """Return the result of a request, repeated after transient errors.
+
+        Args:
+            request: The request; it must be safe to make it twice.
+            uri: The run or its name, for errors.
 
         Raises:
             EngineError: The server refuses, or does not answer.
@@ -235,14 +233,13 @@ class Kubeflow:
         import kfp_server_api
         import urllib3
 
-        def passes(error: Exception) -> bool:
+        def is_transient(error: Exception) -> bool:
             return (
-                isinstance(error, urllib3.exceptions.HTTPError)
-                or getattr(error, "status", None) in _TRANSIENT
+                isinstance(error, urllib3.exceptions.HTTPError) or getattr(error, "status", None) in TRANSIENT
             )
 
         try:
-            return retried(lambda: _quietly(call), transient=passes, patience=_PATIENCE)
+            return retried(lambda: _quietly(request), transient=is_transient, patience=_PATIENCE)
         except kfp_server_api.ApiException as error:
             raise EngineError(
                 f"{self.host} refused: {error.status} {error.reason}", uri=uri, hint=_hint(error)
@@ -250,7 +247,7 @@ class Kubeflow:
         except (
             urllib3.exceptions.HTTPError,
             TimeoutError,
-        ) as error:  # the latter: kfp.Client asked for its health
+        ) as error:  # kfp.Client raises the latter in a check of the server
             raise EngineError(f"{self.host} does not answer: {error}", uri=uri) from error
 
 
@@ -264,42 +261,32 @@ class KubeflowRun(PolledRun):
 
     @property
     def logs(self) -> str:
-        """Its page."""
+        """The page of the run."""
         return f"{self._engine.host}/#/runs/details/{self.id}"
 
     def argument(self, name: str) -> Any:
-        """An argument of its pipeline; see `Run.argument`."""
+        """Return an argument of the pipeline; see `Run.argument`."""
         config = self._look().runtime_config
         return ((config and config.parameters) or {}).get(name)
 
     def _look(self) -> Any:
-        self._last = self._engine.asked(lambda: self._engine.client.get_run(self.id), self.id)
+        self._last = self._engine.call(lambda: self._engine.client.get_run(self.id), self.id)
         return self._last
 
     def _ask(self) -> RunState:
         self._look()
         return _STATES.get(str(self._last.state), RunState.RUNNING)
 
-    def _outputs(self) -> dict[str, Any]:
-        return {}
-
     def _failure(self) -> EngineError:
         tasks = (self._last.run_details and self._last.run_details.task_details) or []
         failed = [task for task in tasks if task.state == "FAILED" and not task.child_tasks]
         said = self._last.error.message if self._last.error else None
-        if not failed:
-            return EngineError(
-                f"the run failed: {said or 'the server says no more'}", uri=self.id, hint=f"see {self.logs}"
-            )
-        first, others = failed[0], f" (and {len(failed) - 1} other steps)" if failed[1:] else ""
-        message = (first.error.message if first.error else None) or said or "the server says no more"
-        return StepFailed(
-            f"{first.display_name}{others} failed: {message}",
-            step=first.display_name, log=message, uri=self.id, hint=f"see {self.logs}",
-        )  # fmt: skip
+        otherwise = said or "the server reports no reason"
+        steps = [(task.display_name, (task.error and task.error.message) or otherwise) for task in failed]
+        return self._failed(steps, otherwise)
 
     def _cancel(self) -> None:
-        self._engine.asked(lambda: self._engine.client.terminate_run(self.id), self.id)
+        self._engine.call(lambda: self._engine.client.terminate_run(self.id), self.id)
 
 
 def _folders(mounts: Sequence[str]) -> tuple[str, ...]:
@@ -307,7 +294,8 @@ def _folders(mounts: Sequence[str]) -> tuple[str, ...]:
     for folder in folders:
         if not folder.startswith("/"):
             raise InputError(
-                f"mounts={folder!r} is not a folder of the steps", hint='give one such as "/mnt/shared"'
+                f"invalid mounts={folder!r}: expected an absolute path in the steps",
+                hint='give one such as "/mnt/shared"',
             )
     return tuple(folder.rstrip("/") or "/" for folder in folders)
 
@@ -315,13 +303,13 @@ def _folders(mounts: Sequence[str]) -> tuple[str, ...]:
 def _hint(error: Any) -> str | None:
     return {
         401: "give a valid token",
-        403: "look at the namespace and at what this token may do",
-        404: "look at the host and the id",
+        403: "check the namespace and the rights of this token",
+        404: "check the host and the id",
     }.get(error.status)
 
 
 def _quietly(call: Callable[[], Any]) -> Any:
-    """Make a call without what ``kfp.Client`` prints and warns of in the normal course of things."""
+    """Make a call without the output and the warnings that ``kfp.Client`` gives in normal use."""
     with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
         warnings.simplefilter("ignore", FutureWarning)
         return call()

@@ -1,4 +1,4 @@
-"""Optional parameters that were left out: kfp.local 2.17 fails on one without a default, where engines pass nothing on."""
+"""Optional parameters that were left out: kfp.local 2.17 fails on one without a default, other engines pass nothing on."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from kfp.local import executor_input_utils
 from kfp.local.orchestrator.orchestrator_utils import OrchestratorUtils
 
 
-def adapt() -> None:
-    """Have kfp.local pass on None for a parameter that has neither a value nor a default, and to a container nothing."""
+def patch_optional() -> None:
+    """Patch kfp.local: pass on None for a parameter without value and default, and nothing to a container."""
     joined = OrchestratorUtils.join_user_inputs_and_defaults
     constructed = executor_input_utils.construct_executor_input
 

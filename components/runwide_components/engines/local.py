@@ -1,7 +1,7 @@
 """`Local`: pipelines on this machine, each step in a container of its image or in a subprocess.
 
-A run is a process of its own in which kfp.local works (``local_run.py`` says why), in a session of its own, so
-that a Ctrl-C reaches this process first and cancelling takes everything along.
+Each run is a separate process in which kfp.local works (``local_run.py`` says why). It has its own session, so that Ctrl-C
+reaches this process first, and cancelling a run ends all its processes.
 """
 
 from __future__ import annotations
@@ -18,47 +18,50 @@ from kfp.local import DockerRunner
 from runwide import settings, systems
 from runwide.errors import EngineError, InputError
 from runwide.host import cores
-from runwide_components.engines import local_stores, spec
+from runwide_components.engines import spec
 from runwide_components.engines.arguments import checked_stores
-from runwide_components.engines.asked import Asked, check_here
+from runwide_components.engines.asked import StepOptions, check_here
+from runwide_components.engines.base import PipelineEngine
 from runwide_components.engines.containers import check_docker
 from runwide_components.engines.credentials import credentials_file, key_files
 from runwide_components.engines.local_handle import LocalRun
 from runwide_components.engines.local_request import Request
+from runwide_components.engines.local_stores import absolute_stores, in_full, refuse_stores
 from runwide_components.image import base_image
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-_AT_ONCE = 8  # iterations of a loop where the caller says nothing
+_AT_ONCE = 8  # iterations of a loop by default
 _DOCKER_OPTIONS = frozenset(
     DockerRunner.DOCKER_CONTAINER_RUN_ARGS - {"image", "command", "volumes", "detach"}
 )
 
 
-class Local:
-    """An engine on this machine, which is kfp.local with real concurrency.
+class Local(PipelineEngine):
+    """An engine on this machine: kfp.local with real concurrency.
 
-    What steps ask for, CPUs, memory and accelerators, is not heeded: they share this machine. ``docker=`` sets limits.
+    CPUs, memory and accelerators of steps are ignored: the steps share this machine. ``docker=`` sets limits.
 
     Args:
         runner: ``"docker"``: each step is a container of its image. ``"subprocess"``: each step's command runs as a
-            process of this machine, by this Python and with its packages, whatever its image; a step that starts
-            with pip installs into this environment. It works in an empty folder, and has no more of this program's
-            environment, search path and home than it would have in a cloud; docs/guide.md has the list.
-        parallelism: How many iterations of a loop run at the same time; where None, as many as the caller of
-            `submit` expects, at most 8 where it says nothing.
-        mounts: Folders that containers see at the same path, beside the store of a run.
+            process of this machine, with this Python and its packages instead of the image; a step that starts
+            with pip installs into this environment. It works in an empty folder, without this program's environment, search
+            path and home, as in a cloud; docs/guide.md has the list.
+        parallelism: The largest number of iterations of a loop that run at the same time; None for the ``parallelism=`` of
+            `submit`, or else 8.
+        mounts: Folders that are mounted in containers at the same path, besides the store of a run.
         docker: Further options of docker-py's ``containers.run``, such as ``{"mem_limit": "1g"}``.
-        pipeline_root: Folder for what kfp itself writes, the artifacts of a run above all; where None, it goes with the run.
-        credentials: Whether steps of a run with a store in a bucket, or with secrets of Secret Manager, are given your
-            application-default credentials, as a file, which containers may read and not write.
-        logs: True: when a step fails, the last 50 lines of its log are written to standard error, with its traceback.
-            ``"all"``: each line of each step, as it comes, with the step's name in front. False: neither. The logs
-            of the last 20 runs that failed are kept in the temporary folder, and the error names the path.
+        pipeline_root: Folder for the files of kfp itself, above all artifacts; None for a folder that is removed with the
+            run.
+        credentials: True to give your application-default credentials, as a read-only file, to the steps of a run with a
+            store in a bucket or with secrets of Secret Manager.
+        logs: True writes the last 50 lines of a failed step's log to standard error, with its traceback. ``"all"`` writes
+            each line of each step at once, after the step's name. False writes neither. The logs of the last 20 failed runs
+            are kept in the temporary folder, and the error names the path.
 
     Raises:
-        InputError: There is no such runner, or an option is invalid.
+        InputError: The runner is unknown, or an option is invalid.
 
     Example:
         >>> from kfp import dsl
@@ -86,14 +89,17 @@ class Local:
         logs: bool | str = True,
     ) -> None:
         if runner not in ("docker", "subprocess"):
-            raise InputError(f"there is no runner {runner!r}", hint='say "docker" or "subprocess"')
+            raise InputError(f"invalid runner={runner!r}", hint='give "docker" or "subprocess"')
         if parallelism is not None and parallelism < 1:
-            raise InputError(f"parallelism={parallelism} cannot be meant", hint="give 1 or more")
+            raise InputError(
+                f"invalid parallelism={parallelism}: expected 1 or more", hint="give 1 or more, or None"
+            )
         if not (isinstance(logs, bool) or logs == "all"):
             raise InputError(f"invalid logs={logs!r}", hint='give True, False or "all"')
         if unknown := set(docker or {}) - _DOCKER_OPTIONS:
             raise InputError(
-                f"containers.run has no option {', '.join(sorted(unknown))}, or we set it ourselves"
+                f"invalid option {', '.join(sorted(unknown))} in docker=: docker-py's containers.run does not have it, or "
+                "runwide sets it"
             )
         self.runner = runner
         self.parallelism = parallelism
@@ -107,27 +113,27 @@ class Local:
         return f"Local({self.runner!r})"
 
     def check(self, image: str | None = None) -> None:
-        """Make sure that the steps can be run.
+        """Check that steps can run here.
 
         Args:
-            image: An image that must be there.
+            image: An image that Docker must have; None for any.
 
         Raises:
-            EngineError: No Docker engine answers, or it has no such image.
+            EngineError: Docker does not answer, or does not have the image.
         """
         systems.refuse("Local runs steps", hint="name another engine, such as Vertex; or use WSL")
         if self.runner == "docker":
             check_docker(image)
 
     def run(self, pipeline: Any, /, **arguments: Any) -> dict[str, Any]:
-        """Run a pipeline to its end and return its outputs by name.
+        """Run a pipeline to its end, and return its outputs by name.
 
         Args:
             pipeline: A ``@dsl.pipeline``, or the path of a compiled one.
             **arguments: Arguments of the pipeline.
 
         Raises:
-            EngineError: As `Run.wait`.
+            EngineError: As for `Run.wait`.
         """
         with self.submit(pipeline, arguments) as run:
             return run.wait()
@@ -161,22 +167,22 @@ class Local:
         stores: Iterable[str | None] = (),
         images: Iterable[str] = (),  # noqa: ARG002 - `check` asks the Docker engine
     ) -> None:
-        """Reject a run with a store that its steps do not see: relative, or in memory; see `Engine.examine`."""
-        local_stores.refuse(spec, arguments, stores)
+        """Reject a run with a store that its steps cannot reach: relative, or in memory; see `Engine.examine`."""
+        refuse_stores(spec, arguments, stores)
 
     def attach(self, run: str) -> LocalRun:
-        """Always an error: a run on this machine ends with the process that started it.
+        """Raise an error: a run on this machine ends with the process that started it.
 
         Raises:
-            EngineError: As said.
+            EngineError: Always.
         """
         raise EngineError(
             f"run {run} ended with the process that started it",
-            hint="what its steps had stored is kept: runwide.attach(job) runs what is missing",
+            hint="stored results are kept: runwide.attach(job) runs the missing shards",
         )
 
     def about(self) -> dict[str, Any]:
-        """What makes the same engine again; see `Engine.about`."""
+        """Return the arguments of this engine; see `ShardRunner.about`."""
         return {
             "engine": "local", "runner": self.runner, "parallelism": self.parallelism,
             "mounts": list(self.mounts), "docker": self.options, "pipeline_root": self.pipeline_root,
@@ -192,15 +198,15 @@ class Local:
         store: str | None,
         parallelism: int | None,
     ) -> LocalRun:
-        if self.pipeline_root is not None:  # a container would make it as root
+        if self.pipeline_root is not None:  # Docker would create it as root
             Path(self.pipeline_root).mkdir(parents=True, exist_ok=True)
         path = spec.compiled(pipeline, folder)
         loaded = spec.loaded(path)
-        asked = Asked.of(path, loaded)
-        self.check_steps(asked)
-        arguments = local_stores.absolute(loaded, arguments)
+        requested = StepOptions.of(path, loaded)
+        self.check_steps(requested)
+        arguments = absolute_stores(loaded, arguments)
         self.examine(loaded, arguments, stores=[store])
-        stores = [local_stores.in_full(store), *checked_stores(loaded, arguments)]
+        stores = [in_full(store), *checked_stores(loaded, arguments)]
         request = Request(
             spec=str(path),
             arguments=arguments,
@@ -211,7 +217,7 @@ class Local:
             options=self._docker_options(),
             mounts=[*self.mounts, *_store_folders(stores)],
             root=self.pipeline_root,
-            files=self._files_for(stores, secrets=asked.secrets),
+            files=self._files_for(stores, secrets=requested.secrets),
             key_files=key_files(),
             images=sorted({base_image(), *spec.images_of(loaded, "runwide")}),
         )
@@ -227,15 +233,15 @@ class Local:
     def _docker_options(self) -> dict[str, Any]:
         if self.runner != "docker":
             return {}
-        # the pipeline root and a local store belong to this user; the image's own could not write there
+        # the pipeline root and a local store belong to this user, and the image's user could not write there
         options: dict[str, Any] = {"user": f"{os.getuid()}:{os.getgid()}"}
         if settings.read().storage_emulator:
-            options["network_mode"] = "host"  # an emulator of this machine listens on its loopback
+            options["network_mode"] = "host"  # an emulator on this machine listens on the loopback address
         return options | self.options
 
 
 def _store_folders(uris: Iterable[str | None]) -> list[str]:
-    """The folders of local stores, made so that a container can mount them as this user."""
+    """Create the folders of local stores, so that a container can mount them as this user, and return them."""
     folders = set()
     for uri in uris:
         parts = urlsplit(uri or "")

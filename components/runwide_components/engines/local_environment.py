@@ -1,4 +1,4 @@
-"""The environment of steps on this machine: what a machine of the cloud would have as well, and no more."""
+"""The environment of steps on this machine: only variables that a machine of a cloud would have too."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ PASSED_ON = frozenset(
         "STORAGE_EMULATOR_HOST",
     }
 )
-"""What all steps have of the client's environment: to find the store, and to log like their caller."""
+"""Variables of the client that all steps get: to find the store, and to log like their caller."""
 
 ORDERED = {"PYTHONUNBUFFERED": "1"}
-"""Else what a step has printed comes after the traceback with which it ends."""
+"""Without it, the output of a step would come after the traceback with which the step ends."""
 
 _ENDPOINTS = "CLOUDSDK_API_ENDPOINT_OVERRIDES_"
-# of this machine, not of the author's program: what its commands, network and certificates are
+# commands, network and certificates: they belong to this machine, not to the author's program
 _OF_THE_MACHINE = frozenset(
     {
         "ALL_PROXY",
@@ -41,7 +41,7 @@ _OF_THE_MACHINE = frozenset(
         "HTTP_PROXY",
         "LANG",
         "LANGUAGE",
-        "LD_LIBRARY_PATH",  # without which the interpreter itself may not start
+        "LD_LIBRARY_PATH",  # the interpreter may need it to start
         "NO_PROXY",
         "REQUESTS_CA_BUNDLE",
         "SSL_CERT_DIR",
@@ -54,10 +54,7 @@ _PIP_FILES = (".config/pip/pip.conf", ".pip/pip.conf", "Library/Application Supp
 
 
 def for_all(environ: Mapping[str, str]) -> dict[str, str]:
-    """Return what steps in containers and in subprocesses are told of the client's environment.
-
-    Args:
-        environ: The client's.
+    """Return the variables of the client that steps get, in containers and in subprocesses.
 
     Example:
         >>> for_all({"RUNWIDE_LOG": "json", "AWS_PROFILE": "mine", "PYTHONPATH": "."})
@@ -67,13 +64,13 @@ def for_all(environ: Mapping[str, str]) -> dict[str, str]:
 
 
 def for_subprocess(environ: Mapping[str, str], home: Path) -> dict[str, str]:
-    """Return the whole environment of a step's subprocess, but for what the step itself sets.
+    """Return the whole environment of a step's subprocess, without the variables that the step itself sets.
 
-    Its search path begins with the folder of this Python, so that ``python3`` and ``runwide`` are this one's.
+    Its search path begins with the folder of this Python, so that it finds the ``python3`` and the ``runwide`` there.
 
     Args:
-        environ: The client's.
-        home: Its own home folder, which is empty.
+        environ: The client's environment.
+        home: The step's home folder, which is empty.
 
     Example:
         >>> found = for_subprocess({"PATH": "/usr/bin", "AWS_PROFILE": "mine", "LC_ALL": "C"}, Path("/tmp/x"))
@@ -87,14 +84,14 @@ def for_subprocess(environ: Mapping[str, str], home: Path) -> dict[str, str]:
     }
     programs = str(Path(sys.executable).parent)
     path = os.pathsep.join([programs, environ.get("PATH") or os.defpath])
-    # packages of `pip install --user` are found by it, not by a home that is another one
+    # it finds packages of `pip install --user`, which the other home does not
     base = {"PYTHONUSERBASE": site.getuserbase()}
     own = {"PATH": path, "HOME": str(home), **ORDERED}
     return {**kept, **_pip(environ), **base, **for_all(environ), **own}
 
 
 def _pip(environ: Mapping[str, str]) -> dict[str, str]:
-    """Where pip finds its indexes and proxies, which a file of the user's home may say."""
+    """Return the variable that names the user's configuration file of pip, with indexes and proxies, if it exists."""
     home = environ.get("HOME")
     if "PIP_CONFIG_FILE" in environ or not home:
         return {}

@@ -1,4 +1,4 @@
-"""The client's end of one run on this machine: follow it, stop it, and say why it failed."""
+"""The client's side of one run on this machine: start it, follow it, stop it, and report why it failed."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
 _ERROR_LINE = re.compile(r"runwide: |[\w.]+(Error|Exception|Exit|Interrupt)\b")
-_CANCEL_SECONDS = 10.0  # from asking a run to stop to killing it; removing a container takes about one
+_CANCEL_SECONDS = 10.0  # from asking a run to stop to killing it; Docker removes a container in about one
 
 
 class LocalRun:
@@ -49,7 +49,7 @@ class LocalRun:
             self._process = self._started(request)
         finally:
             if self._followed is not None:
-                self._followed.start()  # it ends with the run, or now where there is none
+                self._followed.start()  # it ends with the run, or at once if there is none
 
     def _started(self, request: Request) -> subprocess.Popen[bytes]:
         descriptors = (self._followed.descriptor,) if self._followed else ()
@@ -58,7 +58,7 @@ class LocalRun:
         with (self._folder / "run.log").open("wb") as log:
             return subprocess.Popen(
                 [sys.executable, "-m", "runwide_components.engines.local_run", str(self._folder)],
-                cwd=self._folder,  # -m looks for modules there first, and the client's may have a queue.py
+                cwd=self._folder,  # -m looks for modules there first, and the client's folder may have a queue.py
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
@@ -73,16 +73,16 @@ class LocalRun:
 
     @property
     def id(self) -> str:
-        """Name of the run; its containers carry it as the label ``runwide.run``."""
+        """The name of the run, which is the label ``runwide.run`` of its containers."""
         return self._folder.name
 
     @property
     def logs(self) -> str:
-        """Folder of its logs, one file for each step; of a run that has failed it stays."""
+        """The folder of its logs, one file for each step; it is kept if the run fails."""
         return str(self._kept or self._folder / "logs")
 
     def state(self) -> RunState:
-        """Where it is now."""
+        """Return the current state."""
         if self._cancelled:
             return RunState.CANCELLED
         if self._process.poll() is None:
@@ -90,11 +90,11 @@ class LocalRun:
         return RunState.SUCCEEDED if "outputs" in self._read() else RunState.FAILED
 
     def wait(self, timeout: float | None = None) -> dict[str, Any]:
-        """Wait for its end and return the outputs by name; see `Run.wait`."""
+        """Wait for the end and return the outputs by name; see `Run.wait`."""
         try:
             self._process.wait(timeout)
         except subprocess.TimeoutExpired:
-            raise TimeoutError(f"run {self.id} goes on after {timeout} s") from None
+            raise TimeoutError(f"run {self.id} has not ended after {timeout} s") from None
         result = self._read()
         if self._followed is not None:
             self._followed.join()
@@ -111,19 +111,19 @@ class LocalRun:
         raise error
 
     def _keep_logs(self) -> None:
-        """Put its logs where they stay, if it has some and there is room."""
+        """Move its logs to the folder where they are kept, if it has some and the disk has room."""
         logs = self._folder / "logs"
         if self._kept is None and logs.is_dir():
-            with suppress(OSError):  # which must not hide why the run has failed
+            with suppress(OSError):  # it must not hide why the run failed
                 shutil.copy(self._folder / "run.log", logs / "run.log")
                 self._kept = local_logs.keep(logs, self.id)
 
     def argument(self, name: str) -> Any:
-        """An argument of its pipeline; see `Run.argument`."""
+        """Return an argument of the pipeline; see `Run.argument`."""
         return json_of((self._folder / "request.json").read_text())["arguments"].get(name)
 
     def cancel(self) -> None:
-        """Stop it, with its processes and containers."""
+        """Stop the run with its processes and containers."""
         if self._process.poll() is not None:
             return
         self._cancelled = True
@@ -153,7 +153,7 @@ class LocalRun:
         self.leave()
 
     def leave(self) -> None:
-        """End it, and remove its files, but for the logs of a run that has failed."""
+        """End the run, and remove its files; logs of a failed run are kept."""
         self.cancel()
         if not self._cancelled and "outputs" not in self._read():
             self._keep_logs()
@@ -165,18 +165,16 @@ class LocalRun:
         process = getattr(self, "_process", None)
         if process is not None and process.returncode is None:
             warnings.warn(
-                f"run {self._folder.name} was not waited for", ResourceWarning, source=self, stacklevel=1
+                f"no caller waited for the run {self._folder.name}",
+                ResourceWarning,
+                source=self,
+                stacklevel=1,
             )
             self.__exit__(None, None, None)
 
 
 def _as_error(result: dict[str, Any], logs: Path | None = None) -> EngineError:
-    """The error of a run that has failed, with the paths of its logs.
-
-    Args:
-        result: What became of it.
-        logs: Folder of its logs.
-    """
+    """Return the error of a failed run, with the paths of its logs."""
     failures = result.get("failures", [])
     if not failures:
         log = result.get("log", "")
@@ -189,8 +187,8 @@ def _as_error(result: dict[str, Any], logs: Path | None = None) -> EngineError:
     cause = f": {line}" if (line := _cause(first["log"])) else ""
     job = quoted(str(first.get("uri")))
     go_on = (
-        f"what finished is kept; run the rest here: runwide rerun {job}; "
-        f"or go without it: runwide gather {job} --close"
+        f"finished work is kept; run the rest here: runwide rerun {job}; "
+        f"or gather without it: runwide gather {job} --close"
     )
     message = f"{first['step']}{others} failed with exit code {first['exitcode']}{cause}"
     whole = f"its whole log is {first['log_path']}" if first["log_path"] else ""
@@ -199,11 +197,10 @@ def _as_error(result: dict[str, Any], logs: Path | None = None) -> EngineError:
 
 
 def _cause(log: str) -> str:
-    """The line of a log that says why: the last one that reads like an error, or the last one.
+    """Return the line of a log with the cause: the last one that looks like an error, or the last one.
 
-    In the log of a container, what went to standard output may come after what went to standard error.
+    In the log of a container, lines of standard output may come after later lines of standard error.
     """
-    lines = [
-        line.strip() for line in log.splitlines() if line.strip() and not line.startswith("{")
-    ]  # no lines of logs
+    # lines of JSON are log lines
+    lines = [line.strip() for line in log.splitlines() if line.strip() and not line.startswith("{")]
     return next(filter(_ERROR_LINE.match, reversed(lines)), lines[-1] if lines else "")

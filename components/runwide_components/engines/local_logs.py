@@ -1,4 +1,4 @@
-"""Logs of runs on this machine: kept where a run has failed, and shown as the user has asked for."""
+"""Logs of runs on this machine: kept after a failure, and shown as ``Local(logs=)`` says."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ from typing import IO
 from runwide.writing import write
 
 RUNS = 20
-"""Failed runs whose logs are kept; with the next one, the oldest go."""
+"""The number of failed runs whose logs are kept."""
 BYTES = 2**30
-"""Room for these logs; beyond it the oldest go, but for the newest."""
+"""The size of these logs together; the oldest are removed first, and the newest is always kept."""
 
 _JOIN_SECONDS = 10.0
-_telling = threading.Lock()  # a pipe takes at most PIPE_BUF bytes in one piece
+_writing = threading.Lock()  # a pipe writes at most PIPE_BUF bytes at once without mixing
 
 
 def kept_folder() -> Path:
-    """Return the folder with the logs of this user's failed runs; make it if it is missing.
+    """Return the folder with the logs of this user's failed runs; create it if it is missing.
 
-    Another user could have made a folder of that name in a temporary folder that all share. A new one is made then.
+    Another user could have created a folder of that name in the shared temporary folder. Then a new one is created.
     """
     folder = Path(tempfile.gettempdir()) / f"runwide-logs-{os.getuid()}"
     with suppress(OSError):
@@ -38,14 +38,10 @@ def kept_folder() -> Path:
 
 
 def keep(logs: Path, run: str) -> Path:
-    """Move the logs of a run to where they stay, and remove those of the oldest runs beyond the limits.
-
-    Args:
-        logs: Folder of the logs.
-        run: Name of the run.
+    """Move the logs of a run to the folder where they are kept, and remove the oldest logs beyond the limits.
 
     Returns:
-        The folder in which they are now.
+        Their new folder.
     """
     there = kept_folder()
     kept = there / run
@@ -57,7 +53,7 @@ def keep(logs: Path, run: str) -> Path:
 
 
 def _beyond(others: list[Path]) -> list[Path]:
-    """Return the runs that leave no room for the newest one, which is not among them."""
+    """Return the runs whose logs are beyond the limits, given that the newest run, which is not listed, is kept."""
     aged = []
     for one in others:
         with suppress(OSError):  # another client may have removed it
@@ -77,12 +73,7 @@ def _size(path: Path) -> int:
 
 
 def shown(step: str, log: str, path: str | None) -> str:
-    r"""Return the end of a step's log as the user sees it.
-
-    Args:
-        step: Name of the step.
-        log: Last lines of its log.
-        path: Path of the whole log.
+    r"""Return the end of a step's log as shown to the user.
 
     Example:
         >>> print(shown("load", "Traceback …\nValueError: no", "/tmp/0001-load.log"), end="")
@@ -98,19 +89,19 @@ def shown(step: str, log: str, path: str | None) -> str:
 
 
 class Followed:
-    """The lines of all steps, read from a pipe and written to standard error as they come."""
+    """The lines of all steps, read from a pipe and written to standard error at once."""
 
     def __init__(self) -> None:
         self._read, self.descriptor = os.pipe()
         self._thread = threading.Thread(target=self._copy, name="runwide-logs", daemon=True)
 
     def start(self) -> None:
-        """Begin, once the run has its end of the pipe."""
+        """Start reading, once the run has its end of the pipe."""
         os.close(self.descriptor)
         self._thread.start()
 
     def join(self) -> None:
-        """Wait until all that a run has written is shown, but not for what does not end with it."""
+        """Wait until all lines of a run are shown, but not for a process that outlives the run and holds the pipe."""
         self._thread.join(_JOIN_SECONDS)
 
     def _copy(self) -> None:
@@ -119,11 +110,11 @@ class Followed:
                 write(sys.stderr, line)
 
 
-class Teller:
-    """Writes the lines of one step, with the step's name in front, to the pipe of a `Followed`.
+class StepLines:
+    """Writes the lines of one step, after the step's name, to the pipe of a `Followed`.
 
     Args:
-        follow: Descriptor of the pipe; None where nobody follows.
+        follow: Descriptor of the pipe; None to write nothing.
         name: Name of the step.
     """
 
@@ -134,37 +125,31 @@ class Teller:
 
     @property
     def follows(self) -> bool:
-        """Whether lines are read there."""
+        """True if the lines are read."""
         return self._follow is not None
 
-    def tell(self, data: bytes) -> None:
-        """Write the lines that are complete now; that nobody reads them any more does not matter."""
+    def add(self, data: bytes) -> None:
+        """Add output, and write its complete lines; a closed pipe is ignored."""
         *lines, self._rest = (self._rest + data).split(b"\n")
         self._write(b"".join(b"%s: %s\n" % (self._name, line.rstrip(b"\r")) for line in lines))
 
     def end(self) -> None:
-        """Write what is left of the last line."""
+        """Write the rest of the last line."""
         if self._rest:
-            self.tell(b"\n")
+            self.add(b"\n")
 
     def _write(self, data: bytes) -> None:
         if self._follow is None:
             return
-        with suppress(OSError), _telling:
+        with suppress(OSError), _writing:
             while data:
                 data = data[os.write(self._follow, data) :]
 
 
-def copy(source: IO[bytes], log: IO[bytes], teller: Teller) -> None:
-    """Write what a step prints to its log, and tell it, until the step closes it.
-
-    Args:
-        source: What the step writes.
-        log: Its log.
-        teller: Of the step.
-    """
+def copy(source: IO[bytes], log: IO[bytes], lines: StepLines) -> None:
+    """Copy the output of a step to its log and to its followed lines, until the step closes it."""
     while data := os.read(source.fileno(), 65536):
         log.write(data)
         log.flush()
-        teller.tell(data)
-    teller.end()
+        lines.add(data)
+    lines.end()

@@ -1,4 +1,4 @@
-"""A run on this machine, as the client asks for it and the run's own process reads it."""
+"""The request for a run on this machine: the client writes it, and the process of the run reads it."""
 
 from __future__ import annotations
 
@@ -6,28 +6,28 @@ from dataclasses import dataclass, field
 from typing import Any
 
 LOG_LINES = 50
-"""Lines of a step's log that its error has."""
+"""The number of lines of a step's log in its error."""
 
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What one run is to do, as the process that does it reads it.
+    """The request for one run.
 
     Args:
         spec: Path of the compiled pipeline.
         arguments: Arguments of the pipeline.
         runner: ``docker`` or ``subprocess``.
-        at_once: Iterations of a loop that run at the same time.
+        at_once: The largest number of iterations of a loop that run at the same time.
         cores: Physical cores that the steps share.
         run: Label of the run's containers.
         options: Options of docker-py's ``containers.run``.
-        mounts: Folders that the containers see at the same path.
-        root: Folder for what kfp itself writes; None for one that goes with the run.
-        files: Files that steps may read, containers at the same path, by the variable that names each.
-        key_files: The same for steps of ours alone.
-        images: Images of steps of ours.
-        parent: Process id of the client, without which the run does not go on.
-        follow: Descriptor to which each line of each step is written as it comes; None to write them to files alone.
+        mounts: Folders that are mounted in the containers at the same path.
+        root: Folder for the files of kfp itself; None for one that is removed with the run.
+        files: Files that steps may read, by the variable that names each; in containers they have the same path.
+        key_files: The same, for runwide's own steps only.
+        images: Images of runwide's own steps.
+        parent: Process id of the client; the run ends with it.
+        follow: Descriptor to which each line of each step is written at once; None to write lines to files only.
     """
 
     spec: str

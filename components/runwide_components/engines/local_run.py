@@ -1,11 +1,10 @@
-"""Runs one compiled pipeline through kfp.local, in a process of its own.
+"""Run one compiled pipeline through kfp.local, as the main program of a separate process.
 
-kfp.local keeps its configuration, the handlers of the root logger and ``builtins.print`` in globals, and its own
-threads change them without a lock; it runs two iterations of a loop at a time whatever ``parallelism`` says, refuses
-container components in subprocesses, forgets the artifacts of container components, and takes a container that
-vanishes before its logs are read for a success. So it works here, where nobody else's globals are, and with a step and a
-loop of ours in the place of its own: the semi-private names that this takes are all in `_adapt`, and a test holds them
-against the kfp that is installed.
+kfp.local keeps its configuration, the handlers of the root logger and ``builtins.print`` in globals, and its threads change
+them without a lock. It runs two iterations of a loop at a time and ignores ``parallelism``, rejects container components in
+subprocesses, forgets the artifacts of container components, and takes a container that vanishes before its logs are read for
+a success. So it has a process without other users of these globals, and a step and a loop of ours replace its own. `_patch`
+replaces semi-private names of kfp; a test checks them against the installed kfp.
 """
 
 from __future__ import annotations
@@ -32,10 +31,10 @@ from kfp.local.pip_install_manager import pip_install_manager
 from runwide import __version__, settings
 from runwide.log import Log
 from runwide.parsing import json_of
-from runwide_components.engines import left_out
 from runwide_components.engines.containers import Containers, version_in
+from runwide_components.engines.left_out import patch_optional
 from runwide_components.engines.local_environment import for_all
-from runwide_components.engines.local_logs import Teller
+from runwide_components.engines.local_logs import StepLines
 from runwide_components.engines.local_request import LOG_LINES, Request
 from runwide_components.engines.local_steps import in_container, in_subprocess
 
@@ -43,11 +42,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 _log = Log("engine")
-_KEYS = ("RUNWIDE_SIGNING_KEY", "RUNWIDE_SIGNING_KEY_SECRET")  # for steps of ours alone
-_WRONG_CALL = 2  # as click exits
+_KEYS = ("RUNWIDE_SIGNING_KEY", "RUNWIDE_SIGNING_KEY_SECRET")  # for runwide's own steps only
+_WRONG_CALL = 2  # exit code of click
 _UNKNOWN = re.compile(r"No such (?:option|command):? '?(-*[\w-]+)")
 _REMOVALS = 20
-_PARENT_SECONDS = 1.0  # how often a run looks whether its parent is still there
+_PARENT_SECONDS = 1.0  # between looks at whether the parent still runs
 
 
 @dataclass
@@ -55,8 +54,8 @@ class Session:
     """The run of this process.
 
     Args:
-        request: What to do.
-        folder: Where the request came from and the results go.
+        request: The request.
+        folder: Folder of the request and the results.
     """
 
     request: Request
@@ -72,18 +71,18 @@ class Session:
 
     @property
     def failures(self) -> list[dict[str, Any]]:
-        """The steps that have failed for good so far, the first one first."""
+        """The steps that failed and did not succeed in a later attempt, in order."""
         return list(self.failed.values())
 
     def next_log(self, name: str) -> Path:
-        """A log file of its own for each step."""
+        """Return the path of a new log file for a step."""
         with self.lock:
             self.started += 1
             return self.folder / "logs" / f"{self.started:04d}-{re.sub(r'[^A-Za-z0-9]+', '-', name)}.log"
 
     @contextmanager
     def places(self, log: Path) -> Iterator[tuple[Path, Path]]:
-        """Make the working directory and the home of one step, both empty, and remove them with it."""
+        """Create an empty working directory and an empty home for one step, and remove them afterwards."""
         made = self.folder / "steps" / log.stem
         work, home = made / "work", made / "home"
         for folder in (work, home):
@@ -94,19 +93,19 @@ class Session:
             shutil.rmtree(made, ignore_errors=True)
 
     def environment(self) -> dict[str, str]:
-        """What a step is told: the cores of this machine are shared by the steps that run at the same time."""
+        """Return the variables of each step; steps that run at the same time share the cores of this machine."""
         workers = str(max(1, self.request.cores // self.at_once))
         return {"RUNWIDE_WORKERS": workers, **for_all(os.environ), **self.request.files}
 
     def keys(self) -> dict[str, str]:
-        """What a step of ours is told beside, to sign and to verify."""
+        """Return further variables of runwide's own steps, with the keys that sign and verify."""
         known = {name: text for name in _KEYS if (text := settings.value(name)) is not None}
         return {**known, **self.request.key_files}
 
 
 @dataclass
 class Step:
-    """One step, in the place of a kfp task handler: the same arguments, and `run`."""
+    """One step, which replaces a task handler of kfp: it has the same arguments, and `run`."""
 
     session: Session
     image: str
@@ -116,7 +115,7 @@ class Step:
     env_vars: dict[str, str]
 
     def run(self) -> status.Status:
-        """Run it to its end, with its output in a file."""
+        """Run the step to its end, with its output in a file."""
         name, started = step_name(self.full_command), time.monotonic()
         path = self.session.next_log(name)
         with path.open("wb") as log, self._pip_lock():
@@ -127,7 +126,7 @@ class Step:
         seconds = round(time.monotonic() - started, 3)
         if code == 0:
             _log.info("step.succeeded", step=name, seconds=seconds)
-            self.session.failed.pop(tuple(self.full_command), None)  # it was started again, and well
+            self.session.failed.pop(tuple(self.full_command), None)  # a later attempt succeeded
             return status.Status.SUCCESS
         _log.error("step.failed", step=name, seconds=seconds, exitcode=code)
         tail = path.read_text(errors="replace").splitlines()[-LOG_LINES:]
@@ -138,24 +137,24 @@ class Step:
         return status.Status.FAILURE
 
     def _other_release(self, log: str) -> str:
-        """What to say where the image's ``runwide`` does not know what this one asks of it."""
+        """Return a message for an image whose release of runwide does not know an option; empty for other errors."""
         unknown = _UNKNOWN.search(log)
         if self.full_command[0] != "runwide" or unknown is None:
             return ""
         theirs = version_in(self.image) or "of another release"
         theirs = f"an earlier build of {theirs}" if theirs == __version__ else theirs
         return (
-            f"runwide: EnvironmentMismatch: the image has runwide, {theirs}, which does not know {unknown[1]}; this is "
-            f"{__version__}: rebuild the image, or name one of this release with image= or RUNWIDE_IMAGE [{self.image}]\n"
+            f"runwide: EnvironmentMismatch: the image has runwide {theirs}, which does not know {unknown[1]}; this is "
+            f"{__version__}: rebuild the image, or give one of this release in image= or RUNWIDE_IMAGE [{self.image}]\n"
         )
 
     @property
     def is_ours(self) -> bool:
-        """Whether it is a step of ours, or one of the author's in the image of such steps."""
+        """True for runwide's own steps, and for steps of the author in the image of these."""
         return self.full_command[:1] == ["runwide"] or self.image in self.session.request.images
 
     def environment(self) -> dict[str, str]:
-        """What it is told beside the environment of its image, or of this machine."""
+        """Return the variables of the step, besides the environment of its image or of this machine."""
         return {
             **self.session.environment(),
             **(self.session.keys() if self.is_ours else {}),
@@ -163,21 +162,21 @@ class Step:
         }
 
     def _pip_lock(self) -> Any:
-        """Steps that start with pip take turns, as in kfp.local itself: they share one environment."""
+        """Return a lock for a step that starts with pip, as in kfp.local itself: such steps share one environment."""
         installs = any("pip install" in word for word in self.full_command)
         return pip_install_manager.managed_install(self.session.request.runner) if installs else nullcontext()
 
     def _start(self, log: IO[bytes], path: Path) -> int:
         request = self.session.request
-        teller = Teller(request.follow, step_name(self.full_command))
+        lines = StepLines(request.follow, step_name(self.full_command))
         if request.runner == "docker":
-            return in_container(self, log, teller)
+            return in_container(self, log, lines)
         with self.session.places(path) as (work, home):
-            return in_subprocess(self, log, teller, work=work, home=home)
+            return in_subprocess(self, log, lines, work=work, home=home)
 
 
 def step_name(command: list[str]) -> str:
-    """What to call a step in logs and errors, from its command.
+    """Return the name of a step for logs and errors, from its command.
 
     Example:
         >>> step_name(["runwide", "shard", "gs://b/j/job.json#sha256=00", "3", "--manifest-out", "/x"])
@@ -195,7 +194,7 @@ def step_name(command: list[str]) -> str:
 
 
 def job_of(command: list[str]) -> str | None:
-    """The job that a step of ours works on; None for any other step.
+    """Return the job of one of runwide's own steps; None for any other step.
 
     Example:
         >>> job_of(["runwide", "gather", "/j/job.json#sha256=00"])
@@ -205,12 +204,12 @@ def job_of(command: list[str]) -> str | None:
 
 
 def main(folder: Path) -> None:
-    """Run the request in a folder and write ``result.json`` beside it."""
+    """Run the request in a folder, and write ``result.json`` beside it."""
     request = Request(**json_of((folder / "request.json").read_text()))
     session = Session(request, folder)
     for name in ("logs", "root", "tmp"):
         (folder / name).mkdir()
-    _leave_when_told(session)
+    _end_with_client(session)
     try:
         result = _run(session)
     except Exception as error:
@@ -223,7 +222,7 @@ def main(folder: Path) -> None:
 def _run(session: Session) -> dict[str, Any]:
     request = session.request
     docker = request.runner == "docker"
-    _adapt(session)
+    _patch(session)
     local.init(
         runner=local.DockerRunner(**request.options) if docker else local.SubprocessRunner(use_venv=False),
         pipeline_root=request.root or str(session.folder / "root"),
@@ -235,8 +234,8 @@ def _run(session: Session) -> dict[str, Any]:
     }
 
 
-def _adapt(session: Session) -> None:
-    """Put our step, our concurrency and no colours in the place of kfp.local's own."""
+def _patch(session: Session) -> None:
+    """Replace the steps, the loop and the coloured output of kfp.local."""
 
     class Loop(enhanced_dag_orchestrator.ParallelExecutor):  # type: ignore[misc]  # kfp has no types
         def __init__(self, _max_workers: int | None = None) -> None:
@@ -257,13 +256,13 @@ def _adapt(session: Session) -> None:
     executor_output_utils.add_type_to_executor_output = partial(
         _with_artifacts, executor_output_utils.add_type_to_executor_output
     )
-    left_out.adapt()
+    patch_optional()
     logging_utils.indented_print = nullcontext
     logging_utils.local_logger_context = nullcontext
 
 
 def _with_artifacts(theirs: Callable[..., Any], *, executor_input: Any, executor_output: Any) -> Any:
-    """The output of a step with all artifacts that it was to write: kfp.local knows only those of kfp's own executor."""
+    """Return the output of a step with all artifacts that it declares: kfp.local knows only those of kfp's own executor."""
     for name, artifact in executor_input.outputs.artifacts.items():
         if name not in executor_output.artifacts:
             executor_output.artifacts[name].CopyFrom(artifact)
@@ -271,26 +270,26 @@ def _with_artifacts(theirs: Callable[..., Any], *, executor_input: Any, executor
 
 
 def _portable(value: Any) -> Any:
-    """An output as JSON; an artifact by its name, URI and metadata."""
+    """Return an output as JSON; an artifact by its name, URI and metadata."""
     if isinstance(value, dsl.Artifact):
         return {"name": value.name, "uri": value.uri, "metadata": value.metadata}
     return value
 
 
 def _remove(folder: Path) -> None:
-    """Remove the folder of a run that goes on: under another name, so that nothing new is written there."""
+    """Remove the folder of a run whose steps still run; rename it first, so that they write nothing new into it."""
     gone = folder.with_name(f"{folder.name}.gone")
     with suppress(OSError):
         folder.rename(gone)
     for _ in range(_REMOVALS):
-        shutil.rmtree(gone, ignore_errors=True)  # a step may have written to it meanwhile
+        shutil.rmtree(gone, ignore_errors=True)  # a step may have written into it meanwhile
         if not gone.exists():
             return
         time.sleep(_PARENT_SECONDS / 10)
 
 
-def _leave_when_told(session: Session) -> None:
-    """End with everything that was started, on SIGTERM and when the parent is gone."""
+def _end_with_client(session: Session) -> None:
+    """End the run with all its processes, on SIGTERM and when the parent has ended."""
 
     def leave() -> None:
         try:
@@ -299,19 +298,19 @@ def _leave_when_told(session: Session) -> None:
         finally:
             os.killpg(0, signal.SIGKILL)
 
-    def told(*_: Any) -> None:
+    def on_sigterm(*_: Any) -> None:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
-        # not in this thread: a container whose start it has in hand could never become known
+        # not in this thread: it may be starting a container, which would never be registered
         threading.Thread(target=leave).start()
 
     def watch() -> None:
-        # not the parent that it has now: the client may have ended while kfp was imported
+        # compared with the client that asked: it may have ended while kfp was imported
         while os.getppid() == session.request.parent:
             time.sleep(_PARENT_SECONDS)
-        _remove(session.folder)  # nobody else is left to do it
+        _remove(session.folder)  # the client is gone and cannot
         leave()
 
-    signal.signal(signal.SIGTERM, told)
+    signal.signal(signal.SIGTERM, on_sigterm)
     threading.Thread(target=watch, daemon=True).start()
 
 

@@ -1,8 +1,7 @@
-"""How fast a service may be asked, how often a refused call is made again, and how long to wait between looks."""
+"""The limits of calls to a service: a quota in a window of time, and repetition after transient errors."""
 
 from __future__ import annotations
 
-import random
 import threading
 import time
 from collections import deque
@@ -12,23 +11,25 @@ from runwide.log import Log
 from runwide.redaction import shortened
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
 T = TypeVar("T")
 
 _log = Log("engine")
 _FIRST_PAUSE = 1.0
 _LONGEST_PAUSE = 60.0
+TRANSIENT = frozenset({408, 429, 500, 502, 503, 504})
+"""Statuses of HTTP after which a call is repeated."""
 
 
 class Quota:
-    """Lets so many calls through in any window of time, shared by the threads of this process.
+    """A limit of calls in any window of time, shared by the threads of this process.
 
     Args:
-        calls: How many.
+        calls: The largest number of calls.
         seconds: Length of the window.
-        clock: Seconds of a monotonic clock.
-        sleep: Waits so many seconds.
+        clock: Returns the seconds of a monotonic clock.
+        sleep: Waits for some seconds.
 
     Example:
         >>> now = [0.0]
@@ -55,7 +56,7 @@ class Quota:
 
     def take(self) -> None:
         """Wait until one more call may be made."""
-        with self._lock:  # held while waiting: those behind it have to wait at least as long
+        with self._lock:  # held while waiting: other threads have to wait at least as long
             if len(self._taken) == self._taken.maxlen:
                 wait = self._taken[0] + self._seconds - self._clock()
                 if wait > 0:
@@ -64,58 +65,31 @@ class Quota:
             self._taken.append(self._clock())
 
 
-def retried(
-    call: Callable[[], T],
-    *,
-    transient: Callable[[Exception], bool],
-    patience: float,
-    clock: Callable[[], float] = time.monotonic,
-    sleep: Callable[[float], None] = time.sleep,
-) -> T:
-    """What a call returns, made again after errors that pass.
+def retried(call: Callable[[], T], *, transient: Callable[[Exception], bool], patience: float) -> T:
+    """Return the result of a call, repeated after transient errors by `google.api_core.retry`.
 
-    Pauses double from a second to a minute, each spread by a half so that many clients do not come back as one.
+    Pauses grow from a second to a minute. Each is drawn at random, so that many clients do not come back at once.
 
     Args:
         call: The call; it must be safe to make it twice.
-        transient: Whether an error is one that passes.
+        transient: Returns True for an error after which the call is repeated.
         patience: Seconds after which the last error is raised.
-        clock: Seconds of a monotonic clock.
-        sleep: Waits so many seconds.
 
     Example:
-        >>> answers = iter([ConnectionError(), 3])
-        >>> def ask():
-        ...     answer = next(answers)
-        ...     if isinstance(answer, Exception):
-        ...         raise answer
-        ...     return answer
-        >>> retried(ask, transient=lambda error: True, patience=60, sleep=lambda _: None)
+        >>> retried(lambda: 3, transient=lambda error: True, patience=60)
         3
     """
-    deadline, pause = clock() + patience, _FIRST_PAUSE
-    while True:
-        try:
-            return call()
-        except Exception as error:
-            if not transient(error) or clock() + pause > deadline:
-                raise
-            _log.warning(
-                "call.retried", cause=shortened(f"{type(error).__name__}: {error}", 300), seconds=pause
-            )
-        sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311 - spreads load, hides nothing
-        pause = min(2 * pause, _LONGEST_PAUSE)
+    from google.api_core.retry import exponential_sleep_generator, retry_target  # slow to load
 
+    def failed(error: Exception) -> None:
+        _log.warning("call.retried", cause=shortened(f"{type(error).__name__}: {error}", 300))
 
-def looks(first: float, longest: float) -> Iterator[float]:
-    """Seconds between looks at something that takes its time: each pause a quarter longer, up to a limit.
-
-    Example:
-        >>> pauses = looks(2, 3)
-        >>> [round(next(pauses), 3) for _ in range(4)]
-        [2, 2.5, 3, 3]
-    """
-    pause = first
-    while True:
-        yield pause
-        pause = min(1.25 * pause, longest)
+    result: T = retry_target(
+        call,
+        transient,
+        exponential_sleep_generator(_FIRST_PAUSE, _LONGEST_PAUSE, multiplier=2.0),
+        timeout=patience,
+        on_error=failed,
+        exception_factory=lambda errors, *_: (errors[-1], errors[-1].__cause__),
+    )
+    return result

@@ -1,14 +1,14 @@
-"""An engine from its description, as commands and records have it."""
+"""Makes an engine from its description, as commands and records have it."""
 
 from __future__ import annotations
 
 import re
 from importlib import import_module
+from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Any
 
 from runwide.errors import EngineError, InputError
 from runwide.spill.signing import HINT, believe
-from runwide_components.engines.fitting import PROJECT, REGION
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -20,56 +20,75 @@ _ENGINES = {
     "local": ("runwide_components.engines.local", "Local"),
     "vertex": ("runwide_components.engines.vertex", "Vertex"),
 }
+GROUP = "runwide.engines"
+"""Entry points of other packages: the name of an engine, and its class."""
+
 _RUN = re.compile(r"(?!.*\.\.)[\w.:/-]{1,500}")
+# no dots and no slashes: Google's client makes the region a part of the host's name
+PROJECT = re.compile(r"[a-z0-9][a-z0-9-]{1,62}|[a-z0-9.-]{1,60}:[a-z0-9-]{1,62}")
+"""Id of a project of Google Cloud, or its number; with its domain where it has one."""
+REGION = re.compile(r"[a-z]+(-[a-z]+)+[0-9]{1,2}")
+"""Name of a region of Google Cloud."""
 
 
 def engine_of(about: Mapping[str, Any]) -> Engine:
-    """The engine that described itself by `Engine.about`.
+    """Return the engine that a description means.
+
+    Args:
+        about: As `ShardRunner.about` of the engine returned it.
 
     Raises:
-        InputError: There is no such engine, or it has no such option.
+        InputError: The engine is unknown, or does not have one of the options.
 
     Example:
         >>> engine_of({"engine": "local", "runner": "subprocess"})
         Local('subprocess')
     """
     options = dict(about)
-    kind = options.pop("engine", None)
-    home = _ENGINES.get(str(kind))
-    if home is None:
-        raise InputError(f"there is no engine {kind!r}", hint=f"say one of {', '.join(_ENGINES)}")
-    made = getattr(import_module(home[0]), home[1])
+    kind = str(options.pop("engine", None))
+    made = _class_of(kind)
+    if made is None:
+        raise InputError(
+            f"unknown engine {kind!r}: expected one of {', '.join(_ENGINES)}, or one that a package registers",
+            hint=f"a package registers its engine with an entry point of the group {GROUP}",
+        )
     try:
         engine: Engine = made(**options)
     except TypeError as error:
         raise InputError(
-            f"the engine {kind} cannot be made so: {error}", hint="see its documentation"
+            f"invalid options of the engine {kind}: {error}", hint="see its documentation"
         ) from error
     return engine
 
 
+def _class_of(kind: str) -> Any:
+    if home := _ENGINES.get(kind):
+        return getattr(import_module(home[0]), home[1])
+    return next((one.load() for one in entry_points(group=GROUP, name=kind)), None)
+
+
 def run_recorded(value: Any) -> str:
-    """What a record calls a run, once it is sure that an engine may be asked for it.
+    """Return the id of a run from a record, after a check that an engine may be asked for it.
 
     Raises:
-        TypeError: It is no text.
-        ValueError: It cannot be what an engine calls a run.
+        TypeError: It is not a text.
+        ValueError: No engine has such ids.
     """
     if not _RUN.fullmatch(value):
-        raise ValueError(f"{value[:100]!r} is no run")
+        raise ValueError(f"{value[:100]!r} is not the id of a run")
     return str(value)
 
 
 def engine_recorded(about: Any, *, vouched: bool, uri: str) -> Engine:
-    """The engine that a record describes, as far as that may be believed.
+    """Return the engine that a record describes, as far as the record can be trusted.
 
     Args:
-        about: What `Engine.about` of it said.
-        vouched: Whether the user's key has signed the record.
-        uri: Where the record lies.
+        about: As `ShardRunner.about` of the engine returned it.
+        vouched: True if the user's key signed the record.
+        uri: URI of the record.
 
     Raises:
-        EngineError: Somebody has to say more.
+        EngineError: The record does not say enough that can be trusted.
     """
     if vouched:
         return engine_of(about)
@@ -78,16 +97,16 @@ def engine_recorded(about: Any, *, vouched: bool, uri: str) -> Engine:
 
 
 def engine_named(about: Any, *, uri: str) -> Engine:
-    """The engine that a record names for which nobody vouches: of it, the name and the project are believed, and no more.
+    """Return the engine of an unsigned record, of which only the name and the project are trusted.
 
     Addresses, mounts, arguments of containers, accounts and credentials are the defaults.
 
     Args:
-        about: What `Engine.about` of it said.
-        uri: Where the record lies, for errors.
+        about: As `ShardRunner.about` of the engine returned it.
+        uri: URI of the record, for errors.
 
     Raises:
-        EngineError: That is not enough to make one.
+        EngineError: Name and project are not enough to make the engine.
 
     Example:
         >>> engine_named({"engine": "local", "runner": "subprocess", "mounts": ["/"]}, uri="/x").mounts
@@ -100,9 +119,9 @@ def engine_named(about: Any, *, uri: str) -> Engine:
     project, location = str(given.get("project")), str(given.get("location"))
     if kind == "vertex" and PROJECT.fullmatch(project) and REGION.fullmatch(location):
         return engine_of({"engine": kind, "project": project, "location": location})
-    named = f"the engine {kind}" if isinstance(kind, str) and kind in _ENGINES else "no engine that is known"
+    named = f"the engine {kind}" if isinstance(kind, str) and kind in _ENGINES else "an unknown engine"
     raise EngineError(
-        f"the record of the run is not signed, and names {named}: where that is, it is not asked",
+        f"the record of the run is not signed, and names {named}: its address is not trusted",
         uri=uri,
-        hint=f"say which engine runs it (engine=, or --engine kubeflow --host …); or {HINT}",
+        hint=f"name the engine that runs it (engine=, or --engine kubeflow --host …); or {HINT}",
     )

@@ -1,4 +1,4 @@
-"""What a compiled pipeline says: its images, and which task makes each of its outputs."""
+"""Compile pipelines, and read images and outputs from the compiled spec."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ from runwide.errors import InputError
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-_PACKAGES = "--packages"  # an option whose value is what was installed where the pipeline was compiled
+_PACKAGES = "--packages"  # an option with the packages installed where the pipeline was compiled
 
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """Which task makes an output of a pipeline.
+    """The task that makes an output of a pipeline.
 
     Args:
-        path: Names of the tasks, from the pipeline's own down to the one that runs in a container.
+        path: Names of the tasks, from the outermost pipeline down to the task that runs in a container.
         key: Name of that task's output.
-        many: Whether it runs in a loop, and the output is the list of all that it made.
-        artifact: Whether it is an artifact, not a parameter.
+        many: True if the task is in a loop, and the output is a list with a value for each iteration.
+        artifact: True for an artifact, False for a parameter.
     """
 
     path: tuple[str, ...]
@@ -37,7 +37,11 @@ class Source:
 
 
 def compiled(pipeline: Any, folder: Path) -> Path:
-    """The file of a compiled pipeline, made in a folder where it is not one already.
+    """Compile a pipeline into a folder, and return the path; return the path of one that is compiled already.
+
+    Args:
+        pipeline: A ``@dsl.pipeline``, or the path of a compiled one.
+        folder: The folder.
 
     Raises:
         InputError: It is a URL, which only Google's client reads.
@@ -46,7 +50,7 @@ def compiled(pipeline: Any, folder: Path) -> Path:
         raise InputError(
             "only Vertex reads a pipeline from a registry or a bucket",
             uri=pipeline,
-            hint="give a file, or Vertex()",
+            hint="give the path of a file, or engine=Vertex()",
         )
     if isinstance(pipeline, (str, os.PathLike)):
         return Path(pipeline).resolve()
@@ -56,7 +60,7 @@ def compiled(pipeline: Any, folder: Path) -> Path:
 
 
 def without_places(about: Any) -> Any:
-    """Return a spec, as JSON, without where the code of its functions stands, and the versions of packages around it.
+    """Return a spec, as JSON, without the file names and line numbers of its functions and the versions of packages.
 
     Example:
         >>> without_places({"constant": "z:eNx~eNw=~eNz", "number": 1})
@@ -73,22 +77,27 @@ def without_places(about: Any) -> Any:
 
 
 def loaded(path: Path) -> Any:
-    """The spec in a file, as kfp's own loader reads it.
+    """Return the spec in a file, as kfp's loader reads it.
 
     Raises:
-        InputError: It is no pipeline.
+        InputError: It is not a pipeline.
     """
     try:
         return components.load_component_from_file(str(path)).pipeline_spec
-    except Exception as error:  # kfp raises whatever the YAML leads it to
+    except Exception as error:  # kfp lets any exception of its parser pass
         reason = f"{type(error).__name__}: {error}"
         raise InputError(f"this cannot be read as a pipeline ({reason})", uri=str(path)) from error
 
 
 def with_caching(path: Path, made: Path, *, enable: bool) -> Path:
-    """A copy of a compiled pipeline in which all tasks, however deep, are cached or none is.
+    """Write a copy of a compiled pipeline in which all tasks are cached, or none is, also in inner pipelines.
 
     ``kfp.Client`` itself changes the tasks of the outermost pipeline only.
+
+    Args:
+        path: The pipeline.
+        made: Path of the copy, which is returned.
+        enable: True to cache all tasks.
     """
     about, *rest = yaml.safe_load_all(path.read_text(encoding="utf-8"))
     for component in (about["root"], *about.get("components", {}).values()):
@@ -99,7 +108,7 @@ def with_caching(path: Path, made: Path, *, enable: bool) -> Path:
 
 
 def images_of(spec: Any, program: str | None = None) -> Iterator[str]:
-    """The images of steps whose command begins with a program; of all where it is None."""
+    """Yield the images of steps whose command begins with a program, or of all steps."""
     for one in spec.deployment_spec.fields["executors"].struct_value.fields.values():
         container = one.struct_value.fields["container"].struct_value.fields
         command = container["command"].list_value.values if "command" in container else ()
@@ -108,7 +117,7 @@ def images_of(spec: Any, program: str | None = None) -> Iterator[str]:
 
 
 def sources(spec: Any) -> dict[str, Source]:
-    """Which task makes each output of the pipeline; outputs of alternatives are left out."""
+    """Return the task that makes each output of the pipeline; outputs of alternatives are left out."""
     found = {}
     outputs = spec.root.output_definitions
     for names, artifact in ((outputs.parameters, False), (outputs.artifacts, True)):
@@ -134,7 +143,7 @@ def _source(spec: Any, component: Any, output: str, *, artifact: bool) -> Source
 
 
 def _maker(outputs: Any, name: str, *, artifact: bool) -> tuple[str, str] | None:
-    """The task and its output that an output of a DAG is; None where it is one of several."""
+    """Return the task, with the name of its output, that makes an output of a DAG; None where one of several does."""
     if not artifact:
         selector = outputs.parameters[name].value_from_parameter
         return selector.producer_subtask, selector.output_parameter_key

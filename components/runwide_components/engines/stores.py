@@ -1,4 +1,4 @@
-"""The stores that a compiled pipeline names, with its arguments in the place of its parameters."""
+"""Find the stores that a compiled pipeline names, with the arguments of a run filled in."""
 
 from __future__ import annotations
 
@@ -18,27 +18,27 @@ if TYPE_CHECKING:
 
 _KEY = re.compile(r'parseJson\(string_value\)\["(.*)"\]')
 _MARK = re.compile(r"\{\{.*?\}\}")
-_MOST = 1000  # rounds of a loop that are looked at
+_MOST = 1000  # iterations of a loop that are examined
 
 
-def stores(spec: Any, arguments: Mapping[str, Any], *, ours: bool = False) -> Iterator[str]:
-    """The values of all inputs named ``store``, as far as they are known before the pipeline runs.
+def stores_of(spec: Any, arguments: Mapping[str, Any], *, ours: bool = False) -> Iterator[str]:
+    """Yield the values of all inputs named ``store`` that are known before the pipeline runs.
 
     Args:
         spec: The compiled pipeline.
-        arguments: Of the run.
-        ours: Only those of steps of ours: one of the author's may call a shop its store.
+        arguments: Arguments of the run.
+        ours: Yield only stores of runwide's own steps: in a step of the author, ``store`` may mean a shop.
     """
-    known = {**_defaults(spec.root), **arguments}
+    known = {**defaults_of(spec.root), **arguments}
     yield from dict.fromkeys(_stores(spec, spec.root, known, ours=ours))
 
 
 def store_parameters(spec: Any, component: Any = None) -> set[str]:
-    """The parameters of a pipeline that are the store of a step of ours, as a whole.
+    """Return the parameters of a pipeline whose whole value is the store of one of runwide's steps.
 
     Args:
         spec: The compiled pipeline.
-        component: A pipeline in it; None for the outermost.
+        component: A pipeline inside of it; None for the outermost.
     """
     found = set()
     for task in (component or spec.root).dag.tasks.values():
@@ -63,8 +63,8 @@ def _is_ours(spec: Any, component: Any) -> bool:
 def _stores(spec: Any, component: Any, known: Mapping[str, Any], *, ours: bool) -> Iterator[str]:
     for task in component.dag.tasks.values():
         inner = spec.components[task.component_ref.name]
-        for items in _rounds(task, known):
-            values = {**_defaults(inner), **_inputs(task, {**known, **items}), **items}
+        for items in _iterations(task, known):
+            values = {**defaults_of(inner), **_inputs(task, {**known, **items}), **items}
             if inner.HasField("dag"):
                 yield from _stores(spec, inner, values, ours=ours)
             store = values.get("store")
@@ -73,19 +73,20 @@ def _stores(spec: Any, component: Any, known: Mapping[str, Any], *, ours: bool) 
 
 
 def _whole(store: str, values: Mapping[str, Any]) -> Iterator[str]:
-    """A store's URI, put together if it is a text with parameters in it."""
+    """Yield the URI of a store, composed if it is a text with parameters."""
     texts = {
         name: value if isinstance(value, str) else json.dumps(value)
         for name, value in values.items()
         if value is not None
     }
-    with suppress(InputError):  # of what only the engine knows
+    with suppress(InputError):  # a placeholder that only the engine can replace
         found = composed(store, "store").text(texts) if store.startswith("[") else store
-        if not _MARK.search(found):  # the step refuses it, and no folder is made of it
+        if not _MARK.search(found):  # the step rejects such a text, and no folder may be made of it
             yield found
 
 
-def _defaults(component: Any) -> dict[str, Any]:
+def defaults_of(component: Any) -> dict[str, Any]:
+    """Return the default values of a pipeline's parameters by name."""
     found = component.input_definitions.parameters
     return {
         name: _python(one.default_value)
@@ -106,8 +107,8 @@ def _inputs(task: Any, known: Mapping[str, Any]) -> dict[str, Any]:
     return found
 
 
-def _rounds(task: Any, known: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """The item of each round of a loop over a list that is known; one round of no item for all others."""
+def _iterations(task: Any, known: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return the item of each iteration of a loop over a known list; one iteration without an item for other tasks."""
     loop = task.parameter_iterator
     items = (
         json_of(loop.items.raw) if loop.items.raw else _inputs(task, known).get(loop.items.input_parameter)

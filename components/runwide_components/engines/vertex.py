@@ -1,4 +1,4 @@
-"""`Vertex`: pipelines on Vertex AI Pipelines, through Google's own client, which is imported on the first submission."""
+"""`Vertex`: pipelines on Vertex AI Pipelines, through Google's client, which is imported on the first submission."""
 
 from __future__ import annotations
 
@@ -17,10 +17,12 @@ from runwide import settings
 from runwide.errors import EngineError, InputError
 from runwide.log import Log
 from runwide_components.engines import spec
-from runwide_components.engines.asked import Asked
-from runwide_components.engines.fitting import PROJECT, REGION, refuse_unfit
+from runwide_components.engines.asked import StepOptions
+from runwide_components.engines.base import PipelineEngine, checked_poll
+from runwide_components.engines.fitting import refuse_unfit
 from runwide_components.engines.pace import Quota
-from runwide_components.engines.vertex_client import Client, asked, authorized
+from runwide_components.engines.registry import PROJECT, REGION
+from runwide_components.engines.vertex_client import Client, authorized, call
 from runwide_components.engines.vertex_run import VertexRun
 
 if TYPE_CHECKING:
@@ -35,34 +37,35 @@ _LABEL = "runwide-spec"
 _quotas: dict[tuple[str, str], Quota] = {}
 
 
-class Vertex:
-    """Vertex AI Pipelines. Each step runs on a machine of its own; a run goes on when this process ends.
+class Vertex(PipelineEngine):
+    """Vertex AI Pipelines. Each step runs on its own machine; a run continues when this process ends.
 
-    Steps are not cached unless asked for: a cached step of a job names objects that may have been deleted since. No more
-    than 60 runs a minute are submitted, the quota of a project and region; refusals that pass (429, 500, 502, 503, 504)
-    are tried again for 15 minutes; and a run whose name exists is attached to, so that a submission whose answer
-    was lost does not run twice.
+    Steps are not cached by default: a cached step of a job names objects that may have been deleted since. At most 60 runs a
+    minute are submitted, the quota of a project and region. Requests that fail with 429, 500, 502, 503 or 504 are repeated
+    for 15 minutes. If a run of the given name exists, this client attaches to it, so that a submission whose answer was lost
+    does not run twice.
 
-    What a step asks for is part of the pipeline: CPU, memory and accelerators as ``fan_out(…, cpu=, memory=,
-    accelerator=)`` or kfp's own setters have them, from which Vertex chooses the machine. A machine type by name and Spot
-    capacity cannot be said in a pipeline spec. So ``fan_out(…, machine_type=, spot=)`` turns each shard into a CustomJob, as
-    Google's own components do: a small step of the pipeline starts it and waits for it.
+    CPUs, memory and accelerators of a step are part of the pipeline, from ``fan_out(…, cpu=, memory=, accelerator=)`` or
+    from kfp's own setters; Vertex chooses the machine. A pipeline spec has no field for a machine type or for Spot capacity,
+    so ``fan_out(…, machine_type=, spot=)`` turns each shard into a CustomJob, as Google's own components do: a small step of
+    the pipeline starts it and waits for it.
 
     Args:
-        project: Project id; ``GOOGLE_CLOUD_PROJECT`` where None.
-        location: Region, such as ``europe-west1``; ``GOOGLE_CLOUD_REGION``, or ``GOOGLE_CLOUD_LOCATION``, where None.
-        pipeline_root: ``gs://bucket/folder`` for what kfp itself writes; where None, a bucket that Google's client
-            names after project and region, and makes. Keep it apart from the store: references in it vouch for the store.
-        service_account: Whom the steps run as; None for the project's default.
+        project: Project id; None for ``GOOGLE_CLOUD_PROJECT``.
+        location: Region, such as ``europe-west1``; None for ``GOOGLE_CLOUD_REGION`` or ``GOOGLE_CLOUD_LOCATION``.
+        pipeline_root: ``gs://bucket/folder`` for the files of kfp itself. With None, Google's client creates a bucket named
+            after project and region. Use another bucket than the store's: references in it vouch for the store.
+        service_account: The service account of the steps; None for the project's default.
         network: Full name of a VPC network to peer with, ``projects/12345/global/networks/name``.
         labels: Labels of all runs.
-        enable_caching: False for no caching at all, None for what each pipeline says, True for all steps.
-        failure_policy: ``"slow"``: steps that do not depend on a failed one still run; ``"fast"``: no new ones are started.
-        encryption_key: Full name of a Cloud KMS key for what the run makes.
+        enable_caching: False to cache no step, True to cache all steps, None for the settings of each pipeline.
+        failure_policy: ``"slow"``: after a failure, steps that do not depend on the failed one still run; ``"fast"``: no
+            step starts after it.
+        encryption_key: Full name of a Cloud KMS key for the artifacts of the run.
         poll: Seconds between two looks at a run, at first and at most.
         credentials: Credentials of google.auth; None for the default ones.
-        api_endpoint: Another address of the API, spoken to by REST, without credentials where that is not encrypted; None
-            for ``CLOUDSDK_API_ENDPOINT_OVERRIDES_AIPLATFORM``, as gcloud understands it, or the region's own.
+        api_endpoint: Another address of the API, used by REST, without credentials if it is not encrypted. None for
+            ``CLOUDSDK_API_ENDPOINT_OVERRIDES_AIPLATFORM``, a variable of gcloud, or the address of the region.
 
     Raises:
         InputError: There is no project or location, or one of them or an option is invalid.
@@ -89,17 +92,10 @@ class Vertex:
         api_endpoint: str | None = None,
     ) -> None:
         if failure_policy not in (None, "slow", "fast"):
-            raise InputError(
-                f"failure_policy={failure_policy!r} cannot be meant", hint='say "slow" or "fast"'
-            )
+            raise InputError(f"invalid failure_policy={failure_policy!r}", hint='give "slow" or "fast"')
         if pipeline_root is not None and not pipeline_root.startswith("gs://"):
             raise InputError(
                 "the pipeline root is not in Cloud Storage", uri=pipeline_root, hint="give gs://bucket/folder"
-            )
-        first, longest = poll
-        if not 0 < first <= longest:
-            raise InputError(
-                f"poll={tuple(poll)} cannot be meant", hint="give two numbers of seconds, the first no larger"
             )
         self.project, self.location = _place(project, location)
         self.pipeline_root = pipeline_root
@@ -108,7 +104,7 @@ class Vertex:
         self.enable_caching = enable_caching
         self.failure_policy = failure_policy
         self.encryption_key = encryption_key
-        self.poll = (float(first), float(longest))
+        self.poll = checked_poll(poll)
         self.api_endpoint = api_endpoint or settings.read().vertex_endpoint
         self.credentials = credentials or _none_in_clear(self.api_endpoint)
 
@@ -116,7 +112,7 @@ class Vertex:
         return f"Vertex({self.project!r}, {self.location!r})"
 
     def about(self) -> dict[str, Any]:
-        """What makes the same engine again, but for credentials; see `Engine.about`."""
+        """Return the arguments of this engine, without credentials; see `ShardRunner.about`."""
         options = {
             name: getattr(self, name)
             for name in ("project", "location", "pipeline_root", "service_account", "network", "labels",
@@ -141,7 +137,7 @@ class Vertex:
         """
         with tempfile.TemporaryDirectory(prefix="runwide-vertex-") as folder:
             path, loaded = _template(pipeline, Path(folder))
-            wanted = Asked() if loaded is None else Asked.of(Path(path), loaded)
+            wanted = StepOptions() if loaded is None else StepOptions.of(Path(path), loaded)
             self.check_steps(wanted)
             self.examine(loaded, arguments or {}, stores=[store])
             client = self._client()
@@ -154,23 +150,23 @@ class Vertex:
         _log.info("run.submitted", run=job.job_id, engine=repr(self))
         return VertexRun(self, client, self._full_name(job.job_id))
 
-    def check_steps(self, asked: Asked) -> None:
-        """Reject what steps ask for and Vertex does not have; see `runwide_components.engines.asked`.
+    def check_steps(self, requested: StepOptions) -> None:
+        """Reject options of steps that Vertex does not support; see `runwide_components.engines.asked`.
 
         Args:
-            asked: What they ask for.
+            requested: Options that the steps request.
 
         Raises:
-            InputError: There is something.
+            InputError: Vertex does not support one.
         """
-        if asked.platforms or asked.kubernetes:
-            what = ", ".join(asked.kubernetes) or f"options of {', '.join(asked.platforms)}"
+        if requested.platforms or requested.kubernetes:
+            what = ", ".join(requested.kubernetes) or f"options of {', '.join(requested.platforms)}"
             raise InputError(
-                f"{self!r} has no {what}: a pipeline has these in a second YAML document, which Google's client cannot load",
-                hint="leave them out, or use Kubeflow; of secrets, those of Secret Manager can be given",
+                f"{self!r} does not support {what}: they are in a second YAML document, which Google's client cannot load",
+                hint="leave them out, or use Kubeflow; for secrets, use Secret Manager",
             )
-        asked.check_labels(repr(self), google=True)
-        asked.account(self.service_account, repr(self))
+        requested.check_labels(repr(self), google=True)
+        requested.account(self.service_account, repr(self))
 
     def examine(
         self,
@@ -180,17 +176,17 @@ class Vertex:
         stores: Iterable[str | None] = (),
         images: Iterable[str] = (),
     ) -> None:
-        """Reject a run whose images have no registry, or whose stores are in no bucket; see `Engine.examine`."""
+        """Reject a run whose images have no registry, or whose stores are not in a bucket; see `Engine.examine`."""
         refuse_unfit("Vertex", spec, arguments, stores=stores, images=images)
 
     def attach(self, run: str) -> VertexRun:
-        """The run of that id; see `Engine.attach`."""
+        """Return the run of an id; see `ShardRunner.attach`."""
         name = run if "/" in run else self._full_name(run)
         if name != self._full_name(name.rpartition("/")[2]):
             raise EngineError(
-                f"this is not a run of {self!r}",
+                f"this run does not belong to {self!r}",
                 uri=run,
-                hint="give its id alone, or another project and location",
+                hint="give the id alone, or an engine with the project and location of the run",
             )
         found = VertexRun(self, self._client(), name)
         found.state()
@@ -198,7 +194,7 @@ class Vertex:
 
     def _client(self) -> Client:
         client = Client()
-        # their own settings are global: whoever uses aiplatform in the same process keeps theirs where they can
+        # settings of aiplatform are global: other users of it in this process keep theirs where possible
         if self.api_endpoint is not None:
             client.aiplatform.init(
                 project=self.project,
@@ -219,7 +215,7 @@ class Vertex:
     ) -> Any:
         if name is not None and not _NAME.fullmatch(name):
             raise InputError(
-                f"{name!r} cannot be the name of a run on Vertex",
+                f"invalid name {name!r} of a run on Vertex",
                 hint="use at most 128 lower-case letters, digits and hyphens, a letter first",
             )
         try:
@@ -239,11 +235,11 @@ class Vertex:
                 )
         except ValueError as error:
             raise InputError(
-                f"Google's client refuses the pipeline or its arguments: {error}", uri=path
+                f"Google's client rejects the pipeline or its arguments: {error}", uri=path
             ) from error
-        if name is None:  # theirs goes by the second
+        if name is None:  # Google's id has the time in seconds, which is not unique
             job.job_id = f"{job.job_id[:119]}-{secrets.token_hex(4)}"
-        resource = job._gca_resource  # noqa: SLF001 - there is no other way to what is going to be sent
+        resource = job._gca_resource  # noqa: SLF001 - the client shows the request nowhere else
         resource.display_name = job.job_id
         resource.labels = {**self.labels, **labels, _LABEL: _fingerprint(resource)}
         return job
@@ -251,12 +247,10 @@ class Vertex:
     def _create(self, job: Any, account: str | None) -> None:
         quota = _quotas.setdefault((self.project, self.location), Quota(_SUBMISSIONS))
 
-        resource = job._gca_resource  # noqa: SLF001 - what `PipelineJob.submit` sends; that itself swallows even Ctrl-C
+        resource = job._gca_resource  # noqa: SLF001 - the request of `PipelineJob.submit`, which itself ignores even Ctrl-C
         resource.service_account = account or ""
         resource.network = self.network or ""
-        if (
-            self.pipeline_root is None
-        ):  # whoever names a bucket has it; looking it up takes rights that few have
+        if self.pipeline_root is None:  # a named bucket exists; few accounts may look it up
             self._make_default_bucket(resource.runtime_config.gcs_output_directory, account)
 
         def create() -> None:
@@ -267,7 +261,7 @@ class Vertex:
                 pipeline_job_id=job.job_id,
             )
 
-        asked(create, f"{self.project}/{self.location}")
+        call(create, f"{self.project}/{self.location}")
 
     def _make_default_bucket(self, folder: str, account: str | None) -> None:
         gcs_utils = import_module("google.cloud.aiplatform.utils.gcs_utils")
@@ -279,11 +273,11 @@ class Vertex:
                 location=self.location,
                 credentials=self.credentials,
             )
-        except Exception as error:  # of any of the services that it asks
+        except Exception as error:  # it asks several services
             raise EngineError(
-                f"the bucket for the pipeline's own files cannot be made: {error}",
+                f"Google's client cannot create the bucket for the pipeline's files: {error}",
                 uri=folder,
-                hint="give pipeline_root=",
+                hint="give pipeline_root=gs://bucket/folder",
             ) from error
 
     def _existing(self, client: Client, job: Any) -> VertexRun:
@@ -292,9 +286,9 @@ class Vertex:
         theirs = run.resource().labels.get(_LABEL)
         if theirs != ours:
             raise EngineError(
-                "there is a run of this name, of another pipeline or of other arguments",
+                "a run of this name exists, with another pipeline or other arguments",
                 uri=run.id,
-                hint="name it differently",
+                hint="give another name",
             )
         _log.info("run.attached", run=job.job_id, engine=repr(self))
         return run
@@ -304,14 +298,14 @@ class Vertex:
 
 
 def _place(project: str | None, location: str | None) -> tuple[str, str]:
-    """The project and the region, from the environment where they are not given; all that is wrong in one error."""
+    """Return the project and the region, by default from the environment; raise one error for both."""
     project = project or settings.value("GOOGLE_CLOUD_PROJECT")
     location = location or settings.value("GOOGLE_CLOUD_REGION") or settings.value("GOOGLE_CLOUD_LOCATION")
     wrong = []
     if not project:
         wrong.append("Vertex needs a project, and neither project= nor GOOGLE_CLOUD_PROJECT names one")
     elif not PROJECT.fullmatch(str(project)):
-        wrong.append(f"project={project!r} is not the id of a project")
+        wrong.append(f"project={project!r} is not a project id")
     if not location:
         wrong.append("Vertex needs a location, and neither location= nor GOOGLE_CLOUD_REGION names one")
     elif not REGION.fullmatch(str(location)):
@@ -322,23 +316,23 @@ def _place(project: str | None, location: str | None) -> tuple[str, str]:
 
 
 def _none_in_clear(api_endpoint: str | None) -> Any:
-    """Credentials that send none to an address without encryption; otherwise None, for the default ones."""
+    """Return anonymous credentials for an address without encryption; None, the default ones, for others."""
     if api_endpoint is None or not api_endpoint.startswith("http://"):
         return None
     return import_module("google.auth.credentials").AnonymousCredentials()
 
 
 def _template(pipeline: Any, folder: Path) -> tuple[str, Any]:
-    """Path or URL of the compiled pipeline, and its spec where it can be read here."""
+    """Return the path or URL of the compiled pipeline, and its spec; None for a URL."""
     if isinstance(pipeline, str) and pipeline.startswith(("https://", "gs://")):
-        return pipeline, None  # Google's client reads it, with its credentials
+        return pipeline, None  # Google's client reads it with its credentials
     path = spec.compiled(pipeline, folder)
     return str(path), spec.loaded(path)
 
 
 def _fingerprint(resource: Any) -> str:
-    """What a run is a run of: its spec, its arguments and where its outputs go, but not the key that it has for itself."""
-    about = json_format.MessageToDict(resource._pb)  # noqa: SLF001 - the message itself
+    """Return a digest of a run: of its spec, its arguments and the place of its outputs, without the key of the run."""
+    about = json_format.MessageToDict(resource._pb)  # noqa: SLF001 - the protobuf message
     about.get("runtimeConfig", {}).get("parameterValues", {}).pop("run_key", None)
     kept = spec.without_places(
         {name: about.get(name) for name in ("pipelineSpec", "runtimeConfig", "templateUri")}

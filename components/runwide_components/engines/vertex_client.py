@@ -1,4 +1,4 @@
-"""The door to Google's client of Vertex AI: loaded on first use, asked with patience, its errors made ours."""
+"""Google's client of Vertex AI: loaded on first use, with repeated calls and errors of ours."""
 
 from __future__ import annotations
 
@@ -8,19 +8,18 @@ from typing import TYPE_CHECKING, Any
 
 from runwide.errors import EngineError
 from runwide.redaction import shortened
-from runwide_components.engines.pace import retried
+from runwide_components.engines.pace import TRANSIENT, retried
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from runwide_components.engines.vertex import Vertex
 
-PATIENCE = 900.0  # seconds; a quota that is used up is a matter of minutes
-_TRANSIENT = frozenset({408, 429, 500, 502, 503, 504})
+PATIENCE = 900.0  # seconds; an exhausted quota recovers within minutes
 
 
 class Client:
-    """Google's client, loaded now: importing it takes a second where it is compiled already, and ten where it is not."""
+    """Google's client. Importing it takes a second, and ten seconds the first time, when Python compiles it."""
 
     def __init__(self) -> None:
         try:
@@ -29,11 +28,12 @@ class Client:
             self.exceptions: Any = import_module("google.api_core.exceptions")
         except ImportError as error:
             raise EngineError(
-                f"Google's client of Vertex AI is missing ({error})", hint="pip install 'runwide[vertex]'"
+                f"Google's client of Vertex AI is not installed ({error})",
+                hint="pip install 'runwide[vertex]'",
             ) from error
 
     def service(self, engine: Vertex) -> Any:
-        """A client of the pipeline service, as theirs is made for `PipelineJob`."""
+        """Return a client of the pipeline service, made as Google's `PipelineJob` makes it."""
         initializer = import_module("google.cloud.aiplatform.initializer")
         utils = import_module("google.cloud.aiplatform.utils")
         with authorized(f"{engine.project}/{engine.location}"):
@@ -46,13 +46,10 @@ class Client:
 
 @contextmanager
 def authorized(uri: str) -> Iterator[None]:
-    """Turn errors of credentials into ours.
-
-    Args:
-        uri: Project and region, for the error.
+    """Turn errors of credentials into an `EngineError`.
 
     Raises:
-        EngineError: There are no credentials, or they are not accepted.
+        EngineError: Credentials are missing, or not accepted.
     """
     try:
         yield
@@ -66,21 +63,27 @@ def authorized(uri: str) -> Iterator[None]:
         ) from error
 
 
-def asked(call: Any, uri: str) -> Any:
-    """What a call returns, made again after errors that pass; what is left is an error of ours.
+def call(request: Any, uri: str) -> Any:
+    """Return the result of a request, repeated after transient errors.
 
-    Only ``Conflict``, a name that exists, comes through as it is: it is an answer.
+    Args:
+        request: The request; it must be safe to make it twice.
+        uri: The run or its project and region, for errors.
+
+    Raises:
+        EngineError: Vertex refuses, or does not answer.
+        google.api_core.exceptions.Conflict: The name exists. Callers treat this as an answer.
     """
     exceptions = import_module("google.api_core.exceptions")
     connection = import_module("requests.exceptions").ConnectionError
 
-    def passes(error: Exception) -> bool:
+    def is_transient(error: Exception) -> bool:
         code = getattr(error, "code", None)
-        return isinstance(error, (connection, exceptions.RetryError)) or code in _TRANSIENT
+        return isinstance(error, (connection, exceptions.RetryError)) or code in TRANSIENT
 
     try:
         with authorized(uri):
-            return retried(call, transient=passes, patience=PATIENCE)
+            return retried(request, transient=is_transient, patience=PATIENCE)
     except exceptions.Conflict:
         raise
     except exceptions.GoogleAPICallError as error:
@@ -92,6 +95,6 @@ def asked(call: Any, uri: str) -> Any:
 def _hint(code: int | None) -> str | None:
     return {
         403: "give this account the role Vertex AI User, and Service Account User on the steps' service account",
-        404: "look at the project, the region and the name of the run",
+        404: "check the project, the region and the name of the run",
         429: "ask for more quota, or submit fewer runs at a time",
     }.get(code or 0)

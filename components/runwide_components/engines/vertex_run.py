@@ -1,4 +1,4 @@
-"""One run on Vertex AI: where it is, what its tasks put out, and why it failed."""
+"""One run on Vertex AI: its state, its outputs, and why it failed."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 from google.protobuf import json_format
 
-from runwide.errors import EngineError, StepFailed
+from runwide.errors import EngineError
+from runwide.job.runner import PolledRun
 from runwide_components.engines import spec
 from runwide_components.engines.base import RunState
-from runwide_components.engines.polled import PolledRun
-from runwide_components.engines.vertex_client import Client, asked
+from runwide_components.engines.vertex_client import Client, call
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -30,11 +30,14 @@ _STATES = {
 }
 
 
+_NO_REASON = "Vertex reports no reason"
+
+
 class VertexRun(PolledRun):
     """One run on Vertex; see `Run`.
 
-    Outputs are read from the tasks that made them, the only place where the API has them: parameters come from their
-    metadata, as Vertex ML Metadata keeps them, and an artifact as its name, URI and metadata.
+    Outputs are read from the tasks that made them, the only place where the API has them: a parameter from the task's
+    metadata in Vertex ML Metadata, an artifact as its name, URI and metadata.
     """
 
     def __init__(self, engine: Vertex, client: Client, name: str) -> None:
@@ -45,18 +48,18 @@ class VertexRun(PolledRun):
 
     @property
     def logs(self) -> str:
-        """Its page in the console."""
+        """The page of the run in the console."""
         _, project, _, location, _, run = self.id.split("/")
         return f"https://console.cloud.google.com/vertex-ai/locations/{location}/pipelines/runs/{run}?project={project}"
 
     def resource(self) -> Any:
-        """The ``PipelineJob`` as the API has it now."""
-        self._last = asked(lambda: self._service.get_pipeline_job(name=self.id), self.id)
+        """Return the current ``PipelineJob`` of the API."""
+        self._last = call(lambda: self._service.get_pipeline_job(name=self.id), self.id)
         return self._last
 
     def argument(self, name: str) -> Any:
-        """An argument of its pipeline; see `Run.argument`."""
-        config = json_format.MessageToDict(self.resource()._pb.runtime_config)  # noqa: SLF001 - the message itself
+        """Return an argument of the pipeline; see `Run.argument`."""
+        config = json_format.MessageToDict(self.resource()._pb.runtime_config)  # noqa: SLF001 - the protobuf message
         return config.get("parameterValues", {}).get(name)
 
     def _ask(self) -> RunState:
@@ -70,7 +73,7 @@ class VertexRun(PolledRun):
     def _spec(self) -> Any:
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "pipeline.json"
-            message = self._last._pb.pipeline_spec  # noqa: SLF001 - the message itself
+            message = self._last._pb.pipeline_spec  # noqa: SLF001 - the protobuf message
             path.write_text(json_format.MessageToJson(message), encoding="utf-8")
             return spec.loaded(path)
 
@@ -78,29 +81,19 @@ class VertexRun(PolledRun):
         failed = [task for task in self._last.job_detail.task_details if task.state.name == "FAILED"]
         parents = {task.parent_task_id for task in failed}
         leaves = [task for task in failed if task.task_id not in parents]
-        if not leaves:
-            return EngineError(
-                f"the run failed: {self._last.error.message or 'Vertex says no more'}",
-                uri=self.id,
-                hint=f"see {self.logs}",
-            )
-        first, others = leaves[0], f" (and {len(leaves) - 1} other steps)" if leaves[1:] else ""
-        message = first.error.message or "Vertex says no more"
-        return StepFailed(
-            f"{first.task_name}{others} failed: {message}",
-            step=first.task_name, log=message, uri=self.id, hint=f"see {self.logs}",
-        )  # fmt: skip
+        steps = [(task.task_name, task.error.message or _NO_REASON) for task in leaves]
+        return self._failed(steps, self._last.error.message or _NO_REASON)
 
     def _cancel(self) -> None:
         try:
-            asked(lambda: self._service.cancel_pipeline_job(name=self.id), self.id)
+            call(lambda: self._service.cancel_pipeline_job(name=self.id), self.id)
         except EngineError as error:
-            if getattr(error.__cause__, "code", None) != 400:  # noqa: PLR2004 - FAILED_PRECONDITION: it has just ended
+            if getattr(error.__cause__, "code", None) != 400:  # noqa: PLR2004 - FAILED_PRECONDITION: the run has just ended
                 raise
 
 
 def _made(tasks: list[Any], source: Source) -> Any:
-    """An output, from the metadata of the tasks that made it; None where the API does not have it."""
+    """Return an output from the metadata of the tasks that made it; None where the API does not have it."""
     by_id = {task.task_id: task for task in tasks}
     makers = [task for task in tasks if _is_on(task, source.path, by_id)]
     makers.sort(
@@ -113,7 +106,7 @@ def _made(tasks: list[Any], source: Source) -> Any:
 
 
 def _values(task: Any, source: Source) -> Iterator[Any]:
-    """What one task put out under a name: nothing, or one value."""
+    """Yield the output of one task, if it has one of that name."""
     if source.artifact:
         listed = task.outputs.get(source.key)
         for one in listed.artifacts if listed else ():
@@ -123,7 +116,7 @@ def _values(task: Any, source: Source) -> Iterator[Any]:
 
 
 def _is_on(task: Any, path: tuple[str, ...], by_id: Mapping[int, Any]) -> bool:
-    """Whether a task is the last of a path; what stands between its tasks, such as the rounds of a loop, does not matter."""
+    """Return True if a task is the last of a path; other tasks in between, such as iterations of a loop, are skipped."""
     if task.task_name != path[-1]:
         return False
     wanted, parent = list(path[:-1]), by_id.get(task.parent_task_id)
@@ -135,7 +128,7 @@ def _is_on(task: Any, path: tuple[str, ...], by_id: Mapping[int, Any]) -> bool:
 
 
 def _plain(value: Any) -> Any:
-    """A value of protobuf as one of Python; whole numbers are ints, since a double does not tell them apart."""
+    """Turn a value of protobuf into one of Python. Whole numbers become ints: a double does not tell 1 from 1.0."""
     if isinstance(value, float) and value.is_integer():
         return int(value)
     if hasattr(value, "items"):

@@ -90,7 +90,7 @@ def maps():
     assert json.loads(Path("numbers.json").read_text(encoding="utf-8"))["failed_items"] == 1
     assert command("cancel", job) == "it has ended already\n"
     assert "deleted" in command("clean", "--yes", job)
-    assert "nothing is that old" in command("clean", "--yes", "--older-than", "1d", f"{STORE}/jobs")
+    assert "no job is that old" in command("clean", "--yes", "--older-than", "1d", f"{STORE}/jobs")
 
 
 def streams():

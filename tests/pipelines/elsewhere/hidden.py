@@ -1,8 +1,8 @@
 """Take from our own modules what a client's system lacks, and leave Python's and the other packages' theirs.
 
-Our modules get stand-ins for ``os``, ``sys``, ``signal``, ``socket`` and ``select``, and no ``fcntl`` at all: an import
-statement passes on the globals of the module that imports, which tell whose it is. For the whole process, /proc and /sys are
-not there, no process may be started, and on Windows no file may be removed or replaced that is open.
+Our modules get substitutes for ``os``, ``sys``, ``signal``, ``socket`` and ``select``, and no ``fcntl`` at all: an import
+statement passes on the globals of the module that imports, which show whose import it is. For the whole process, /proc and
+/sys are not there, no process may be started, and on Windows no file may be removed or replaced that is open.
 """
 
 from __future__ import annotations

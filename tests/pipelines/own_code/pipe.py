@@ -26,7 +26,7 @@ from kfp import dsl
 from space.inner import part
 
 import runwide
-from runwide.job.begin import begun
+from runwide.job.begin import scatter_or_find
 from runwide.spill import open_store
 from runwide_components import Components, Kubeflow, Local, Vertex, fan_out
 
@@ -97,7 +97,7 @@ by_object = Plain(6)
 
 
 class Shape(NamedTuple):
-    """A function with its items and what is expected of it; ``constants`` and ``code`` where the way has them."""
+    """A function with its items and expected results; ``constants`` and ``code`` if the way has them."""
 
     function: Any
     items: Any
@@ -176,9 +176,9 @@ def with_constants(shape):
 
 
 def by_begun_map():
-    """What a stored map does before it runs anything."""
+    """The part of a stored map before anything runs."""
     print(json.dumps([
-        begun(with_constants(shape), shape.items, store=store_of(name), shards=1, name="n")
+        scatter_or_find(with_constants(shape), shape.items, store=store_of(name), shards=1, name="n").job.reference
         for name, shape in wanted().items()
     ]))  # fmt: skip
 
@@ -196,7 +196,7 @@ def by_map():
 
 
 def by_commands():
-    """What commands have left in the store."""
+    """Return the objects that commands left in the store."""
     tell(results_in)
 
 
@@ -210,7 +210,7 @@ def results_in(name):
 
 
 def tell(results_of):
-    """Print how the results of each shape compare with what is expected."""
+    """Print how the results of each shape compare with the expected results."""
     print(
         "VERDICTS", json.dumps({name: verdict(shape, results_of(name)) for name, shape in wanted().items()})
     )
@@ -227,7 +227,7 @@ def verdict(shape, results):
 
 
 def same(one, other):
-    """Whether two values are equal, and of the very same classes."""
+    """Return True if two values are equal and have the same classes."""
     if type(one) is not type(other):
         return False
     if isinstance(one, enum.Enum):

@@ -1,3 +1,3 @@
-"""What the deeper modules of the package share."""
+"""Names that the deeper modules of the package share."""
 
 FACTOR = 10

@@ -1,4 +1,4 @@
-"""What the package is for."""
+"""The main module of the package."""
 
 import sys
 from typing import NamedTuple

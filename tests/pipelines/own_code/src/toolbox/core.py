@@ -1,4 +1,4 @@
-"""What the editable package is for."""
+"""The main module of the editable package."""
 
 import sys
 from dataclasses import dataclass

@@ -17,6 +17,7 @@ from runwide.errors import InputError
 from runwide.options import PIPELINE, RunOptions, TaskOptions
 from runwide.signatures import taking
 from runwide_components.channels import refuse_open, unshared
+from runwide_components.configuration import NOTHING as PLAIN
 from runwide_components.configuration import StepConfiguration, check_names
 from runwide_components.image import base_image
 from runwide_components.items_words import items_words
@@ -24,11 +25,11 @@ from runwide_components.resources import NOTHING, Resources
 from runwide_components.secret_warning import warn_of_secrets
 from runwide_components.signature import with_signature
 from runwide_components.steps import (
-    DEFAULT,
     JobOptions,
     Strings,
     gathered,
     scatter,
+    shard_step,
     steps_of,
 )
 from runwide_components.wires import Wires, slug, wires
@@ -38,21 +39,21 @@ if TYPE_CHECKING:
 
 
 class FanOut(dsl.PipelineTask):  # type: ignore[misc]  # kfp has no types
-    """The task that a fan-out is in its pipeline, with its outputs by name."""
+    """The task of a fan-out in its pipeline, with its outputs by name."""
 
     @property
     def output(self) -> Any:
-        """The reference of the results, which `runwide.load` and the next `fan_out` take."""
+        """The reference of the results, which `runwide.load` and the next `fan_out` accept."""
         return self.outputs["result"]
 
     @property
     def report(self) -> Any:
-        """The page of what happened, a ``dsl.HTML`` artifact."""
+        """The report, a ``dsl.HTML`` artifact."""
         return self.outputs["report"]
 
     @property
     def metrics(self) -> Any:
-        """Its numbers, a ``dsl.Metrics`` artifact."""
+        """The metrics of the report, a ``dsl.Metrics`` artifact."""
         return self.outputs["metrics"]
 
     @property
@@ -95,78 +96,77 @@ def fan_out(
     requirements: Any = None,
     **options: "Unpack[TaskOptions]",
 ) -> FanOut:
-    """Apply a function to every item, on parallel components; to be called inside of a ``@dsl.pipeline``.
+    """Apply a function to every item, on parallel components; call it inside of a ``@dsl.pipeline``.
 
-    It becomes one box in the pipeline: scatter, then the shards in a ``ParallelFor``, then gather. The spec
-    does not grow with the number of components, and no data passes through the pipeline, only references.
+    The fan-out is one box in the pipeline: scatter, then the shards in a ``ParallelFor``, then gather. The spec
+    does not grow with the number of components, and only references pass through the pipeline, no data.
 
     Args:
         function: A function of one item, which travels with the pipeline, or ``"package.module:function"``,
-            which must be importable in the image. A function of more than 64 KiB is put into the store
+            which must be importable in the image. A function of more than 64 KiB is written to the store
             when the pipeline is compiled.
-        items: A list or other iterable of values, which arrive as they are; parameters of the pipeline may be among and
-            inside of them. Or a ``List`` parameter of the pipeline, or a ``List`` output of another task, which arrives
-            as it is declared: ``List[float]`` gives floats; of a bare ``list``, whole numbers arrive as ``int``, since
-            kfp does not tell 1 from 1.0. Or a text, a ``str`` parameter or output: the URI of a table (JSON lines, a JSON
-            list, CSV, Parquet: one item a row), a pattern such as ``gs://bucket/day/*.parquet`` (one item a file, its URI;
-            ``**`` is any number of folders), or the result of another fan-out, whose results are the items. Or an artifact
-            that is such a table; or a list of artifacts, each an item, its URI. See docs/tables.md.
-        components: How many components, a number or an ``int`` parameter; or ``"auto"``: as many as are worth starting, by
-            the time that a few items take in the scatter step, 20 at most. Their results are kept.
-        store: Where the job goes: ``gs://bucket/prefix``, a ``str`` parameter, or a text with parameters in it:
+        items: One of these; see docs/tables.md. A list or other iterable of values, also with parameters of the pipeline
+            among or inside of them. A ``List`` parameter of the pipeline, or a ``List`` output of another task, with the
+            declared types: ``List[float]`` gives floats; from a bare ``list``, whole numbers arrive as ``int``, since kfp
+            does not distinguish 1 and 1.0. A text, or a ``str`` parameter or output: the URI of a table (JSON lines, a JSON
+            list, CSV, Parquet: each row is an item), a pattern such as ``gs://bucket/day/*.parquet`` (the URI of each file
+            is an item; ``**`` matches any number of folders), or the result of another fan-out, whose results are the items.
+            An artifact that is such a table, or a list of artifacts, whose URIs are the items.
+        components: The number of components, or an ``int`` parameter. Or ``"auto"``: the scatter step runs a few items,
+            keeps their results, and chooses a number from their time, 20 at most.
+        store: Store of the job: ``gs://bucket/prefix``, a ``str`` parameter, or a text with parameters in it:
             ``f"gs://{bucket}/runs"``.
-        image: Image of the steps; `base_image` where None.
-        parallelism: How many components may run at the same time; None for as many as the engine allows.
-        constants: Further keyword arguments of the function: values, parameters or outputs, also inside of each other and of
-            texts. A parameter that is optional and was left out is the function's default, or None if it has none.
-        reduce: Makes one result of two, and is associative: the components fold their results, and then each other's, and
-            ``runwide.load`` of the output gives the one value. It travels with the function. It takes neither
-            ``on_error="return"`` nor ``min_success`` nor ``dataset``.
-        on_error: ``"raise"``: an item that fails fails the pipeline, after all others. ``"return"``: it goes on, and
-            ``runwide.load(…, on_error="return")`` has a `runwide.Failure` in the place of each failed result.
-        min_success: Share of the items that must have succeeded for the pipeline to go on, with ``"raise"``. With less than
-            all, as with ``"return"``, a component whose process dies twice or cannot start is no failed step: its items
-            fail, but for those that it has stored. Only where the container itself is lost, more often than
-            ``shard_retries`` allows, the run fails; ``runwide gather JOB --close`` then ends it.
-        dataset: Whether the results are a ``Dataset`` as well, the task's ``.dataset``: True or ``"jsonl"`` for JSON lines,
-            ``"parquet"`` for a table, with a dict's keys as columns, for which the image has to have pyarrow.
-        report: Whether the gather step makes the page of what happened, the task's ``.report``, and its numbers,
-            ``.metrics``.
+        image: Image of the steps; None for `base_image`.
+        parallelism: The largest number of components at the same time; None for the engine's limit.
+        constants: Further keyword arguments of the function: values, parameters or outputs, also inside of other values and
+            of texts. An optional parameter that was left out becomes the function's default, or None without a default.
+        reduce: Associative function that combines two results into one. The components combine their results, then those of
+            each other, and ``runwide.load`` of the output gives one value. It travels with the function. It cannot be
+            combined with ``on_error="return"``, ``min_success`` or ``dataset``.
+        on_error: ``"raise"``: a failed item fails the pipeline, after all other items ran. ``"return"``: the pipeline
+            continues, and ``runwide.load(…, on_error="return")`` gives a `runwide.Failure` instead of each failed result.
+        min_success: Share of the items that must succeed for the pipeline to continue, with ``"raise"``. With less than
+            all, and with ``"return"``, a component whose process dies twice or cannot start does not fail its step: its
+            items fail, except for stored results. The run fails only if the container itself is lost more often than
+            ``shard_retries`` allows; ``runwide gather JOB --close`` then gathers the rest.
+        dataset: Format in which the results become a ``Dataset`` as well, the task's ``.dataset``: True or ``"jsonl"`` for
+            JSON lines, ``"parquet"`` for a table with a dict's keys as columns, for which the image needs pyarrow.
+        report: True to make the report in the gather step, the task's ``.report``, with its ``.metrics``.
         cpu: CPUs of each component, such as ``"8"``.
         memory: Memory of each component, such as ``"32G"``.
         accelerator: Type and number of accelerators of each component, such as ``("NVIDIA_L4", 1)``; on Kubeflow the
             type is a resource of the cluster, such as ``"nvidia.com/gpu"``.
-        machine_type: Machine of each component by its name, such as ``"n2-highmem-16"``, in the place of CPUs and memory.
-            Only Vertex AI has them: each component becomes a CustomJob.
-        spot: Whether these machines are Spot capacity, which costs less and may be taken away at any moment; the
-            component is then started again and computes only what is missing. It takes a ``machine_type``.
-        shard_retries: How often the engine starts a component again that failed; it then computes only what is missing.
+        machine_type: Machine type of each component, such as ``"n2-highmem-16"``, instead of CPUs and memory, on Vertex AI
+            only: each component becomes a CustomJob.
+        spot: True for machines of Spot capacity, which cost less and may be taken away at any moment; a new machine then
+            computes only missing results. It needs a ``machine_type``.
+        shard_retries: The number of restarts of a component that failed; it then computes only missing results.
             The open-source backend ignores it inside of loops (kubeflow/pipelines #12389).
-        as_step: Makes another step of the one that runs a shard, with the same inputs and outputs.
+        as_step: Function that turns the step of a shard into another step with the same inputs and outputs.
         env: Variables of the three steps, set before the function or any of its modules is loaded: texts and numbers,
-            parameters, items of loops, and texts with these in them. One whose parameter was left out is not set.
+            parameters, items of loops, and texts with these in them. A variable whose parameter was left out is not set.
             ``RUNWIDE_COMPRESSION``, ``RUNWIDE_SIGNING_KEY_SECRET``, ``RUNWIDE_USER_PROJECT`` and ``RUNWIDE_MAX_…`` of this
-            program travel by themselves.
-        secrets: Variables that the pipeline does not hold: for each the name of a secret in Secret Manager,
-            ``{"API_KEY": "projects/P/secrets/S/versions/V"}`` (the latest version where none is named), which the steps read
+            program travel automatically.
+        secrets: Variables whose values are not in the pipeline: for each the name of a secret in Secret Manager,
+            ``{"API_KEY": "projects/P/secrets/S/versions/V"}`` (by default the latest version), which the steps read
             and their service account must be allowed to read. On Kubeflow also a Kubernetes secret and a key in it,
             ``{"API_KEY": ("shop", "api-key")}``.
         labels: Labels of the run on Vertex and of CustomJobs, and of the steps' pods on Kubeflow.
         node_selector: Labels that the nodes of the steps must have, on Kubeflow.
-        tolerations: Taints that these nodes may have, as Kubernetes writes them:
+        tolerations: Taints that these nodes may have, in the form of Kubernetes:
             ``[{"key": "gpu", "operator": "Exists", "effect": "NoSchedule"}]``.
-        service_account: The account that the steps must run as. An engine has one for each run, which must be this one;
+        service_account: The service account of the steps. An engine has one account for each run, which must be this one;
             CustomJobs have their own. `Local` has none.
         items_format: The format of a table of items: ``"jsonl"``, ``"json"``, ``"csv"`` or ``"parquet"``, of a pattern for
-            the rows of all its files; or ``"files"`` for the files of a folder. None where the artifact's metadata
-            (``format``), the name's ending, or else the first bytes tell it.
-        items_types: Types of columns of CSV, such as ``{"zip": "str"}``, or ``"int"``, ``"float"``, ``"bool"``; those of the
-            other columns are told by their values, by the rules of pandas.
-        code: Own packages and modules by their names, files and folders by their paths, that travel with the function beside
-            the modules that it imports, such as ``["shop.plugins", "shop/labels.json"]``. See docs/code.md.
-        requirements: What each of the three steps installs with pip before it begins: the path of a requirements file, which
-            is read now, or a list such as ``["nltk==3.9.1"]``, from the index of ``PIP_INDEX_URL``. An image that has them
-            starts faster; see docs/packages.md.
+            the rows of all its files; or ``"files"`` for the files of a folder. With None, it is found from the artifact's
+            metadata (``format``), the ending of the name, or else the first bytes.
+        items_types: Types of columns of CSV, such as ``{"zip": "str"}``, or ``"int"``, ``"float"``, ``"bool"``; the types of
+            other columns follow from their values, by the rules of pandas.
+        code: Packages and modules of the program by their names, files and folders by their paths, that travel with the
+            function besides the modules that it imports, such as ``["shop.plugins", "shop/labels.json"]``. See docs/code.md.
+        requirements: Packages that each of the three steps installs with pip before it starts: the path of a requirements
+            file, which is read now, or a list such as ``["nltk==3.9.1"]``, from the index of ``PIP_INDEX_URL``. An image
+            that contains them starts faster; see docs/packages.md.
         **options: As in `runwide.options.TaskOptions`.
 
     Returns:
@@ -175,7 +175,7 @@ def fan_out(
 
     Raises:
         FunctionNotPicklable: The function cannot be sent to another process.
-        InputError: Some argument cannot be meant.
+        InputError: An argument is invalid.
 
     Example:
         >>> @dsl.pipeline(name="squares")
@@ -236,7 +236,7 @@ def _check_reduce(reduce: Any, on_error: str, **given: bool) -> None:
     for name, is_given in given.items():
         if reduce is not None and is_given:
             raise InputError(
-                f"reduce= cannot be combined with {name}=: it gives one value", hint=f"leave {name}= out"
+                f"reduce= cannot be combined with {name}=: the result is one value", hint=f"leave {name}= out"
             )
 
 
@@ -244,23 +244,24 @@ def _check_reduce(reduce: Any, on_error: str, **given: bool) -> None:
 def shards_pipeline(
     image: str,
     parallelism: int | None = None,
-    options: JobOptions = DEFAULT,
+    words: tuple[str, ...] = (),
+    configuration: StepConfiguration = PLAIN,
     resources: Resources = NOTHING,
 ) -> Any:
-    """The shards of a job that is scattered already, in parallel; its output is the list of their manifests.
+    """Return a pipeline that runs shards of a scattered job in parallel; its output is the list of their manifests.
 
     Args:
         image: Image of the steps.
-        parallelism: How many may run at the same time; None for as many as the engine allows.
-        options: How the items are run.
-        resources: What each shard asks for.
+        parallelism: The largest number of shards that run at the same time; None for the engine's limit.
+        words: Options of the command ``runwide shard``.
+        configuration: Variables, secrets and labels of the steps.
+        resources: CPUs, memory and machine of each shard.
 
     Example:
         >>> sorted(shards_pipeline("runwide:1").component_spec.inputs)
         ['job', 'run_key', 'shards']
     """
-    configuration = options.configuration
-    shard = resources.step(steps_of(image, options).shard, configuration)
+    shard = resources.step(shard_step(image, words, configuration), configuration)
 
     def run_shards(job: str, shards: Strings, run_key: str = "-") -> Strings:
         with dsl.ParallelFor(shards, parallelism=parallelism) as index:
@@ -273,7 +274,7 @@ def shards_pipeline(
 
 @cache
 def _shards_and_gather(image: str, parallelism: int | None, options: JobOptions, resources: Resources) -> Any:
-    """A pipeline of its own inside of the box, since kfp.local 2.17 loops over a pipeline's inputs only."""
+    """Return the inner pipeline of the box; it is separate since kfp.local 2.17 loops over a pipeline's inputs only."""
     configuration = options.configuration
     made = steps_of(image, options)
     shard = resources.step(made.shard, configuration)
@@ -299,18 +300,18 @@ def _shards_and_gather(image: str, parallelism: int | None, options: JobOptions,
 
 
 def _taken(shard: Any, inputs: Mapping[str, Any]) -> dict[str, Any]:
-    """The inputs that a step takes: one of the author's own may have no key of the run, but must have variables."""
+    """Return those inputs that a step has. A step of the author may lack the key of the run, but not the variables."""
     taken = shard.component_spec.inputs
     if "env" in inputs and "env" not in taken:
         raise InputError(
-            "env= has parameters of the pipeline, and the step that as_step= made does not take them",
-            hint="give it an input env: str, and hand it to runwide shard as --env-text",
+            "env= contains parameters of the pipeline, and the step that as_step= returned has no input for them",
+            hint="give the step an input env: str, and pass it to runwide shard as --env-text",
         )
     return {name: value for name, value in inputs.items() if name in taken}
 
 
 def _returned(options: JobOptions) -> Any:
-    """What a pipeline that ends in a gather returns, by name."""
+    """Return the type of the outputs, by name, of a pipeline that ends in a gather."""
     return NamedTuple("Outputs", [(port.name, port.type) for port in gathered(options)])
 
 
@@ -346,12 +347,12 @@ def _box(
 
 @contextmanager
 def _outside_any_pipeline() -> Iterator[None]:
-    """Let a component that is itself a pipeline be made while another pipeline is being defined.
+    """Allow the definition of an inner pipeline while another pipeline is being defined.
 
-    kfp refuses that, though both are independent, because it keeps the current one in a global.
+    kfp rejects that, though both are independent, because it keeps the current pipeline in a global.
     """
     current = pipeline_context.Pipeline.get_default_pipeline()
-    pipeline_context.Pipeline._default_pipeline = None  # noqa: SLF001 - there is no public way to put it aside
+    pipeline_context.Pipeline._default_pipeline = None  # noqa: SLF001 - there is no public way to set it aside
     try:
         yield
     finally:
