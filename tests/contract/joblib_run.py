@@ -1,8 +1,8 @@
-"""Runs tests of joblib and scikit-learn, as they are installed, with runwide's backend in the place of loky's.
+"""Run tests of the installed joblib and scikit-learn with runwide's backend instead of loky's.
 
-A program of its own, whose path begins with ``joblib_places``: ``joblib_run.py MODULES EXCLUDED [PART PARTS]`` with JSON
-lists of names; prints what became of each test as one line of JSON. Of a test with many parameters, only as many are run as
-it takes for each value to occur once. With ``PART`` of ``PARTS``, that part of all is run.
+A separate program, whose path begins with ``joblib_places``: ``joblib_run.py MODULES EXCLUDED [PART PARTS]`` with JSON lists
+of names. It prints the outcome of each test as one line of JSON. A test with many parameters runs with as few combinations
+as it takes for each value to occur once. With ``PART`` of ``PARTS``, only that part of all tests runs.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ OPTIONS = ["-q", "--tb=native", "-c", os.devnull, "-o", "faulthandler_timeout=12
 
 
 class Verdicts:
-    """What became of each test, by its name."""
+    """The outcome of each test, by its name."""
 
     def __init__(self, excluded: list[str], part: list[int]) -> None:
         self._excluded, self._part, self._used = excluded, part, 0
@@ -59,12 +59,12 @@ class Verdicts:
 
 
 def known_as(item: pytest.Function) -> set[str]:
-    """The names by which a test is excluded: with and without its parameters."""
+    """Return the names by which a test can be excluded: with and without its parameters."""
     return {item.originalname, item.name}
 
 
 def concerned(item: pytest.Function) -> bool:
-    """Whether a test runs something in parallel, and, where it names backends, on the one that has loky's name."""
+    """Return whether a test uses parallel workers and, if it names backends, the one called loky."""
     if not re.search("n_jobs|Parallel|backend", inspect.getsource(item.function)):
         return False
     backends = [value for name, value in parameters(item).items() if "backend" in name]
@@ -76,12 +76,12 @@ def parameters(item: pytest.Function) -> dict[str, object]:
 
 
 def slice_of(items: list[pytest.Function], part: int, parts: int) -> list[pytest.Function]:
-    """One of so many parts, each of neighbours: they often find each other's workers."""
+    """Return one of several parts; each has neighbouring tests, which can often use the same workers."""
     return items[part * len(items) // parts : (part + 1) * len(items) // parts]
 
 
 def few(items: list[pytest.Function]) -> list[pytest.Function]:
-    """Leave out more workers than two, and what differs from what is chosen by the combination of its parameters only."""
+    """Leave out tests with more than two workers, and combinations of parameters whose values all occur in other ones."""
     seen, chosen = defaultdict(set), []
     for item in items:
         if int(parameters(item).get("n_jobs") or 1) > 2:
@@ -94,10 +94,10 @@ def few(items: list[pytest.Function]) -> list[pytest.Function]:
 
 
 def main() -> None:
-    """Run the modules that are named."""
+    """Run the modules named on the command line."""
     modules, excluded = json.loads(sys.argv[1]), json.loads(sys.argv[2])
     verdicts = Verdicts(excluded, [int(number) for number in sys.argv[3:]])
-    # By name, so that also those estimators run on it that prefer threads.
+    # By name, so that estimators that prefer threads use it, too.
     with joblib.parallel_config("loky") if modules[0].startswith("sklearn") else nullcontext():
         pytest.main([*OPTIONS, "--pyargs", *modules], plugins=[verdicts])
     answer = {name: value for name, value in vars(verdicts).items() if not name.startswith("_")}

@@ -1,4 +1,4 @@
-"""Finds the standard library's own tests of its pools: with this interpreter, else in Debian's package of its version."""
+"""Find the standard library's own tests of its pools: with this interpreter, or else in Debian's package."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ POOL, EXECUTOR = "test._test_multiprocessing", "test.test_concurrent_futures"
 
 
 class Unavailable(Exception):
-    """The tests are not here.
+    """The tests are not available.
 
     Args:
-        message: Why.
-        fetchable: Whether somebody with more rights could have them.
+        message: The reason.
+        fetchable: Whether a user with more rights could fetch them.
     """
 
     def __init__(self, message: str, *, fetchable: bool) -> None:
@@ -28,12 +28,12 @@ class Unavailable(Exception):
 
 
 def folder(module: str) -> Path | None:
-    """What has to stand first on ``sys.path`` for a module of the tests to be found; None for nothing.
+    """Return the folder to put first on ``sys.path`` so that a module of the tests is found; None if none is needed.
 
     Raises:
-        Unavailable: There is no such module, and why.
+        Unavailable: There is no such module; the message has the reason.
     """
-    # Some distributions leave out all tests or some of them; two halves of one package would not mix.
+    # Some distributions leave out all or some tests, and parts of two packages do not work together.
     if _own(module) and (module == POOL or _own(POOL)):
         return None
     version = f"{sys.version_info.major}.{sys.version_info.minor}"
@@ -54,7 +54,7 @@ def _own(module: str) -> bool:
 
 
 def _unpack(version: str, found: Path) -> None:
-    """The tests, and what supports them, out of Debian's packages, without installing these."""
+    """Unpack the tests and their support modules from Debian's packages, without installing these."""
     if os.geteuid() != 0 or not shutil.which("apt-get"):
         message = "this Python has no tests of its own, and only root with apt-get can fetch Debian's"
         raise Unavailable(message, fetchable=True)

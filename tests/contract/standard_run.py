@@ -1,7 +1,7 @@
-"""Runs one class of the standard library's tests of its pools, with runwide's pools in the place of the standard ones.
+"""Run one class of the standard library's tests of its pools with runwide's pools instead.
 
-A program of its own, since it puts them there for the whole process: ``standard_run.py CLASS EXCLUDED`` with a JSON list of
-names; prints what became of each test as one line of JSON.
+A separate program, since it replaces the pools for the whole process: ``standard_run.py CLASS EXCLUDED`` with a JSON list of
+names. It prints the outcome of each test as one line of JSON.
 """
 
 from __future__ import annotations
@@ -30,10 +30,10 @@ PARTS = ("process_pool", "shutdown", "wait", "as_completed", "deadlock", "init")
 
 
 class ProcessPoolExecutor(runwide.Executor):
-    """With the constructor of the standard one, and with names for what the tests look at inside."""
+    """An executor with the constructor of the standard one, and with the private names that the tests read."""
 
     def __init__(self, max_workers=None, mp_context=None, initializer=None, initargs=(), **options):
-        # Processes are started in one way, so the context has no say; and tests look whether they end with the executor.
+        # runwide starts processes in one way, so the context has no effect; tests check that they end with the executor.
         super().__init__(max_workers, initializer=initializer, initargs=initargs, fresh=True, **options)
 
     @property
@@ -54,14 +54,14 @@ class ProcessPoolExecutor(runwide.Executor):
 
 
 class _Queue:
-    """There is none, so nothing of it is left."""
+    """A replacement for a queue that does not exist here, with nothing to join."""
 
     def join_thread(self):
         pass
 
 
 class Pool(runwide.Pool):
-    """With a name for what the tests look at inside: a worker for each place, started or not."""
+    """A pool with the private name that the tests read: one worker for each place, started or not."""
 
     @property
     def _pool(self):
@@ -70,7 +70,7 @@ class Pool(runwide.Pool):
 
 
 class _Worker:
-    """One worker process, with those methods of `multiprocessing.Process` that tests call."""
+    """A worker process with the methods of `multiprocessing.Process` that tests call."""
 
     def __init__(self, pid):
         self.pid = pid
@@ -90,24 +90,24 @@ class _Worker:
 
 
 def _started(pool):
-    return [_Worker(slot.process.pid) for slot in list(pool._lease.scheduler._crew)]
+    return [_Worker(slot.process.pid) for slot in list(pool._lease.scheduler._workers)]
 
 
 def take_the_places() -> None:
-    """Have the names of the standard pools mean runwide's."""
+    """Replace the standard pools by runwide's."""
     concurrent.futures.ProcessPoolExecutor = ProcessPoolExecutor
     concurrent.futures.process.ProcessPoolExecutor = ProcessPoolExecutor
     multiprocessing.Pool = multiprocessing.pool.Pool = Pool
-    # Private there, where two classes have that name; what is asked is what they say.
+    # The standard name is private, and two classes have it; the tests check only the message.
     RemoteTraceback.tb = property(lambda error: error.traceback)
     concurrent.futures.process._RemoteTraceback = multiprocessing.pool.RemoteTraceback = RemoteTraceback
 
 
 class Executors:
-    """What the tests of executors are mixed with."""
+    """The mixin of the tests of executors."""
 
     worker_count = WORKERS
-    # Another class than the standard name's, since a test spares that one for hanging in it.
+    # A class with another name than the standard one: a test skips that class, since it would hang.
     executor_type = type("ProcessPoolExecutor", (ProcessPoolExecutor,), {})
 
     def get_context(self):
@@ -115,7 +115,7 @@ class Executors:
 
 
 def case(name: str) -> type[unittest.TestCase]:
-    """The standard library's class of that name, as one that runs."""
+    """Return the standard library's class of that name, ready to run."""
     module = importlib.import_module(POOL) if name.startswith("_") else _module_of_executors(name)
     base = getattr(module, name)
     if module.__name__ == POOL:
@@ -126,7 +126,7 @@ def case(name: str) -> type[unittest.TestCase]:
         common = importlib.import_module(f"{EXECUTOR}.util") if _is_package() else module
         bases, body = (Executors, base, common.ExecutorMixin, common.BaseTestCase), {}
     made = type(name, bases, {**body, "__module__": module.__name__, "__qualname__": name})
-    setattr(module, name, made)  # its methods travel by name, and workers find those of the base there
+    setattr(module, name, made)  # methods are pickled by name: workers find those of the base class
     return made
 
 
@@ -142,7 +142,7 @@ def _is_package():
 
 
 def _in_their_places(assert_python_ok):
-    """As `assert_python_ok`, with runwide's pools in place in the program that it starts as well."""
+    """Run `assert_python_ok` with a program that also has runwide's pools."""
     first = f"import sys; sys.path[:0] = {[HERE, *sys.path]!r}\nimport standard_run; standard_run.take_the_places()\n"
 
     def run(flag, text):
@@ -154,7 +154,7 @@ def _in_their_places(assert_python_ok):
 
 
 class Verdicts(unittest.TestResult):
-    """What became of each test, by its name: empty, or what failed or why it was skipped."""
+    """The outcome of each test, by its name: empty if it passed, otherwise the failure or the reason for skipping it."""
 
     def __init__(self):
         super().__init__()
@@ -175,20 +175,20 @@ class Verdicts(unittest.TestResult):
         self.left_out[test._testMethodName] = reason
 
     def addError(self, test, err):  # noqa: N802 - unittest's
-        # What sets a class up has no method's name.
+        # An error in the set-up of a class has no method name.
         self.failed[getattr(test, "_testMethodName", str(test))] = self._exc_info_to_string(err, test)
 
     addFailure = addError  # noqa: N815 - unittest's
 
 
 def main() -> None:
-    """Run the class that is named."""
+    """Run the class named on the command line."""
     name, excluded = sys.argv[1], json.loads(sys.argv[2])
     take_the_places()
     chosen = case(name)
     from test import support
 
-    support.verbose = False  # it writes times between the lines
+    support.verbose = False  # unittest writes times between the lines
     names = unittest.defaultTestLoader.getTestCaseNames(chosen)
     verdicts = Verdicts()
     unittest.TestSuite(chosen(test) for test in names if test not in excluded).run(verdicts)

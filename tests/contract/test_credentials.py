@@ -1,4 +1,4 @@
-"""Tokens as Google's real clients get them: a short outage of who gives them is waited out, a refusal is not."""
+"""Tokens through Google's real clients: a short outage of the token service is waited out, a refusal is not."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def services(gcs_server):
 
 @pytest.fixture
 def machine(services, gcs, monkeypatch, tmp_path):
-    """A machine that has nothing but this metadata server, and clients that pause for a hundredth of the usual time."""
+    """A machine whose only credentials are from this metadata server; clients pause for a hundredth of the usual time."""
     for name in VARIABLES:
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("HOME", str(tmp_path))
@@ -160,8 +160,8 @@ def test_a_metadata_server_that_is_away_while_a_token_is_renewed_is_waited_for(c
         library.module("google.auth.compute_engine._metadata"), "_GCE_METADATA_HOST", metadata.host
     )
     metadata.close()
-    google._connection().session.credentials.expiry = None
-    google._connection().session.credentials.token = None
+    google.connection().session.credentials.expiry = None
+    google.connection().session.credentials.token = None
     with ThreadPoolExecutor(1) as thread:
         reading = thread.submit(store.read, "before")
         time.sleep(0.5)
@@ -256,7 +256,7 @@ def test_threads_that_wait_for_the_same_credentials_wait_together(cloud, gcs, mo
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("status", [503, None])
-def test_credentials_of_a_file_outlive_a_short_outage_of_who_gives_tokens(
+def test_credentials_of_a_file_survive_a_short_outage_of_the_token_service(
     machine, gcs, monkeypatch, kind, status
 ):
     make, path = KINDS[kind]
@@ -292,7 +292,7 @@ REMEDIES = {
 
 
 @pytest.mark.parametrize("kind", REFUSALS)
-def test_a_refusal_of_a_token_is_told_at_once_with_its_remedy(machine, gcs, monkeypatch, tmp_path, kind):
+def test_a_refusal_of_a_token_is_reported_at_once_with_its_remedy(machine, gcs, monkeypatch, tmp_path, kind):
     make, path, status, body = REFUSALS[kind]
     make(machine, tmp_path / "credentials.json", monkeypatch)
     machine.faults.append(Fault(path, status, body, times=10_000))
@@ -313,7 +313,7 @@ def test_a_metadata_server_that_refuses_the_token_is_not_waited_for(cloud, gcs):
     assert len(cloud.paths("/token$")) == 1
 
 
-def test_a_file_of_credentials_that_is_not_there_is_not_waited_for(cloud, gcs, monkeypatch, tmp_path):
+def test_a_missing_file_of_credentials_is_an_error_at_once(cloud, gcs, monkeypatch, tmp_path):
     monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", str(tmp_path / "nowhere.json"))
     with pytest.raises(StoreNotReadable, match=r"credentials cannot be used.*nowhere\.json") as caught:
         open_store(gcs).read("object")
@@ -328,7 +328,7 @@ from runwide.errors import StoreNotReadable
 from runwide.spill import credentials, google
 from runwide.spill.store import open_store
 credentials._FIRMWARE = Path("/nowhere")
-google.module("google.cloud.storage")  # whose import is not what is measured
+google.module("google.cloud.storage")  # its import must not count
 began = time.monotonic()
 try:
     print(bytes(open_store(sys.argv[1]).read("object")))
@@ -347,7 +347,7 @@ def run(machine, gcs, tmp_path, **more):
     )
 
 
-def test_a_laptop_is_told_at_once_that_it_has_no_credentials(machine, gcs, tmp_path):
+def test_a_laptop_gets_an_error_at_once_if_it_has_no_credentials(machine, gcs, tmp_path):
     machine.close()
     with run(machine, gcs, tmp_path) as program:
         told, seconds, said = program.communicate(timeout=60)[0].split(maxsplit=2)

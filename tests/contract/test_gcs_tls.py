@@ -1,4 +1,4 @@
-"""The same requests over TLS, as the real service has them: the emulator behind a front with a certificate of its own."""
+"""The same requests over TLS, as with the real service: the emulator is behind a proxy with its own certificate."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ LARGE = bytes(range(256)) * (36 << 10)  # 9 MiB
 
 
 class Front:
-    """Takes TLS connections and passes what they carry to a server without TLS."""
+    """A proxy that accepts TLS connections and forwards their data to a server without TLS."""
 
     def __init__(self, server, certificate):
         address = urlsplit(server)
@@ -148,7 +148,7 @@ def test_a_job_runs_over_tls(gcs, front):
     assert runwide.gather(job, shards) == ["a" * 200_000, *range(0, 100, 2)]
 
 
-def test_a_certificate_that_is_not_trusted_is_told_at_once(gcs, front, monkeypatch):
+def test_an_untrusted_certificate_is_reported_at_once(gcs, front, monkeypatch):
     monkeypatch.delenv("REQUESTS_CA_BUNDLE")
     began = time.monotonic()
     with pytest.raises(StoreUnavailable, match="certificate") as caught:

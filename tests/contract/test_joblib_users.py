@@ -1,7 +1,7 @@
-"""The own parallel tests of joblib and of scikit-learn hold for the backend `runwide`, which has loky's place in them.
+"""The parallel tests of joblib and scikit-learn pass with the backend `runwide` instead of loky.
 
-They are those of the installed packages, and run as they are, but for what is excluded below by name, each with its reason;
-what runwide does there instead is a test of its own at the end.
+The tests are those of the installed packages, unchanged. Some are excluded below by name, each with its reason; tests at the
+end of this file show what runwide does instead.
 """
 
 from __future__ import annotations
@@ -74,14 +74,14 @@ SKLEARN_AT_LENGTH = [
 
 
 @pytest.mark.parametrize("modules", [JOBLIB, SKLEARN], ids=["joblib", "sklearn"])
-def test_their_own_tests_hold(modules, tmp_path):
+def test_their_own_tests_pass(modules, tmp_path):
     hold(modules, tmp_path)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("part", range(PARTS))
 @pytest.mark.parametrize("modules", [JOBLIB, SKLEARN_AT_LENGTH], ids=["joblib", "sklearn"])
-def test_their_own_tests_hold_with_all_their_parameters(modules, part, tmp_path):
+def test_their_own_tests_pass_with_all_their_parameters(modules, part, tmp_path):
     hold(modules, tmp_path, str(part), str(PARTS))
 
 
@@ -90,18 +90,18 @@ def hold(modules, folder, *part):
     answer = run(modules, excluded, folder, *part)
     assert answer["failed"] == {}, "\n".join(answer["failed"].values())
     assert len(answer["on_runwide"]) >= AT_LEAST
-    assert answer["unknown"] == [], "the list of what is excluded names what does not exist"
+    assert answer["unknown"] == [], "the list of excluded tests has names that do not exist"
     assert answer["threads"] == ["MainThread"], "threads of a pool have outlived it"
 
 
-def test_a_test_that_does_not_hold_is_told(tmp_path):
+def test_a_failing_test_is_reported(tmp_path):
     module = "joblib.test.test_parallel::test_parallel_pickling"
     (failed,) = run([module], [], tmp_path)["failed"].values()
     assert "the task to send" in failed
 
 
 def run(modules, excluded, folder, *part):
-    """What became of each test of some modules."""
+    """Return the outcome of each test of some modules."""
     path = [str(HERE / "joblib_places"), os.environ.get("PYTHONPATH", "")]
     program = [sys.executable, str(HERE / "joblib_run.py"), json.dumps(modules), json.dumps(list(excluded))]
     ended = subprocess.run(
@@ -121,7 +121,7 @@ def run(modules, excluded, folder, *part):
     return json.loads(ended.stdout.splitlines()[-1])
 
 
-# What holds instead of what is excluded
+# Behaviour that the excluded tests contradict
 
 
 def parallel(**options):
@@ -149,7 +149,7 @@ def test_a_generator_that_is_dropped_ends_its_own_call_only():
     assert list(kept) == parallel()(delayed(abs)(-x) for x in range(10)) == list(range(10))
 
 
-def test_what_cannot_be_pickled_is_a_pickling_error_as_with_loky():
+def test_a_value_that_cannot_be_pickled_is_a_pickling_error_as_with_loky():
     class Unwilling:
         def __reduce__(self):
             raise RuntimeError("cannot pickle")

@@ -1,4 +1,4 @@
-"""What a spill costs: memory above the value itself, and requests."""
+"""The cost of a spill: memory in addition to the value, and requests."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ def test_10000_items_of_1_kib_over_10_shards_cost_under_150_requests(gcs, gcs_se
     assert len(made) < 150, [request.path for request in made]
     assert scattered == 13  # ten packs, the function, its code, the manifest
     listed = [request for request in made if request.method == "GET" and "/o?prefix=" in request.path]
-    assert len(listed) == 10  # one per shard, to find what is finished
+    assert len(listed) == 10  # one per shard, to find the finished ones
     assert not [request for request in made if request.path.startswith("/storage/v1/b/bucket?")]
 
 

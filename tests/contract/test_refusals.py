@@ -1,4 +1,4 @@
-"""What a bucket refuses is named for what it is, with its remedy; what a bucket demands is sent with every request."""
+"""The refusals of a bucket are named with their remedy, and its conditions are sent with every request."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ pytestmark = pytest.mark.gcs
 
 @pytest.fixture
 def bucket(gcs_server, gcs, monkeypatch, tmp_path):
-    """The emulator's bucket as a machine in a cloud sees it, with a token."""
+    """The emulator's bucket, seen from a machine in a cloud with a token."""
     monkeypatch.delenv("STORAGE_EMULATOR_HOST")
     for name in (
         "GOOGLE_APPLICATION_CREDENTIALS",
@@ -127,7 +127,7 @@ ALWAYS = 10_000
 
 
 @pytest.mark.parametrize("kind", REFUSALS)
-def test_a_refusal_has_its_name_its_remedy_and_the_uri(bucket, gcs, kind):
+def test_an_error_of_a_refusal_has_its_name_its_remedy_and_the_uri(bucket, gcs, kind):
     (code, answer), name, remedy = REFUSALS[kind]
     store = open_store(gcs)
     store.create("object", b"data")
@@ -137,7 +137,7 @@ def test_a_refusal_has_its_name_its_remedy_and_the_uri(bucket, gcs, kind):
         StoreNotWritable: [lambda: store.delete("object")],
         StoreNotReadable: [lambda: store.read("object"), lambda: list(store.list())],
     }
-    if "release the hold" not in remedy:  # a new object is what no retention policy forbids
+    if "release the hold" not in remedy:  # no retention policy forbids a new object
         calls[StoreNotWritable].append(lambda: store.create("new", b"data"))
     for error, operations in calls.items():
         for call in operations:
@@ -169,7 +169,7 @@ def test_a_missing_role_a_missing_bucket_and_a_wrong_request_keep_their_words(bu
     assert type(caught.value) is StoreError
 
 
-def test_names_of_the_users_do_not_make_a_refusal_another_one(bucket, gcs):
+def test_names_chosen_by_users_do_not_change_the_kind_of_a_refusal(bucket, gcs):
     denied = "a@example.com does not have storage.objects.get access to the Google Cloud Storage object."
     bucket.faults.append(Fault("/download/", *body(403, denied, "forbidden")))
     with pytest.raises(StoreNotReadable, match="this process may not read there"):
@@ -184,7 +184,7 @@ def test_a_403_that_asks_to_go_slower_is_tried_again(bucket, gcs):
 
 
 def kept(call):
-    """Refuse as a bucket with a retention policy does: nothing is deleted, nothing replaced."""
+    """Refuse requests like a bucket with a retention policy: no object is deleted or replaced."""
     _, answer = REFUSALS["retention"][0]
     if call.method == "DELETE":
         return 403, answer
@@ -213,7 +213,7 @@ def test_a_failed_item_is_run_again_in_a_bucket_that_forbids_to_delete(bucket, g
     assert runwide.gather(job, [short_reference(0, again[0])]) == [1, 0, 0.5]
     assert runwide.gather(job) == [1, 0, 0.5]
     assert status(job).failed == 0
-    # The earlier reference stands for the earlier end.
+    # The earlier reference belongs to the earlier end.
     assert runwide.gather(job, [first], on_error="return")[1].type == "ZeroDivisionError"
     assert runwide.rerun(job, workers=1) == again
     assert {call.method for call in bucket.calls} <= {"GET", "POST"}
@@ -237,7 +237,7 @@ def test_a_named_map_goes_on_in_a_bucket_that_forbids_to_delete(bucket, gcs, tmp
     assert {call.method for call in bucket.calls} <= {"GET", "POST"}
 
 
-def test_a_name_whose_job_is_gone_or_unsigned_is_given_on_without_deletion(bucket, gcs, monkeypatch):
+def test_a_name_whose_job_is_gone_or_unsigned_is_reused_without_deletion(bucket, gcs, monkeypatch):
     assert runwide.map(abs, [-1, -2], workers=1, store=gcs, name="gone") == [1, 2]
     (job,) = {info.name.partition("/")[0] for info in open_store(gcs).list()} - {"names"}
     clean(f"{gcs}/{job}")
@@ -266,7 +266,7 @@ def test_a_damaged_chunk_is_computed_again_in_a_bucket_that_forbids_to_delete(bu
         runwide.gather(job, [first])
 
 
-def test_a_bucket_that_says_retention_in_the_place_of_a_condition_is_understood(bucket, gcs):
+def test_a_bucket_that_answers_retention_instead_of_a_failed_condition_is_understood(bucket, gcs):
     store = open_store(gcs)
     store.create("object", b"data")
     bucket.demands = lambda call: REFUSALS["event-based hold"][0] if call.method == "POST" else None
@@ -275,7 +275,7 @@ def test_a_bucket_that_says_retention_in_the_place_of_a_condition_is_understood(
         store.create("object", b"other")
 
 
-def test_a_job_that_may_not_be_deleted_says_why(bucket, gcs):
+def test_the_error_of_a_job_that_cannot_be_deleted_has_the_reason(bucket, gcs):
     job = runwide.scatter(abs, [-1], store=gcs, shards=1)
     bucket.demands = kept
     with pytest.raises(StoreNotWritable, match="retention policy") as caught:
@@ -284,11 +284,11 @@ def test_a_job_that_may_not_be_deleted_says_why(bucket, gcs):
 
 
 def paid(call):
-    """Refuse what does not say who pays."""
+    """Refuse requests that do not name the project that pays."""
     return None if call.query.get("userProject") == ["payer"] else REFUSALS["requester pays"][0]
 
 
-def test_who_pays_is_said_with_every_request(bucket, gcs, monkeypatch):
+def test_the_project_that_pays_is_sent_with_every_request(bucket, gcs, monkeypatch):
     bucket.demands = paid
     with pytest.raises(StoreNotWritable) as caught:
         open_store(gcs).create("object", b"data")
@@ -320,7 +320,7 @@ def test_the_project_of_the_credentials_is_sent_with_every_request(bucket, gcs, 
     store.delete("object")
 
 
-def test_who_pays_is_also_the_project_of_the_quota(bucket, gcs, monkeypatch):
+def test_the_project_that_pays_is_also_the_project_of_the_quota(bucket, gcs, monkeypatch):
     monkeypatch.setenv("GOOGLE_CLOUD_QUOTA_PROJECT", "quota")
     monkeypatch.setenv("RUNWIDE_USER_PROJECT", "payer")
 
@@ -367,7 +367,7 @@ def test_the_endpoint_that_googles_client_knows_is_used_too(bucket, gcs, monkeyp
 
 
 def universe_of(bucket, name):
-    """Have the metadata server say that this machine is in a universe of that name."""
+    """Let the metadata server report that this machine is in a universe of that name."""
     bucket.faults.append(Fault("universe-domain", 200, name, times=ALWAYS))
 
 
@@ -377,7 +377,7 @@ def test_another_universe_is_where_the_requests_go(bucket, gcs, monkeypatch, sai
     universe_of(bucket, "example.test")
     if said:
         monkeypatch.setenv("GOOGLE_CLOUD_UNIVERSE_DOMAIN", "example.test")
-    assert google._connection().endpoint == "https://storage.example.test"
+    assert google.connection().endpoint == "https://storage.example.test"
     google.connections.clear()
     # And to a private endpoint in it.
     monkeypatch.setenv("CLOUDSDK_API_ENDPOINT_OVERRIDES_STORAGE", bucket.url)

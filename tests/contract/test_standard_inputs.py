@@ -1,4 +1,4 @@
-"""An iterable that raises: the consumer of a pool gets that very error, at the place where the standard pools give it."""
+"""If an iterable raises, the consumer of a pool gets that error at the same place as with the standard pools."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def generator(error):
 
 
 class Iterator:
-    """Raises instead of its third item, and goes on after that."""
+    """An iterable that raises instead of its third item, and continues after that."""
 
     def __init__(self, error):
         self.error = error
@@ -68,7 +68,7 @@ class Iterator:
 
 
 class Unwilling:
-    """Raises where its iteration begins."""
+    """An iterable that raises when its iteration begins."""
 
     def __init__(self, error):
         self.error = error
@@ -112,13 +112,13 @@ MAKERS = {
 
 @pytest.fixture(params=MAKERS)
 def inputs(request):
-    """Calls that make an iterable, by what it is."""
+    """Functions that make an iterable, by its kind."""
     make, errors = MAKERS[request.param]
     return {repr(error): lambda error=error: make(error) for error in errors}
 
 
 def seen(arriving):
-    """All that an iterator gives: results, and the class and text of each error."""
+    """Return all that an iterator gives: results, and the class and text of each error."""
     found = []
     while len(found) < 10:
         try:
@@ -164,7 +164,7 @@ def test_map_of_an_executor_raises_the_error_itself(inputs, executors):
 
 
 def outcome(method, items):
-    """What a call brings: results, or the class and text of the error that the call itself raises."""
+    """Return the results of a call, or the class and text of the error that the call itself raises."""
     try:
         found = method(abs, items)
     except Exception as error:
@@ -173,7 +173,7 @@ def outcome(method, items):
 
 
 def stream(name):
-    """A way to iterate over results, as a call with the items."""
+    """A function that iterates over the results of some items."""
     if name in ("imap", "imap_unordered"):
         return lambda items, _pool, _executor: getattr(runwide, name)(abs, items, workers=1)
     if name == "Executor.map":
@@ -187,7 +187,7 @@ OWN = (ValueError("x"), KeyboardInterrupt("k"), SystemExit(3), GeneratorExit("g"
 
 @pytest.mark.parametrize("name", STREAMS)
 def test_the_error_is_the_very_object_with_its_traceback(name, pools, executors):
-    """The standard pools hang where it is no `Exception`."""
+    """The standard pools hang if it is not an `Exception`."""
     for error, make in itertools.product(OWN, [generator, Iterator, Sequence]):
         error.__traceback__ = None
         arriving, found = stream(name)(make(error), pools[1], executors[1]), []
@@ -212,7 +212,7 @@ def test_a_whole_map_raises_the_very_object(error, pools):
 
 
 def test_a_stop_iteration_where_the_iteration_begins_is_no_empty_input(pools, executors):
-    """Python takes it for the end where it comes out of ``__next__`` only."""
+    """Python treats it as the end only if ``__next__`` raises it."""
     error = StopIteration("s")
     for pool in pools:
         assert raised_by(pool.map, abs, Unwilling(error)) is error

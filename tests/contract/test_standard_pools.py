@@ -1,7 +1,7 @@
-"""The standard library's own tests of its pools hold for `runwide.Executor` and `runwide.Pool`.
+"""The standard library's own tests of its pools pass with `runwide.Executor` and `runwide.Pool`.
 
-They are those of this interpreter, or of Debian's package of its version, and run as they are, but for what is excluded
-below by name, each with its reason; what runwide does there instead is a test of its own at the end.
+The tests are those of this interpreter, or of Debian's package of its version, unchanged. Some are excluded below by name,
+each with its reason; tests at the end of this file show what runwide does instead.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ EXCLUDED = {
     },
     "ProcessPoolShutdownTest": {
         "test_processes_terminate": STARTS_LATER,
-        "test_cancel_futures": f"asks that some of what is cancelled at once has begun; {STARTS_LATER}",
+        "test_cancel_futures": f"asks that some of the futures that are cancelled at once have begun; {STARTS_LATER}",
     },
     "ExecutorDeadlockTest": {
         "test_error_at_task_unpickle": NOT_BROKEN,
@@ -61,7 +61,7 @@ EXCLUDED = {
     "AsCompletedTests": {},
     "InitializerMixin": {},
     "FailingInitializerMixin": {
-        "test_initializer": "asks for a pool that is broken for good: here later calls try the initializer again",
+        "test_initializer": "asks for a pool that stays broken: here later calls try the initializer again",
     },
     "_TestPool": {
         "test_imap_handle_iterable_exception": "asks that items of the chunk with the error are dropped: here they are done",
@@ -75,7 +75,7 @@ EXCLUDED = {
     },
 }
 
-# What only some versions of Python ask.
+# Tests of only some versions of Python.
 NOT_EVERYWHERE = {
     "test_max_tasks_per_child_defaults_to_spawn_context",
     "test_python_finalization_error",
@@ -84,23 +84,23 @@ ELSEWHERE = {"Windows-only process limit"}
 
 
 @pytest.mark.parametrize("name", [name for name in EXCLUDED if name != "FailingInitializerMixin"])
-def test_the_standard_librarys_own_tests_hold(name):
+def test_the_standard_librarys_own_tests_pass(name):
     excluded = EXCLUDED[name]
     answer = run(name, excluded)
     assert answer["failed"] == {}, "\n".join(answer["failed"].values())
     assert answer["passed"]
     assert set(answer["skipped"].values()) <= ELSEWHERE
-    assert set(answer["unknown"]) <= NOT_EVERYWHERE, "the list of what is excluded names what does not exist"
+    assert set(answer["unknown"]) <= NOT_EVERYWHERE, "the list of excluded tests has names that do not exist"
     assert answer["threads"] == ["MainThread"], "threads of a pool have outlived it"
 
 
-def test_a_test_that_does_not_hold_is_told():
+def test_a_failing_test_is_reported():
     (failed,) = run("FailingInitializerMixin", {})["failed"].values()
     assert "executor not broken" in failed or "has no attribute '_broken'" in failed
 
 
 def run(name, excluded):
-    """What became of each test of a class of the standard library's."""
+    """Return the outcome of each test of a class of the standard library."""
     module = standard_library.POOL if name.startswith("_") else standard_library.EXECUTOR
     try:
         folder = standard_library.folder(module)
@@ -121,7 +121,7 @@ def run(name, excluded):
     return json.loads(ended.stdout.splitlines()[-1])
 
 
-# What holds instead of what is excluded
+# Behaviour that the excluded tests contradict
 
 
 def test_a_worker_that_is_killed_breaks_no_other_future():
@@ -144,7 +144,7 @@ def test_an_initializer_that_failed_once_is_tried_again(tmp_path):
         assert executor.submit(abs, -1).result(timeout=60) == 1
 
 
-def test_a_task_that_exits_is_told_and_does_not_end_the_callers_program():
+def test_a_task_that_exits_is_reported_and_does_not_end_the_callers_program():
     with runwide.Executor(max_workers=1) as executor:
         error = executor.submit(sys.exit, 1).exception(timeout=60)
     assert isinstance(error, WorkerDied)
@@ -247,12 +247,12 @@ def late():
     except RuntimeError:
         print("refused")
 
-def told(future):
+def finished(future):
     print(future.result())
     sys.stdout.flush()
 
 executor = runwide.Executor(max_workers=1)
-executor.submit(task, 0.3).add_done_callback(told)
+executor.submit(task, 0.3).add_done_callback(finished)
 {then}
 """
 
@@ -267,19 +267,19 @@ def test_a_program_that_ends_with_an_executor_open_ends_when_the_work_is_done(th
 
 
 def test_nothing_is_submitted_after_the_executor_ended_with_its_program():
-    # What is registered first is called last, so this stands before runwide is imported.
+    # Functions registered first are called last, so this comes before the import of runwide.
     ended = program("import atexit\natexit.register(lambda: late())\n" + PROGRAM.format(then=""))
     assert ended.stdout.split() == ["done", "refused"]
 
 
 def program(text):
-    """Run a program of its own to its end."""
+    """Run a separate program to its end."""
     return subprocess.run(
         [sys.executable, "-c", textwrap.dedent(text)], capture_output=True, text=True, timeout=60, check=False
     )
 
 
-def test_what_an_executor_was_given_is_done_when_nobody_has_the_executor_any_more():
+def test_tasks_of_an_executor_are_done_after_its_last_reference_is_gone():
     executor = runwide.Executor(max_workers=1, fresh=True)
     thread = executor._lease.scheduler.thread
     results, future = executor.map(abs, [-1, -2]), executor.submit(pow, 2, 3)

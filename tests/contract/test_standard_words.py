@@ -58,7 +58,7 @@ def raised_by(call, pool):
 
 
 def same(call, pools):
-    """Ours, which is what the standard pool raises, or of a subclass, with the same text."""
+    """Return our error; check that it has the standard pool's class, or a subclass, and the same text."""
     standard, ours = (raised_by(call, pools[name]) for name in ("standard", "runwide"))
     assert isinstance(ours, type(standard)), repr(ours)
     assert str(ours) == str(standard)
@@ -127,7 +127,7 @@ def test_a_chunksize_that_is_no_whole_number_is_refused_everywhere_and_breaks_no
     assert list(executor.map(abs, [-1])) == pool.map(abs, [-1]) == [1]
 
 
-def test_numbers_that_stand_for_whole_numbers_are_taken():
+def test_objects_with_an_index_are_accepted_as_whole_numbers():
     import numpy as np
 
     with runwide.Executor(True, max_tasks_per_child=np.int64(2)) as executor:
@@ -358,7 +358,7 @@ def test_runwide_map_raises_its_own_error_caused_by_what_pickling_raised():
     assert isinstance(caught.value.__cause__, TypeError)
 
 
-# Errors that are not worded by the pools, and where they come
+# Errors of the tasks and inputs, and when they are raised
 
 
 def test_what_cannot_be_called_or_unpacked_fails_the_same_way(executors, pools):

@@ -103,3 +103,7 @@ def test_a_local_store_behaves_as_a_dict():
 @pytest.mark.gcs
 def test_a_gcs_store_behaves_as_a_dict(gcs):
     run(gcs, examples=25)
+
+
+def test_a_store_that_a_package_adds_behaves_as_a_dict(tmp_path):
+    run(f"sqlite://{tmp_path}/objects.db", examples=10)

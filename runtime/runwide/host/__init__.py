@@ -1,4 +1,4 @@
-"""What machine is this: its cores, its memory, its threads, told truthfully."""
+"""The machine that this process runs on: its cores, its memory and its threads."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Puts a count of cores into one line of advice."""
+"""One line of advice about a count of cores."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ if TYPE_CHECKING:
 _MEASURE = "`runwide cores --measure` shows what each worker gains"
 
 
-def line(found: Cores, *, known: bool) -> str:
-    """What the reader should make of the count.
+def advise(found: Cores, *, known: bool) -> str:
+    """Return the advice about a count.
 
     Args:
-        found: The record; its own ``advice`` is not looked at.
-        known: Whether anything says which CPUs share a core.
+        found: The record; its own ``advice`` is not used.
+        known: Whether the machine says which CPUs share a core.
     """
     if found.decided_by in {"workers=", "RUNWIDE_WORKERS"}:
         return f"{_count(found.count, 'worker')}, because {found.decided_by} says so{_excess(found)}."
@@ -37,7 +37,7 @@ def _reason(found: Cores, *, known: bool) -> str:
     if found.logical > found.physical:
         return f": these {found.logical} CPUs are threads of {physical}; more workers than cores gain little"
     if not known:
-        return f", but nobody says which CPUs share a core: {_MEASURE}"
+        return f", but the machine does not say which CPUs share a core: {_MEASURE}"
     if found.hidden:
         return f", but the hypervisor may hide that CPUs share a core: {_MEASURE}"
     return ": each of these CPUs is a core of its own"

@@ -1,4 +1,4 @@
-"""Where this process stands in the cgroup hierarchies, v1 and v2, with the CPU limits on its way up."""
+"""The cgroups of this process, v1 and v2, and their CPU limits."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ if TYPE_CHECKING:
 
     from runwide.host.tree import Tree
 
-_UNIFIED = ""  # the controller name under which /proc/self/cgroup lists the v2 hierarchy
+_UNIFIED = ""  # the name of the v2 hierarchy in /proc/self/cgroup
 
-# Where the hierarchies are by convention, for when /proc/self/mountinfo cannot be read.
+# The usual mount points of the hierarchies, if /proc/self/mountinfo cannot be read.
 _USUAL = {
     "cpu": ("/sys/fs/cgroup/cpu", "/sys/fs/cgroup/cpu,cpuacct", "/sys/fs/cgroup/cpuacct,cpu"),
     "cpuset": ("/sys/fs/cgroup/cpuset",),
@@ -31,8 +31,8 @@ class Mount:
     """A mounted cgroup hierarchy.
 
     Args:
-        point: Where it is mounted.
-        root: The cgroup that appears there.
+        point: The mount point.
+        root: The cgroup that is mounted there.
         controllers: Its controllers; only the empty name for v2.
     """
 
@@ -56,13 +56,13 @@ class Quota:
 
 @dataclass(frozen=True, slots=True)
 class Throttling:
-    """How often a cgroup was held back by its CPU limit, since it was made.
+    """The effect of a cgroup's CPU limit since the cgroup was made.
 
     Args:
-        periods: Scheduling periods in which it wanted to run.
-        throttled: How many of these ended with it being held back.
-        seconds: For how long it was held back, summed over CPUs.
-        source: The file that says so.
+        periods: Scheduling periods in which it had processes to run.
+        throttled: The periods in which the limit stopped them.
+        seconds: Time for which they were stopped, summed over CPUs.
+        source: The file with these numbers.
     """
 
     periods: int
@@ -73,11 +73,11 @@ class Throttling:
 
 @dataclass(frozen=True, slots=True)
 class Room:
-    """A limit on the number of something.
+    """A limit on a number of things.
 
     Args:
-        limit: How many there may be.
-        used: How many there are.
+        limit: The largest number.
+        used: The current number.
         source: The file that sets the limit.
     """
 
@@ -87,11 +87,10 @@ class Room:
 
 
 def directories(tree: Tree, controller: str) -> list[str]:
-    """The directories of this process's cgroup and its visible ancestors, nearest first.
+    """Return the directories of this process's cgroup and its visible ancestors, nearest first.
 
-    Both hierarchies that may hold the controller are listed, v1 before v2: files that a hierarchy does
-    not have are simply not there. In a private cgroup namespace, or a container that mounts its own
-    cgroup only, the way ends at the mount.
+    Both hierarchies that may have the controller are listed, v1 before v2; their files may be missing. In a private cgroup
+    namespace, or a container that mounts only its own cgroup, the list ends at the mount.
 
     Args:
         tree: The machine.
@@ -106,7 +105,7 @@ def directories(tree: Tree, controller: str) -> list[str]:
 
 
 def quotas(tree: Tree) -> tuple[Quota, ...]:
-    """Every CPU limit on the visible way from this process's cgroup to the root, tightest first."""
+    """Return all CPU limits of this process's cgroup and its visible ancestors, tightest first."""
     found: list[Quota] = []
     for directory in directories(tree, "cpu"):
         found.extend(filter(None, (_quota_v2(tree, directory), _quota_v1(tree, directory))))
@@ -114,7 +113,7 @@ def quotas(tree: Tree) -> tuple[Quota, ...]:
 
 
 def cpuset(tree: Tree) -> tuple[frozenset[int], str]:
-    """The CPUs of the nearest cpuset in effect, and the file that says so; none where there is no cpuset."""
+    """Return the CPUs of the nearest cpuset in effect, and its file; no CPUs if there is no cpuset."""
     for directory in directories(tree, "cpuset"):
         for name in ("cpuset.cpus.effective", "cpuset.effective_cpus", "cpuset.cpus"):
             cpus = read_cpulist(tree, f"{directory}/{name}")
@@ -124,9 +123,9 @@ def cpuset(tree: Tree) -> tuple[frozenset[int], str]:
 
 
 def throttling(tree: Tree) -> Throttling | None:
-    """How often the cgroup, of this process's and its ancestors, was held back that was so most; None if uncounted.
+    """Return the largest throttling of this process's cgroup and its ancestors; None if it is not counted.
 
-    The limit that holds back may be an ancestor's, whose periods only it counts.
+    An ancestor's limit may stop this process, and only the ancestor counts those periods.
     """
     found = []
     for directory in directories(tree, "cpu"):
@@ -139,7 +138,7 @@ def throttling(tree: Tree) -> Throttling | None:
 
 
 def pids(tree: Tree) -> Room | None:
-    """The tightest limit on processes and threads on the way to the root; None for no limit."""
+    """Return the tightest limit on processes and threads of this cgroup and its ancestors; None for no limit."""
     found = []
     for directory in directories(tree, "pids"):
         path = f"{directory}/pids.max"
@@ -192,9 +191,9 @@ def _mounts(tree: Tree, controller: str) -> list[Mount]:
     return v1 + [mount for mount in mounts if _UNIFIED in mount.controllers]
 
 
-@lru_cache(maxsize=1)  # each controller asks anew
+@lru_cache(maxsize=1)  # it is called for each controller
 def _parse_mounts(mountinfo: str) -> tuple[Mount, ...]:
-    """The cgroup mounts of /proc/self/mountinfo (``man 5 proc``): fields 4 and 5, and what follows a dash."""
+    """Return the cgroup mounts of /proc/self/mountinfo (``man 5 proc``): fields 4 and 5, and those after a dash."""
     found = []
     for line in mountinfo.splitlines():
         before, _, after = line.partition(" - ")
@@ -211,7 +210,7 @@ def _unescaped(path: str) -> str:
 
 
 def _places(tree: Tree) -> dict[str, str]:
-    """Controller -> this process's cgroup, from /proc/self/cgroup (``man 7 cgroups``)."""
+    """Return this process's cgroup for each controller, from /proc/self/cgroup (``man 7 cgroups``)."""
     places: dict[str, str] = {}
     for line in (tree.text("/proc/self/cgroup") or "").splitlines():
         _, _, rest = line.partition(":")
@@ -237,7 +236,7 @@ def _way_up(tree: Tree, mount: Mount, place: str) -> Iterable[str]:
 
 
 def _relative(place: str, root: str) -> str | None:
-    """The way from a mount's root to a cgroup; None where the one is not above the other."""
+    """Return the path from a mount's root to a cgroup; None if the cgroup is not below the root."""
     if ".." in PurePosixPath(place).parts or ".." in PurePosixPath(root).parts:
         return None
     try:

@@ -1,4 +1,4 @@
-"""Judges what was read of a machine: fit for a job, fit with a warning, or not."""
+"""Judgements of a machine: fit for a job, fit with a warning, or unfit."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ if TYPE_CHECKING:
 
 _MIB = 1 << 20
 _GIB = 1 << 30
-_WORKER = 64 * _MIB  # a worker with the interpreter and little else
-_COMFORT = 512 * _MIB  # one with pandas and some data
+_WORKER = 64 * _MIB  # bytes of a worker with the interpreter and little else
+_COMFORT = 512 * _MIB  # bytes of a worker with pandas and some data
 _PIDS = 8  # processes and threads for a worker: its own, its watchers', its transport's
 _THROTTLED = 0.25  # of all periods
 _STOLEN = 0.05  # of all CPU time
 
 
 class State(str, Enum):
-    """What a check has found."""
+    """The result of a check."""
 
     OK = "ok"
     WARNING = "warning"
@@ -35,13 +35,13 @@ class State(str, Enum):
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One thing that was looked at.
+    """One thing that was checked.
 
     Args:
-        name: What.
-        state: What it means for a job.
-        says: What was found, one line.
-        hint: What to do about it, empty where nothing is to be done.
+        name: The thing.
+        state: The judgement for a job.
+        says: The facts, in one line.
+        hint: The remedy; empty if none is needed.
     """
 
     name: str
@@ -51,7 +51,7 @@ class Check:
 
 
 def size(count: int | None) -> str:
-    """Bytes for reading.
+    """Return a number of bytes as text for people.
 
     Example:
         >>> size(1536 * 1024 * 1024), size(3 << 20), size(None)
@@ -63,7 +63,7 @@ def size(count: int | None) -> str:
 
 
 def cores(found: Cores) -> Check:
-    """The count, with what could not be read."""
+    """Judge the count of cores and the notes about it."""
     if found.problems:
         says = f"{found.advice} ({len(found.problems)} notes)"
         return Check("cores", State.WARNING, says, "`runwide cores` shows what could not be read")
@@ -71,7 +71,7 @@ def cores(found: Cores) -> Check:
 
 
 def pressure(throttled: Throttling | None, stolen: Steal | None) -> Check:
-    """Whether the CPU limit or the machine's neighbours hold this container back."""
+    """Judge whether the CPU limit or other machines on the host slow this container down."""
     share = throttled.throttled / throttled.periods if throttled and throttled.periods else 0.0
     taken = stolen.share if stolen else 0.0
     says = f"held back by the CPU limit in {share:.0%} of its periods, {taken:.1%} of CPU time stolen"
@@ -83,7 +83,7 @@ def pressure(throttled: Throttling | None, stolen: Steal | None) -> Check:
 
 
 def memory(found: Memory, workers: int) -> Check:
-    """Whether so many workers have room."""
+    """Judge whether there is memory for that many workers."""
     limit = f"limit {size(found.limit)}" if found.limit is not None else "no limit"
     says = f"{limit}, {size(found.used)} in use, {size(found.available)} available for {workers} workers"
     if found.available is None:
@@ -96,7 +96,7 @@ def memory(found: Memory, workers: int) -> Check:
 
 
 def killed(found: Memory) -> Check:
-    """What the kernel has done, and would do, for want of memory."""
+    """Judge the kernel's OOM kills so far, and the effect of another one."""
     if found.oom_kills is None:
         return Check("OOM kills", State.WARNING, "not counted here: such a death is reported as SIGKILL")
     says = f"{found.oom_kills} so far"
@@ -107,7 +107,7 @@ def killed(found: Memory) -> Check:
 
 
 def pids(room: Room | None, workers: int) -> Check:
-    """Whether so many workers may be started."""
+    """Judge whether that many workers may be started."""
     if room is None:
         return Check("processes", State.OK, "no limit")
     left = room.limit - room.used
@@ -117,7 +117,7 @@ def pids(room: Room | None, workers: int) -> Check:
 
 
 def shared(found: Space) -> Check:
-    """The kernel's shared memory, which the scratch space stands in for."""
+    """Judge the kernel's shared memory, which the scratch directory can replace."""
     if not found.writable:
         return Check(
             "shared memory", State.WARNING, f"{found.path}: {found.reason}", "large values go by disk"
@@ -127,7 +127,7 @@ def shared(found: Space) -> Check:
 
 
 def scratch(found: Space) -> Check:
-    """The directory for large values between processes."""
+    """Judge the directory for large values between processes."""
     if not found.writable:
         return Check("scratch", State.FAILURE, f"{found.path}: {found.reason}", "set RUNWIDE_SCRATCH")
     state = State.WARNING if found.free < _GIB else State.OK
@@ -136,6 +136,6 @@ def scratch(found: Space) -> Check:
 
 
 def gpus(found: Sequence[Gpu]) -> Check:
-    """The devices, if any."""
+    """List the devices, if any."""
     names = ", ".join(f"{device.name or 'GPU'} ({device.device})" for device in found)
     return Check("GPUs", State.OK, names or "none")

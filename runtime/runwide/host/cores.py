@@ -1,4 +1,4 @@
-"""How many workers this machine can really feed, and every step that leads to the number."""
+"""The number of workers that this machine can keep busy, and every step that leads to it."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ if TYPE_CHECKING:
 
     from runwide.host.hypervisor import Hypervisor
 
-FORMAT = 1  # of the JSON form; changed when a reader of the old one would be misled
+FORMAT = 1  # of the JSON form; it changes when a reader of the old form would be misled
 
-# A quota of 7.0 written as 700001/100000 is no reason for an eighth worker.
+# A quota of 7.0 that is written as 700001/100000 is no reason for an eighth worker.
 _TOLERANCE = 0.1
 
 
@@ -29,11 +29,11 @@ class Step:
 
     Args:
         name: ``online``, ``affinity``, ``cpuset``, ``topology``, ``quota`` or ``override``.
-        source: The file or call that was believed.
-        value: What it said, shortened.
-        left: What is left after the step.
-        unit: What is counted from here on: ``CPUs``, ``cores`` or ``workers``.
-        cut: How many the step took away; negative where an override adds some.
+        source: The file or call that was used.
+        value: Its answer, shortened.
+        left: The number after the step.
+        unit: The unit of the number: ``CPUs``, ``cores`` or ``workers``.
+        cut: The number that the step took away; negative if an override adds some.
     """
 
     name: str
@@ -46,20 +46,20 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class Cores:
-    """What this machine gives to CPU-bound work, and why.
+    """The cores that this machine gives to CPU-bound work, and the reasons.
 
     Args:
         count: Workers to use: ``usable``, unless the caller or ``RUNWIDE_WORKERS`` says otherwise.
-        usable: Cores that can be kept busy: ``physical``, or fewer where a quota allows no more.
+        usable: Cores that can be kept busy: ``physical``, or fewer if a quota allows no more.
         physical: Physical cores that this process may run on.
         logical: CPUs (hardware threads, vCPUs) that this process may run on.
         quota: The tightest CPU limit of this cgroup and its ancestors, in CPUs; None for no limit.
         decided_by: ``cores``, ``quota``, ``RUNWIDE_WORKERS`` or ``workers=``.
         hidden: Whether the hypervisor may hide that CPUs share a core.
-        hypervisor: Who runs this virtual machine.
+        hypervisor: The hypervisor of this virtual machine.
         cores: Each physical core.
         steps: Each step of the count, in order.
-        problems: What could not be read, and what was believed instead.
+        problems: Sources that could not be read, and those that were used instead.
         advice: One line for the reader.
     """
 
@@ -78,7 +78,7 @@ class Cores:
 
     @property
     def kinds(self) -> dict[str, int]:
-        """How many cores of each kind a hybrid machine gives; empty on any other."""
+        """The number of cores of each kind on a hybrid machine; empty on others."""
         names = [core.kind for core in self.cores if core.kind]
         return {kind: names.count(kind) for kind in dict.fromkeys(names)}
 
@@ -86,7 +86,7 @@ class Cores:
         return self.explain()
 
     def explain(self) -> str:
-        """Every step as text, one a line, then the advice.
+        """Return every step as a line of text, then the advice.
 
         Example:
             >>> print(cores(workers=1).explain().splitlines()[-1])
@@ -100,7 +100,7 @@ class Cores:
         return "\n".join([*lines, self.advice])
 
     def as_dict(self) -> dict[str, Any]:
-        """The same for programs: plain values only, with the ``format`` number of this form.
+        """Return the record for programs: plain values only, with the ``format`` number of this form.
 
         Example:
             >>> cores(workers=3).as_dict()["count"]
@@ -112,17 +112,17 @@ class Cores:
 def cores(*, workers: int | None = None, root: str | os.PathLike[str] = "/") -> Cores:
     """Count the physical cores that this process may use, capped by its CPU quota.
 
-    online CPUs ∩ affinity ∩ cpuset, grouped into cores by what the kernel says of each CPU's siblings;
-    workers = min(cores, max(1, ceil(tightest quota - 0.1))). The last part, because independent tasks get
-    the whole of a quota of 1.5 CPUs only from two workers.
+    online CPUs ∩ affinity ∩ cpuset, grouped into cores by the kernel's lists of each CPU's siblings;
+    workers = min(cores, max(1, ceil(tightest quota - 0.1))). The quota is rounded up, because independent tasks can use
+    all of a quota of 1.5 CPUs only with two workers.
 
     Args:
-        workers: A number of workers that overrides the count; ``RUNWIDE_WORKERS`` does, where this is None.
+        workers: A number of workers that overrides the count; if it is None, ``RUNWIDE_WORKERS`` does.
         root: ``/`` for this machine, or the directory of a recorded tree (see `runwide.host.recording`).
 
     Raises:
-        InputError: ``workers`` or ``RUNWIDE_WORKERS`` is not a positive whole number. What cannot be read
-            of the machine is never raised: it is in ``problems``, with what was believed instead.
+        InputError: ``workers`` or ``RUNWIDE_WORKERS`` is not a positive whole number. Sources that cannot be read
+            are no errors: they are in ``problems``, with those that were used instead.
 
     Example:
         >>> machine = cores()
@@ -134,7 +134,7 @@ def cores(*, workers: int | None = None, root: str | os.PathLike[str] = "/") -> 
 
 
 def count(tree: Tree, override: tuple[int, str] | None = None) -> Cores:
-    """Count the cores of a tree; ``override`` is a number of workers and who asks for it."""
+    """Count the cores of a tree; ``override`` is a number of workers and its source."""
     steps: list[Step] = []
     allowed = _allowed(tree, steps)
     grouped = topology.read(tree, allowed)
@@ -163,11 +163,11 @@ def count(tree: Tree, override: tuple[int, str] | None = None) -> Cores:
         problems=tuple(tree.problems),
         advice="",
     )
-    return replace(found, advice=advice.line(found, known=grouped.known))
+    return replace(found, advice=advice.advise(found, known=grouped.known))
 
 
 def capped(physical: int, quota: float | None) -> int:
-    """The number of workers that a quota can feed, of so many cores.
+    """Return the number of workers that a quota can keep busy, at most the number of cores.
 
     Example:
         >>> [capped(4, quota) for quota in (None, 7.5, 2.5, 2.0, 1.05, 0.2)]
@@ -177,7 +177,7 @@ def capped(physical: int, quota: float | None) -> int:
 
 
 def override_of(workers: int | None) -> tuple[int, str] | None:
-    """The number of workers that is asked for, and who asks for it; None for one per core.
+    """Return the requested number of workers and its source; None for one worker per core.
 
     Raises:
         InputError: As in `cores`.
@@ -197,7 +197,7 @@ def override_of(workers: int | None) -> tuple[int, str] | None:
 
 
 def _allowed(tree: Tree, steps: list[Step]) -> frozenset[int]:
-    """The CPUs that this process may use, from all of them down."""
+    """Return the CPUs that this process may use, and note each step."""
     cpus, source = topology.online(tree)
     steps.append(Step("online", source, format_cpulist(cpus), len(cpus), "CPUs"))
     affinity = topology.affinity(tree)
@@ -205,26 +205,26 @@ def _allowed(tree: Tree, steps: list[Step]) -> frozenset[int]:
     cpus = _narrowed(tree, steps, cpus, name="affinity", said=affinity)
     cpus = _narrowed(tree, steps, cpus, name="cpuset", said=cgroup.cpuset(tree))
     if not cpus:
-        tree.note("every source", "says nothing", "took it for one CPU")
+        tree.note("every source", "says nothing", "assumed one CPU")
     return cpus or frozenset({0})
 
 
 def _with_renumbered(
     tree: Tree, source: str, online: frozenset[int], affinity: frozenset[int]
 ) -> frozenset[int]:
-    """Add CPUs that this process runs on though they are not listed, as behind lxcfs, which renumbers the list."""
+    """Add CPUs that this process runs on and the list leaves out: lxcfs renumbers the list."""
     if not online:
         return affinity
     unlisted = {cpu for cpu in affinity - online if topology.present(tree, cpu)}
     if unlisted:
-        tree.note(source, "leaves out CPUs that this process runs on", "believed the affinity")
+        tree.note(source, "leaves out CPUs that this process runs on", "used the affinity")
     return online | unlisted
 
 
 def _narrowed(
     tree: Tree, steps: list[Step], cpus: frozenset[int], *, name: str, said: tuple[frozenset[int], str]
 ) -> frozenset[int]:
-    """The CPUs that a source leaves; one that would leave none is noted, not believed."""
+    """Return the CPUs that a source leaves; a source that would leave none is noted and ignored."""
     found, source = said
     left = cpus & found
     if found and not left:
@@ -246,7 +246,11 @@ def _shape(grouped: topology.Topology) -> str:
         f"{'up to ' if mixed else ''}{threads} threads a core" if threads > 1 else "one thread a core",
         f"{packages} sockets" if packages > 1 else "",
     ]
-    return ", ".join(filter(None, parts)) if grouped.known else "nobody says which CPUs share a core"
+    return (
+        ", ".join(filter(None, parts))
+        if grouped.known
+        else "the machine does not say which CPUs share a core"
+    )
 
 
 def _quota_step(quotas: tuple[cgroup.Quota, ...], physical: int, usable: int) -> Step:

@@ -1,4 +1,4 @@
-"""Which NVIDIA devices this container may use, and which worker gets which."""
+"""The NVIDIA devices that this container may use, and their assignment to workers."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ class Gpu:
     """One NVIDIA device.
 
     Args:
-        device: What ``CUDA_VISIBLE_DEVICES`` calls it: its UUID, or its number.
-        name: Its model, empty where unknown.
-        memory: Its memory in bytes; None where unknown.
-        source: What says so.
+        device: Its name in ``CUDA_VISIBLE_DEVICES``: its UUID, or its number.
+        name: Its model; empty if unknown.
+        memory: Its memory in bytes; None if unknown.
+        source: The variable, file or library that lists it.
     """
 
     device: str
@@ -34,7 +34,7 @@ class Gpu:
 
     @property
     def environment(self) -> dict[str, str]:
-        """The variables that show a process this device alone.
+        """The variables that make only this device visible to a process.
 
         Example:
             >>> Gpu("GPU-1b2c").environment
@@ -44,10 +44,10 @@ class Gpu:
 
 
 def devices(root: Tree | str | os.PathLike[str] = "/") -> tuple[Gpu, ...]:
-    """The devices that this process may use, in CUDA's order; none, at no cost, where there is no driver.
+    """Return the devices that this process may use, in CUDA's order; empty if there is no driver.
 
-    What the user has put into ``CUDA_VISIBLE_DEVICES`` is the list; otherwise NVML's, where it is
-    installed (``pip install nvidia-ml-py``), or the driver's in ``/proc``.
+    The list is the user's ``CUDA_VISIBLE_DEVICES`` if it is set; otherwise NVML's if that is installed (``pip install
+    nvidia-ml-py``), or the driver's in ``/proc``.
     """
     tree = Tree.at(root)
     wanted = settings.value(_VISIBLE) if tree.live else None
@@ -60,7 +60,7 @@ def devices(root: Tree | str | os.PathLike[str] = "/") -> tuple[Gpu, ...]:
 
 
 def per_gpu(root: Tree | str | os.PathLike[str] = "/") -> tuple[dict[str, str], ...]:
-    """For ``workers="per-gpu"``: the variables of each worker, one worker a device.
+    """Return the variables of each worker for ``workers="per-gpu"``, one worker for each device.
 
     Example:
         >>> for number, variables in enumerate(per_gpu()):
@@ -70,7 +70,7 @@ def per_gpu(root: Tree | str | os.PathLike[str] = "/") -> tuple[dict[str, str], 
 
 
 def _visible(wanted: str) -> tuple[Gpu, ...]:
-    """CUDA's reading of its variable: everything from the first invalid entry on is not there."""
+    """Return the devices of the variable as CUDA reads it: the first invalid entry ends the list."""
     found: list[Gpu] = []
     for entry in (piece.strip() for piece in wanted.split(",")):
         if not re.fullmatch(r"\d+|(GPU|MIG)-[\w/-]+", entry, re.ASCII):
@@ -98,12 +98,12 @@ def _from_nvml(tree: Tree) -> tuple[Gpu, ...]:
     try:
         pynvml.nvmlInit()
     except pynvml.NVMLError as error:
-        tree.note("NVML", str(error), "believed /proc/driver/nvidia")
+        tree.note("NVML", str(error), "used /proc/driver/nvidia")
         return ()
     try:
         return tuple(_device(pynvml, index) for index in range(pynvml.nvmlDeviceGetCount()))
     except pynvml.NVMLError as error:
-        tree.note("NVML", str(error), "believed /proc/driver/nvidia")
+        tree.note("NVML", str(error), "used /proc/driver/nvidia")
         return ()
     finally:
         pynvml.nvmlShutdown()

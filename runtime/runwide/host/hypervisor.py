@@ -1,4 +1,4 @@
-"""Who runs this virtual machine, and whether its word on shared cores can be believed."""
+"""The hypervisor of this machine, and whether it shows truthfully which CPUs share a core."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _DMI = "/sys/class/dmi/id"
 _ACPI = "/sys/firmware/acpi/tables/DSDT"
 _FIRECRACKER = "FIRECK"
 
-# What the firmware calls itself -> who that is; the first that occurs in vendor and product counts.
+# The firmware's name -> the hypervisor; the first name that occurs in vendor and product counts.
 _NAMES = {
     "Google Compute Engine": "Google Compute Engine",
     "Amazon EC2": "Amazon EC2",
@@ -36,11 +36,11 @@ _TRUTHFUL = frozenset({"Google Compute Engine"})
 
 @dataclass(frozen=True, slots=True)
 class Hypervisor:
-    """Who runs this virtual machine.
+    """The hypervisor of this machine.
 
     Args:
-        name: Its name, ``unknown`` where there is one without a name, or empty on bare metal.
-        source: The file that says so.
+        name: Its name; ``unknown`` if it has none, or empty on bare metal.
+        source: The file with the name.
         truthful: Whether the topology that it shows is guaranteed; on bare metal the kernel reads it itself.
         may_hide_siblings: Whether CPUs that look like cores may be threads of one.
     """
@@ -52,7 +52,7 @@ class Hypervisor:
 
 
 def read(tree: Tree) -> Hypervisor:
-    """Recognise the hypervisor by the firmware's names and the CPU's flags.
+    """Recognize the hypervisor by the firmware's names and the CPU's flags.
 
     Example:
         >>> from runwide.host.tree import Tree
@@ -81,10 +81,12 @@ def _name(tree: Tree) -> tuple[str, str]:
 
 
 def _is_firecracker(tree: Tree) -> bool:
-    """Whether bytes 10 to 15 of the table, its maker (ACPI 6.5, 5.2.6), say so; only root may read it."""
+    """Return whether the ACPI table's maker, in bytes 10 to 15, is Firecracker (ACPI 6.5, 5.2.6); only root may read it."""
     problems = len(tree.problems)
-    made = _FIRECRACKER in (tree.text(_ACPI) or "")[:20]  # what is not text may be a character fewer or more
-    del tree.problems[problems:]  # that it is closed to others is how it should be
+    made = (
+        _FIRECRACKER in (tree.text(_ACPI) or "")[:20]
+    )  # bytes that are not text may change the number of characters
+    del tree.problems[problems:]  # the file is normally closed to other users: that is no problem
     tree.seen.pop(_ACPI, None)
     if made:
         tree.seen[_ACPI] = f"DSDT......{_FIRECRACKER}"

@@ -1,4 +1,4 @@
-"""How much of its CPU time this machine has lost to its neighbours."""
+"""The CPU time that this machine has lost to other machines on the same host."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     import os
 
 _STEAL = 7  # the eighth of the ten numbers of the ``cpu`` line (``man 5 proc``)
-_GUEST = 8  # guest time is counted within user time already
+_GUEST = 8  # user time includes guest time already
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,7 +19,7 @@ class Steal:
     """CPU time since boot, in clock ticks.
 
     Args:
-        stolen: Time in which a CPU was ready to run here, but the hypervisor ran somebody else.
+        stolen: Time in which a CPU had work here, but the hypervisor ran another machine.
         total: All time of all CPUs.
     """
 
@@ -28,7 +28,7 @@ class Steal:
 
     @property
     def share(self) -> float:
-        """The part of all time that was stolen, 0 to 1.
+        """Share of the time that was stolen, 0 to 1.
 
         Example:
             >>> Steal(5, 100).share
@@ -37,7 +37,7 @@ class Steal:
         return self.stolen / self.total if self.total else 0.0
 
     def since(self, earlier: Steal) -> Steal:
-        """What was stolen after an earlier reading.
+        """Return the time since an earlier reading.
 
         Example:
             >>> Steal(30, 200).since(Steal(5, 100)).share
@@ -47,7 +47,7 @@ class Steal:
 
 
 def steal(root: Tree | str | os.PathLike[str] = "/") -> Steal | None:
-    """Read the machine's stolen time; None where it is not counted.
+    """Read the machine's stolen time; None if it is not counted.
 
     Example:
         >>> found = steal()

@@ -1,4 +1,4 @@
-"""Decides from measured throughputs how many workers are worth having."""
+"""The number of workers that is worth using, from measured throughputs."""
 
 from __future__ import annotations
 
@@ -10,23 +10,23 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 BUDGET = 14.0  # seconds of measuring; with the start of eight workers it stays under 20
-_FEW = 8  # up to so many CPUs, every number of workers is tried
+_FEW = 8  # CPUs up to which every number of workers is tried
 _SLICE = (0.2, 0.6)  # seconds of one reading: several periods of a CPU quota, which are 0.1 s
 _ROUNDS = 3
-_MORE_ROUNDS = 5  # where there are only a few numbers to try
+_MORE_ROUNDS = 5  # if there are only a few numbers to try
 
-_WORTH = 0.05  # a gain that nobody would notice is none
-_TAKEN = 0.15  # CPU time that went elsewhere
-_NOISY = 0.20  # readings of the same thing that differ by more than this cannot tell one worker from two
+_WORTH = 0.05  # a smaller gain does not count
+_TAKEN = 0.15  # of the CPU time, used by other programs
+_NOISY = 0.20  # readings of the same number that differ by more are useless
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What to measure.
+    """The readings to take.
 
     Args:
         counts: Numbers of workers, ascending.
-        rounds: How often each is measured, in turns, so that a slow drift of the machine falls on all alike.
+        rounds: Readings of each number, in turns, so that a slow drift of the machine affects all numbers alike.
         seconds: Length of one reading.
     """
 
@@ -45,8 +45,8 @@ class Sample:
     """One reading of one number of workers.
 
     Args:
-        throughput: Calls a second, of all of them together.
-        share: CPU time over wall time of the average worker: 1 for a CPU of its own.
+        throughput: Calls a second, of all workers together.
+        share: CPU time divided by wall time of the average worker: 1 for a CPU of its own.
     """
 
     throughput: float
@@ -58,11 +58,11 @@ class Reading:
     """The throughput of one number of workers.
 
     Args:
-        workers: How many worked at once.
-        median: Calls a second, of all of them together.
+        workers: The number of workers at once.
+        median: Calls a second, of all workers together.
         low: The slowest round.
         high: The fastest round.
-        speedup: ``median`` over the median of one worker.
+        speedup: ``median`` divided by the median of one worker.
         share: The part of a CPU that the average worker got, median of the rounds.
     """
 
@@ -75,17 +75,17 @@ class Reading:
 
     @property
     def spread(self) -> float:
-        """How far the rounds are apart, as a part of the median."""
+        """The difference of the slowest and the fastest round, divided by the median."""
         return (self.high - self.low) / self.median if self.median else 0.0
 
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What the readings say.
+    """The conclusion from the readings.
 
     Args:
         readings: One for each number of workers, ascending.
-        recommended: The fewest workers beyond which nothing is gained; None where the machine is too noisy.
+        recommended: The smallest number of workers beyond which nothing is gained; None if the machine is too noisy.
         noise: The typical spread of the readings.
         reason: One line for the reader.
     """
@@ -97,14 +97,14 @@ class Verdict:
 
 
 def plan(logical: int, usable: int, *, budget: float = BUDGET, call: float = 0.0) -> Plan:
-    """Choose what to measure within a budget of seconds.
+    """Choose the readings to take within a budget of seconds.
 
     Args:
         logical: CPUs that may be used.
         usable: Workers that `runwide.cores` would use, always tried.
         budget: Seconds for all readings together.
-        call: Seconds of one call; where the budget has no room for every number, only some are tried. A call is
-            never cut short, so that a slow function may exceed the budget all the same.
+        call: Seconds of one call; if the budget is too small for every number, only some are tried. A call is never
+            interrupted, so a slow function may exceed the budget.
 
     Example:
         >>> plan(8, 4).counts
@@ -133,13 +133,13 @@ def judge(
     quota: float | None = None,
     cpu_bound: bool = True,
 ) -> Verdict:
-    """Say how many workers are worth having.
+    """Decide how many workers are worth using.
 
     Args:
-        samples: Number of workers -> one sample a round.
+        samples: Number of workers -> one sample for each round.
         logical: CPUs that may be used.
-        quota: The CPU limit, in CPUs: what lies above it, nobody else has taken.
-        cpu_bound: Whether the function never waits; otherwise, one worker alone shows how much it waits.
+        quota: The CPU limit, in CPUs; time above it does not count as taken by other programs.
+        cpu_bound: Whether the function never waits; otherwise, the reading of one worker shows how much it waits.
 
     Example:
         >>> rates = {1: [10.0, 10.1, 9.9], 2: [19.8, 20.0, 20.2], 3: [20.0, 20.3, 19.9]}
@@ -150,26 +150,26 @@ def judge(
     readings = _readings(samples)
     noise = statistics.median(reading.spread for reading in readings)
     if noise > _NOISY:
-        reason = f"too noisy to tell: readings of the same thing lie {noise:.0%} apart"
+        reason = f"too noisy to tell: readings of the same number differ by {noise:.0%}"
         return Verdict(readings, None, noise, reason)
     appetite = 1.0 if cpu_bound else readings[0].share
     taken = max(_taken(reading, appetite, min(logical, quota or logical)) for reading in readings)
     if taken > _TAKEN:
         reason = (
-            f"too busy to tell: something else takes up to {taken:.0%} of the CPUs that the workers ask for"
+            f"too busy to tell: other programs take up to {taken:.0%} of the CPUs that the workers ask for"
         )
         return Verdict(readings, None, noise, reason)
     margin = max(_WORTH, noise)
     best = max(reading.median for reading in readings)
     chosen = next(reading for reading in readings if reading.median >= best * (1 - margin))
-    reason = f"beyond {chosen.workers}, nothing is gained that stands out from {margin:.0%}"
+    reason = f"beyond {chosen.workers}, the gain is less than {margin:.0%}"
     if chosen.workers == readings[-1].workers:
-        reason = f"throughput still grows at {chosen.workers}, the most that was tried"
+        reason = f"throughput still grows at {chosen.workers}, the largest number that was tried"
     return Verdict(readings, chosen.workers, noise, reason)
 
 
 def _taken(reading: Reading, appetite: float, cpus: float) -> float:
-    """The part of the CPU time due to these workers that they did not get."""
+    """Return the part of the CPU time due to these workers that they did not get."""
     due = min(appetite, cpus / reading.workers)
     return 1 - reading.share / due if due else 0.0
 

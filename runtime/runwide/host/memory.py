@@ -1,4 +1,4 @@
-"""How much memory this container may use, what it uses, and whom the kernel has killed for it."""
+"""The memory that this container may use, the memory in use, and the kernel's OOM kills."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ _UNLIMITED = 1 << 60  # v1 writes "no limit" as the largest multiple of a page t
 
 @dataclass(frozen=True, slots=True)
 class Level:
-    """The memory of one cgroup on the way to the root.
+    """The memory of this process's cgroup, or of one of its ancestors.
 
     Args:
-        directory: Where it is.
-        limit: Bytes above which the kernel kills; None for no limit.
-        high: Bytes above which the kernel slows its processes down and reclaims; None for no such limit.
-        used: Bytes in use that cannot simply be dropped: without the inactive part of the file cache.
+        directory: The cgroup's directory.
+        limit: Bytes above which the kernel kills processes; None for no limit.
+        high: Bytes above which the kernel slows processes down and reclaims memory; None for no such limit.
+        used: Bytes in use that cannot be freed at once: without the inactive part of the file cache.
     """
 
     directory: str
@@ -42,10 +42,10 @@ class Memory:
         source: The file that sets it.
         high: The tightest soft limit in bytes; None for none.
         used: Bytes in use in the cgroup of the tightest limit, else in the machine.
-        total: Bytes that the machine has.
-        available: Bytes that can still be used before a limit or the machine's end is met.
-        oom_kills: Processes of this container killed by the kernel for want of memory; None if not counted.
-        kills_all: Whether one such kill takes every process of the container (``memory.oom.group``).
+        total: Bytes of the machine.
+        available: Bytes that can still be used before a limit or the machine's total is reached.
+        oom_kills: Processes of this container that the kernel has killed because memory ran out; None if not counted.
+        kills_all: Whether one such kill ends every process of the container (``memory.oom.group``).
     """
 
     limit: int | None
@@ -59,7 +59,7 @@ class Memory:
 
     @property
     def size(self) -> int | None:
-        """What there is to use, in bytes: the limit, or the machine's memory where that is less."""
+        """Bytes that can be used at most: the limit, or the machine's memory if that is less."""
         known = [value for value in (self.limit, self.total) if value is not None]
         return min(known, default=None)
 
@@ -76,7 +76,9 @@ def read(root: Tree | str | os.PathLike[str] = "/") -> Memory:
     limited = [
         (level.limit, level) for level in levels if level.limit is not None and level.limit < _UNLIMITED
     ]
-    limit, tightest = min(limited, key=lambda one: one[0], default=(None, None))  # of equal ones the nearest
+    limit, tightest = min(
+        limited, key=lambda one: one[0], default=(None, None)
+    )  # of equal limits the nearest
     machine = _meminfo(tree)
     return Memory(
         limit=limit,
@@ -90,20 +92,8 @@ def read(root: Tree | str | os.PathLike[str] = "/") -> Memory:
     )
 
 
-def limit(root: Tree | str | os.PathLike[str] = "/") -> int | None:
-    """The tightest memory limit of this cgroup and its visible ancestors, in bytes; None for no limit.
-
-    Example:
-        >>> found = limit()
-        >>> found is None or found > 0
-        True
-    """
-    limits = [level.limit for level in _levels(Tree.at(root)) if level.limit is not None]
-    return min(limits, default=None)
-
-
 def available(root: Tree | str | os.PathLike[str] = "/") -> int | None:
-    """Bytes that can still be used before the nearest limit, or the machine's end; None where nothing says.
+    """Return the bytes that can still be used before a limit or the machine's total is reached; None if unknown.
 
     Example:
         >>> available() > 0
@@ -114,9 +104,9 @@ def available(root: Tree | str | os.PathLike[str] = "/") -> int | None:
 
 
 def oom_kills(root: Tree | str | os.PathLike[str] = "/") -> int | None:
-    """How many processes of this container the kernel has killed for want of memory; None where not counted.
+    """Return the number of processes of this container that the kernel's OOM killer has killed; None if not counted.
 
-    The machine's own counter stands in where the process is in no cgroup that counts.
+    If no cgroup of the process counts them, this is the number of the whole machine.
 
     Example:
         >>> oom_kills() is None or oom_kills() >= 0
@@ -126,7 +116,7 @@ def oom_kills(root: Tree | str | os.PathLike[str] = "/") -> int | None:
 
 
 def rss(pid: int, root: Tree | str | os.PathLike[str] = "/") -> int | None:
-    """Resident memory of a process in bytes, shared pages included; None once it is gone.
+    """Return the resident memory of a process in bytes, with shared pages; None if it has ended.
 
     Example:
         >>> import os
@@ -138,30 +128,6 @@ def rss(pid: int, root: Tree | str | os.PathLike[str] = "/") -> int | None:
     return elsewhere.rss(pid) if found is None and _is_elsewhere(tree) else found
 
 
-def peak_rss(pid: int, root: Tree | str | os.PathLike[str] = "/") -> int | None:
-    """The highest resident memory that a process has had, in bytes; None once it is gone.
-
-    Example:
-        >>> import os
-        >>> rss(os.getpid()) <= peak_rss(os.getpid())
-        True
-    """
-    return _kilobytes(Tree.at(root), f"/proc/{pid}/status", "VmHWM")
-
-
-def pss(pid: int, root: Tree | str | os.PathLike[str] = "/") -> int | None:
-    """A process's fair share of the resident memory in bytes: shared pages divided by their users.
-
-    The kernel walks the page tables for it, which takes milliseconds for a large process.
-
-    Example:
-        >>> import os
-        >>> pss(os.getpid()) <= rss(os.getpid()) * 1.1
-        True
-    """
-    return _kilobytes(Tree.at(root), f"/proc/{pid}/smaps_rollup", "Pss")
-
-
 def _levels(tree: Tree) -> Iterator[Level]:
     for directory in cgroup.directories(tree, "memory"):
         v1 = _level_v1(tree, directory)
@@ -170,7 +136,7 @@ def _levels(tree: Tree) -> Iterator[Level]:
 
 def _level_v1(tree: Tree, directory: str) -> Level:
     stat = tree.pairs(f"{directory}/memory.stat")
-    # The second counts ancestors too, even those that this container cannot see.
+    # The second includes ancestors, even those that this container cannot see.
     limits = (tree.number(f"{directory}/memory.limit_in_bytes"), stat.get("hierarchical_memory_limit"))
     used = tree.number(f"{directory}/memory.usage_in_bytes")
     known = [limit for limit in limits if limit is not None and limit < _UNLIMITED]
@@ -218,7 +184,7 @@ def _meminfo(tree: Tree) -> dict[str, int]:
 
 
 def _is_elsewhere(tree: Tree) -> bool:
-    """Whether this machine has no /proc, as a Mac."""
+    """Return whether this machine has no /proc, like a Mac."""
     return tree.live and not tree.names("/proc/self")
 
 

@@ -1,4 +1,4 @@
-"""Keeps what was read of a machine in one file that can be read, sent and counted again elsewhere."""
+"""Recordings of machines: the files that a count reads, in one text that can be sent and counted again elsewhere."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 _INDENT = "    "
 
-# Of files that say more than a bug report should, only the lines that are used are kept.
+# Of files with more than a bug report should contain, only the used lines are kept.
 _KEPT = {
     "/proc/self/mountinfo": re.compile(r".* - cgroup2? .*"),
     "/proc/self/status": re.compile(r"Cpus_allowed_list:.*"),
@@ -30,11 +30,11 @@ _KEPT = {
 
 
 def record(root: Tree | str | os.PathLike[str] = "/", *, source: str) -> str:
-    """Read a machine as `runwide.cores` and ``runwide doctor`` do, and give what they read as text.
+    """Read a machine as `runwide.cores` and ``runwide doctor`` do, and return the files that they read as text.
 
     Args:
         root: ``/`` for this machine, or the directory of a recorded tree.
-        source: What machine this is, for the reader.
+        source: A description of the machine, for people.
 
     Example:
         >>> record(source="my laptop").splitlines()[0]
@@ -51,7 +51,7 @@ def record(root: Tree | str | os.PathLike[str] = "/", *, source: str) -> str:
 
 
 def pack(files: dict[str, str], *, source: str) -> str:
-    r"""One text of some files: ``path: line``, or the path alone with indented lines below.
+    r"""Return files as one text: ``path: line``, or the path alone with indented lines below.
 
     Example:
         >>> print(pack({"/a": "1", "/b": "x\ny"}, source="an example"), end="")
@@ -72,10 +72,10 @@ def pack(files: dict[str, str], *, source: str) -> str:
 
 
 def parse(text: str) -> dict[str, str]:
-    r"""The files in a text that `pack` wrote, or that somebody wrote in its form.
+    r"""Return the files in a text that has the form of `pack`.
 
     Raises:
-        InputError: A line is neither a file's name, nor part of one, nor a comment.
+        InputError: A line is neither a file's name, nor part of a file, nor a comment.
 
     Example:
         >>> parse("# an example\n/a: 1\n/b:\n    x\n    y\n")
@@ -132,5 +132,5 @@ def _kept(path: str, text: str) -> list[str]:
 
 
 def _flags(line: str) -> str:
-    """Of all the CPU's flags only whether there is a hypervisor."""
+    """Return the line of the CPU's flags, with only the flag for a hypervisor."""
     return "flags\t\t: " + ("hypervisor" if "hypervisor" in line.split() else "none")

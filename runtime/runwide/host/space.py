@@ -1,4 +1,4 @@
-"""Where temporary files and large payloads can lie, and how much room there is."""
+"""The directories for temporary files and large payloads, and their free space."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ class Space:
         path: The directory.
         total: Its size in bytes.
         free: Bytes that this user may still write.
-        writable: Whether a file could be made there just now.
-        reason: Why not, where it could not.
+        writable: Whether a file could be made there now.
+        reason: The error if not.
     """
 
     path: str
@@ -29,13 +29,13 @@ class Space:
 
 
 def read(path: str) -> Space:
-    """Look at a directory, and make and remove a file in it.
+    """Read the size of a directory's file system, and try to make a file there.
 
     Example:
         >>> read("/no/such/directory").reason
         'No such file or directory'
     """
-    import shutil  # slow to load, as the next is
+    import shutil  # slow to load, like the next
     import tempfile
 
     try:
@@ -51,8 +51,8 @@ def read(path: str) -> Space:
 def temporary() -> str:
     """Return the directory for temporary files: the system's, else the kernel's shared memory.
 
-    A container with a read-only file system may have no other place that it can write. Where not even that can be
-    written, making a file there says why.
+    A container with a read-only file system may have no other directory to write to. If that cannot be written either,
+    making a file there raises the error.
 
     Example:
         >>> from pathlib import Path
@@ -68,7 +68,7 @@ def temporary() -> str:
 
 
 def scratch() -> str:
-    """The directory for large payloads: ``RUNWIDE_SCRATCH``, else the one for temporary files.
+    """Return the directory for large payloads: ``RUNWIDE_SCRATCH``, or else the one for temporary files.
 
     Example:
         >>> from pathlib import Path

@@ -1,4 +1,4 @@
-"""Processes that run one function at the same time, for a while, and report how often they got through it."""
+"""Processes that run one function at the same time for a while, and report the number of calls."""
 
 from __future__ import annotations
 
@@ -17,22 +17,22 @@ if TYPE_CHECKING:
     from types import TracebackType
 
 
-_GRACE = 5.0  # seconds that a process has to leave by itself
+_GRACE = 5.0  # seconds for a process to end by itself
 
 
 class Team:
-    """Processes that wait for the word to run a function.
+    """Processes that run a function when they are asked to.
 
-    They are plain processes of this interpreter, with one thread each for numerical libraries, and hold
-    nothing but the function, so that what is measured is the machine.
+    They are plain processes of this interpreter, with one thread each for numerical libraries, and load only the
+    function, so that the readings depend on the machine alone.
 
     Args:
         size: Number of processes.
         function: ``module:name``, or empty for a built-in loop of arithmetic.
-        items: Arguments, each as JSON; each process takes them in turn, one a call.
+        items: Arguments, each as JSON; each process uses them in turn, one for each call.
 
     Attributes:
-        call: Seconds of one call, of the slowest process.
+        call: Seconds of one call in the slowest process.
 
     Raises:
         TaskError: The function cannot be imported or fails.
@@ -55,17 +55,17 @@ class Team:
             raise
 
     def sample(self, workers: int, *, seconds: float) -> Sample:
-        """Let so many processes work at once for about so many seconds."""
+        """Let a number of processes work at once for about a number of seconds."""
         busy = self._members[:workers]
         for member in busy:
-            _tell(member, f"{seconds}\n")
+            _send(member, f"{seconds}\n")
         answers = [_answer(member).split() for member in busy]
         rates = [int(calls) / float(elapsed) for calls, elapsed, _ in answers]
         shares = [float(used) / float(elapsed) for _, elapsed, used in answers]
         return Sample(sum(rates), sum(shares) / workers)
 
     def close(self) -> None:
-        """Send everybody home."""
+        """End all processes."""
         for member in self._members:
             if member.stdin:
                 member.stdin.close()
@@ -91,12 +91,12 @@ class Team:
 def run(
     team: Team, todo: Plan, *, progress: Callable[[int, int], None] = lambda _done, _total: None
 ) -> dict[int, list[Sample]]:
-    """Measure as planned, the numbers of workers in a new order each round.
+    """Take the planned readings, with the numbers of workers in a new order in each round.
 
     Args:
         team: At least as many processes as the plan's largest number.
-        todo: What to measure.
-        progress: Called with how many readings are done, and how many there are.
+        todo: The readings to take.
+        progress: Called with the number of readings that are done, and their total.
     """
     found: dict[int, list[Sample]] = {count: [] for count in todo.counts}
     total = len(todo.counts) * todo.rounds
@@ -118,23 +118,23 @@ def _start(command: list[str], size: int) -> subprocess.Popen[str]:
     )
 
 
-def _tell(member: subprocess.Popen[str], line: str) -> None:
+def _send(member: subprocess.Popen[str], line: str) -> None:
     if member.stdin is None:
         raise TaskError("a measuring process has no input")
     try:
         member.stdin.write(line)
         member.stdin.flush()
     except BrokenPipeError:
-        _answer(member)  # it left; its last words say why
+        _answer(member)  # it has ended; its last output says why
 
 
 def _answer(member: subprocess.Popen[str]) -> str:
     line = member.stdout.readline().strip() if member.stdout else ""
     if not line:
         raise TaskError(
-            f"a measuring process ended with exit status {member.wait()}", hint="see its last words above"
+            f"a measuring process ended with exit status {member.wait()}", hint="see its last output above"
         )
     kind, _, rest = line.partition(" ")
     if kind == "failed":
-        raise TaskError(f"the function failed: {rest}", hint="call it by hand with the same item")
+        raise TaskError(f"the function failed: {rest}", hint="call it yourself with the same item")
     return rest

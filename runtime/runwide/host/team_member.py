@@ -1,4 +1,4 @@
-"""The program of one process of a `runwide.host.team.Team`: runs a function for as long as it is told."""
+"""The program of one process of a `runwide.host.team.Team`, which runs a function for given numbers of seconds."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ if TYPE_CHECKING:
     from typing import TextIO
 
 
-_SLOW = 2.0  # seconds of a call that is not made a second time for its time alone
+_SLOW = 2.0  # seconds; a longer call is not repeated to measure its time
 
 
 def arithmetic(_: Any = None) -> float:
-    """A few milliseconds of plain Python arithmetic, which fits any cache and calls nothing.
+    """Do a few milliseconds of plain Python arithmetic, which fits in any cache and calls no function.
 
     Example:
         >>> arithmetic() > 0
@@ -33,7 +33,7 @@ def arithmetic(_: Any = None) -> float:
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Load the function, say so, then run it for each number of seconds that comes in.
+    """Load the function, report that, then run it for each number of seconds on standard input.
 
     Args:
         arguments: ``module:name`` or an empty text, then any number of items as JSON.
@@ -53,7 +53,7 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def _take_output() -> TextIO:
-    """The standard output for our answers alone; what the function prints goes to standard error."""
+    """Return the standard output, for answers only; the function's own output goes to standard error."""
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
     return answers
@@ -68,7 +68,7 @@ def _function(name: str) -> Callable[[Any], Any]:
 
 
 def _warm(function: Callable[[Any], Any], items: Iterator[Any]) -> float:
-    """Seconds of one call, after whatever the function does only once, such as importing."""
+    """Return the seconds of one call, after work that the function does only once, such as importing."""
     first = _busy(function, items, 0)[1]
     return first if first > _SLOW else min(first, _busy(function, items, 0)[1])
 

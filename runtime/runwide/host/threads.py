@@ -1,4 +1,4 @@
-"""How many threads and processes the libraries in a worker may start, so that all of them together fill the cores."""
+"""The number of threads and processes that libraries in a worker may start, so that all workers together fill the cores."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ if TYPE_CHECKING:
 
     from runwide.host.cores import Cores
 
-# loky reads it, and so do joblib, which carries a loky of its own, and scikit-learn, which asks joblib: `n_jobs=-1` is
-# at most that many, in processes as in threads.
+# loky reads it, and so do joblib, which contains a copy of loky, and scikit-learn, which asks joblib: `n_jobs=-1` is at most
+# that number, for processes and for threads.
 _COUNT = "LOKY_MAX_CPU_COUNT"
 
 _GENERAL = "OMP_NUM_THREADS"
 
-# These libraries obey OMP_NUM_THREADS where their own variable is not set.
-# (OpenMP itself and, by it, PyTorch and Arrow's CPU pool have no variable but that one.)
+# These libraries obey OMP_NUM_THREADS if their own variable is not set.
+# (OpenMP itself, and through it PyTorch and Arrow's CPU pool, have only that variable.)
 _LIKE_OPENMP = ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "BLIS_NUM_THREADS", "NUMEXPR_NUM_THREADS")
 
-# These know their own variable only.
+# These libraries read only their own variable.
 _ALONE = ("NUMBA_NUM_THREADS", "POLARS_MAX_THREADS", "RAYON_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
 
 # The kind of a native library, as threadpoolctl names it -> the variable that it should have obeyed.
@@ -44,7 +44,7 @@ _MODULES = {
 
 
 def per_worker(workers: int, cores: Cores | int) -> int:
-    """Threads for each of some workers, at least one.
+    """Return the number of threads for each worker, at least one.
 
     Args:
         workers: Number of workers.
@@ -59,18 +59,18 @@ def per_worker(workers: int, cores: Cores | int) -> int:
 
 
 def environment(workers: int, cores: Cores | int, each: int | None = None) -> dict[str, str]:
-    """Variables that set the thread counts of numerical libraries, and joblib's count, in a worker, for its start.
+    """Return the variables with which a worker starts: thread counts of numerical libraries, and joblib's count.
 
-    Workers times threads is the number of cores. What the user has set is left out, so that theirs wins; and
-    where they have set ``OMP_NUM_THREADS``, so are the variables of libraries that would follow it.
+    Workers times threads is the number of cores. Variables that the user has set are left out, so that the user's values
+    apply; if the user has set ``OMP_NUM_THREADS``, so are the variables of libraries that would follow it.
 
-    ``LOKY_MAX_CPU_COUNT`` is the share of one worker too. The user's own value is for the program, which has the
-    workers beside it; so it lowers the share, and never raises it.
+    ``LOKY_MAX_CPU_COUNT`` is the share of one worker, too. The user's own value is for the whole program with all
+    workers, so it may lower the share, and never raises it.
 
     Args:
         workers: Number of workers.
         cores: The cores that they share, as a record or a number.
-        each: Threads of each, whatever the user has set; None for the above.
+        each: Threads of each worker, regardless of the user's variables; None for the above.
 
     Example:
         >>> environment(2, 8)["POLARS_MAX_THREADS"], environment(2, 8, 1)["POLARS_MAX_THREADS"]
@@ -85,7 +85,7 @@ def environment(workers: int, cores: Cores | int, each: int | None = None) -> di
 
 
 def of_the_user(names: Iterable[str]) -> dict[str, str]:
-    """Return what holds for variables that `environment` leaves out: the user's own values, or else that of OpenMP.
+    """Return the user's values of variables that `environment` leaves out, or else that of OpenMP.
 
     Args:
         names: The variables.
@@ -102,9 +102,9 @@ def of_the_user(names: Iterable[str]) -> dict[str, str]:
 
 
 def announce(cores: Cores | int | None = None) -> None:
-    """Tell joblib and loky in this process how many cores it has, unless the user has told them.
+    """Set the number of cores that joblib and loky use in this process, unless the user has set it.
 
-    ``n_jobs=-1`` means that number from then on, here and in the programs that this one starts.
+    ``n_jobs=-1`` means that number from then on, here and in programs that this one starts.
 
     Args:
         cores: The cores, as a record or a number; None to count them.
@@ -118,18 +118,18 @@ def announce(cores: Cores | int | None = None) -> None:
     if settings.is_set(_COUNT):
         return
     if cores is None:
-        cores = count(Tree())  # RUNWIDE_WORKERS is a number of workers, and of no concern here
+        cores = count(Tree())  # without RUNWIDE_WORKERS, which is a number of workers
     settings.set_default(_COUNT, str(per_worker(1, cores)))
 
 
 def apply(variables: Mapping[str, str]) -> tuple[str, ...]:
-    """Set the thread counts of libraries that this process has loaded before it got its variables.
+    """Set the thread counts of libraries that this process loaded before it got its variables.
 
-    Polars cannot be changed once it is loaded; the others can. Costs nothing where none is loaded.
+    Polars cannot be changed once it is loaded; the others can. This costs nothing if none is loaded.
 
     Args:
-        variables: What `environment` and `of_the_user` gave, so that the user's own settings are respected here too. Of
-            a list, as OpenMP has it for nested levels, the first number counts.
+        variables: The results of `environment` and `of_the_user`, so that the user's own settings are respected. If
+            a value is a list, as OpenMP has it for nested levels, the first number counts.
 
     Returns:
         The names of the libraries and modules that were set.
@@ -144,7 +144,7 @@ def apply(variables: Mapping[str, str]) -> tuple[str, ...]:
 
 
 def _counted(share: int) -> dict[str, str]:
-    """The number of cores of a worker, for joblib and loky; a value of the user's that is no number is theirs to mend."""
+    """Return the number of cores of a worker for joblib and loky; an invalid value of the user's is not replaced."""
     try:
         theirs = int(settings.value(_COUNT) or share)
     except ValueError:
@@ -164,7 +164,7 @@ def _apply_to_modules(counts: Mapping[str, int]) -> list[str]:
 
 
 def _apply_to_native(counts: Mapping[str, int]) -> list[str]:
-    if not counts or "numpy" not in sys.modules:  # nothing brings such a library without numpy
+    if not counts or "numpy" not in sys.modules:  # no package loads such a library without numpy
         return []
     from threadpoolctl import ThreadpoolController
 

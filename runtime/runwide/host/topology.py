@@ -1,4 +1,4 @@
-"""Which CPUs are online, and which of them are threads of one physical core."""
+"""The CPUs that are online, and the physical cores whose threads they are."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from runwide.host.tree import Tree
 
 _CPU = "/sys/devices/system/cpu"
-_HIGHEST = 1 << 16  # no kernel is built for more CPUs; a list that says so is garbage
+_HIGHEST = 1 << 16  # no kernel supports more CPUs; a list with larger numbers is invalid
 
 # Intel's hybrid parts register one performance counter unit per kind of core.
 _INTEL_KINDS = {
@@ -31,10 +31,10 @@ class Core:
 
     Args:
         cpus: Its threads that may be used, by CPU number, ascending.
-        threads: How many threads of it are online, used or not.
-        package: Its socket, -1 where the machine does not say.
-        die: Its die in the socket, -1 where the machine does not say.
-        node: Its NUMA node, -1 where the machine does not say.
+        threads: The number of its threads that are online, used or not.
+        package: Its socket; -1 if unknown.
+        die: Its die in the socket; -1 if unknown.
+        node: Its NUMA node; -1 if unknown.
         kind: ``performance``, ``efficiency`` or ``low-power`` on a hybrid machine, else empty.
     """
 
@@ -48,12 +48,12 @@ class Core:
 
 @dataclass(frozen=True, slots=True)
 class Topology:
-    """The physical cores behind some CPUs.
+    """The physical cores of some CPUs.
 
     Args:
         cores: The cores, by lowest CPU number.
-        source: The file that says so, or the assumption made.
-        known: False where each CPU was taken for a core because nothing says otherwise.
+        source: The file that lists them, or the assumption.
+        known: False if each CPU is assumed to be a core, because the machine does not say.
     """
 
     cores: tuple[Core, ...]
@@ -62,7 +62,7 @@ class Topology:
 
 
 def parse_cpulist(text: str) -> frozenset[int]:
-    """CPU numbers from the kernel's list format (``man 7 cpuset``, "List format").
+    """Return the CPU numbers in the kernel's list format (``man 7 cpuset``, "List format").
 
     Args:
         text: Such as ``0-3,8`` or, with a stride, ``0-8:2/4``; empty for none.
@@ -94,7 +94,7 @@ def _range(part: str, first: int, last: int | None, used: int | None, group: int
 
 
 def format_cpulist(cpus: Iterable[int]) -> str:
-    """The kernel's list format of some CPU numbers.
+    """Return CPU numbers in the kernel's list format.
 
     Example:
         >>> format_cpulist({0, 1, 2, 8})
@@ -110,7 +110,7 @@ def format_cpulist(cpus: Iterable[int]) -> str:
 
 
 def read_cpulist(tree: Tree, path: str) -> frozenset[int]:
-    """The CPUs that a file lists; none where it is missing or is no list, which is noted."""
+    """Return the CPUs that a file lists; none if it is missing, or is not a list, which is noted."""
     text = tree.text(path)
     try:
         return parse_cpulist(text or "")
@@ -120,7 +120,7 @@ def read_cpulist(tree: Tree, path: str) -> frozenset[int]:
 
 
 def online(tree: Tree) -> tuple[frozenset[int], str]:
-    """The CPUs that are online and the source that says so, from the best source to the last resort."""
+    """Return the CPUs that are online and the source, which is the best one available."""
     path = f"{_CPU}/online"
     cpus = read_cpulist(tree, path)
     if cpus:
@@ -134,7 +134,7 @@ def online(tree: Tree) -> tuple[frozenset[int], str]:
 
 
 def affinity(tree: Tree) -> tuple[frozenset[int], str]:
-    """The CPUs that the scheduler may use for this process, and the source; none where nothing says."""
+    """Return the CPUs that the scheduler may use for this process, and the source; none if unknown."""
     if tree.live and hasattr(os, "sched_getaffinity"):
         try:
             cpus = frozenset(os.sched_getaffinity(0))
@@ -155,16 +155,16 @@ def affinity(tree: Tree) -> tuple[frozenset[int], str]:
 
 
 def present(tree: Tree, cpu: int) -> bool:
-    """Whether the kernel describes a CPU's place, which it does for online CPUs only.
+    """Return whether the kernel has a directory for a CPU's topology, which only online CPUs have.
 
-    lxcfs renumbers the list of online CPUs (``0-3`` for a container on CPUs 8, 9, 24 and 25) but not
+    lxcfs renumbers the list of online CPUs (``0-3`` for a container on CPUs 8, 9, 24 and 25), but not
     these directories.
     """
     return _siblings(tree, cpu) is not None
 
 
 def read(tree: Tree, allowed: frozenset[int]) -> Topology:
-    """Group CPUs into physical cores; what cannot be told apart is taken for cores of their own."""
+    """Group CPUs into physical cores; each CPU is a core if the machine does not say which ones share a core."""
     groups: dict[int, frozenset[int]] = {}
     source = ""
     for cpu in sorted(allowed):
@@ -179,7 +179,7 @@ def read(tree: Tree, allowed: frozenset[int]) -> Topology:
 
 
 def _siblings(tree: Tree, cpu: int) -> tuple[frozenset[int], str] | None:
-    """The threads of a CPU's core; ``core_cpus_list`` is the name since Linux 5.3, the other the old one."""
+    """Return the threads of a CPU's core; ``core_cpus_list`` is the name since Linux 5.3, the other the old name."""
     for name in ("core_cpus_list", "thread_siblings_list"):
         path = f"{_CPU}/cpu{cpu}/topology/{name}"
         threads = read_cpulist(tree, path)
@@ -218,7 +218,7 @@ def _nodes(tree: Tree) -> dict[int, int]:
 
 
 def _kinds(tree: Tree, cpus: Iterable[int]) -> dict[int, str]:
-    """What kind of core each CPU is part of, on machines that have more than one kind."""
+    """Return the kind of each CPU's core, on machines with more than one kind."""
     kinds = {cpu: kind for kind, path in _INTEL_KINDS.items() for cpu in read_cpulist(tree, path)}
     if kinds:
         return kinds
@@ -232,7 +232,7 @@ def _kinds(tree: Tree, cpus: Iterable[int]) -> dict[int, str]:
 
 
 def _cpuinfo(tree: Tree) -> dict[int, tuple[int, int] | None]:
-    """CPU number -> (package, core), or None where /proc/cpuinfo does not say, as on Arm."""
+    """Return package and core of each CPU; None if /proc/cpuinfo does not say, as on Arm."""
     found: dict[int, tuple[int, int] | None] = {}
     for block in re.split(r"\n\s*\n", tree.text("/proc/cpuinfo") or ""):
         fields = dict(re.findall(r"^(processor|physical id|core id)\s*:\s*(\d+)\s*$", block, re.MULTILINE))
@@ -251,7 +251,7 @@ def _from_cpuinfo(tree: Tree, allowed: frozenset[int]) -> Topology:
     if len(known) < len(allowed):
         tree.note(f"{_CPU}/cpu*/topology", "says nothing", "took each CPU for a core")
         return Topology(tuple(Core((cpu,), 1) for cpu in sorted(allowed)), "one CPU, one core", known=False)
-    tree.note(f"{_CPU}/cpu*/topology", "says nothing", "believed /proc/cpuinfo")
+    tree.note(f"{_CPU}/cpu*/topology", "says nothing", "used /proc/cpuinfo")
     threads: dict[tuple[int, int], list[int]] = {}
     for cpu in sorted(places):
         if (place := places[cpu]) is not None:
@@ -265,8 +265,8 @@ def _from_cpuinfo(tree: Tree, allowed: frozenset[int]) -> Topology:
 
 
 def _by_number(tree: Tree, allowed: frozenset[int], number: int) -> Topology:
-    """Cores of which only the number is known: CPUs are dealt out to them in turn."""
-    tree.note(f"{_CPU}/cpu*/topology", "says nothing", "believed psutil")
+    """Return cores of which only the number is known: CPUs are assigned to them in turn."""
+    tree.note(f"{_CPU}/cpu*/topology", "says nothing", "used psutil")
     cpus, count = sorted(allowed), min(number, len(allowed))
     groups = (tuple(cpus[first::count]) for first in range(count))
     return Topology(tuple(Core(group, len(group)) for group in groups), "psutil.cpu_count(logical=False)")

@@ -1,7 +1,6 @@
-"""Reads the files in which Linux describes a machine, below a root, and remembers what it could not read.
+"""The files in which Linux describes a machine, below a root, and the problems of reading them.
 
-Everything in this room reads through a `Tree`, so that a recorded ``/proc`` and ``/sys`` is as good
-as the machine itself.
+All modules of this package read through a `Tree`, so that a recorded ``/proc`` and ``/sys`` works like the machine itself.
 """
 
 from __future__ import annotations
@@ -10,17 +9,17 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-_LIMIT = 4 << 20  # no file of /proc or /sys that is read here comes near
+_LIMIT = 4 << 20  # bytes; all files of /proc and /sys that are read here are much smaller
 
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """Something that could not be read, and what was done instead.
+    """A source that could not be used, and the one that was used instead.
 
     Args:
         source: The file or the call.
-        reason: Why it was of no use.
-        instead: What was believed in its place.
+        reason: The reason.
+        instead: The other source, or the assumption.
     """
 
     source: str
@@ -50,13 +49,13 @@ class Tree:
 
     @staticmethod
     def at(where: Tree | str | os.PathLike[str]) -> Tree:
-        """The tree itself, or the tree below a root."""
+        """Return the tree itself, or the tree below a root."""
         return where if isinstance(where, Tree) else Tree(where)
 
     def text(self, path: str) -> str | None:
-        """The content of a file, stripped; None where it is missing, empty or cannot be read."""
+        """Return the content of a file, stripped; None if it is missing, empty or cannot be read."""
         try:
-            with open(self._below(path), "rb") as file:  # noqa: PTH123 - many are read at the start of a component
+            with open(self._below(path), "rb") as file:  # noqa: PTH123 - faster: a component reads many files at its start
                 raw = file.read(_LIMIT)
         except (FileNotFoundError, NotADirectoryError):
             return None
@@ -68,7 +67,7 @@ class Tree:
         return text or None
 
     def number(self, path: str) -> int | None:
-        """The whole number that a file holds, or None; anything else in it is noted."""
+        """Return the whole number in a file, or None; other content is noted."""
         text = self.text(path)
         if text is None:
             return None
@@ -79,7 +78,7 @@ class Tree:
             return None
 
     def pairs(self, path: str) -> dict[str, int]:
-        """The ``key value`` lines of a file such as ``cpu.stat``; lines of another form are left out."""
+        """Return the ``key value`` lines of a file such as ``cpu.stat``; other lines are left out."""
         found = {}
         for line in (self.text(path) or "").splitlines():
             key, _, value = line.partition(" ")
@@ -88,14 +87,14 @@ class Tree:
         return found
 
     def names(self, path: str) -> list[str]:
-        """The sorted names in a directory, empty where there is none."""
+        """Return the sorted names in a directory; empty if there is none."""
         try:
             return sorted(os.listdir(self._below(path)))  # noqa: PTH208 - names are wanted, not paths
         except OSError:
             return []
 
     def note(self, source: str, reason: str, instead: str = "") -> None:
-        """Remember that a source was of no use."""
+        """Remember that a source could not be used."""
         problem = Problem(source, reason, instead)
         if problem not in self.problems:
             self.problems.append(problem)

@@ -65,17 +65,17 @@ def print_line(
     hidden: str | None = None,
     came: float | None = None,
 ) -> str:
-    r"""Return a printed line as JSON that a log collector reads, with its end; a line that is such JSON stays so.
+    r"""Return a printed line as JSON for a log collector, with its end; a line that is JSON already stays unchanged.
 
     Args:
         text: The line, without its end.
         severity: ``INFO`` for standard output, ``WARNING`` for standard error.
-        known: The worker, the item and the attempt, as far as they are known.
-        hidden: The line without its secrets, where these go over many lines.
-        came: When it came, in Unix seconds; None for now.
+        known: The worker, the item and the attempt, if they are known.
+        hidden: The line without its secrets, if these go over several lines.
+        came: The time of the line, in Unix seconds; None for now.
 
     Returns:
-        Nothing of an empty line, or where a processor of the user's drops it.
+        An empty text for an empty line, or if a processor of the user's drops the line.
 
     Example:
         >>> json.loads(print_line("hello", severity="INFO", known={"item": 3}))["logging.googleapis.com/labels"]
@@ -90,7 +90,7 @@ def print_line(
         return ""
     shown = text if hidden is None or text.startswith("{") else hidden
     try:
-        from runwide.log import chain  # which takes a tenth of a second to load
+        from runwide.log import chain  # it takes a tenth of a second to load
 
         event = {
             **(known or {}),
@@ -98,6 +98,6 @@ def print_line(
             "timestamp": chain.iso(time.time() if came is None else came),
         }
         line = chain.printed(event, severity, configuration().processors)
-    except Exception:  # of an installation that is not whole; it is a line all the same
+    except Exception:  # the installation is not complete; write a line nevertheless
         line = json.dumps({"message": redacted(shown), "severity": severity})
     return "" if line is None else line + "\n"

@@ -29,10 +29,10 @@ _GOOGLE = "logging.googleapis.com/"
 _LOCATION = f"{_GOOGLE}sourceLocation"
 _LABELS = f"{_GOOGLE}labels"
 _SEVERITIES = ("DEFAULT", "DEBUG", "INFO", "NOTICE", "WARNING", "ERROR", "CRITICAL", "ALERT", "EMERGENCY")
-"""Names that Cloud Logging has, ``LogSeverity`` in cloud.google.com/logging/docs/reference/v2/rest/v2/LogEntry."""
+"""The names that Cloud Logging uses, ``LogSeverity`` in cloud.google.com/logging/docs/reference/v2/rest/v2/LogEntry."""
 
 _MOST_CHARACTERS = 200_000
-"""Of a message; an entry of more than 256 KiB is refused ("Quotas and limits" of Cloud Logging)."""
+"""The longest message; Cloud Logging refuses entries of more than 256 KiB ("Quotas and limits")."""
 
 _PLACE = ("pathname", "lineno", "func_name")
 _HIDDEN = (*_PLACE, "level", "logger", "timestamp", "trace_id", "span_id", "trace_sampled")
@@ -40,7 +40,7 @@ _META = ("_record", "_from_structlog", "exc_info", "stack_info")
 
 
 class Event(dict[str, Any]):
-    """The fields of a line; handlers that expect text get the event and its fields.
+    """The fields of a line; handlers that expect text show the event and its fields.
 
     Example:
         >>> str(Event(event="pool.narrowed", level="warning", workers=1))
@@ -53,10 +53,10 @@ class Event(dict[str, Any]):
 
 
 def shared(processors: Sequence[Processor]) -> list[Processor]:
-    """Return what each line goes through, of ours and of ``logging``, before it is rendered.
+    """Return the processors of all lines, runwide's and those of ``logging``, before the renderer.
 
     Args:
-        processors: The user's own. One that raises leaves the line as it is, with a field that says so.
+        processors: The user's own. If one raises, the line stays as it was and gets a field with the error.
     """
     return [
         structlog.contextvars.merge_contextvars,
@@ -73,7 +73,7 @@ def shared(processors: Sequence[Processor]) -> list[Processor]:
 
 
 def emit(line: Line, processors: Sequence[Processor]) -> None:
-    """Hand a line of ours to the handlers of its logger, as structlog hands its own to `ProcessorFormatter`."""
+    """Pass a line of runwide to the handlers of its logger, as structlog passes its own to `ProcessorFormatter`."""
     level = logging.getLevelName(line.level)
     path, number, function = line.place
     event: Any = {
@@ -96,7 +96,7 @@ def emit(line: Line, processors: Sequence[Processor]) -> None:
 
 
 def formatter(*, as_json: bool, colors: bool, processors: Sequence[Processor]) -> ProcessorFormatter:
-    """Return the formatter of a handler, for our lines and for those of the user's ``logging``.
+    """Return the formatter of a handler, for lines of runwide and of the user's ``logging``.
 
     Args:
         as_json: One JSON object a line, as Cloud Logging's agents parse it; otherwise a short line of text.
@@ -113,13 +113,13 @@ def formatter(*, as_json: bool, colors: bool, processors: Sequence[Processor]) -
 
 
 class _Completed:
-    """Runs what is shared over records of the user's: of ``logging``, and of structlog as they have set it up."""
+    """Runs the shared processors over records of the user's: of ``logging``, and of structlog as the user configured it."""
 
     def __init__(self, processors: Sequence[Processor]) -> None:
         self._chain: list[Any] = shared(processors)
 
     def __call__(self, logger: Any, method: str, event: EventDict) -> EventDict:
-        if isinstance(event["_record"].msg, Event):  # ours has been through
+        if isinstance(event["_record"].msg, Event):  # runwide's own line has been through the processors
             return event
         for processor in self._chain if event["_from_structlog"] else (_extra, *self._chain):
             event = processor(logger, method, event)
@@ -127,7 +127,7 @@ class _Completed:
 
 
 def printed(event: Any, severity: str, processors: Sequence[Processor]) -> str | None:
-    """Return the JSON of a line that a task has printed; None where a processor of the user's drops it."""
+    """Return the JSON of a line that a task has printed; None if a processor of the user's drops it."""
     try:
         chain: list[Any] = [_bound, _span, *map(_Guarded, processors), without_secrets]
         for processor in chain:
@@ -138,7 +138,7 @@ def printed(event: Any, severity: str, processors: Sequence[Processor]) -> str |
 
 
 class _Guarded:
-    """A processor of the user's, which may fail, and may log: lines that it writes go past the user's processors."""
+    """A processor of the user's, which may fail or log; the lines that it logs skip the user's processors."""
 
     _running = threading.local()
 
@@ -152,7 +152,7 @@ class _Guarded:
         try:
             found = self._processor(logger, method, {**event})
             if not isinstance(found, dict) or "event" not in found:
-                raise TypeError("it must return the event dictionary")  # noqa: TRY301 - told like any other error
+                raise TypeError("it must return the event dictionary")  # noqa: TRY301 - reported like any other error
         except structlog.DropEvent as error:
             raise Dropped from error
         except BaseException as error:
@@ -173,7 +173,7 @@ def _bound(_logger: Any, _method: str, event: EventDict) -> EventDict:
 
 
 def _origin(_logger: Any, _method: str, event: EventDict) -> EventDict:
-    """Add time and place of a record of ``logging``; lines of ours come with theirs."""
+    """Add time and place to a record of ``logging``; lines of runwide already have theirs."""
     record = event.get("_record")
     if record is not None:
         event["timestamp"] = iso(record.created)
@@ -182,7 +182,7 @@ def _origin(_logger: Any, _method: str, event: EventDict) -> EventDict:
 
 
 def _span(_logger: Any, _method: str, event: EventDict) -> EventDict:
-    """Add the ids of OpenTelemetry's current span, in a program that has one."""
+    """Add the ids of OpenTelemetry's current span, if the program has one."""
     trace = sys.modules.get("opentelemetry.trace")
     if trace is not None:
         with suppress(Exception):
@@ -195,7 +195,7 @@ def _span(_logger: Any, _method: str, event: EventDict) -> EventDict:
 
 
 def _extra(logger: Any, method: str, event: EventDict) -> EventDict:
-    """Add what ``extra=`` gave a record, which may be of any name."""
+    """Add the fields that ``extra=`` gave a record, which may have any name."""
     message = event["event"]
     found = structlog.stdlib.ExtraAdder()(logger, method, event)
     if found["event"] != message:
@@ -204,19 +204,19 @@ def _extra(logger: Any, method: str, event: EventDict) -> EventDict:
 
 
 def without_secrets(_logger: Any, _method: str, event: EventDict) -> EventDict:
-    """Take out what looks like a secret, and make text of what cannot be shown."""
+    """Remove values that look like secrets, and replace values that cannot be shown."""
     return {name: value if name in _META else _redacted(name, value) for name, value in event.items()}
 
 
 def _redacted(name: str, value: Any) -> Any:
     try:
         return redacted_fields({name: value})[name]
-    except Exception:  # it cannot be shown, or holds itself
+    except Exception:  # it cannot be shown, or contains itself
         return f"<{type(value).__name__}>"
 
 
 def last(message: str, severity: str) -> str:
-    """Return the JSON of what ends a program, past the user's processors: nothing is to keep it from its reader."""
+    """Return the JSON of the message that ends a program; it skips the user's processors, so that it is always written."""
     event = without_secrets(None, "", {**fields(), "event": message, "timestamp": iso(time.time())})
     return dumped(_entry(None, severity, event))
 
@@ -249,7 +249,7 @@ def _entry(_logger: Any, severity: str, event: EventDict) -> EventDict:
 
 
 def _traced(event: EventDict) -> dict[str, Any]:
-    """Return the trace that a line is part of: that of its span, or that of the process."""
+    """Return the trace of a line's span, or else of the process."""
     trace, span = event.pop("trace_id", None), event.pop("span_id", None)
     sampled = event.pop("trace_sampled", None)
     if trace is not None:
@@ -260,17 +260,17 @@ def _traced(event: EventDict) -> dict[str, Any]:
 
 
 def _brief(_logger: Any, _method: str, event: EventDict) -> EventDict:
-    """Leave in a line of text what somebody reads."""
+    """Keep the fields of a line that a person reads."""
     record = event["_record"]
     event = {name: value for name, value in event.items() if name not in (*_META, *_HIDDEN)}
-    if record.name.partition(".")[0] == "runwide":  # others colour their own lines, if they will
+    if record.name.partition(".")[0] == "runwide":  # other programs may color their own lines
         event = {name: printable(value) if isinstance(value, str) else value for name, value in event.items()}
     clock = time.strftime("%H:%M:%S", time.localtime(record.created))
     return {"timestamp": clock, "level": record.levelname.lower(), "logger": record.name, **event}
 
 
 def _severity(level: int) -> str:
-    """Return the name that Cloud Logging has for a level between or beyond the standard ones.
+    """Return Cloud Logging's name for any level.
 
     Example:
         >>> _severity(50), _severity(25), _severity(5)
@@ -286,7 +286,7 @@ def _shortened(message: str) -> str:
 
 
 def dumped(entry: Any, **_: Any) -> str:
-    """Return JSON for any fields, in one line of ASCII; a field that JSON has no form for becomes text.
+    """Return JSON for any fields, in one line of ASCII; a value that JSON cannot express becomes text.
 
     Example:
         >>> dumped({"message": "m", "seconds": float("nan"), 3: {1, }})

@@ -1,4 +1,4 @@
-"""What `runwide.log.configure` was given, checked."""
+"""The checked arguments of `runwide.log.configure`."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ _FORMS = ("json", "text")
 
 @dataclass(frozen=True, slots=True)
 class Configuration:
-    """What `configure` was given, checked.
+    """The checked arguments of `configure`.
 
     Args:
-        form: ``"json"`` or ``"text"``; None for what suits the output.
-        level: As `logging` counts; None for what the environment says.
+        form: ``"json"`` or ``"text"``; None to choose by the output.
+        level: A number as in `logging`; None for the environment's level.
         levels: Levels of single loggers.
         processors: The user's own.
-        pickled: These, for workers.
+        pickled: The pickled processors, for workers.
         file: Path of the file; None for standard error.
-        explicit: Whether the user has set anything: then lines are also written where other handlers write them too.
+        explicit: Whether the user has set anything: then lines are written even if other handlers write them too.
     """
 
     form: str | None = None
@@ -48,10 +48,10 @@ def made(
     processors: tuple[Any, ...],
     file: str | os.PathLike[str] | None,
 ) -> Configuration:
-    """Return the configuration that these arguments of `runwide.log.configure` mean.
+    """Check the arguments of `runwide.log.configure`, and return its configuration.
 
     Raises:
-        InputError: One of them is wrong.
+        InputError: An argument is invalid.
     """
     if form not in (None, *_FORMS):
         raise InputError(f"invalid format={form!r}: expected 'json' or 'text'")
@@ -93,7 +93,7 @@ def _pickled(processors: tuple[Processor, ...]) -> bytes:
     except Exception as error:
         raise InputError(
             f"a processor cannot be sent to workers: {type(error).__name__}: {error}",
-            hint="build what cannot be pickled (clients, locks, files) inside of it",
+            hint="create objects that cannot be pickled (clients, locks, files) when it is called",
         ) from error
     return found
 

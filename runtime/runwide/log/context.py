@@ -1,4 +1,4 @@
-"""Fields that every line carries: of this process, of a block, and of the task that runs."""
+"""The fields that every line carries: of this process, of a block, and of the running task."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ if TYPE_CHECKING:
 
 
 class Dropped(Exception):
-    """A processor of the user's has dropped a line; ``structlog.DropEvent`` would go through ``except Exception``."""
+    """A processor of the user's has dropped a line; it replaces ``structlog.DropEvent``, which is not an `Exception`."""
 
 
 LABELS = ("job", "shard", "item", "worker", "attempt")
-"""Fields that are labels too, which Logs Explorer indexes."""
+"""Fields that are also labels, which Logs Explorer indexes."""
 
 _here: ContextVar[Mapping[str, Any] | None] = ContextVar("runwide-log", default=None)
-_anywhere: Mapping[str, Any] = {}  # for threads that were started before or beside
+_anywhere: Mapping[str, Any] = {}  # for threads that do not inherit the context
 _task: Callable[[], Mapping[str, Any]] | None = None
 
 
@@ -47,7 +47,7 @@ def bound(**fields: Any) -> Iterator[None]:
 
 
 def fields() -> dict[str, Any]:
-    """Return the fields that a line of this thread carries now."""
+    """Return the fields of a line that this thread writes now."""
     found = {**(_here.get() or _anywhere)}
     if _task is not None:
         found |= _task()
@@ -55,7 +55,7 @@ def fields() -> dict[str, Any]:
 
 
 def text(value: Any) -> str:
-    """Return the text of a field, or its type where it has none.
+    """Return the text of a field, or its type if its ``__str__`` fails.
 
     Example:
         >>> text(3), text([])
@@ -68,13 +68,13 @@ def text(value: Any) -> str:
 
 
 def set_fields(known: Mapping[str, Any]) -> None:
-    """Set the fields of lines that are outside of every block."""
+    """Set the fields of lines outside of every block."""
     global _anywhere  # noqa: PLW0603 - a fact about this process
     _anywhere = dict(known)
 
 
 def set_task(task: Callable[[], Mapping[str, Any]]) -> None:
-    """Add the fields of the task that runs.
+    """Add the fields of the running task to lines.
 
     Args:
         task: Returns the item and the attempt, or nothing between tasks.

@@ -1,4 +1,4 @@
-"""Where lines go and in what form: the handler, and what `configure` and the environment say of it."""
+"""The handler that writes log lines, and its settings from `configure` and the environment."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ if TYPE_CHECKING:
 ROOT = "runwide"
 
 _configuration = Configuration()
-_inherited: str | None = None  # in a worker, the form of the pool's process
-_takes_root = False  # whether lines of the user's `logging` go through the handler too
-_levels_before: dict[str, int] = {}  # of loggers that were given one here
+_inherited: str | None = None  # in a worker, the form that the pool's process uses
+_takes_root = False  # whether the handler also writes lines of the user's `logging`
+_levels_before: dict[str, int] = {}  # of loggers whose level was set here
 _names_items = False
 _our_level = logging.NOTSET
 
@@ -42,22 +42,22 @@ def configure(
 ) -> None:
     """Set how this program and its workers write log lines: those of runwide, and those of ``logging``.
 
-    Each call replaces what an earlier one has set; after one without arguments all is as if there had been none. Lines of
-    ``logging`` are written too, unless the root logger has a handler already: then runwide's own lines alone are.
+    Each call replaces the settings of earlier calls; a call without arguments restores the defaults. Lines of ``logging``
+    are written too, unless the root logger already has a handler: then only runwide's own lines are.
 
     Args:
-        format: ``"json"``, one object a line, as Cloud Logging's agents parse it; ``"text"``; None for JSON where a
-            collector reads the output, and text elsewhere. Stronger than ``RUNWIDE_LOG``.
-        level: Least level of lines, by its name or number. Stronger than ``RUNWIDE_LOG_LEVEL``.
-        levels: Least level by logger, such as ``{"runwide.pool": "debug", "google": "warning"}``.
+        format: ``"json"``, one object a line, as Cloud Logging's agents parse it; ``"text"``; None for JSON if a
+            collector reads the output, and text otherwise. It overrides ``RUNWIDE_LOG``.
+        level: Lowest level of lines, by its name or number. It overrides ``RUNWIDE_LOG_LEVEL``.
+        levels: Lowest level by logger, such as ``{"runwide.pool": "debug", "google": "warning"}``.
         processors: structlog processors, called with the logger, the name of the level and the event dictionary, once for
-            each line; they return the dictionary, or raise ``structlog.DropEvent``. They see the fields ``event``,
+            each line; they return the dictionary, or raise ``structlog.DropEvent``. They get the fields ``event``,
             ``level``, ``logger``, ``timestamp``, ``job``, ``shard``, ``item``, ``worker``, ``attempt`` and those of the
-            line; secrets are taken out after them. Where prints become lines of JSON, they see these too.
+            line; secrets are removed after them. If prints become lines of JSON, they get these too.
         file: Path of a file to append to, instead of standard error.
 
     Raises:
-        InputError: An argument is wrong, the file cannot be written, or a processor cannot be sent to workers.
+        InputError: An argument is invalid, the file cannot be written, or a processor cannot be sent to workers.
 
     Example:
         >>> import runwide.log
@@ -71,20 +71,20 @@ def configure(
 
 
 def configuration() -> Configuration:
-    """Return what is in force."""
+    """Return the configuration in use."""
     return _configuration
 
 
 def for_workers() -> Configuration:
-    """Return what is to be in force in the workers of this process, whose own output nobody sees."""
+    """Return the configuration for the workers of this process, whose own output goes through this process."""
     return replace(_configuration, form="json" if is_collected() else "text", processors=())
 
 
 def become_worker(known: Configuration) -> None:
-    """Write lines as the pool's process does, also when a task configures something else of them.
+    """Write lines as the pool's process does, even if a task changes the configuration.
 
     Args:
-        known: As `for_workers` made it there.
+        known: The result of `for_workers` there.
     """
     global _inherited  # noqa: PLW0603 - a fact about this process
     _inherited = known.form
@@ -93,8 +93,8 @@ def become_worker(known: Configuration) -> None:
         import pickle
 
         try:
-            processors = pickle.loads(known.pickled)  # noqa: TID251 - of the process that has started this one
-        except BaseException as error:  # of a module that is not here, or does not load
+            processors = pickle.loads(known.pickled)  # noqa: TID251 - the parent process has made it
+        except BaseException as error:  # a module is missing here, or fails to load
             logging.getLogger(f"{ROOT}.log").warning("processors.lost: %s: %s", type(error).__name__, error)
     _adopt(replace(known, form=None, processors=processors))
     take_over_logging(wanted=known.explicit)
@@ -103,8 +103,8 @@ def become_worker(known: Configuration) -> None:
 def is_collected() -> bool:
     """Return whether a log collector reads this process's output.
 
-    ``RUNWIDE_LOG=json`` says so, or the variables that Vertex and Kubernetes set, unless somebody watches. Only then are
-    prints wrapped in JSON: elsewhere somebody may be piping them.
+    It does with ``RUNWIDE_LOG=json``, or if Vertex or Kubernetes has set its variables and the output is not watched.
+    Only then are prints wrapped in JSON: elsewhere the user may pipe them to another program.
     """
     wanted = _configuration.form or _inherited or _setting(settings.log_format)
     return wanted == "json" or (not wanted and settings.in_cloud() and not is_watched())
@@ -112,7 +112,7 @@ def is_collected() -> bool:
 
 @contextmanager
 def items_always_named() -> Iterator[None]:
-    """Put the item's index before each line that a task prints while the block runs, also where nobody watches."""
+    """Put the item's index before each line that a task prints while the block runs, even if the output is not watched."""
     global _names_items  # noqa: PLW0603 - a fact about this process
     before, _names_items = _names_items, True
     try:
@@ -122,15 +122,15 @@ def items_always_named() -> Iterator[None]:
 
 
 def names_items(stream: Any) -> bool:
-    """Return whether lines that tasks print to a stream begin with the item's index, in a call that wants it."""
+    """Return whether lines that tasks print to a stream begin with the item's index, if the call names items."""
     return _names_items or is_watched(stream)
 
 
 def take_over_logging(*, wanted: bool = False) -> None:
-    """Write the lines of the user's ``logging`` too, unless they have set it up themselves.
+    """Also write the lines of the user's ``logging``, unless the user has configured it.
 
     Args:
-        wanted: Do it also where no log collector reads.
+        wanted: Whether to do it even if no log collector reads the output.
     """
     global _hook, _takes_root  # noqa: PLW0603 - a fact about this process
     root = logging.getLogger()
@@ -145,20 +145,20 @@ def take_over_logging(*, wanted: bool = False) -> None:
         if sys.excepthook is not _say_what_ended_it:
             _hook, sys.excepthook = sys.excepthook, _say_what_ended_it
     attend()
-    if root.level == logging.WARNING:  # nobody has set it
+    if root.level == logging.WARNING:  # the default
         _set_level("", _least())
 
 
 def attend() -> None:
-    """Make sure that the handler is where it belongs, and that the level of our loggers is right.
+    """Attach the handler to the right logger, and set the level of runwide's loggers.
 
-    A logger that the user has given a level keeps it. Where other handlers write to the console, or the root logger has a
-    level of the user's, that logger's level counts.
+    A logger whose level the user has set keeps it. If other handlers write to the console, or the user has set the level
+    of the root logger, the root logger's level applies.
     """
     global _our_level, _takes_root  # noqa: PLW0603 - a fact about this process
     root, ours = logging.getLogger(), logging.getLogger(ROOT)
     if _takes_root and root.handlers and _handler not in root.handlers:
-        _takes_root = False  # the user has set it up after all
+        _takes_root = False  # the user has configured it meanwhile
     place, other = (root, ours) if _takes_root else (ours, root)
     if _handler not in place.handlers:
         place.addHandler(_handler)
@@ -182,12 +182,12 @@ def _least() -> int:
 def _setting(read: Callable[[], str]) -> str:
     try:
         return read()
-    except InputError:  # the pool, or the command, says so
+    except InputError:  # the pool or the command reports it
         return ""
 
 
 class _Handler(logging.Handler):
-    """Writes lines to standard error, whatever that is at the moment, or to the file."""
+    """Writes lines to the current standard error, or to the file."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -196,7 +196,7 @@ class _Handler(logging.Handler):
         self._writing = threading.local()
 
     def emit(self, record: logging.LogRecord) -> None:
-        with suppress(Exception):  # standard error may be anything; or the line is dropped
+        with suppress(Exception):  # standard error may be any object; if it fails, the line is dropped
             if _is_explicit() or not self._is_shown_elsewhere(record):
                 line = self._formatted(record) + "\n"
                 if not self._goes_to_file(line):
@@ -207,7 +207,7 @@ class _Handler(logging.Handler):
             return self.format(record)
         except Dropped:
             raise
-        except Exception as error:  # such as of a message with a placeholder too many
+        except Exception as error:  # such as a message with too many placeholders
             message = f"{text(record.msg)} ({type(error).__name__}: {error})"
             return self.format(logging.makeLogRecord({**vars(record), "msg": message, "args": ()}))
 
@@ -216,7 +216,7 @@ class _Handler(logging.Handler):
         colors = not as_json and _configuration.file is None and writing.is_terminal(sys.stderr)
         wanted, known = (_configuration, as_json, colors), self._formatter_of
         if known is None or known[0] is not wanted[0] or known[1:] != wanted[1:]:
-            from runwide.log import chain  # which takes a tenth of a second to load
+            from runwide.log import chain  # it takes a tenth of a second to load
 
             self.formatter = chain.formatter(
                 as_json=as_json, colors=colors, processors=_configuration.processors
@@ -225,20 +225,20 @@ class _Handler(logging.Handler):
         return super().format(record)
 
     def _write(self, line: str) -> None:
-        if getattr(self._writing, "now", False):  # what stands in for standard error logs what it is given
+        if getattr(self._writing, "now", False):  # the object that replaces standard error logs its input
             writing.write(sys.__stderr__, line)
             return
         self._writing.now = True
         try:
             begin_line = getattr(sys.stderr, "begin_line", None)
-            if begin_line is not None:  # a task has left one unfinished
+            if begin_line is not None:  # a task has left an unfinished line
                 begin_line()
             writing.write(sys.stderr, line)
         finally:
             self._writing.now = False
 
     def _goes_to_file(self, line: str) -> bool:
-        """Append a line to the file; whether there is one, and it takes the line."""
+        """Append a line to the file; return whether it was written to a file."""
         path = _configuration.file
         if path is None:
             return False
@@ -247,7 +247,7 @@ class _Handler(logging.Handler):
                 self.close_file()
                 self._file = path, os.open(path, APPENDING, 0o666)
             data = line.encode(errors="backslashreplace")
-            return os.write(self._file[1], data) == len(data)  # at once: others append to it too
+            return os.write(self._file[1], data) == len(data)  # in one call: other processes append to it too
         except OSError:
             return False
 
@@ -271,20 +271,20 @@ def _is_explicit() -> bool:
 
 
 def _is_of_console(handler: logging.Handler) -> bool:
-    """Whether a handler of the user's brings lines to where they would look for ours: not to a file, or a mailbox."""
+    """Return whether a handler of the user's writes to the console, and not to a file or a mailbox."""
     if handler is _handler:
         return False
-    if type(handler).__name__ == "QueueHandler":  # whoever listens brings them on
+    if type(handler).__name__ == "QueueHandler":  # its listener passes them on
         return True
     stream = getattr(handler, "stream", None) or getattr(getattr(handler, "console", None), "file", None)
     return any(stream is one for one in (sys.stderr, sys.stdout, sys.__stderr__, sys.__stdout__) if one)
 
 
-_hook: Callable[..., object] = sys.__excepthook__  # the one that was there before ours
+_hook: Callable[..., object] = sys.__excepthook__  # the hook before runwide's
 
 
 def _say_what_ended_it(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-    """Write what ends the program as one entry, past all levels and processors; then call the hook that was there."""
+    """Write the exception that ends the program as one entry, past all levels and processors; then call the hook before."""
     written = False
     if not issubclass(kind, KeyboardInterrupt):
         with suppress(Exception):

@@ -1,4 +1,4 @@
-"""The loggers that the other rooms write to."""
+"""The loggers of runwide's own modules."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ _lock = threading.RLock()
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """A line that is due.
+    """A line to be written.
 
     Args:
         logger: Its logger.
-        level: As `logging` counts.
+        level: A number as in `logging`.
         event: Its name.
-        fields: What it says, and what was bound.
-        time: When, in Unix seconds.
+        fields: Its own fields and those that were bound.
+        time: In Unix seconds.
         place: File, line and function of the caller.
     """
 
@@ -43,10 +43,10 @@ class Line:
 
 
 class Log:
-    """A logger of ours: one of ``logging``, named below ``runwide``, which never raises.
+    """A logger of ``logging`` below ``runwide``, which never raises.
 
-    It costs next to nothing until it writes: structlog is loaded with the first line whose level is enabled. A line that
-    cannot be written is dropped. Event names are ``noun.verb_past``; everything else is a keyword.
+    It costs almost nothing until it writes: the first line whose level is enabled loads structlog. A line that cannot be
+    written is dropped. Event names are ``noun.verb_past``; everything else is a keyword.
 
     Args:
         name: Its name without ``runwide.``.
@@ -61,19 +61,19 @@ class Log:
         self._name = f"{handling.ROOT}.{name}"
 
     def debug(self, event: str, **fields: Any) -> None:
-        """Write a line for those who look for a fault."""
+        """Write a line that helps to find a fault."""
         self._write(logging.DEBUG, event, fields)
 
     def info(self, event: str, **fields: Any) -> None:
-        """Write a line about the normal course of things."""
+        """Write a line about normal operation."""
         self._write(logging.INFO, event, fields)
 
     def warning(self, event: str, **fields: Any) -> None:
-        """Write a line about something that somebody should look at."""
+        """Write a line about a possible problem."""
         self._write(logging.WARNING, event, fields)
 
     def error(self, event: str, **fields: Any) -> None:
-        """Write a line about something that failed."""
+        """Write a line about a failure."""
         self._write(logging.ERROR, event, fields)
 
     def _write(self, level: int, event: str, given: dict[str, Any]) -> None:
@@ -81,14 +81,14 @@ class Log:
             handling.attend()
             logger = logging.getLogger(self._name)
             if logger.isEnabledFor(level):
-                caller = sys._getframe(2)  # noqa: SLF001 - what logging itself does
+                caller = sys._getframe(2)  # noqa: SLF001 - logging itself does the same
                 place = (caller.f_code.co_filename, caller.f_lineno, caller.f_code.co_name)
                 _put(Line(logger, level, event, {**fields(), **given}, time.time(), place))
 
 
 @contextmanager
 def held() -> Iterator[None]:
-    """Hold lines below WARNING back while the block runs, or until `release`: loading structlog would delay what is due now.
+    """Hold back lines below WARNING while the block runs, or until `release`, since loading structlog would delay the block.
 
     Example:
         >>> with held():
@@ -103,9 +103,9 @@ def held() -> Iterator[None]:
 
 
 def release() -> None:
-    """Write the lines that are held back, on a thread of their own, and hold no more of them."""
+    """Write the lines that are held back, on a thread of its own, and hold back no more."""
     if _held is not None:
-        with suppress(RuntimeError):  # there may be no room for a thread; then they come at the end
+        with suppress(RuntimeError):  # no thread could be started; they are written at the end of the block
             threading.Thread(target=_release, name="runwide-log", daemon=True).start()
 
 
@@ -127,7 +127,7 @@ def _put(line: Line) -> None:
 
 
 def _renew() -> None:
-    """In a fork, another thread of the parent may have held the lock."""
+    """Replace the lock in a forked child: another thread of the parent may have held it."""
     global _lock  # noqa: PLW0603 - a fact about this process
     _lock = threading.RLock()
 

@@ -1,4 +1,4 @@
-"""Whether somebody sees what this process writes as it comes."""
+"""Output that a person watches, on a terminal or in a notebook."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from runwide import writing
 
 
 def is_watched(stream: Any = None) -> bool:
-    """Return whether somebody sees this program's output as it comes: on a terminal, or in a notebook.
+    """Return whether a person sees this program's output at once, on a terminal or in a notebook.
 
     Args:
         stream: Standard output or error; None for standard error.
@@ -21,17 +21,17 @@ def is_watched(stream: Any = None) -> bool:
 
 
 def _in_notebook(stream: Any) -> bool:
-    """Whether a stream goes to a notebook; it may run in a pod, and programs that are none load ipykernel too."""
+    """Return whether a stream goes to a notebook; other programs load ipykernel too, and notebooks run in pods."""
     return type(stream).__module__.startswith("ipykernel.")
 
 
 def follow_cells() -> None:
-    """Have what this thread writes go to the notebook's cell that runs then, and not for ever to the one that started it."""
+    """Send this thread's output to the notebook's running cell, instead of the cell that started the thread."""
     here = threading.get_ident()
     for stream in (sys.stdout, sys.stderr):
         for known in (
             "_thread_to_parent",
             "_thread_to_parent_header",
-        ):  # of ipykernel 6, which tells nobody else
+        ):  # of ipykernel 6, which has no public way
             with suppress(Exception):
                 getattr(stream, known).pop(here, None)

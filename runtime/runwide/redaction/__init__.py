@@ -1,7 +1,7 @@
-"""Secrets out of text that people or log collectors will see.
+"""Remove secrets from text that people or log collectors will see.
 
-Each finder yields the places of one kind of secret in the text as it came; what they have found is then replaced in one go.
-Every finder takes time in proportion to the text: it never looks at the same characters again from the next place.
+Each finder yields the places of one kind of secret in the original text; all of them are then replaced at once. The time of
+every finder is proportional to the length of the text: none reads the same characters again from another place.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ if TYPE_CHECKING:
 
 __all__ = ["HIDDEN", "Lines", "hide", "redacted", "redacted_fields", "redacted_json", "shortened"]
 
-_SHORTEST = 8  # characters of a value that is hidden wherever it stands; a shorter one may be a word
-_DEEPEST = 100  # levels of values in values; deeper ones are no log line of anybody's
-_MARGIN = 4096  # characters that are looked at beyond twice what is shown
+_SHORTEST = 8  # characters of a value that is hidden everywhere; a shorter value may be a word
+_DEEPEST = 100  # levels of values in values; no program writes log lines that are deeper
+_MARGIN = 4096  # characters that are searched in addition to twice those that are shown
 
-# One of these is in all that `named` finds, or one of those in what `marked` knows by its beginning. Looking for words takes
-# less than an expression for all of them.
+# Everything that `named` finds contains one of these words, and everything that `marked` recognizes by its beginning one of
+# those below. Searching for words is faster than one expression for all of them.
 _STEMS = ("pass", "pwd", "secret", "token", "key", "credential", "authorization", "cookie", "hmac")
 _SIGNATURES = ("sig", "credential", "accesskeyid", "accessid", "token", "upload_id")
 _BEGINNINGS = (
@@ -38,10 +38,10 @@ _known: set[str] = set()
 
 
 def hide(value: str) -> None:
-    """Hide a value that is known to be secret wherever this process would show it, in whatever spelling.
+    """Hide a secret value everywhere in the output of this process, in any spelling.
 
     Args:
-        value: The secret. One of less than eight characters may be a word, and is not hidden.
+        value: The secret. A value of less than eight characters may be a word, and is not hidden.
 
     Example:
         >>> hide("xyzzy plugh")
@@ -52,10 +52,10 @@ def hide(value: str) -> None:
 
 
 def redacted(text: str) -> str:
-    """Return text without what looks like a secret.
+    """Return text without its secrets.
 
     Args:
-        text: The text, of any length; the time grows with it, and no faster.
+        text: The text, of any length; the time is proportional to it.
 
     Example:
         >>> redacted("GET https://storage.googleapis.com/b/o?X-Goog-Credential=me&X-Goog-Signature=00ab12")
@@ -69,14 +69,14 @@ def redacted(text: str) -> str:
 
 
 def shortened(text: str, most: int, *, tail: bool = False) -> str:
-    """Return the beginning or the end of a text, without what looks like a secret.
+    """Return the beginning or the end of a text, without its secrets.
 
-    A cut may part a secret from what gives it away. So more is looked at than is shown, and the word that crosses the edge
-    of that is left out.
+    A cut may separate a secret from the word that marks it. So more text is searched than is shown, and a word at the
+    edge of the searched text is left out.
 
     Args:
         text: The text.
-        most: How many characters are returned at most.
+        most: The largest number of characters to return.
         tail: Whether to return the end of the text rather than its beginning.
 
     Example:
@@ -94,12 +94,12 @@ def shortened(text: str, most: int, *, tail: bool = False) -> str:
     from runwide.redaction import cutting
 
     if tail:
-        return ("…" + redacted(cutting.tail(text, window)))[-most:]
-    return (redacted(cutting.head(text, window)) + "…")[:most]
+        return ("…" + redacted(cutting.cut_tail(text, window)))[-most:]
+    return (redacted(cutting.cut_head(text, window)) + "…")[:most]
 
 
 class Lines:
-    """The same for lines that come one by one: a private key goes over many.
+    """Removes secrets from lines that come one by one: a private key has many lines.
 
     Example:
         >>> hidden = Lines()
@@ -111,31 +111,31 @@ class Lines:
         self._inside = False
 
     def __call__(self, line: str) -> str:
-        """Return a line, which has no end of line, without its secrets."""
+        """Return a line without its secrets; it has no line feed at its end."""
         if not self._inside and "PRIVATE KEY" not in line:
             return redacted(line)
         from runwide.redaction import keys
 
         if self._inside:
-            end = keys.ENDS.search(line)
+            end = keys.KEY_ENDS.search(line)
             if end:
                 self._inside = False
                 return HIDDEN + self(line[end.end() :])
-            if keys.goes_on(line):
+            if keys.key_goes_on(line):
                 return HIDDEN
-            self._inside = False  # it broke off
-        self._inside = keys.begins(line)
+            self._inside = False  # the key was incomplete
+        self._inside = keys.key_begins(line)
         return redacted(line)
 
 
 def redacted_json(line: str) -> str | None:
-    """Return a line that is a JSON object: as it is if it has no secret, else with none in its values.
+    """Return a line that is a JSON object without its secrets; a line without secrets stays unchanged.
 
-    NaN and infinity are no JSON, though Python reads them: a log collector does not. An object of more than 100 levels is
-    taken for text.
+    NaN and infinity are not JSON, though Python reads them: a log collector does not. An object of more than 100 levels
+    counts as text.
 
     Returns:
-        None for other lines.
+        None for lines that are not JSON objects.
 
     Example:
         >>> redacted_json('{"token": "abc", "n":  1}')
@@ -154,13 +154,13 @@ def redacted_json(line: str) -> str | None:
 
 
 def redacted_fields(fields: dict[str, Any]) -> dict[str, Any]:
-    """Return named values without secrets: those whose names say that they are secret, and what looks so in others.
+    """Return named values without secrets: values with the name of a secret, and secrets inside of other values.
 
     Args:
-        fields: The values by name, which may hold others.
+        fields: The values by name, which may be nested.
 
     Raises:
-        RecursionError: They hold each other in more than 100 levels.
+        RecursionError: They are nested in more than 100 levels.
 
     Example:
         >>> redacted_fields({"api_key": "abc", "uri": "gs://bucket", "tokens": 3})
@@ -183,7 +183,7 @@ def _value(name: Any, value: Any, levels: int) -> Any:
         }
     if isinstance(value, (list, tuple)):
         return [_value("", one, levels - 1) for one in value]
-    return redacted(value if isinstance(value, str) else str(value))  # as it would be shown
+    return redacted(value if isinstance(value, str) else str(value))  # the text that would be shown
 
 
 def _is_secret(name: str, value: Any) -> bool:
@@ -199,26 +199,26 @@ def _spans(text: str) -> Iterator[Span]:
     yield from _places(text)
     low = lowered(text)
     if any(stem in low for stem in _STEMS):
-        # compiling its expressions takes milliseconds, and few programs need them
+        # compiling its expressions takes milliseconds, and few programs need it
         from runwide.redaction import named
 
         yield from named.spans(text, low)
     if "-----" in low:
         from runwide.redaction import keys
 
-        yield from keys.spans(text)
+        yield from keys.key_spans(text)
     signed = ("?" in low or "&" in low or "%" in low) and any(sign in low for sign in _SIGNATURES)
     url = "://" in low and "@" in low
     if signed or url or "bearer" in low or "basic" in low or any(begin in low for begin in _BEGINNINGS):
         from runwide.redaction import marked
 
-        yield from marked.spans(text, low)
+        yield from marked.marked_spans(text, low)
 
 
 def _places(text: str) -> Iterator[Span]:
-    """Where a known secret stands."""
+    """Yield the places of known secrets."""
     for value in (*_known, (settings.signing_key() or "").strip()):
         if len(value) >= _SHORTEST:
             from runwide.redaction import known
 
-            yield from known.spans(text, value)
+            yield from known.known_spans(text, value)

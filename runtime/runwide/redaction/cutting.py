@@ -1,4 +1,4 @@
-"""The part of a long text that is looked at when only its beginning or its end is shown."""
+"""The part of a long text that is searched if only its beginning or its end is shown."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from runwide.redaction import keys
 _SPACE = re.compile(r"\s")
 
 
-def head(text: str, most: int) -> str:
-    """Return the beginning of a text, without the word that goes on after it.
+def cut_head(text: str, most: int) -> str:
+    """Return the beginning of a text, without a word that continues after it.
 
     Args:
-        text: A text that is longer than that.
-        most: How many characters.
+        text: A text that is longer than ``most``.
+        most: Number of characters.
 
     Example:
-        >>> head("one two three", 9)
+        >>> cut_head("one two three", 9)
         'one two'
     """
     part = text[:most]
@@ -27,19 +27,19 @@ def head(text: str, most: int) -> str:
     return part[: most - last.start()].rstrip() if last else ""
 
 
-def tail(text: str, most: int) -> str:
-    """Return the end of a text, without the word, or the private key, that began before it.
+def cut_tail(text: str, most: int) -> str:
+    """Return the end of a text, without a word or a private key that begins before it.
 
     Args:
-        text: A text that is longer than that.
-        most: How many characters.
+        text: A text that is longer than ``most``.
+        most: Number of characters.
 
     Example:
-        >>> tail("one two three", 9)
+        >>> cut_tail("one two three", 9)
         'two three'
     """
     start = len(text) - most
-    for begin, end in keys.spans(text):
+    for begin, end in keys.key_spans(text):
         if begin < start < end:
             start = end
     if start == 0 or text[start - 1].isspace():

@@ -1,4 +1,4 @@
-"""How what was found is replaced."""
+"""The replacement of secrets in text."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 Span = tuple[int, int]
-"""Where a secret begins, and where it has ended."""
+"""The offsets of a secret: its first character, and the character after it."""
 
 HIDDEN = "[redacted]"
 
 
 def lowered(text: str) -> str:
-    r"""Return text of the same length in lower case: a place in the one is the same in the other.
+    r"""Return text in lower case with the same length, so that offsets are the same.
 
     Example:
         >>> lowered("API_Key"), len(lowered("\u0130"))

@@ -1,4 +1,4 @@
-"""Private keys in text: from their first line to their last."""
+"""Private keys in text, from their first line to their last."""
 
 from __future__ import annotations
 
@@ -11,34 +11,34 @@ if TYPE_CHECKING:
     from runwide.redaction.hidden import Span
 
 _BEGINS = re.compile(r"-----BEGIN [A-Z0-9 ]{0,40}?PRIVATE KEY(?: BLOCK)?-----")
-ENDS = re.compile(r"-----END [A-Z0-9 ]{0,40}?KEY(?: BLOCK)?-----")
+KEY_ENDS = re.compile(r"-----END [A-Z0-9 ]{0,40}?KEY(?: BLOCK)?-----")
 _ENDS_PRIVATE = re.compile(r"-----END [A-Z0-9 ]{0,40}?PRIVATE KEY(?: BLOCK)?-----")
 _LINE = re.compile(r"[A-Za-z0-9+/=]*|[A-Z][\w-]{1,60}: .*")
 _REST = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/=\\\r\n"
 
 
-def begins(line: str) -> bool:
-    """Whether a private key begins in a line and does not end in it."""
+def key_begins(line: str) -> bool:
+    """Return whether a private key begins in a line and does not end there."""
     last = max((begin.end() for begin in _BEGINS.finditer(line)), default=None)
-    return last is not None and not ENDS.search(line, last)
+    return last is not None and not KEY_ENDS.search(line, last)
 
 
-def goes_on(line: str) -> bool:
-    """Whether a line could be of a private key that has begun: its data, or a header.
+def key_goes_on(line: str) -> bool:
+    """Return whether a line can be part of a private key: its data, or a header.
 
     Example:
-        >>> goes_on("MIIEvQ+/="), goes_on("Proc-Type: 4,ENCRYPTED"), goes_on("Traceback (most recent call last):")
-        (True, True, False)
+        >>> [key_goes_on(line) for line in ("MIIEvQ+/=", "Proc-Type: 4,ENCRYPTED", "Traceback (most recent call last):")]
+        [True, True, False]
     """
     return _LINE.fullmatch(line.strip()) is not None
 
 
-def spans(text: str) -> Iterator[Span]:
-    """Find private keys, those that break off with the text, and what is left of one that began before the text."""
+def key_spans(text: str) -> Iterator[Span]:
+    """Yield the places of private keys, also of incomplete keys at the beginning or the end of the text."""
     at = 0
     while begin := _BEGINS.search(text, at):
         yield from _ends(text, at, begin.start())
-        end = ENDS.search(text, begin.end())
+        end = KEY_ENDS.search(text, begin.end())
         at = end.end() if end else len(text)
         yield begin.start(), at
     yield from _ends(text, at, len(text))

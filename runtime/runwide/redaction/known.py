@@ -1,4 +1,4 @@
-"""Secrets that are known, in whatever spelling."""
+"""Known secrets, in any spelling."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ if TYPE_CHECKING:
     from runwide.redaction.hidden import Span
 
 
-def spans(text: str, value: str) -> Iterator[Span]:
-    """Find a value.
+def known_spans(text: str, value: str) -> Iterator[Span]:
+    """Yield the places of a value in any spelling.
 
     Args:
-        text: Where.
-        value: The value as it is.
+        text: The text.
+        value: The value.
     """
     for spelling in _spellings(value):
         at = text.find(spelling)
@@ -30,7 +30,7 @@ def spans(text: str, value: str) -> Iterator[Span]:
 
 @lru_cache(maxsize=256)
 def _spellings(value: str) -> tuple[str, ...]:
-    """Return a value as it is, and as `repr`, JSON, JSON in JSON, a URL and a page write it."""
+    """Return a value and its spellings in `repr`, JSON, JSON in JSON, URLs and HTML."""
     data = value.encode(errors="surrogatepass")
     wide = json.dumps(value, ensure_ascii=False)[1:-1]
     plain = [value, _json(value), wide, html.escape(value)]
@@ -50,7 +50,7 @@ def _repr(text: str) -> str:
 
 
 def _repr_of_part(text: str) -> str:
-    """What `repr` writes of a part of a text in which both quotes are, so that one of them is escaped."""
+    """Return the `repr` of a part of a text with both kinds of quotes, in which one kind is escaped."""
     return repr("'\"" + text)[4:-1]
 
 

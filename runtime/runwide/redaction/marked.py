@@ -1,4 +1,4 @@
-"""Secrets that say themselves what they are: in URLs, behind the word of a scheme, or by how they begin."""
+"""Secrets that are recognized by their context or beginning: in URLs, after the word of a scheme, or by a known prefix."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
     from runwide.redaction.hidden import Span
 
-_SIGNATURE = (  # what a signed URL of Google's, Amazon's or Azure's is made of
+_SIGNATURE = (  # parameters of signed URLs of Google, Amazon and Azure
     r"x-(?:goog|amz)-(?:signature|credential|security-token)|signature|googleaccessid|awsaccesskeyid|sig|"
     r"access_token|upload_id"
 )
@@ -19,9 +19,9 @@ _SIGNED = re.compile(
     rf"(?:[?&]|%(?:25){{0,3}}(?:3f|26)|&amp;|\\u0026)(?:{_SIGNATURE})(?:=|%(?:25){{0,3}}3d)([^&\s\"'<>\\]+)"
 )
 _SCHEME = re.compile(r"\b(bearer|basic)[ \t]+([a-z0-9+/._~=-]{8,})")
-# A password ends at the last @ of its word; what is a port and a quote has none, and no quote is in a host.
+# A password ends at the last @ of its word; a port with a quote after it is not a password, and a host contains no quote.
 _PASSWORD = re.compile(r"://[^/\s:@]*:(?![0-9]{1,5}[\"'?#)])([^/\s@]*(?:@[^/\s@\"'<>]+)*)@")
-# No part may be followed by another that takes the same characters: then what fails to match fails after a few.
+# No two adjacent parts accept the same characters, so that a failing match fails after a few characters.
 _MARKED = re.compile(
     r"(?<![A-Za-z0-9])(?:ya29\.[\w-]+|1//0[\w-]{20,}|AIza[\w-]{30,}|GOCSPX-[\w-]{20,}|GOOG1?[A-Z0-9]{20,}|"
     r"(?:AKIA|ASIA)[A-Z0-9]{12,}|gh[pousr]_\w{20,}|github_pat_\w{20,}|glpat-[\w-]{20,}|xox[abeprs]-[\w-]{10,}|"
@@ -29,12 +29,12 @@ _MARKED = re.compile(
     r"npm_\w{30,}|pypi-[\w-]{30,})"
 )
 _WEB_TOKEN = re.compile(r"(?<![A-Za-z0-9])eyJ[\w-]{8,}((?:\.[\w-]*){1,4})?")
-_LONGEST_WORD = 24  # letters; a longer run is no word of any text
-_DECODED = 400  # characters of a credential that are decoded: the name before its colon is among them
+_LONGEST_WORD = 24  # letters; no word is longer
+_DECODED = 400  # characters of a credential that are decoded, which contain the name before the colon
 
 
-def spans(text: str, low: str) -> Iterator[Span]:
-    """Find them.
+def marked_spans(text: str, low: str) -> Iterator[Span]:
+    """Yield the places of such secrets.
 
     Args:
         text: The text.
@@ -57,7 +57,7 @@ def spans(text: str, low: str) -> Iterator[Span]:
 
 
 def _is_credential(scheme: str, text: str) -> bool:
-    """Whether what follows the word of a scheme is a credential and not the next word of a sentence.
+    """Return whether the text after the word of a scheme is a credential, and not the next word of a sentence.
 
     Example:
         >>> _is_credential("basic", "dXNlcjpodW50ZXIy"), _is_credential("basic", "understanding")
@@ -76,7 +76,7 @@ def _is_credential(scheme: str, text: str) -> bool:
 
 
 def _names_user(text: str) -> bool:
-    """Whether text is base64 of a name, a colon and a password.
+    """Return whether text is the base64 of a name, a colon and a password.
 
     Example:
         >>> _names_user("dXNlcjpodW50ZXIy"), _names_user("understanding"), _names_user("authentication")

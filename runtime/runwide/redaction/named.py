@@ -1,6 +1,6 @@
-"""Secrets whose names say what they are: ``NAME=value``, JSON, what `repr` writes, ``--name value``, and headers.
+"""Secrets that are recognized by their names: ``NAME=value``, JSON, the output of `repr`, ``--name value``, and headers.
 
-Names are looked for by the word at their end. From there everything goes forward, and goes on where a value has ended.
+A name is found by the word at its end. The search goes forward only, and continues at the end of each value.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from runwide.redaction.hidden import Span
 
-# Words of two come first: "secret" alone would be found in "secret_key", and is not its end.
+# Two-word names come first: "secret" would be found in "secret_key" and is not the end of that name.
 _KEYS = (
     r"(?:api|access|account|auth|encryption|hmac|licen[cs]e|master|private|secret|shared|sign(?:ing)?|storage|"
     r"subscription)[-_ ]?key"
@@ -33,9 +33,9 @@ _EQUALS = re.compile(
     r"""(?:\\*["'`]\]?|\]|\?)?[ \t]*(=>|:=|=(?!=)|:(?!:|//)|%(?:25){0,3}3[ad]|\\u003[ad]|(?<=[a-z0-9])>)"""
 )
 _OPTION_VALUE = re.compile(r"""(?:\\*["'],[ \t]*(?=\\*["'])|[ \t]+(?=[^\s=-]))""")
-_BEFORE = 64  # characters of a name that are looked at
+_BEFORE = 64  # characters before the word that may belong to the name
 _LETTERS = string.ascii_letters + string.digits + "_-"
-_MANY = ("token", "secret", "credential", "key", "cookie")  # of which there may be a number
+_MANY = ("token", "secret", "credential", "key", "cookie")  # words that may have a count
 _FEW = re.compile(r"[~\u2248]?[0-9]{1,3}(?:\.[0-9]+)?(?![\w.-])(?=([ \t]+[a-z/])?)")
 _PATH = re.compile(r"[\"']?(?:~?/|\.{1,2}(?:/|$)|[a-z]:\\|\$(?:pwd\b|\())")
 _RESOURCE = re.compile(r"[\"']?projects/[^/\s]{1,100}/secrets/")  # the name of a secret, in Secret Manager
@@ -54,7 +54,7 @@ _SIZED = (str, list, tuple, dict)
 
 @dataclass(frozen=True, slots=True)
 class _Name:
-    """The name of a value: the word at its end that says that it is secret, all of it, and what is before it."""
+    """The name of a value: the secret word at its end, the whole name, its plural, and the text before it."""
 
     word: str
     whole: str
@@ -69,11 +69,11 @@ class _Name:
 
 
 def is_secret(name: str, low: str, value: Any) -> bool:
-    """Whether the name of a value says that it is secret, and the value may be.
+    """Return whether a value is secret by its name, and can be a secret.
 
     Args:
         name: The name.
-        low: The same in lower case.
+        low: The name in lower case.
         value: The value.
 
     Example:
@@ -102,11 +102,11 @@ def _is_number(value: Any) -> bool:
 
 
 def spans(text: str, low: str) -> Iterator[Span]:
-    """Find the values.
+    """Yield the places of values with secret names.
 
     Args:
         text: The text.
-        low: The same in lower case.
+        low: The text in lower case.
     """
     reader = values.Reader(low)
     found = _NAME.search(low)
@@ -120,7 +120,7 @@ def spans(text: str, low: str) -> Iterator[Span]:
 
 
 def _value(text: str, reader: values.Reader, found: re.Match[str], end: re.Match[str]) -> Span | None:
-    """Where the value of a name is, if it has one that is to be hidden."""
+    """Return the place of a name's value; None if there is no value to hide."""
     low = reader.low
     equals = _EQUALS.match(low, end.end())
     option = None if equals else _OPTION_VALUE.match(low, end.end())
@@ -133,14 +133,14 @@ def _value(text: str, reader: values.Reader, found: re.Match[str], end: re.Match
 
 
 def _of_option(reader: values.Reader, at: int, name: _Name) -> Span | None:
-    """Where the value of an option is, which is the next word."""
+    """Return the place of an option's value, which is the next word."""
     if not name.whole.startswith("--") or reader.is_word(at) or (name.plural and reader.is_number(at)):
         return None
     return reader.value(at)
 
 
 def _assigned(reader: values.Reader, equals: re.Match[str], name: _Name) -> Span | None:
-    """Where the value is behind the sign that a name has one."""
+    """Return the place of the value after an equals sign, a colon or the like."""
     if equals[1] == ">":
         return reader.element(equals.end()) if name.before.endswith("<") else None
     if equals[1][0] in "%\\":
@@ -157,7 +157,7 @@ def _assigned(reader: values.Reader, equals: re.Match[str], name: _Name) -> Span
 
 
 def _default(reader: values.Reader, equals: re.Match[str], at: int, name: _Name) -> int | None:
-    """Where the value is behind a colon, which may stand before a type, or in a sentence; None where there is none."""
+    """Return the start of the value after a colon, which may be before a type or in a sentence; None without a value."""
     start = reader.past_annotation(at)
     if start == at:
         in_sentence = equals.end() < at and (reader.is_word(at) or name.whole == "pass")
@@ -166,7 +166,7 @@ def _default(reader: values.Reader, equals: re.Match[str], at: int, name: _Name)
 
 
 def _is_number_of(reader: values.Reader, at: int, name: _Name) -> bool:
-    """Whether a number is one of how many: "max_tokens=512", "1 token = 4 characters", "pass=3"."""
+    """Return whether a number is a count: "max_tokens=512", "1 token = 4 characters", "pass=3"."""
     few = _FEW.match(reader.low, at)
     if name.plural:
         return reader.is_number(at) and (few is not None or name.word.endswith(_MANY))
@@ -178,7 +178,7 @@ def _is_number_of(reader: values.Reader, at: int, name: _Name) -> bool:
 
 
 def _is_known(low: str, at: int, name: _Name) -> bool:
-    """Whether it names a directory, a digest, a resource, or a variable, as in ``connect(password=password)``."""
+    """Return whether a value is a directory, a digest, a resource, or a variable as in ``connect(password=password)``."""
     if _RESOURCE.match(low, at) or (name.word == "hmac" and _DIGEST.match(low, at)):
         return True
     start = values.match(_OWNERS, low, at).end()
@@ -187,12 +187,12 @@ def _is_known(low: str, at: int, name: _Name) -> bool:
 
 
 def _is_directory(name: str, low: str, at: int) -> bool:
-    """Whether it is the variable of a shell that names its directory."""
+    """Return whether a name is a shell's variable for its directory."""
     return name in ("pwd", "oldpwd") and _PATH.match(low, at) is not None
 
 
 def _is_word(text: str, low: str, found: re.Match[str]) -> bool:
-    """Whether a name ends here: "pass" does in ``db_pass`` and ``dbPass``, and not in ``compass``."""
+    """Return whether the word is complete: "pass" is in ``db_pass`` and ``dbPass``, and not in ``compass``."""
     start = found.start()
     if found[0] != "pass" or start == 0 or not low[start - 1].isalnum():
         return True
@@ -200,12 +200,12 @@ def _is_word(text: str, low: str, found: re.Match[str]) -> bool:
 
 
 def _credentials(reader: values.Reader, at: int) -> Span | None:
-    """Where the credentials of a header are, behind the word of their scheme."""
+    """Return the place of a header's credentials, after the word of their scheme."""
     low = reader.low
     if reader.is_quoted(at):
         return reader.value(at)
     scheme = _SCHEME.match(low, at)
-    if scheme and scheme[1]:  # of which the parts have quotes of their own
+    if scheme and scheme[1]:  # its parts have quotes of their own
         return scheme.end(), reader.line(at)
     if scheme:
         return scheme.end(), values.match(_TO_QUOTE, low, scheme.end()).end()
@@ -216,7 +216,7 @@ def _credentials(reader: values.Reader, at: int) -> Span | None:
 
 
 def _cookie(reader: values.Reader, at: int) -> Span | None:
-    """Where the cookies are: in their quotes, or to the end of the line."""
+    """Return the place of cookies: in their quotes, or up to the end of the line."""
     if reader.is_quoted(at):
         return reader.value(at)
     if reader.is_word(at) or reader.past_annotation(at) != at:

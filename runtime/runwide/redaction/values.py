@@ -1,4 +1,4 @@
-"""Where a value ends in text, and which words are no values: those of types, constants, and the next of a sentence."""
+"""The ends of values in text, and words that are not values: types, constants, and the next word of a sentence."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _TYPE = (
     r"string|text|token|credentials?|tuple|type|union|unknown|uuid|void|[a-z]{0,20}(?:credentials|token|secret|key)type)"
 )
 _WORDS = r"[\w., |\"'()=]{0,60}"
-_OF_ONE = rf"{_WORDS}(?:\[{_WORDS}\]{_WORDS}){{0,4}}"  # brackets in brackets, so that there is one way only to match
+_OF_ONE = rf"{_WORDS}(?:\[{_WORDS}\]{_WORDS}){{0,4}}"  # nested brackets, with only one way to match
 _OF = rf"(?:\[{_WORDS}(?:\[{_OF_ONE}\]{_WORDS}){{0,4}}\]|<{_WORDS}(?:<{_WORDS}>{_WORDS}){{0,4}}>)?"
 _EITHER = rf"(?:{_CONSTANT}|{_TYPE}){_OF}"
 _ANNOTATION = re.compile(
@@ -32,7 +32,7 @@ _NOTHING = re.compile(
     r"\?|\*{3,}|\.{3}|\u2026)(?=[\s,;)\]}\"'&`\\]|$))"
 )
 WORDS = re.compile(rf"{_CONSTANT}|{_EITHER}(?:[ ]?\|[ ]?{_EITHER}){{0,6}}")
-"""Values that are the word of a type or of nothing."""
+"""Values that are the word of a type, or a word for nothing."""
 
 _PROSE = re.compile(
     r"(?:a|all|an|and|any|are|argument|as|at|be|before|but|by|can|cannot|changed|could|denied|does|empty|ends?|exceeds?|"
@@ -53,14 +53,14 @@ _LINE = re.compile(r"[^\r\n]*")
 _TEXT = re.compile(r"[^<\r\n]*")
 _PLAIN = re.compile(r"[^\s,;&\"'`<>)\]}\\]*")
 _GOES_ON = re.compile(r"[)\]}](?=[a-z0-9_])|\\+(?=[^\s\\\"'nrtu,;&<>)\]}])")
-_LEAST = 64  # characters in which the last one of a line is looked for
+_LEAST = 64  # characters at the end of a line that are searched
 
 
 def match(pattern: re.Pattern[str], text: str, at: int) -> re.Match[str]:
-    """Match an expression that matches everywhere, if only the empty text.
+    """Match an expression that matches everywhere, at least the empty text.
 
     Raises:
-        ValueError: It does not.
+        ValueError: It does not match.
     """
     found = pattern.match(text, at)
     if found is None:
@@ -69,7 +69,7 @@ def match(pattern: re.Pattern[str], text: str, at: int) -> re.Match[str]:
 
 
 class Reader:
-    """Finds the ends of values in a text; what has no end in it is looked for once.
+    """Finds the ends of values in a text; each kind of missing end is searched once.
 
     Args:
         low: The text in lower case.
@@ -80,36 +80,36 @@ class Reader:
         self._unclosed: set[str] = set()
 
     def past_blanks(self, at: int) -> int:
-        """Skip blanks, and ends of lines where a quote or a bracket follows."""
+        """Skip blanks, and also line ends if a quote or a bracket follows."""
         at = match(_BLANKS, self.low, at).end()
         far = _FAR.match(self.low, at)
         return far.end() if far else at
 
     def is_quoted(self, at: int) -> bool:
-        """Whether a quote is here."""
+        """Return whether a quote is here."""
         return _QUOTE.match(self.low, at) is not None
 
     def is_word(self, at: int) -> bool:
-        """Whether a word follows that goes on with a sentence, or one for nothing."""
+        """Return whether a word of a sentence, or a word for nothing, follows."""
         return bool(_PROSE.match(self.low, at) or _NOTHING.match(self.low, at))
 
     def is_nothing(self, at: int) -> bool:
-        """Whether a word follows that means nothing, or stands for what is put there."""
+        """Return whether a word for nothing, or a placeholder, follows."""
         return self.low.startswith(HIDDEN, at) or _NOTHING.match(self.low, at) is not None
 
     def past_annotation(self, at: int) -> int | None:
-        """Where the default of a type begins that is written here; None where it has none, ``at`` where there is no type."""
+        """Return the start of a type's default value; None without a default, ``at`` without a type."""
         found = _ANNOTATION.match(self.low, at)
         if not found:
             return at
         return found.end() if found[2] else None
 
     def is_number(self, at: int) -> bool:
-        """Whether a number, or a list of them, is written here."""
+        """Return whether a number or a list of numbers is here."""
         return bool(_NUMBER.match(self.low, at) or _NUMBERS.match(self.low, at))
 
     def value(self, at: int) -> Span:
-        """Where a value ends: with its quote, with its bracket, or before what separates it from the next."""
+        """Return the place of a value, up to its quote, its bracket, or the next separator."""
         quote = _QUOTE.match(self.low, at)
         if quote:
             return at, self._quoted(quote)
@@ -121,11 +121,11 @@ class Reader:
         return at, self._bare(at)
 
     def line(self, at: int) -> int:
-        """Where the line ends."""
+        """Return the end of the line."""
         return match(_LINE, self.low, at).end()
 
     def element(self, at: int) -> Span:
-        """Go to the end of an element of XML, or of the line."""
+        """Return the place up to the end of an XML element, or of the line."""
         return match(_TEXT, self.low, at).span()
 
     def _quoted(self, quote: re.Match[str]) -> int:
@@ -145,7 +145,7 @@ class Reader:
         return self.line(at)
 
     def _escaped(self, at: int, slashes: int, mark: str) -> int:
-        """Go to the quote that is escaped as the first one was, or less: then the text around ends."""
+        """Return the end at a quote with as many escapes as the first one, or fewer: then the outer text ends."""
         key = "\\" + mark
         deeper = "\\" * (slashes + 1)
         found = -1 if key in self._unclosed else self.low.find(mark, at)
@@ -157,7 +157,7 @@ class Reader:
         return self.line(at)
 
     def _bracketed(self, at: int) -> int:
-        """Go to the bracket that closes this one, over ends of lines between items only."""
+        """Return the end at the closing bracket; only line ends between items are crossed."""
         depth, place = 0, at
         while found := _BRACKET.search(self.low, place):
             mark, place = found[0], found.end()

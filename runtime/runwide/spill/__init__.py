@@ -1,4 +1,4 @@
-"""Objects in and out: values to frames, frames to packs, packs to a store and back, verified before unpickling."""
+"""Stores, and the encoding of values into their objects, which are verified before anything is unpickled."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""numpy's arrays, dtypes and scalars out of pickles that nobody vouches for; numpy itself believes what these say.
+"""numpy's arrays, dtypes and scalars from pickles that are not trusted; numpy itself does not check them.
 
-A dtype that a pickle describes may say that its objects are numbers: then numpy takes numbers of the pickle for addresses.
-So each is made once more from its parts, and both have to be the same.
+A pickle may describe a dtype whose objects are numbers: then numpy uses numbers of the pickle as addresses. So each dtype is
+made a second time from its parts, and both must be equal.
 """
 
 from __future__ import annotations
@@ -18,20 +18,20 @@ from runwide.spill.plain import NotPlain, scalars
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-_dtype: Any = np.dtype  # numpy's stubs know each literal, and none of these
+_dtype: Any = np.dtype  # numpy's stubs accept literals only
 _CODE = re.compile(r"[biufcOSUVMm]\d{1,9}")
 _UNIT = re.compile(r"[A-Za-z]{1,7}|μs")
-_PLACES = re.compile(r"numpy\.(core|_core)\.(multiarray|numeric)")  # since version 2, and before
-_DEEPEST, _MOST = 32, 10_000  # dtypes inside of each other, and in all of one
+_PLACES = re.compile(r"numpy\.(core|_core)\.(multiarray|numeric)")  # numpy 2, and numpy 1
+_DEEPEST, _MOST = 32, 10_000  # nested dtypes, and dtypes in all
 _ALIGNED = 0x80
 
 
 class Arrays:
-    """Makes what one pickle describes.
+    """Makes the arrays, dtypes and scalars of one pickle.
 
     Args:
-        later: Notes how a value takes its state, or that it takes none any more.
-        held: Refuses values that go too deep for an array.
+        later: Remembers how a value takes its state, or that it takes none any more.
+        held: Refuses values for an array of objects that are nested too deep.
     """
 
     def __init__(self, later: Callable[..., Any], held: Callable[[list[Any]], Any]) -> None:
@@ -39,7 +39,7 @@ class Arrays:
         self._kinds: dict[int, tuple[Any, int, int]] = {}  # each with its depth and number of parts
 
     def maker(self, module: str, name: str) -> tuple[Any, Callable[..., Any]] | None:
-        """What a name stands for, and how it is called; None where it is no plain data.
+        """Return the object of a name and the function that is called instead; None if it is not plain data.
 
         Args:
             module: The module's name.
@@ -70,10 +70,10 @@ class Arrays:
             raise NotPlain(f"this is not how numpy writes a dtype ({error})") from error
         kind.__setstate__(state)
         if kind != wanted or kind.flags != wanted.flags:
-            raise NotPlain("a dtype is another one than it says")
+            raise NotPlain("a dtype is not the one that it describes")
 
     def _described(self, kind: Any, state: Any) -> Any:
-        """The dtype of a description, made from its parts."""
+        """Return the dtype that a description says, made from its parts."""
         version, order, base, names, fields, size, align, flags, *more = state
         if version not in (3, 4) or any(type(one) is not int for one in (version, size, align, flags)):
             raise NotPlain("this is not how numpy writes a dtype")
@@ -101,7 +101,7 @@ class Arrays:
         return _dtype({**about, "itemsize": size}, align=align)
 
     def _part(self, kind: Any, parts: Any) -> Any:
-        """Note that a dtype has others as its parts, which are changed no more; the first of them."""
+        """Remember the parts of a dtype, which are not changed any more; return the first part."""
         known = [self._kinds[id(self._later(part))] for part in parts]
         depth = 1 + max((one[1] for one in known), default=0)
         number = 1 + sum(one[2] for one in known)
@@ -116,7 +116,7 @@ class Arrays:
         return self._later(kind)
 
     def _empty(self, kind: Any, shape: Any, code: Any) -> Any:
-        """An array that is filled later; numpy asks for nothing but an empty one."""
+        """Return an array that is filled later; numpy's pickles always begin with an empty array."""
         if kind is not np.ndarray or type(shape) is not tuple or shape != (0,) or code != b"b":
             raise NotPlain("this is not how numpy writes an array")
         made = np.ndarray((0,), np.int8)
@@ -136,7 +136,9 @@ class Arrays:
     def _check_objects(self, kind: Any, data: Any) -> None:
         if type(data) is not list:
             raise NotPlain("this is not how numpy writes an array of objects")
-        if kind.names is not None or kind.subdtype is not None:  # numpy makes numbers and text of some
+        if (
+            kind.names is not None or kind.subdtype is not None
+        ):  # numpy converts some of them to numbers and text
             for row in data:
                 scalars(row if type(row) is tuple else (row,))
         self._held(data)
@@ -170,7 +172,7 @@ def _of_time(kind: Any, extra: Any, unit: Any) -> Any:
 
 def _shape(shape: Any) -> Any:
     if type(shape) is not tuple or any(type(one) is not int for one in shape):
-        raise NotPlain("a shape is made of numbers")
+        raise NotPlain("a shape has to consist of numbers")
     return shape
 
 

@@ -1,4 +1,4 @@
-"""Views on bytes that are passed along without being copied."""
+"""Bytes in parts that are not copied."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ if TYPE_CHECKING:
 
 Buffer: TypeAlias = "bytes | bytearray | memoryview"
 
-ALIGNMENT = 64  # a cache line, and more than any numpy type needs
+ALIGNMENT = 64  # bytes: a cache line, and more than any numpy type needs
 _PADDING = bytes(ALIGNMENT)
 
 
 def views(data: Buffer | Sequence[Buffer]) -> list[memoryview]:
-    """The given bytes as flat views, without empty ones.
+    """Return flat views of the given bytes, without empty views.
 
     Example:
         >>> [bytes(view) for view in views([b"ab", b"", bytearray(b"c")])]
@@ -28,17 +28,17 @@ def views(data: Buffer | Sequence[Buffer]) -> list[memoryview]:
 
 
 def size_of(parts: Iterable[Buffer]) -> int:
-    """Total size in bytes."""
+    """Return the total size in bytes."""
     return sum(memoryview(part).nbytes for part in parts)
 
 
 def padding(size: int) -> bytes:
-    """What brings ``size`` up to the next multiple of the alignment."""
+    """Return the bytes that fill ``size`` up to the next multiple of the alignment."""
     return _PADDING[: -size % ALIGNMENT]
 
 
 def sha256(*parts: Buffer) -> str:
-    """SHA-256 of the parts one after another, as 64 hex characters."""
+    """Return the SHA-256 of the parts one after another, as 64 hex characters."""
     digest = hashlib.sha256()
     for part in parts:
         digest.update(part)
@@ -46,14 +46,14 @@ def sha256(*parts: Buffer) -> str:
 
 
 def pieces(parts: Iterable[memoryview], size: int) -> Iterator[memoryview]:
-    """The parts cut into pieces of at most ``size`` bytes, so that nothing large is ever in hand at once."""
+    """Yield the parts in pieces of at most ``size`` bytes."""
     for part in parts:
         for start in range(0, part.nbytes, size):
             yield part[start : start + size]
 
 
 def gathered(parts: Iterable[memoryview], size: int) -> Iterator[Buffer]:
-    """The parts in pieces of at most ``size`` bytes, small neighbours joined: each piece may cost a system call.
+    """Yield the parts in pieces of at most ``size`` bytes; small neighbours are joined: each piece may cost a system call.
 
     Example:
         >>> [len(piece) for piece in gathered([memoryview(b"x" * n) for n in (1, 2, 100, 3)], 64)]
@@ -76,10 +76,10 @@ def _joined(parts: Sequence[memoryview]) -> Buffer:
 
 
 class Buffers(list[memoryview]):
-    """The large buffers of a pickle, which stay outside of it; the ``buffer_callback`` that collects them.
+    """The large buffers of a pickle, which stay outside of it; used as its ``buffer_callback``.
 
     Args:
-        least: Bytes from which on a buffer stays outside.
+        least: The size in bytes from which a buffer stays outside.
     """
 
     def __init__(self, least: int) -> None:
@@ -87,7 +87,7 @@ class Buffers(list[memoryview]):
         self._least = least
 
     def __call__(self, buffer: PickleBuffer) -> bool:
-        """Take a buffer if it is large enough; returns whether it goes into the pickle."""
+        """Take a buffer if it is large enough; return whether it goes into the pickle."""
         view = buffer.raw()
         inside: bool = view.nbytes < self._least
         if not inside:

@@ -9,7 +9,7 @@ from runwide.parsing import json_of
 
 
 def dumps(value: Any) -> bytes:
-    r"""Canonical JSON: sorted keys, no spaces, ASCII, one line feed at the end.
+    r"""Return canonical JSON: sorted keys, no spaces, ASCII, one line feed at the end.
 
     Example:
         >>> dumps({"b": 1, "a": [True, None]})
@@ -19,9 +19,9 @@ def dumps(value: Any) -> bytes:
 
 
 def loads(data: bytes | bytearray | memoryview) -> Any:
-    """The value of JSON text that is nested no deeper than `runwide.parsing.DEPTH`.
+    """Return the value of JSON text whose nesting is at most `runwide.parsing.DEPTH`.
 
     Raises:
-        ValueError: It is deeper, or no JSON; a number that is infinite is none, and none that `dumps` writes.
+        ValueError: It is nested deeper, is not JSON, or has a number that is infinite or not a number.
     """
     return json_of(data, finite=True)

@@ -1,21 +1,21 @@
-"""A value as a frame of bytes, back again only after its digest has been checked.
+"""Values as frames of bytes; a frame is decoded only after its digest was checked.
 
 A frame, little-endian; every section but the lengths starts at a multiple of 64 bytes::
 
     magic     8 bytes   89 52 57 46 0d 0a 1a 0a: a text-mode copy or a truncated one shows at once
-    version   u16       1; a reader refuses a newer one
+    version   u16       1; a reader refuses a newer version
     flags     u16       1: one zstd frame of all that follows the context; a reader refuses others
     context   u32       length of the context in bytes
     buffers   u32       number of buffers out of band
     reserved  u32       0
     pickle    u64       length of the pickle in bytes
     lengths   u64 each  lengths of the buffers; with flag 1 also that of the zstd frame
-    context             UTF-8: the job and the slot that this value belongs to
+    context             UTF-8: the job and the slot of this value
     pickle              pickle protocol 5
     buffers             as they were in memory
 
-The digest that names a frame covers all of it as it is stored, header and padding included, so a valid frame of another
-job or another slot cannot take its place.
+The digest that names a frame covers all of its stored bytes, with header and padding, so a valid frame of another
+job or another slot cannot replace it.
 """
 
 from __future__ import annotations
@@ -38,13 +38,13 @@ MAGIC = b"\x89RWF\r\n\x1a\n"
 VERSION = 1
 ZSTD = 1  # flag
 _HEADER = struct.Struct("<8sHHIIIQ")
-_SMALL = LEAST - ALIGNMENT  # such a value is never compressed
-_IN_BAND = 4096  # a smaller buffer costs more as a section of its own than it does copied into the pickle
+_SMALL = LEAST - ALIGNMENT  # bytes; a smaller value is never compressed
+_IN_BAND = 4096  # bytes; a smaller buffer is cheaper to copy into the pickle than to keep as a section
 
 
 @dataclass(frozen=True, slots=True)
 class Encoded:
-    """A value as a frame, not yet joined: large arrays are views on the caller's memory.
+    """A value as the parts of a frame: large arrays are views of the caller's memory.
 
     Args:
         parts: The frame's bytes, in order.
@@ -63,14 +63,14 @@ def encode(value: Any, *, context: str, definitions: Definitions | None = None) 
     Args:
         value: Anything that cloudpickle can pickle.
         context: The job and slot that the value belongs to; `decode` must be given the same.
-        definitions: For an item, whose bytes are the same in each process: what the pickles of its job's items
-            share, empty at first. None for a result.
+        definitions: For an item, whose bytes are the same in each process: the definitions that the pickles of its
+            job's items share, empty at first. None for a result.
 
     Returns:
-        The frame. Its parts stay valid while the value is neither changed nor dropped.
+        The frame. Its parts are valid as long as the value exists and is not changed.
 
     Raises:
-        Exception: Whatever pickling the value raises, unchanged.
+        Exception: Any exception of pickling the value, unchanged.
 
     Example:
         >>> frame = encode([1, 2, 3], context="job/item/0")
@@ -94,35 +94,35 @@ def encode(value: Any, *, context: str, definitions: Definitions | None = None) 
 
 
 def _small(stream: bytes, name: bytes) -> Encoded:
-    """The same frame as one part: there may be millions of small values, and this takes a third of the time."""
+    """Return the frame as one part: there may be millions of small values, and this takes a third of the time."""
     head = _HEADER.pack(MAGIC, VERSION, 0, len(name), 0, 0, len(stream)) + name
     frame = b"".join((head, padding(len(head)), stream, padding(len(stream))))
     return Encoded((frame,), len(frame), sha256(frame))
 
 
 def decode(buffer: Buffer, *, digest: str, context: str, uri: str | None = None, plain: bool = False) -> Any:
-    """Turn a frame back into its value, once its digest and context are the promised ones.
+    """Turn a frame back into its value, after checking its digest and context.
 
     Args:
-        buffer: The frame, exactly. Arrays of the value are views on it, writable where it is.
-        digest: SHA-256 that a trusted manifest promises, in hex.
-        context: What `encode` was given.
-        uri: Where the bytes come from, for errors.
-        plain: Whether only plain data is loaded, since nobody vouches for the digest.
+        buffer: Exactly the frame. Arrays of the value are views of it, writable if it is.
+        digest: SHA-256 from a trusted manifest, in hex.
+        context: The context that `encode` was given.
+        uri: The frame's URI, for errors.
+        plain: Whether to load plain data only, since the digest is not trusted.
 
     Raises:
-        DigestMismatch: The bytes are others; they were not unpickled.
-        FrameCorrupt: The bytes are no frame, or one of another job or slot; they were not unpickled.
-        NotPlain: With ``plain``, the value is more than that; nothing of it was run.
-        FormatTooNew: The frame was written by a newer runwide.
-        Exception: Whatever unpickling raises, unchanged.
+        DigestMismatch: The bytes have another digest; they were not unpickled.
+        FrameCorrupt: The bytes are not a frame, or belong to another job or slot; they were not unpickled.
+        NotPlain: With ``plain``, the value is not plain data; none of its code was run.
+        FormatTooNew: A newer runwide wrote the frame.
+        Exception: Any exception of unpickling, unchanged.
     """
     verify(buffer, digest=digest, uri=uri)
     return decode_verified(buffer, context=context, uri=uri, plain=plain)
 
 
 def decode_verified(buffer: Buffer, *, context: str, uri: str | None = None, plain: bool = False) -> Any:
-    """As `decode`, of bytes in memory that were held against their digest before: nothing is hashed twice.
+    """Decode bytes in memory whose digest was checked before, so that nothing is hashed twice.
 
     Args:
         buffer: As for `decode`, after `verify`.
@@ -133,10 +133,10 @@ def decode_verified(buffer: Buffer, *, context: str, uri: str | None = None, pla
     found, stream, buffers = _sections(memoryview(buffer).cast("B"), uri)
     _check_context(found, context, uri)
     if plain:
-        from runwide.spill.plain import loads  # which most need not load
+        from runwide.spill.plain import loads  # most processes do not need it
 
         return loads(stream, buffers=buffers)
-    # held against its digest, by `decode` or whoever calls
+    # `decode` or the caller has checked the digest
     return pickle.loads(stream, buffers=buffers)  # noqa: TID251
 
 
@@ -145,13 +145,13 @@ def rebound(buffer: Buffer, *, context: str, new: str, uri: str | None = None) -
 
     Args:
         buffer: The frame, after `verify`.
-        context: What `encode` was given.
-        new: The slot that the value belongs to from now on.
+        context: The context that `encode` was given.
+        new: The new context.
         uri: As for `decode`.
 
     Raises:
-        FrameCorrupt: The bytes are no frame, or one of another job or slot.
-        FormatTooNew: The frame was written by a newer runwide.
+        FrameCorrupt: The bytes are not a frame, or belong to another job or slot.
+        FormatTooNew: A newer runwide wrote the frame.
 
     Example:
         >>> frame = b"".join(encode([1, 2, 3], context="job/item/0").parts)
@@ -173,25 +173,25 @@ def rebound(buffer: Buffer, *, context: str, new: str, uri: str | None = None) -
 
 
 def verify(buffer: Buffer, *, digest: str, uri: str | None = None) -> None:
-    """Check bytes against the SHA-256 that names them.
+    """Compare bytes with a SHA-256.
 
     Raises:
-        DigestMismatch: They are others.
+        DigestMismatch: They have another digest.
     """
     found = sha256(buffer)
     if found != digest:
         raise DigestMismatch(
             f"the bytes have SHA-256 {found[:12]}…, not the promised {digest[:12]}…",
             uri=uri,
-            hint="nothing of them was unpickled; the object was changed or damaged after it was written",
+            hint="none of them was unpickled; the object was changed or damaged after it was written",
         )
 
 
 def _dumps(value: Any, definitions: Definitions | None) -> tuple[bytes, Sequence[memoryview]]:
-    """Pickle with the C pickler where it gives what cloudpickle would, else with cloudpickle.
+    """Pickle with the C pickler if it gives the same result as cloudpickle, else with cloudpickle.
 
-    cloudpickle differs in what it sends by value: lambdas, nested functions and whatever lives in ``__main__`` or a
-    registered module. The C pickler, ten times as fast, refuses the first two and writes ``__main__`` in clear.
+    cloudpickle sends by value: lambdas, nested functions, and everything defined in ``__main__`` or in a registered
+    module. The C pickler is ten times as fast, refuses the first two, and writes the name ``__main__`` into the pickle.
     """
     import cloudpickle
 
@@ -203,13 +203,13 @@ def _dumps(value: Any, definitions: Definitions | None) -> tuple[bytes, Sequence
                 definitions is None or not (_may_have_sets(stream) or definitions.note(stream))
             ):
                 return stream, buffers
-        except StoreError:  # of a file that is spilled by reference
+        except StoreError:  # a file could not be written to the store
             raise
-        except Exception:  # noqa: S110 - cloudpickle has the last word, and the better message
+        except Exception:  # noqa: S110 - cloudpickle tries it next, and has the better message
             pass
     buffers.clear()
     if definitions is not None:
-        from runwide import reproducible  # which loads cloudpickle's
+        from runwide import reproducible  # it loads cloudpickle
 
         return reproducible.item(value, definitions, buffers), buffers
     from runwide import pickling
@@ -218,7 +218,7 @@ def _dumps(value: Any, definitions: Definitions | None) -> tuple[bytes, Sequence
 
 
 def _may_have_sets(stream: bytes) -> bool:
-    """Whether a pickle has the opcodes of sets, whose members may be in another order in another process."""
+    """Return whether a pickle has the opcodes of sets, whose members may be in another order in another process."""
     return b"\x8f" in stream or b"\x91" in stream
 
 
@@ -236,7 +236,7 @@ def _check_context(found: str, context: str, uri: str | None) -> None:
 
 
 def _sections(view: memoryview, uri: str | None) -> tuple[str, memoryview, list[memoryview]]:
-    """Take a frame apart: context, pickle and buffers, each inside the frame and all of it used."""
+    """Return context, pickle and buffers of a frame, after checking that they make up the whole frame."""
     name, lengths, start = _head(view, uri)
     rest = view[start:]
     if _HEADER.unpack_from(view)[2] & ZSTD:
@@ -247,7 +247,7 @@ def _sections(view: memoryview, uri: str | None) -> tuple[str, memoryview, list[
 
 
 def _head(view: memoryview, uri: str | None) -> tuple[str, list[int], int]:
-    """Context of a frame, lengths of its sections and the offset of the first one."""
+    """Return the context of a frame, the lengths of its sections and the offset of the first section."""
     if view.nbytes < _HEADER.size or view[:8] != MAGIC:
         raise FrameCorrupt("these bytes are not a value written by runwide", uri=uri)
     _, version, flags, context, count, _, stream = _HEADER.unpack_from(view)

@@ -1,4 +1,4 @@
-"""zstd, where it is asked for and a sample shows that it pays; the one door to zstandard."""
+"""Compression with zstd, if the user asks for it and a sample shows that it pays; the only importer of zstandard."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ if TYPE_CHECKING:
 
 LEAST = 16 << 10  # bytes; below, a request costs more than its bytes
 _SAMPLE, _SAMPLES = 16 << 10, 4  # bytes of each sample, and their number
-# Of the size. At 2 Gbit/s to the store and back for each core, what shrinks to more takes a core longer than it saves, as
-# tests/benchmarks/compression.py measures; whoever has a faster way does not ask for compression.
+# Part of the size. At 2 Gbit/s to the store and back for each core, a value that shrinks to more costs a core more time than
+# it saves (tests/benchmarks/compression.py). A user with a faster connection does not ask for compression.
 _PAYS = 0.8
 _PIECE = 1 << 20
-_MOST = 1 << 15  # bytes of one: the four of a zstd block that says which byte fills 128 KiB
+_MOST = 1 << 15  # bytes that one byte can expand to: a zstd block of four bytes can fill 128 KiB
 _LEVEL = 1
 
 
 def compressed(parts: Sequence[Buffer], size: int) -> bytes | None:
-    """The parts as one zstd frame; None where that is not asked for, or would not pay.
+    """Return the parts as one zstd frame; None if the user has not asked for it, or if it would not pay.
 
     Args:
         parts: Bytes, in order.
@@ -45,7 +45,7 @@ def compressed(parts: Sequence[Buffer], size: int) -> bytes | None:
         ) from error
     compressor = zstandard.ZstdCompressor(level=_LEVEL)
     flat = views(list(parts))
-    if size > _SAMPLE * _SAMPLES:  # a smaller one is its own sample
+    if size > _SAMPLE * _SAMPLES:  # a smaller value is its own sample
         sample = b"".join(samples(flat, size))
         if len(compressor.compress(sample)) > _PAYS * len(sample):
             return None
@@ -55,7 +55,7 @@ def compressed(parts: Sequence[Buffer], size: int) -> bytes | None:
 
 
 def samples(parts: Sequence[memoryview], size: int) -> list[memoryview]:
-    """A few short pieces, spread evenly over the parts.
+    """Return a few short pieces, spread evenly over the parts.
 
     Example:
         >>> [len(piece) for piece in samples([memoryview(bytes(1 << 20))], 1 << 20)]
@@ -71,14 +71,14 @@ def samples(parts: Sequence[memoryview], size: int) -> list[memoryview]:
 
 
 def expanded(data: memoryview, size: int, *, uri: str | None = None) -> bytearray:
-    """The bytes of a zstd frame, of which there are as many as the verified header of the value says.
+    """Return the bytes of a zstd frame, whose number is in the verified header of the value.
 
-    Never more memory is taken than that, whatever the compressed bytes would give, and none for what cannot be in them.
+    No more memory than that is allocated, and none for a number that the compressed bytes cannot expand to.
 
     Raises:
         EnvironmentMismatch: zstandard is not installed here.
-        FrameCorrupt: They are fewer or more, than zstd could have made so small, or than this machine has memory; or this
-            is no zstd frame.
+        FrameCorrupt: The number of bytes is wrong, impossible for zstd, or larger than this machine's memory; or this is not
+            a zstd frame.
     """
     there_are = memory.read().size
     if size > _MOST * data.nbytes or (there_are is not None and size > there_are):

@@ -1,4 +1,4 @@
-"""Google's default credentials: where they are looked for, and which of their faults pass."""
+"""Google's default credentials: the search for them, and which of its failures are temporary."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
 _FIRMWARE = Path("/sys/class/dmi/id/product_name")
-_LOOK = 0.7  # seconds in which a metadata server of a machine that looks like none must answer
-_NOT_YET = 404  # of a metadata server that starts, and of a machine without a service account
+_LOOK = 0.7  # seconds in which a metadata server must answer on a machine that seems to have none
+_NOT_YET = 404  # a metadata server that is starting, or a machine without a service account
 
 
 def default(scopes: Sequence[str]) -> tuple[Any, str | None]:
     """Find credentials as Google's own libraries do, and the project with them.
 
-    The search ends with a metadata server, for which it waits 12 s where a network swallows what is sent there. Less than
-    one is enough where the firmware is not Google's, and no service of Google's has started this container; what the user
-    has set wins.
+    The search ends with a metadata server. Google's client waits 12 s for it if the network drops the requests. Less than
+    one second is enough if the firmware is not Google's and no service of Google's has started this container.
+    ``GCE_METADATA_TIMEOUT`` takes precedence.
 
     Args:
-        scopes: What the credentials are for.
+        scopes: The scopes of the credentials.
 
     Raises:
-        google.auth.exceptions.GoogleAuthError: There are none; `is_passing` says whether there may be some later.
+        google.auth.exceptions.GoogleAuthError: There are none; `is_passing` returns whether there may be some later.
     """
     patient = in_googles_cloud() or settings.is_set("GCE_METADATA_TIMEOUT")
     request = asking() if patient else _asking_once(asking())
@@ -36,33 +36,33 @@ def default(scopes: Sequence[str]) -> tuple[Any, str | None]:
     return credentials, project
 
 
-class _Nobody:
-    """The answer of a metadata server that is not there."""
+class _NoAnswer:
+    """The answer for a metadata server that does not exist."""
 
     status = 0
     headers: Mapping[str, str] = {}
 
 
 def _asking_once(ask: Callable[..., Any]) -> Callable[..., Any]:
-    """Look once, and for less than a second, whether there is a metadata server.
+    """Return ``ask``, but with one short attempt at finding the metadata server.
 
-    Google's client would look three times; it reads how often when it is imported, which may be before this.
+    Google's client would try three times. It reads that number when it is imported, which may have happened before.
     """
     failed = module("google.auth.exceptions").TransportError
 
     def look(url: str, *args: Any, **options: Any) -> Any:
-        if urlsplit(url).path.strip("/"):  # of something else
+        if urlsplit(url).path.strip("/"):  # a request for something else
             return ask(url, *args, **options)
         try:
             return ask(url, *args, **{**options, "timeout": _LOOK})
         except failed:
-            return _Nobody()
+            return _NoAnswer()
 
     return look
 
 
 def in_googles_cloud() -> bool:
-    """Whether this machine may have a metadata server, as its firmware or what has started the container says."""
+    """Return whether this machine may have a metadata server, according to its firmware or the container's variables."""
     if settings.in_cloud() or settings.in_service_of_googles():
         return True
     try:
@@ -72,10 +72,10 @@ def in_googles_cloud() -> bool:
 
 
 def asking() -> Callable[..., Any]:
-    """Make what sends the requests for tokens, to metadata servers and others.
+    """Return the callable that sends requests for tokens, to metadata servers and others.
 
-    Of most kinds of credentials, an error does not tell the status of the answer behind it. So an answer that a later
-    request may better is raised here.
+    The errors of most kinds of credentials do not have the status of the answer. So this raises an exception itself for a
+    status that may be temporary.
     """
     transport = module("google.auth.transport.requests").Request()
 
@@ -92,7 +92,7 @@ def asking() -> Callable[..., Any]:
 
 
 def is_passing(error: BaseException) -> bool:
-    """Whether credentials that could not be had may be had a little later.
+    """Return whether credentials that could not be obtained may be obtained a little later.
 
     Args:
         error: An error of google.auth.
@@ -105,19 +105,19 @@ def is_passing(error: BaseException) -> bool:
         return True
     if is_missing(error):
         return in_googles_cloud() and settings.value("NO_GCE_CHECK") != "true"
-    if "response from metadata server" in str(error):  # of one that is not quite there
+    if "response from metadata server" in str(error):  # the server is starting
         return True
     return any(isinstance(one, auth.TransportError) and _is_passing_answer(one) for one in chain)
 
 
 def is_missing(error: BaseException) -> bool:
-    """Whether an error says that there are no credentials, not that what there is cannot be used."""
+    """Return whether an error says that there are no credentials, rather than invalid ones."""
     missing = module("google.auth.exceptions").DefaultCredentialsError
     return type(error) is missing and "credentials were not found" in str(error)
 
 
 def _is_passing_answer(error: BaseException) -> bool:
-    """Whether a fault of the transport may pass: that of a metadata server has its answer with it."""
+    """Return whether a transport error may be temporary: an error of a metadata server carries its answer."""
     status = getattr(error.args[1], "status", None) if len(error.args) > 1 else None
     return status is None or status == _NOT_YET or status in TRANSIENT_CODES
 

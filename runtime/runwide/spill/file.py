@@ -1,4 +1,4 @@
-"""A file as an item: it is spilled by reference, once, and never loaded into memory whole."""
+"""Files as items: a file is spilled by reference, once, and is never in memory whole."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from runwide.errors import BadReference, DigestMismatch, InputError
-from runwide.spill.buffers import pieces
+from runwide.spill.buffers import sha256
 from runwide.spill.store import DAMAGES, checked, open_store, parted
 
 if TYPE_CHECKING:
@@ -29,14 +29,14 @@ _spill: ContextVar[Callable[[File], File] | None] = ContextVar("runwide_spill_fi
 class File:
     """A file that tasks read: as an item of a map, or anywhere inside of one.
 
-    On components, a file of this machine is put into the job's folder while the items are spilled, once for all items that
-    name it, and must not change meanwhile; a URI such as ``gs://bucket/object`` is passed on as it is. A map on this
-    container's own cores passes on the path.
+    For components, a file of this machine is copied into the job's folder while the items are spilled, once for all items
+    that name it, and must not change meanwhile. A URI such as ``gs://bucket/object`` is passed on unchanged. A map on
+    this container's own cores passes on the path.
 
     Args:
-        uri: A path, or a URI, which is not looked at.
-        digest: SHA-256 of a file that was spilled, in hex; for runwide itself.
-        size: Its size in bytes; likewise.
+        uri: A path, or a URI, which is not checked.
+        digest: SHA-256 of a file that was spilled, in hex; set by runwide.
+        size: Its size in bytes; set by runwide.
 
     Raises:
         InputError: The URI is empty.
@@ -65,13 +65,13 @@ class File:
 
     @contextmanager
     def local(self) -> Iterator[Path]:
-        """The file on this machine, for as long as the block runs.
+        """Provide the file on this machine while the block runs.
 
-        Its bytes are those that were spilled. It is there to be read: another task may be reading it, too.
+        It has the bytes that were spilled. Do not write to it: another task may be reading it.
 
         Raises:
-            InputError: It was given as a URI, and so is the user's own to read.
-            DigestMismatch: What is in the store was changed.
+            InputError: It was given as a URI, which the task must read itself.
+            DigestMismatch: The file was changed in the store.
         """
         if self.digest is None:
             yield self._path()
@@ -94,7 +94,7 @@ class File:
             raise InputError(
                 "this file was given as a URI, and nothing was copied",
                 uri=self.uri,
-                hint="read it by .uri, with what reads such URIs",
+                hint="read .uri with a library that reads such URIs",
             )
         return Path(self.uri)
 
@@ -106,11 +106,11 @@ class File:
 
 @contextmanager
 def spilled_to(folder: Store, *, write: bool = True) -> Iterator[None]:
-    """Have files that are pickled inside the block put into a job's folder.
+    """Copy files that are pickled inside the block into a job's folder.
 
     Args:
         folder: The job's folder.
-        write: False to name them only, where they are known to be there.
+        write: False if they are known to be there, so that only their names are needed.
     """
     known: dict[tuple[Any, ...], File] = {}
 
@@ -131,7 +131,7 @@ def spilled_to(folder: Store, *, write: bool = True) -> Iterator[None]:
 
 def _spilled(folder: Store, path: Path, *, write: bool) -> File:
     with _mapped(path) as view:
-        digest = _sha256(view)
+        digest = sha256(view)
         name = f"files/{digest}/{_name(path)}"
         if write:
             folder.create(name, [view])
@@ -140,8 +140,8 @@ def _spilled(folder: Store, path: Path, *, write: bool) -> File:
 
 @contextmanager
 def _mapped(path: Path) -> Iterator[memoryview]:
-    """A file's bytes, of which only those are in memory that are looked at."""
-    if not path.stat().st_size:  # nothing cannot be mapped
+    """Map a file into memory, so that only the bytes that are used are read."""
+    if not path.stat().st_size:  # an empty file cannot be mapped
         yield memoryview(b"")
         return
     with (
@@ -152,15 +152,8 @@ def _mapped(path: Path) -> Iterator[memoryview]:
         yield view
 
 
-def _sha256(view: memoryview) -> str:
-    digest = hashlib.sha256()
-    for piece in pieces([view], _PIECE):
-        digest.update(piece)
-    return digest.hexdigest()
-
-
 def _name(path: Path) -> str:
-    """The file's own name, whose ending tells readers what it is, where an object can have it."""
+    """Return the file's own name, whose ending says its type, if it is valid for an object."""
     try:
         return checked(path.name)
     except BadReference:
@@ -168,7 +161,7 @@ def _name(path: Path) -> str:
 
 
 def _downloaded(store: Store, name: str, path: Path, file: File) -> None:
-    """Fetch a file by ranges, which come without a checksum; again where it is wrong, each time in another way."""
+    """Read a file in ranges, which have no checksum; repeat that as long as each attempt is wrong in another way."""
     found: list[str] = []
     while len(found) < DAMAGES and len(set(found)) == len(found):
         found.append(_download(store, name, path, file))

@@ -1,7 +1,7 @@
-"""Folders and files below a root, opened without following a link: anyone who may write there could plant one.
+"""Folders and files below a root, opened without following links: anyone who may write there could plant one.
 
-Each name is opened relative to the descriptor of the folder around it (openat), so a folder that is replaced by a link
-meanwhile leads nowhere else either.
+Each name is opened relative to the descriptor of its folder (openat), so a folder that is meanwhile replaced by a link is
+not followed either.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from runwide.spill.store import PARTIAL, is_name
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-_DEEPEST = 32  # folders between root and object; a job has four, and deletions hold all of them open
+_DEEPEST = 32  # folders between root and object; a job has four, and a deletion keeps all of them open
 _NO_LINKS = getattr(os, "O_NOFOLLOW", 0)
 _FOLDERS = getattr(os, "O_DIRECTORY", 0)
 _RELATIVE = bool(_NO_LINKS and _FOLDERS and os.open in os.supports_dir_fd)
-"""Whether a file is opened relative to a folder's descriptor. Elsewhere, as on Windows, names are looked at first."""
-_ROOT = getattr(os, "O_PATH", os.O_RDONLY) | _FOLDERS  # what may only be searched can be walked through, too
+"""Whether files can be opened relative to a folder's descriptor. If not, as on Windows, each name is checked first."""
+_ROOT = getattr(os, "O_PATH", os.O_RDONLY) | _FOLDERS  # a folder that may only be searched is enough
 _FOLDER = _ROOT | _NO_LINKS
 _READABLE = os.O_RDONLY | _FOLDERS | _NO_LINKS
 _FILE = (
@@ -41,12 +41,12 @@ NEW = (
     | _NO_LINKS
     | getattr(os, "O_BINARY", 0)
 )
-"""How a new file is opened."""
+"""The flags for opening a new file."""
 
 _JUNCTION = 0xA0000003  # IO_REPARSE_TAG_MOUNT_POINT
 
 Folder: TypeAlias = "int | str"
-"""A folder that was opened: its descriptor, or its path where `_RELATIVE` is not so."""
+"""A folder that was opened: its descriptor, or its path if `_RELATIVE` is false."""
 
 _NO_FILE = (
     errno.ELOOP,
@@ -64,12 +64,12 @@ _KINDS = {
 
 
 class Misplaced(Exception):
-    """Something else has the name of a folder or a file.
+    """A file or folder has the name of a thing of another kind.
 
     Args:
-        kind: What it is, in words.
-        wanted: What it should be.
-        path: Where it is.
+        kind: Its kind, in words.
+        wanted: The expected kind.
+        path: Its path.
     """
 
     def __init__(self, kind: str, wanted: str, path: str) -> None:
@@ -79,7 +79,7 @@ class Misplaced(Exception):
 
 
 def open_in(folder: Folder, name: str, flags: int) -> int:
-    """Open a file of a folder; a new one may be read and written by all, as far as the umask lets them."""
+    """Open a file of a folder; a new file may be read and written by all, as far as the umask allows."""
     if isinstance(folder, str):
         return os.open(_joined(folder, name), flags, 0o666)
     return os.open(name, flags, 0o666, dir_fd=folder)
@@ -119,30 +119,30 @@ def _rename(folder: Folder, name: str, where: Folder, new: str) -> None:
 def _mode(name: str, folder: Folder) -> int:
     if isinstance(folder, str):
         found = os.lstat(_joined(folder, name))
-        # A junction of Windows is a folder by its mode, and leads elsewhere as a link does.
+        # A junction of Windows has the mode of a folder, and leads elsewhere like a link.
         return stat.S_IFLNK if getattr(found, "st_reparse_tag", 0) == _JUNCTION else found.st_mode
     return os.stat(name, dir_fd=folder, follow_symlinks=False).st_mode
 
 
 def _joined(folder: str, name: str) -> str:
-    return os.path.join(folder, name)  # noqa: PTH118 - text, as os takes it
+    return os.path.join(folder, name)  # noqa: PTH118 - os takes text
 
 
 @contextmanager
 def chain(root: str, names: Sequence[str], *, make: bool = False) -> Iterator[list[Folder]]:
-    """Open a root and folders below it, each in the one before.
+    """Open a root and folders below it, each relative to the folder before it.
 
     Args:
-        root: A path, which may be a link or lie behind links.
+        root: A path, which may contain links.
         names: The names of the folders.
-        make: Make those that are not there.
+        make: Whether to make missing folders.
 
     Returns:
-        They, the root first, until the block is left.
+        The folders, the root first, which are open until the block ends.
 
     Raises:
-        Misplaced: One of them is something else.
-        FileNotFoundError: One is not there, or was removed while it was being opened.
+        Misplaced: One of them is not a folder.
+        FileNotFoundError: A folder is missing, or was removed while it was being opened.
     """
     opened: list[Folder] = []
     try:
@@ -209,13 +209,13 @@ def regular(name: str, folder: Folder, path: str) -> Iterator[tuple[int, int]]:
     Args:
         name: Its name.
         folder: Its folder.
-        path: Where that is, for the error.
+        path: Its path, for the error.
 
     Returns:
-        Its descriptor, until the block is left, and its size.
+        Its descriptor, which is open until the block ends, and its size.
 
     Raises:
-        Misplaced: It is no regular file. A pipe without a writer, which would block, is opened and closed.
+        Misplaced: It is not a regular file. A pipe without a writer, which would block, is opened and closed.
     """
     if not _RELATIVE and not stat.S_ISREG(_mode(name, folder)):
         raise Misplaced(_kind(_mode(name, folder)), "an object", path)
@@ -239,19 +239,19 @@ def _kind(mode: int) -> str:
 
 
 Entry: TypeAlias = "tuple[str, int, float]"
-"""Name, size, and when it was written."""
+"""Name, size, and the time of writing."""
 
 
 def files(root: str, inside: Sequence[str], prefix: str) -> Iterator[Entry]:
-    """Names, sizes and times of the regular files below a folder whose names start with ``prefix``, in the order of names.
+    """Yield the regular files below a folder whose names start with ``prefix``, in the order of names.
 
-    No descriptor is open while a caller looks at one. What cannot be opened, is too deep or has a name that no object may
-    have is left out.
+    No descriptor stays open between two of them. Files that cannot be opened, are too deep or have an invalid name are left
+    out.
 
     Args:
         root: As for `chain`.
-        inside: Names of the folders that lead from the root to the folder.
-        prefix: Relative to the folder.
+        inside: Names of the folders from the root to the folder.
+        prefix: The start of names, relative to the folder.
     """
     base = prefix[: prefix.rfind("/") + 1]
     waiting = [(base, _listed(root, inside, base))]
@@ -271,7 +271,7 @@ def files(root: str, inside: Sequence[str], prefix: str) -> Iterator[Entry]:
 
 
 def below(root: str, inside: Sequence[str], prefix: str) -> Iterator[str]:
-    """Names of the folders directly below a folder that start with ``prefix``, in their order, whatever is in them.
+    """Yield the names of the folders directly below a folder that start with ``prefix``, in their order.
 
     Args:
         root: As for `files`.
@@ -283,7 +283,7 @@ def below(root: str, inside: Sequence[str], prefix: str) -> Iterator[str]:
 
 
 def _listed(root: str, inside: Sequence[str], base: str) -> Iterator[Entry]:
-    """The files of a folder, and its folders with a slash behind their names, which puts all in the order of a listing."""
+    """Return files and folders of a folder; the names of folders end in a slash, so that they sort as in a listing."""
     found: list[Entry] = []
     with suppress(OSError, Misplaced), chain(root, [*inside, *base.split("/")[:-1]]) as opened:
         for entry in _entries(opened[-1]):
@@ -292,7 +292,7 @@ def _listed(root: str, inside: Sequence[str], base: str) -> Iterator[Entry]:
             if entry.is_dir(follow_symlinks=False):
                 found.append((f"{entry.name}/", 0, 0.0))
             elif entry.is_file(follow_symlinks=False):
-                with suppress(FileNotFoundError):  # deleted since
+                with suppress(FileNotFoundError):  # deleted meanwhile
                     about = entry.stat(follow_symlinks=False)
                     found.append((entry.name, about.st_size, about.st_mtime))
     return iter(sorted(found))
@@ -312,16 +312,16 @@ def _entries(folder: Folder) -> Iterator[os.DirEntry[str]]:
 
 
 def remove_others(root: str, names: Sequence[str]) -> None:
-    """Remove from a folder everything that `files` leaves out, and folders that are empty then, itself included.
+    """Remove everything from a folder that `files` leaves out, then empty folders, and the folder itself if it is empty.
 
-    Folders that are too deep to be walked into are moved up first: each step of the walk opens a folder from the root.
+    Folders that are too deep are moved up first: each step opens all folders from the root.
 
     Args:
         root: As for `chain`.
-        names: Names of the folders that lead from the root to the folder.
+        names: Names of the folders from the root to the folder.
     """
     found = [tuple(names)]
-    for path in found:  # which grows
+    for path in found:  # the loop appends to it
         with suppress(FileNotFoundError), chain(root, path) as opened:
             holds_objects = len(path) <= _DEEPEST and all(map(is_name, path[len(names) :]))
             for entry in list(_entries(opened[-1])):
@@ -336,5 +336,5 @@ def remove_others(root: str, names: Sequence[str]) -> None:
                     _rename(opened[-1], entry.name, opened[len(names)], moved)
                     found.append((*names, moved))
     for *above, name in reversed(found):
-        with suppress(OSError, Misplaced), chain(root, above) as opened:  # what is not empty stays
+        with suppress(OSError, Misplaced), chain(root, above) as opened:  # a folder that is not empty stays
             rmdir(opened[-1], name)

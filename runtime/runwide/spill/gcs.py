@@ -1,6 +1,6 @@
 """A store in a Google Cloud Storage bucket.
 
-The client library brings credentials, endpoint and session. Each operation is one request of the documented JSON API
+The client library provides credentials, endpoint and session. Each operation is one request of the documented JSON API
 through that session: the library's own upload and download copy the bytes, make a second request above 8 MiB, and take
 several times the CPU for small objects.
 """
@@ -12,33 +12,36 @@ import hashlib
 import json
 import os
 import re
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
-from runwide.errors import BadReference, FrameCorrupt, ObjectExists
-from runwide.spill.answers import Broken, Damaged, mapped
-from runwide.spill.buffers import Buffer, gathered, size_of, views
-from runwide.spill.google import attempt, request, share
+from runwide.errors import BadReference, FrameCorrupt
+from runwide.spill import google
+from runwide.spill.answers import GoogleErrors
+from runwide.spill.buffers import Buffer, gathered, size_of
+from runwide.spill.google import request
 from runwide.spill.library import exceptions, module
-from runwide.spill.listing import json_answer, pages
-from runwide.spill.refusals import KEPT, refusal_of, said
-from runwide.spill.store import ObjectInfo, Store, checked, checked_prefix, is_name, stop_of, too_short
+from runwide.spill.listing import json_answer, listed
+from runwide.spill.meaning import Broken, Damaged
+from runwide.spill.refusals import said
+from runwide.spill.remote import RemoteStore, Upload
+from runwide.spill.store import checked_prefix, is_name, too_short
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-_PIECE = 1 << 18  # what is being copied stays in the processor's cache
-_RECEIVED = 1 << 20  # bytes that the socket is asked for at once
+    from runwide.spill.remote import Page, Traffic, Wanted
+
+_PIECE = 1 << 18  # bytes copied at once, which stay in the processor's cache
+_RECEIVED = 1 << 20  # bytes read from the socket at once
 _BUCKET = re.compile(r"[a-z0-9._-]+")
-_EXISTS = 412  # a condition of the request does not hold
 _CRC32C = re.compile(r"crc32c=([^,\s]+)")
 _REJECTED = re.compile(r"(crc32c|md5).*match", re.IGNORECASE)
 _RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+)")
 
 
-class GcsStore(Store):
+class GcsStore(GoogleErrors, RemoteStore):
     """A bucket, or a prefix of one.
 
     Credentials are Google's application default credentials, or none for an emulator (``STORAGE_EMULATOR_HOST``).
@@ -58,111 +61,65 @@ class GcsStore(Store):
             raise BadReference(
                 f"{self._bucket!r} cannot be the name of a bucket",
                 uri=f"gs://{path}",
-                hint="it has small letters, digits, '-', '_' and '.'; behind it follows a slash and the prefix",
+                hint="use lower-case letters, digits, '-', '_' and '.'; the prefix follows after a slash",
             )
-        super().__init__(f"gs://{self._bucket}/{prefix}".rstrip("/"))
-        self._prefix = f"{checked(prefix, self.uri)}/" if prefix else ""
+        super().__init__(f"gs://{self._bucket}", prefix)
 
-    def create(self, name: str, data: Buffer | Sequence[Buffer]) -> None:  # noqa: D102 - see Store
-        uri, creation = self.child_uri(name), _Creation(self._bucket, self._key(name), views(data))
-        with mapped(uri, writing=True):
-            try:
-                created = attempt(creation, uri=uri)
-            except (exceptions().PreconditionFailed, exceptions().Forbidden) as error:
-                # A bucket with a retention policy may say in its own way that there is something already.
-                if refusal_of(error) is not (None if error.code == _EXISTS else KEPT):
-                    raise
-                created = attempt(creation.is_there, uri=uri)
-            if not created:
-                raise ObjectExists("other bytes are there already", uri=uri)
+    def traffic(self) -> Traffic:  # noqa: D102 - see RemoteStore
+        return google.connection().traffic
 
-    def read(  # noqa: D102 - see Store
-        self, name: str, *, start: int = 0, length: int | None = None, most: int | None = None
-    ) -> bytearray:
-        key, uri = self._key(name), self.child_uri(name)
-        wanted = _Wanted(uri, start, length, most)
-        with mapped(uri, writing=False):
-            if length == 0:
-                wanted.stop(attempt(lambda: _stat(self._bucket, key), uri=uri).size)
-                return bytearray()
-            return attempt(lambda: _download(self._bucket, key, wanted), uri=uri)
+    def upload(self, key: str, parts: Sequence[memoryview]) -> Upload:  # noqa: D102 - see RemoteStore
+        return _Upload(self, self._bucket, key, parts)
 
-    def list(self, prefix: str = "", *, start: str = "") -> Iterator[ObjectInfo]:  # noqa: D102 - see Store
-        wanted = self._prefix + checked_prefix(prefix, self.uri)
-        for key, size, written in self._keys(wanted, start and self._prefix + start):
-            name = key.removeprefix(self._prefix)
-            if is_name(name):
-                yield ObjectInfo(name, size, written)
+    def get(self, key: str, wanted: Wanted) -> bytearray:  # noqa: D102 - see RemoteStore
+        if wanted.length == 0:  # the header of a range cannot say so
+            wanted.stop(_stat(self._bucket, key).size)
+            return bytearray()
+        return _download(self._bucket, key, wanted)
+
+    def page(self, prefix: str, start: str, token: str | None) -> Page:  # noqa: D102 - see RemoteStore
+        return listed(self._bucket, prefix, start=start, token=token)
 
     def folders(self, prefix: str = "") -> Iterator[str]:  # noqa: D102 - see Store
         wanted = self._prefix + checked_prefix(prefix, self.uri)
-        for page in pages(self._bucket, wanted, uri=self.uri, folders=True):
+        for page in self.pages(lambda token: listed(self._bucket, wanted, token=token, folders=True)):
             names = (key.removeprefix(self._prefix).removesuffix("/") for key in page.folders)
             yield from filter(is_name, names)
 
-    def _keys(self, wanted: str, start: str = "") -> Iterator[tuple[str, int, float]]:
-        for page in pages(self._bucket, wanted, uri=self.uri, start=start):
-            yield from page.objects
-
-    def delete(self, name: str) -> None:  # noqa: D102 - see Store
-        self._delete(self._key(name))
-
-    def _delete(self, key: str) -> None:
-        uri = f"gs://{self._bucket}/{key}"
-        with mapped(uri, writing=True):
-            attempt(lambda: _delete(self._bucket, key), uri=uri)
-
-    def sweep(self, folder: str) -> None:  # noqa: D102 - see Store
-        for key, _, _ in [*self._keys(f"{self._key(folder)}/")]:
-            if not is_name(key.removeprefix(self._prefix)):
-                self._delete(key)
-
-    def share(self, parts: int) -> None:  # noqa: D102 - see Store
-        with mapped(self.uri, writing=False):
-            share(parts)
-
-    def _key(self, name: str) -> str:
-        return self._prefix + checked(name, self.uri)
+    def remove(self, key: str) -> None:  # noqa: D102 - see RemoteStore
+        request("DELETE", f"/storage/v1/b/{quote(self._bucket)}/o/{quote(key, safe='')}")
 
 
-class _Creation:
-    """Creates an object, in as many attempts as it takes; returns False where other bytes are there.
+class _Upload(Upload):
+    """The creation of an object, which compares checksums and not bytes.
 
-    A second attempt looks first: a server may refuse an upload before it has read it and then reset the connection, and
-    whoever is still writing sees the reset and never the refusal. Nor is what was stored sent again. Bytes of ours that
-    arrived damaged, and were stored all the same, are the only ones that are replaced.
+    Only bytes of ours that arrived damaged, and were stored all the same, are replaced.
     """
 
-    def __init__(self, bucket: str, key: str, parts: Sequence[memoryview]) -> None:
+    def __init__(self, store: GcsStore, bucket: str, key: str, parts: Sequence[memoryview]) -> None:
+        super().__init__(store, key, parts)
         self._bucket = bucket
-        self._key = key
-        self._parts = parts
-        self._size = size_of(parts)
         self._crc32c = _crc32c(parts)
         self._md5: str | None = None
-        self._tried = False
-        self._damaged = 0  # generation of what we have stored, and what is not what we have sent
+        self._damaged = 0  # generation of an object that we have stored with other bytes than we have sent
 
-    def __call__(self) -> bool:
-        """Make one attempt."""
-        if self._tried:
-            # who may write may not read everywhere
-            with suppress(exceptions().NotFound, exceptions().Forbidden):
-                found = _stat(self._bucket, self._key)
-                same = self._is_ours(found)
-                if same or found.generation != self._damaged:
-                    return same
-        self._tried = True
+    def send(self) -> None:
+        """Send the bytes once."""
         about = {"name": self._key, "crc32c": self._crc32c}
         stored = _upload(self._bucket, about, self._parts, self._damaged)
         if (stored.name, stored.size, stored.crc32c) != (self._key, self._size, self._crc32c):
             self._damaged = stored.generation
-            raise Damaged("the answer tells of other bytes than were sent")
-        return True
+            raise Damaged("the answer describes other bytes than were sent")
 
     def is_there(self) -> bool:
-        """Whether what is there is ours, of an earlier attempt whose answer was lost."""
+        """Return whether the object in the store has these bytes."""
         return self._is_ours(_stat(self._bucket, self._key))
+
+    def found(self) -> bool | None:
+        """Return `is_there`; None if the object is the damaged one that we have stored, to be replaced."""
+        found = _stat(self._bucket, self._key)
+        same = self._is_ours(found)
+        return same if same or found.generation != self._damaged else None
 
     def _is_ours(self, found: _About) -> bool:
         # A forged object fails its SHA-256 when it is read.
@@ -177,7 +134,7 @@ class _Creation:
 
 @dataclass(frozen=True, slots=True)
 class _About:
-    """What the service says of an object."""
+    """The service's description of an object."""
 
     name: str
     size: int
@@ -186,7 +143,7 @@ class _About:
     md5: str
 
 
-_PLAIN = "it was put there by something else than runwide: store it as it is, without a content encoding"
+_PLAIN = "another program than runwide put it there: store it without a content encoding"
 _FIELDS = "name,size,generation,crc32c,md5Hash"
 
 
@@ -208,7 +165,7 @@ def _upload(bucket: str, about: dict[str, str], parts: Sequence[memoryview], gen
 
 
 class _Body:
-    """Parts of a request's body, sent as they lie in memory."""
+    """The parts of a request's body, sent from where they are in memory."""
 
     def __init__(self, parts: Sequence[memoryview]) -> None:
         self._parts = parts
@@ -221,31 +178,17 @@ class _Body:
         return gathered(self._parts, _PIECE)
 
 
-@dataclass(frozen=True, slots=True)
-class _Wanted:
-    """The part of an object that is read, and how large it may be."""
-
-    uri: str
-    start: int
-    length: int | None
-    most: int | None
-
-    @property
-    def range(self) -> str | None:
-        """The header that asks for it; None for a whole object."""
-        if not self.start and self.length is None:
-            return None
-        return f"bytes={self.start}-{'' if self.length is None else self.start + self.length - 1}"
-
-    def stop(self, size: int) -> int:
-        """Where it ends in an object of that size."""
-        return stop_of(size, self.start, self.length, self.uri, most=self.most)
+def _range(wanted: Wanted) -> str:
+    """Return the header that asks for a part of an object; empty for a whole object."""
+    if not wanted.start and wanted.length is None:
+        return ""
+    return f"bytes={wanted.start}-{'' if wanted.length is None else wanted.start + wanted.length - 1}"
 
 
-def _download(bucket: str, key: str, wanted: _Wanted) -> bytearray:
-    headers = {"accept-encoding": "identity"}
-    if wanted.range:
-        headers["range"] = wanted.range
+def _download(bucket: str, key: str, wanted: Wanted) -> bytearray:
+    headers, part = {"accept-encoding": "identity"}, _range(wanted)
+    if part:
+        headers["range"] = part
     path = f"/download/storage/v1/b/{quote(bucket)}/o/{quote(key, safe='')}?alt=media"
     try:
         response = request("GET", path, headers=headers, stream=True)
@@ -258,16 +201,16 @@ def _download(bucket: str, key: str, wanted: _Wanted) -> bytearray:
                 f"the object is stored with the content encoding {encoding!r}", uri=wanted.uri, hint=_PLAIN
             )
         size = int(response.headers.get("content-length", -1))
-        if wanted.range:
+        if part:
             _check_range(response, wanted, size)
         elif size >= 0:
             wanted.stop(size)
-        # A range has no checksum of the server's: who asks for one holds it against a digest.
-        return _body(response, size, None if wanted.range else response.headers.get("x-goog-hash", ""))
+        # The server sends no checksum with a range; the caller compares it with a digest.
+        return _body(response, size, None if part else response.headers.get("x-goog-hash", ""))
 
 
-def _check_range(response: Any, wanted: _Wanted, size: int) -> None:
-    """Tell an object that ends too early from an answer that does."""
+def _check_range(response: Any, wanted: Wanted, size: int) -> None:
+    """Distinguish an object that ends too early from an answer that does."""
     found = _RANGE.fullmatch(response.headers.get("content-range", ""))
     if response.status_code != 206 or not found:  # noqa: PLR2004 - partial content
         raise Damaged(f"status {response.status_code} instead of a byte range")
@@ -277,7 +220,7 @@ def _check_range(response: Any, wanted: _Wanted, size: int) -> None:
 
 
 def _body(response: Any, size: int, hashes: str | None) -> bytearray:
-    """The answer's body, held against the server's CRC32C, so that damage on the way is repaired by asking again."""
+    """Read the answer's body and compare it with the server's CRC32C, so that damaged bytes are requested again."""
     if size < 0:
         raise Damaged("the answer does not say how long it is")
     content = bytearray(size)
@@ -289,8 +232,8 @@ def _body(response: Any, size: int, hashes: str | None) -> bytearray:
 
 
 def _fill(raw: Any, view: memoryview) -> None:
-    """Have the socket write where the bytes are to stay; urllib3's own reading would copy them twice on their way."""
-    # Where urllib3 no longer has the response of http.client, its own is slower and as good.
+    """Read from the socket into the memory that is returned; urllib3's own reading would copy the bytes twice."""
+    # A urllib3 without the response of http.client reads correctly itself, only more slowly.
     source = getattr(raw, "_original_response", None) or raw
     done = 0
     while done < view.nbytes:
@@ -329,13 +272,8 @@ def _md5(parts: Sequence[memoryview]) -> str:
     return base64.b64encode(digest.digest()).decode()
 
 
-def _delete(bucket: str, key: str) -> None:
-    with suppress(exceptions().NotFound):
-        request("DELETE", f"/storage/v1/b/{quote(bucket)}/o/{quote(key, safe='')}")
-
-
 def _crc32c(parts: Sequence[memoryview]) -> str:
     checksum = module("google_crc32c").Checksum()
     for piece in gathered(parts, _PIECE):
-        checksum.update(bytes(piece))  # the library takes nothing but bytes
+        checksum.update(bytes(piece))  # the library takes only bytes
     return base64.b64encode(bytes(checksum.digest())).decode()

@@ -1,4 +1,4 @@
-"""The connection to Google's services: the session, its pace, and the repetition of requests."""
+"""The connection to Google's services: the session, its credentials, and single requests."""
 
 from __future__ import annotations
 
@@ -11,107 +11,43 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import quote
 
 from runwide import settings
-from runwide.errors import InputError, IntegrityError
-from runwide.log import Log
-from runwide.spill import credentials, rate
-from runwide.spill.answers import Damaged, is_transient, mapped
+from runwide.errors import InputError
+from runwide.spill import credentials, remote
+from runwide.spill.answers import GOOGLE
 from runwide.spill.library import exceptions, module
+from runwide.spill.meaning import Damaged
+from runwide.spill.rate import READS, WRITES, Limiter
 from runwide.spill.refusals import line
-from runwide.spill.store import DAMAGES
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 T = TypeVar("T")
 
-log = Log("spill")
-
-CONNECTIONS = 64  # as many as threads may ask at once: urllib3 throws away connections above its pool's size
+CONNECTIONS = (
+    64  # threads that may send requests at once: urllib3 closes connections above the size of its pool
+)
 _UNIVERSE = "googleapis.com"
 _CONNECT = 10  # seconds to connect
-_SLOW_DOWN = frozenset({429, 503})
-# Seconds for a store that has never answered, more likely a wrong name than an outage, or that was given up before.
-_FIRST_DEADLINE = 60.0
 
 
 @dataclass(slots=True)
 class _Connection:
-    """The client of this process, its session, and whether it has got an answer and not given up since."""
+    """The client of this process, its session, and its requests so far."""
 
     client: Any
     session: Any
     endpoint: str
-    reads: rate.Limiter
-    writes: rate.Limiter
-    reached: bool = False
+    traffic: remote.Traffic
 
 
 connections: dict[tuple[int, str | None], _Connection] = {}
 _lock = threading.Lock()
-_gave_up: tuple[float, Exception] | None = None  # when no connection could be had, and why
+_gave_up: tuple[float, Exception] | None = None  # time and cause of the last failure to connect
 
 
-def attempt(call: Callable[[], T], *, uri: str) -> T:
-    """Make a request until it gets an answer that is not a transient fault, within the deadline.
-
-    The deadline is for silence and refusals. An answer that comes damaged again and again will not get better.
-
-    Args:
-        call: Makes the request once.
-        uri: The object concerned.
-
-    Raises:
-        IntegrityError: `DAMAGES` answers were damaged.
-        google.api_core.exceptions.RetryError: The deadline is over.
-    """
-    connection = _connection()
-    deadline = float(settings.store_patience()[0])
-    if not connection.reached:
-        deadline = min(deadline, _FIRST_DEADLINE)
-    try:
-        answer = _retried(_damage_counted(call, uri), uri=uri, deadline=deadline)
-    except exceptions().RetryError:
-        connection.reached = False  # who else has something to ask need not wait the whole time again
-        raise
-    connection.reached = True
-    return answer
-
-
-def _damage_counted(call: Callable[[], T], uri: str) -> Callable[[], T]:
-    damages = 0
-
-    def counted() -> T:
-        nonlocal damages
-        try:
-            return call()
-        except Damaged as error:
-            damages += 1
-            if damages < DAMAGES:
-                raise
-            raise IntegrityError(
-                f"it was damaged on the way {damages} times: {error}",
-                uri=uri,
-                hint="look for a proxy or another program between here and the store that changes what passes through it",
-            ) from error
-
-    return counted
-
-
-def _retried(call: Callable[[], T], *, uri: str, deadline: float) -> T:
-    retry = module("google.api_core.retry").Retry(
-        predicate=is_transient,
-        initial=0.25,
-        maximum=30.0,
-        multiplier=2.0,
-        timeout=deadline,
-        on_error=lambda error: log.warning("request.retried", uri=uri, cause=line(error)),
-    )
-    answer: T = retry(call)()
-    return answer
-
-
-def _connection() -> _Connection:
-    """The connection of this process; who comes while another thread tries in vain does not try again."""
+def connection() -> _Connection:
+    """Return the connection of this process; a thread that waited while another one failed does not try again."""
     global _gave_up  # noqa: PLW0603 - one for each process, as the connections
     came = time.monotonic()
     emulator = settings.value("STORAGE_EMULATOR_HOST") or None
@@ -130,9 +66,9 @@ def _connection() -> _Connection:
 
 
 def _patiently(call: Callable[[], T], uri: str) -> T:
-    """Repeat what asks for credentials, or for something else that has never answered."""
-    deadline = min(float(settings.store_patience()[0]), _FIRST_DEADLINE)
-    return _retried(call, uri=uri, deadline=deadline)
+    """Repeat a request for credentials, or to another service that has never answered."""
+    deadline = min(float(settings.store_patience()[0]), remote.FIRST_DEADLINE)
+    return GOOGLE.retried(call, uri=uri, deadline=deadline)
 
 
 def _connect(emulator: str | None) -> _Connection:
@@ -147,14 +83,15 @@ def _connect(emulator: str | None) -> _Connection:
         project=project, credentials=found, _http=session, client_options=options
     )
     endpoint = client.api_endpoint.rstrip("/")
-    if "://" not in endpoint:  # as Google's clients in other languages take it
+    if "://" not in endpoint:  # Google's clients in other languages accept that
         endpoint = f"http://{endpoint}"
     _settle(session, endpoint)
-    return _Connection(client, session, endpoint, rate.Limiter(rate.READS), rate.Limiter(rate.WRITES))
+    traffic = remote.Traffic(Limiter(READS), Limiter(WRITES))
+    return _Connection(client, session, endpoint, traffic)
 
 
 def _options(found: Any) -> dict[str, str]:
-    """Where the service is: at a private endpoint, or in a universe other than Google's own."""
+    """Return the client's options for a private endpoint, or for a universe other than Google's own."""
     wanted = settings.read()
     universe = wanted.universe_domain or found.universe_domain
     if universe != found.universe_domain:
@@ -175,9 +112,9 @@ def _session(found: Any) -> Any:
 
 
 def _settle(session: Any, endpoint: str) -> None:
-    """Look once for proxies and certificates: requests does at each request, which takes half the time of a small one.
+    """Look for proxies and certificates once: requests does it at each request, which takes half the time of a small one.
 
-    It would look into ~/.netrc, too, and send what it finds there in the place of Google's credentials.
+    It would also read ~/.netrc, and send the login that it finds there instead of Google's credentials.
     """
     found = session.merge_environment_settings(endpoint, {}, None, None, None)
     session.proxies, session.verify, session.trust_env = found["proxies"], found["verify"], False
@@ -194,46 +131,35 @@ def _credentials(emulator: str | None) -> tuple[Any, str]:
 
 
 def _forget() -> None:
-    """Start anew in a forked child: the parent's lock may be held, and its sockets are not ours."""
+    """Start anew in a forked child: the parent's lock may be held, and its sockets must not be shared."""
     global _lock, _gave_up
     _lock, _gave_up = threading.Lock(), None
     connections.clear()
 
 
-if hasattr(os, "register_at_fork"):  # nothing forks on Windows
+if hasattr(os, "register_at_fork"):  # not on Windows
     os.register_at_fork(after_in_child=_forget)
 
 
 def request(method: str, path: str, **options: Any) -> Any:
-    """One request to the service, in its turn; an answer that is no success is raised as the client library would."""
-    connection = _connection()
+    """Send one request to Cloud Storage; raise the client library's exception for an answer that is not a success."""
+    here = connection()
     payer = settings.value("RUNWIDE_USER_PROJECT")
     if payer:
         path += f"{'&' if '?' in path else '?'}userProject={quote(payer, safe='')}"
-    limiter = connection.reads if method == "GET" else connection.writes
-    sent = limiter.wait()
     timeout = (_CONNECT, settings.store_patience()[1])
     try:
-        response = connection.session.request(method, connection.endpoint + path, timeout=timeout, **options)
+        response = here.session.request(method, here.endpoint + path, timeout=timeout, **options)
     except module("requests.exceptions").ContentDecodingError as error:
         raise Damaged(f"the answer cannot be decompressed ({line(error)})") from error
-    if response.status_code in _SLOW_DOWN:
-        limiter.refused(sent)
     if response.status_code >= 300:  # noqa: PLR2004 - everything above is no success
         with response:
             raise exceptions().from_http_response(response)
     return response
 
 
-def share(parts: int) -> None:
-    """Take only a part of a bucket's request rate, since so many processes use it at once."""
-    connection = _connection()
-    connection.reads.share(parts, rate.READS)
-    connection.writes.share(parts, rate.WRITES)
-
-
 def secret_value(name: str) -> bytes:
-    """What Secret Manager keeps under a name.
+    """Return the value that Secret Manager keeps under a name.
 
     Args:
         name: ``projects/P/secrets/S/versions/V``.
@@ -247,7 +173,7 @@ def secret_value(name: str) -> bytes:
     def access() -> bytes:
         if override and override.startswith(
             "http://"
-        ):  # an emulator's: no token is sent where anybody can read it
+        ):  # an emulator's: a token must not be sent without encryption
             found = module("google.auth.credentials").AnonymousCredentials()
         else:
             found, _ = credentials.default(["https://www.googleapis.com/auth/cloud-platform"])
@@ -258,5 +184,5 @@ def secret_value(name: str) -> bytes:
                 raise exceptions().from_http_response(response)
             return base64.b64decode(response.json()["payload"]["data"])
 
-    with mapped(name, writing=False):
+    with GOOGLE.mapped(name, writing=False):
         return _patiently(access, name)

@@ -7,15 +7,16 @@ from functools import cache
 from importlib import import_module
 from typing import Any
 
-# Statuses of answers that may be other ones a little later.
+# Statuses of answers to requests that may succeed a little later.
 TRANSIENT_CODES = frozenset({408, 429, 500, 502, 503, 504})
 
 
 @cache
 def module(name: str) -> Any:
-    """Import a module of the client: together they take some tenths of a second and 20 MiB.
+    """Import a module of the client; all of them together take some tenths of a second and 20 MiB.
 
-    Google's libraries warn of every Python version that nears its end; the user of a component can do nothing about that.
+    Google's libraries warn about every Python version that is soon no longer supported; the user of a component cannot
+    change it.
     """
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", r"(?s)\s*You are using a .*Python", FutureWarning)
@@ -23,5 +24,5 @@ def module(name: str) -> Any:
 
 
 def exceptions() -> Any:
-    """The exceptions of Google's API clients."""
+    """Return the module of the exceptions of Google's API clients."""
     return module("google.api_core.exceptions")

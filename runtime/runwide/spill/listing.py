@@ -2,87 +2,37 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from urllib.parse import quote
 
 from runwide.parsing import json_of
-from runwide.spill.answers import Damaged, mapped
-from runwide.spill.google import attempt, request
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
+from runwide.spill.google import request
+from runwide.spill.meaning import Damaged
+from runwide.spill.remote import Page
 
 _OBJECTS = "fields=items(name,size,timeCreated),nextPageToken"
-_FOLDERS = (
-    "fields=prefixes,nextPageToken&delimiter=/"  # what lies in a folder is told by the folder's name alone
-)
+_FOLDERS = "fields=prefixes,nextPageToken&delimiter=/"  # the names of folders, without the objects in them
 _LISTED = frozenset({"items", "kind", "nextPageToken", "prefixes"})
 _SECONDS = len("2026-11-24T23:13:08")
 
 
-@dataclass(frozen=True, slots=True)
-class Page:
-    """A part of a listing.
-
-    Args:
-        objects: Name, size and time of writing of each object.
-        folders: Names of the folders, with a slash at the end.
-        next: What asks for the next page; None at the end.
-    """
-
-    objects: list[tuple[str, int, float]]
-    folders: list[str]
-    next: str | None
-
-
-def pages(bucket: str, prefix: str, *, uri: str, folders: bool = False, start: str = "") -> Iterator[Page]:
-    """List the objects of a bucket whose names start with a prefix, or the folders directly below it.
+def listed(
+    bucket: str, prefix: str, *, start: str = "", token: str | None = None, folders: bool = False
+) -> Page:
+    """Request one page of the objects of a bucket, or of the folders directly below a prefix.
 
     Args:
         bucket: The bucket.
-        prefix: Start of the names.
-        uri: URI of the store, for errors.
-        folders: Whether folders are asked for, in the place of objects.
-        start: The first name that is wanted; those before it are not listed.
+        prefix: The beginning of the names.
+        start: The first name; names before it are not listed.
+        token: `Page.next` of the page before.
+        folders: Whether to list folders instead of objects.
 
     Raises:
-        StoreError: The service refuses, or does not answer.
+        Damaged: The answer lists other objects, or is not a listing.
     """
-    token: str | None = None
-    while True:
-        path = _path(bucket, prefix, token, _FOLDERS if folders else _OBJECTS, start)
-        with mapped(uri, writing=False):
-            page: Page = attempt(lambda path=path: _page(path, prefix, start), uri=uri)  # type: ignore[misc]  # mypy cannot type a lambda's default
-        yield page
-        token = page.next
-        if not token:
-            return
-
-
-def json_answer(response: Any) -> dict[str, Any]:
-    """The object of JSON in a response.
-
-    Raises:
-        Damaged: It has none.
-    """
-    try:
-        answer = json_of(response.content)
-    except ValueError as error:
-        raise Damaged(f"the answer is no JSON ({error})") from error
-    if not isinstance(answer, dict):
-        raise Damaged("the answer is no object of JSON")
-    return answer
-
-
-def _path(bucket: str, prefix: str, token: str | None, wanted: str, start: str) -> str:
-    after = f"&pageToken={quote(token, safe='')}" if token else ""
-    after += f"&startOffset={quote(start, safe='')}" if start else ""
-    return f"/storage/v1/b/{quote(bucket)}/o?prefix={quote(prefix, safe='')}&{wanted}{after}"
-
-
-def _page(path: str, prefix: str, start: str) -> Page:
+    path = _path(bucket, prefix, token, _FOLDERS if folders else _OBJECTS, start)
     answer = json_answer(request("GET", path))
     try:
         found = Page(
@@ -101,8 +51,29 @@ def _page(path: str, prefix: str, start: str) -> Page:
     return found
 
 
+def json_answer(response: Any) -> dict[str, Any]:
+    """Return the JSON object in a response.
+
+    Raises:
+        Damaged: The response has none.
+    """
+    try:
+        answer = json_of(response.content)
+    except ValueError as error:
+        raise Damaged(f"the answer is not JSON ({error})") from error
+    if not isinstance(answer, dict):
+        raise Damaged("the answer is not a JSON object")
+    return answer
+
+
+def _path(bucket: str, prefix: str, token: str | None, wanted: str, start: str) -> str:
+    after = f"&pageToken={quote(token, safe='')}" if token else ""
+    after += f"&startOffset={quote(start, safe='')}" if start else ""
+    return f"/storage/v1/b/{quote(bucket)}/o?prefix={quote(prefix, safe='')}&{wanted}{after}"
+
+
 def _time(text: Any) -> float:
-    """A time of the service's as Unix time; 0 for one that is not told, or is none."""
+    """Return a time of the service as Unix time; 0 if it is missing or invalid."""
     try:
         return datetime.fromisoformat(f"{str(text)[:_SECONDS]}+00:00").timestamp()
     except ValueError:

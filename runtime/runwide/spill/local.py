@@ -29,20 +29,20 @@ if TYPE_CHECKING:
 
 _NO_LINKS = (errno.EPERM, errno.ENOTSUP, errno.ENOSYS, errno.EXDEV, errno.EMLINK)
 _PIECE = 1 << 20
-_TRIES = 100  # to write into folders that others remove meanwhile
+_TRIES = 100  # attempts to write into folders that other processes remove meanwhile
 _NOT_FOLLOWED = "remove it; below the store's own directory, links are not followed"
 
 
 class LocalStore(Store):
-    """A directory, made when the first object is written.
+    """A directory, which is made when the first object is written.
 
-    An object is written to a partial file beside its place and then linked to its name: the link either makes the
-    whole object appear or fails because one is there, on every file system with hard links, whoever is killed when.
-    Nothing is forced to the disk (fsync): a killed process loses nothing that way, and after a power failure a file that
-    came back short or empty fails its digest and is computed again. Forcing would cost milliseconds for each chunk.
+    An object is written to a partial file in its folder and then linked to its name. The link either makes the whole object
+    appear or fails because the name exists, on every file system with hard links, also if a process is killed at any time.
+    Nothing is forced to the disk (fsync), which would cost milliseconds for each chunk: a killed process loses nothing, and
+    after a power failure a file that is short or empty fails its digest and is computed again.
 
-    The directory may be a link, or lie behind links: that is the user's choice. Below it none is followed, since anyone
-    who may write there could lead reads, writes and deletions elsewhere.
+    The path of the directory may contain links: that is the user's choice. Below it no link is followed, since anyone who
+    may write there could lead reads, writes and deletions elsewhere.
 
     Args:
         path: The directory.
@@ -50,7 +50,7 @@ class LocalStore(Store):
     """
 
     def __init__(self, path: str, inside: Sequence[str] = ()) -> None:
-        self._root = os.path.abspath(path)  # noqa: PTH100 - symbolic links stay as the user wrote them
+        self._root = os.path.abspath(path)  # noqa: PTH100 - symbolic links are not resolved
         self._inside = tuple(inside)
         super().__init__(Path(self._root, *inside).as_posix())
 
@@ -65,7 +65,7 @@ class LocalStore(Store):
                 try:
                     with folders.chain(self._root, above, make=True) as opened:
                         self._create(name, last, opened[-1], parts)
-                except FileNotFoundError:  # a folder was removed meanwhile, as an empty one is
+                except FileNotFoundError:  # another process removed a folder meanwhile because it was empty
                     if tries + 1 == _TRIES:
                         raise
                 else:
@@ -110,11 +110,11 @@ class LocalStore(Store):
         *above, last = self._names(name)
         with (
             self._deleting(name),
-            contextlib.suppress(FileNotFoundError, IsADirectoryError, Misplaced),  # which is no object
+            contextlib.suppress(FileNotFoundError, IsADirectoryError, Misplaced),  # it is not an object
             folders.chain(self._root, above) as opened,
         ):
             folders.unlink(opened[-1], last)
-            # Empty folders are not objects, so nothing should be left of them.
+            # Empty folders are not objects, so they are removed.
             with contextlib.suppress(OSError):
                 for depth in range(len(above), len(self._inside), -1):
                     folders.rmdir(opened[depth - 1], above[depth - 1])
@@ -130,7 +130,7 @@ class LocalStore(Store):
 
     @contextlib.contextmanager
     def _writing(self, name: str) -> Iterator[None]:
-        """Turn the system's errors into ours."""
+        """Turn errors of the system into errors of runwide."""
         try:
             yield
         except StoreError:
@@ -142,7 +142,7 @@ class LocalStore(Store):
 
     @contextlib.contextmanager
     def _deleting(self, name: str) -> Iterator[None]:
-        """Turn the system's errors into ours."""
+        """Turn errors of the system into errors of runwide."""
         try:
             yield
         except Misplaced as error:
@@ -153,14 +153,14 @@ class LocalStore(Store):
 
     @contextlib.contextmanager
     def _reading(self, uri: str) -> Iterator[None]:
-        """Turn the system's errors into ours."""
+        """Turn errors of the system into errors of runwide."""
         try:
             yield
         except StoreError:
             raise
         except Misplaced as error:
             if error.path != uri and not error.is_link:
-                self._raise_absent(uri, error)  # a file has the name of the folder, which holds nothing then
+                self._raise_absent(uri, error)  # a file has the name of the folder, which then has no objects
             hint = _NOT_FOLLOWED if error.is_link else "remove it: only an object may have that name"
             raise FrameCorrupt(str(error), uri=error.path, hint=hint) from error
         except (FileNotFoundError, NotADirectoryError) as error:
@@ -189,7 +189,7 @@ def _write(descriptor: int, parts: Sequence[memoryview]) -> None:
 
 
 def _holds(name: str, folder: folders.Folder, parts: Sequence[memoryview]) -> bool:
-    """Whether a file has exactly these bytes, without reading it whole; nothing else has them."""
+    """Return whether this is a file with exactly these bytes, without reading it into memory whole."""
     with contextlib.suppress(Misplaced), folders.regular(name, folder, name) as (descriptor, size):
         return size == size_of(parts) and _has_all(descriptor, name, parts)
     return False

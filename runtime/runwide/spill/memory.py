@@ -17,7 +17,7 @@ _spaces: dict[str, dict[str, bytes]] = {}
 
 
 class MemoryStore(Store):
-    """A named store that lives as long as this process; whoever opens the same name sees the same objects.
+    """A named store that exists as long as this process; all stores of the same name have the same objects.
 
     Args:
         path: ``name`` or ``name/prefix``.

@@ -1,22 +1,22 @@
-"""Values packed back to back behind an index, in one object.
+"""Packs: many values in one object, after an index of them.
 
-A pack, little-endian; the head is what comes before the values::
+A pack, little-endian; the head is everything before the values::
 
     magic     8 bytes   89 52 57 50 0d 0a 1a 0a
-    version   u16       1; a reader refuses a newer one
+    version   u16       1; a reader refuses a newer version
     flags     u16       0
     meta      u32       length of the meta section in bytes
     count     u32       number of entries
     reserved  u32       0
     digest    32 bytes  SHA-256 over the head without this field and the next
-    mac       32 bytes  HMAC-SHA-256 of the digest under the signing key; zeros where there is none
+    mac       32 bytes  HMAC-SHA-256 of the digest under the signing key; zeros without a key
     meta                canonical JSON: {"job": …, "slot": …, "note": …}
     entries   64 each   item u64, offset u64 (from the end of the head), length u64, flags u64, SHA-256 of the value
     padding             to a multiple of 64
     values              frames (see `runwide.spill.codec`), each at a multiple of 64
 
-The head's digest names the pack in a manifest, and covers every value through the entries. It stands in the pack too,
-so that a damaged one shows even where no manifest names it yet (a chunk found when a shard is resumed).
+The head's digest names the pack in a manifest, and covers every value through the entries. It is also in the pack itself,
+so that damage is found even if no manifest names the pack yet (a chunk of a shard that is resumed).
 """
 
 from __future__ import annotations
@@ -48,14 +48,14 @@ SMALLEST = _FIXED.size + _SEAL
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """Where one value lies in a pack.
+    """The place of one value in a pack.
 
     Args:
         item: Index of the item in the input of the whole map.
         offset: Offset of the value in the object, in bytes.
         length: Length in bytes.
         digest: SHA-256 of the value's frame, in hex.
-        failed: The value is the exception of a failed task.
+        failed: Whether the value is the exception of a failed task.
     """
 
     item: int
@@ -66,7 +66,7 @@ class Entry:
 
     @property
     def stop(self) -> int:
-        """Offset of the byte after the value."""
+        """The offset of the byte after the value."""
         return self.offset + self.length
 
 
@@ -75,13 +75,13 @@ class Head:
     """The verified index of a pack.
 
     Args:
-        job: What binds the pack to its job.
+        job: The digest of the job that the pack belongs to.
         slot: The pack's own name in the job.
-        entries: One per value, in the order of the values.
+        entries: One for each value, in the order of the values.
         size: Size of the head in bytes.
         digest: SHA-256 that names the pack, in hex.
         mac: The writer's signature.
-        note: What the writer noted.
+        note: Further facts from the writer.
     """
 
     job: str
@@ -94,7 +94,7 @@ class Head:
 
     @property
     def stop(self) -> int:
-        """Size of the whole pack in bytes."""
+        """The size of the whole pack in bytes."""
         return self.entries[-1].stop if self.entries else self.size
 
 
@@ -115,12 +115,12 @@ class Packed:
 
 @dataclass(frozen=True, slots=True)
 class Member:
-    """One value on its way into a pack.
+    """One value to be packed.
 
     Args:
         item: Index of the item.
         value: The value's frame.
-        failed: The value is the exception of a failed task.
+        failed: Whether the value is the exception of a failed task.
     """
 
     item: int
@@ -136,13 +136,13 @@ def build(
     note: dict[str, Any] | None = None,
     run_key: bytes | None = None,
 ) -> Packed:
-    """Pack frames behind an index.
+    """Pack frames after an index.
 
     Args:
         members: The frames.
-        job: What binds the pack to its job.
+        job: The digest of the job that the pack belongs to.
         slot: The pack's own name in the job.
-        note: What to note in it.
+        note: Further facts to store in it.
         run_key: See `runwide.spill.signing.sign`.
 
     Example:
@@ -180,17 +180,17 @@ def read_head(
 
     Args:
         buffer: The pack, or at least its head.
-        job: The job that the pack must be bound to.
+        job: The job that the pack must belong to.
         slot: The name that the pack must have.
-        digest: The SHA-256 that a manifest promises, in hex; without it the head is held against its own.
-        uri: Where the bytes come from, for errors.
+        digest: The SHA-256 from a manifest, in hex; without it the head is compared with its own digest.
+        uri: The pack's URI, for errors.
         run_key: See `runwide.spill.signing.sign`.
-        vouched: Whether the key has to vouch for a pack of which no digest is promised, where there is one.
+        vouched: Whether a pack without ``digest`` must be signed with the key, if there is a key.
 
     Raises:
-        DigestMismatch: The head is not the promised one, or is not signed.
-        FrameCorrupt: The bytes are no pack, a damaged one, or one of another job or slot.
-        FormatTooNew: The pack was written by a newer runwide, and somebody vouches for it.
+        DigestMismatch: The head has another digest, or is not signed.
+        FrameCorrupt: The bytes are not a pack, are damaged, or belong to another job or slot.
+        FormatTooNew: A newer runwide wrote the pack, as a digest or a signature confirms.
     """
     view = memoryview(buffer).cast("B")
     meta, count = _fixed(view, uri)
@@ -210,29 +210,29 @@ def read_head(
     try:
         head = _parsed(view[:end], meta, count, found.hexdigest())
     except (ValueError, TypeError, KeyError) as error:
-        raise FrameCorrupt(f"the pack's head makes no sense ({error})", uri=uri) from error
+        raise FrameCorrupt(f"the pack's head is invalid ({error})", uri=uri) from error
     return _bound(head, job, slot, uri)
 
 
 def head_size(buffer: Buffer, *, uri: str | None = None) -> int:
-    """How long the head of a pack is that begins with these bytes, at least `SMALLEST` of them, in bytes.
+    """Return the size of a pack's head in bytes, from at least `SMALLEST` bytes of its beginning.
 
     Raises:
-        FrameCorrupt: They begin no pack.
+        FrameCorrupt: They are not the beginning of a pack.
     """
     return _end(*_fixed(memoryview(buffer).cast("B"), uri))
 
 
 def verify_values(buffer: Buffer, head: Head, *, uri: str | None = None) -> None:
-    """Hold every value of a whole pack against its digest, and the pack's size against its index.
+    """Compare every value of a whole pack with its digest, and the pack's size with its index.
 
     Args:
         buffer: The whole pack.
-        head: What `read_head` found in it.
-        uri: Where the bytes come from, for errors.
+        head: Its head, from `read_head`.
+        uri: The pack's URI, for errors.
 
     Raises:
-        DigestMismatch: A value is another one.
+        DigestMismatch: A value has another digest.
         FrameCorrupt: The pack is shorter or longer than its index says.
     """
     view = memoryview(buffer).cast("B")
@@ -272,7 +272,7 @@ def _check_version(view: memoryview, uri: str | None, *, known: bool) -> None:
     if version <= VERSION:
         return
     message = f"the pack has format {version}, this runwide reads up to {VERSION}"
-    if not known:  # anybody could have written so, and nobody is to be stopped by that
+    if not known:  # any program could have written that, and must not stop the reader
         raise FrameCorrupt(message, uri=uri)
     raise FormatTooNew(message, uri=uri, hint="upgrade runwide")
 
@@ -282,7 +282,7 @@ def _check(found: bytes, inside: bytes, promised: str | None, uri: str | None) -
         raise DigestMismatch(
             f"the pack has SHA-256 {found.hex()[:12]}…, not the promised {promised[:12]}…",
             uri=uri,
-            hint="nothing of it was unpickled; the object was changed or damaged after it was written",
+            hint="none of it was unpickled; the object was changed or damaged after it was written",
         )
     if found != inside:
         raise FrameCorrupt("the pack's head does not match its own digest", uri=uri)
@@ -293,7 +293,7 @@ def _parsed(view: memoryview, meta: int, count: int, digest: str) -> Head:
     about = loads(view[SMALLEST:table])
     job, slot, note = about["job"], about["slot"], about["note"]
     if not (isinstance(job, str) and isinstance(slot, str) and isinstance(note, dict)):
-        raise TypeError("its job, its place or its note is none")
+        raise TypeError("its job, place or note has another type")
     entries = tuple(
         Entry(item, view.nbytes + offset, length, value.hex(), bool(flags & FAILED))
         for item, offset, length, flags, value in _ENTRY.iter_unpack(
@@ -301,9 +301,9 @@ def _parsed(view: memoryview, meta: int, count: int, digest: str) -> Head:
         )
     )
     stop = view.nbytes
-    for entry in entries:  # many that share their bytes would have these hashed many times
+    for entry in entries:  # if entries shared bytes, these would be hashed many times
         if entry.offset != stop:
-            raise ValueError("its values do not lie one behind the other")
+            raise ValueError("its values do not follow each other")
         stop = entry.stop
     mac = bytes(view[SMALLEST - 32 : SMALLEST])
     return Head(job, slot, entries, view.nbytes, digest, mac, note)

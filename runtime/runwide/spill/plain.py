@@ -1,8 +1,9 @@
-"""Pickles of plain data: numbers, text, bytes, containers, dates and numpy arrays. Loading one runs nobody's code.
+"""Load pickles of plain data: numbers, text, bytes, containers, dates and numpy arrays, without running code of theirs.
 
-Python's own unpickler, which is written in C, trusts a pickle with more than the names of functions: ten bytes make it take
-gigabytes, or set the attributes of a class, and a key that is nested deeply enough ends the process. So only the opcodes
-that protocol 5 needs for plain data are known here, and each is held against what it is about to change.
+Python's own unpickler, which is written in C, trusts a pickle with more than the names of functions: ten bytes make it
+allocate gigabytes, or set the attributes of a class, and a key that is nested deeply enough ends the process. So this
+unpickler knows only the opcodes that protocol 5 needs for plain data, and checks the object that each of them is about to
+change.
 """
 
 from __future__ import annotations
@@ -34,24 +35,24 @@ _OPCODES = b"".join(
         *(pickle.NEXT_BUFFER, pickle.READONLY_BUFFER),
     )
 )
-"""Those that need no more care than Python's own unpickler, the one in Python, takes."""
+"""Opcodes for which the checks of Python's own unpickler in Python are enough."""
 
 _SCALARS = (int, bool, float, str, bytes, type(None), timedelta, timezone)
 _NESTED = 200  # see `_Plain._held`
-_HASHED = 64, 1 << 20  # so many elements of keys are hashed for each byte, and besides
+_HASHED = 64, 1 << 20  # elements of keys that may be hashed: for each byte of the pickle, and in addition
 
 
 class NotPlain(pickle.UnpicklingError):
-    """A pickle names something that is no plain data; it was not loaded."""
+    """A pickle contains more than plain data; it was not loaded."""
 
 
 class _Opcodes(dict[int, Any]):
     def __missing__(self, code: int) -> Any:
-        raise NotPlain(f"opcode {code:#04x} is not one of plain data")
+        raise NotPlain(f"opcode {code:#04x} is not used for plain data")
 
 
-class _Plain(pickle._Unpickler):  # noqa: SLF001 - the one in C cannot be stopped before it changes something
-    """Loads nothing but what is named here.
+class _Plain(pickle._Unpickler):  # noqa: SLF001 - the unpickler in C cannot be stopped before it changes an object
+    """An unpickler that loads only the classes and functions of `_NAMES` and of `runwide.spill.arrays`.
 
     Args:
         stream: The pickle.
@@ -69,7 +70,9 @@ class _Plain(pickle._Unpickler):  # noqa: SLF001 - the one in C cannot be stoppe
         self._hashes_left = _HASHED[0] * self._size + _HASHED[1]
         self._nested = 0
         self._makers: dict[int, Callable[..., Any]] = {}
-        self._unset: dict[int, tuple[Any, Callable[[Any], None]]] = {}  # what may be given its state, once
+        self._unset: dict[
+            int, tuple[Any, Callable[[Any], None]]
+        ] = {}  # values that may be given their state, once
 
     def find_class(self, module: str, name: str) -> Any:
         found, maker = self._found(module, name)
@@ -78,7 +81,7 @@ class _Plain(pickle._Unpickler):  # noqa: SLF001 - the one in C cannot be stoppe
 
     def _found(self, module: str, name: str) -> tuple[Any, Callable[..., Any]]:
         if module.startswith("numpy"):
-            from runwide.spill.arrays import Arrays  # which loads numpy
+            from runwide.spill.arrays import Arrays  # it loads numpy
 
             arrays: Any = vars(self).setdefault("_arrays", Arrays(self._later, self._held))
             found: tuple[Any, Callable[..., Any]] | None = arrays.maker(module, name)
@@ -86,10 +89,10 @@ class _Plain(pickle._Unpickler):  # noqa: SLF001 - the one in C cannot be stoppe
                 return found
         elif (module, name) in _NAMES:
             return _NAMES[module, name]
-        raise NotPlain(f"{module}.{name} is no plain data")
+        raise NotPlain(f"{module}.{name} is not plain data")
 
     def _later(self, value: Any, put: Callable[[Any], None] | None = None) -> Any:
-        """Note how a value takes its state; without a way, that it is in use and takes none any more."""
+        """Remember how a value takes its state; without ``put``, it is in use and takes no state any more."""
         self._unset.pop(id(value), None)
         if put is not None:
             self._unset[id(value)] = value, put
@@ -105,7 +108,7 @@ class _Plain(pickle._Unpickler):  # noqa: SLF001 - the one in C cannot be stoppe
     def _new(self) -> None:
         args, kind = self.stack.pop(), self.stack.pop()
         if kind is not UUID or args != ():
-            raise NotPlain("an object of a class that is no plain data")
+            raise NotPlain("an object of a class that is not plain data")
         made = UUID.__new__(UUID)
         self.stack.append(self._later(made, partial(_set_uuid, made)))
 
@@ -127,7 +130,10 @@ class _Plain(pickle._Unpickler):  # noqa: SLF001 - the one in C cannot be stoppe
         found.extend(values if type(found) is list else self._held(values))
 
     def _held(self, values: list[Any]) -> list[Any]:
-        """What goes into a deque or an array of objects: Python lets go of one inside another on its stack."""
+        """Return the values for a deque or an array of objects, after checking how deep they are nested.
+
+        Python frees nested ones recursively, on its stack.
+        """
         if any(type(one) is deque or _has_objects(one) or id(one) in self._unset for one in values):
             self._nested += 1
             if self._nested > _NESTED:
@@ -164,7 +170,7 @@ class _Plain(pickle._Unpickler):  # noqa: SLF001 - the one in C cannot be stoppe
         return self.stack[-1]
 
     def _key(self, key: Any) -> Any:
-        """A key that can be hashed: Python does that on its stack, to any depth, and anew for each place of a part."""
+        """Return a key after checking the cost of its hash: Python hashes recursively, and a shared part once per place."""
         if type(key) not in (tuple, frozenset):
             return key
         waiting = [(key, 1)]
@@ -186,15 +192,15 @@ class _Plain(pickle._Unpickler):  # noqa: SLF001 - the one in C cannot be stoppe
 
 
 def loads(stream: bytes | memoryview, *, buffers: Iterable[Any] = ()) -> Any:
-    """The value of a pickle of plain data, of protocol 4 or 5.
+    """Return the value of a pickle of plain data, of protocol 4 or 5.
 
     Args:
         stream: The pickle.
         buffers: Its buffers out of band.
 
     Raises:
-        NotPlain: It names a class or a function that is no plain data.
-        Exception: Whatever else is wrong with it.
+        NotPlain: It names a class or a function that is not plain data.
+        Exception: It is invalid in another way.
 
     Example:
         >>> loads(pickle.dumps({"mean": 3.5, "of": (1, 6)}))
@@ -202,19 +208,19 @@ def loads(stream: bytes | memoryview, *, buffers: Iterable[Any] = ()) -> Any:
         >>> loads(pickle.dumps(print))
         Traceback (most recent call last):
         ...
-        runwide.spill.plain.NotPlain: builtins.print is no plain data
+        runwide.spill.plain.NotPlain: builtins.print is not plain data
     """
     return _Plain(stream, buffers).load()
 
 
 def scalars(values: Any) -> Any:
-    """Values that are numbers, text and the like, of which none costs more than it is long.
+    """Return values after checking that each is a number, text or the like, whose cost is proportional to its length.
 
     Args:
-        values: What a pickle gives to a class or function.
+        values: The arguments that a pickle gives to a class or function.
 
     Raises:
-        NotPlain: One of them is something else.
+        NotPlain: One of them has another type.
 
     Example:
         >>> scalars((1, "a", None))
@@ -240,20 +246,20 @@ def _ordered() -> Any:
 
 def _deque(start: Any = (), most: Any = None) -> Any:
     if type(start) is not tuple or start:
-        raise NotPlain("this is not how a deque is written")
+        raise NotPlain("a deque is written in another way")
     return deque(maxlen=scalars((most,))[0])
 
 
 def _slice(*args: Any) -> Any:
     if any(type(one) in (tuple, frozenset, slice) for one in args):  # a slice is hashed as a tuple is
-        raise NotPlain("the ends of a slice are no numbers")
+        raise NotPlain("the ends of a slice are not numbers")
     return slice(*args)
 
 
 def _set_uuid(made: UUID, state: Any) -> None:
     if type(state) is not dict or any(type(one) is not int for one in state.values()):
-        raise NotPlain("this is not how a UUID is written")
-    UUID(int=state["int"])  # which holds it against its bounds
+        raise NotPlain("a UUID is written in another way")
+    UUID(int=state["int"])  # it checks the bounds
     made.__setstate__(state)  # type: ignore[attr-defined] # as old as the class
 
 

@@ -1,7 +1,7 @@
-"""How many requests a process may send to a bucket each second.
+"""The number of requests that a process may send to a service each second.
 
 Cloud Storage starts a bucket at about 1,000 writes and 5,000 reads a second and asks clients to double the rate at most
-every 20 minutes above that ("Request rate and access distribution guidelines"); what comes faster is answered with 429.
+every 20 minutes above that ("Request rate and access distribution guidelines"); it answers faster requests with 429.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ class Pace:
     Args:
         start: Requests a second at the beginning.
         since: When it began, in seconds of a monotonic clock.
-        factor: What refusals have left of it, 1 for all.
-        at: When the factor was that.
+        factor: The share of the rate that refusals have left, 1 for all.
+        at: The time of that factor.
     """
 
     start: float
@@ -38,7 +38,7 @@ class Pace:
     at: float = 0.0
 
     def rate(self, now: float) -> float:
-        """Requests a second that may be sent now.
+        """Return the number of requests a second that may be sent now.
 
         Example:
             >>> pace = Pace(1000, since=0)
@@ -49,7 +49,7 @@ class Pace:
         return max(_LEAST, grown * self._recovered(now))
 
     def refused(self, now: float) -> Pace:
-        """The pace after a 429 or 503."""
+        """Return the pace after a 429 or 503."""
         return Pace(self.start, self.since, self._recovered(now) / 2, now)
 
     def _recovered(self, now: float) -> float:
@@ -57,7 +57,7 @@ class Pace:
 
 
 class Limiter:
-    """Lets requests through at a pace, shared by the threads of a process.
+    """Delays requests to keep a pace that the threads of a process share.
 
     Args:
         start: Requests a second at the beginning.
@@ -79,12 +79,12 @@ class Limiter:
         self._next = clock()
 
     def share(self, parts: int, start: float) -> None:
-        """Take only a part of a bucket's rate, since so many processes use it at once."""
+        """Use only a part of the rate, since ``parts`` processes use the service at once."""
         with self._lock:
             self._pace = Pace(start / parts, self._clock())
 
     def wait(self) -> float:
-        """Wait for one's turn, and say when it has come; a second's worth may go at once."""
+        """Wait until a request may be sent, and return that time; after a pause, a second's requests may go at once."""
         with self._lock:
             now = self._clock()
             step = 1 / self._pace.rate(now)
@@ -95,10 +95,10 @@ class Limiter:
         return self._clock()
 
     def refused(self, sent: float) -> None:
-        """Slow down, as the service has asked; requests that were on the way together are refused together, and count once.
+        """Slow down, as the service has asked. Requests that were sent before the last refusal do not count again.
 
         Args:
-            sent: What `wait` has returned for the request.
+            sent: The time that `wait` returned for the request.
         """
         with self._lock:
             if sent > self._pace.at:

@@ -1,9 +1,10 @@
-"""Every record of JSON in a store, written and read: bounded before it is parsed, and vouched for before it is used.
+"""The records of JSON in a store: their size is limited before they are parsed, and they are verified before they are used.
 
-A record is believed where a digest names it that came through the pipeline, or where it carries an HMAC of the signing key.
-It begins with that, which is looked at before anything is parsed: ``{"mac":"<64 hex digits>",`` and the rest of the object.
-Kind, owner and place stand inside of the signed bytes, so that no record can take another's place. Without a key, what no
-digest names is told as such (`Record.vouched`), and whoever reads it may use it for nothing that can do harm.
+A record is trusted if a digest that came through the pipeline names it, or if it carries an HMAC of the signing key. The
+record begins with the HMAC, which is checked before anything is parsed: ``{"mac":"<64 hex digits>",`` and the rest of the
+object. Kind, owner and place are part of the signed bytes, so that no record can replace another. Without a key, a record
+that no digest names has ``vouched=False`` (`Record.vouched`), and its reader must not use it for anything that can do
+harm.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ MOST = {
     "run": 256 << 10,
     "attempt": 4 * _MIB,  # the arguments of a pipeline's run, and its outputs
 }
-"""Every kind of record, and how large one may be, in bytes."""
+"""The largest size of each kind of record, in bytes."""
 _BEGIN = b'{"mac":"'
 _HEX = re.compile(rb"[0-9a-f]{64}")
 _FIRST = len(_BEGIN) + 64 + len(b'",')
@@ -39,13 +40,13 @@ _FIRST = len(_BEGIN) + 64 + len(b'",')
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """A record that was read, in the place where it belongs.
+    """A record that was read from the place where it belongs.
 
     Args:
-        about: What it says.
-        owner: What it belongs to.
+        about: Its content.
+        owner: The job or batch that it belongs to.
         digest: SHA-256 of its bytes, in hex.
-        vouched: Whether a digest or the key's signature vouches for it, and not the store alone.
+        vouched: Whether a digest or the key's signature confirms it, and not the store alone.
     """
 
     about: dict[str, Any]
@@ -57,17 +58,17 @@ class Record:
 def written(
     kind: str, about: dict[str, Any], *, owner: str, place: str, run_key: bytes | None = None
 ) -> bytes:
-    """The bytes of a record.
+    """Return the bytes of a record.
 
     Args:
         kind: One of `MOST`.
-        about: What it says, as JSON.
-        owner: What it belongs to: the digest of a job, the name of a batch.
+        about: Its content, as JSON.
+        owner: The digest of its job, or the name of its batch.
         place: Its own name in the folder of its owner.
         run_key: See `runwide.spill.signing.sign`.
 
     Raises:
-        ValueError: It is larger or deeper than a reader would take.
+        ValueError: It is larger or nested deeper than a reader accepts.
 
     Example:
         >>> data = written("run", {"engine": "vertex"}, owner="0" * 64, place="runs/000.json")
@@ -94,24 +95,24 @@ def read(
     place: str | None = None,
     most: int | None = None,
 ) -> Record:
-    """Read a record and say what it is, or why it is none.
+    """Read a record and verify it.
 
     Args:
-        store: Where it lies.
+        store: The record's store.
         name: Its name there.
         kind: One of `MOST`.
-        owner: What it must belong to; None where ``digest`` says all.
-        digest: The SHA-256 that somebody promises who is believed, in hex. Without it, the key has to vouch for the
-            record, where there is one.
+        owner: The owner that it must have; None if ``digest`` is enough.
+        digest: The SHA-256 from a trusted source, in hex. Without it, the record must be signed with the key, if there is a
+            key.
         run_key: See `runwide.spill.signing.sign`.
-        place: Where it must lie, where that is not ``name``.
-        most: How many bytes it may have, where that is less than `MOST` says.
+        place: The place that it must have, if that is not ``name``.
+        most: Its largest size in bytes, if that is less than in `MOST`.
 
     Raises:
-        ObjectNotFound: There is none.
-        DigestMismatch: It is not the promised one, or not signed with the key.
-        FrameCorrupt: It is no such record, or one of another owner or place.
-        FormatTooNew: A newer runwide wrote it, which somebody vouches for.
+        ObjectNotFound: There is no such record.
+        DigestMismatch: It has another digest, or is not signed with the key.
+        FrameCorrupt: It is not a record of this kind, or has another owner or place.
+        FormatTooNew: A newer runwide wrote it, as a digest or a signature confirms.
     """
     uri = store.child_uri(name)
 
@@ -127,7 +128,7 @@ def read(
         )
 
     most = min(most or MOST[kind], MOST[kind])
-    if digest is not None:  # bytes that are not the promised ones are read again, and never parsed
+    if digest is not None:  # bytes with another digest are read again, and never parsed
         return check(fetch(store, name, digest=digest, most=most))
     return checked_read(store, name, check, most=most)
 
@@ -142,15 +143,15 @@ def taken(
     promised: bool = False,
     run_key: bytes | None = None,
 ) -> Record:
-    """As `read`, of bytes that were read before.
+    """Verify a record as `read` does, from bytes that were read before.
 
     Args:
         data: The bytes.
         kind: As for `read`.
         owner: As for `read`.
         place: As for `read`.
-        uri: Where they come from, for errors.
-        promised: Whether they were held against a digest.
+        uri: The record's URI, for errors.
+        promised: Whether the bytes were compared with a digest.
         run_key: As for `read`.
     """
     if len(data) > MOST[kind]:
@@ -177,7 +178,7 @@ def taken(
 
 
 def _parted(data: bytes | bytearray) -> tuple[bytes, bytes]:
-    """The signature with which a record begins, zeros where it does not, and the bytes that it is for."""
+    """Return the signature at the beginning of a record, or zeros if there is none, and the bytes that it signs."""
     mac = data[len(_BEGIN) : _FIRST - 2]
     if not data.startswith(_BEGIN) or data[_FIRST - 2 : _FIRST] != b'",' or not _HEX.fullmatch(mac):
         return signing.UNSIGNED, bytes(data)
@@ -188,7 +189,7 @@ def _check_format(found: Any, kind: str, uri: str, *, vouched: bool) -> None:
     if isinstance(found, int) and found <= FORMAT:
         return
     message = f"the {kind} has format {str(found)[:20]}, this runwide reads up to {FORMAT}"
-    if not vouched:  # anybody could have written so, and nobody is to be stopped by that
+    if not vouched:  # any program could have written that, and must not stop the reader
         raise FrameCorrupt(message, uri=uri)
     raise FormatTooNew(
         message,

@@ -1,4 +1,4 @@
-"""Refusals of Google's services, each by its own name and with its own remedy."""
+"""Refusals of Google's services, each with its own name and remedy."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ class Refusal:
     """A kind of refusal.
 
     Args:
-        pattern: Fits the reasons or the text of the answers that mean it.
-        name: What it is, for the message.
-        hint: What to do about it.
+        pattern: Matches the reasons or the text of the answers.
+        name: The refusal in words, for the message.
+        hint: The remedy.
     """
 
     pattern: str
@@ -55,7 +55,7 @@ _BY_SERVICE = (
     KEPT,
     Refusal(
         r"userProjectMissing|requester pays",
-        "the bucket wants whoever asks to pay",
+        "the bucket wants the requester to pay",
         "set RUNWIDE_USER_PROJECT to the project that pays for the requests, here and in the components",
     ),
     Refusal(
@@ -117,7 +117,7 @@ _BY_TOKEN = (
 
 
 def refusal_of(error: BaseException) -> Refusal | None:
-    """The kind of refusal that an error of Google's clients is; None for one that has no special name.
+    """Return the kind of refusal that an error of Google's clients is; None if it has no special name.
 
     Args:
         error: An error of a service's answer, or of credentials.
@@ -140,20 +140,20 @@ def refusal_of(error: BaseException) -> Refusal | None:
 
 
 def line(error: object) -> str:
-    """The text of an error in one bounded line; of an answer's JSON, what is for people."""
+    """Return the text of an error in one line of limited length; from JSON, only the message."""
     if isinstance(error, module("google.auth.exceptions").GoogleAuthError):
         return _short(": ".join(dict.fromkeys(_message(part) for part in _parts(error))))
     return _short(str(error))
 
 
 def said(error: BaseException) -> str:
-    """The body of the answer that was raised as an error, else the error's own text."""
+    """Return the body of the answer that an error carries, or the error's own text."""
     response = getattr(error, "response", None)
     return str(getattr(response, "text", "") or error)
 
 
 def _words(error: BaseException) -> Iterator[str]:
-    """The reasons and messages of an answer. Not its URL, in which names of the user's are."""
+    """Yield the reasons and messages of an answer, but not its URL, which contains names that the user chose."""
     if isinstance(error, module("google.auth.exceptions").GoogleAuthError):
         yield type(error).__name__
         yield from map(_message, _parts(error))
@@ -169,11 +169,11 @@ def _words(error: BaseException) -> Iterator[str]:
 
 
 def _parts(error: BaseException) -> Iterator[Any]:
-    """What an error of google.auth was made of, and those inside of it."""
+    """Yield the arguments of an error of google.auth, and of the errors among them."""
     for part in error.args:
         if isinstance(part, BaseException):
             yield from _parts(part) if part.args else (str(part),)
-        elif not isinstance(part, dict):  # what a text before it says, too
+        elif not isinstance(part, dict):  # a text before it says the same
             yield part
 
 
@@ -183,7 +183,7 @@ def _rows(about: Any, key: str) -> list[dict[str, Any]]:
 
 
 def _message(part: Any) -> str:
-    """What one part of an error says: a text, JSON, or the answer itself."""
+    """Return the message of one part of an error: a text, JSON, or the answer itself."""
     data = getattr(part, "data", part)
     if isinstance(data, bytes):
         data = data.decode(errors="replace")

@@ -1,4 +1,4 @@
-"""A key that the bucket does not have, for what nobody who may be believed has named."""
+"""Signatures of objects with a key that is not in the bucket."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ _said: set[str] = set()
 
 
 def key() -> bytes | None:
-    """The user's signing key: ``RUNWIDE_SIGNING_KEY``, ``RUNWIDE_SIGNING_KEY_FILE`` or ``RUNWIDE_SIGNING_KEY_SECRET``.
+    """Return the user's key: ``RUNWIDE_SIGNING_KEY``, ``RUNWIDE_SIGNING_KEY_FILE`` or ``RUNWIDE_SIGNING_KEY_SECRET``.
 
     Returns:
-        None where none is set: then what is found in a store is believed as far as the store is, or not at all.
+        None if none is set: then objects of a store are trusted as far as the store is, or not at all.
 
     Raises:
         InputError: The key is too short, or its file cannot be read.
@@ -37,7 +37,7 @@ def key() -> bytes | None:
 
 
 def new_key() -> str:
-    """A new key, as text that may stand in a variable or a file.
+    """Return a new key, as text for a variable or a file.
 
     Example:
         >>> len(new_key())
@@ -47,18 +47,18 @@ def new_key() -> str:
 
 
 def new_run_key() -> str | None:
-    """A key for one run of a pipeline; None where the user has one, which is better.
+    """Return a key for one run of a pipeline; None if the user has a key, which is better.
 
-    It is a parameter of the run, so who may view runs can read it.
+    It is a parameter of the run, so everyone who may view runs can read it.
     """
     return None if key() is not None else new_key()
 
 
 def of_run(text: str | None) -> bytes | None:
-    """A key that one run of a pipeline has made for itself, from what its parameter says.
+    """Return the key that one run of a pipeline has made for itself.
 
     Args:
-        text: The parameter; None or empty where there is none.
+        text: The run's parameter; None or empty if there is none.
 
     Raises:
         InputError: It is too short.
@@ -67,12 +67,12 @@ def of_run(text: str | None) -> bytes | None:
 
 
 def sign(digest: str, kind: str, *, run_key: bytes | None = None) -> bytes:
-    """HMAC-SHA-256 of a digest under the key; zeros where there is none.
+    """Return the HMAC-SHA-256 of a digest under the key; zeros if there is no key.
 
     Args:
-        digest: What is vouched for, in hex.
-        kind: What it is the digest of, so that one kind of object cannot stand in for another.
-        run_key: What to sign with where the user has no key.
+        digest: The digest to sign, in hex.
+        kind: The kind of object that has the digest, so that one kind cannot replace another.
+        run_key: The key to use if the user has none.
     """
     secret = key() or run_key
     if secret is None:
@@ -83,13 +83,13 @@ def sign(digest: str, kind: str, *, run_key: bytes | None = None) -> bytes:
 def check(
     found: bytes, digest: str, kind: str, *, uri: str | None = None, run_key: bytes | None = None
 ) -> bool:
-    """Hold a signature against the key.
+    """Check a signature with the key.
 
     Returns:
-        Whether it is one: not where there is no key to hold it against.
+        Whether the object is signed; False if there is no key to check with.
 
     Raises:
-        DigestMismatch: Somebody without the key wrote this.
+        DigestMismatch: A program without the key wrote this.
     """
     if key() is None and run_key is None:
         return False
@@ -97,19 +97,19 @@ def check(
         raise DigestMismatch(
             f"the {kind} is {'not signed' if found == UNSIGNED else 'signed with another key'}",
             uri=uri,
-            hint="it was written without the signing key; nothing of it was unpickled",
+            hint="it was written without the signing key; none of it was unpickled",
         )
     return True
 
 
 def believe(what: str, uri: str) -> None:
-    """Say once in this process, for each kind of thing, that without a key it is believed as far as the store is.
+    """Warn once in this process, for each kind of object, that without a key it is trusted as far as the store is.
 
     Args:
-        what: What is believed.
-        uri: Where it lies.
+        what: The kind of object.
+        uri: The object.
     """
-    if uri.startswith("memory://"):  # which nobody else can write
+    if uri.startswith("memory://"):  # no other program can write there
         return
     if key() is None and what not in _said:
         _said.add(what)
@@ -117,7 +117,7 @@ def believe(what: str, uri: str) -> None:
             "store.believed",
             what=what,
             uri=uri,
-            cause="no signing key is set: who may write there can change it, and run code where results are read",
+            cause="no signing key is set: anyone who can write there can change it, and run code where results are read",
             hint=HINT,
         )
 

@@ -1,4 +1,4 @@
-"""Reads of objects whose bytes are checked before they are used."""
+"""Reads of objects whose bytes are verified before they are used."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ T = TypeVar("T")
 log = Log("spill")
 
 ABSENT = (ObjectNotFound, StoreNotReadable)
-"""What a read raises where an object is not there for this process: gone, or somebody's whose file is closed to others."""
+"""The errors of a read if this process has no such object: it does not exist, or its owner lets no other user read it."""
 
 SLACK = 64 << 20
-"""Bytes by which an object may be larger than was promised, and is read, so that its digest says that it was changed."""
+"""Bytes by which an object may exceed its promised size and still be read, so that its digest shows the change."""
 
 
 def fetch(
@@ -34,15 +34,15 @@ def fetch(
     length: int | None = None,
     most: int | None = None,
 ) -> bytearray:
-    """Read bytes and hold them against a digest; if they differ once, they are read again.
+    """Read bytes and compare them with a digest; if they differ, read them once more.
 
     Args:
-        store: Where the object lies.
+        store: The object's store.
         name: Its name.
         digest: The SHA-256 that they must have, in hex; None for any.
         start: First byte.
         length: Number of bytes, up to the end when not given.
-        most: How many bytes there may be at most.
+        most: The largest valid number of bytes.
 
     Raises:
         DigestMismatch: They differ twice.
@@ -65,45 +65,45 @@ def checked_read(
     length: int | None = None,
     most: int | None = None,
 ) -> T:
-    """Read bytes and check them; what fails is read once more, with the whole object around it.
+    """Read bytes and check them; if the check fails, read the whole object and check the bytes again.
 
-    A flipped bit on the way is rare, but a byte range comes without a checksum of the server's. The whole object has one,
-    so the second read tells damage on the way from an object that was changed.
+    A flipped bit in transit is rare, but the server sends no checksum with a byte range. It sends one with a whole object,
+    so the second read distinguishes damage in transit from an object that was changed.
 
     Args:
-        store: Where the object lies.
-        name: The object.
-        check: Raises `IntegrityError`, or returns what the bytes are.
+        store: The object's store.
+        name: Its name.
+        check: Raises `IntegrityError`, or returns the result for the bytes.
         start: First byte.
         length: Number of bytes, up to the end when not given.
-        most: How many bytes there may be at most; of a larger object none is read.
+        most: The largest valid number of bytes; a larger object is not read.
 
     Raises:
         DigestMismatch: The object itself was changed or damaged; or `FrameCorrupt`, as ``check`` says.
-        IntegrityError: The bytes were damaged on the way, again and again.
+        IntegrityError: The bytes were damaged in transit at each attempt.
     """
     data = store.read(name, start=start, length=length, most=most)
     try:
         return check(data)
     except (DigestMismatch, FrameCorrupt) as error:
         cause = str(error)
-    del data  # also from the frames that the error had kept
+    del data  # also from the stack frames that the error had kept
     log.warning("object.reread", uri=store.child_uri(name), cause=cause)
     return check(part_of(store, name, start=start, length=length, most=most))
 
 
 def part_of(store: Store, name: str, *, start: int, length: int | None, most: int | None = None) -> bytearray:
-    """Read a range by reading the whole object, which a bucket sends with a checksum.
+    """Read a range by reading the whole object, with which a bucket sends a checksum.
 
     Args:
-        store: Where the object lies.
+        store: The object's store.
         name: Its name.
         start: First byte.
         length: Number of bytes, up to the end when not given.
-        most: How many bytes the whole object may have.
+        most: The largest valid size of the whole object.
 
     Raises:
-        IntegrityError: It arrived damaged each time, so nothing can be said of the object.
+        IntegrityError: The bytes were damaged in transit at each attempt, so the object itself may be right.
         FrameCorrupt: The object ends before the range does.
     """
     data = store.read(name, most=most)
@@ -112,5 +112,5 @@ def part_of(store: Store, name: str, *, start: int, length: int | None, most: in
 
 
 def arrived_damaged(error: Exception) -> bool:
-    """Whether an error says that bytes were damaged on the way, and so nothing of the object itself."""
+    """Return whether an error means damage in transit, so that the object itself may be right."""
     return type(error) is IntegrityError

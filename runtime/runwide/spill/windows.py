@@ -1,4 +1,4 @@
-"""Folders of Windows as stores: paths with drives, and names of objects that would lead elsewhere there."""
+"""Folders of Windows as stores: paths with drives, and names of objects that lead out of the store there."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ def has_drive(path: str) -> bool:
 
 
 def is_folder(path: str) -> bool:
-    """Return whether a path has a drive, and is one of this system.
+    """Return whether a path has a drive, on a system that has drives.
 
     Raises:
-        BadReference: It has a drive, and this system has none.
+        BadReference: The path has a drive, and this system is not Windows.
 
     Example:
         >>> is_folder("/runs")
@@ -41,17 +41,17 @@ def is_folder(path: str) -> bool:
         return False
     if not is_here():
         raise BadReference(
-            f"{path!r} is a folder of Windows, and this system is another one",
-            hint="give gs://bucket/prefix, which all of them see",
+            f"{path!r} is a folder of Windows, and this system is not Windows",
+            hint="give gs://bucket/prefix, which every system can use",
         )
     return True
 
 
 def of_uri(path: str) -> str:
-    """Return the path that a file URI has, without the slash before a drive.
+    """Return the path in a file URI, without the slash before a drive.
 
     Raises:
-        BadReference: As `is_folder`.
+        BadReference: The path has a drive, and this system is not Windows.
 
     Example:
         >>> of_uri("/runs")
@@ -61,7 +61,7 @@ def of_uri(path: str) -> str:
 
 
 def slashed(path: str) -> str:
-    """Return a path with slashes, as URIs have them, where this system takes backslashes, too.
+    """Return a path with slashes, as in URIs; only Windows also accepts backslashes.
 
     Example:
         >>> slashed("data/items.csv")
@@ -71,7 +71,7 @@ def slashed(path: str) -> str:
 
 
 def rooted(path: str) -> str:
-    """Return a drive with its slash: without, it is the directory in which a program is on that drive.
+    """Return a drive with its slash; without it, the path is a program's current directory on that drive.
 
     Example:
         >>> rooted("C:"), rooted("C:/runs")
@@ -81,7 +81,7 @@ def rooted(path: str) -> str:
 
 
 def is_name(name: str) -> bool:
-    r"""Return whether an object's name is that of a file below its folder: no other path, no stream, and no device.
+    r"""Return whether an object's name is a file's name on Windows, and not another path, a stream or a device.
 
     Example:
         >>> is_name("items/000.pack"), is_name("a\\..\\b"), is_name("a:b"), is_name("runs/NUL.json")

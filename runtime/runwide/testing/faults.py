@@ -1,7 +1,7 @@
-"""The fault table of a pool: one guilty task among innocent ones, and what must become of each.
+"""The fault table of a pool: one faulty task among good tasks, and the error that each fault must lead to.
 
-Every fault is an importable function, so that any pool can be held against the same table;
-`tests/benchmarks/pool_faults.py` does so with those that runwide would replace.
+Every fault is an importable function, so that any pool can be tested with the same table;
+`tests/benchmarks/pool_faults.py` tests the pools that runwide can replace.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 GUILTY = 5
-"""Index of the guilty item."""
+"""Index of the faulty item."""
 
 SECONDS = 0.15
-"""How long an innocent task takes."""
+"""Seconds that a good task takes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,12 +39,12 @@ class Fault:
     """One row of the table.
 
     Args:
-        name: What happens.
-        commit: What the guilty task does; it gets the item.
-        error: Type of the error that names the guilty item.
+        name: The fault in words.
+        commit: The function of the faulty task; it gets the item.
+        error: Type of the error that names the faulty item.
         message: A part of its text.
-        item: Makes the guilty item, where that is not its index.
-        timeout: Seconds per task that the pool is given, where it can take any.
+        item: Makes the faulty item, if that is not its index.
+        timeout: Seconds for each task, if the pool supports a timeout.
     """
 
     name: str
@@ -55,7 +55,7 @@ class Fault:
     timeout: float | None = None
 
     def task(self, item: Any) -> Any:
-        """The function to map: innocent for all but the guilty item.
+        """Run the mapped function: a good task for all items except the faulty one.
 
         Example:
             >>> table()["os._exit"].task(0)
@@ -67,12 +67,12 @@ class Fault:
         return self.commit(item)
 
     def items(self, number: int = 12) -> list[Any]:
-        """The input, the guilty one among them."""
+        """Return the items, with the faulty one."""
         return [self.item() if index == GUILTY and self.item else index for index in range(number)]
 
 
 def table() -> dict[str, Fault]:
-    """All faults by name.
+    """Return all faults by name.
 
     Example:
         >>> table()["SIGSEGV"].error.__name__
@@ -82,12 +82,12 @@ def table() -> dict[str, Fault]:
 
 
 def leave(_item: Any) -> None:
-    """End the process without a word."""
+    """End the process without cleaning up."""
     os._exit(7)
 
 
 def leave_politely(_item: Any) -> None:
-    """Call ``sys.exit``, as a script would."""
+    """Call ``sys.exit``, like a script."""
     sys.exit(3)
 
 
@@ -97,12 +97,12 @@ def segfault(_item: Any) -> None:
 
 
 def abort(_item: Any) -> None:
-    """What a failed C assertion does."""
+    """End like a failed C assertion."""
     os.abort()
 
 
 def be_killed(_item: Any) -> None:
-    """What anybody may do to a process."""
+    """Be killed, like by an operator or the OOM killer."""
     os.kill(os.getpid(), signal.SIGKILL)
     time.sleep(60)
 
@@ -114,36 +114,36 @@ def loop(_item: Any) -> None:
 
 
 def hold_the_gil(_item: Any) -> None:
-    """A native call that does not end, lets no thread run, and ignores signals that Python handles."""
+    """Make a native call that does not end, blocks all threads, and ignores signals that Python handles."""
     ctypes.PyDLL(None).sleep(3600)
 
 
 def be_stopped(_item: Any) -> None:
-    """Be stopped as by a debugger: no thread of the worker answers any more."""
+    """Be stopped like by a debugger: no thread of the worker answers any more."""
     os.kill(os.getpid(), signal.SIGSTOP)
     time.sleep(60)
 
 
 def close_descriptors(_item: Any) -> None:
-    """Close every file of the process, as a daemon would; its line to the pool is among them."""
+    """Close every file of the process like a daemon, also its connection to the pool."""
     os.closerange(3, 1000)
     time.sleep(60)
 
 
 class NeedsArguments(Exception):
-    """Cannot be unpickled: what pickle calls has two required arguments and gets one."""
+    """An exception that cannot be unpickled: pickle calls its class with one argument, and two are required."""
 
     def __init__(self, code: int, reason: str) -> None:
         super().__init__(f"{code}: {reason}")
 
 
 def raise_unloadable(_item: Any) -> None:
-    """Raise what pickles but does not unpickle."""
+    """Raise an exception that pickles but does not unpickle."""
     raise NeedsArguments(42, "out of cheese")
 
 
 class HoldsLock(Exception):
-    """Cannot be pickled."""
+    """An exception that cannot be pickled."""
 
     def __init__(self, message: str) -> None:
         super().__init__(message)
@@ -151,12 +151,12 @@ class HoldsLock(Exception):
 
 
 def raise_unpicklable(_item: Any) -> None:
-    """Raise what does not pickle."""
+    """Raise an exception that does not pickle."""
     raise HoldsLock("mine")
 
 
 def return_unpicklable(_item: Any) -> Any:
-    """Return what does not pickle."""
+    """Return an object that does not pickle."""
     return threading.Lock()
 
 
@@ -165,33 +165,33 @@ def _explode(*_args: Any) -> None:
 
 
 class Explosive:
-    """Pickles, and raises where it is unpickled."""
+    """An object that pickles, and raises an exception when it is unpickled."""
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _explode, ()
 
 
 def return_unloadable(_item: Any) -> Explosive:
-    """Return what does not unpickle."""
+    """Return an object that does not unpickle."""
     return Explosive()
 
 
 class Deadly:
-    """Pickles, and ends the process where it is unpickled."""
+    """An object that pickles, and ends the process when it is unpickled."""
 
     def __reduce__(self) -> tuple[Any, ...]:
         return os._exit, (9,)
 
 
 class DeadlyToPickle:
-    """Ends the process where it is pickled."""
+    """An object that ends the process when it is pickled."""
 
     def __reduce__(self) -> tuple[Any, ...]:
         os._exit(9)
 
 
 def return_deadly_to_pickle(_item: Any) -> DeadlyToPickle:
-    """Return what ends the process while it is pickled."""
+    """Return an object that ends the process when it is pickled."""
     return DeadlyToPickle()
 
 
@@ -199,7 +199,7 @@ LARGE = 700 << 20
 
 
 class Fuse:
-    """Kills the process a little after it was pickled."""
+    """An object that kills the process shortly after it was pickled."""
 
     def __reduce__(self) -> tuple[Any, ...]:
         threading.Timer(0.05, os.kill, (os.getpid(), signal.SIGKILL)).start()
@@ -207,12 +207,12 @@ class Fuse:
 
 
 def die_in_mid_write(_item: Any) -> Any:
-    """Be killed while a result of 700 MB is on its way: pickled, and not written yet."""
+    """Be killed with a result of 700 MB that is pickled and not written yet."""
     return [bytearray(LARGE), Fuse()]
 
 
 def pass_through(item: Any) -> Any:
-    """Return the item; for faults that the item commits."""
+    """Return the item, for faults of the item itself."""
     return item
 
 
@@ -225,7 +225,7 @@ _FAULTS = (
     Fault("endless loop", loop, TaskTimeout, "1.5 s", timeout=1.5),
     Fault("native call that holds the GIL", hold_the_gil, TaskTimeout, "1.5 s", timeout=1.5),
     Fault("SIGSTOP", be_stopped, TaskTimeout, "1.5 s", timeout=1.5),
-    Fault("descriptors closed", close_descriptors, WorkerDied, "ended its line"),
+    Fault("descriptors closed", close_descriptors, WorkerDied, "closed its connection"),
     Fault("exception that fails to load", raise_unloadable, ExceptionNotPortable, "out of cheese"),
     Fault("exception that fails to pickle", raise_unpicklable, ExceptionNotPortable, "mine"),
     Fault("result that fails to pickle", return_unpicklable, ResultNotPicklable, "lock"),

@@ -18,14 +18,14 @@ _numbers = itertools.count()
 
 @pytest.fixture(scope="session")
 def gcs_server() -> Iterator[Emulator]:
-    """A fake-gcs-server process for the whole session."""
+    """Run a fake-gcs-server for the whole session."""
     with fake_gcs_server() as emulator:
         yield emulator
 
 
 @pytest.fixture
 def gcs(gcs_server: Emulator, monkeypatch: pytest.MonkeyPatch) -> str:
-    """The URI of an empty prefix on the emulator, to which Google's client is directed."""
+    """Direct Google's client to the emulator, and return the URI of an empty prefix there."""
     monkeypatch.setenv("STORAGE_EMULATOR_HOST", gcs_server.url)
     monkeypatch.setenv("RUNWIDE_STORE_DEADLINE", "20")  # a test that needs longer has found a fault
     return f"gs://{gcs_server.bucket}/test-{os.getpid()}-{next(_numbers)}"

@@ -1,4 +1,4 @@
-"""An HTTP proxy that spoils chosen requests on their way to a server."""
+"""An HTTP proxy that disturbs chosen requests to a server."""
 
 from __future__ import annotations
 
@@ -23,31 +23,31 @@ _RESET = struct.pack("ii", 1, 0)  # SO_LINGER with no time: closing sends a rese
 
 
 class Kind(enum.Enum):
-    """What happens to a request."""
+    """The disturbances of a request."""
 
     STATUS = "the proxy answers with a status of its own; the server never sees the request"
     REFUSED_EARLY = "the proxy answers with a status of its own, reads no body and resets the connection"
     RESET_BEFORE = "the connection is reset before the request is read to its end"
     RESET_UPLOAD = "the connection is reset in the middle of the request's body"
     RESET_DOWNLOAD = "the connection is reset in the middle of the answer's body"
-    LOST_ANSWER = "the server does what it was asked; its answer is lost"
-    SHORT = "the answer's body is cut, and its length said to be that of the rest"
+    LOST_ANSWER = "the server handles the request; its answer is lost"
+    SHORT = "the answer's body is cut, and its length is the length of the rest"
     CUT = "the connection is closed in the middle of the answer's body"
     FLIP = "one bit of the answer's body is flipped"
     FLIP_UPLOAD = "one bit of the request's body is flipped"
-    STALL = "nothing comes for a while, then the connection is closed"
+    STALL = "nothing is sent for a while, then the connection is closed"
 
 
 @dataclass(slots=True)
 class Fault:
-    """One way to spoil requests.
+    """A disturbance of some requests.
 
     Args:
-        kind: What happens.
-        method: HTTP method of the requests concerned, empty for any.
-        contains: Text in their path, with its percent signs, empty for any.
-        skip: How many of them pass before.
-        times: How many are spoiled.
+        kind: The disturbance.
+        method: HTTP method of these requests; empty for any.
+        contains: Text in their path, with its percent signs; empty for any.
+        skip: The number of requests that pass before.
+        times: The number of requests that are disturbed.
         status: For `Kind.STATUS` and `Kind.REFUSED_EARLY`.
         seconds: For `Kind.STALL`.
         body: JSON for `Kind.STATUS` and `Kind.REFUSED_EARLY`.
@@ -65,7 +65,7 @@ class Fault:
 
 @dataclass(slots=True)
 class _Message:
-    """A request or an answer: its head, and what of its body came with it."""
+    """A request or an answer: its head, and the part of its body that was received with it."""
 
     head: bytes
     body: bytes = field(repr=False)
@@ -77,7 +77,7 @@ class Proxy:
 
     Args:
         server: URL of the server.
-        port: Where to listen; 0 for a free one.
+        port: The port to listen on; 0 for a free one.
     """
 
     def __init__(self, server: str, port: int = 0) -> None:
@@ -97,18 +97,18 @@ class Proxy:
         return f"http://127.0.0.1:{self._port}"
 
     def add(self, *faults: Fault) -> None:
-        """Spoil requests from now on."""
+        """Disturb requests from now on."""
         with self._lock:
             self._faults.extend(faults)
 
     def clear(self) -> None:
-        """Spoil nothing any more."""
+        """Disturb no more requests."""
         with self._lock:
             self._faults.clear()
 
     @contextmanager
     def away(self) -> Iterator[None]:
-        """Refuse connections and break those that are open, as in an outage."""
+        """Refuse new connections and break open ones, like in an outage."""
         self.close()
         try:
             yield
@@ -157,7 +157,7 @@ class Proxy:
             self._threads.append(thread)
 
     def _serve(self, client: socket.socket) -> None:
-        """All requests of one connection, each over a connection of its own to the server."""
+        """Handle the requests of one connection, each over a connection of its own to the server."""
         with self._lock:
             self._sockets.add(client)
         try:
@@ -169,7 +169,7 @@ class Proxy:
                 self._sockets.discard(client)
 
     def _request(self, client: socket.socket, request: _Message) -> bool:
-        """Pass one request on, or spoil it; says whether the connection may go on."""
+        """Forward one request, or disturb it; return whether the connection stays open."""
         method, path = request.head.split(b" ", 2)[:2]
         fault = self._fault(method.decode(), path.decode())
         if fault is None:
@@ -218,7 +218,7 @@ class Proxy:
 
 
 def _receive(connection: socket.socket) -> _Message | None:
-    """The next head, and what of the body came with it."""
+    """Receive the next head, and the part of the body that comes with it."""
     data = b""
     while b"\r\n\r\n" not in data:
         piece = connection.recv(_PIECE)
@@ -234,7 +234,7 @@ def _receive(connection: socket.socket) -> _Message | None:
 
 
 def _joined(connection: socket.socket, data: bytes) -> bytes:
-    """The whole body of a message that is sent in chunks."""
+    """Receive the whole body of a message that is sent in chunks."""
     body = b""
     while True:
         while b"\r\n" not in data:
@@ -267,7 +267,7 @@ def _rest(connection: socket.socket, message: _Message) -> Iterator[bytes]:
 
 
 def _flipped(client: socket.socket, request: _Message) -> _Message:
-    """The whole request, with one bit in the middle of its body flipped."""
+    """Receive the whole request, and flip one bit in the middle of its body."""
     body = bytearray(b"".join(_rest(client, request)))
     if body:
         body[len(body) // 2] ^= 16
@@ -322,6 +322,8 @@ def _spoiled_answer(server: socket.socket, client: socket.socket, kind: Kind) ->
 def _reset(connection: socket.socket) -> None:
     with suppress(OSError):
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
-        connection.shutdown(socket.SHUT_RD)  # wakes who waits for it; the reset comes when it is closed
+        connection.shutdown(
+            socket.SHUT_RD
+        )  # wakes threads that wait for it; the reset is sent when it is closed
     with suppress(OSError):
         connection.close()

@@ -1,4 +1,4 @@
-"""What every store keeps: inherit `StoreContract`, say how to open the store, and run it with pytest."""
+"""The contract of stores as tests: inherit `StoreContract`, define how to open the store, and run it with pytest."""
 
 from __future__ import annotations
 
@@ -21,24 +21,24 @@ BAD_NAMES = ("", "/absolute", "../up", "a/../../up", "a//b", ".", "a/.", "traili
 class StoreContract(ABC):
     """The contract as tests. Each test gets an empty store from the fixture ``store``, which a subclass defines.
 
-    What the raw methods do must not go through the store under test.
+    The raw methods must not use the store under test.
     """
 
     @abstractmethod
     def raw_write(self, store: Store, name: str, data: bytes) -> None:
-        """Write an object behind the store's back, over whatever is there."""
+        """Write an object without the store, and replace one that is there."""
 
     @abstractmethod
     def raw_read(self, store: Store, name: str) -> bytes:
-        """Read an object behind the store's back."""
+        """Read an object without the store."""
 
-    def test_what_was_written_is_what_others_see(self, store: Store) -> None:
+    def test_others_read_the_bytes_that_were_written(self, store: Store) -> None:
         """Bytes arrive unchanged, and under the name that was given."""
         store.create("folder/object", b"\x00\xff" * 1000)
         assert self.raw_read(store, "folder/object") == b"\x00\xff" * 1000
 
-    def test_what_others_wrote_is_what_is_read(self, store: Store) -> None:
-        """Nothing is expected of an object but that it is there."""
+    def test_bytes_that_others_wrote_are_read(self, store: Store) -> None:
+        """An object needs no metadata of ours."""
         self.raw_write(store, "object", b"theirs")
         assert store.read("object") == b"theirs"
 
@@ -49,19 +49,19 @@ class StoreContract(ABC):
         assert store.read("object") == b"head" + bytes(range(16)) + b"tail"
 
     def test_an_empty_object_is_an_object(self, store: Store) -> None:
-        """Zero bytes are bytes."""
+        """Its size is 0."""
         store.create("empty", b"")
         assert store.read("empty") == b""
         assert list(store.list()) == [ObjectInfo("empty", 0)]
 
     def test_names_may_have_any_printable_character(self, store: Store) -> None:
-        """What URLs and shells treat as special is plain here."""
+        """Characters that are special in URLs and shells are not special in names."""
         for name in ("a b", "a%20b", "a+b", "ä/ö", "a?b=c&d", "a#b", "'\"", "~"):
             store.create(name, name.encode())
             assert store.read(name) == name.encode()
 
     def test_read_gives_memory_that_may_be_written_to(self, store: Store) -> None:
-        """Arrays that are views on it come back writable."""
+        """Arrays that are views of it are writable."""
         store.create("object", b"abc")
         found = store.read("object")
         found[0] = ord("x")
@@ -78,7 +78,7 @@ class StoreContract(ABC):
     def test_a_range_past_the_end_is_an_error_not_a_shorter_answer(
         self, store: Store, start: int, length: int | None
     ) -> None:
-        """Whoever asks for bytes counts on them."""
+        """The caller relies on the number of bytes that it asked for."""
         store.create("object", b"0123456789")
         with pytest.raises(FrameCorrupt, match="object ends"):
             store.read("object", start=start, length=length)
@@ -94,10 +94,10 @@ class StoreContract(ABC):
         assert found == b"0123456789"[start:stop]
 
     @pytest.mark.parametrize(("start", "length"), [(0, None), (0, 10), (4, 6), (4, None), (9, 1)])
-    def test_what_is_larger_than_expected_is_refused_with_its_size(
+    def test_an_object_that_is_larger_than_expected_is_refused_with_its_size(
         self, store: Store, start: int, length: int | None
     ) -> None:
-        """Before memory is taken for it: anyone who may write to the store could put a terabyte there."""
+        """No memory is allocated for it: anyone who may write to the store could put a terabyte there."""
         store.create("object", b"0123456789")
         size = (10 if length is None else start + length) - start
         with pytest.raises(
@@ -106,8 +106,8 @@ class StoreContract(ABC):
             store.read("object", start=start, length=length, most=size - 1)
         assert caught.value.uri == store.child_uri("object")
 
-    def test_a_missing_or_short_object_is_so_whatever_size_is_expected(self, store: Store) -> None:
-        """A limit changes no other error."""
+    def test_a_limit_of_the_size_does_not_hide_that_an_object_is_missing_or_short(self, store: Store) -> None:
+        """Other errors stay the same with a limit."""
         store.create("object", b"0123456789")
         with pytest.raises(ObjectNotFound):
             store.read("missing", most=0)
@@ -138,8 +138,8 @@ class StoreContract(ABC):
         assert caught.value.uri == store.child_uri("object")
         assert store.read("object") == b"abc"
 
-    def test_of_many_writers_one_wins_and_the_others_are_told(self, store: Store) -> None:
-        """However many create the same name at once, one set of bytes is there and stays."""
+    def test_of_many_writers_one_succeeds_and_the_others_get_an_error(self, store: Store) -> None:
+        """If many create the same name at once, the bytes of one of them are there and stay."""
 
         def write(number: int) -> bool:
             try:
@@ -164,14 +164,14 @@ class StoreContract(ABC):
             ObjectInfo(name, len(name)) for name in ("a-", "a/10", "a/2", "b", "c/d/e")
         ]
 
-    def test_an_object_tells_when_it_was_written(self, store: Store) -> None:
+    def test_a_listing_has_the_time_of_writing(self, store: Store) -> None:
         """As Unix time; 0 in a store that does not know."""
         store.create("object", b"")
         (info,) = store.list()
         assert info.written == 0 or abs(info.written - time.time()) < 3600  # noqa: PLR2004 - clocks may differ
 
-    def test_folders_are_told_without_what_is_in_them(self, store: Store) -> None:
-        """Each once, in their order; an object beside them is none."""
+    def test_folders_are_listed_without_their_objects(self, store: Store) -> None:
+        """Each folder once, in their order, and no objects."""
         for name in ("jobs/b-2/job.json", "jobs/b-2/items/000.pack", "jobs/a-1/job.json", "jobs/b", "c/d"):
             store.create(name, b"")
         assert list(store.folders()) == ["c", "jobs"]
@@ -195,7 +195,7 @@ class StoreContract(ABC):
         ]
 
     def test_a_list_begins_at_a_name(self, store: Store) -> None:
-        """What is before it is left out, also below a prefix."""
+        """Names before it are left out, also below a prefix."""
         for name in ("a/1", "a/2", "a/3/x", "b/1"):
             store.create(name, b"")
         found = {start: [one.name for one in store.list("a/", start=start)] for start in ("a/2", "a/21", "b")}
@@ -209,7 +209,7 @@ class StoreContract(ABC):
             self.raw_write(store, name, b"")
         assert [info.name for info in store.list("object-")] == names
 
-    def test_what_was_deleted_is_gone_and_may_be_written_anew(self, store: Store) -> None:
+    def test_a_deleted_object_is_gone_and_may_be_written_again(self, store: Store) -> None:
         """Deleting twice is fine."""
         store.create("a/object", b"old")
         store.delete("a/object")
@@ -243,8 +243,8 @@ class StoreContract(ABC):
         assert inside.uri == store.child_uri("a/b")
         assert inside.read("object") == b"abc"
 
-    def test_what_no_object_may_be_called_is_not_listed_and_is_swept(self, store: Store) -> None:
-        """Whoever deletes what is listed must be able to, and `sweep` takes the rest of a folder, and of that only."""
+    def test_objects_with_invalid_names_are_not_listed_and_are_swept(self, store: Store) -> None:
+        """A caller can delete every listed object; `sweep` removes the rest of a folder, and nothing outside of it."""
         for name in ("a/object", "a/bell\a", "a/b/line\u2028", "a/.partial-1", "ab/bell\a"):
             self.raw_write(store, name, b"theirs")
         assert list(store.list()) == [ObjectInfo("a/object", 6)]
@@ -263,7 +263,7 @@ class StoreContract(ABC):
 
     @pytest.mark.parametrize("name", BAD_NAMES)
     def test_no_name_leads_out_of_the_store(self, store: Store, name: str) -> None:
-        """Every method refuses what is not a plain relative path."""
+        """Every method refuses a name that is not a plain relative path."""
         calls: list[Callable[[], Any]] = [
             lambda: store.create(name, b""),
             lambda: store.read(name),
@@ -276,7 +276,7 @@ class StoreContract(ABC):
 
 
 def _at_once(function: Callable[[int], bool], number: int) -> list[bool]:
-    """Call a function in so many threads that all start together."""
+    """Call a function in a number of threads that all start together, and return its results."""
     barrier = threading.Barrier(number)
     results = [False] * number
 

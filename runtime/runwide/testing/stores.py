@@ -1,13 +1,13 @@
-"""Stores that are slow or fail on purpose, around ones that do not."""
+"""Stores around other stores, whose operations tests can watch or make fail."""
 
 from __future__ import annotations
 
 import threading
-import time
 from collections import Counter
 from typing import TYPE_CHECKING
 
-from runwide.spill.store import Store, open_store, register
+from runwide.spill.schemes import register
+from runwide.spill.store import Store, open_store
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -17,13 +17,13 @@ if TYPE_CHECKING:
 
 
 class HookedStore(Store):
-    """A store that calls a hook before each operation; what the hook raises is what the caller gets.
+    """A store that calls a hook before each operation; the caller gets the exception that the hook raises.
 
     Args:
         inner: The store that does the work.
-        uri: URI under which this one goes.
-        hook: Called with the method, the full name, and how often that method was called before on this name.
-        counts: Shared by all stores below one mount.
+        uri: URI of this store.
+        hook: Called with the method, the full name, and the number of earlier calls of that method with this name.
+        counts: The numbers of calls, for all stores below one mount.
     """
 
     def __init__(
@@ -66,7 +66,7 @@ class HookedStore(Store):
 
 
 def mount(name: str, inner: str, hook: Callable[[str, str, int], None]) -> str:
-    """Make ``hooked-NAME://`` a store over another one.
+    """Register ``hooked-NAME://`` as a store around another store.
 
     Args:
         name: Any word.
@@ -100,21 +100,8 @@ def mount(name: str, inner: str, hook: Callable[[str, str, int], None]) -> str:
     return f"{scheme}://root"
 
 
-def slowed(seconds: float) -> Callable[[str, str, int], None]:
-    """A hook that makes every operation take longer, as a far bucket does.
-
-    Args:
-        seconds: How much.
-    """
-
-    def hook(_method: str, _name: str, _before: int) -> None:
-        time.sleep(seconds)
-
-    return hook
-
-
 class Recorder:
-    """A hook that notes every operation.
+    """A hook that records every operation.
 
     Args:
         calls: (method, name) in order.
@@ -125,6 +112,6 @@ class Recorder:
         self.calls: list[tuple[str, str]] = []
 
     def __call__(self, method: str, name: str, _before: int) -> None:
-        """Note one."""
+        """Record an operation."""
         with self._lock:
             self.calls.append((method, name))

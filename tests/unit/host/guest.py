@@ -62,7 +62,7 @@ def run(
     packages: tuple[str, ...] = (),
     more: tuple[str, ...] = (),
 ) -> str:
-    """What a program prints in a guest.
+    """Run a program in a guest, and return its output.
 
     Args:
         program: Python source; ``runwide`` can be imported.

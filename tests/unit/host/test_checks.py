@@ -1,4 +1,4 @@
-"""What makes a machine unfit for a job."""
+"""Judgements of machines that are unfit for a job."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def test_memory_for_two_workers(available, state):
         ({"oom_kills": None}, State.WARNING, "not counted"),
     ],
 )
-def test_kills_for_want_of_memory_are_told(changes, state, words):
+def test_oom_kills_are_reported(changes, state, words):
     found = checks.killed(roomy(**changes))
     assert found.state is state
     assert words in found.says

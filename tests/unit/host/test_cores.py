@@ -1,4 +1,4 @@
-"""Counting cores: what overrides, what is shown, what never happens."""
+"""Counting cores: overrides, output, and errors that never happen."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def test_the_environment_overrides_the_count_and_the_argument_overrides_the_envi
 
 
 @pytest.mark.parametrize("workers", [0, -1, 1.5, "2", True])
-def test_a_number_of_workers_that_cannot_be_meant_is_an_input_error(workers):
+def test_an_invalid_number_of_workers_is_an_input_error(workers):
     with pytest.raises(InputError, match="not a positive whole number"):
         cores(workers=workers)
 
@@ -96,7 +96,7 @@ def test_half_of_the_topology_missing_falls_back_to_cpuinfo(machine):
     )
     found = cores(root=root)
     assert (found.count, found.steps[2].source) == (2, "/proc/cpuinfo")
-    assert found.problems[-1].instead == "believed /proc/cpuinfo"
+    assert found.problems[-1].instead == "used /proc/cpuinfo"
 
 
 def test_a_file_that_may_not_be_read_is_reported(machine):

@@ -35,7 +35,7 @@ def test_it_shows_each_step_with_its_source_and_what_it_cut():
     assert lines[-1].startswith("4 workers: these 8 CPUs are threads of 4 physical cores")
 
 
-def test_what_could_not_be_read_is_noted():
+def test_sources_that_cannot_be_read_are_noted():
     assert (
         "note: /sys/devices/system/cpu/online: says nothing"
         in command("--from", str(TREES / "no-sysfs.tree")).output
@@ -50,12 +50,12 @@ def test_the_json_form_is_the_record_with_the_pressure():
     assert plain["measured"] is None
 
 
-def test_here_it_says_what_the_call_says():
+def test_on_this_machine_it_shows_the_result_of_the_call():
     assert json.loads(command("--json").output)["cores"] == json.loads(json.dumps(cores().as_dict()))["cores"]
     assert json.loads(command("--json", "--workers", "6").output)["decided_by"] == "workers="
 
 
-def test_what_is_recorded_can_be_counted_elsewhere(tmp_path):
+def test_a_recording_can_be_counted_elsewhere(tmp_path):
     target = tmp_path / "mine.tree"
     here = json.loads(command("--json", "--record", str(target)).output)
     there = json.loads(command("--json", "--from", str(target)).output)
@@ -85,7 +85,7 @@ def test_a_measurement_is_made_on_request_only(monkeypatch):
         (["--measure", "--from", POD], "cannot be measured"),
     ],
 )
-def test_a_call_that_cannot_be_meant_is_one_line_and_exit_code_2(arguments, words, capsys):
+def test_an_invalid_call_is_one_line_and_exit_code_2(arguments, words, capsys):
     with pytest.raises(SystemExit) as left:
         main(["cores", *arguments])
     assert left.value.code == 2

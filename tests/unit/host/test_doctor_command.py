@@ -78,7 +78,7 @@ def test_a_store_that_keeps_its_objects_is_a_warning(tmp_path):
     assert result.exit_code == 0
 
 
-def test_a_reference_that_is_no_store_is_a_failure():
+def test_a_uri_that_is_not_a_store_is_a_failure():
     found = doctor("--json", "--store", "ftp://somewhere")
     assert found.exit_code == 1
     assert checks(found)["store"]["state"] == "failure"
@@ -89,7 +89,7 @@ def test_the_default_store_is_tried_unasked(tmp_path, monkeypatch):
     assert checks(doctor("--json"))["store"]["state"] == "ok"
 
 
-def test_a_setting_that_cannot_be_meant_is_a_failure_and_the_rest_is_still_shown(monkeypatch):
+def test_an_invalid_setting_is_a_failure_and_the_rest_is_still_shown(monkeypatch):
     monkeypatch.setenv("RUNWIDE_WORKERS", "-2")
     result = doctor("--json")
     assert result.exit_code == 1
@@ -117,7 +117,7 @@ def test_the_exit_code_reaches_the_shell(tmp_path):
     assert ran.stderr.strip().splitlines()[-1].startswith("runwide: a job would fail here: scratch: ")
 
 
-def test_the_image_is_named_by_what_it_was_built_with(tmp_path, monkeypatch):
+def test_the_image_is_named_with_the_versions_it_was_built_with(tmp_path, monkeypatch):
     identity = tmp_path / "image.json"
     monkeypatch.setattr("runwide.cli.doctor._IMAGE", identity)
     assert checks(doctor("--json"))["image"]["says"] == "not the runwide image"

@@ -53,7 +53,7 @@ leaf.mkdir(parents=True)
 (top / "pod" / "cpu.max").write_text("100000 100000")
 (top / "pod" / "memory.max").write_text("300M")
 count("leaf without a limit, parent 1")
-found["limit"] = memory.limit()
+found["limit"] = memory.read().limit
 (top / "pod" / "cpu.max").write_text("max")
 (leaf / "cpu.max").write_text("150000 100000")
 count("quota 1.5")
@@ -133,7 +133,7 @@ print(len(busy))
 
 @pytest.fixture(scope="module")
 def run():
-    """Runs a program in a guest of a topology and gives what it prints, from JSON."""
+    """Run a program in a guest with a topology, and return its output, parsed as JSON."""
 
     def run_in_guest(program: str, smp: str, **options):
         return json.loads(guest.run(program, smp=smp, **options).strip().splitlines()[-1])
@@ -159,7 +159,7 @@ def test_a_guest_with_this_topology_is_counted_right(run, smp, expected):
     assert found["problems"] == []
 
 
-def test_the_dies_of_a_socket_are_told_apart(run):
+def test_the_dies_of_a_socket_are_distinguished(run):
     found = run(COUNT, "8,sockets=1,dies=2,cores=2,threads=2")
     assert (found["physical"], found["logical"]) == (4, 8)
     assert sorted(core["die"] for core in found["cores"]) == [0, 0, 1, 1]
@@ -193,7 +193,7 @@ def test_a_private_cgroup_namespace_of_a_real_kernel(run):
     place, before, after = run(NAMESPACE, "4,sockets=1,cores=2,threads=2")
     assert place.strip() == "0::/"
     assert (after["count"], after["quota"], after["problems"]) == (2, 1.5, [])
-    # The host's mount, seen from within: where we are in it cannot be told, and that is said.
+    # The host's mount, seen from inside: our place in it is unknown, and a note says so.
     assert before["quota"] is None
     assert [problem["source"] for problem in before["problems"]] == ["/sys/fs/cgroup"]
 

@@ -44,7 +44,7 @@ def test_taskset_to_every_cpu_changes_nothing():
 
 
 @needs_taskset
-def test_an_override_stands_above_taskset():
+def test_an_override_takes_precedence_over_taskset():
     found = _count("taskset", "-c", str(min(os.sched_getaffinity(0))), RUNWIDE_WORKERS="5")
     assert (found["count"], found["usable"], found["decided_by"]) == (5, 1, "RUNWIDE_WORKERS")
 

@@ -114,7 +114,7 @@ def test_a_hybrid_machine_keeps_its_kinds_of_cores_apart(machine):
     assert cores(root=machine("arm-big-little")).kinds == {"efficiency": 4, "performance": 2}
 
 
-def test_sockets_and_numa_nodes_are_told(machine):
+def test_sockets_and_numa_nodes_are_reported(machine):
     found = cores(root=machine("two-socket-numa"))
     assert {core.package for core in found.cores} == {core.node for core in found.cores} == {0, 1}
     assert all(core.package == core.node for core in found.cores)
@@ -125,7 +125,7 @@ def test_an_offline_sibling_leaves_its_core_with_one_thread(machine):
     assert [core.cpus for core in found.cores] == [(0, 1), (2,), (4,), (6, 7)]
 
 
-def test_the_hypervisor_of_compute_engine_is_believed_and_others_are_not(machine):
+def test_only_the_hypervisor_of_compute_engine_is_trusted(machine):
     assert cores(root=machine("gce-t2d-standard-8")).hypervisor.truthful
     hidden = cores(root=machine("azure-hidden"))
     assert not hidden.hypervisor.truthful
@@ -147,16 +147,19 @@ def test_the_hypervisor_of_compute_engine_is_believed_and_others_are_not(machine
             "azure-hidden",
             "4 workers, but the hypervisor may hide that CPUs share a core: `runwide cores --measure`",
         ),
-        ("gvisor-no-sysfs", "4 workers, but nobody says which CPUs share a core: `runwide cores --measure`"),
+        (
+            "gvisor-no-sysfs",
+            "4 workers, but the machine does not say which CPUs share a core: `runwide cores --measure`",
+        ),
     ],
 )
-def test_one_line_of_advice_says_what_to_make_of_it(name, advice, machine):
+def test_one_line_of_advice_explains_the_count(name, advice, machine):
     said = cores(root=machine(name)).advice
     assert said.startswith(advice)
     assert "\n" not in said
 
 
-def test_what_cannot_be_read_is_reported_with_what_was_believed_instead(machine):
+def test_a_source_that_cannot_be_read_is_reported_with_the_one_used_instead(machine):
     found = cores(root=machine("gvisor-no-sysfs"))
     assert [problem.instead for problem in found.problems] == [
         "counted /proc/cpuinfo",

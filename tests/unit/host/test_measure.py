@@ -1,4 +1,4 @@
-"""What is made of measured throughputs."""
+"""Conclusions from measured throughputs."""
 
 from __future__ import annotations
 

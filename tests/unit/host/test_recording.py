@@ -16,7 +16,7 @@ paths = st.from_regex(r"/[a-z]{1,8}(/[a-z0-9._-]{1,8}){0,3}", fullmatch=True)
 
 
 @given(st.dictionaries(paths, st.lists(line, min_size=1, max_size=4).map("\n".join)))
-def test_what_is_packed_parses_to_the_same(files):
+def test_packed_files_parse_to_the_same_files(files):
     assert recording.parse(recording.pack(files, source="made up")) == files
 
 
@@ -25,7 +25,7 @@ def test_only_the_lines_that_are_used_are_kept():
         {
             "/proc/self/mountinfo": "22 1 8:1 / /secret rw - ext4 /dev/sda rw\n30 24 0:26 / /c rw - cgroup2 cgroup rw",
             "/proc/cpuinfo": "processor\t: 0\nmodel name\t: Some CPU\nserial\t: 4711\nflags\t\t: fpu hypervisor sse",
-            "/proc/version": "Linux version 6.1 (somebody@somewhere)",
+            "/proc/version": "Linux version 6.1 (user@builder)",
         },
         source="x",
     )

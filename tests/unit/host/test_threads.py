@@ -70,7 +70,7 @@ def test_a_count_of_the_users_lowers_the_share_of_a_worker_and_never_raises_it(m
     assert threads.environment(2, 8)[COUNT] == each
 
 
-def test_a_count_of_the_users_that_is_no_number_is_left_to_who_reads_it(monkeypatch):
+def test_an_invalid_count_of_the_users_is_not_replaced(monkeypatch):
     monkeypatch.setenv(COUNT, "many")
     assert set(threads.environment(2, 8)) == set(ALL) - {COUNT}
 
@@ -78,19 +78,19 @@ def test_a_count_of_the_users_that_is_no_number_is_left_to_who_reads_it(monkeypa
 @pytest.mark.parametrize(
     ("name", "count"), [("docker-cpus-1.5", "2"), ("gce-n2-standard-8", "4"), ("gke-pod-7.5-of-8", "4")]
 )
-def test_a_program_is_told_its_cores(monkeypatch, machine, name, count):
+def test_announce_sets_the_number_of_cores(monkeypatch, machine, name, count):
     threads.announce(cores(root=machine(name)))
     assert settings.value(COUNT) == count
 
 
-def test_what_a_program_is_told_are_its_cores_whatever_the_number_of_workers(monkeypatch):
+def test_announce_ignores_the_number_of_workers(monkeypatch):
     monkeypatch.setenv("RUNWIDE_WORKERS", "not even a number")
     threads.announce()
     monkeypatch.delenv("RUNWIDE_WORKERS")
     assert settings.value(COUNT) == str(cores().usable)
 
 
-def test_a_program_whose_user_has_told_it_is_told_nothing(monkeypatch):
+def test_announce_keeps_the_users_own_number(monkeypatch):
     monkeypatch.setenv(COUNT, "3")
     threads.announce(8)
     assert settings.value(COUNT) == "3"
@@ -108,7 +108,7 @@ print(json.dumps([*counts, _openmp_effective_n_threads(-1)]))
 """
 
 
-def test_joblib_loky_and_scikit_learn_count_what_they_are_told():
+def test_joblib_loky_and_scikit_learn_use_the_announced_number():
     assert set(_run(COUNTED, threads.environment(2, 2))) == {1}
     assert set(_run(COUNTED, {COUNT: "1"})) == {1}
 

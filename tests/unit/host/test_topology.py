@@ -15,7 +15,7 @@ cpus = st.frozensets(st.integers(0, 4095), max_size=64)
 
 
 @given(cpus)
-def test_what_is_formatted_parses_to_the_same(numbers):
+def test_a_formatted_list_parses_to_the_same_cpus(numbers):
     assert parse_cpulist(format_cpulist(numbers)) == numbers
 
 

@@ -1,4 +1,4 @@
-"""Bytes are passed along in pieces that are neither large nor many."""
+"""Bytes are passed on in pieces that are neither large nor numerous."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Values survive the way through a frame; bytes that are not the promised ones are never unpickled."""
+"""Values are the same after encoding and decoding; bytes with another digest are never unpickled."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ VALUES = st.recursive(
 
 
 class Bomb:
-    """Says that it was unpickled."""
+    """An object that reports when it is unpickled."""
 
     exploded: ClassVar[list[int]] = []
 
@@ -97,20 +97,20 @@ def test_an_array_that_was_read_only_stays_so():
     assert not decode(data, digest=digest, context="c").flags.writeable
 
 
-def test_a_strided_view_travels_without_what_it_skips():
+def test_a_strided_view_is_encoded_without_the_elements_that_it_skips():
     array = np.arange(1_000_000.0)[::100]
     data, digest = framed(array)
     assert len(data) < 100_000
     assert np.array_equal(decode(data, digest=digest, context="c"), array)
 
 
-def test_lambdas_and_closures_travel_by_value():
+def test_lambdas_and_closures_are_encoded_by_value():
     factor = 3
     data, digest = framed(lambda x: x * factor)
     assert decode(data, digest=digest, context="c")(2) == 6
 
 
-def test_what_lives_in_main_travels_by_value(monkeypatch):
+def test_definitions_in_main_are_encoded_by_value(monkeypatch):
     main = types.ModuleType("__main__")
     monkeypatch.setitem(sys.modules, "__main__", main)
     exec("class Point:\n    def __init__(self, x): self.x = x", main.__dict__)
@@ -119,7 +119,7 @@ def test_what_lives_in_main_travels_by_value(monkeypatch):
     assert decode(data, digest=digest, context="c").x == 4
 
 
-def test_what_lives_in_a_registered_module_travels_by_value(monkeypatch):
+def test_definitions_in_a_registered_module_are_encoded_by_value(monkeypatch):
     module = types.ModuleType("only_here")
     monkeypatch.setitem(sys.modules, "only_here", module)
     exec("class Point: pass", module.__dict__)
@@ -132,7 +132,7 @@ def test_what_lives_in_a_registered_module_travels_by_value(monkeypatch):
     assert type(decode(data, digest=digest, context="c")).__name__ == "Point"
 
 
-def test_what_cannot_be_pickled_raises_what_pickle_raises():
+def test_a_value_that_cannot_be_pickled_raises_the_exception_of_pickle():
     with pytest.raises(TypeError, match="generator"):
         encode((x for x in ()), context="c")
 
@@ -148,7 +148,7 @@ def test_any_flipped_bit_is_seen_before_anything_is_unpickled(data):
 
 
 @pytest.mark.parametrize("cut", [0, 1, 7, 8, 39, 40, 64, -1])
-def test_a_cut_frame_is_seen_even_by_who_believes_its_digest(cut):
+def test_a_cut_frame_is_refused_even_with_the_right_digest(cut):
     frame, _ = framed([Bomb()])
     part = frame[:cut]
     with pytest.raises(FrameCorrupt) as caught:
@@ -166,7 +166,7 @@ def test_lengths_that_lead_out_of_the_frame_are_refused(offset, value):
     assert Bomb.exploded == []
 
 
-def test_a_valid_frame_of_another_slot_is_refused_unopened():
+def test_a_valid_frame_of_another_slot_is_refused_before_it_is_unpickled():
     frame, digest = framed(Bomb(), "job-1/item/1")
     with pytest.raises(FrameCorrupt, match="belongs to 'job-1/item/1', not to 'job-2/item/1'"):
         decode(frame, digest=digest, context="job-2/item/1")
@@ -191,7 +191,7 @@ def test_a_bare_pickle_is_not_a_frame():
 
 
 @given(VALUES, st.text(max_size=80), st.text(max_size=80))
-def test_a_value_that_is_bound_to_another_slot_is_as_if_it_had_been_encoded_there(value, context, other):
+def test_binding_a_value_to_another_slot_gives_the_frame_of_encoding_it_there(value, context, other):
     data, _ = framed(value, context)
     moved = rebound(data, context=context, new=other)
     assert (joined(moved), moved.digest) == framed(value, other)
@@ -218,7 +218,7 @@ def test_a_value_is_not_unpickled_to_be_bound_to_another_slot():
     assert Bomb.exploded == []
 
 
-def test_what_is_no_frame_or_one_of_another_slot_is_not_bound_to_a_new_one():
+def test_only_a_frame_of_the_given_slot_is_bound_to_another_slot():
     data, _ = framed([1, 2, 3])
     with pytest.raises(FrameCorrupt, match="belongs to 'c', not to 'other'"):
         rebound(data, context="other", new="d")

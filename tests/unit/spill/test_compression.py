@@ -1,4 +1,4 @@
-"""Compressed values come back as they were; what compressed bytes claim is never believed."""
+"""Compressed values come back unchanged; sizes that compressed bytes claim are never trusted."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def is_compressed(data):
     return struct.unpack_from("<H", data, 10)[0] == ZSTD
 
 
-def test_what_pays_is_compressed_and_comes_back_equal_and_writable():
+def test_a_value_for_which_it_pays_is_compressed_and_comes_back_equal_and_writable():
     data = framed(TABLE)
     assert is_compressed(data)
     assert len(data) < 100_000
@@ -58,13 +58,13 @@ def test_what_pays_is_compressed_and_comes_back_equal_and_writable():
     [os.urandom(1 << 20), np.random.default_rng(1).random(100_000), "a" * 1000],
     ids=["bytes", "array", "text"],
 )
-def test_what_is_random_or_small_stays_as_it_is(value):
+def test_random_and_small_values_are_not_compressed(value):
     data = framed(value)
     assert not is_compressed(data)
     assert np.array_equal(loaded(data), value)
 
 
-def test_what_shrinks_only_where_it_is_sampled_stays_as_it_is():
+def test_a_value_that_shrinks_only_in_its_samples_is_not_compressed():
     data = bytearray(os.urandom(1 << 20))
     for start in range(0, len(data), len(data) // 3 - 6000):
         data[max(0, start - 20_000) : start + 20_000] = bytes(
@@ -76,7 +76,7 @@ def test_what_shrinks_only_where_it_is_sampled_stays_as_it_is():
 
 
 @pytest.mark.parametrize("size", [16 << 10, (64 << 10) + 64])
-def test_a_value_of_a_few_samples_is_compressed_as_a_large_one_is(size):
+def test_a_value_of_a_few_samples_is_compressed_like_a_large_value(size):
     assert compressed([b"abc" * size], size * 3) is not None
     assert compressed([os.urandom(size)], size) is None
 
@@ -101,7 +101,7 @@ def test_samples_lie_inside_of_the_parts(sizes):
     assert all(0 < len(piece) <= 16 << 10 for piece in found)
 
 
-def test_a_value_of_which_only_the_start_is_compressible_is_not_judged_by_its_start():
+def test_the_start_of_a_value_does_not_decide_alone_whether_it_is_compressed():
     assert not is_compressed(framed([bytes(20_000), os.urandom(1 << 20)]))
 
 
@@ -131,7 +131,7 @@ def test_no_more_memory_is_taken_than_the_header_says():
 
 
 @pytest.mark.parametrize("rest", [b"", b"garbage" * 100, bytes(64)], ids=["none", "garbage", "zeros"])
-def test_what_is_no_zstd_frame_is_refused(rest):
+def test_bytes_that_are_not_a_zstd_frame_are_refused(rest):
     data = framed("a" * 100_000)
     start = data.index(zstandard.MAGIC_NUMBER.to_bytes(4, "little"))
     with pytest.raises(FrameCorrupt):

@@ -1,4 +1,4 @@
-"""A directory as a store, in which someone has put links, pipes and other things that are no objects."""
+"""A directory as a store, with links, pipes and other things that are not objects."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ TREASURE = b"what lies outside"
 
 @pytest.fixture
 def outside(tmp_path):
-    """A folder beside the store, of which every byte must be there in the end, and nothing else."""
+    """A folder beside the store, which must be unchanged in the end."""
     folder = tmp_path / "outside"
     folder.mkdir()
     (folder / "treasure").write_bytes(TREASURE)
@@ -37,7 +37,7 @@ def root(tmp_path):
 
 @pytest.fixture(autouse=True)
 def no_descriptor_left_open(descriptors):
-    """Whatever a store refuses, it closes what it has opened."""
+    """Check that a store closes all files and folders, also after it has refused something."""
     before = descriptors()
     yield
     assert not descriptors() - before
@@ -75,7 +75,7 @@ PLANTS = {
 
 
 @pytest.mark.parametrize("plant", PLANTS)
-def test_what_is_no_file_is_no_object(root, outside, plant):
+def test_only_a_regular_file_is_an_object(root, outside, plant):
     store = open_store(root)
     store.create("a/good", b"ours")
     planted = root / "a/object"
@@ -95,7 +95,7 @@ def test_what_is_no_file_is_no_object(root, outside, plant):
 
 
 @pytest.mark.parametrize("plant", PLANTS)
-def test_what_is_no_file_is_deleted_itself(root, outside, plant):
+def test_a_link_or_pipe_is_deleted_and_not_its_target(root, outside, plant):
     store = open_store(root)
     (root / "a").mkdir(parents=True)
     PLANTS[plant](root / "a/object", outside)
@@ -147,7 +147,7 @@ def test_a_folder_that_is_a_link_is_not_swept(root, outside):
 
 
 @pytest.mark.parametrize("plant", ["a pipe", "a socket", "a file"])
-def test_nothing_is_below_what_is_no_folder(root, outside, plant):
+def test_a_link_or_file_in_place_of_a_folder_has_no_objects(root, outside, plant):
     root.mkdir()
     {**PLANTS, "a file": lambda path, _: path.write_bytes(b"")}[plant](root / "a", outside)
     store = open_store(root)
@@ -161,7 +161,7 @@ def test_nothing_is_below_what_is_no_folder(root, outside, plant):
     assert [path.name for path in root.iterdir()] == ["a"]
 
 
-def test_the_store_itself_may_be_a_link_and_lie_behind_links(tmp_path):
+def test_the_path_of_the_store_itself_may_contain_links(tmp_path):
     (tmp_path / "disk/real").mkdir(parents=True)
     (tmp_path / "mnt").symlink_to("disk")
     (tmp_path / "disk/given").symlink_to("real")
@@ -176,7 +176,7 @@ def test_the_store_itself_may_be_a_link_and_lie_behind_links(tmp_path):
     assert (tmp_path / "disk/given").is_symlink()
 
 
-def test_a_job_that_is_opened_inside_of_its_store_is_no_link(root, outside):
+def test_a_link_is_not_opened_as_a_job_inside_of_its_store(root, outside):
     root.mkdir()
     (root / "job").symlink_to(outside)
     assert open_store(root / "job").read("treasure") == TREASURE  # a user may well name it
@@ -204,12 +204,12 @@ def test_a_folder_of_a_store_has_the_uri_by_which_it_was_opened(uri, levels, ope
 @pytest.mark.parametrize(
     ("uri", "levels"), [("/", 1), ("/job", 2), ("gs://bucket", 1), ("gs://bucket/job", 2), ("memory://a", 3)]
 )
-def test_what_is_no_folder_of_a_store_is_not_opened_inside_of_one(uri, levels):
+def test_only_a_folder_of_a_store_is_opened_inside_of_it(uri, levels):
     with pytest.raises(stores.BadReference, match="not a folder in a store"):
         stores.open_inside(uri, levels)
 
 
-def test_names_that_are_no_text_are_left_out_and_swept(root):
+def test_names_that_are_not_text_are_left_out_and_swept(root):
     store = open_store(root)
     store.create("a/object", b"")
     for name in (b"a/\xff\xfe", b"a/new\nline", b"a/\x1b[31m"):
@@ -235,7 +235,7 @@ def dug(folder, depth):
 
 
 @pytest.mark.parametrize("depth", [10, 31, 32, 33, 100, 3000])
-def test_folders_may_be_as_deep_as_they_like(root, depth):
+def test_folders_of_any_depth_are_listed_and_swept(root, depth):
     store = open_store(root)
     store.create("job/object", b"")
     dug(root / "job", depth)

@@ -1,4 +1,4 @@
-"""A directory as a store: whole objects or none, whoever is killed when."""
+"""A directory as a store: objects are whole or missing, even if writers are killed."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def test_a_writer_that_is_killed_leaves_whole_objects_or_none(tmp_path):
             assert info.size == 3_000_000
             number = int(info.name.removeprefix("objects/"))
             assert store.read(info.name) == bytes([number % 256]) * 3_000_000
-            store.create(info.name, bytes([number % 256]) * 3_000_000)  # and whoever comes next agrees
+            store.create(info.name, bytes([number % 256]) * 3_000_000)  # the next writer agrees
 
 
 def test_partial_files_are_not_objects(tmp_path):
@@ -62,7 +62,7 @@ def test_partial_files_are_not_objects(tmp_path):
     assert [info.name for info in store.list()] == ["a/object"]
 
 
-def test_nothing_but_the_object_is_left_after_a_create(tmp_path):
+def test_only_the_object_is_left_after_a_create(tmp_path):
     store = open_store(str(tmp_path))
     store.create("object", b"abc")
     with pytest.raises(StoreError):
@@ -84,7 +84,7 @@ def test_deleting_the_last_object_of_a_folder_deletes_the_folder_but_not_the_sto
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_directory_that_does_not_exist_is_told_from_an_object_that_does_not(tmp_path):
+def test_a_missing_directory_and_a_missing_object_have_different_errors(tmp_path):
     with pytest.raises(StoreNotFound, match="mounted here"):
         open_store(f"{tmp_path}/nowhere").read("object")
     with pytest.raises(ObjectNotFound):
@@ -107,7 +107,7 @@ def test_a_path_below_a_file_cannot_be_written(tmp_path):
         (errno.EIO, StoreError),
     ],
 )
-def test_what_the_system_refuses_is_named_with_the_object(number, kind):
+def test_an_error_of_the_system_names_the_object(number, kind):
     # As root, and without a full disk, the system refuses nothing: the mapping is a function of the error.
     error = local._not_writable(OSError(number, os.strerror(number)), "/store/object")
     assert type(error) is kind
@@ -117,12 +117,12 @@ def test_what_the_system_refuses_is_named_with_the_object(number, kind):
 
 @pytest.fixture
 def anyone():
-    """A folder of a user who is not root, as whom the test goes on: root may read and write everything."""
+    """Continue the test as a user who is not root, and return a folder of theirs: root may read and write everything."""
     with tempfile.TemporaryDirectory(prefix="runwide-anyone-") as folder:
         before = os.geteuid()
         user = before or NOBODY
         os.chown(folder, user, -1)
-        list(open_store(folder).list())  # whatever is loaded at first use may be where only root can read
+        list(open_store(folder).list())  # modules that are loaded on first use may be readable by root only
         os.seteuid(user)
         try:
             yield Path(folder)
@@ -130,7 +130,7 @@ def anyone():
             os.seteuid(before)
 
 
-def test_permissions_are_told(anyone):
+def test_missing_permissions_are_reported(anyone):
     store = open_store(str(anyone))
     store.create("object", b"abc")
     Path(anyone, "object").chmod(0)
@@ -163,7 +163,7 @@ def test_a_folder_is_not_an_object(tmp_path):
         "a\0b",
     ],
 )
-def test_what_is_no_store_is_refused(uri):
+def test_a_uri_that_is_not_a_store_is_refused(uri):
     with pytest.raises(BadReference):
         open_store(uri)
 

@@ -1,4 +1,4 @@
-"""Values lie in a pack where its index says; a pack that is not the promised one is refused."""
+"""A pack's index has the places of its values; a pack with another digest is refused."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def test_the_head_alone_is_enough_for_the_index():
     assert pack.read_head(joined(one)[: one.head.size]) == one.head
 
 
-def test_what_the_writer_noted_comes_back():
+def test_the_note_of_the_writer_comes_back():
     assert pack.read_head(joined(packed([1], note={"failures": ["ä"]}))).note == {"failures": ["ä"]}
 
 
@@ -60,7 +60,7 @@ def test_a_head_that_a_manifest_does_not_name_is_refused():
 def test_a_flipped_bit_in_a_head_shows_even_where_no_manifest_names_it(data):
     one = packed(["a", "b"])
     content = joined(one)
-    # The place of the signature is checked by who has the key.
+    # Readers with the key check the bytes of the signature.
     bits = [*range(56 * 8), *range(88 * 8, one.head.size * 8)]
     position = data.draw(st.sampled_from(bits))
     content[position // 8] ^= 1 << position % 8

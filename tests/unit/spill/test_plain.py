@@ -1,4 +1,4 @@
-"""Pickles of plain data come back as they were, and no other pickle runs, changes, takes or ends anything."""
+"""Pickles of plain data come back unchanged; other pickles run no code, change nothing, and do not end the process."""
 
 import collections
 import datetime as dt
@@ -63,7 +63,7 @@ def test_arrays_and_their_scalars_come_back_as_from_numpy(kind):
         back, numpys = through(array), pickle.loads(pickle.dumps(array, 5))
         assert (back.dtype, back.shape, back.strides) == (numpys.dtype, numpys.shape, numpys.strides)
         assert repr(back.tolist()) == repr(array.tolist())
-    if not kind.hasobject and kind.itemsize and kind != "M8":  # which numpy cannot show
+    if not kind.hasobject and kind.itemsize and kind != "M8":  # numpy cannot show it
         scalar = np.zeros(1, kind)[0]
         assert repr(through(scalar)) == repr(scalar)
 
@@ -174,7 +174,7 @@ for name, stream in pickle.load(sys.stdin.buffer).items():
 
 
 def loaded(streams):
-    """What becomes of pickles in a process of their own, which may end by it."""
+    """Load pickles in a process of their own, which may end, and return the results."""
     ran = subprocess.run(
         [sys.executable, "-c", LOAD], input=pickle.dumps(streams), capture_output=True, timeout=200, check=False
     )  # fmt: skip
@@ -190,7 +190,7 @@ def test_attacks_end_in_an_exception():
 @pytest.mark.parametrize(
     "opens", [b"N" + b"\x85" * MANY, b"]" * MANY + b"a" * (MANY - 1)], ids=["tuple", "list"]
 )
-def test_what_is_nested_and_no_key_ends_nothing(opens):
+def test_deeply_nested_values_that_are_not_keys_are_loaded(opens):
     assert loaded({"deep": HEAD + opens + b"."}) == ["deep: loaded"]
 
 
@@ -198,11 +198,11 @@ def test_what_is_nested_and_no_key_ends_nothing(opens):
     "call", [os.system, print, pickle.loads, resource.getrusage, np.load, np.fromfile, collections.Counter]
 )
 def test_no_other_name_is_looked_up(call):
-    with pytest.raises(NotPlain, match="no plain data"):
+    with pytest.raises(NotPlain, match="not plain data"):
         loads(pickle.dumps(call))
 
 
-def test_an_extension_that_the_program_has_is_not_taken(monkeypatch):
+def test_an_extension_of_the_program_is_not_used(monkeypatch):
     import copyreg
 
     copyreg.add_extension("os", "system", 231)
@@ -213,6 +213,6 @@ def test_an_extension_that_the_program_has_is_not_taken(monkeypatch):
         copyreg.remove_extension("os", "system", 231)
 
 
-def test_a_key_that_is_large_and_not_deep_is_taken():
+def test_a_key_that_is_large_and_not_deep_is_accepted():
     value = {tuple(range(1000)): 1, (("a", 1.0), frozenset(range(50))): {(1, (2, (3,)))}}
     assert through(value) == value

@@ -65,8 +65,8 @@ def test_a_refusal_halves_the_rate_and_half_a_minute_brings_it_back():
     assert sent_in(limiter, clock, 1) >= 990
 
 
-def test_refusals_of_what_was_on_the_way_together_count_once():
-    # 64 threads are told so at the same moment: halved for each of them, the rate would take minutes to come back.
+def test_refusals_of_requests_that_were_sent_together_count_once():
+    # 64 threads are refused at the same moment: if each refusal halved the rate, it would take minutes to recover.
     clock = Clock()
     limiter = Limiter(1000, clock=clock, sleep=clock.sleep)
     sent_in(limiter, clock, 5)
@@ -81,7 +81,7 @@ def test_refusals_of_what_was_on_the_way_together_count_once():
 
 
 @given(st.lists(st.floats(0, 1e5), max_size=300), st.floats(0, 1e7))
-def test_however_often_it_is_refused_a_process_is_never_stopped(refusals, later):
+def test_refusals_never_stop_a_process(refusals, later):
     pace = Pace(1000 / 500, since=0.0)
     for moment in sorted(refusals):
         pace = pace.refused(moment)

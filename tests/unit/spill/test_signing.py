@@ -1,4 +1,4 @@
-"""A signing key comes from the environment, a file or Secret Manager, and is never too short to mean anything."""
+"""A signing key comes from the environment, a file or Secret Manager, and is refused if it is too short."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def test_secret_manager_may_hold_it(monkeypatch):
 
 
 @pytest.mark.usefixtures("secret_manager")
-def test_a_secret_that_there_is_not_is_named(monkeypatch):
+def test_a_missing_secret_is_named(monkeypatch):
     monkeypatch.setenv("RUNWIDE_SIGNING_KEY_SECRET", NAME + "-not")
     with pytest.raises(ObjectNotFound) as caught:
         signing.key()

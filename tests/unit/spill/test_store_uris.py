@@ -1,4 +1,4 @@
-"""A store's URI is taken as it was meant, or refused in one line that shows what is wrong with it."""
+"""A store's URI is accepted, or refused in one line that shows the mistake."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def test_a_folder_with_an_odd_name_holds_a_job(tmp_path, name):
         ("file://folder", "three slashes"),
     ],
 )
-def test_a_uri_that_cannot_be_meant_is_refused_in_one_line(uri, says):
+def test_an_invalid_uri_is_refused_in_one_line(uri, says):
     with pytest.raises(BadReference) as caught:
         open_store(uri)
     assert says in str(caught.value)
@@ -80,7 +80,7 @@ def test_on_windows_a_folder_has_a_drive(uri, tmp_path):
 
 @pytest.mark.usefixtures("windows")
 def test_on_windows_a_folder_of_a_drive_itself_is_below_its_root(monkeypatch):
-    monkeypatch.setattr("os.path.abspath", lambda path: path)  # which begins with a drive there
+    monkeypatch.setattr("os.path.abspath", lambda path: path)  # there, the path begins with a drive
     assert parted("C:/a-1") == ("C:/", "a-1")
     assert open_inside("C:/runs/a-1").uri == "C:/runs/a-1"
 
