@@ -1,4 +1,4 @@
-"""The ends of workers and of pools among the exceptions of `runwide.errors`, which loads them on first use."""
+"""The exceptions for deaths of workers and pools; `runwide.errors` loads them on first use."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from runwide.errors import Partial, TaskError
 
 
 class WorkerDied(TaskError, BrokenProcessPool):
-    """The process that ran the task is gone; the pool, and every other task, goes on.
+    """The process that ran the task has died; the pool and all other tasks go on.
 
     Args:
         exitcode: Exit status of the process, negative for a signal, as in ``subprocess``.
-        attempts: How often the task was started.
-        peak_rss: Peak resident memory of the dead process, in bytes, where it could be read.
+        attempts: Number of times that the task was started.
+        peak_rss: Peak resident memory of the dead process, in bytes; None if it could not be read.
         stderr: Last lines that the process wrote to its standard error.
     """
 
@@ -37,12 +37,12 @@ class WorkerDied(TaskError, BrokenProcessPool):
 
 
 class WorkerOutOfMemory(WorkerDied, MemoryError):
-    """The kernel's OOM killer took the process that ran the task."""
+    """The kernel's OOM killer ended the process that ran the task."""
 
 
 class PoolBroken(Partial, BrokenProcessPool):
-    """An error inside the pool, which is its ``__cause__``, has ended the pool and every call that was under way."""
+    """An error inside the pool, its ``__cause__``, has ended the pool and all running calls."""
 
 
 for _one in (WorkerDied, WorkerOutOfMemory, PoolBroken):
-    _one.__module__ = "runwide.errors"  # where everybody finds them, unpickling included
+    _one.__module__ = "runwide.errors"  # the public place, also for unpickling

@@ -1,4 +1,4 @@
-"""Outcomes of items that have ended, as results in order or as the exception of the first failure."""
+"""Turn the outcomes of items into results in order, or into the exception of the first failure."""
 
 from __future__ import annotations
 
@@ -16,28 +16,28 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 _LINE = 300  # characters
-_LISTED = 40  # failures spelled out in a summary; the record has them all
+_LISTED = 40  # failures that a summary lists; its record has all
 
 
 def check(on_error: str) -> None:
-    """Refuse a word for what becomes of failures that is none.
+    """Reject an invalid ``on_error``.
 
     Raises:
-        InputError: It is neither ``"raise"`` nor ``"return"``.
+        InputError: The value is neither ``"raise"`` nor ``"return"``.
     """
     if on_error not in ("raise", "return"):
         raise InputError(f"on_error must be 'raise' or 'return', not {on_error!r}")
 
 
 def raise_or_return(ended: Sequence[Outcome], on_error: str) -> list[Any]:
-    """Return results by index; failures are raised or stand in their place.
+    """Return results by index; raise the first failure, or return failures instead of results.
 
     Args:
         ended: One outcome per item, in any order.
         on_error: ``"raise"`` or ``"return"``.
 
     Raises:
-        Exception: The exception of the first failed item, caused by a `TasksFailed` that has all of them.
+        Exception: The exception of the first failed item; its cause is a `TasksFailed` with all failures.
 
     Example:
         >>> from runwide.records import Outcome
@@ -53,7 +53,7 @@ def raise_or_return(ended: Sequence[Outcome], on_error: str) -> list[Any]:
 
 
 def by_index(ended: Sequence[Outcome]) -> list[Any]:
-    """Values and failures by index; None where an item has not ended.
+    """Return values and failures by index; None for items that have not ended.
 
     Example:
         >>> from runwide.records import Outcome
@@ -67,17 +67,17 @@ def by_index(ended: Sequence[Outcome]) -> list[Any]:
 
 
 def keep_finished(error: BaseException, ended: Sequence[Outcome]) -> None:
-    """Put what has finished into the error that has ended a call, if that is one with a place for it.
+    """Add the results so far to the error that has ended a call, if its class has a place for them.
 
     Args:
-        error: `runwide.errors.PoolBroken`, `runwide.errors.TooManyFailures`, or any other.
+        error: `runwide.errors.PoolBroken`, `runwide.errors.TooManyFailures`, or any other exception.
         ended: One outcome per item, in any order.
     """
     keep(error, by_index(ended), _failures(ended))
 
 
 def keep(error: BaseException, results: list[Any], failures: Sequence[Failure]) -> None:
-    """As `keep_finished`, with the results and the failures apart.
+    """Run `keep_finished` with separate results and failures.
 
     Args:
         error: As for `keep_finished`.
@@ -93,16 +93,14 @@ def _failures(ended: Sequence[Outcome]) -> list[Failure]:
 
 
 def exception_of(failure: Failure) -> BaseException:
-    """The exception of a failure, or its text as one where the exception itself did not come across."""
-    return (
-        failure.exception
-        if failure.exception is not None
-        else RuntimeError(f"{failure.type}: {failure.message}")
-    )
+    """Return the exception of a failure; if only its text arrived, a RuntimeError with that text."""
+    if failure.exception is not None:
+        return failure.exception
+    return RuntimeError(f"{failure.type}: {failure.message}")
 
 
 def portable_exception_of(failure: Failure) -> BaseException:
-    """As `exception_of`, for what may not raise a ``StopIteration``: iterators, futures and coroutines.
+    """Return `exception_of` a failure for iterators, futures and coroutines, which may not raise ``StopIteration``.
 
     Example:
         >>> from runwide.records import Failure, FailureKind
@@ -125,12 +123,12 @@ def first_error(
     results: list[Any],
     exception: Callable[[Failure], BaseException] = exception_of,
 ) -> BaseException:
-    """The exception of the first failed item, caused by the summary of all.
+    """Return the exception of the first failed item; its cause is a summary of all failures.
 
     Args:
-        failures: At least one.
+        failures: At least one failure.
         results: All results.
-        exception: Makes the exception of a failure.
+        exception: Returns the exception of a failure.
     """
     failures = sorted(failures, key=lambda failure: failure.index)
     lines = [line_of(failure) for failure in failures[:_LISTED]]
@@ -139,7 +137,7 @@ def first_error(
     summary = TasksFailed(
         f"{len(failures)} of {len(results)} tasks failed:\n  "
         + "\n  ".join(lines)
-        + "\n",  # the hint has a line of its own
+        + "\n",  # so that the hint has its own line
         failures=failures,
         results=results,
         hint="the others are finished: see .results and .failures of this error, or use on_error='return'",
@@ -150,7 +148,7 @@ def first_error(
 
 
 def line_of(failure: Failure) -> str:
-    r"""Return a failure in one line, for a list: a long message is cut.
+    r"""Return a failure as one line of a list; a long message is cut.
 
     Example:
         >>> from runwide.records import Failure, FailureKind
@@ -163,17 +161,17 @@ def line_of(failure: Failure) -> str:
 
 
 def too_many(failures: Sequence[Failure]) -> TooManyFailures:
-    """The error of a map in which more failed than was accepted."""
+    """Return the error of a map in which more items failed than ``max_failures`` allows."""
     return TooManyFailures(
         f"stopped after {len(failures)} failed items, the last: {line_of(failures[-1])}",
         failures=failures,
-        hint="mend the function, or raise max_failures=",
+        hint="correct the function, or raise max_failures=",
     )
 
 
 @contextmanager
 def closed_after(arriving: T) -> Iterator[T]:
-    """Close an iterator when the block is left, here and now, and not whenever and wherever it is collected."""
+    """Close an iterator at the end of the block, and not on the thread that happens to collect it later."""
     try:
         yield arriving
     finally:
@@ -187,12 +185,12 @@ def values(
     on_error: str,
     exception: Callable[[Failure], BaseException] | None = None,
 ) -> Generator[Any, None, None]:
-    """The values of outcomes; a failure is raised or stands in their place.
+    """Iterate over the values of outcomes; raise failures, or yield them instead of values.
 
     Args:
         arriving: The outcomes.
         on_error: ``"raise"`` or ``"return"``.
-        exception: Makes the exception of a failure; None for that of `runwide.imap`.
+        exception: Returns the exception of a failure; None for that of `runwide.imap`.
     """
     with closed_after(arriving):
         for outcome in arriving:
@@ -201,4 +199,4 @@ def values(
                 raise (exception or portable_exception_of)(failure)
             held = [outcome.value if failure is None else failure]
             del outcome, failure
-            yield held.pop()  # kept nowhere: what the consumer drops is free
+            yield held.pop()  # no reference stays here, so its memory is free when the consumer drops it

@@ -1,4 +1,4 @@
-"""Leave in order when SIGTERM comes, as a preempted machine or a stopped container sends it."""
+"""Leave in order at SIGTERM, which a preempted machine or a stopped container sends."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ if TYPE_CHECKING:
 
 @contextmanager
 def leaves_on_sigterm() -> Iterator[None]:
-    """Have SIGTERM raise `runwide.errors.Preempted` while the block runs, so that it is left in order.
+    """Make SIGTERM raise `runwide.errors.Preempted` while the block runs, so that it is left in order.
 
-    A pool that runs inside of the block is drained first.
+    A pool that runs inside the block is drained first.
     """
     with handled(leave):
         yield
@@ -26,7 +26,7 @@ def leaves_on_sigterm() -> Iterator[None]:
 
 def leave(*_: Any) -> None:
     """Raise `runwide.errors.Preempted`, as a handler of SIGTERM."""
-    raise Preempted("stopped by SIGTERM; what had finished is kept", hint="run it again to go on")
+    raise Preempted("stopped by SIGTERM; finished results are kept", hint="run it again to go on")
 
 
 class Relay:
@@ -37,14 +37,14 @@ class Relay:
         self._came = False
 
     def __call__(self, *_: Any) -> None:
-        """SIGTERM has come."""
+        """Pass SIGTERM on to the handlers."""
         self._came = True
         for handler in list(self._handlers):
             handler()
 
     @contextmanager
     def to(self, handler: Callable[..., None]) -> Iterator[None]:
-        """Have the handler called while the block runs; at once, where SIGTERM has come before."""
+        """Call this handler at SIGTERM while the block runs, or at once if SIGTERM has come before."""
         self._handlers.append(handler)
         try:
             if self._came:
@@ -54,7 +54,7 @@ class Relay:
             self._handlers.remove(handler)
 
     def context(self) -> Context:
-        """Return a copy of this thread's context for another one, whose pools are told of SIGTERM."""
+        """Return a copy of this thread's context for another thread, whose pools then get SIGTERM."""
         made = copy_context()
         made.run(_relay.set, self)
         return made
@@ -65,12 +65,12 @@ _relay: ContextVar[Relay | None] = ContextVar("relay", default=None)
 
 @contextmanager
 def handled(handler: Callable[..., None]) -> Iterator[None]:
-    """Have SIGTERM call a handler while the block runs, where the program has none and this is its main thread.
+    """Make SIGTERM call a handler while the block runs, if the program has none and this is the main thread.
 
-    On another thread it is called by the `Relay` that this thread's context has, if there is one.
+    On another thread, the `Relay` in its context calls the handler, if there is one.
 
     Args:
-        handler: Called as Python calls handlers of signals.
+        handler: Called with the arguments of a signal handler.
     """
     relay = _relay.get()
     if relay is not None and threading.current_thread() is not threading.main_thread():
@@ -87,14 +87,14 @@ def handled(handler: Callable[..., None]) -> Iterator[None]:
     try:
         yield
     finally:
-        # Elsewhere it is the garbage collector that closes an iterator; and of two at once, either may end first.
+        # The garbage collector may close an iterator on another thread, and blocks may end in any order.
         installed.is_over = True
         if threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGTERM, _still_wanted(signal.getsignal(signal.SIGTERM)))
 
 
 class _Installed:
-    """A handler as it is installed, which knows what was there before, and whether its block has ended."""
+    """An installed handler, with the handler before it, and whether its block has ended."""
 
     def __init__(self, handler: Callable[..., None], before: Any) -> None:
         self.handler = handler
@@ -110,7 +110,7 @@ class _Installed:
 
 
 def _still_wanted(handler: Any) -> Any:
-    """Return a handler, or what was there before those of ours whose blocks have ended."""
+    """Return a handler; instead of one of ours whose block has ended, the one before it."""
     while isinstance(handler, _Installed) and handler.is_over:
         handler = handler.before
     return handler

@@ -1,4 +1,4 @@
-"""Where no directory of the system's takes temporary files, shared memory does; where it does not either, that is said."""
+"""Without a writable temporary directory, shared memory is used; if that is not writable either, an error says so."""
 
 from __future__ import annotations
 

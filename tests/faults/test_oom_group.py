@@ -143,7 +143,7 @@ print(json.dumps({
 
 
 def run(**containers):
-    """What became of the program in each container: its name, ``memory.oom.group`` and ``RUNWIDE_MEMORY_GUARD``."""
+    """The result of the program in each container, by name, ``memory.oom.group`` and ``RUNWIDE_MEMORY_GUARD``."""
     program = CONTAINERS.format(programs=PROGRAMS, containers=containers, limit=LIMIT)
     printed = guest.run(program, smp="2,sockets=1,cores=2,threads=1", packages=("cloudpickle", "loky"))
     return json.loads(printed.strip().splitlines()[-1])
@@ -199,7 +199,7 @@ def test_where_one_kill_takes_one_process_the_victim_runs_again_alone_and_on_one
 
 
 @pytest.mark.slow
-def test_the_kernels_kill_is_told_apart_from_another_sigkill(apart):
+def test_the_kernels_kill_is_distinguished_from_another_sigkill(apart):
     answer = apart["answer"]
     kind, exitcode, attempts, text = answer["killed"]
     assert (kind, exitcode, attempts) == ("WorkerDied", -9, 2)

@@ -167,7 +167,7 @@ except runwide.RunwideError as error:
 """
 
 
-def test_no_traceback_of_a_thread_stands_beside_it():
+def test_no_traceback_of_a_thread_is_printed_beside_it():
     done = subprocess.run(
         [sys.executable, "-c", PROGRAM], capture_output=True, text=True, check=True, timeout=60
     )
@@ -187,7 +187,7 @@ def test_where_no_process_can_be_started_calls_fail_and_the_pool_goes_on(monkeyp
 
 
 class Indices:
-    """Numbers of items that cannot be told from the third on; the pool asks for them on its own thread."""
+    """Numbers of items that raise from the third on; the pool reads them on its own thread."""
 
     def __len__(self):
         return 8

@@ -1,4 +1,4 @@
-"""Where a program ignores how its children end, a worker's end is found all the same, and nothing false is said of it."""
+"""If a program ignores the ends of its children, a worker's end is still found, and no false status is reported."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ import sys
 
 import pytest
 
-from runwide.pool import failures
+from runwide.causes import Cause
 from runwide.pool.child import UNKNOWN
-from runwide.pool.policy import Cause, cause_of_death
+from runwide.pool.policy import cause_of_death
 
 pytestmark = pytest.mark.faults
 
@@ -83,13 +83,13 @@ def run(how: str, *wrapper: str) -> list:
         ("nothing", (sys.executable, "-c", INHERITED)),
     ],
 )
-def test_a_status_that_nobody_knows_is_said_to_be_unknown(how, wrapper):
+def test_an_unknown_status_is_reported_as_unknown(how, wrapper):
     mapped, submitted, pooled = run(how, *wrapper)
     results, kind, why, exitcode, message = mapped
     assert (results, kind, why) == ([0, 1, 2, 4, 5], "WorkerDied", "crash")
     assert exitcode in (None, -9) if how == "reap" else exitcode is None
     assert "status 0" not in message
-    assert exitcode is not None or "a status that is unknown, since this program ignores SIGCHLD" in message
+    assert exitcode is not None or "an unknown status, since this program ignores SIGCHLD" in message
     assert submitted[0] in (None, -9)
     assert (submitted[1], pooled) == (4, [1, [0, 1, 2]])
 
@@ -104,10 +104,10 @@ def test_an_oom_kill_is_recognised_by_its_counter_though_the_status_is_unknown()
     assert cause_of_death(UNKNOWN, timed_out=False, oom_credits=1) is Cause.OUT_OF_MEMORY
     assert cause_of_death(UNKNOWN, timed_out=False, oom_credits=0) is Cause.UNKNOWN
     assert cause_of_death(UNKNOWN, timed_out=True, oom_credits=1) is Cause.TIMEOUT
-    assert failures.kind_of(Cause.UNKNOWN).value == "crash"
+    assert Cause.UNKNOWN.kind.value == "crash"
 
 
-def test_where_no_worker_starts_a_status_that_nobody_knows_is_no_status(tmp_path):
+def test_if_no_worker_starts_an_unknown_status_is_none(tmp_path):
     (tmp_path / "encodings").mkdir()
     (tmp_path / "encodings" / "__init__.py").write_text("raise ImportError('no such codec')")
     program = f"""

@@ -16,7 +16,8 @@ from processes import is_alive
 
 import runwide
 from runwide.errors import PoolClosed, TooManyFailures, WorkerDied
-from runwide.pool import outcomes
+from runwide.options import RunOptions
+from runwide.pool import crew, outcomes
 from runwide.pool.base import Base, dump_function
 from runwide.pool.crew import Timing
 from runwide.pool.policy import Budget
@@ -108,7 +109,7 @@ def test_exceptions_and_crashes_have_separate_budgets(tmp_path):
     assert runwide.map(task, [0], workers=1, retries=1) == [2]
 
 
-def test_max_failures_stops_what_is_hopeless():
+def test_max_failures_stops_a_hopeless_map():
     with pytest.raises(TooManyFailures) as caught:
         runwide.map(lambda x: 1 / (x // 1000), range(10_000), workers=2, max_failures=3, chunksize=1)
     assert len(caught.value.failures) == 4
@@ -275,7 +276,7 @@ def test_scratch_is_removed_when_the_parent_was_killed(tmp_path):
     pids_from(tmp_path, 2)
     program.kill()
     program.communicate(timeout=30)
-    Scratch.create(str(scratch)).remove()  # the next pool sweeps what nobody could remove
+    Scratch.create(str(scratch)).remove()  # the next pool sweeps the files that were left
     assert list(scratch.iterdir()) == []
 
 
@@ -360,24 +361,27 @@ def test_a_worker_that_hangs_at_its_start_is_replaced(tmp_path, monkeypatch):
         f"    open({str(hung)!r}, 'w').close()\n    time.sleep(3600)\n"
     )
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
-    with Base(1, timing=Timing(start_seconds=5)) as pool:
+    monkeypatch.setattr(crew, "TIMING", Timing(start_seconds=5))
+    with Base(RunOptions(workers=1, fresh=True)) as pool:
         assert run_in(pool, abs, [-1]) == [1]
     assert hung.exists()
 
 
-def test_an_initializer_may_take_longer_than_a_start():
-    with Base(1, initializer=time.sleep, initargs=(6,), timing=Timing(start_seconds=5)) as pool:
+def test_an_initializer_may_take_longer_than_a_start(monkeypatch):
+    monkeypatch.setattr(crew, "TIMING", Timing(start_seconds=5))
+    with Base(RunOptions(workers=1, initializer=time.sleep, initargs=(6,), fresh=True)) as pool:
         assert run_in(pool, abs, [-1]) == [1]
 
 
-def test_a_worker_that_hangs_at_its_exit_is_killed(tmp_path):
+def test_a_worker_that_hangs_at_its_exit_is_killed(monkeypatch):
     def task(_):
         import atexit
 
         atexit.register(time.sleep, 3600)
         return os.getpid()
 
-    with Base(1, timing=Timing(exit_seconds=0.5), fresh=True) as pool:
+    monkeypatch.setattr(crew, "TIMING", Timing(exit_seconds=0.5))
+    with Base(RunOptions(workers=1, fresh=True)) as pool:
         (pid,) = run_in(pool, task, [0])
         pool._end(kill=False)
     assert gone([pid], within=60)

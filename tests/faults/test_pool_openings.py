@@ -1,4 +1,4 @@
-"""However a pool is interrupted, and whatever it cannot get, it leaves nothing behind."""
+"""A pool that is interrupted, or lacks a resource, leaves nothing behind."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where there is little room for large payloads, items and results wait for it; what can never have it fails by name."""
+"""With little room for large payloads, items and results wait; a payload for which there can be no room fails by name."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def array(megabytes, x=0):
 def right(value, x, megabytes):
     return bool(value.shape == (megabytes << 17,) and value[0] == value[-1] == x)
 
-def told(results):
+def described(results):
     return [[one.type, one.index, one.exception.item] if isinstance(one, Failure) else "fine" for one in results]
 
 def left():
@@ -48,7 +48,7 @@ def run(tmp_path):
         )  # fmt: skip
 
     if inside(1, "true").returncode:
-        pytest.skip("this machine lets nobody mount a small file system of his own")
+        pytest.skip("this machine does not allow users to mount small file systems")
 
     def run(megabytes: int, body: str) -> object:
         program = tmp_path / "program.py"
@@ -137,7 +137,7 @@ def test_who_dies_of_writing_a_result_is_given_up_after_two_deaths(run):
             return bytes(100 << 20)
         return x
 
-    found = told(runwide.map(task, range(4), workers=2, on_error="return"))
+    found = described(runwide.map(task, range(4), workers=2, on_error="return"))
     """
     assert run(200, body) == ["fine", "fine", ["WorkerDied", 2, 2], "fine"]
 
@@ -187,7 +187,7 @@ def test_results_that_are_all_kept_fill_the_room_and_the_rest_fails_soon(run):
     body = """
     started = time.monotonic()
     results = runwide.map(lambda x: array(20, x), range(8), workers=2, on_error="return")
-    found = [told(results), time.monotonic() - started]
+    found = [described(results), time.monotonic() - started]
     """
     results, seconds = run(50, body)
     assert results.count("fine") == 2
@@ -247,7 +247,7 @@ def test_nothing_is_left_in_scratch_when_a_worker_is_killed_while_its_result_wai
     assert run(45, body) == [[0.0, 1.0, 2.0, 3.0, 4.0, 5.0], []]
 
 
-def test_results_that_nobody_reads_do_not_keep_a_pool_from_ending(run):
+def test_unread_results_do_not_keep_a_pool_from_ending(run):
     body = """
     with runwide.Executor(2) as executor:
         unread = executor.map(lambda x: array(20, x), range(4))

@@ -1,4 +1,4 @@
-"""What goes wrong with the files between two processes costs the tasks concerned, by name, and never the pool."""
+"""Errors of the files between two processes fail their own tasks, by name, and never the pool."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ MEGABYTE = 1 << 20
 def large(x, megabytes=1):
     return np.full(megabytes << 17, float(x))
 
-def told(results):
+def described(results):
     "Each result as a number, each failure as its type and item, and whether its own exception names the item."
     return [[one.type, one.index, one.exception.item] if isinstance(one, Failure)
             else one if isinstance(one, (int, float)) else float(one[-1]) for one in results]
@@ -95,15 +95,15 @@ def run(tmp_path, request):
 def test_a_directory_that_a_cleaner_has_removed_is_made_again(run):
     body = """
     with runwide.Pool(2) as pool:
-        found = [told(pool.map(lambda a: a + 1, [large(x) for x in range(4)]))]
+        found = [described(pool.map(lambda a: a + 1, [large(x) for x in range(4)]))]
         clean()
         found.append(len(folders()))
-        found.append(told(pool.map(lambda a: a + 1, [large(x) for x in range(4)])))
+        found.append(described(pool.map(lambda a: a + 1, [large(x) for x in range(4)])))
         clean()
-        found.append(told(pool.map(lambda x: large(x), range(4))))
+        found.append(described(pool.map(lambda x: large(x), range(4))))
         clean()
         bias = large(7)
-        found.append(told(pool.map(lambda x: bias + x, range(4))))
+        found.append(described(pool.map(lambda x: bias + x, range(4))))
     """
     right = [1.0, 2.0, 3.0, 4.0]
     assert run(body) == [right, 0, right, [0.0, 1.0, 2.0, 3.0], [7.0, 8.0, 9.0, 10.0]]
@@ -116,10 +116,10 @@ def test_a_directory_that_vanishes_while_tasks_run_is_made_again_by_them(run):
             clean()
         return large(x)
 
-    found = [told(runwide.map(task, range(6), workers=2))]
-    found.append(told(runwide.imap(task, range(6), workers=2)))
+    found = [described(runwide.map(task, range(6), workers=2))]
+    found.append(described(runwide.imap(task, range(6), workers=2)))
     with runwide.Executor(2) as executor:
-        found.append(told([future.result() for future in [executor.submit(task, x) for x in range(6)]]))
+        found.append(described([future.result() for future in [executor.submit(task, x) for x in range(6)]]))
     """
     assert run(body) == [[float(x) for x in range(6)]] * 3
 
@@ -149,7 +149,7 @@ def test_workers_start_after_a_directory_was_removed(run):
             os._exit(3)
         return x
 
-    found = told(runwide.map(task, range(6), workers=2))
+    found = described(runwide.map(task, range(6), workers=2))
     """
     assert run(body) == list(range(6))
 
@@ -167,7 +167,7 @@ def test_a_function_whose_file_was_removed_is_there_for_the_next_worker(items, r
             os._exit(3)
         return float(bias[0]) + x
 
-    found = told(runwide.map(task, items, workers=1))
+    found = described(runwide.map(task, items, workers=1))
     """
     assert run(body % items) == [7.0 + x for x in items]
 
@@ -180,7 +180,7 @@ def test_a_function_whose_file_was_removed_costs_no_item_one_of_its_deaths(run):
             clean()
         return float(bias[0]) + x
 
-    found = told(runwide.map(task, range(6), workers=1, max_tasks=1, max_crashes=1))
+    found = described(runwide.map(task, range(6), workers=1, max_tasks=1, max_crashes=1))
     """
     assert run(body) == [7.0, 8.0, 9.0, 10.0, 11.0, 12.0]
 
@@ -197,7 +197,7 @@ def test_an_initializer_whose_file_was_removed_is_there_for_the_next_worker(run)
             os._exit(3)
         return float(os.environ["PREPARED"]) + x
 
-    found = told(runwide.map(task, range(6), workers=1, initializer=prepare, initargs=(large(7),)))
+    found = described(runwide.map(task, range(6), workers=1, initializer=prepare, initargs=(large(7),)))
     """
     assert run(body) == [7.0, 8.0, 9.0, 10.0, 11.0, 12.0]
 
@@ -243,15 +243,15 @@ def test_a_cleaner_that_removes_files_on_their_way_costs_those_tasks_at_most(run
     assert after == [1.0, 2.0, 3.0, 4.0]
 
 
-def test_what_is_larger_than_the_limit_on_files_fails_by_name(run):
+def test_a_payload_larger_than_the_limit_on_files_fails_by_name(run):
     body = """
     resource.setrlimit(resource.RLIMIT_FSIZE, (2 * MEGABYTE, resource.RLIM_INFINITY))
     def task(item):
         return large(item, 3 if item == 2 else 1) if isinstance(item, int) else float(item[0])
 
     items = [0, 1, 2, large(3), large(4, 3), 5]
-    found = [told(runwide.map(task, items, workers=2, on_error="return"))]
-    found.append(told(runwide.imap(task, items, workers=2, on_error="return")))
+    found = [described(runwide.map(task, items, workers=2, on_error="return"))]
+    found.append(described(runwide.imap(task, items, workers=2, on_error="return")))
     with runwide.Executor(2) as executor:
         futures = [executor.submit(task, item) for item in items]
         found.append([type(future.exception()).__name__ for future in futures])
@@ -285,7 +285,7 @@ def test_where_there_are_no_more_descriptors_large_values_fail_by_name_and_the_p
                 found.append(result.get())
             except runwide.RunwideError as error:
                 found.append([type(error).__name__, error.item, "Too many open files" in str(error)])
-        found.append(told(pool.map(large, [3, 4])))
+        found.append(described(pool.map(large, [3, 4])))
     """
     assert run(body) == [[1], ["ScratchError", 0, True], [2], ["ScratchError", 0, True], [3.0, 4.0]]
 
@@ -304,10 +304,10 @@ def test_a_worker_that_dies_where_there_are_no_more_descriptors_costs_its_task(r
     assert run(body) == [1, "WorkerDied", 2]
 
 
-def test_a_file_in_the_place_of_the_directory_is_named(run):
+def test_a_file_instead_of_the_directory_is_named(run):
     body = """
     with runwide.Pool(1) as pool:
-        found = [told(pool.map(lambda x: large(x), [1]))]
+        found = [described(pool.map(lambda x: large(x), [1]))]
         for folder in folders():
             shutil.rmtree(folder)
             open(folder, "w").close()
@@ -319,7 +319,7 @@ def test_a_file_in_the_place_of_the_directory_is_named(run):
         found.append(pool.map(abs, [-1]))
         for folder in folders():
             os.unlink(folder)
-        found.append(told(pool.map(lambda x: large(x), [1])))
+        found.append(described(pool.map(lambda x: large(x), [1])))
     """
     named = ["ScratchError", 0, True]
     assert run(body) == [[1.0], named, named, [1], [1.0]]
@@ -333,7 +333,7 @@ def mounts():
     if subprocess.run(
         [*MOUNTED, "mount", "-t", "tmpfs", "tmpfs", "/mnt"], capture_output=True, check=False
     ).returncode:
-        pytest.skip("this machine lets nobody mount a file system of his own")
+        pytest.skip("this machine does not allow users to mount file systems")
 
 
 @pytest.mark.usefixtures("mounts")
@@ -353,7 +353,7 @@ def test_a_file_system_that_becomes_read_only_is_named(run):
         found.append(type(died.exception()).__name__)
         found.append(executor.submit(abs, -3).result())  # of a new worker
         os.system(f"umount {root}")
-        found.append(told([executor.submit(large, 3).result()]))
+        found.append(described([executor.submit(large, 3).result()]))
     """
     named = ["ScratchError", True]
     assert run(body, *MOUNTED) == [1, named, named, 2, "WorkerDied", 3, [3.0]]
@@ -381,7 +381,7 @@ def test_a_disk_that_is_full_to_the_last_block_keeps_no_worker_from_starting(run
 
 EXHAUSTED = """
 import json, os, resource, sys
-import runwide.pool.mapping, runwide.pool.trace
+import runwide.pool.mapping, runwide.events.trace
 import runwide, runwide.stored_pool, runwide.pool.pickling  # and nothing that only a failure needs
 
 def task(x):
@@ -406,7 +406,7 @@ signal.pthread_sigmask = lambda *words: time.sleep(0.3) or mask(*words)
 """
 TOO_MANY = "Too many open files"
 
-EXHAUSTIONS = {  # what comes before the pool, and first in it; what is submitted then; type and words of its error
+EXHAUSTIONS = {  # code before the pool, first code in it; the submitted code; type and words of its error
     "before the first worker": ("", "", "abs, -1", "WorkerDied", TOO_MANY),
     "before the pool's own thread runs": (LATE_THREAD, "", "abs, -1", "WorkerDied", TOO_MANY),
     "before a large item": ("", FIRST, "len, bytes(1 << 20)", "ScratchError", TOO_MANY),
@@ -417,7 +417,7 @@ EXHAUSTIONS = {  # what comes before the pool, and first in it; what is submitte
 
 
 @pytest.mark.parametrize("moment", EXHAUSTIONS)
-def test_no_free_descriptor_at_any_moment_is_told_by_name_and_ends_no_pool(moment):
+def test_no_free_descriptor_at_any_moment_is_reported_by_name_and_ends_no_pool(moment):
     before, first, submitted, kind, words = EXHAUSTIONS[moment]
     program = EXHAUSTED.format(hold=HOLD, before=before, first=first, submitted=submitted)
     done = subprocess.run(

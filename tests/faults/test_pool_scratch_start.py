@@ -76,7 +76,7 @@ def start(tmp_path):
     return start
 
 
-PLACES = {  # what is done to the place; what the program runs in; the words of the error
+PLACES = {  # the preparation of the place; the command that runs the program; the words of the error
     "is a file": ("mkdir a; touch a/b", (), "File exists"),
     "is below a file": ("touch a", (), "Not a directory"),
     "is a link to nowhere": ("mkdir a; ln -s /nowhere/at/all a/b", (), "File exists"),

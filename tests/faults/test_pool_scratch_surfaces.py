@@ -129,7 +129,7 @@ surfaces = {
     "joblib": by_joblib,
 }
 
-def told(x, one):
+def described(x, one):
     error = one.exception if isinstance(one, Failure) else one
     if isinstance(error, BaseException):
         return f"{type(error).__name__}: {error}"
@@ -138,7 +138,7 @@ def told(x, one):
 if __name__ == "__main__":
     found = {}
     for name in sys.argv[1].split(",") if len(sys.argv) > 1 else surfaces:
-        found[name] = [told(x, one) for x, one in enumerate(surfaces[name]())]
+        found[name] = [described(x, one) for x, one in enumerate(surfaces[name]())]
         runwide.shutdown()  # each surface has a directory of its own
         mend()
     print(json.dumps(found))
@@ -146,7 +146,7 @@ if __name__ == "__main__":
 
 MOUNTS = ("unshare", "--map-root-user", "--mount")
 FULL = "ScratchFull: item"
-NOT_OURS = "cannot be written: the directory is not this program's any more"
+NOT_OURS = "cannot be written: the directory does not belong to this program any more"
 FAULTS = {  # what strikes; what the program runs in; the words of the tasks' errors
     "is removed": ("shutil.rmtree(folder(), ignore_errors=True)", (), None),
     "is a link to nowhere": ("links_to('/nowhere')", (), NOT_OURS),

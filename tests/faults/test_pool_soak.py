@@ -1,4 +1,4 @@
-"""Long runs in which somebody keeps killing workers lose nothing and leave nothing."""
+"""Long runs whose workers are killed again and again lose nothing and leave nothing."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ GROWTH_BYTES = 16 << 20
 
 
 TASKS_A_KILL = 100
-"""About what is done between two kills on a quiet machine; on one so busy that workers hardly come up, kills wait."""
+"""Number of tasks between two kills on a quiet machine; if the machine is too busy to start workers, kills wait."""
 
 
 def task(x: int) -> object:
@@ -53,7 +53,7 @@ class Killer(threading.Thread):
         self._random = random.Random(seed)
         self._ended = threading.Event()
         self.kills = 0
-        self.done = 0  # tasks, told by whoever counts them
+        self.done = 0  # tasks, as counted by the test
 
     def __enter__(self):
         self.start()
@@ -106,7 +106,7 @@ def _rss() -> int:
 
 
 def _files() -> set[str]:
-    """What this process has in shared memory and on the scratch disk."""
+    """Return the files of this process in shared memory and on the scratch disk."""
     mark = str(os.getpid())
     return {
         str(path)
@@ -121,7 +121,9 @@ def _files() -> set[str]:
 )
 def test_random_kills_lose_nothing_and_leave_nothing(number, mean, descriptors):
     faulthandler.dump_traceback_later(3600, exit=True)  # a long run is no hang
-    runwide.map(abs, range(4), workers=2)  # what the interpreter keeps for good is there before it is counted
+    runwide.map(
+        abs, range(4), workers=2
+    )  # objects that the interpreter keeps permanently exist before the count
     runwide.shutdown()
     files, opened, threads = _files(), descriptors(), set(threading.enumerate())
     times_seen, memory = bytearray(number), []

@@ -30,18 +30,18 @@ def die_at_five(x):
     return x
 
 def raises(_event):
-    raise OSError("nobody listens")
+    raise OSError("no reader")
 
-def told(results):
+def described(results):
     return [one.type if isinstance(one, runwide.Failure) else one for one in results]
 
 def all_surfaces():
     "What each surface gives for the same items, one of which kills its worker; then what a pool does afterwards."
     found = []
     for more in ({}, {"progress": True}, {"on_event": raises}, {"store": "memory://s"}):
-        found.append(told(runwide.map(die_at_five, range(8), workers=1, on_error="return", **more)))
-    found.append(told(runwide.imap(die_at_five, range(8), workers=1, on_error="return")))
-    found.append(told(asyncio.run(runwide.amap(die_at_five, range(8), workers=1, on_error="return"))))
+        found.append(described(runwide.map(die_at_five, range(8), workers=1, on_error="return", **more)))
+    found.append(described(runwide.imap(die_at_five, range(8), workers=1, on_error="return")))
+    found.append(described(asyncio.run(runwide.amap(die_at_five, range(8), workers=1, on_error="return"))))
     with runwide.Executor(1) as executor:
         futures = [executor.submit(die_at_five, x) for x in range(8)]
         found.append([type(f.exception()).__name__ if f.exception() else f.result() for f in futures])
@@ -49,7 +49,7 @@ def all_surfaces():
         try:
             pool.map(die_at_five, range(8))
         except runwide.RunwideError as error:
-            found.append(told(error.__cause__.results))
+            found.append(described(error.__cause__.results))
     return found
 """
 RIGHT = [[0, 1, 2, 3, 4, "WorkerDied", 6, 7]] * 8
@@ -75,7 +75,7 @@ class Writes:
     def isatty(self): return True
 sys.stderr = Writes()
 """,
-    "a terminal that nobody reads": "m, s = os.openpty(); os.dup2(s, 2); os.close(m)",
+    "a terminal without a reader": "m, s = os.openpty(); os.dup2(s, 2); os.close(m)",
 }
 
 
@@ -243,7 +243,7 @@ class Narrow(Notebook):
 
 
 @pytest.mark.parametrize(("stream", "said"), [(io.StringIO(), "é"), (Notebook(), "é"), (Narrow(), "\\xe9")])
-def test_prints_come_out_of_whatever_stands_in_for_standard_output(stream, said, monkeypatch):
+def test_prints_come_out_of_any_replacement_of_standard_output(stream, said, monkeypatch):
     monkeypatch.setattr(sys, "stdout", stream)
     runwide.map(lambda x: print("é" if x == 50 else x), range(100), workers=1)
     text = stream.getvalue() if isinstance(stream, io.StringIO) else stream.text
@@ -265,7 +265,7 @@ def test_a_terminal_that_does_not_block_loses_nothing():
         assert count.stdout.read().strip() == "1000000"
 
 
-def test_a_line_with_a_field_that_cannot_be_shown_stops_nobody(capsys):
+def test_a_line_with_a_field_that_cannot_be_shown_stops_no_task(capsys):
     class Mute:
         def __str__(self):
             raise RuntimeError("no text")

@@ -1,4 +1,4 @@
-"""Whatever the user's code does that the pool itself calls, the pool goes on: callbacks, pickling, exceptions, forks."""
+"""The pool goes on after any error in the user's code that it calls: callbacks, pickling, exceptions, forks."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def raise_(error: BaseException):
 
 
 @pytest.mark.parametrize("error", [RuntimeError("called back"), SystemExit(3), KeyboardInterrupt()])
-def test_a_callback_that_raises_stops_nobody(error, caplog):
+def test_a_callback_that_raises_stops_no_task(error, caplog):
     with runwide.Pool(2) as pool:
         for submitted in (
             pool.apply_async(abs, (-3,), callback=lambda _: raise_(error)),
@@ -41,7 +41,7 @@ def test_a_callback_that_raises_stops_nobody(error, caplog):
 
 
 @pytest.mark.parametrize("error", [SystemExit(3), KeyboardInterrupt()])
-def test_a_futures_callback_that_raises_stops_nobody(error, gate):
+def test_a_futures_callback_that_raises_stops_no_task(error, gate):
     with runwide.Executor(2) as executor:
         future = executor.submit(gate)
         future.add_done_callback(lambda _: raise_(error))
@@ -50,7 +50,7 @@ def test_a_futures_callback_that_raises_stops_nobody(error, gate):
         assert executor.submit(abs, -2).result(30) == 2
 
 
-def test_a_future_that_somebody_else_has_ended_stops_nobody(gate):
+def test_a_future_that_other_code_has_ended_stops_no_task(gate):
     with runwide.Executor(1) as executor:
         running, waiting = executor.submit(gate), executor.submit(abs, -1)
         running.set_result("mine")
@@ -177,7 +177,7 @@ if __name__ == "__main__":
 """
 
 
-def test_a_fork_is_told_that_the_pool_is_not_its_own_and_leaves_it_alone(tmp_path):
+def test_a_fork_gets_an_error_for_its_parents_pool_and_leaves_it_alone(tmp_path):
     program = tmp_path / "program.py"
     program.write_text(FORKING)
     done = subprocess.run(
@@ -186,7 +186,7 @@ def test_a_fork_is_told_that_the_pool_is_not_its_own_and_leaves_it_alone(tmp_pat
     )  # fmt: skip
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.splitlines() == [
-        "the pool belongs to the process of which this is a fork; make one here",
+        "the pool belongs to the parent of this fork; make a new pool in this process",
         "[3]",
         "4 [5]",
     ]

@@ -1,4 +1,4 @@
-"""Whatever lies in a store, each reader returns or raises one of our errors, in bounded memory.
+"""With any bytes in a store, each reader returns, or raises an error of runwide, in bounded memory.
 
 Real objects of a small job, batch and exchange are damaged in many ways, and given the digests and the owner that an
 attacker without the key can give them. Nothing here runs a worker: only readers are called.
@@ -19,18 +19,20 @@ from hypothesis import strategies as st
 
 import runwide
 from runwide import Exchange
-from runwide.cli.inputs import items_of_file, json_value, unpacked
+from runwide._report import report
+from runwide.cli.formats import json_value
+from runwide.cli.inputs import items_of_file
+from runwide.cli.inputs import unpacked
 from runwide.errors import FrameCorrupt, InputError, RunwideError
+from runwide.events.reading import Reader
 from runwide.job import manifest
+from runwide.job._gather import finish, load
 from runwide.job.chunks import ChunkLog, read_chunk
-from runwide.job.gather import finish, load
 from runwide.job.housekeeping import status
 from runwide.job.progress import Progress
 from runwide.job.reference import parse
 from runwide.parsing import json_of
 from runwide.redaction import redacted_json
-from runwide.report import report
-from runwide.report.reading import Reader
 from runwide.spill import codec, compression, pack, plain, records
 from runwide.spill.buffers import sha256
 from runwide.spill.store import open_inside, open_store
@@ -75,11 +77,11 @@ def little_memory():
 
 
 def named(call, *args, **options):
-    """What a call returns, or its error, which is one of ours."""
+    """Return the result of a call, or its error, which must be one of runwide's."""
     try:
         return call(*args, **options)
     except RunwideError as error:
-        assert len(str(error)) < 5000  # noqa: PT017 - an error that is longer says what is not ours
+        assert len(str(error)) < 5000  # noqa: PT017 - a longer error contains foreign text
         return error
 
 

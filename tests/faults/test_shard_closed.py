@@ -1,4 +1,4 @@
-"""A shard that fails for good becomes failed items of its job: a typed gap, named, and run again by rerun."""
+"""A shard that fails permanently becomes failed items of its job: a typed gap, named, and run again by rerun."""
 
 from __future__ import annotations
 

@@ -145,7 +145,7 @@ if __name__ == "__main__":
     assert [(line["message"], line["waited"]) for line in out] == [(f"said {x}", True) for x in range(3)]
 
 
-def test_what_is_printed_faster_than_it_is_written_waits_in_its_worker(program):
+def test_lines_that_are_printed_faster_than_written_wait_in_their_worker(program):
     out, _ = program("""
 def wait(logger, method, event):
     return {**event, "waited": state.arrived.wait(100)}

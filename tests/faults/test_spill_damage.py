@@ -144,7 +144,7 @@ def test_a_listing_that_comes_damaged_is_read_again_and_given_up_after_five(stor
     store.create("object", b"data")
     proxy.add(Fault(kind, "GET", times=DAMAGES - 1))
     found = [info.name for info in store.list()]
-    assert found == ["object"] or kind is Kind.FLIP  # a bit in what nobody reads is no damage
+    assert found == ["object"] or kind is Kind.FLIP  # a bit in bytes that are not read is no damage
     proxy.clear()
     proxy.add(Fault(Kind.SHORT, "GET", times=ALWAYS))
     with pytest.raises(IntegrityError) as caught:
@@ -290,7 +290,7 @@ def test_a_file_that_comes_damaged_each_time_fails_its_item(gcs, proxy, tmp_path
     assert caught.value.uri.endswith("data.bin")
 
 
-def test_a_composite_object_without_md5_is_told_apart_by_its_other_checksum(store, gcs, gcs_server):
+def test_a_composite_object_without_md5_is_distinguished_by_its_other_checksum(store, gcs, gcs_server):
     prefix = gcs.removeprefix("gs://bucket/")
     gcs_server.put(f"{prefix}/part", b"abc")
     path = (

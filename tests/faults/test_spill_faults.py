@@ -15,7 +15,7 @@ import runwide
 from runwide.errors import FrameCorrupt, ObjectExists, StoreError, StoreNotWritable, StoreUnavailable
 from runwide.job import finish, manifest
 from runwide.job.reference import parse
-from runwide.spill import google
+from runwide.spill import google, remote
 from runwide.spill.store import open_store
 from runwide.testing.proxy import Fault, Kind, Proxy
 
@@ -221,7 +221,7 @@ def test_an_outage_longer_than_the_deadline_ends_in_a_named_error(store, proxy, 
 def test_a_store_that_was_given_up_is_not_waited_for_as_long_again(store, proxy, monkeypatch):
     # A shard that loses its store has more to write when it ends, and should not wait the whole time for each.
     monkeypatch.setenv("RUNWIDE_STORE_DEADLINE", "3")
-    monkeypatch.setattr(google, "_FIRST_DEADLINE", 0.5)
+    monkeypatch.setattr(remote, "FIRST_DEADLINE", 0.5)
     store.create("object", DATA)
 
     def patience():
@@ -318,7 +318,7 @@ def test_who_may_only_read_gathers_the_results_and_gets_no_reference_to_them(gcs
 
 def test_a_429_slows_the_process_down(store, proxy):
     store.create("object", b"x")
-    writes = google._connection().writes
+    writes = google.connection().traffic.writes
     before = writes._pace.rate(time.monotonic())
     proxy.add(Fault(Kind.STATUS, method="POST", status=429))
     store.create("other", b"x")

@@ -16,12 +16,12 @@ from kfp import dsl
 
 import runwide
 from runwide import Exchange
+from runwide._report import report
 from runwide.errors import EngineError, IntegrityError, RunwideError
 from runwide.job import clean, manifest, names
-from runwide.job.gather import finish, load
+from runwide.job._gather import finish, load
 from runwide.job.housekeeping import status
 from runwide.job.reference import parse
-from runwide.report import report
 from runwide.spill import canonical, records
 from runwide.spill.buffers import sha256
 from runwide.spill.codec import encode
@@ -379,7 +379,7 @@ def test_of_an_unsigned_record_nothing_is_believed_but_the_engines_name(evil, jo
 def test_with_a_key_an_unsigned_record_is_passed_over(evil, job, monkeypatch):
     planted_run(job, engine=EVIL[evil])
     monkeypatch.setenv("RUNWIDE_SIGNING_KEY", KEY)
-    with pytest.raises(EngineError, match="no record of where this job runs that may be believed"):
+    with pytest.raises(EngineError, match="no record of where this job runs that can be trusted"):
         last_record(job)
 
 
@@ -525,7 +525,7 @@ def planted_value(exchange, name, value, *, of=None):
 
 def test_without_a_key_a_planted_value_runs_nothing(exchange, bomb):
     planted_value(exchange, "a/b", bomb)
-    with pytest.raises(IntegrityError, match="no plain data"):
+    with pytest.raises(IntegrityError, match="is not plain data"):
         exchange.get("a/b")
     planted_value(exchange, "a/c", {"fine": 1})
     assert exchange.collect("*") == {"a/c": {"fine": 1}}
@@ -574,7 +574,7 @@ def test_with_a_key_a_bare_uri_must_be_signed(job, monkeypatch):
 
 def test_nothing_of_a_bare_uri_is_run_again_without_a_key(job):
     planted_run(job)
-    with pytest.raises(EngineError, match="nobody vouches for the function"):
+    with pytest.raises(EngineError, match="the function of the job is not signed"):
         runwide.attach(folder_of(job).as_posix())
 
 

@@ -1,6 +1,6 @@
-"""Run tasks on the cores of this container, each worker its own failure domain.
+"""Run tasks on the cores of this container. If a worker dies, only its own task fails.
 
-Names are loaded on first use: a worker process imports this package too, and starts faster so.
+Names are loaded on first use, so that worker processes, which import this package too, start faster.
 """
 
 from __future__ import annotations
@@ -10,21 +10,12 @@ from typing import TYPE_CHECKING, Any
 from runwide import lazy, systems
 
 if TYPE_CHECKING:
-    from runwide.pool.compat import Pool
     from runwide.pool.executor import Executor
-    from runwide.pool.mapping import (
-        amap,
-        map,
-        outcomes,
-        stream,
-    )
+    from runwide.pool.mapping import outcomes, stream
     from runwide.pool.warm import shutdown
 
 _HOME = {
     "Executor": "runwide.pool.executor",
-    "Pool": "runwide.pool.compat",
-    "amap": "runwide.pool.mapping",
-    "map": "runwide.pool.mapping",
     "outcomes": "runwide.pool.mapping",
     "shutdown": "runwide.pool.warm",
     "stream": "runwide.pool.mapping",
@@ -32,9 +23,6 @@ _HOME = {
 
 __all__ = [
     "Executor",
-    "Pool",
-    "amap",
-    "map",
     "outcomes",
     "shutdown",
     "stream",
@@ -43,6 +31,6 @@ __all__ = [
 
 def __getattr__(name: str) -> Any:
     if not name.startswith("__"):
-        # Here, since an import of what needs fork or fcntl would say that this package lacks the name.
+        # Checked here: modules that need fork or fcntl would fail to import, with an error about this name.
         systems.refuse("runwide runs tasks", hint="use WSL, or a container of runwide's image")
     return lazy.found(__name__, _HOME, name)

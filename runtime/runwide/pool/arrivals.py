@@ -1,4 +1,4 @@
-"""What came of a chunk's tasks, handed to their call: values, failures, and tasks that are tried again."""
+"""Deliver the results of a chunk to its call: values, failures, and tasks that are tried again."""
 
 from __future__ import annotations
 
@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 from runwide import errors
 from runwide.errors import ScratchError
-from runwide.pool import failures, reporting, reserve, transfer
+from runwide.events import emit
+from runwide.pool import failures, reserve, transfer
 from runwide.records import Failure, FailureKind
 
 if TYPE_CHECKING:
+    from runwide.events.emit import End
+    from runwide.pool.call import Chunk
     from runwide.pool.policy import Charges
-    from runwide.pool.reporting import End
-    from runwide.pool.slot import Chunk
 
 
 _NO_DESCRIPTORS = (errno.EMFILE, errno.ENFILE)
@@ -22,25 +23,25 @@ _NO_DESCRIPTORS = (errno.EMFILE, errno.ENFILE)
 def deliver(
     chunk: Chunk, first: int, entries: list[Any], mapping: memoryview | ScratchError | None
 ) -> dict[int, End]:
-    """Hand results to their call; each is loaded apart, so that one that cannot be fails alone.
+    """Deliver results to their call. Each is loaded separately, so that one that cannot be loaded fails alone.
 
     Args:
-        chunk: Whose tasks they were.
-        first: Position of the first of them in the chunk.
-        entries: What came.
-        mapping: The payload file that came with them, or why it cannot be read.
+        chunk: The chunk of the tasks.
+        first: Position of the first of these tasks in the chunk.
+        entries: The entries of the results.
+        mapping: The payload file that came with them, or the error of reading it.
 
     Returns:
-        Those that are no values, by position in the chunk.
+        The attempts that have no value, by position in the chunk.
     """
     if chunk.call.over:
         return {}
-    failed = {}
+    without_value = {}
     for position, entry in enumerate(entries, first):
         end = _end(chunk, position, entry, mapping)
         if end is not None:
-            failed[position] = end
-    return failed
+            without_value[position] = end
+    return without_value
 
 
 def _end(chunk: Chunk, position: int, entry: Any, mapping: memoryview | ScratchError | None) -> End | None:
@@ -58,13 +59,13 @@ def _end(chunk: Chunk, position: int, entry: Any, mapping: memoryview | ScratchE
     except BaseException as error:
         failure = failures.of_result(error, index, charges)
         chunk.call.sink.failure(failure)
-        return reporting.of_failure(failure, again=False)
+        return emit.of_failure(failure, again=False)
     chunk.call.sink.values(index, [value])
     return None
 
 
 def _lost(chunk: Chunk, position: int, error: ScratchError) -> End | None:
-    charges = chunk.tasks.charges.started().crashed()  # the task has run in vain
+    charges = chunk.tasks.charges.started().crashed()  # the attempt counts, though its result is lost
     failure = failures.of_scratch(error, chunk.tasks.first + position, charges)
     return _end_of(chunk, position, failure, charges, retryable=True)
 
@@ -83,6 +84,6 @@ def _end_of(chunk: Chunk, position: int, failure: Failure, charges: Charges, *, 
         task = chunk.tasks.part(position, position + 1)
         task.charges = charges
         chunk.call.again.append(task)
-        return reporting.of_failure(failure, again=True)
+        return emit.of_failure(failure, again=True)
     chunk.call.sink.failure(failure)
-    return reporting.of_failure(failure, again=False)
+    return emit.of_failure(failure, again=False)

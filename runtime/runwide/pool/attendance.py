@@ -1,4 +1,4 @@
-"""What workers say is heard, and those that die are buried: what they had sent is kept, what they held is tried again."""
+"""Handle the messages of workers, and their deaths: results that were sent are kept, other tasks run again."""
 
 from __future__ import annotations
 
@@ -6,66 +6,67 @@ import selectors
 import signal
 from typing import TYPE_CHECKING, Any
 
+from runwide.causes import Cause
 from runwide.errors import ScratchError
 from runwide.log import Log
 from runwide.pool import arrivals, failures, outbox, process, transfer, worker
-from runwide.pool.losses import Loss, salvage
-from runwide.pool.policy import Cause
+from runwide.pool.failures import Death
+from runwide.pool.losses import salvage
 from runwide.pool.scratch import open_mapping
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
+    from runwide.events.emit import End
+    from runwide.events.measure import Report
     from runwide.pool.call import Call
-    from runwide.pool.crew import Crew
+    from runwide.pool.crew import Workers
     from runwide.pool.dispatch import Dispatcher
     from runwide.pool.memory_watch import MemoryWatch
-    from runwide.pool.meter import Report
-    from runwide.pool.reporting import End
     from runwide.pool.scratch import Kept
     from runwide.pool.slot import Slot
 
 _log = Log("pool")
 
 
-class Attendant:
-    """Attends the workers of a scheduler, on its thread.
+class Supervisor:
+    """The handler of messages and deaths of a scheduler's workers; runs on the scheduler's thread.
 
     Args:
-        crew: The workers.
-        dispatcher: Uses fewer of them where memory does not do for all.
-        memory: Tells why one died.
-        kept: Files that workers read again and again.
+        workers: The workers.
+        dispatcher: Uses fewer workers if memory is not enough for all.
+        memory: Finds out why a worker died.
+        kept: The files that workers read repeatedly.
         fail_all: Ends all calls with an error.
     """
 
     def __init__(
         self,
-        crew: Crew,
+        workers: Workers,
         dispatcher: Dispatcher,
         memory: MemoryWatch,
         kept: Kept,
         fail_all: Callable[[BaseException], None],
     ) -> None:
-        self._crew = crew
+        self._workers = workers
         self._dispatcher = dispatcher
         self._memory = memory
         self._kept = kept
         self._fail_all = fail_all
         self._start_failures = 0
 
-    def attend(self, slot: Slot, mask: int) -> None:
-        """Its line can be read, or written to."""
+    def handle(self, slot: Slot, mask: int) -> None:
+        """Read from a worker's connection, or write to it."""
         if mask & selectors.EVENT_WRITE:
             slot.channel.flush()
-            self._crew.watch(slot)
-        self._hear(slot)
+            self._workers.watch(slot)
+        self._receive(slot)
         if slot.channel.closed:
-            self._crew.lose_line(slot)
+            self._workers.lose_line(slot)
 
-    def _hear(self, slot: Slot) -> None:
+    def _receive(self, slot: Slot) -> None:
         for kind, *content in slot.channel.receive():
-            self._hears[kind](self, slot, *content)
+            self._handlers[kind](self, slot, *content)
 
     def _on_hello(self, slot: Slot) -> None:
         slot.greeted = True
@@ -75,8 +76,8 @@ class Attendant:
         self._start_failures = 0
 
     def _on_unfit(self, slot: Slot, entry: tuple[Any, ...]) -> None:
-        self._crew.retire(slot)
-        if failures.is_of_scratch(entry) and self._start_failures < self._crew.timing.start_failures:
+        self._workers.retire(slot)
+        if failures.is_of_scratch(entry) and self._start_failures < self._workers.timing.start_failures:
             self._start_failures += 1
             self._kept.restore()
             return
@@ -103,13 +104,13 @@ class Attendant:
         if values is None:
             chunk.payload += transfer.payload_size(entries)
             failed = arrivals.deliver(chunk, first, entries, _mapping(path))
-            slot.worn |= chunk.exhausted  # it would fail one task after another, and quickly
+            slot.worn |= chunk.exhausted  # such a worker would quickly fail one task after another
         elif not chunk.call.over:
             chunk.call.sink.values(chunk.tasks.first + first, list(values))
         reporter = chunk.call.lease.reporter
         if reporter is not None and report is not None:
-            sized = entries if values is None else ()
-            reporter.attempts(slot, chunk, len(entries), report, first=first, failed=failed, sized=sized)
+            sizes = tuple(map(transfer.entry_size, entries)) if values is None else ()
+            reporter.attempts(slot, chunk, len(entries), report, first=first, failed=failed, sizes=sizes)
 
     def _on_done(self, slot: Slot, seconds: float) -> None:
         chunk = slot.chunks.popleft()
@@ -118,38 +119,38 @@ class Attendant:
         call.pace = call.pace.after(tasks=len(chunk), seconds=seconds, payload=chunk.payload)
         most = self._dispatcher.max_tasks
         slot.worn |= most is not None and slot.tasks_run >= most
-        self._rest(slot)
+        self._check_idle(slot)
 
-    def _rest(self, slot: Slot) -> None:
-        """A worker may have nothing left to do."""
+    def _check_idle(self, slot: Slot) -> None:
+        """Retire a worker that has no chunk left, if it is to be replaced."""
         if slot.chunks:
             return
         slot.go_on()
         if slot.worn and not slot.leaving:
-            self._crew.retire(slot)
+            self._workers.retire(slot)
 
     def _on_waiting(self, slot: Slot) -> None:
         slot.waits_for_room = True
 
     def _on_stopped(self, slot: Slot) -> None:
-        """The worker was asked to start no further task: what it has not begun is where it was."""
+        """Give tasks back that a worker has not begun, since it was asked to start no more."""
         chunk = slot.chunks.popleft()
         chunk.call.running -= 1
         chunk.call.again.appendleft(chunk.tasks.part(chunk.ended))
-        self._rest(slot)
+        self._check_idle(slot)
 
     def _on_stale(self, slot: Slot) -> None:
-        """The worker has loaded modules that have changed since: another one takes what it was sent."""
+        """Give a chunk to another worker, since modules have changed after this one loaded them."""
         slot.worn = True
         self._on_stopped(slot)
 
     def _on_broken(self, slot: Slot, entry: tuple[Any, ...]) -> None:
-        """The worker could not load the function or the payload: no task of the chunk can run."""
+        """Retry or fail a chunk whose function or payload the worker could not load."""
         chunk = slot.chunks.popleft()
         call, tasks = chunk.call, chunk.tasks
         call.running -= 1
         slot.forget(call)
-        self._rest(slot)
+        self._check_idle(slot)
         if call.over:
             return
         charges = tasks.charges.lost()
@@ -162,7 +163,7 @@ class Attendant:
         for index in range(tasks.first, tasks.first + len(chunk)):
             call.sink.failure(failures.of_entry(entry, index, charges))
 
-    _hears: Mapping[str, Callable[..., None]] = {
+    _handlers: Mapping[str, Callable[..., None]] = {
         worker.HELLO: _on_hello,
         worker.READY: _on_ready,
         worker.UNFIT: _on_unfit,
@@ -176,29 +177,29 @@ class Attendant:
     }
 
     def stop_overdue(self) -> None:
-        """Stop the workers that take too long, and one that must go before the kernel takes everybody."""
-        for slot in self._crew.overdue():
+        """Stop the workers that take too long, and one before memory runs out."""
+        for slot in self._workers.overdue():
             slot.timed_out = bool(slot.chunks) and slot.line_lost_at is None
-            self.bury(slot)
-        victim = self._memory.look(self._crew)
+            self.discard(slot)
+        victim = self._memory.look(self._workers)
         if victim is not None:
             victim.too_large = True
-            self.bury(victim)
+            self.discard(victim)
 
-    def stop(self, is_meant: Callable[[Call], bool]) -> None:
-        """Stop the workers that run tasks of some calls."""
-        for slot in list(self._crew):
-            if slot.chunks and is_meant(slot.chunks[0].call):
+    def stop(self, is_stopped: Callable[[Call], bool]) -> None:
+        """Stop the workers that run tasks of these calls."""
+        for slot in list(self._workers):
+            if slot.chunks and is_stopped(slot.chunks[0].call):
                 slot.stopped = True
-                self.bury(slot)
+                self.discard(slot)
 
-    def bury(self, slot: Slot) -> None:
-        """Bury a worker, or kill it first; what it had sent is kept, what it held is tried again or given up."""
+    def discard(self, slot: Slot) -> None:
+        """Kill a worker if it lives, and remove it. Results that it has sent are kept; its tasks run again or fail."""
         slot.killed = slot.process.kill_tree()
         doing = slot.status.read()
         slot.task_started = doing.started
-        self._hear(slot)
-        exitcode = self._crew.bury(slot)
+        self._receive(slot)
+        exitcode = self._workers.discard(slot)
         if (slot.leaving or slot.stopped) and not slot.chunks:
             return
         cause = self._memory.cause_of_death(slot, exitcode)
@@ -208,13 +209,13 @@ class Attendant:
                 worker=slot.number,
                 pid=slot.process.pid,
                 exitcode=failures.known(exitcode),
-                cause=cause.value,
+                cause=cause.value.ended,
             )
         for chunk in reversed(slot.chunks):
             chunk.call.running -= 1
             if not chunk.call.over:
                 ran = doing if chunk.number == doing.chunk and not slot.stopped else None
-                salvage(chunk, ran, Loss(slot, cause, exitcode))
+                salvage(chunk, ran, Death(slot, cause, exitcode))
         if cause is Cause.OUT_OF_MEMORY:
             self._dispatcher.narrow()
             _log.warning("pool.narrowed", workers=self._dispatcher.wanted, reason="out of memory")
@@ -224,15 +225,19 @@ class Attendant:
     def _on_failed_start(self, slot: Slot, exitcode: int) -> None:
         self._start_failures += 1
         from_outside = exitcode == -signal.SIGKILL and not slot.killed
-        limit = self._crew.timing.start_kills if from_outside else self._crew.timing.start_failures
+        limit = self._workers.timing.start_kills if from_outside else self._workers.timing.start_failures
         if self._start_failures < limit:
             return
         self._start_failures = 0
         if self._dispatcher.make_do():
-            _log.warning("pool.narrowed", workers=self._dispatcher.wanted, reason="workers end as they start")
+            _log.warning(
+                "pool.narrowed",
+                workers=self._dispatcher.wanted,
+                reason="new workers end before they are ready",
+            )
             return
-        words = slot.last_words() or process.last_words(slot.environment)
-        self._fail_all(failures.of_start(exitcode, words))
+        lines = slot.last_words() or process.last_words(slot.environment)
+        self._fail_all(failures.of_start(exitcode, lines))
 
 
 def _mapping(path: str | None) -> memoryview | ScratchError | None:

@@ -1,4 +1,4 @@
-"""Wakes a thread that waits in a selector, from any other."""
+"""Wake a thread that waits in a selector."""
 
 from __future__ import annotations
 
@@ -9,40 +9,40 @@ from threading import get_ident
 
 
 class Bell:
-    """Rung by any thread, heard by the one that waits.
+    """A bell that any thread may ring, to wake the thread that waits in a selector.
 
     Args:
-        selector: Where that one waits; the bell's event has no data.
+        selector: The selector; the bell's event has no data.
     """
 
     def __init__(self, selector: selectors.BaseSelector) -> None:
-        self._rope, self._end = socket.socketpair()
-        self._rope.setblocking(False)
-        self._end.setblocking(False)
-        selector.register(self._end, selectors.EVENT_READ, None)
-        self._hearer: int | None = None
+        self._ringing, self._heard = socket.socketpair()
+        self._ringing.setblocking(False)
+        self._heard.setblocking(False)
+        selector.register(self._heard, selectors.EVENT_READ, None)
+        self._waiting: int | None = None
         self._rung = False
 
     def ring(self) -> None:
-        """Have the other thread look; that one itself is about to."""
-        if get_ident() == self._hearer:
+        """Wake the thread that waits; if this is that thread, note the ring for `rung`."""
+        if get_ident() == self._waiting:
             self._rung = True
             return
-        with suppress(OSError):  # full: it will look anyway; closed: there is nobody to look
-            self._rope.send(b"!")
+        with suppress(OSError):  # full: the thread wakes anyway; closed: no thread waits
+            self._ringing.send(b"!")
 
     def rung(self) -> bool:
-        """Whether the thread that hears it has rung it since it was last asked."""
-        self._hearer = get_ident()
+        """Return whether the waiting thread has rung the bell itself since the last call."""
+        self._waiting = get_ident()
         rung, self._rung = self._rung, False
         return rung
 
     def hear(self) -> None:
-        """Take note of all rings so far, or of the first thousands of them."""
+        """Read the rings that have come, or the first thousands of them."""
         with suppress(BlockingIOError):
-            self._end.recv(4096)
+            self._heard.recv(4096)
 
     def close(self) -> None:
         """Close both ends."""
-        self._rope.close()
-        self._end.close()
+        self._ringing.close()
+        self._heard.close()

@@ -1,11 +1,12 @@
-"""One function over one input: where its items come from, what was measured, where its results go."""
+"""A call: one function, the items it runs over, and the sink that takes its results."""
 
 from __future__ import annotations
 
+import time
 from collections import deque
 from dataclasses import dataclass
 from itertools import count
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from runwide import log
 from runwide.pool.output import are_named
@@ -19,16 +20,17 @@ if TYPE_CHECKING:
     from runwide.records import Failure
 
 _numbers = count(1)
+_chunks = count(1)
 
 
 @dataclass(frozen=True, slots=True)
 class Payload:
-    """A pickled function, where workers find it.
+    """A pickled function, as workers receive it.
 
     Args:
-        key: Workers keep it under that: for the same bytes the same, unless they are in a file.
-        path: File in which its bytes are; None where they are in the entry.
-        entry: As `runwide.pool.transfer.load` takes it.
+        key: The key under which workers keep it: the same for the same bytes, unless they are in a file.
+        path: The file that has its bytes; None if they are in the entry.
+        entry: The entry, for `runwide.pool.transfer.load`.
     """
 
     key: str
@@ -36,32 +38,40 @@ class Payload:
     entry: Any
 
 
-class Sink(Protocol):
-    """Takes what a call brings, from the scheduler's thread; must be quick and must not raise."""
+class Sink:
+    """The receiver of a call's results.
 
-    claims: bool  # whether items have to be claimed before they are sent
+    The scheduler's thread calls its methods, so they must be quick and must not raise.
+    """
+
+    claims = False  # whether items have to be claimed before they are sent
 
     def values(self, first: int, values: list[Any]) -> None:
-        """Results of consecutive items."""
+        """Take results of consecutive items."""
+        raise NotImplementedError
 
     def failure(self, failure: Failure) -> None:
-        """One item has failed for good."""
+        """Take the failure of one item, which is not tried again."""
+        raise NotImplementedError
 
     def finished(self) -> None:
-        """Every item has ended."""
+        """Note that every item has ended."""
 
     def broken(self, error: BaseException) -> None:
-        """The call cannot go on: the pool was closed, or no worker starts."""
+        """Note that the call cannot go on: the pool was closed, or no worker starts."""
+        raise NotImplementedError
 
-    def claim(self, index: int) -> bool:
-        """Whether an item is still wanted, asked when it is about to be sent."""
+    def claim(self, index: int) -> bool:  # noqa: ARG002 - every item is wanted
+        """Return whether an item is still wanted; called when it is about to be sent."""
+        return True
 
     def may_drop(self) -> bool:
-        """Whether results that were delivered may be dropped before more are: their room would be free."""
+        """Return whether the consumer may yet drop results that it has, so that their room becomes free."""
+        return False
 
 
 class Tasks:
-    """Consecutive items that were taken, or one that is tried again."""
+    """Consecutive items that were taken from the source, or one that is tried again."""
 
     __slots__ = ("alone", "charges", "fine", "first", "full_since", "items")
 
@@ -70,18 +80,36 @@ class Tasks:
         self.items = items
         self.charges = charges
         self.alone = False  # to be run while no other worker is busy
-        self.fine = False  # to be run task by task: one of them killed a worker
-        self.full_since: float | None = None  # when there was no room for it and nothing that could make some
+        self.fine = False  # to be run task by task, since one of them killed a worker
+        self.full_since: float | None = None  # since when there is no room for it, and none to be expected
 
     def part(self, start: int, stop: int | None = None) -> Tasks:
-        """A slice, by position."""
+        """Return some of the items, by position."""
         part = Tasks(self.first + start, self.items[start:stop], self.charges)
         part.alone, part.fine = self.alone, self.fine
         return part
 
 
+class Chunk:
+    """Tasks that were sent to a worker together."""
+
+    __slots__ = ("call", "ended", "exhausted", "number", "payload", "queued", "tasks")
+
+    def __init__(self, call: Call, tasks: Tasks, payload: int) -> None:
+        self.number = next(_chunks)
+        self.call = call
+        self.tasks = tasks
+        self.payload = payload
+        self.ended = 0  # number of results that have come
+        self.exhausted = False  # whether its worker has no descriptors left
+        self.queued = time.monotonic()
+
+    def __len__(self) -> int:
+        return len(self.tasks.items)
+
+
 class Source:
-    """Items in order; filled ahead of time or by another thread."""
+    """The items of a call, in order. Another thread may add more."""
 
     def __init__(self, items: Iterable[Any] = (), *, closed: bool = True) -> None:
         self._sequence: Sequence[Any] | None = (
@@ -92,29 +120,29 @@ class Source:
         self.closed = closed
 
     def put(self, item: Any) -> None:
-        """Add an item at the end; any thread may."""
+        """Add an item at the end. Any thread may call it."""
         self._queue.append(item)
 
     def close(self) -> None:
-        """No more will come."""
+        """Note that no more items will come."""
         self.closed = True
 
     def available(self) -> int:
-        """How many items can be taken now."""
+        """Return how many items can be taken now."""
         return len(self._queue) if self._sequence is None else len(self._sequence) - self._next
 
     @property
     def at_hand(self) -> bool:
-        """Whether all items were there from the start."""
+        """Return whether all items were there from the start."""
         return self._sequence is not None
 
     @property
     def exhausted(self) -> bool:
-        """Whether every item was taken and none will come."""
+        """Return whether every item was taken and no more will come."""
         return self.closed and not self.available()  # `closed` is read first: the feeder puts, then closes
 
     def take(self, number: int) -> Tasks:
-        """Take up to so many items."""
+        """Take at most this many items."""
         first = self._next
         if self._sequence is None:
             items: Sequence[Any] = [self._queue.popleft() for _ in range(min(number, len(self._queue)))]
@@ -128,18 +156,18 @@ class Call:
     """The state of one call in the scheduler.
 
     Args:
-        function: As sent to each worker once.
+        function: The function, which each worker receives once.
         source: Its items.
-        sink: Its results.
-        budget: What each task may use.
+        sink: The receiver of its results.
+        budget: The attempts and the time that each task may use.
         chunksize: Fixed number of items per chunk; None adapts it.
-        indices: Index of each item in a larger input, as workers are to call it; None for 0, 1, ….
-        named: Whether what its tasks print may be shown with their items.
-        hungry: Set by the scheduler when it waits for items, cleared by whoever puts some.
+        indices: The index of each item in a larger input, which workers show; None for 0, 1, ….
+        named: Whether lines that its tasks print may be shown with their items.
+        hungry: Whether the scheduler waits for items. The scheduler sets it; the thread that adds items clears it.
     """
 
     lease: Lease
-    """Whose it is; set when it is started."""
+    """The lease of its pool; set when the call is started."""
 
     def __init__(
         self,
@@ -169,21 +197,21 @@ class Call:
         self.over = False
 
     def indices_of(self, tasks: Tasks) -> Sequence[int]:
-        """What workers are to call these items."""
+        """Return the indices of these items that workers show."""
         own = range(tasks.first, tasks.first + len(tasks.items))
         return own if self.indices is None else self.indices[own.start : own.stop]
 
     @property
     def has_work(self) -> bool:
-        """Whether there is something to start now."""
+        """Return whether a task could be started now."""
         return bool(self.again) or self.source.available() > 0
 
     @property
     def goes_on(self) -> bool:
-        """Whether further tasks of it are to be started."""
+        """Return whether further tasks may be started."""
         return self.lease.drained_at is None
 
     @property
     def done(self) -> bool:
-        """Whether every item has ended."""
+        """Return whether every item has ended."""
         return self.source.exhausted and not self.again and not self.running

@@ -1,7 +1,7 @@
 """Messages between the pool and one worker: length-prefixed pickles of plain tuples over a socket.
 
-The pool's end never blocks, in either direction: a worker that is stopped, stuck or killed in mid-message
-must not hold up its neighbours. Large payloads do not travel here but through `transfer`.
+The pool's end never blocks, in either direction: a worker that is stopped, stuck or killed in the middle of a message
+must not delay other workers. Large payloads do not travel here but through `transfer`.
 """
 
 from __future__ import annotations
@@ -14,17 +14,17 @@ if TYPE_CHECKING:
     import socket
 
 _HEADER = 4
-_READ = 1 << 16  # more would be memory of its own for each message
+_READ = 1 << 16  # larger reads would allocate memory for each message
 
 
 def framed(message: object) -> bytes:
-    """The bytes of one message on the wire."""
+    """Return the bytes of one message."""
     body = pickle.dumps(message, protocol=5)
     return len(body).to_bytes(_HEADER, "little") + body
 
 
 class Unframer:
-    """Cuts a stream of bytes back into messages, keeping an incomplete one for later.
+    """A buffer that splits a stream of bytes into messages, and keeps an incomplete one.
 
     Example:
         >>> stream = framed(("hello", 1)) + framed("x")
@@ -39,7 +39,7 @@ class Unframer:
         self._buffer = bytearray()
 
     def feed(self, data: bytes) -> list[Any]:
-        """Add bytes; return the messages that are complete."""
+        """Add bytes, and return the messages that are complete."""
         buffer = self._buffer
         buffer += data
         messages = []
@@ -48,15 +48,14 @@ class Unframer:
             end = start + _HEADER + int.from_bytes(buffer[start : start + _HEADER], "little")
             if end > len(buffer):
                 break
-            # of this pool's other end
-            messages.append(pickle.loads(buffer[start + _HEADER : end]))  # noqa: TID251
+            messages.append(pickle.loads(buffer[start + _HEADER : end]))  # noqa: TID251 - of this pool
             start = end
         del buffer[:start]
         return messages
 
 
 class Channel:
-    """The pool's end of the line to one worker."""
+    """The pool's end of the connection to one worker."""
 
     def __init__(self, sock: socket.socket) -> None:
         sock.setblocking(False)
@@ -66,28 +65,28 @@ class Channel:
         self.closed = False
 
     def fileno(self) -> int:
-        """File descriptor, for a selector."""
+        """Return the file descriptor, for a selector."""
         return self._sock.fileno()
 
     @property
     def wants_to_write(self) -> bool:
-        """Whether `flush` has something to do once the socket takes more."""
+        """Return whether bytes wait until the socket takes more."""
         return bool(self._outbox)
 
     def send(self, message: object) -> None:
-        """Send a message, or as much of it as the socket takes now; never blocks, never raises for a dead peer."""
+        """Send a message, or as much of it as the socket takes now. A dead worker raises no error."""
         self._outbox.append(memoryview(framed(message)))
         self.flush()
 
     def flush(self) -> None:
-        """Send what waits, as far as the socket takes it."""
+        """Send the bytes that wait, as far as the socket takes them."""
         while self._outbox:
             data = self._outbox[0]
             try:
                 sent = self._sock.send(data)
             except BlockingIOError:
                 return
-            except OSError:  # the worker is gone; its death is noticed, and handled, elsewhere
+            except OSError:  # the worker is gone; its death is handled elsewhere
                 self._outbox.clear()
                 return
             if sent == len(data):
@@ -96,7 +95,7 @@ class Channel:
                 self._outbox[0] = data[sent:]
 
     def receive(self) -> list[Any]:
-        """All messages that are complete by now; sets ``closed`` at the end of the stream."""
+        """Return all messages that are complete; set ``closed`` at the end of the stream."""
         messages: list[Any] = []
         while True:
             try:
@@ -113,13 +112,13 @@ class Channel:
                 return messages
 
     def close(self) -> None:
-        """Close this end; the worker sees the end of the stream and leaves."""
+        """Close this end. The worker then reads the end of the stream, and leaves."""
         self.closed = True
         self._sock.close()
 
 
 class WorkerChannel:
-    """The worker's end, which blocks."""
+    """The worker's end of the connection, which blocks."""
 
     def __init__(self, sock: socket.socket) -> None:
         self._sock = sock
@@ -127,11 +126,11 @@ class WorkerChannel:
         self._inbox: deque[Any] = deque()
 
     def send(self, *messages: object) -> None:
-        """Send messages whole, all at once: each time, the other end has to be woken."""
+        """Send messages, all at once, since each send wakes the pool."""
         self._sock.sendall(b"".join(map(framed, messages)))
 
     def receive(self) -> Any:
-        """The next message.
+        """Return the next message.
 
         Raises:
             EOFError: The pool is gone.

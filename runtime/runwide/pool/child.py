@@ -1,4 +1,4 @@
-"""A child of this process: how it ended, as far as the kernel still tells."""
+"""A child process, and its exit status, as far as the kernel still has it."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ import threading
 from contextlib import suppress
 
 UNKNOWN = 1 << 16
-"""In the place of an exit status: the kernel told it to nobody, or to another part of this program."""
+"""The exit status if it is unknown: the kernel kept none, or another part of this program has read it."""
 
 
 class Child:
-    """As much of `subprocess.Popen` as a pool needs of a process.
+    """A child process, with the few methods of `subprocess.Popen` that a pool needs.
 
-    Popen takes a status that nobody can know for 0: where the program ignores SIGCHLD, the kernel keeps none.
+    If the program ignores SIGCHLD, the kernel keeps no exit status. Popen then returns 0; this returns `UNKNOWN`.
 
     Args:
         pid: Its process id.
@@ -26,17 +26,17 @@ class Child:
         self._waiting = threading.Lock()
 
     def poll(self) -> int | None:
-        """Exit status, negative for a signal, or `UNKNOWN`; None while it runs."""
+        """Return the exit status, negative for a signal, or `UNKNOWN`; None while the process runs."""
         return self._reaped(os.WNOHANG)
 
     def wait(self) -> int:
-        """Exit status, when it has ended."""
+        """Wait for the end, and return the exit status."""
         ended = self._reaped(0)
         assert ended is not None  # noqa: S101 - waitpid has waited for it
         return ended
 
     def kill(self) -> None:
-        """SIGKILL."""
+        """Send SIGKILL, if the process still runs."""
         if self.poll() is None:
             with suppress(ProcessLookupError):
                 os.kill(self.pid, signal.SIGKILL)

@@ -1,4 +1,4 @@
-"""`Pool`: the interface of ``multiprocessing.Pool`` on the physical cores, in which a death costs one task."""
+"""`Pool`: the interface of ``multiprocessing.Pool`` on the physical cores; the death of a worker costs one task."""
 
 from __future__ import annotations
 
@@ -17,46 +17,28 @@ from runwide.errors import FunctionNotPicklable, InputError, PoolClosed
 from runwide.options import POOL, WorkerOptions
 from runwide.pool import raised, streams
 from runwide.pool.base import Base, dump_function
-from runwide.pool.call import Call, Source
-from runwide.pool.feeding import Feeder, taken
 from runwide.pool.policy import Budget
 from runwide.pool.sinks import Everything
 from runwide.pool.submit import Submitter
-from runwide.signatures import taking
 from runwide.unpicklable import raised_by_pickle, raising_what_pickle_raised
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Generator, Iterator
     from types import TracebackType
 
     from typing_extensions import Self, Unpack
 
     from runwide.async_result import Callback
-    from runwide.pool.transfer import Dumped
-    from runwide.records import Outcome, TaskEvent
+    from runwide.events.model import TaskEvent
+    from runwide.records import Outcome
 
 _NOT_RUNNING = "Pool not running"
 
 
-@taking(WorkerOptions, POOL)
 class Pool(Base):
-    """Runs functions in worker processes, one per physical core, with the methods of ``multiprocessing.Pool``.
+    """`runwide.Pool` on the cores of this container, without a store."""
 
-    ``from runwide import Pool`` in the place of ``from multiprocessing import Pool`` is all that changes. Functions may be
-    closures, lambdas or nested; a worker that dies fails its own task and no other.
-
-    Args:
-        processes: Number of workers; None for one per physical core.
-        initializer: Called once in each worker before its first task.
-        initargs: Arguments of ``initializer``.
-        maxtasksperchild: Tasks after which a worker is replaced by a fresh one.
-        **options: As in `runwide.options.WorkerOptions`.
-
-    Example:
-        >>> with runwide.Pool(processes=2) as pool:
-        ...     pool.starmap(pow, [(2, 3), (3, 2)])
-        [8, 9]
-    """
+    _fresh = True
 
     def __init__(
         self,
@@ -73,12 +55,9 @@ class Pool(Base):
             POOL, given, (processes, standard.PROCESSES), (maxtasksperchild, standard.MAXTASKSPERCHILD)
         )
         with raising_what_pickle_raised():
-            super().__init__(
-                chosen.workers, initializer=chosen.initializer, initargs=chosen.initargs, max_tasks=chosen.max_tasks,
-                max_memory=chosen.max_memory, on_event=chosen.on_event, fresh=True,
-            )  # fmt: skip
+            super().__init__(chosen)
         self._chosen = chosen
-        self._budget = Budget(chosen.retries, chosen.max_crashes, chosen.timeout)
+        self._budget = Budget.of(chosen)
         self._submitter = Submitter(self._lease, self._budget, raised.in_pool)
         self._closed = False
 
@@ -96,10 +75,10 @@ class Pool(Base):
         callback: Callback = None,
         error_callback: Callback = None,
     ) -> AsyncResult:
-        """As `apply`, but returns at once."""
+        """Start a call, and return its result to come."""
         result = AsyncResult(callback, error_callback, self)
         with self._running():
-            # What cannot be unpacked fails in the worker: the error is that of the result.
+            # Arguments that cannot be unpacked fail in the worker, so that the result has the error.
             given = tuple(args) if isinstance(args, Iterable) else args
             named = dict(kwds) if isinstance(kwds, Mapping) else {} if kwds is None else kwds
             future = self._submitter.submit(func, given, named)
@@ -109,7 +88,7 @@ class Pool(Base):
     def map(
         self, func: Callable[[Any], Any], iterable: Iterable[Any], chunksize: int | None = None
     ) -> list[Any]:
-        """Apply the function to each item; results in order."""
+        """Apply the function to each item, and return the results in order."""
         results: list[Any] = self.map_async(func, iterable, chunksize).get()
         return results
 
@@ -121,7 +100,7 @@ class Pool(Base):
         callback: Callback = None,
         error_callback: Callback = None,
     ) -> AsyncResult:
-        """As `map`, but returns when all items have been taken; the first tasks run meanwhile."""
+        """Start a map, and return when all items have been read. The first tasks run meanwhile."""
         result = AsyncResult(callback, error_callback, self)
         with self._running():
             size = standard.positive(chunksize, standard.POOL_CHUNKSIZE)
@@ -130,28 +109,14 @@ class Pool(Base):
             except FunctionNotPicklable as error:
                 result.settle([], raised_by_pickle(error) if list(iterable) else None)
             else:
-                self._start(dumped, iterable, size, result)
+                sink = _Notifying(result)
+                self._begin(*self._prepare(dumped, iterable, sink, self._budget, chunksize=size))
         return result
-
-    def _start(self, dumped: Dumped, iterable: Iterable[Any], size: int | None, result: AsyncResult) -> None:
-        items = taken(iterable)
-        source = Source(closed=False) if items is None else Source(items)
-        sink = _Notifying(result)
-        payload = self._lease.function_payload(dumped)
-        call = Call(payload, source, sink, self._budget, chunksize=size)
-        feeder = Feeder(call, iterable, self._lease.ring)
-        sink.fed_by(feeder)
-        self._lease.start(call)
-        try:
-            feeder.begin()
-        except BaseException:
-            self._lease.cancel(call)
-            raise
 
     def starmap(
         self, func: Callable[..., Any], iterable: Iterable[Iterable[Any]], chunksize: int | None = None
     ) -> list[Any]:
-        """As `map`, with each item unpacked into arguments."""
+        """Run `map` with each item unpacked into arguments."""
         return self.map(Starred(func), iterable, chunksize)
 
     def starmap_async(
@@ -162,24 +127,24 @@ class Pool(Base):
         callback: Callback = None,
         error_callback: Callback = None,
     ) -> AsyncResult:
-        """As `starmap`, but returns at once."""
+        """Run `map_async` with each item unpacked into arguments."""
         return self.map_async(Starred(func), iterable, chunksize, callback, error_callback)
 
     def imap(
         self, func: Callable[[Any], Any], iterable: Iterable[Any], chunksize: int | None = None
     ) -> Iterator[Any]:
-        """Results in order, each as soon as those before it are there; items are taken a bounded number ahead.
+        """Return an iterator of the results in order; a bounded number of items is read ahead.
 
-        An exception takes the place of a result, and the iterator goes on after it. What the iterable raises comes after
-        the results of the items before it. ``next(timeout)`` of the iterator raises ``multiprocessing.TimeoutError`` if the
-        result is not there in time.
+        The iterator raises a task's exception instead of its result, and then goes on. An exception of the iterable comes
+        after the results of the earlier items. ``next(timeout)`` of the iterator raises ``multiprocessing.TimeoutError`` if
+        the result is not there in time.
         """
         return self._stream(func, iterable, chunksize, ordered=True)
 
     def imap_unordered(
         self, func: Callable[[Any], Any], iterable: Iterable[Any], chunksize: int | None = None
     ) -> Iterator[Any]:
-        """As `imap`, in the order in which they finish."""
+        """Return an iterator of the results in the order in which they finish."""
         return self._stream(func, iterable, chunksize)
 
     def __enter__(self) -> Self:
@@ -193,7 +158,7 @@ class Pool(Base):
         self.terminate()
 
     def close(self) -> None:
-        """Take no more tasks; workers leave when those submitted are done."""
+        """Take no more tasks; workers leave when the submitted tasks are done."""
         self._submitter.close()
         self._end(kill=False, wait=False)
 
@@ -216,7 +181,7 @@ class Pool(Base):
 
     @contextmanager
     def _running(self) -> Iterator[None]:
-        """Say in the standard library's words that the pool was closed, also where that happens meanwhile."""
+        """Raise the standard library's error if the pool is closed now or during the block."""
         if self._closed:
             raise PoolClosed(_NOT_RUNNING)
         try:
@@ -248,14 +213,14 @@ class Pool(Base):
 
 
 class Arriving:
-    """The results of `Pool.imap`: an iterator, as ``multiprocessing.pool.IMapIterator``.
+    """An iterator of the results of `Pool.imap`, like ``multiprocessing.pool.IMapIterator``.
 
     Args:
-        outcomes: Of the items.
-        patience: How long ``outcomes`` waits for the next.
+        outcomes: The outcomes of the items.
+        patience: The time for which ``outcomes`` waits for the next one.
     """
 
-    def __init__(self, outcomes: Iterator[Outcome], patience: streams.Patience) -> None:
+    def __init__(self, outcomes: Generator[Outcome, None, None], patience: streams.Patience) -> None:
         self._outcomes = outcomes
         self._patience = patience
         self._lock = threading.Lock()  # threads may share it
@@ -264,12 +229,12 @@ class Arriving:
         return self
 
     def next(self, timeout: float | None = None) -> Any:
-        """Wait for the next result, so many seconds at most.
+        """Wait for the next result, at most this many seconds.
 
         Raises:
-            multiprocessing.TimeoutError: It is not there yet; it may be asked for again.
-            StopIteration: There are no more.
-            Exception: Whatever the function raised for this item; the next result may be asked for.
+            multiprocessing.TimeoutError: The result is not there yet; call again to wait longer.
+            StopIteration: There are no more results.
+            Exception: The function raised it for this item; call again for the next result.
         """
         with self._lock:
             self._patience.until = None if timeout is None else time.monotonic() + timeout
@@ -284,13 +249,12 @@ class Arriving:
         return self.next()
 
     def close(self) -> None:
-        """Leave it: tasks that have not ended are stopped, as where nobody has the iterator any more."""
-        with ended.closed_after(self._outcomes):
-            pass
+        """Stop the tasks that have not ended, as when the last reference to the iterator is gone."""
+        self._outcomes.close()
 
 
 class _Notifying(Everything):
-    """All results of one map, handed to an `AsyncResult` at the end."""
+    """A sink that passes all results of one map to an `AsyncResult` at the end."""
 
     def __init__(self, result: AsyncResult) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""The workers of a pool as a set: they are started, watched, asked to leave, and buried here."""
+"""All workers of a pool: start them, watch them, ask them to leave, and remove those that have ended."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ if TYPE_CHECKING:
 
 
 class Timing(NamedTuple):
-    """How long a pool waits for what.
+    """The limits of time and number for the life of workers.
 
     Args:
-        start_seconds: A worker that has not said hello by then is replaced; imports from a cold disk take seconds.
-        start_failures: Deaths in a row before a worker is ready after which the environment, not a task, is to blame.
+        start_seconds: Time after which a worker that has not reported is replaced; imports from a cold disk take seconds.
+        start_failures: Deaths in a row of workers that were not ready, after which the environment is to blame, and no task.
         start_kills: The same for deaths by a SIGKILL from outside, which says little about the environment.
-        line_seconds: How long a worker may live on after its line to the pool has ended.
-        exit_seconds: How long a worker that was asked to leave may take before it is killed.
-        memory_seconds: How often the memory of busy workers is looked at.
+        line_seconds: Time that a worker may live after its connection to the pool has ended.
+        exit_seconds: Time after which a worker that was asked to leave is killed.
+        memory_seconds: Interval at which the memory of busy workers is measured.
     """
 
     start_seconds: float = 60.0
@@ -36,53 +36,55 @@ class Timing(NamedTuple):
     memory_seconds: float = 0.1
 
 
-class Crew:
+TIMING = Timing()
+
+
+class Workers:
     """All workers of one pool.
 
     Args:
-        options: How they are started.
-        timing: How long they may take.
-        selector: Where their sockets and ends are watched, with the slot as data.
+        options: The options with which workers are started.
+        selector: The selector that watches their sockets and their ends; its data are the slots.
     """
 
-    def __init__(self, options: SlotOptions, timing: Timing, selector: selectors.BaseSelector) -> None:
+    def __init__(self, options: SlotOptions, selector: selectors.BaseSelector) -> None:
         self._options = options
-        self.timing = timing
+        self.timing = TIMING
         self._selector = selector
         self._retired: list[Slot] = []
         self.slots: dict[int, Slot] = {}
         self.opened = 0
-        """How many have been started."""
+        """Number of workers that have been started."""
 
     def __iter__(self) -> Iterator[Slot]:
-        """All that are alive, those that are leaving included."""
+        """Iterate over all workers that are alive, also those that are leaving."""
         return iter((*self.slots.values(), *self._retired))
 
     @property
     def busy(self) -> bool:
-        """Whether any worker has something to do."""
+        """Return whether any worker has work."""
         return any(slot.chunks for slot in self)
 
     def idle(self) -> Slot | None:
-        """A worker that could start at once."""
+        """Return a worker that could start a task at once."""
         return next((slot for slot in self.slots.values() if slot.idle), None)
 
     def starting(self) -> int:
-        """How many have an interpreter that is not up yet."""
+        """Return the number of workers whose interpreter is not up yet."""
         return sum(1 for slot in self.slots.values() if not slot.greeted)
 
     def free(self) -> int:
-        """How many workers have, or will have in a moment or when they have started, nothing to do."""
-        # Of a chunk whose results have all come, the word that it is done follows at once.
+        """Return the number of workers without work, including those that are starting or about to finish."""
+        # Once all results of a chunk have come, the message that it is done follows at once.
         return sum(
             1 for slot in self.slots.values() if all(chunk.ended == len(chunk) for chunk in slot.chunks)
         )
 
     def open(self, variables: Mapping[str, str]) -> None:
-        """Start one more.
+        """Start one more worker.
 
         Args:
-            variables: What limits the threads of libraries in it.
+            variables: Variables that limit the threads of libraries in it.
         """
         number = next(number for number in count() if number not in self.slots)
         self.opened += 1
@@ -98,31 +100,31 @@ class Crew:
         self.slots[number] = slot
 
     def catch_up(self) -> None:
-        """Pass on all that the workers have printed until now."""
+        """Pass on everything that the workers have printed until now."""
         for slot in self:
             for pipe in (slot.stdout, slot.stderr):
                 self._options.output.catch_up(pipe, whole=not slot.chunks)
 
     def watch(self, slot: Slot) -> None:
-        """Ask the selector for room to write only while something waits to be written."""
+        """Watch for room to write only while a message waits to be written."""
         wanted = selectors.EVENT_READ | (selectors.EVENT_WRITE if slot.channel.wants_to_write else 0)
         if slot.line_lost_at is None and self._selector.get_key(slot.channel).events != wanted:
             self._selector.modify(slot.channel, wanted, slot)
 
     def lose_line(self, slot: Slot) -> None:
-        """Its line has ended: it is dying, or lives on and cannot be talked to."""
+        """Handle the end of a worker's connection: it is dying, or lives on and cannot be reached."""
         self._selector.unregister(slot.channel)
         slot.line_lost_at = time.monotonic()
 
     def retire(self, slot: Slot) -> None:
-        """Let a worker leave and its place be taken; it is attended until it has left."""
+        """Let a worker leave, and another one take its place. Its messages are handled until it has left."""
         slot.leave(time.monotonic() + self.timing.exit_seconds)
         self.watch(slot)
         del self.slots[slot.number]
         self._retired.append(slot)
 
-    def bury(self, slot: Slot) -> int:
-        """Kill a worker if it still lives, and give its place free; returns its exit status."""
+    def discard(self, slot: Slot) -> int:
+        """Kill a worker if it still lives, free its place, and return its exit status."""
         slot.process.kill_tree(rests=slot.rests)
         exitcode = slot.process.exitcode()
         if slot.line_lost_at is None:
@@ -137,17 +139,17 @@ class Crew:
         return -9 if exitcode is None else exitcode
 
     def abandon(self) -> None:
-        """In a fork of the pool's process: let go of what would keep the workers alive."""
+        """Close the pipes that would keep the workers alive, in a fork of the pool's process."""
         for slot in self:
             slot.abandon()
 
     def overdue(self) -> list[Slot]:
-        """Workers that take too long: to start, to leave, or with their task."""
+        """Return the workers that take too long: to start, to leave, or for their task."""
         now = time.monotonic()
         return [slot for slot in self if (deadline := self._deadline(slot)) is not None and now >= deadline]
 
     def patience(self) -> float | None:
-        """Seconds until one may be overdue."""
+        """Return the seconds until a worker may be overdue."""
         deadlines = [deadline for slot in self if (deadline := self._deadline(slot)) is not None]
         return max(0.0, min(deadlines) - time.monotonic()) if deadlines else None
 
@@ -161,7 +163,7 @@ class Crew:
         return slot.exit_deadline
 
     def close(self, *, kill: bool) -> None:
-        """End all of them: by asking and waiting first, unless told to kill."""
+        """End all workers: kill them, or ask them to leave and wait first."""
         if not kill:
             deadline = time.monotonic() + self.timing.exit_seconds
             for slot in self:
@@ -170,4 +172,4 @@ class Crew:
                 slot.process.wait(max(0.0, deadline - time.monotonic()))
         for slot in list(self):
             with suppress(OSError):
-                self.bury(slot)
+                self.discard(slot)

@@ -1,4 +1,4 @@
-"""Which tasks go to which worker next, pickled and sent."""
+"""Choose the next tasks for each worker, pickle them and send them."""
 
 from __future__ import annotations
 
@@ -7,12 +7,13 @@ from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 from runwide import log
-from runwide.errors import ItemNotPicklable, ScratchError, ScratchFull
+from runwide.causes import Cause
+from runwide.errors import ScratchError, ScratchFull
 from runwide.pool import failures, policy, transfer, worker
+from runwide.pool.call import Chunk
 from runwide.pool.plain import is_scalar
 from runwide.pool.room import LOOK_SECONDS, is_hopeless, may_drop
 from runwide.pool.scratch import for_item
-from runwide.pool.slot import Chunk
 from runwide.unpicklable import refusal
 
 if TYPE_CHECKING:
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from runwide.pool.call import Call, Tasks
-    from runwide.pool.crew import Crew
+    from runwide.pool.crew import Workers
     from runwide.pool.lease import Lease
     from runwide.pool.scratch import Scratch
     from runwide.pool.slot import Slot
@@ -31,7 +32,7 @@ _log = log.Log("pool")
 
 
 class NoWorker(Exception):
-    """No process can be started, and none runs."""
+    """No worker runs, and no process can be started."""
 
     def __init__(self, cause: Exception) -> None:
         super().__init__(str(cause))
@@ -39,63 +40,63 @@ class NoWorker(Exception):
 
 
 class Dispatcher:
-    """Keeps each worker supplied, the calls taking turns.
+    """The distributor of tasks: it keeps each worker busy, and lets the calls take turns.
 
     Args:
-        crew: The workers.
-        calls: What there is to do.
-        scratch: Where large payloads go.
-        max_tasks: Tasks that one worker may run.
+        workers: The workers.
+        calls: The calls that have not ended.
+        scratch: The directories for large payloads.
+        max_tasks: Number of tasks that one worker may run.
     """
 
-    def __init__(self, crew: Crew, calls: deque[Call], scratch: Scratch, max_tasks: int | None) -> None:
-        self._crew = crew
+    def __init__(self, workers: Workers, calls: deque[Call], scratch: Scratch, max_tasks: int | None) -> None:
+        self._workers = workers
         self._calls = calls
         self._scratch = scratch
         self.max_tasks = max_tasks
-        self._next_try = 0.0  # of an item for which there was no room
-        self._most: int | None = None  # workers, where the container has no room for more
+        self._next_try = 0.0  # time of the next try to send an item for which there was no room
+        self._most: int | None = None  # limit of workers, if the container has no room for more
         self.waits_for_room = False
 
     @property
     def wanted(self) -> int:
-        """Number of workers at most."""
+        """The largest number of workers that may run."""
         asked = max((call.lease.shares.workers for call in self._calls), default=1)
         return asked if self._most is None else min(asked, self._most)
 
     def narrow(self) -> None:
-        """Use one worker less from now on: together they need more memory than there is."""
+        """Use one worker less from now on, since the memory is not enough for all."""
         self._most = max(1, self.wanted - 1)
 
     def make_do(self) -> bool:
-        """Use the workers that are ready, and no more, where others do not start; whether there are any."""
-        ready = sum(slot.ready for slot in self._crew.slots.values())
+        """Use only the workers that are ready, since others do not start; return whether there are any."""
+        ready = sum(slot.ready for slot in self._workers.slots.values())
         self._most = ready or self._most
         return bool(ready)
 
     def widen(self) -> None:
-        """Try again with as many as are asked for: all that ran has ended."""
+        """Allow the full number of workers again."""
         self._most = None
 
     def dispatch(self) -> None:
-        """Start workers and send chunks, as far as there is work and room."""
+        """Start workers and send chunks, as far as there are work and room."""
         self.waits_for_room = False
         if not self._calls:
             return
         while (alone := self._alone()) is not None:
             self._dispatch_alone(*alone)
-            if alone[1].alone or self._crew.busy:
+            if alone[1].alone or self._workers.busy:
                 return
-        self._adjust_crew()
-        for slot in list(self._crew.slots.values()):
+        self._adjust_number()
+        for slot in list(self._workers.slots.values()):
             while self._takes_work(slot) and self._alone() is None and self._feed(slot):
                 pass
-            self._crew.watch(slot)
+            self._workers.watch(slot)
 
     def look_again(self) -> bool:
-        """Tell the feeders that their calls wait for items; whether there is something to do before waiting."""
+        """Mark calls that wait for items; return whether there is something to do before waiting."""
         for call in self._calls:
-            if call.done:  # its last items were dropped when they were about to be sent
+            if call.done:  # its last items were dropped before they were sent
                 return True
             if not call.source.closed and not call.source.available():
                 call.hungry = True
@@ -104,51 +105,51 @@ class Dispatcher:
         return False
 
     def _alone(self) -> tuple[Call, Tasks] | None:
-        """What waits to be run while nothing else is."""
+        """Return a task that must run while no other task does."""
         return next(
             ((call, task) for call in self._calls if call.goes_on for task in call.again if task.alone), None
         )
 
     def _dispatch_alone(self, call: Call, task: Tasks) -> None:
-        if self._crew.busy:
+        if self._workers.busy:
             return
         if task.full_since is not None and time.monotonic() < self._next_try:
             self.waits_for_room = True
             return
-        if not self._crew.slots:
+        if not self._workers.slots:
             self._open_one()
-        slot = self._crew.idle()
+        slot = self._workers.idle()
         if slot is not None:
             call.again.remove(task)
             task.alone = False
             self._send(slot, call, task)
-            self._crew.watch(slot)
+            self._workers.watch(slot)
 
-    def _adjust_crew(self) -> None:
+    def _adjust_number(self) -> None:
         waiting: Counter[Lease] = Counter()
         for call in self._calls:
             if call.goes_on:
                 waiting[call.lease] += len(call.again) + call.source.available()
         useful = sum(min(number, lease.shares.workers) for lease, number in waiting.items())
-        at_once = max(call.lease.shares.at_once for call in self._calls) - self._crew.starting()
-        for _ in range(min(self.wanted - len(self._crew.slots), useful - self._crew.free(), at_once)):
+        at_once = max(call.lease.shares.at_once for call in self._calls) - self._workers.starting()
+        for _ in range(min(self.wanted - len(self._workers.slots), useful - self._workers.free(), at_once)):
             self._open_one()
-        most = self._most or len(self._crew.slots)  # where fewer are asked for, the rest stays
-        while len(self._crew.slots) > most and (spare := self._crew.idle()) is not None:
-            self._crew.retire(spare)
+        most = self._most or len(self._workers.slots)  # if fewer are requested, the others stay
+        while len(self._workers.slots) > most and (spare := self._workers.idle()) is not None:
+            self._workers.retire(spare)
 
     def _open_one(self) -> None:
-        """Start a worker; where the container has no more processes or descriptors, those that there are go on.
+        """Start a worker. If the container has no more processes or descriptors, the present workers go on.
 
         Raises:
-            NoWorker: There are none.
+            NoWorker: There are no workers.
         """
         try:
-            self._crew.open(self._calls[0].lease.shares.variables)
-        except (OSError, RuntimeError) as error:  # a thread that cannot be started is no OSError
-            if not self._crew.slots:
+            self._workers.open(self._calls[0].lease.shares.variables)
+        except (OSError, RuntimeError) as error:  # a thread that cannot be started is a RuntimeError
+            if not self._workers.slots:
                 raise NoWorker(error) from error
-            self._most = len(self._crew.slots)
+            self._most = len(self._workers.slots)
             _log.warning("pool.narrowed", workers=self._most, reason=f"no worker can be started: {error}")
 
     def _takes_work(self, slot: Slot) -> bool:
@@ -173,7 +174,7 @@ class Dispatcher:
             if call.has_work and self._may_have(call, slot):
                 if any(chunk.call is not call for chunk in slot.chunks):
                     return (
-                        False  # in advance only more of the same: one call may be stopped while another runs
+                        False  # in advance, only of the same call: one call may be stopped while another runs
                     )
                 self._calls.rotate(-1)
                 self._send(slot, call, self._take(call, slot))
@@ -182,13 +183,13 @@ class Dispatcher:
         return False
 
     def _may_have(self, call: Call, slot: Slot) -> bool:
-        """Whether a call may have this worker beside those that run its lease's tasks."""
+        """Return whether a call may use this worker beside the workers that its lease already uses."""
         if not call.goes_on:
             return False
         lease = call.lease
-        if len(self._crew.slots) <= lease.shares.workers:
+        if len(self._workers.slots) <= lease.shares.workers:
             return True
-        others = sum(1 for one in self._crew if one is not slot and one.runs(lease))
+        others = sum(1 for one in self._workers if one is not slot and one.runs(lease))
         return others < lease.shares.workers
 
     def _take(self, call: Call, slot: Slot) -> Tasks:
@@ -200,7 +201,7 @@ class Dispatcher:
             final=call.source.closed or call.sink.claims,
             workers=call.lease.shares.workers,
             at_hand=call.source.at_hand,
-            idle=self._crew.free(),
+            idle=self._workers.free(),
         )
         if self.max_tasks is not None:
             size = min(size, self.max_tasks - slot.tasks_run)
@@ -241,12 +242,12 @@ class Dispatcher:
         log.release()
 
     def _on_full(self, call: Call, tasks: Tasks, error: ScratchError) -> None:
-        """Try again one by one, and while nothing else takes up room; what waits in vain even then fails.
+        """Try tasks again one by one, and alone; a task for which there is still no room fails.
 
-        For an error that is no lack of room, nobody waits.
+        A task fails at once if the error is not a lack of room.
         """
         full = isinstance(error, ScratchFull)
-        busy = full and self._crew.busy
+        busy = full and self._workers.busy
         if busy or len(tasks.items) > 1:
             for position in reversed(range(len(tasks.items))):
                 task = tasks.part(position, position + 1)
@@ -266,7 +267,7 @@ class Dispatcher:
         return not is_hopeless(task.full_since, now, others_run=False, may_drop=drop)
 
     def _entries(self, call: Call, tasks: Tasks, slot: Slot) -> tuple[list[Any], Tasks]:
-        """Pickle items until there is enough, or one cannot be or is not wanted any more; the rest goes back."""
+        """Pickle items until the chunk is full, or an item is dropped; give the rest back."""
         entries: list[Any] = []
         parcel: transfer.Parcel = {}
         room = policy.CHUNK_BYTES
@@ -297,17 +298,13 @@ _DROPPED = object()
 
 
 def _cut(call: Call, tasks: Tasks, stop: int, rest: int) -> Tasks:
-    """The first of some tasks; those from another position on go back."""
+    """Return the first of some tasks, and give those from another position on back to the call."""
     if rest < len(tasks.items):
         call.again.appendleft(tasks.part(rest))
     return tasks if stop == len(tasks.items) else tasks.part(0, stop)
 
 
 def _not_picklable(error: BaseException, item: Any, index: int) -> Failure:
-    raised = ItemNotPicklable(
-        refusal("the item", error, item),
-        item=index,
-        hint="pass plain data, or build it in the function",
-    )
+    raised = Cause.ITEM_NOT_PICKLABLE.error(item=index, reason=refusal("the item", error, item))
     raised.__cause__ = error
     return failures.of_pickling(raised, index)

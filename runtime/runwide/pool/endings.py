@@ -1,4 +1,4 @@
-"""Ends of calls that are told once what their tasks have printed is written."""
+"""Delay the end of a call until the lines that its tasks printed are written."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ if TYPE_CHECKING:
     from runwide.pool.output import Output
 
 _SECONDS = 30.0
-"""How long an end waits: what writes entries may be slow, and a processor of the user's may wait for that very end."""
+"""The longest delay: writing may be slow, and a log processor of the user's may wait for the end of this call."""
 
 
 class Endings:
-    """Ends of calls that wait until the prints are written, while the scheduler goes on.
+    """The ends of calls that wait for their printed lines, while the scheduler goes on.
 
     Args:
-        output: What writes them.
-        ring: Makes the scheduler look, from any thread.
+        output: Writes the lines.
+        ring: Wakes the scheduler. Any thread may call it.
     """
 
     def __init__(self, output: Output, ring: Callable[[], None]) -> None:
@@ -28,31 +28,31 @@ class Endings:
         self._waiting: list[_Ending] = []
 
     def __bool__(self) -> bool:
-        """Whether any wait."""
+        """Return whether any end waits."""
         return bool(self._waiting)
 
-    def tell(self, *steps: Callable[[], None], at_once: bool = False) -> None:
-        """Tell an end: now where nothing waits to be written, else when it is.
+    def finish(self, *steps: Callable[[], None], at_once: bool = False) -> None:
+        """End a call: now if no line waits to be written, otherwise when the lines are written.
 
         Args:
-            steps: What tells it, on the scheduler's thread.
-            at_once: Do not wait: there is no time to lose.
+            steps: The functions that end it, called on the scheduler's thread.
+            at_once: Whether to end it now in any case.
         """
         ending = _Ending(steps, self._ring)
-        if not at_once and self._output.after(ending.come):
+        if not at_once and self._output.after(ending.set_due):
             self._waiting.append(ending)
         else:
-            ending.tell()
+            ending.run()
 
     def look(self, *, last: bool = False) -> None:
-        """Tell those that need not wait any more; all of them with ``last``."""
+        """Run the ends that need not wait any more; all of them with ``last``."""
         now = time.monotonic()
         for one in [one for one in self._waiting if last or one.is_due or now >= one.deadline]:
             self._waiting.remove(one)
-            one.tell()
+            one.run()
 
     def patience(self) -> float | None:
-        """Seconds until one has waited for long enough."""
+        """Return the seconds until an end has waited for long enough."""
         deadlines = [one.deadline for one in self._waiting]
         return max(0.0, min(deadlines) - time.monotonic()) if deadlines else None
 
@@ -64,11 +64,11 @@ class _Ending:
         self.is_due = False
         self._ring = ring
 
-    def tell(self) -> None:
+    def run(self) -> None:
         for step in self._steps:
             step()
 
-    def come(self) -> None:
-        """What was printed before is written."""
+    def set_due(self) -> None:
+        """Note that all earlier lines are written."""
         self.is_due = True
         self._ring()

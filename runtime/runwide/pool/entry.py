@@ -1,4 +1,4 @@
-"""The first lines of ours in a worker process: its streams, its descriptors, its signals and its flags are set in order."""
+"""The first code of runwide in a worker process: set its streams, descriptors, signals and flags."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from multiprocessing import context, process
 from typing import Any
 
 _STDERR = 2
-_MOST = 256  # descriptors that are looked at where nothing lists them
+_MOST = 256  # descriptors that are closed if no list of them is available
 
 
 class Handed(int):
-    """A descriptor that a process is handed when it starts, under the same number."""
+    """A descriptor that a new process inherits under the same number."""
 
     __slots__ = ()
 
@@ -28,13 +28,13 @@ class Handed(int):
 
 @dataclass(frozen=True, slots=True)
 class Ends:
-    """The worker's ends of what lies between it and the pool; each a `Handed`.
+    """The worker's ends of its connections to the pool; each is a `Handed`.
 
     Args:
-        line: Of the socket for messages.
-        alive: Of the pipe that ends with the pool's process.
-        stdout: Of what is read of its standard output.
-        stderr: Of what is read of its standard error.
+        line: The socket for messages.
+        alive: The pipe that ends with the pool's process.
+        stdout: The pipe for its standard output.
+        stderr: The pipe for its standard error.
     """
 
     line: int
@@ -45,14 +45,14 @@ class Ends:
 
 @dataclass(frozen=True, slots=True)
 class Program:
-    """What a worker has of the program that starts it, beside what loky sees to.
+    """The state of the program that a worker takes over, beside the state that loky passes on.
 
     Args:
-        path: Where it finds modules.
-        start_method: How multiprocessing starts processes; None for its default.
-        flags: The flags of its interpreter; None where they are set.
-        for_start: Variables that were set for the start alone.
-        directory: Descriptor of its directory, where that has no path any more.
+        path: The search path of modules.
+        start_method: The start method of multiprocessing; None for its default.
+        flags: The flags of the interpreter; None if they are set already.
+        for_start: Variables that were set for the start only.
+        directory: Descriptor of the working directory, if that has no path any more.
     """
 
     path: list[str]
@@ -63,7 +63,7 @@ class Program:
 
 
 def flags() -> list[str]:
-    """The flags of this interpreter, as multiprocessing hands them on, and the other ``-X`` options."""
+    """Return the flags of this interpreter, as multiprocessing passes them on, and the other ``-X`` options."""
     found: list[str] = subprocess._args_from_interpreter_flags()  # type: ignore[attr-defined]  # noqa: SLF001 - as multiprocessing does
     for name, value in sys._xoptions.items():  # noqa: SLF001 - its name in the documentation
         option = name if value is True else f"{name}={value}"
@@ -73,7 +73,7 @@ def flags() -> list[str]:
 
 
 def enter(ends: Ends, program: Program) -> None:
-    """Be a worker until the pool ends it."""
+    """Run a worker until the pool ends it."""
     _redirect(ends)
     _reset_signals()
     if program.flags is not None and program.flags != flags():
@@ -89,7 +89,7 @@ def enter(ends: Ends, program: Program) -> None:
     sys.path[:] = program.path
     multiprocessing.set_start_method(program.start_method, force=True)
     parent: Any = process.parent_process()
-    parent._sentinel = ends.alive  # noqa: SLF001 - loky leaves out what tells whether it is alive
+    parent._sentinel = ends.alive  # noqa: SLF001 - loky does not set it
 
     from runwide.pool.worker import main
 
@@ -97,7 +97,7 @@ def enter(ends: Ends, program: Program) -> None:
 
 
 def _redirect(ends: Ends) -> None:
-    """Read nothing of the program's standard input, and write where the pool reads."""
+    """Read nothing from the program's standard input, and write to the pool's pipes."""
     null = os.open(os.devnull, os.O_RDONLY)
     os.dup2(null, 0)
     os.close(null)
@@ -106,27 +106,26 @@ def _redirect(ends: Ends) -> None:
 
 
 def _reset_signals() -> None:
-    """Have what an interpreter starts with, whatever the program ignores and its thread blocks.
+    """Reset signals that the program ignores or its thread blocks.
 
-    SIGINT and SIGTERM stay blocked until the worker knows what to do with them.
+    SIGINT and SIGTERM stay blocked until the worker has its handlers.
     """
     signal.pthread_sigmask(signal.SIG_SETMASK, (signal.SIGINT, signal.SIGTERM))
-    if (
-        signal.getsignal(signal.SIGCHLD) is signal.SIG_IGN
-    ):  # the exit status of what tasks start would be lost
+    # If SIGCHLD is ignored, the exit status of processes that tasks start is lost.
+    if signal.getsignal(signal.SIGCHLD) is signal.SIG_IGN:
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
 
 
 def _keep_descriptors() -> None:
-    """Have programs that tasks start not inherit what this process was handed."""
+    """Keep descriptors of this process from programs that tasks start."""
     for descriptor in descriptors() or range(_MOST):
         if descriptor > _STDERR:
-            with suppress(OSError):  # it was that of the listing
+            with suppress(OSError):  # the descriptor of the list itself is closed
                 os.set_inheritable(descriptor, False)
 
 
 def descriptors() -> list[int]:
-    """The descriptors that are open here, with that of the listing; none where nothing lists them.
+    """Return the open descriptors, including that of the list itself; none if no list is available.
 
     Example:
         >>> descriptors()[:2]
@@ -139,9 +138,9 @@ def descriptors() -> list[int]:
 
 
 def _start_again(ends: Ends, program: Program) -> None:
-    """Start the interpreter once more in this process, with the program's flags, which loky does not pass on.
+    """Start the interpreter again in this process, with the program's flags, which loky does not pass on.
 
-    Some of them have no variable; and what tasks start would inherit variables.
+    Variables would not do: some flags have none, and programs that tasks start would inherit them.
     """
     from tempfile import TemporaryFile
 
@@ -151,10 +150,10 @@ def _start_again(ends: Ends, program: Program) -> None:
     current: Any = process.current_process()
     current._args = (ends, replace(program, flags=None))  # noqa: SLF001 - as it was pickled
     context.set_spawning_popen(current)  # the key of the program's managers may be pickled then
-    with TemporaryFile() as told:
-        reduction.dump(spawn.get_preparation_data(current.name, init_main_module=False), told)
-        reduction.dump(current, told)
-        told.seek(0)
-        os.set_inheritable(told.fileno(), True)
-        words = ["--process-name", current.name, "--pipe", str(told.fileno())]
+    with TemporaryFile() as file:
+        reduction.dump(spawn.get_preparation_data(current.name, init_main_module=False), file)
+        reduction.dump(current, file)
+        file.seek(0)
+        os.set_inheritable(file.fileno(), True)
+        words = ["--process-name", current.name, "--pipe", str(file.fileno())]
         os.execv(sys.executable, [sys.executable, *(program.flags or ()), "-m", Popen.__module__, *words])  # noqa: S606 - the interpreter itself

@@ -1,4 +1,4 @@
-"""`Executor`: a ``concurrent.futures.Executor`` on the physical cores, in which a death costs one task."""
+"""`Executor`: a ``concurrent.futures.Executor`` on the physical cores; the death of a worker costs one task."""
 
 from __future__ import annotations
 
@@ -15,7 +15,6 @@ from runwide.pool.base import Base, dump_function, let_finish, warn_of_leak
 from runwide.pool.feeding import ALL
 from runwide.pool.policy import Budget
 from runwide.pool.submit import Submitter
-from runwide.signatures import taking
 from runwide.unpicklable import raised_by_pickle, raising_what_pickle_raised
 
 if TYPE_CHECKING:
@@ -32,34 +31,14 @@ _AFTER_SHUTDOWN = "cannot schedule new futures after shutdown"
 _AFTER_INTERPRETER = "cannot schedule new futures after interpreter shutdown"
 
 
-@taking(Options, EXECUTOR)
 class Executor(Base, executors.Executor):
-    """Runs calls in worker processes, one per physical core.
-
-    Whatever takes a ``concurrent.futures.Executor`` takes it. Functions may be closures, lambdas or nested. A worker that
-    dies fails the future of the task that it ran, with `runwide.errors.WorkerDied` (a ``BrokenProcessPool``), after one
-    more try; every other future is served, and so are later ones.
-
-    Args:
-        max_workers: Number of workers; None for one per physical core.
-        max_tasks_per_child: Tasks after which a worker is replaced by a fresh one.
-        on: As for `runwide.Executor`, which chooses another class where one is given.
-        **options: As in `runwide.options.Options`.
-
-    Raises:
-        InputError: A number is too small, or an option is about all items of one call, which there is not.
-
-    Example:
-        >>> with runwide.Executor(max_workers=2) as executor:
-        ...     executor.submit(pow, 2, 10).result()
-        1024
-    """
+    """`runwide.Executor` on the cores of this container."""
 
     is_chosen = True
-    outlived = True  # as the standard executor is by its futures
+    outlived = True  # futures outlive the standard executor too
     _indices: Sequence[int] | None = None
     _exception_of = staticmethod(raised.in_executor)
-    _apart = True  # its tasks may wait for those of another one
+    _apart = True  # its tasks may wait for tasks of another executor
     _ends_with_main = True
     _is_shut = False
 
@@ -72,7 +51,7 @@ class Executor(Base, executors.Executor):
         **options: Unpack[Options],
     ) -> None:
         if on is not None:
-            executors.take_place(self).__init__(
+            executors.take_place(self, executors.Executor).__init__(
                 self, max_workers, max_tasks_per_child=max_tasks_per_child, on=on, **options
             )
             return
@@ -84,11 +63,8 @@ class Executor(Base, executors.Executor):
             (max_tasks_per_child, standard.MAX_TASKS_PER_CHILD),
         )
         with raising_what_pickle_raised():
-            super().__init__(
-                chosen.workers, initializer=chosen.initializer, initargs=chosen.initargs, max_tasks=chosen.max_tasks,
-                max_memory=chosen.max_memory, on_event=chosen.on_event, fresh=chosen.fresh,
-            )  # fmt: skip
-        self._budget = Budget(chosen.retries, chosen.max_crashes, chosen.timeout)
+            super().__init__(chosen)
+        self._budget = Budget.of(chosen)
         self._submitter = Submitter(self._lease, self._budget, self._exception_of, self._indices)
         dropped: weakref.finalize[..., Base] = weakref.finalize(self, _dropped, self._submitter, self._lease)
         dropped.atexit = False
@@ -96,7 +72,7 @@ class Executor(Base, executors.Executor):
         self._finalizer = dropped
 
     def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
-        """Schedule ``fn(*args, **kwargs)``; returns its future.
+        """Schedule ``fn(*args, **kwargs)``, and return its future.
 
         Raises:
             PoolClosed: The executor is shut down, or the program's main thread has ended: a ``RuntimeError``.
@@ -105,7 +81,7 @@ class Executor(Base, executors.Executor):
         try:
             return self._submitter.submit(fn, args, kwargs)
         except PoolClosed:
-            self._check_open()  # it was shut down meanwhile
+            self._check_open()  # it may have been shut down meanwhile
             raise
 
     def map(
@@ -116,20 +92,20 @@ class Executor(Base, executors.Executor):
         chunksize: int | None = None,
         buffersize: int | None = None,
     ) -> Iterator[Any]:
-        """Results of ``fn`` over the zipped iterables, in order, computed at once.
+        """Return the results of ``fn`` over the zipped iterables, in order. The work starts at once.
 
         Args:
             fn: Takes one item of each iterable.
-            *iterables: Taken whole now, unless ``buffersize`` is given; each task may start as soon as its items are there.
-            timeout: Seconds from this call within which the next result must be there, else ``TimeoutError``.
+            *iterables: Read to the end now, unless ``buffersize`` is given. A task may start as soon as its items are read.
+            timeout: Seconds from this call until which the next result must be there; otherwise ``TimeoutError``.
             chunksize: Fixed number of items that travel together; None adapts it to the measured task time.
-            buffersize: Take no more than so many items ahead of the results that were consumed, on a thread where that
-                may take time; after `shutdown` no more are taken.
+            buffersize: Read at most this many items ahead of the consumed results. Reading that may take time happens on
+                a thread. After `shutdown`, no more items are read.
 
         Raises:
-            PoolClosed: As of `submit`.
-            Exception: The iterables' own, unless ``buffersize`` is given: then the iterator raises it, after the results of
-                the items before it.
+            PoolClosed: As for `submit`.
+            Exception: The iterables' own. If ``buffersize`` is given, the iterator raises it, after the results of the
+                earlier items.
         """
         size = standard.positive(chunksize, standard.CHUNKSIZE)
         ahead = standard.positive(buffersize, standard.BUFFERSIZE) or ALL
@@ -153,16 +129,16 @@ class Executor(Base, executors.Executor):
         except StopIteration as error:  # the caller may be a generator
             raise StopIterationRaised("the iterable raised StopIteration") from error
         except PoolClosed:
-            self._check_open()  # it was shut down meanwhile
+            self._check_open()  # it may have been shut down meanwhile
             raise
         return ended.values(outcomes, "raise", self._exception_of)
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:  # noqa: FBT001, FBT002 - the standard's
-        """Take no more calls; free the workers when those submitted are done.
+        """Take no more calls, and free the workers when the submitted calls are done.
 
         Args:
-            wait: Return only when that has happened.
-            cancel_futures: Cancel what has not started.
+            wait: Return only when the workers are free.
+            cancel_futures: Cancel the calls that have not started.
         """
         self._is_shut = True
         self._finish(_AFTER_SHUTDOWN, wait=wait, cancel_futures=cancel_futures)
@@ -174,7 +150,7 @@ class Executor(Base, executors.Executor):
 
     def _finish(self, why: str, *, wait: bool = True, cancel_futures: bool = False) -> None:
         for feeder in list(self._feeders):
-            if not feeder.at_hand:  # it may be endless
+            if not feeder.at_hand:  # its iterable may be endless
                 feeder.stop(PoolClosed(why))
         self._submitter.close(cancel=cancel_futures)
         let_finish(self._lease)
@@ -192,8 +168,8 @@ class Executor(Base, executors.Executor):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if kind is not None and not issubclass(kind, Exception):  # Ctrl-C: nobody wants to wait for the rest
-            self.kill()
+        if kind is not None and not issubclass(kind, Exception):
+            self.kill()  # at Ctrl-C, the user does not want to wait for the rest
         else:
             self.shutdown()
 

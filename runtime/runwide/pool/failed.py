@@ -1,4 +1,4 @@
-"""A failure as an entry: text that always arrives, and the exception itself if it can be pickled."""
+"""Entries of failures: text that always arrives, and the exception itself if it can be pickled."""
 
 from __future__ import annotations
 
@@ -11,29 +11,28 @@ from runwide.naming import text_of
 from runwide.pool import transfer
 
 if TYPE_CHECKING:
-    from runwide.records import FailureKind
+    from runwide.causes import Cause
 
 NO_EXCEPTION = b""
-"""Stands for a raised KeyboardInterrupt, GeneratorExit or the like: raised in the caller, it would mean something else."""
+"""The pickle of KeyboardInterrupt and the like. They are not passed on: in the caller, they would mean something else."""
 
 _OURS = str(Path(__file__).parent)
 
 
 def failed(
-    kind: FailureKind, error: BaseException, what: str = "", message: str | None = None, value: str = ""
+    cause: Cause, error: BaseException, message: str | None = None, value: str = ""
 ) -> tuple[Any, ...]:
     """Return an entry for a failure: text that always arrives, and the exception itself if it can be pickled.
 
     Args:
-        kind: How it is classified.
-        error: What was raised.
-        what: What could not be pickled or loaded: function, item or result.
-        message: What the error says; None for its own text.
-        value: The result that could not be pickled, as it is shown.
+        cause: The cause of the failure.
+        error: The exception.
+        message: The error's text; None for its own text.
+        value: The result that could not be pickled, as text.
     """
     text = ""
-    with suppress(BaseException):  # whose code is the user's
-        text = "".join(traceback.format_exception(type(error), error, _beyond_ours(error)))
+    with suppress(BaseException):  # the code of the user's classes runs here
+        text = "".join(traceback.format_exception(type(error), error, _without_own_frames(error)))
     said = text_of(error) if message is None else message
     pickled: bytes | None = NO_EXCEPTION
     if isinstance(error, Exception):
@@ -46,8 +45,7 @@ def failed(
     exitcode = exited if isinstance(exited, int) else None
     return (
         transfer.FAILED,
-        kind.value,
-        what,
+        cause.name,
         qualified,
         said,
         text,
@@ -58,7 +56,7 @@ def failed(
 
 
 def _pickled(error: Exception) -> tuple[bytes | None, str]:
-    """Return the pickle of an exception; None, and why, where it has none."""
+    """Return the pickle of an exception, and an empty text; or None, and the reason why it has none."""
     try:
         body, buffers = transfer.dump_by_reference_first(error)
     except BaseException as reason:  # the code of the user's classes runs here
@@ -68,8 +66,8 @@ def _pickled(error: Exception) -> tuple[bytes | None, str]:
     return (None, "it has large buffers") if buffers else (body, "")
 
 
-def _beyond_ours(error: BaseException) -> Any:
-    """The traceback without our own first frames, which tell the user nothing."""
+def _without_own_frames(error: BaseException) -> Any:
+    """Return the traceback without its first frames, if they are runwide's own."""
     trace = error.__traceback__
     while (
         trace is not None

@@ -1,4 +1,4 @@
-"""Items on their way from an iterable to a call, a bounded number ahead of what is consumed."""
+"""Move items from an iterable to a call, a bounded number ahead of the consumed outcomes."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ if TYPE_CHECKING:
     from runwide.pool.call import Call
 
 ALL = sys.maxsize
-"""As a number of items ahead: take all of them now."""
+"""The number of items ahead that means: read all of them now."""
 
 _STEPS = 4
-"""Items are taken when a quarter of the room for them is free, and not at each one that is consumed."""
+"""More items are read when a quarter of the places for them is free, and not after each consumed outcome."""
 
 _END = object()
 
@@ -28,7 +28,7 @@ _AT_HAND = (list, tuple, range, set, frozenset, dict, str, bytes, bytearray)
 
 
 def is_at_hand(items: Iterable[Any]) -> bool:
-    """Whether taking an item runs none of the user's code, and so cannot wait for anything.
+    """Return whether reading an item runs none of the user's code, and so cannot wait for anything.
 
     Example:
         >>> is_at_hand([1, 2]), is_at_hand(iter([1, 2]))
@@ -38,7 +38,7 @@ def is_at_hand(items: Iterable[Any]) -> bool:
 
 
 def taken(items: Iterable[Any]) -> Sequence[Any] | None:
-    """All items as they are now; None where taking them may take time.
+    """Return all items as they are now; None if reading them may take time.
 
     Example:
         >>> taken({1: "a"}), taken(range(3)), taken(iter([1]))
@@ -46,22 +46,22 @@ def taken(items: Iterable[Any]) -> Sequence[Any] | None:
     """
     if not is_at_hand(items):
         return None
-    return items if isinstance(items, (tuple, range)) else list(items)  # the others may change
+    return items if isinstance(items, (tuple, range)) else list(items)  # other types may change
 
 
 class Feeder:
     """Moves items from an iterable to a call.
 
-    Items are taken on the thread that calls `feed`, or on a thread of the feeder (`start`). That thread may wait in the
+    Items are read on the thread that calls `feed`, or on a thread of the feeder (`start`). That thread may wait in the
     user's code for any time, even for results of earlier items; the consumer does not wait for it.
 
     Args:
-        call: Where they go.
-        items: Where they come from.
+        call: The call that gets the items.
+        items: The iterable.
         ring: Wakes the scheduler.
-        ahead: Number of items that may be in the call and not consumed; None adapts it, `ALL` takes all of them.
-        workers: Number of workers, to adapt it.
-        one_by_one: Take an item when the consumer waits for an outcome, and not before: its task runs at once, here.
+        ahead: Number of items that may be in the call and not consumed; None adapts it; `ALL` reads all of them.
+        workers: Number of workers, to adapt ``ahead``.
+        one_by_one: Read an item only when the consumer waits for an outcome: its task runs at once, in this thread.
     """
 
     def __init__(
@@ -83,23 +83,23 @@ class Feeder:
         self._ahead = 1 if one_by_one and ahead != ALL else ahead
         self._workers = workers
         self._one_by_one = one_by_one
-        self._inline = False  # whether the consumer's thread takes the items
-        self._low = 0  # items ahead at which more are taken
+        self._inline = False  # whether the consumer's thread reads the items
+        self._low = 0  # number of items ahead at which more are read
         self._consumed = 0
         self._thread: threading.Thread | None = None
         self._room = threading.Event()
-        self._waits = False  # the thread, for room
-        self._taking = False  # it is in the user's code
+        self._waits = False  # whether the thread waits for a free place
+        self._taking = False  # whether the thread is in the user's code
         self._stopped = False
         self.fed = 0
-        self.error: BaseException | None = None  # that the iterable raised; the items before it are run
+        self.error: BaseException | None = None  # raised by the iterable; the earlier items are run
         _feeders.add(self)
 
     def begin(self) -> None:
-        """Take the first items: all of them here, where that was asked for, or on a thread, if it may take time.
+        """Read the first items; on a thread if that may take time, unless all are to be read now.
 
         Raises:
-            BaseException: The iterable's own, where all of it was to be taken.
+            BaseException: The iterable raised it, and all of it was to be read.
         """
         if self._ahead != ALL and not self.at_hand and not self._one_by_one:
             self.start()
@@ -111,10 +111,10 @@ class Feeder:
             self._inline = True
 
     def check(self) -> None:
-        """Raise what the iterable has raised.
+        """Raise the exception of the iterable, if it has raised one.
 
         Raises:
-            BaseException: The iterable's own.
+            BaseException: The iterable raised it.
         """
         error, self.error = self.error, None
         if error is None:
@@ -122,16 +122,16 @@ class Feeder:
         try:
             raise error
         finally:
-            del error  # whose traceback has this frame: a cycle would keep what the frames hold
+            del error  # its traceback has this frame: a cycle would keep all values of the frames
 
     def start(self) -> None:
-        """Feed on a thread of its own, in the caller's context."""
+        """Read items on a thread of its own, in the caller's context."""
         main = copy_context().run
         self._thread = threading.Thread(target=main, args=(self._main,), name="runwide-feeder", daemon=True)
         self._thread.start()
 
     def run(self) -> None:
-        """Put all items here, as there is room for them."""
+        """Read all items in this thread, as places become free."""
         while not self._source.closed:
             self._taking = True
             self.feed()
@@ -139,7 +139,7 @@ class Feeder:
             self._wait_for_room()
 
     def feed(self) -> None:
-        """Put as many items as may be ahead now."""
+        """Read as many items as may be ahead now."""
         limit = self._ahead or self._adapted()
         self._low = limit - max(1, limit // _STEPS)
         try:
@@ -148,12 +148,12 @@ class Feeder:
         except Exception as error:
             self.error = error
             self._end()
-        # The scheduler sets `hungry`, then looks once more; so an item is never put unseen.
+        # The scheduler sets `hungry` and then looks once more, so it never misses an item.
         if self._call.hungry and self._source.available():
             self._wake()
 
     def consume(self, number: int = 1) -> None:
-        """So many outcomes have been consumed; there is room for as many items."""
+        """Note that outcomes have been consumed: as many more items may be read."""
         self._consumed += number
         if self._one_by_one or self.fed - self._consumed > self._low:
             return
@@ -163,19 +163,19 @@ class Feeder:
             self.feed()
 
     def supply(self) -> None:
-        """The consumer is about to wait for an outcome."""
+        """Read an item, if items are read one by one: the consumer is about to wait for an outcome."""
         if self._one_by_one:
             self.feed()
 
     def feed_all(self) -> None:
-        """Put all items, whether or not outcomes are consumed."""
+        """Read all items, even if no outcomes are consumed."""
         self._ahead = ALL
         if self._thread is None:
             self.feed()
         self._room.set()
 
     def stop(self, error: BaseException | None = None) -> None:
-        """Take no more items; does not wait for the iterable, which may be waiting for anything.
+        """Read no more items. This does not wait for the iterable, which may wait for anything.
 
         Args:
             error: Raised in the consumer, if there may have been more items.
@@ -188,9 +188,9 @@ class Feeder:
         self._room.set()
 
     def join(self) -> None:
-        """Wait for the thread of a feeder that was stopped, unless it is in the iterable."""
+        """Wait for the thread of a stopped feeder, unless it is in the user's code."""
         thread = self._thread
-        waits = not self._taking and not sys.is_finalizing()  # when threads do not run any more
+        waits = not self._taking and not sys.is_finalizing()  # then threads do not run any more
         if thread is not None and thread is not threading.current_thread() and waits:
             thread.join()
 
@@ -199,7 +199,7 @@ class Feeder:
         return max(adapted, 2 * self._workers * (self._call.chunksize or 1))
 
     def _put_next(self) -> bool:
-        """Take one item, and put it unless the feeder was stopped meanwhile."""
+        """Read one item, and add it to the call unless the feeder was stopped meanwhile."""
         if self._iterator is None:
             self._iterator = iter(self._items)
         item = next(self._iterator, _END)
@@ -218,22 +218,22 @@ class Feeder:
         self._ring()
 
     def _end(self) -> None:
-        """No more will come."""
+        """Close the source."""
         self._source.close()
         self._ring()
 
     def _main(self) -> None:
         try:
             self.run()
-        except BaseException as error:  # such as sys.exit() in the iterable: it is for the consumer
+        except BaseException as error:  # such as sys.exit() in the iterable; the consumer gets it
             self.stop(error)
         finally:
             self._taking = False
-            # A generator of which this is the last reference is closed here.
+            # If this is the last reference to a generator, it is closed here.
             self._items, self._iterator = (), None
 
     def _wait_for_room(self) -> None:
-        self._waits = True  # set first: the consumer counts, and then looks
+        self._waits = True  # set first, since the consumer counts before it looks
         while not self._source.closed and self._ahead != ALL and self.fed - self._consumed > self._low:
             self._room.wait(SIGNAL_SECONDS)
             self._room.clear()
@@ -244,12 +244,12 @@ _feeders: weakref.WeakSet[Feeder] = weakref.WeakSet()
 
 
 def forget_all() -> None:
-    """In a fork, the feeders are those of the parent."""
+    """Forget the feeders in a fork: they belong to the parent."""
     _feeders.clear()
 
 
 def stop_all() -> None:
-    """Take no more items of iterables that may wait for anything, as the program ends."""
+    """Read no more items of iterables that may wait for anything, when the program ends."""
     for feeder in list(_feeders):
         if not feeder.at_hand:
             feeder.stop()

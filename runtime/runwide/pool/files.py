@@ -1,4 +1,4 @@
-"""Write files of payloads."""
+"""Write the files of payloads."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     Span = tuple[int, int]
     """Offset and length."""
 
-_ALIGN = 64  # of buffers in a file: a cache line, and what numpy's vector loops like
-_COPIED = 1 << 24  # bytes in one go
+_ALIGN = 64  # alignment of buffers in a file: a cache line, and good for numpy's vector loops
+_COPIED = 1 << 24  # bytes of one read
 
 
 def layout(sizes: list[int]) -> tuple[list[Span], int]:
@@ -35,9 +35,9 @@ def write(path: str, parts: Sequence[bytes | memoryview], spans: Sequence[Span])
     """Write buffers to a new file.
 
     Raises:
-        OSError: It is there, or it cannot be written; a part of it may be.
+        OSError: The file exists, or cannot be written; a part of it may have been written.
     """
-    # write() and not a shared mapping: a full disk is then an error, not a SIGBUS.
+    # pwrite() instead of a shared mapping: a full disk is then an error, and not a SIGBUS.
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     with closing(descriptor):
         for part, (offset, length) in zip(parts, spans, strict=True):
@@ -48,10 +48,10 @@ def write(path: str, parts: Sequence[bytes | memoryview], spans: Sequence[Span])
 
 
 def zeros(path: str, size: int) -> int:
-    """Make a file of so many zeros, none of them a hole, and return a descriptor of it.
+    """Make a file of zeros without holes, and return a descriptor of it.
 
     Raises:
-        OSError: It is there, or it cannot be written, and then it is not there.
+        OSError: The file exists, or cannot be written; then it is removed.
     """
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
     try:
@@ -65,17 +65,17 @@ def zeros(path: str, size: int) -> int:
 
 
 def copy(source: int, path: str) -> None:
-    """Copy an open file; the copy is whole before it has its name.
+    """Copy an open file. The copy is complete before it has its name.
 
     Raises:
-        OSError: It cannot be written.
+        OSError: The copy cannot be written.
     """
     size, offset, part = os.fstat(source).st_size, 0, f"{path}.part"
     descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     try:
         with closing(descriptor):
             while offset < size:
-                # Not sendfile, which writes to sockets alone on macOS.
+                # Not sendfile, which writes only to sockets on macOS.
                 offset += os.pwrite(descriptor, os.pread(source, min(_COPIED, size - offset), offset), offset)
         Path(part).rename(path)
     except OSError:

@@ -1,8 +1,8 @@
-"""Directories for the files of one pool: locked while a process uses them, swept afterwards.
+"""Directories for the files of one pool: locked while a process uses them, and swept afterwards.
 
-A process that uses a directory holds a shared ``flock`` on the directory itself. The kernel drops the lock with the process,
-however that ends. All PID namespaces see it, and there is no lock file that a cleaner could remove. Sweeping takes the
-exclusive lock. A directory that is swept between its making and its lock is made again, and used only then.
+A process that uses a directory holds a shared ``flock`` on the directory itself. The kernel releases the lock with the
+process, however it ends. All PID namespaces see it, and there is no lock file that a cleaner could remove. Sweeping takes
+the exclusive lock. A directory that is swept between its making and its lock is made again before it is used.
 """
 
 from __future__ import annotations
@@ -23,21 +23,21 @@ from pathlib import Path
 _FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW
 _NAME = re.compile("runwide-[0-9]+-([0-9a-f]{8})-[0-9a-f]{16}")
 _UNLOCKED = "unlocked"  # instead of the machine's mark
-_TRIES, _PAUSE = 20, 0.005  # a directory that is empty, as a new one is, is swept in less than a millisecond
+_TRIES, _PAUSE = 20, 0.005  # a new directory is empty, and swept in less than a millisecond
 
-_guard = threading.RLock()  # a finalizer may run inside
+_guard = threading.RLock()  # reentrant, since a finalizer may run inside
 _held: dict[str, tuple[int, os.stat_result]] = {}
 _owners: dict[str, int] = {}
 
 
 def make(root: str) -> str:
-    """Make a directory of this process below another one, and sweep those that dead processes left there.
+    """Make a directory of this process below another one, and sweep those of dead processes there.
 
     Returns:
         Its path.
 
     Raises:
-        OSError: It cannot be made.
+        OSError: The directory cannot be made.
     """
     _sweep(root)
     path = name(root)
@@ -55,7 +55,7 @@ def name(root: str, mark: str = "") -> str:
 
     Args:
         root: The directory above.
-        mark: A word that stands where the mark of this machine would.
+        mark: A word to write instead of the mark of this machine.
 
     Raises:
         OSError: The path is relative, and the working directory was removed.
@@ -83,13 +83,13 @@ def hold(path: str, *, made: bool = True) -> bool:
 
     Args:
         path: The directory.
-        made: Whether to make it where it is missing.
+        made: Whether to make it if it is missing.
 
     Returns:
         Whether it is locked. It is not if no descriptor is free, or if the file system has no locks.
 
     Raises:
-        OSError: It cannot be made, or something else has its name. Its files are unpickled, so it must be ours.
+        OSError: It cannot be made, or something else has its name. Its files are unpickled, so it must be the user's own.
     """
     with _guard:
         for _ in range(_TRIES):
@@ -114,7 +114,7 @@ def hold(path: str, *, made: bool = True) -> bool:
 
 
 def remove(path: str) -> None:
-    """Unlock a directory and remove it with all that is in it, as far as it exists."""
+    """Unlock a directory, and remove it with its contents, if it exists."""
     with _guard:
         _let_go(path)
         owner = _owners.pop(path, os.geteuid())
@@ -133,7 +133,7 @@ def _found(path: str, *, made: bool) -> os.stat_result:
         found = _made(path)
     theirs = found.st_uid != _owners.get(path, os.geteuid())
     if stat.S_ISLNK(found.st_mode) or (theirs and stat.S_ISDIR(found.st_mode)):
-        raise PermissionError(errno.EPERM, "the directory is not this program's any more", path)
+        raise PermissionError(errno.EPERM, "the directory does not belong to this program any more", path)
     if not stat.S_ISDIR(found.st_mode):
         raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), path)
     return found
@@ -150,7 +150,7 @@ def _made(path: str) -> os.stat_result:
 
 
 def _locked(path: str) -> tuple[int, os.stat_result]:
-    """Lock a directory as its users do; return the descriptor that has the lock, and its status."""
+    """Lock a directory for use; return the descriptor that has the lock, and its status."""
     descriptor = os.open(path, _FLAGS)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
@@ -172,10 +172,10 @@ def _let_go(path: str) -> None:
 
 
 def _same(path: str, descriptor: int) -> os.stat_result:
-    """Make sure that an open directory still has its name; return its status.
+    """Check that an open directory still has its name, and return its status.
 
     Raises:
-        FileNotFoundError: It has not.
+        FileNotFoundError: It has lost its name.
     """
     found = os.fstat(descriptor)
     if not os.path.samestat(found, os.lstat(path)):
@@ -204,7 +204,7 @@ def _machine() -> str:
 
 
 def _sweep(root: str) -> None:
-    # It may be writable and not readable, and its entries may vanish meanwhile.
+    # The root may be writable and not readable, and its entries may vanish meanwhile.
     with suppress(OSError), os.scandir(root) as entries:
         for entry in entries:
             if (match := _NAME.fullmatch(entry.name)) is not None:
@@ -216,7 +216,7 @@ def _sweep_one(path: str, machine: str) -> None:
     """Remove a directory that no process uses.
 
     Raises:
-        OSError: One does, or that cannot be found out.
+        OSError: A process uses it, or this cannot be found out.
     """
     with ExitStack() as stack:
         descriptor = _opened(path, stack)
@@ -267,7 +267,7 @@ def _opened(path: str, stack: ExitStack) -> int:
 
 
 def _forget() -> None:
-    """In a fork, close the copies of the parent's descriptors, which keeps the parent's locks."""
+    """Close the copies of the parent's descriptors in a fork; the parent keeps its locks."""
     global _guard  # noqa: PLW0603 - another thread may have held it
     _guard = threading.RLock()
     for path in list(_held):

@@ -1,4 +1,4 @@
-"""Frames: the task that has printed a line, between two control characters at the line's start."""
+"""Frames: the task of a printed line, between two control characters at the start of the line."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-_OPEN, _CLOSE = "\x1e", "\x1f"  # record and unit separator: no text has them
+_OPEN, _CLOSE = "\x1e", "\x1f"  # record and unit separator: texts do not have them
 _FRAME = re.compile(f"{_OPEN}(?:item=(-?[0-9]+),attempt=([0-9]+)){_CLOSE}")
 _CUT = re.compile(f"{_OPEN}[^{_CLOSE}\n]{{0,60}}$")
 
 
 def framed(task: Mapping[str, int]) -> str:
-    """Return the frame of a task; nothing where there is no task."""
+    """Return the frame of a task; an empty text without a task."""
     return f"{_OPEN}item={task['item']},attempt={task['attempt']}{_CLOSE}" if task else ""
 
 
 def unframed(line: str) -> tuple[str, dict[str, int]]:
-    """Return a line without frames, and the task of the first one; native code may have begun the line.
+    """Return a line without frames, and the task of the first frame; native code may have begun the line.
 
     Example:
         >>> unframed(framed({"item": 3, "attempt": 1}) + "hello")

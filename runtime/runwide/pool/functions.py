@@ -1,4 +1,4 @@
-"""The functions of a pool's calls: where workers find them pickled, and how long their tasks have taken."""
+"""The pickled functions of a pool's calls, and the pace of their tasks."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ class Functions:
     """The functions of one scheduler.
 
     Args:
-        scratch: Where large ones go.
-        kept: Restores their files.
+        scratch: The directories for large functions.
+        kept: Restores the files of large functions.
     """
 
     def __init__(self, scratch: Scratch, kept: Kept) -> None:
         self._scratch = scratch
         self._kept = kept
         self._numbers = count()
-        self._paces: dict[str, Pace] = {}  # by key, the last call's at the end
+        self._paces: dict[str, Pace] = {}  # by key; the pace of the last call is at the end
 
     def payload(self, dumped: transfer.Dumped) -> Payload:
-        """Where workers find a function: in the message, or in a file that all of them map. Any thread may ask.
+        """Return a function as workers receive it: in the message, or in a file that all map. Any thread may call it.
 
         Raises:
             ScratchError: The file cannot be written.
@@ -41,15 +41,15 @@ class Functions:
         if path is None:
             return Payload(transfer.digest(dumped), None, entries[0])
         self._kept.add(path)
-        return Payload(tag, path, entries[0])  # large: it ends with its call
+        return Payload(tag, path, entries[0])  # a large function is kept for its call only
 
     def begin(self, call: Call) -> None:
-        """A call begins, with what the last one of the same function has taken, where all its items are there."""
+        """Begin a call with the pace of the last call of the same function, if all its items are there."""
         if call.source.at_hand:
             call.pace = self._paces.get(call.function.key, call.pace)
 
     def end(self, call: Call) -> None:
-        """A call has ended."""
+        """Remember the pace of a call that has ended, and remove the file of its function."""
         key, path = call.function.key, call.function.path
         if path is not None:
             self._kept.remove(path)

@@ -1,4 +1,4 @@
-"""A pool without processes, for use inside a worker: its cores are all in use already."""
+"""A pool without processes, for use inside a worker: all cores are in use already."""
 
 from __future__ import annotations
 
@@ -6,12 +6,13 @@ import threading
 import traceback
 from typing import TYPE_CHECKING, Any
 
+from runwide.causes import Cause
 from runwide.errors import PoolClosed, RemoteTraceback
 from runwide.naming import text_of
 from runwide.pool import transfer
 from runwide.pool.call import Payload
 from runwide.pool.policy import Charges
-from runwide.records import Failure, FailureKind
+from runwide.records import Failure
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -20,10 +21,10 @@ if TYPE_CHECKING:
 
 
 class InPlaceScheduler:
-    """Has the interface of `runwide.pool.lease.Lease`, and runs each task at once in the thread that brings it.
+    """A replacement of `runwide.pool.lease.Lease` that runs each task at once, in the thread that adds it.
 
     Args:
-        initializer: A pickled callable that is called once, now.
+        initializer: A pickled callable, which is called once, now.
     """
 
     def __init__(self, initializer: transfer.Dumped | None = None) -> None:
@@ -34,11 +35,11 @@ class InPlaceScheduler:
             _load(self.function_payload(initializer))()
 
     def function_payload(self, dumped: transfer.Dumped) -> Payload:
-        """The function, where `start` finds it."""
+        """Return a pickled function as `start` loads it."""
         return Payload("", None, (transfer.FRAME, *dumped))
 
     def check_open(self) -> None:
-        """Make sure that calls are still taken.
+        """Check that the pool still takes calls.
 
         Raises:
             PoolClosed: The pool was closed.
@@ -47,14 +48,14 @@ class InPlaceScheduler:
             raise PoolClosed("the pool is closed", hint="make a new one")
 
     def start(self, call: Call) -> None:
-        """Take up a call, and run what it has."""
+        """Start a call, and run the items that it has."""
         self.check_open()
         with self._lock:
             self._calls[call] = _load(call.function)
         self.ring()
 
     def ring(self) -> None:
-        """Run what has come."""
+        """Run the items that have come."""
         with self._lock:
             for call, function in list(self._calls.items()):
                 self._run(call, function)
@@ -76,10 +77,10 @@ class InPlaceScheduler:
             self._calls.pop(call, None)
 
     def join(self) -> None:
-        """There is nothing to wait for."""
+        """Return at once: there is nothing to wait for."""
 
-    def drain(self, grace: float) -> None:  # noqa: ARG002 - nothing runs but what the caller waits for
-        """Drop everything: the outer pool is asked to leave."""
+    def drain(self, grace: float) -> None:  # noqa: ARG002 - only the task that the caller waits for runs
+        """Drop all calls: the outer pool is about to end."""
         self.close(kill=True)
 
     def close(self, *, kill: bool = False) -> None:
@@ -116,9 +117,10 @@ def _failure(error: BaseException, index: int, attempts: int) -> Failure:
     from runwide.pool import failures
     from runwide.pool.failed import failed
 
-    kind = FailureKind.EXCEPTION
-    if isinstance(error, GeneratorExit):  # raised in the caller, it would mean something else
-        return failures.of_entry(failed(kind, error), index, Charges(starts=attempts))
+    if isinstance(error, GeneratorExit):  # in the caller, it would have another meaning
+        return failures.of_entry(failed(Cause.EXCEPTION, error), index, Charges(starts=attempts))
     text = traceback.format_exc()
     error.__cause__ = RemoteTraceback("in place, inside a worker", item=index, traceback=text)
-    return Failure(index, kind, type(error).__qualname__, text_of(error), text, attempts, error)
+    return Failure(
+        index, Cause.EXCEPTION.kind, type(error).__qualname__, text_of(error), text, attempts, error
+    )

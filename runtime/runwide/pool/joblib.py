@@ -30,11 +30,11 @@ if TYPE_CHECKING:
     from concurrent.futures import Future
 
 _OF_JOBLIB = {*default_parallel_config, "context"}
-"""Options that joblib gives to every backend."""
+"""Options that joblib passes to every backend."""
 
 
 class _Unnumbered(Sequence[Any]):
-    """Numbers for joblib's batches in what their tasks print: none, since those of the tasks are others."""
+    """The numbers of joblib's batches in printed lines: none, since tasks have other numbers."""
 
     def __len__(self) -> int:
         return 0
@@ -45,9 +45,9 @@ class _Unnumbered(Sequence[Any]):
 
 class _Executor(Executor):
     _indices = _Unnumbered()
-    # As loky, a PicklingError, which names the part; and not what pickling raised, as the standard executor.
+    # Like loky's, a PicklingError with the part; the standard executor raises the exception of pickling itself.
     _exception_of = staticmethod(portable_exception_of)
-    _ends_with_main = False  # nor do joblib's own threads and processes
+    _ends_with_main = False  # joblib's own threads and processes do not either
 
     def __init__(self, workers: int, threads: int | None, **options: Any) -> None:
         self._threads = threads
@@ -59,7 +59,7 @@ class RunwideBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[mi
 
     Args:
         nesting_level: joblib's own.
-        inner_max_num_threads: Threads of numerical libraries in each worker, whatever the environment says; None for its
+        inner_max_num_threads: Threads of numerical libraries in each worker, in spite of the environment; None for its
             share of the cores.
         initializer: Called once in each worker before its first task.
         initargs: Arguments of ``initializer``.
@@ -80,12 +80,12 @@ class RunwideBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[mi
     ) -> None:
         super().__init__(nesting_level=nesting_level, inner_max_num_threads=inner_max_num_threads)
         self._preparation: dict[str, Any] = {"initializer": initializer, "initargs": tuple(initargs)}
-        self._prepared = self._preparation  # as for the last call
+        self._prepared = self._preparation  # that of the last call
         self._executor: Executor | None = None
         self._tasks: WeakKeyDictionary[Future[Any], int] = WeakKeyDictionary()  # of batches of one
 
     def effective_n_jobs(self, n_jobs: int | None) -> int:
-        """Number of workers: negative counts down from the number of cores, as everywhere in joblib."""
+        """Return the number of workers. A negative number counts down from the number of cores, as always in joblib."""
         if n_jobs == 0:
             raise ValueError("n_jobs == 0 in Parallel has no meaning")
         if n_jobs not in (None, 1) and multiprocessing.current_process().daemon and not worker.inside:
@@ -96,13 +96,13 @@ class RunwideBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[mi
         return n_jobs if n_jobs > 0 else max(1, host.cores().count + 1 + n_jobs)
 
     def configure(self, n_jobs: int = 1, parallel: Any = None, **options: Any) -> int:
-        """Open the executor; for one worker there is none, as with joblib's own backends.
+        """Open the executor. For one worker there is none, as in joblib's own backends.
 
         Args:
             n_jobs: As for `effective_n_jobs`.
             parallel: The `joblib.Parallel` that uses this backend.
-            **options: ``initializer`` and ``initargs``, as for the backend itself; those of joblib's memory maps, for which
-                there is no use here.
+            **options: ``initializer`` and ``initargs``, as for the backend itself; options of joblib's memory maps, which
+                have no effect.
 
         Raises:
             TypeError: There is no such option.
@@ -111,7 +111,7 @@ class RunwideBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[mi
         unknown = options.keys() - _OF_JOBLIB - self._preparation.keys()
         if unknown:
             raise TypeError(f"the backend runwide has no option {min(unknown)!r}")
-        if self._executor is not None:  # another Parallel of the same parallel_config has not ended yet
+        if self._executor is not None:  # another Parallel of the same parallel_config has not ended
             raise FallbackToBackend(self._another())
         if self.inner_max_num_threads is not None and self.inner_max_num_threads < 1:
             raise ValueError(
@@ -147,7 +147,7 @@ class RunwideBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[mi
     apply_async = submit  # its name before joblib 1.5
 
     def retrieve_result_callback(self, future: Future[Any]) -> Any:
-        """The result of a batch, or its exception, which names joblib's own task if the batch has no other."""
+        """Return the result of a batch, or raise its exception, with the number of joblib's task for a batch of one."""
         try:
             return future.result()
         except BaseException as error:
@@ -164,11 +164,11 @@ class RunwideBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[mi
         self.reset_batch_stats()
 
     def abort_everything(self, ensure_ready: bool = True) -> None:  # noqa: FBT001, FBT002 - joblib's signature
-        """Stop what runs, after an exception."""
+        """Stop the running batches, after an exception."""
         if self._executor is not None:
             self._executor.kill()
             self._executor = None
-        # joblib keeps the batches that it has made of this call, and would run them in the next one.
+        # joblib keeps the batches of this call, and would run them in the next one.
         self.parallel._ready_batches = Queue()  # noqa: SLF001 - it has no other name
         if ensure_ready:
             self._open(self.effective_n_jobs(self.parallel.n_jobs))
@@ -180,18 +180,18 @@ def register() -> None:
 
 
 def _run(batch: Callable[[], Any]) -> Any:
-    """Run a batch in a worker, where a nested call may name the backend as well."""
+    """Run a batch in a worker, where a nested call may also use the backend."""
     register()
     return batch()
 
 
 def _in_place() -> bool:
-    """Whether this process may start no workers."""
+    """Return whether tasks must run in this process, since it may not start workers."""
     return worker.inside or multiprocessing.current_process().daemon
 
 
 def _prepare_alone(n_jobs: int, initializer: Callable[..., object] | None, initargs: tuple[Any, ...]) -> None:
-    """Run the initializer where tasks run in this process because it is a worker itself; joblib would not run it."""
+    """Run the initializer if tasks run in this process because it is a worker; joblib would not run it."""
     if initializer is None:
         return
     if _in_place():

@@ -1,4 +1,4 @@
-"""What one pool has of the workers: some of them, for as long as it is open."""
+"""A lease: the workers that one pool may use, for as long as it is open."""
 
 from __future__ import annotations
 
@@ -8,27 +8,27 @@ import time
 from typing import TYPE_CHECKING
 
 from runwide.errors import PoolClosed
-from runwide.pool.reporting import Reporter, timed_by
+from runwide.events.emit import Reporter, timed_by
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from runwide.events.model import TaskEvent
     from runwide.pool import transfer
     from runwide.pool.call import Call, Payload
     from runwide.pool.scheduler import Scheduler
     from runwide.pool.shares import Shares
-    from runwide.records import TaskEvent
 
 
 class Lease:
-    """Some workers of a scheduler, which may have others at work beside it.
+    """The right of one pool to use workers of a scheduler, beside the leases of other pools.
 
     Args:
-        scheduler: Whose workers they are; it holds this as long as it is open.
-        shares: How many, and what limits the threads of libraries in each.
+        scheduler: The scheduler of the workers. It keeps a reference to the lease while the lease is open.
+        shares: The number of workers, and variables that limit the threads of libraries in each.
         on_event: Called with each `TaskEvent`, on the scheduler's thread.
-        alone: Whether the scheduler ends with this.
-        apart: Whether nobody else has any of its workers meanwhile.
+        alone: Whether the scheduler ends with this lease.
+        apart: Whether no other lease may use these workers meanwhile.
     """
 
     def __init__(
@@ -47,13 +47,13 @@ class Lease:
         self.shares = shares
         self.reporter = None if on_event is None else Reporter(on_event)
         self.timed = timed_by(on_event)
-        self.calls: set[Call] = set()  # that have not ended; as all below, changed under the scheduler's lock
+        self.calls: set[Call] = set()  # that have not ended. The scheduler's lock guards this and all below
         self.closed = False
         self.drained_at: float | None = None  # on the monotonic clock
         self.ended = threading.Event()
 
     def function_payload(self, dumped: transfer.Dumped) -> Payload:
-        """Where workers find a pickled function.
+        """Return a pickled function as workers receive it.
 
         Raises:
             PoolClosed: The pool takes no more calls.
@@ -63,45 +63,47 @@ class Lease:
         return self.scheduler.function_payload(dumped)
 
     def check_open(self) -> None:
-        """Make sure that calls are still taken.
+        """Check that the pool still takes calls.
 
         Raises:
             PoolClosed: The pool was closed.
             PoolBroken: An error inside the pool has ended it.
         """
         if self._pid != os.getpid():
-            raise PoolClosed("the pool belongs to the process of which this is a fork", hint="make one here")
+            raise PoolClosed(
+                "the pool belongs to the parent of this fork", hint="make a new pool in this process"
+            )
         self.scheduler.check_open()
         if self.closed:
             raise PoolClosed("the pool is closed", hint="make a new one")
 
     def start(self, call: Call) -> None:
-        """Take up a call.
+        """Start a call.
 
         Raises:
-            PoolClosed: The pool takes no more.
+            PoolClosed: The pool takes no more calls.
         """
         self.scheduler.start(call, self)
 
     def cancel(self, call: Call) -> None:
-        """Drop a call: what has not started is not started, what runs is stopped."""
+        """Drop a call: stop its tasks that run, and start no more."""
         self.scheduler.cancel(call)
 
     def drain(self, grace: float) -> None:
-        """Start no further task; those that run may go on for so many seconds, then all calls end with `Preempted`."""
+        """Start no more tasks; after this many seconds at most, all calls end with `Preempted`."""
         self.drained_at = time.monotonic() + grace
         self.ring()
 
     def ring(self) -> None:
-        """Make the scheduler look: items have come."""
+        """Wake the scheduler: items have come."""
         self.scheduler.ring()
 
     def close(self, *, kill: bool = False) -> None:
-        """Take no more calls, and let go of the workers when those under way have ended; at once with ``kill``."""
+        """Take no more calls, and release the workers when running calls have ended, or at once with ``kill``."""
         self.scheduler.release(self, kill=kill)
 
     def join(self) -> None:
-        """Wait until the workers have been let go of, and have ended if they were this one's alone."""
+        """Wait until the workers are released; if they belong to this lease alone, until they have ended."""
         if self.scheduler.thread is threading.current_thread():
             return
         self.ended.wait()

@@ -1,4 +1,4 @@
-"""Who has workers of a scheduler, and whether it goes on when nobody does."""
+"""The open leases of a scheduler, and how long it stays without any."""
 
 from __future__ import annotations
 
@@ -12,22 +12,22 @@ if TYPE_CHECKING:
     from runwide.pool.lease import Lease
 
 LOOK_SECONDS = 1.0
-"""Interval at which a scheduler without work looks whether it is to end."""
+"""Interval at which a scheduler without work checks whether it should end."""
 
 _UNCLAIMED_SECONDS = 5.0
-"""After which nobody will come: Ctrl-C has ended who wanted it."""
+"""Time after which a scheduler without a first lease ends: Ctrl-C may have ended the call that made it."""
 
 
 class Leases:
     """The open leases of one scheduler.
 
     Args:
-        idle_seconds: How long the scheduler stays when there is none; None to end with the last one.
-        gone: Called when one is gone that nobody has closed.
+        idle_seconds: How long the scheduler stays without a lease; None to end with the last lease.
+        gone: Called when a lease is garbage-collected that was not closed.
     """
 
     def __init__(self, idle_seconds: float | None, gone: Callable[[], None]) -> None:
-        # Ctrl-C may lose one before anybody has it.
+        # Weak references, since Ctrl-C may lose a lease before the caller has it.
         self._open: weakref.WeakKeyDictionary[Lease, weakref.finalize[..., Lease]] = (
             weakref.WeakKeyDictionary()
         )
@@ -35,7 +35,7 @@ class Leases:
         self._idle_since = time.monotonic()
         self._began = False
         self._gone = gone
-        self._last = False  # there are to be no more
+        self._last = False  # whether no more leases are given
 
     def __len__(self) -> int:
         return len(self._open)
@@ -44,21 +44,21 @@ class Leases:
         return iter(list(self._open))
 
     def may_have(self, *, apart: bool) -> bool:
-        """Whether there may be one more.
+        """Return whether one more lease may be given.
 
         Args:
-            apart: Whether that one is to have the workers for itself.
+            apart: Whether no other lease may use the workers of that one.
         """
         return not self._last and not any(apart or other.apart for other in self)
 
     def add(self, lease: Lease) -> None:
-        """One more."""
+        """Add a lease."""
         self._open[lease] = gone = weakref.finalize(lease, self._gone)
         gone.atexit = False
         self._began = True
 
     def end(self, lease: Lease) -> None:
-        """One less."""
+        """Remove a lease that has ended."""
         lease.ended.set()
         gone = self._open.pop(lease, None)
         if gone is not None:
@@ -67,22 +67,22 @@ class Leases:
 
     @property
     def is_kept(self) -> bool:
-        """Whether the scheduler stays when there is none."""
+        """Return whether the scheduler stays without leases."""
         return self._idle_seconds is not None
 
     def keep_no_longer(self) -> None:
-        """Have the scheduler end with those that there are; from any thread."""
+        """Let the scheduler end with its present leases. Any thread may call it."""
         self._idle_seconds, self._began, self._last = None, True, True
 
     def patience(self) -> float | None:
-        """Seconds until it is to be looked whether the scheduler has been idle for too long; None for never."""
+        """Return the seconds until the next check whether the scheduler is idle for too long; None for never."""
         idle_seconds = self._idle_seconds  # once: another thread may change it
         if idle_seconds is None:
             return None if self._began else LOOK_SECONDS
         return min(LOOK_SECONDS, idle_seconds)
 
     def are_over(self) -> bool:
-        """Whether there is none, and has been none for so long that nobody is waited for."""
+        """Return whether there has been no lease for so long that the scheduler should end."""
         if self._open:
             return False
         patience = (self._idle_seconds or 0.0) if self._began else _UNCLAIMED_SECONDS

@@ -1,4 +1,4 @@
-"""loky's process, as a pool starts it."""
+"""loky's process class, adapted to a pool. Only this module loads loky."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ _Loky: Any = get_context("loky").Process
 
 
 class _Popen(Popen):  # type: ignore[misc]  # loky has no types
-    """loky's, without flushing this program's streams first: they may be None, closed, or full, and nothing is forked."""
+    """loky's Popen, which does not flush this program's streams first: they may be None, closed or full."""
 
-    __module__ = Popen.__module__  # what the interpreter is to run
+    __module__ = Popen.__module__  # the module that the new interpreter runs
 
     def __init__(self, process: Any) -> None:
         self.returncode = None
@@ -22,7 +22,7 @@ class _Popen(Popen):  # type: ignore[misc]  # loky has no types
 
 
 class Process(_Loky):  # type: ignore[misc]  # likewise
-    """A process of loky's context, in which multiprocessing keeps its own default: children of tasks know no other."""
+    """A process of loky's context in which multiprocessing keeps its own default, also for children of tasks."""
 
     _start_method = None
 

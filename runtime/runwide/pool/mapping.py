@@ -1,4 +1,4 @@
-"""A function over items on the cores of this container, as a list or as a stream."""
+"""Run a function over items on the cores of this container, for a list or a stream of results."""
 
 from __future__ import annotations
 
@@ -12,10 +12,11 @@ from runwide.errors import Preempted, StopIterationRaised
 from runwide.fitness import check
 from runwide.options import RunOptions
 from runwide.pool import streams
-from runwide.pool.base import dump_function
+from runwide.pool.base import Base, dump_function
 from runwide.pool.feeding import ALL
+from runwide.pool.policy import Budget
 from runwide.pool.preemption import drains_on_sigterm
-from runwide.pool.whole import Whole, budget_of, no_items, number_of, opened
+from runwide.pool.whole import Whole, no_items, number_of
 from runwide.progress import shown
 from runwide.sigterm import Relay, handled
 
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
     from typing_extensions import Unpack
 
     from runwide.options import Options
-    from runwide.pool.base import Base
     from runwide.pool.sinks import Everything
     from runwide.pool.transfer import Dumped
     from runwide.records import Outcome
@@ -34,35 +34,35 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 
-def map(  # noqa: A001 - the field's name
-    function: Callable[[T], R], items: Iterable[T], *, on_error: str = "raise", **options: Unpack[Options]
-) -> list[R]:
-    """`runwide.map` where it runs on this container's cores and keeps nothing: the same arguments but ``on`` and ``store``.
+def run(function: Callable[[T], R], items: Iterable[T], options: RunOptions, on_error: str) -> list[R]:
+    """Run `runwide.map` on the cores of this container, with options that have been checked.
 
     Example:
-        >>> map(lambda x: x * x, [1, 2, 3])
+        >>> run(lambda x: x * x, [1, 2, 3], RunOptions(), "raise")
         [1, 4, 9]
     """
     ended.check(on_error)
-    return _results(Whole(function, items, _known(options)).run(), on_error)
+    note_initializer(options.initializer)
+    return _results(Whole(function, items, options).run(), on_error)
 
 
-async def amap(
-    function: Callable[[T], R], items: Iterable[T], *, on_error: str = "raise", **options: Unpack[Options]
+async def run_async(
+    function: Callable[[T], R], items: Iterable[T], options: RunOptions, on_error: str
 ) -> list[R]:
-    """As `map`, without blocking the event loop; cancelling it stops the workers.
+    """Run `run` without blocking the event loop. If it is cancelled, the workers stop.
 
     Example:
         >>> import asyncio
-        >>> asyncio.run(runwide.amap(lambda x: x * x, [1, 2, 3]))
+        >>> asyncio.run(run_async(lambda x: x * x, [1, 2, 3], RunOptions(), "raise"))
         [1, 4, 9]
     """
-    import asyncio  # which whoever calls this has loaded; others need not wait for it
+    import asyncio  # slow to load; the caller of this function has loaded it
     from functools import partial
 
     ended.check(on_error)
-    ending.check_interpreter(with_main=True)  # after which no event loop has a thread to wait in
-    whole = Whole(function, items, _known(options))
+    ending.check_interpreter(with_main=True)  # after that, event loops have no threads
+    note_initializer(options.initializer)
+    whole = Whole(function, items, options)
     relay = Relay()
     run = partial(relay.context().run, _run_aside, whole)
     with handled(relay):
@@ -72,7 +72,7 @@ async def amap(
         except asyncio.CancelledError:
             whole.stop()
             await asyncio.wait([running])
-            running.exception()  # it says that the pool was closed, which is what was asked for
+            running.exception()  # it is PoolClosed, as expected after stop()
             raise
     return _results(found, on_error, portable=True)
 
@@ -80,7 +80,7 @@ async def amap(
 def _run_aside(whole: Whole) -> Everything:
     try:
         return whole.run(aside=True)
-    except StopIteration as error:  # which no future passes on
+    except StopIteration as error:  # futures do not pass it on
         raise StopIterationRaised("the iterable raised StopIteration") from error
 
 
@@ -99,7 +99,7 @@ def stream(
     on_error: str = "raise",
     **options: Unpack[Options],
 ) -> Values:
-    """As `runwide.imap` where ``ordered``, else as `runwide.imap_unordered`, on this container's cores.
+    """Run `runwide.imap`, or `runwide.imap_unordered` if ``ordered`` is False, on the cores of this container.
 
     Example:
         >>> list(stream(lambda x: x * x, range(3), ordered=True))
@@ -110,11 +110,11 @@ def stream(
 
 
 class Values:
-    """An iterator of the values of outcomes.
+    """An iterator over the values of outcomes.
 
     Args:
         arriving: The outcomes.
-        on_error: As for `map`.
+        on_error: As for `runwide.map`.
     """
 
     def __init__(self, arriving: Outcomes, on_error: str) -> None:
@@ -128,7 +128,7 @@ class Values:
         return next(self._values)
 
     def close(self) -> None:
-        """Stop what runs; nobody iterates any more."""
+        """Stop the tasks that run; the iterator is not used any more."""
         self._values.close()
 
 
@@ -140,19 +140,19 @@ def outcomes(
     indices: Sequence[int] | None = None,
     **options: Unpack[Options],
 ) -> Outcomes:
-    """The outcome of every item, in the order in which they end; never raises for a task's failure.
+    """Iterate over the outcomes of all items, in the order in which they end. A failed task raises nothing.
 
     Args:
         function: Takes one item.
         items: At least one item.
-        ordered: Whether they come in the order of the items.
-        indices: Index of each item in a larger input, shown with what its task prints.
+        ordered: Whether the outcomes come in the order of the items.
+        indices: Index of each item in a larger input, shown with the lines that its task prints.
         **options: As in `runwide.options.Options`.
 
     Raises:
         NoItems: There are no items.
         FunctionNotPicklable: The function cannot be sent to a worker.
-        TooManyFailures: ``max_failures`` was passed.
+        TooManyFailures: More items failed than ``max_failures`` allows.
         Preempted: SIGTERM came.
 
     Example:
@@ -167,7 +167,7 @@ def outcomes(
 
 def _known(options: Mapping[str, Any]) -> RunOptions:
     chosen = RunOptions(**options)
-    # before the function is pickled, which may share variables with it
+    # Before the function is pickled: it may share variables with the initializer.
     note_initializer(chosen.initializer)
     return chosen
 
@@ -176,7 +176,7 @@ def _known(options: Mapping[str, Any]) -> RunOptions:
 def started(
     function: Callable[[Any], Any], items: Iterable[Any], **options: Unpack[Options]
 ) -> Iterator[Iterator[Outcome]]:
-    """Take all items on this thread, while their first tasks run; then give the outcomes in the order in which they end.
+    """Read all items on this thread, while the first tasks run; then iterate over the outcomes as they end.
 
     Args:
         function: Takes one item.
@@ -184,7 +184,7 @@ def started(
         **options: As in `runwide.options.Options`.
 
     Raises:
-        Preempted: SIGTERM came while items were taken.
+        Preempted: SIGTERM came while items were read.
 
     Example:
         >>> with started(abs, iter([-1, -2]), workers=1) as arriving:
@@ -193,19 +193,19 @@ def started(
     """
     given = _known(options)
     check(function, items)
-    dumped, budget, arriving = dump_function(function), budget_of(given), []
-    with opened(given) as pool:
-        lease = pool._lease  # noqa: SLF001 - one house
-        with drains_on_sigterm(lease, given.grace) as draining:
+    dumped, budget, arriving = dump_function(function), Budget.of(given), []
+    with Base(given) as pool:
+        lease = pool._lease  # noqa: SLF001 - a module of this package
+        with drains_on_sigterm(lease.drain, given.grace) as draining:
             size = given.chunksize
-            draining.ends(
+            draining.interrupt(
                 lambda: arriving.append(
                     streams.stream(pool, dumped, items, budget, chunksize=size, ahead=ALL, named=True)
                 )
             )
             if not arriving:
                 raise Preempted(
-                    "stopped by SIGTERM while items were taken; nothing is kept", hint="run it again"
+                    "stopped by SIGTERM while items were read; nothing is kept", hint="run it again"
                 )
             limited = _limited(arriving.pop(), given.max_failures)
             with closed_after(shown(limited, None, wanted=given.progress)) as outcomes:
@@ -213,7 +213,7 @@ def started(
 
 
 class Outcomes:
-    """An iterator of outcomes with a pool of its own, opened at the first and closed after the last."""
+    """An iterator over outcomes, with a pool of its own that opens before the first and closes after the last."""
 
     def __init__(
         self,
@@ -225,7 +225,7 @@ class Outcomes:
         ordered: bool,
         indices: Sequence[int] | None,
     ) -> None:
-        # The generators know this list and not this object: so they are closed as soon as nobody iterates any more.
+        # The generators refer to this list and not to this object, so they are closed with the last reference to it.
         self._pools: list[Base] = []
         running = _run(self._pools, dumped, items, options, ordered=ordered, indices=indices)
         limited = _limited(running, options.max_failures)
@@ -238,11 +238,11 @@ class Outcomes:
         return next(self._arriving)
 
     def close(self) -> None:
-        """Stop what runs; nobody iterates any more."""
+        """Stop the tasks that run; the iterator is not used any more."""
         self._arriving.close()
 
     def stop(self) -> None:
-        """Stop the workers at once, from any thread; whoever iterates gets `PoolClosed`."""
+        """Stop the workers at once; the iteration raises `PoolClosed`. Any thread may call it."""
         for pool in self._pools:
             pool.kill()
 
@@ -256,15 +256,15 @@ def _run(
     ordered: bool,
     indices: Sequence[int] | None,
 ) -> Generator[Outcome, None, None]:
-    with opened(given) as pool:
+    with Base(given) as pool:
         opening.append(pool)
-        lease = pool._lease  # noqa: SLF001 - one house
-        with drains_on_sigterm(lease, given.grace):
+        lease = pool._lease  # noqa: SLF001 - a module of this package
+        with drains_on_sigterm(lease.drain, given.grace):
             yield from streams.stream(
                 pool,
                 dumped,
                 items,
-                budget_of(given),
+                Budget.of(given),
                 chunksize=given.chunksize,
                 indices=indices,
                 named=True,
@@ -283,6 +283,6 @@ def _limited(arriving: Iterator[Outcome], max_failures: int | None) -> Generator
                 failures.append(outcome.failure)
                 if len(failures) > max_failures:
                     raise ended.too_many(failures)
-            del outcome  # while it waits for the next, it keeps nobody's memory
+            del outcome  # so that its memory is free while the next one is awaited
     if nothing_came:
         raise no_items()

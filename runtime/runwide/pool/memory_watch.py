@@ -1,4 +1,4 @@
-"""What the workers' memory says: who is to be replaced, and who is to go before the kernel takes everybody."""
+"""Watch the memory of workers: replace large ones, and stop one before memory runs out."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import time
 from typing import TYPE_CHECKING
 
 from runwide import settings
+from runwide.causes import Cause
 from runwide.pool import policy
-from runwide.pool.policy import Cause
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -23,23 +23,23 @@ GUARDED_BYTES = 32 << 20
 
 
 ENDING_SECONDS = 0.03
-"""From a look to the end of the worker; what fills meanwhile is kept free as well."""
+"""Seconds from a measurement to the end of the worker; the memory that fills meanwhile is kept free as well."""
 
 FASTEST = 4 << 30
-"""Bytes a second that are taken to fill at most; one core touched new memory at 2.2 GB/s where this was measured."""
+"""The fastest growth of memory, in bytes a second; in a measurement, one core touched new memory at 2.2 GB/s."""
 
 IDLE_SHARE = 0.1
-"""Idle workers are ended when less than this share of the limit is left: others need it."""
+"""Idle workers end when less than this share of the limit is left."""
 
 BETWEEN_SECONDS = 1.0
-"""Between looks while nothing runs: a short map is over before one is."""
+"""Seconds between measurements while nothing runs; a short map ends before the first."""
 
 SHORTEST = 0.005
-"""Seconds between looks near the limit; one costs half a millisecond."""
+"""Seconds between measurements near the limit; one costs half a millisecond."""
 
 
 def reserve(size: int) -> int:
-    """Bytes that the guard keeps free.
+    """Return the number of bytes that the guard keeps free.
 
     Example:
         >>> reserve(512 << 20) >> 20, reserve(64 << 30) >> 20
@@ -49,12 +49,12 @@ def reserve(size: int) -> int:
 
 
 def too_little(available: int, size: int, growth: float = 0.0) -> bool:
-    """Whether so little memory is left that the largest worker must go.
+    """Return whether so little memory is left that the largest worker must be stopped.
 
     Args:
         available: Bytes that are left.
-        size: Bytes that there are.
-        growth: Bytes a second by which the use has been growing.
+        size: The limit, in bytes.
+        growth: Growth of the use, in bytes a second.
 
     Example:
         >>> too_little(20 << 20, 512 << 20), too_little(70 << 20, 512 << 20), too_little(70 << 20, 512 << 20, 2e9)
@@ -64,12 +64,12 @@ def too_little(available: int, size: int, growth: float = 0.0) -> bool:
 
 
 def next_look(available: int, size: int, most: float) -> float:
-    """Seconds until memory could have filled, within bounds.
+    """Return the seconds until the memory could be full, within bounds.
 
     Args:
         available: Bytes that are left.
-        size: Bytes that there are.
-        most: Seconds at most.
+        size: The limit, in bytes.
+        most: The largest result, in seconds.
 
     Example:
         >>> next_look(8 << 30, 16 << 30, 0.1), next_look(0, 16 << 30, 0.1)
@@ -79,20 +79,22 @@ def next_look(available: int, size: int, most: float) -> float:
 
 
 class MemoryWatch:
-    """Samples the memory of busy workers, and counts the kernel's OOM kills.
+    """The watch over the memory of busy workers and the kernel's OOM kills.
 
-    Where one OOM kill takes the whole container (``memory.oom.group``, as Kubernetes sets it since 1.28), the watch acts
-    first: near the limit it names the largest worker. ``RUNWIDE_MEMORY_GUARD`` may say ``always`` or ``never`` instead.
+    If one OOM kill would end the whole container (``memory.oom.group``, which Kubernetes sets since 1.28), the watch acts
+    first: near the limit, it chooses the largest worker. ``RUNWIDE_MEMORY_GUARD=always`` or ``=never`` changes that.
 
     Args:
-        seconds: Interval of the samples; the guard shortens it near the limit, since memory fills at gigabytes a second.
+        seconds: Interval of the measurements. The guard shortens it near the limit: memory fills at gigabytes a second.
         max_memory: Resident bytes above which a worker is replaced once it is free.
     """
 
     def __init__(self, seconds: float, max_memory: int | None) -> None:
         self.seconds = seconds
         self._longest = seconds
-        self._last: tuple[float, int] | None = None  # when the guard looked, and what was left
+        self._last: tuple[float, int] | None = (
+            None  # time of the guard's last measurement, and the bytes that were left
+        )
         self._max_memory = max_memory
         self._next = 0.0
         self._kills_seen = 0
@@ -100,16 +102,16 @@ class MemoryWatch:
         self._size: int | None = None
         self._guards = False
         self.begun = False
-        """Whether it knows what there was."""
+        """Whether the first measurement was made."""
 
     def begin(self, found: Memory | None = None) -> None:
-        """Note what there is, when the first worker has just been started: it loads what it needs meanwhile.
+        """Measure the memory for the first time, just after the first worker was started, while it loads its modules.
 
         Args:
-            found: What there is, where that is known.
+            found: The memory, if it is known.
         """
         if found is None:
-            from runwide.host import memory  # which no start waits for
+            from runwide.host import memory  # loaded here, so that no start waits for it
 
             found = memory.read()
         self.begun = True
@@ -119,13 +121,13 @@ class MemoryWatch:
         if self._guards and found.available is not None and found.size is not None:
             self.seconds = next_look(found.available, found.size, self._longest)
         now = time.monotonic()
-        self._next = now + self.seconds  # what looks is not loaded before the first task
+        self._next = now + self.seconds  # the modules for measuring are not loaded before the first task
         self._next_count = now + BETWEEN_SECONDS
 
     def go_on(self) -> None:
-        """A call begins after all others have ended: who was killed in between was none of its workers.
+        """Count OOM kills at the start of a call after all others have ended: they killed none of its workers.
 
-        Of a call right after another one that is not asked again.
+        Shortly after the last count, this does nothing.
         """
         now = time.monotonic()
         self._next_idle = now + BETWEEN_SECONDS
@@ -136,12 +138,12 @@ class MemoryWatch:
             self._kills_seen = memory.oom_kills() or 0
 
     def cause_of_death(self, slot: Slot, exitcode: int) -> Cause:
-        """Why a worker died; of two deaths in one turn, each uses up an OOM kill of its own."""
+        """Return the cause of a worker's death. Each OOM kill explains one death."""
         if slot.too_large:
             return Cause.OUT_OF_MEMORY
         if slot.line_lost_at is not None and slot.killed:
             return Cause.LINE_LOST
-        from runwide.host import memory  # which no start waits for
+        from runwide.host import memory  # loaded here, so that no start waits for it
 
         kills = (memory.oom_kills() or 0) - self._kills_seen if self.begun else 0
         cause = policy.cause_of_death(exitcode, timed_out=slot.timed_out, oom_credits=kills)
@@ -150,7 +152,7 @@ class MemoryWatch:
         return cause
 
     def look(self, slots: Iterable[Slot]) -> Slot | None:
-        """Sample if it is time; returns the worker that must go now, if one must."""
+        """Measure if it is time; return the worker that must be stopped now, if there is one."""
         now = time.monotonic()
         if now < self._next or not self.begun:
             return None
@@ -167,7 +169,7 @@ class MemoryWatch:
         return None
 
     def is_short(self) -> bool:
-        """Whether so little memory is left that idle workers had better end."""
+        """Return whether so little memory is left that idle workers should end."""
         now = time.monotonic()
         if not self.begun or self._size is None or now < self._next_idle:
             return False

@@ -1,4 +1,4 @@
-"""Files that tasks have left open: what was written to them is there when the call returns, though the worker stays."""
+"""Flush files that tasks have left open, so that their contents are complete when the call returns."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from runwide.pool.entry import descriptors
 
 
 class Opened:
-    """The files that are open in this process beside those that it had when this was made."""
+    """The files that tasks have opened in this process and not closed."""
 
     def __init__(self) -> None:
         self._known = descriptors()
@@ -21,7 +21,7 @@ class Opened:
         self._library = ctypes.CDLL(None)
 
     def flush(self) -> None:
-        """Hand on what tasks have written, also what libraries in C have printed."""
+        """Flush the files of tasks, and the output of C libraries."""
         self._library.fflush(None)
         files = [file() for file in self._files]
         now = descriptors()
@@ -33,7 +33,7 @@ class Opened:
 
 
 def flush_all() -> None:
-    """Hand on what was written to any file of this process.
+    """Flush all files of this process.
 
     Example:
         >>> flush_all()
@@ -42,16 +42,16 @@ def flush_all() -> None:
 
 
 def _found() -> list[Any]:
-    """All files of this process; this looks at every object, and so takes some milliseconds."""
+    """Return all files of this process. This looks at every object, and takes some milliseconds."""
     return [one for one in gc.get_objects() if isinstance(one, io.IOBase)]
 
 
 def flush(*files: Any) -> None:
-    """Hand on what was written to these files, whatever they are.
+    """Flush these files, and ignore all errors.
 
     Example:
         >>> flush(None)
     """
     for file in files:
-        with suppress(Exception):  # it is closed, full, broken, or a task has put anything there
+        with suppress(Exception):  # a file may be closed, full or broken, or no file at all
             file.flush()

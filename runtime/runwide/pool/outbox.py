@@ -1,4 +1,4 @@
-"""Results that are finished and not yet sent."""
+"""The results that a worker has not sent yet."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ import time
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
+from runwide.causes import Cause
 from runwide.errors import ScratchFull
 from runwide.pool import transfer
 from runwide.pool.failed import failed
-from runwide.records import FailureKind
 
 if TYPE_CHECKING:
+    from runwide.events.measure import Meter
     from runwide.pool.channel import WorkerChannel
-    from runwide.pool.meter import Meter
     from runwide.pool.scratch import Scratch
     from runwide.pool.status import StatusWords
 
@@ -26,16 +26,16 @@ _STREAM_SECONDS = 0.05
 _STREAM_BYTES = 1 << 20
 
 _SHORTEST, _LONGEST = 0.01, 0.1
-"""Seconds between two looks whether there is room."""
+"""Seconds between two checks whether there is room."""
 
 
 class Outbox:
-    """Streams results from a thread of its own, so that a long task delays none that was finished before it.
+    """A buffer of results. A thread sends them, so that a long task does not delay earlier results.
 
     Args:
-        channel: Where they go.
-        scratch: Where large ones go.
-        status: Where the pool says that there will be no room.
+        channel: The connection to the pool.
+        scratch: The directories for large results.
+        status: The status words, in which the pool gives up a result that waits for room.
     """
 
     def __init__(self, channel: WorkerChannel, scratch: Scratch, status: StatusWords) -> None:
@@ -46,17 +46,17 @@ class Outbox:
         self._filled = threading.Event()
         self._entries: list[Any] = []
         self._are_scalars = True
-        self.meter: Meter | None = None  # set where somebody listens to events
-        self.mapped = False  # whether items of the chunk lie in scratch
+        self.meter: Meter | None = None  # set if the pool has a listener to events
+        self.mapped = False  # whether items of the chunk are in scratch
         self._bytes = 0
         self._since = 0.0
         threading.Thread(target=self._stream, name="runwide-stream", daemon=True).start()
 
     def extend(self, entries: list[Any], started: float, ended: float) -> None:
-        """Keep results of tasks that ran one after another, for sending.
+        """Add results of tasks that ran one after another.
 
         Args:
-            entries: At least one; they are taken out of the list.
+            entries: At least one; the list is emptied.
             started: When the first of them started, on the monotonic clock, in seconds.
             ended: When the last of them ended, just now.
         """
@@ -80,9 +80,9 @@ class Outbox:
             self.flush()
 
     def flush(self, *last: object) -> None:
-        """Send what there is, and these messages behind it."""
+        """Send all results, and then these messages."""
         with self._lock:
-            entries, plain = self._entries, not self._bytes  # then none of them has anything to seal
+            entries, plain = self._entries, not self._bytes  # then no entry has bytes to seal
             if entries and plain:
                 last = (self._posted(None, entries), *last)
             elif entries:
@@ -115,16 +115,16 @@ class Outbox:
             return error.with_traceback(None)  # its frames would keep the buffers
 
     def _first_sealed(self, entries: list[Any]) -> tuple[str | None, list[Any]]:
-        """Take out one result and seal it when there is room; a failure in its place when there will be none."""
+        """Seal the first result when there is room; if there will be none, return a failure instead."""
         entry = entries.pop(0)
         found = self._attempt([entry])
         if isinstance(found, ScratchFull):
-            if self.mapped:  # it may be a part of its item, whose room it waits for
+            if self.mapped:  # it may be a view of its item, whose room must become free
                 entry = transfer.detached(entry)
-            self._status.hope()
+            self._status.begin_waiting()
             self._channel.send((WAITING,))
         pause = _SHORTEST
-        while isinstance(found, ScratchFull) and not self._status.hopeless:
+        while isinstance(found, ScratchFull) and not self._status.given_up:
             time.sleep(pause)
             pause = min(2 * pause, _LONGEST)
             with self._scratch.turn() as mine:
@@ -132,7 +132,7 @@ class Outbox:
                     self._status.writing = True
                     found = self._attempt([entry])
                     self._status.writing = not isinstance(found, OSError)
-        return (None, [failed(FailureKind.PICKLING, found)]) if isinstance(found, OSError) else found
+        return (None, [failed(Cause.PAYLOAD, found)]) if isinstance(found, OSError) else found
 
     def _stream(self) -> None:
         while True:

@@ -1,4 +1,4 @@
-"""Pass on what workers print through this program's own streams: as it is, with the item's index, or as entries of JSON."""
+"""Pass lines that workers print on to this program's streams: unchanged, with the item's index, or as JSON."""
 
 from __future__ import annotations
 
@@ -26,16 +26,16 @@ if TYPE_CHECKING:
 
 _READ = 1 << 16
 _LINE = 1 << 16  # longer lines are passed on in pieces
-_JSON_LINE = 1 << 20  # unless they may be one of the worker's own lines of JSON
-_HEAD = 100  # characters, of which a frame is less
-_MOST = 1 << 22  # bytes that wait for the thread, before more are left in their pipes
+_JSON_LINE = 1 << 20  # the same for lines that may be the worker's own JSON
+_HEAD = 100  # characters; a frame is shorter
+_MOST = 1 << 22  # bytes that may wait for the thread; more are left in their pipes
 _UNFINISHED_SECONDS = 0.05
 
 STDOUT, STDERR = 1, 2
 
 
 class _Whole(io.FileIO):
-    """A file to which a write is whole, also where a signal comes in between."""
+    """A file that is written completely, also if a signal interrupts a write."""
 
     def write(self, data: Any) -> int:
         """Write all bytes."""
@@ -44,11 +44,11 @@ class _Whole(io.FileIO):
 
 
 class Prefixed(io.TextIOWrapper):
-    """A line-buffered text stream that can start each line with the task that runs, for `Pipe`, which may show it.
+    """A line-buffered text stream that can start each line with the running task, which `Pipe` may show.
 
     Args:
-        descriptor: Where to write.
-        task: Returns the item and the attempt that run now, or nothing between tasks.
+        descriptor: The descriptor to write to.
+        task: Returns the item and the attempt that run now; an empty mapping between tasks.
     """
 
     def __init__(self, descriptor: int, task: Callable[[], Mapping[str, int]]) -> None:
@@ -63,46 +63,47 @@ class Prefixed(io.TextIOWrapper):
         self._at_start = True
 
     def write(self, text: str) -> int:
-        """Write text, with the task where a line starts."""
+        """Write text, with the task at the start of each line."""
         for line in text.splitlines(keepends=True) if self._named else (text,):
             super().write((framed(self._task()) if self._named and self._at_start else "") + line)
             self._at_start = line.endswith("\n") if line else self._at_start
         return len(text)
 
     def begin(self, *, named: bool) -> None:
-        """A call begins: what the one before has printed stands on lines of its own, finished or not.
+        """Begin a call on a new line, also if the last line of the call before is not finished.
 
         Args:
-            named: Whether lines start with the task; in lines of JSON it is always said.
+            named: Whether lines start with the task; lines for a log collector always do.
         """
         self._at_start = True
         self._named = named or self._collected
 
     def begin_line(self) -> None:
-        """End a line that is not finished."""
+        """End an unfinished line."""
         if not self._at_start:
             self.write("\n")
 
 
 def are_named() -> bool:
-    """Whether what tasks print is shown with their items, on one of this program's streams."""
+    """Return whether one of this program's streams shows printed lines with their items."""
     return log.names_items(sys.stdout) or log.names_items(sys.stderr)
 
 
 class Output:
-    """One thread that passes on what the workers of a pool write.
+    """A thread that passes on the lines that the workers of a pool print.
 
-    The first worker starts it, on the pool's own thread, which no Ctrl-C interrupts. Where a log collector reads, it alone
-    makes the entries: taking secrets out of a line may take seconds, and a processor of the user's any time. The pool's
-    thread reads too, and leaves to it what it has read. Elsewhere the thread that reads passes on.
+    The first worker starts it, on the pool's own thread, which no Ctrl-C interrupts. If a log collector reads, only this
+    thread makes the entries: removing secrets may take seconds, and a processor of the user's any time. The pool's thread
+    also reads pipes, and leaves the rest of the work to this thread. If no collector reads, each thread passes on the
+    lines that it has read.
     """
 
     def __init__(self) -> None:
         self._selector = selectors.DefaultSelector()
-        self._lock = threading.Lock()  # of reading, and of what was read
-        self._turn = threading.Lock()  # of passing on, which may take long
+        self._lock = threading.Lock()  # guards reading, and the steps
+        self._turn = threading.Lock()  # held while lines are passed on, which may take long
         self._steps: deque[tuple[Callable[[], object], int]] = deque()
-        self._owed = 0  # bytes, and other steps, that are left to the thread
+        self._owed = 0  # bytes, and other steps, that the thread has to do
         self._bell: Bell | None = None
         self._thread: threading.Thread | None = None
         self._closing = False
@@ -114,13 +115,13 @@ class Output:
         self._thread = thread
 
     def pipe(self) -> tuple[Pipe, int]:
-        """A new pipe: the end that is read here, and the descriptor to hand to a worker as its output."""
+        """Return a new pipe: the end that is read here, and the descriptor for a worker's output."""
         ours, theirs = os.pipe()
         os.set_blocking(ours, False)
         return Pipe(ours), theirs
 
     def watch(self, pipe: Pipe, target: int) -> None:
-        """Pass on what comes from a pipe to this program's standard output or error."""
+        """Pass lines from a pipe on to this program's standard output or error."""
         pipe.target = target
         with self._lock:
             self._selector.register(pipe.descriptor, selectors.EVENT_READ, pipe)
@@ -128,7 +129,7 @@ class Output:
             self._begin()
 
     def catch_up(self, pipe: Pipe, *, whole: bool) -> None:
-        """Pass on what is in a pipe now, with an unfinished last line if nobody is to finish it."""
+        """Pass on the present contents of a pipe; with ``whole``, also an unfinished last line."""
         with self._lock:
             if pipe.descriptor < 0 or self._owed > _MOST:
                 return
@@ -137,7 +138,7 @@ class Output:
         self._leave_or_pass_on()
 
     def finish(self, pipe: Pipe) -> None:
-        """Pass on what is left in the pipe of a worker that has ended, and close it."""
+        """Pass on the rest of the pipe of a worker that has ended, and close it."""
         with self._lock:
             if pipe.descriptor < 0:
                 return
@@ -150,7 +151,7 @@ class Output:
         self._leave_or_pass_on()
 
     def after(self, then: Callable[[], object]) -> bool:
-        """Have the thread call something when all that was left to it is written; whether anything was."""
+        """Let the thread call a function after its present work; return False if it has no work."""
         with self._lock:
             if not self._owed:
                 return False
@@ -159,7 +160,7 @@ class Output:
         return True
 
     def close(self) -> None:
-        """End the thread, which writes everything first; the pipes have been finished."""
+        """Write everything, and end the thread. The pipes have been finished before."""
         self._closing = True
         if self._thread is not None and self._bell is not None:
             self._bell.ring()
@@ -171,7 +172,7 @@ class Output:
         self._selector.close()
 
     def _read(self, pipe: Pipe) -> bool | None:
-        """Take a step of what is there; None when there is nothing now, False at the end. The lock is held."""
+        """Read once; return None if there is nothing now, False at the end. The caller holds the lock."""
         data = pipe.read()
         if not data:
             return None if data is None else False
@@ -196,11 +197,11 @@ class Output:
             self._bell.ring()
 
     def _pass_on(self) -> None:
-        """Take the steps that are this thread's to take."""
+        """Run the steps that this thread may run."""
         with self._turn:
             while (found := self._next()) is not None:
                 step, owed = found
-                with suppress(BaseException):  # of the user's stream, say; no Ctrl-C comes here
+                with suppress(BaseException):  # such as an error of the user's stream; no Ctrl-C comes here
                     step()
                 with self._lock:
                     self._owed -= owed
@@ -233,13 +234,13 @@ class Output:
 
 
 class _Piece(NamedTuple):
-    """What was read at once.
+    """The bytes of one read.
 
     Args:
         data: The bytes.
-        came: When, in Unix seconds.
-        collected: Whether a log collector reads what comes of it.
-        known: What entries of its lines carry.
+        came: Time of the read, in Unix seconds.
+        collected: Whether a log collector reads the output.
+        known: The fields of the entries of its lines.
     """
 
     data: bytes
@@ -251,8 +252,8 @@ class _Piece(NamedTuple):
 class Pipe:
     """The reading end of one stream of one worker.
 
-    Whole lines are passed on, so that those of several workers do not mix; an unfinished one after a moment, where nothing
-    is to be put before it.
+    Whole lines are passed on, so that lines of several workers do not mix. An unfinished line is passed on after a moment,
+    if nothing must be written before it.
 
     Args:
         descriptor: The end, non-blocking.
@@ -263,17 +264,17 @@ class Pipe:
         self.target = STDOUT
         self.known: Mapping[str, Any] = {}
         self.tail = Tail()
-        self.is_open = False  # whether what was read ends within a line
-        self.collected = False  # whether a log collector reads what comes of that
+        self.is_open = False  # whether the last read ended within a line
+        self.collected = False  # whether a log collector reads the output
         self._decoder = codecs.getincrementaldecoder("utf-8")("surrogateescape")
-        self._rest = ""  # of the line that is not finished, as far as it is not passed on
-        self._begun = ""  # the end of what is passed on of that line
+        self._rest = ""  # the part of an unfinished line that is not passed on
+        self._begun = ""  # the end of the part that is passed on
         self._hidden = Lines()
         self._names = False
         self._last = _Piece(b"", 0.0, collected=False, known={})
 
     def read(self) -> bytes | None:
-        """Return what is there; None when there is nothing now, nothing at the end."""
+        """Return the bytes in the pipe; None if there are none now, empty bytes at the end."""
         try:
             data = os.read(self.descriptor, _READ)
         except BlockingIOError:
@@ -287,16 +288,16 @@ class Pipe:
         return data
 
     def take(self, piece: _Piece) -> None:
-        """Pass on what was read."""
+        """Pass on the bytes of one read."""
         self._last = piece
         text = self._decoder.decode(piece.data)
         try:
             self._pass_on(text)
-        except Exception:  # whatever it is, the text is there
+        except Exception:  # after any error, the text itself is written
             self._write(text)
 
     def end(self) -> None:
-        """Pass on what is left of an unfinished last line."""
+        """Pass on the rest of an unfinished last line."""
         if text := self._decoder.decode(b"", final=True):
             self._pass_on(text)
         if self._rest or self._begun:
@@ -310,7 +311,7 @@ class Pipe:
         self.descriptor = -1
 
     def waits(self) -> bool:
-        """Whether there is an unfinished line that has not been passed on; after a moment it is."""
+        """Return whether an unfinished line has not been passed on; after a moment, pass it on."""
         if not self._rest or not self._is_plain():
             return False
         if time.time() - self._last.came < _UNFINISHED_SECONDS:
@@ -319,7 +320,7 @@ class Pipe:
         return False
 
     def show_unfinished(self) -> bool:
-        """Pass on what is there of an unfinished line, unless something is to be put before it; whether it has been."""
+        """Pass on the present part of an unfinished line if possible, and return whether it was."""
         if not self._is_plain():
             return False
         text, _ = unframed(self._rest)
@@ -337,13 +338,13 @@ class Pipe:
         self._write("".join(found))
         longest = _JSON_LINE if unframed(self._rest[:_HEAD])[0].startswith("{") else _LINE
         if len(self._rest) > longest and not self.show_unfinished():
-            at = self._rest.rfind(" ")  # which parts no secret from what gives it away
+            at = self._rest.rfind(" ")  # a secret and the word before it stay together
             at = at if at > len(self._rest) // 2 else len(self._rest)
             line, self._rest = self._rest[:at], self._rest[at:]
             self._write(self._rendered(line, "\n"))
 
     def _is_plain(self) -> bool:
-        """Whether an unfinished line can be passed on as it is."""
+        """Return whether an unfinished line can be passed on unchanged."""
         if self._last.collected or has_bars() or is_cut(self._rest):
             return False
         return bool(self._begun) or not self._names or not is_framed(self._rest)
@@ -353,7 +354,7 @@ class Pipe:
         return sys.stdout if self.target == STDOUT else sys.stderr
 
     def _rendered(self, line: str, end: str) -> str:
-        """A line as it is passed on; of one whose beginning is already, the rest."""
+        """Return a line as it is written; the rest of a line whose beginning is written."""
         text, task = unframed(line)
         if self._last.collected:
             severity = "INFO" if self.target == STDOUT else "WARNING"

@@ -1,7 +1,7 @@
 """Pickles between a pool and its workers: code with its file names, definitions with their versions.
 
-cloudpickle replaces every file name by ``<dynamic-code>``, for payloads that do not depend on it. A worker that shows
-the line that failed is worth more to us.
+cloudpickle replaces every file name by ``<dynamic-code>``, so that pickles do not depend on it. Here, tracebacks of workers
+that show the failed line matter more.
 """
 
 from __future__ import annotations
@@ -31,14 +31,14 @@ if TYPE_CHECKING:
     from runwide.pool.transfer import Parcel
 
 _MARSHAL = 2  # the last version whose output does not depend on reference counts
-_COMPARED = 16 << 20  # bytes of a value above which it is sent and set each time: comparing it takes as long
+_COMPARED = 16 << 20  # bytes above which a value is sent each time, since comparing it takes as long
 _SCALARS = frozenset({type(None), bool, int, float, str, bytes})
 _TEXT = 200
 
 
 def load_code(data: bytes) -> CodeType:
-    """The code object that was dumped; it must be this minor version of Python, as for all bytecode."""
-    code: CodeType = marshal.loads(data)  # noqa: S302 - part of a pickle, and trusted as that is
+    """Load a code object, which was dumped by the same minor version of Python."""
+    code: CodeType = marshal.loads(data)  # noqa: S302 - part of a trusted pickle
     return code
 
 
@@ -50,12 +50,12 @@ def _reduce_code(code: CodeType) -> Any:
 
 
 def identity_of(kind: type) -> Identity:
-    """Return how a class is recognized in a worker."""
+    """Return the identity by which a worker recognizes a class."""
     return definitions.identity(kind, content)
 
 
 class _ToWorkers(pickling.Pickler):
-    """Keep the file names of code, and tell workers what is new of what they have."""
+    """The pickler for workers: it keeps the file names of code, and the versions of definitions."""
 
     dispatch_table: ClassVar[MutableMapping[type, Any]] = ChainMap(
         {CodeType: _reduce_code}, pickling.Pickler.dispatch_table
@@ -72,9 +72,9 @@ class _ToWorkers(pickling.Pickler):
         return self._apart(function) or super()._function(function)
 
     def _apart(self, thing: Any) -> Any:
-        """Put a definition into the parcel, once; None for what goes with the value.
+        """Add a definition to the parcel, once; return None if it goes with the value.
 
-        Only what has a name in its module goes there: a worker keeps no more of them than the program has names.
+        Only definitions with a name in their module go there, so a worker keeps no more than the program has names.
         """
         if self._parcel is None or pickling.is_imported(thing) or not is_named(thing):
             return None
@@ -112,13 +112,13 @@ def _version_of_cell(cell: CellType) -> Any:
 
 
 def _absent_from(function: Any) -> list[str]:
-    """Return the globals that a function uses and its module does not have, as where it is to set them."""
+    """Return the globals that a function uses and its module does not have, such as those that it sets."""
     names = _extract_code_globals(function.__code__)
     return [name for name in names if name not in function.__globals__ and not hasattr(builtins, name)]
 
 
 class _ToProgram(_ToWorkers):
-    """Names the classes that came from the pool's process by the keys that it has for them."""
+    """The pickler for the program: it refers to classes of the pool's process by their keys."""
 
     def _class(self, kind: Any) -> Any:
         if definitions.is_returnable(kind):
@@ -127,11 +127,11 @@ class _ToProgram(_ToWorkers):
 
 
 class _TooLarge(Exception):
-    """The value is not compared."""
+    """The value is too large to be compared."""
 
 
 class _Compared(_ToWorkers):
-    """Puts versions in the place of definitions."""
+    """A pickler that writes versions instead of definitions."""
 
     def reducer_override(self, value: Any) -> Any:
         if isinstance(value, type) or _is_function(value):
@@ -140,7 +140,7 @@ class _Compared(_ToWorkers):
 
 
 class _Digest:
-    """A file that keeps a digest of what is written."""
+    """A file that keeps only a digest of the bytes written to it."""
 
     def __init__(self) -> None:
         self._hash = hashlib.blake2b(digest_size=12)
@@ -163,7 +163,7 @@ class _Digest:
 
 
 def version(value: Any) -> Any:
-    """Return what is different when the program has changed a value; None where that is not known.
+    """Return a version of a value, which differs when the program has changed the value; None if unknown.
 
     Example:
         >>> settings = {"depth": 3}
@@ -195,7 +195,7 @@ def _version_of_function(function: Any) -> Any:
         return f"{key}:{hash(function.__code__)}"
     try:
         cells = [cell.cell_contents for cell in function.__closure__ or ()]
-    except ValueError:  # one is empty yet
+    except ValueError:  # a cell is still empty
         return None
     digest = _digest((parts, cells))
     return None if digest is None else f"{key}:{hash(function.__code__)}:{digest}"
@@ -203,7 +203,7 @@ def _version_of_function(function: Any) -> Any:
 
 def _digest(value: Any) -> str | None:
     file = _Digest()
-    with suppress(Exception):  # it is too large, or cannot be pickled, which is reported where it is sent
+    with suppress(Exception):  # it is too large, or cannot be pickled, which is reported when it is sent
         _Compared(file, protocol=5, buffer_callback=file.buffer).dump(value)
         return file.text()
     return None
@@ -215,7 +215,7 @@ def dumps_for_workers(
     buffer_callback: Callable[[pickle.PickleBuffer], bool] | None = None,
     parcel: Parcel | None = None,
 ) -> bytes:
-    """Pickle for processes that this one has started; with a parcel, definitions go there.
+    """Pickle for processes that this one has started; definitions go to the parcel, if there is one.
 
     Example:
         >>> import pickle

@@ -1,7 +1,7 @@
-"""Plain data: values of a few exact types, so small and so simple that many of them travel in one pickle.
+"""Plain data: small values of a few exact types, many of which travel in one pickle.
 
-Reading such a pickle runs no code of the user. Lists and dicts are copied when they are put in, so that later changes
-are not sent, and no two values share a list or dict.
+Reading such a pickle runs no code of the user. Lists and dicts are copied when they are added, so that later changes are
+not sent, and no two values share a list or dict.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ _UNCHANGING = frozenset({tuple})
 _CHANGING = frozenset({list, dict})
 _BOXES = _UNCHANGING | _CHANGING
 _LEAVES = _SCALARS | _TEXTS
-_TEXT_LIMIT = 1024  # of one text, and of those in one value, on average
-_PARTS = 16  # in one box, on average
+_TEXT_LIMIT = 1024  # length of one text, and of the texts in one value, on average
+_PARTS = 16  # number of parts of one box, on average
 _DEPTH = 4
 
 
 def is_scalar(value: object) -> bool:
-    """Whether a value is its own entry.
+    """Return whether a value is its own entry.
 
     Example:
         >>> is_scalar(3), is_scalar("a" * 5000), is_scalar([3])
@@ -38,7 +38,7 @@ def is_scalar(value: object) -> bool:
 
 
 def all_scalars(values: Sequence[object]) -> bool:
-    """Whether every value is its own entry; much faster than asking of each.
+    """Return whether every value is its own entry; much faster than `is_scalar` for each.
 
     Example:
         >>> all_scalars(range(3)), all_scalars([1, "a", None]), all_scalars([1, "a" * 5000]), all_scalars([1, []])
@@ -53,9 +53,9 @@ def all_scalars(values: Sequence[object]) -> bool:
 
 
 def copied(values: Sequence[Any]) -> Sequence[Any] | None:
-    """The same values if all are plain, those that may change as copies; None if one is not.
+    """Return the values if all are plain, with copies of lists and dicts; None if a value is not plain.
 
-    Plain are scalars, small tuples of plain parts that do not change, and small lists and dicts of such parts.
+    Plain values are scalars, small tuples of plain immutable parts, and small lists and dicts of such parts.
 
     Example:
         >>> copied([(1, ("a", 2)), {"b": 2.0}, [None]]), copied([(1, object())]), copied([[[]]]), copied([list(range(1000))])
@@ -69,7 +69,7 @@ def copied(values: Sequence[Any]) -> Sequence[Any] | None:
 
 
 def _kinds(values: Sequence[object]) -> set[type]:
-    """Return the types of values; ``object`` for all where a metaclass has a hash of its own that fails, or none."""
+    """Return the types of values; only ``object`` if a metaclass has no hash, or one that fails."""
     try:
         return set(map(type, values))
     except Exception:

@@ -1,15 +1,19 @@
-"""What the pool decides, as pure functions of counts and times."""
+"""The decisions of the pool, as pure functions of counts and times."""
 
 from __future__ import annotations
 
 import signal
-from enum import Enum
-from typing import NamedTuple
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple
 
+from runwide.causes import Cause
 from runwide.pool.child import UNKNOWN
 
+if TYPE_CHECKING:
+    from runwide.options import RunOptions
+
 TARGET_SECONDS = 0.1
-"""Work in one chunk: long against a round trip (0.1 ms), short against what anybody waits for."""
+"""Work in one chunk: much more than a round trip (0.1 ms), and short for a person who waits."""
 
 CHUNK_BYTES = 4 << 20
 """Payload in one chunk, so that look-ahead stays bounded in memory."""
@@ -17,28 +21,28 @@ CHUNK_BYTES = 4 << 20
 CHUNK_ITEMS = 20_000
 GROWTH = 16
 SHARES = 3
-"""Each chunk takes at most a third of one worker's fair share of what is left (guided self-scheduling)."""
+"""Each chunk takes at most a third of one worker's fair share of the remaining items (guided self-scheduling)."""
 
 LEAST_SECONDS = 0.0005
-"""Work below which a chunk is not split for balance: cores that idle so long lose less than more round trips cost."""
+"""Work below which a chunk is not split for balance: further round trips would cost more than idle cores lose."""
 
 PREFETCH_SECONDS = 0.02
-"""Chunks shorter than this leave a worker waiting for the round trip, so it is given the next one in advance."""
+"""With chunks shorter than this, a worker would wait for the round trip, so the next chunk is sent in advance."""
 
 _TRUSTED = 2
-"""Tasks that an idle worker is sent together where those of the last call were short, however few there are."""
+"""Tasks that are sent together to an idle worker if those of the last call were short, even if few are left."""
 
 _MEMORY = 0.5  # weight of a new measurement: task times drift, and a first task pays for imports
 
 
 class Pace(NamedTuple):
-    """What has been measured of one call's tasks.
+    """The measurements of one call's tasks.
 
     Args:
-        seconds: Mean wall time of a task, None before the first measurement.
+        seconds: Mean wall time of a task; None before the first measurement.
         bytes: Mean payload of a task, the larger of item and result.
         largest: The largest chunk that was measured.
-        is_of_before: Whether it was measured in the last call of the same function: other items may take longer.
+        is_of_before: Whether this was measured in the last call of the same function; new items may take longer.
     """
 
     seconds: float | None = None
@@ -47,7 +51,7 @@ class Pace(NamedTuple):
     is_of_before: bool = False
 
     def after(self, *, tasks: int, seconds: float, payload: int) -> Pace:
-        """The pace with one more measurement.
+        """Return the pace with one more measurement.
 
         Example:
             >>> Pace().after(tasks=10, seconds=1.0, payload=0).seconds
@@ -71,16 +75,16 @@ def chunk_size(
     at_hand: bool = False,
     idle: int | None = None,
 ) -> int:
-    """How many tasks to send together.
+    """Return the number of tasks to send together.
 
     Args:
-        pace: What is known of the tasks.
+        pace: The measurements of the tasks.
         available: Items that can be taken now.
-        final: Whether no more will come than these.
+        final: Whether no more items will come.
         workers: Number of workers.
-        at_hand: Whether all items were there from the start. Those that come one by one may need each other, or be of
-            another kind than those before: as many are started as can be.
-        idle: Number of workers that have nothing to do, with the one that is to have these; None for all.
+        at_hand: Whether all items were there from the start. Items that come one by one may need each other, or differ
+            from earlier ones, so as many as possible are started at once.
+        idle: Number of workers that have nothing to do, including the one that gets these tasks; None for all.
 
     Example:
         >>> chunk_size(Pace(), available=1000, final=True, workers=2)
@@ -110,7 +114,7 @@ def chunk_size(
 
 
 def lookahead(pace: Pace, *, workers: int) -> int:
-    """How many items of a lazy iterable may be in the pool, unfinished or not yet fetched by the consumer.
+    """Return how many items of a lazy iterable may be in the pool, unfinished or not yet fetched by the consumer.
 
     Example:
         >>> lookahead(Pace(), workers=2)
@@ -122,7 +126,7 @@ def lookahead(pace: Pace, *, workers: int) -> int:
 
 
 def may_prefetch(pace: Pace, *, tasks: int, available: int, workers: int) -> bool:
-    """Whether a busy worker may be given its next chunk of so many tasks already.
+    """Return whether a busy worker may get its next chunk, of this many tasks, in advance.
 
     Example:
         >>> [may_prefetch(Pace(1e-6, is_of_before=before), tasks=5, available=20, workers=2) for before in (False, True)]
@@ -134,13 +138,13 @@ def may_prefetch(pace: Pace, *, tasks: int, available: int, workers: int) -> boo
 
 
 class Charges(NamedTuple):
-    """What one task has used of its budgets.
+    """The attempts that one task has used.
 
     Args:
-        starts: How often it was started.
-        errors: How often it raised.
-        crashes: How often it killed its worker.
-        losses: How often a file that it needs was gone before it began.
+        starts: Number of its starts.
+        errors: Number of its exceptions.
+        crashes: Number of workers that it killed.
+        losses: Number of times that a file was gone before the task began.
     """
 
     starts: int = 0
@@ -149,45 +153,48 @@ class Charges(NamedTuple):
     losses: int = 0
 
     def started(self) -> Charges:
-        """Charged with one more start."""
+        """Return these charges and one more start."""
         return self._replace(starts=self.starts + 1)
 
     def crashed(self) -> Charges:
-        """Charged with one more death of its worker."""
+        """Return these charges and one more death of its worker."""
         return self._replace(crashes=self.crashes + 1)
 
     def lost(self) -> Charges:
-        """Charged with one more file that was gone."""
+        """Return these charges and one more file that was gone."""
         return self._replace(losses=self.losses + 1)
 
     def raised(self) -> Charges:
-        """Charged with one more exception."""
+        """Return these charges and one more exception."""
         return self._replace(errors=self.errors + 1)
 
 
 NO_CHARGES = Charges()
 _MAX_LOSSES = 3
-"""Files that may be gone, whatever the budget: that is not the task's fault, and it has not begun."""
+"""Number of files that may be gone, for any budget: a loss is not the task's fault, and the task has not begun."""
 
 
+@dataclass(frozen=True, slots=True)
 class Budget:
-    """What a task may use before it is given up.
+    """The attempts and the time that a task may use before the pool gives it up.
 
     Args:
         retries: Further attempts after an exception.
-        max_crashes: Deaths of its worker after which it is given up: one death may be bad luck, two are not.
-        timeout: Seconds that one attempt may take, None for no limit.
+        max_crashes: Deaths of its worker after which the task fails: one death may be bad luck, two are not.
+        timeout: Seconds that one attempt may take; None for no limit.
     """
 
-    __slots__ = ("max_crashes", "retries", "timeout")
+    retries: int = 0
+    max_crashes: int = 2
+    timeout: float | None = None
 
-    def __init__(self, retries: int = 0, max_crashes: int = 2, timeout: float | None = None) -> None:
-        self.retries = retries
-        self.max_crashes = max_crashes
-        self.timeout = timeout
+    @classmethod
+    def of(cls, options: RunOptions) -> Budget:
+        """Return the budget of a task under these options."""
+        return cls(options.retries, options.max_crashes, options.timeout)
 
     def allows(self, charges: Charges) -> bool:
-        """Whether a task with these charges is tried again.
+        """Return whether a task with these charges is tried again.
 
         Example:
             >>> Budget().allows(Charges(crashes=1)), Budget().allows(Charges(crashes=2)), Budget().allows(Charges(errors=1))
@@ -200,24 +207,13 @@ class Budget:
         )
 
 
-class Cause(Enum):
-    """Why a worker died."""
-
-    EXIT = "exited"
-    SIGNAL = "was killed by a signal"
-    OUT_OF_MEMORY = "was killed for lack of memory"
-    LINE_LOST = "ended its line to the pool, as by closing all files"
-    TIMEOUT = "was stopped after the timeout"
-    UNKNOWN = "ended with a status that is unknown"
-
-
 def cause_of_death(exitcode: int, *, timed_out: bool, oom_credits: int) -> Cause:
-    """Tell an OOM kill and our own time-out from other deaths.
+    """Distinguish an OOM kill and the pool's own timeout from other deaths.
 
     Args:
         exitcode: Exit status, negative for a signal, or `runwide.pool.child.UNKNOWN`.
-        timed_out: Whether the pool itself killed it for its timeout.
-        oom_credits: OOM kills that the cgroup has counted and that no earlier death has used up.
+        timed_out: Whether the pool killed the worker because of the timeout.
+        oom_credits: OOM kills that the cgroup has counted, and that explain no earlier death.
 
     Example:
         >>> cause_of_death(-9, timed_out=False, oom_credits=1).name

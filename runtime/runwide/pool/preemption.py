@@ -1,4 +1,4 @@
-"""SIGTERM, as a preempted machine or a stopped container sends it: finish what runs, start nothing more."""
+"""Drain a pool at SIGTERM, which a preempted machine or a stopped container sends."""
 
 from __future__ import annotations
 
@@ -11,36 +11,30 @@ from runwide.sigterm import handled, leave
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from runwide.pool.inplace import InPlaceScheduler
-    from runwide.pool.lease import Lease
-
-GRACE = 20.0
-"""Seconds for running tasks after SIGTERM; Kubernetes and Vertex AI give 30 before SIGKILL."""
-
 
 class Draining:
-    """A handler of SIGTERM that drains a lease and ends the wait for items.
+    """A handler of SIGTERM that drains a pool and ends the wait for items.
 
     Args:
-        lease: Ends its calls with `runwide.errors.Preempted` when it has drained.
+        drain: Lets running tasks finish, and then ends all calls with `runwide.errors.Preempted`.
         grace: Seconds that running tasks may take.
     """
 
-    def __init__(self, lease: Lease | InPlaceScheduler, grace: float) -> None:
-        self._lease = lease
+    def __init__(self, drain: Callable[[float], None], grace: float) -> None:
+        self._drain = drain
         self._grace = grace
         self._came = False
         self._leaves = False
 
     def __call__(self, *_: Any) -> None:
-        """SIGTERM has come."""
+        """Handle SIGTERM."""
         self._came = True
-        self._lease.drain(self._grace)
+        self._drain(self._grace)
         if self._leaves:
             leave()
 
-    def ends(self, action: Callable[[], None]) -> None:
-        """Call what may wait in the user's code, and have SIGTERM end it there."""
+    def interrupt(self, action: Callable[[], None]) -> None:
+        """Call a function that may wait in the user's code, and let SIGTERM end it there."""
         try:
             try:
                 self._leaves = True
@@ -54,15 +48,15 @@ class Draining:
 
 
 @contextmanager
-def drains_on_sigterm(lease: Lease | InPlaceScheduler, grace: float) -> Iterator[Draining]:
-    """Have SIGTERM drain a lease while the block runs.
+def drains_on_sigterm(drain: Callable[[float], None], grace: float) -> Iterator[Draining]:
+    """Make SIGTERM drain a pool while the block runs.
 
-    A handler of the program's own is left alone, and only the main thread can have one.
+    A handler of the program's own stays in place. Only the main thread can have a handler.
 
     Args:
-        lease: As for `Draining`.
-        grace: As for `Draining`.
+        drain: As for `Draining`.
+        grace: As for `Draining`; Kubernetes and Vertex AI send SIGKILL 30 seconds after SIGTERM.
     """
-    draining = Draining(lease, grace)
+    draining = Draining(drain, grace)
     with handled(draining):
         yield draining

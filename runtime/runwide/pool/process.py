@@ -1,8 +1,8 @@
-"""Worker processes: loky's, one each, which share nothing with this one but the descriptors that they are handed.
+"""Start worker processes through loky. They share only the descriptors that they inherit.
 
-loky starts a fresh interpreter, since a fork copies locks, threads and clients in whatever state they are. It does not
-import ``__main__`` again, and sets a worker's variables before that interpreter begins. There, `runwide.pool.entry` comes
-first.
+loky starts a fresh interpreter, since a fork copies locks, threads and clients in any state. It does not import
+``__main__`` again, and sets a worker's variables before the interpreter begins. `runwide.pool.entry` is the first module
+that runs there.
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from multiprocessing.process import BaseProcess
 
-_DESCRIPTORS = 12  # that loky opens for one process, and some to spare
+_DESCRIPTORS = 12  # the number that loky opens for one process, and some more
 _WORDS_SECONDS = 10.0
 _LINES = 20
 
-_starting = threading.Lock()  # a start may have to leave the directory for a moment
+_starting = threading.Lock()  # a start may leave the working directory for a moment
 
 
 def _renew_lock() -> None:
@@ -53,19 +53,19 @@ class WorkerProcess:
     """
 
     def __init__(self, started: BaseProcess) -> None:
-        self._started = started  # as long as this lives, its sentinel is open
+        self._started = started  # this reference keeps its sentinel open
         self._child = Child(started.pid or 0)
         self.pid: int = self._child.pid
         self._pidfd = _pidfd(self.pid)
         self.sentinel: int = started.sentinel if self._pidfd < 0 else self._pidfd
-        """Becomes readable when the process has ended."""
+        """A descriptor that becomes readable when the process has ended."""
 
     def exitcode(self) -> int | None:
-        """Exit status, negative for a signal, or `runwide.pool.child.UNKNOWN`; None while it runs."""
+        """Return the exit status, negative for a signal, or `runwide.pool.child.UNKNOWN`; None while it runs."""
         return self._child.poll()
 
     def wait(self, seconds: float | None = None) -> int | None:
-        """Wait for the end; returns the exit status, or None if it still runs."""
+        """Wait for the end, and return the exit status; None if the process still runs."""
         ended = select.poll()  # select() takes no descriptor above 1023
         ended.register(self.sentinel, select.POLLIN)
         if ended.poll(None if seconds is None else max(0.0, seconds) * 1000):
@@ -73,10 +73,10 @@ class WorkerProcess:
         return self.exitcode()
 
     def kill_tree(self, *, rests: bool = False) -> bool:
-        """SIGKILL the process and all that it started, and reap it; returns whether it was alive.
+        """Send SIGKILL to the process and its descendants, reap it, and return whether it was alive.
 
         Args:
-            rests: Whether it runs nothing that could start more meanwhile.
+            rests: Whether the process is idle, and starts no others meanwhile.
         """
         if self.exitcode() is not None:
             return False
@@ -96,8 +96,8 @@ def start(name: str, ends: Ends, env: Mapping[str, str]) -> WorkerProcess:
 
     Args:
         name: Name of the process.
-        ends: The worker's ends, which stay open here.
-        env: Variables set on top of this process's environment, before the interpreter starts.
+        ends: The worker's ends of its connections, which stay open here.
+        env: Variables that are added to this process's environment before the interpreter starts.
 
     Raises:
         OSError: There are no more descriptors or processes.
@@ -107,13 +107,13 @@ def start(name: str, ends: Ends, env: Mapping[str, str]) -> WorkerProcess:
     path, for_start = _search_path(), _for_start()
     variables = {"PYTHONHASHSEED": _hash_seed(), **_temporary(), **for_start, **env}
     with _starting, _in_some_directory() as gone:
-        _need_interpreter()
-        _need_descriptors()
+        _check_interpreter()
+        _check_descriptors()
         how = multiprocessing.get_start_method(allow_none=True)
         program = Program(path, how, flags(), tuple(for_start), None if gone is None else Handed(gone))
         started = Process(target=enter, args=(ends, program), name=name, env=variables)
         started.start()
-    # Whoever waits for all of this program's processes does not mean workers; and only one may ask for the exit status.
+    # Code that waits for all child processes does not mean workers, and the exit status can be read only once.
     process._children.discard(started)  # type: ignore[attr-defined]  # noqa: SLF001 - as Process.join does
     offer_first(started.pid or 0)
     try:
@@ -125,9 +125,9 @@ def start(name: str, ends: Ends, env: Mapping[str, str]) -> WorkerProcess:
 
 
 def last_words(env: Mapping[str, str]) -> str:
-    """What an interpreter says that is started like a worker's, and cannot run.
+    """Return the error output of an interpreter that is started like a worker's and fails.
 
-    A worker says so where this program does, before its streams are the pool's.
+    A worker that fails so early writes to this program's streams, and not to the pool's pipes.
 
     Args:
         env: The variables of the worker.
@@ -153,27 +153,25 @@ def last_words(env: Mapping[str, str]) -> str:
 
 
 def _pidfd(pid: int) -> int:
-    """A descriptor that becomes readable when a child has ended; -1 where the kernel has none for us.
+    """Return a descriptor that becomes readable when a child has ended; -1 if the kernel gives none.
 
-    loky's own sentinel is a pipe, which stays open as long as any child of the worker keeps it.
+    loky's own sentinel is a pipe, which stays open while any child of the worker has it open.
     """
     try:
         return os.pidfd_open(pid)
-    except (
-        OSError,
-        AttributeError,
-    ):  # before Linux 5.3; in some sandboxes; it has ended, and this program ignores SIGCHLD
+    # Before Linux 5.3; in some sandboxes; or the child has ended, and this program ignores SIGCHLD.
+    except (OSError, AttributeError):
         return -1
 
 
-def _need_interpreter() -> None:
-    """Make sure that there is one: loky does not say that a program cannot be run."""
+def _check_interpreter() -> None:
+    """Check that the interpreter can be run: loky does not report it."""
     if not os.access(sys.executable, os.X_OK):
         raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), sys.executable)
 
 
-def _need_descriptors() -> None:
-    """Make sure that loky gets those that it opens: where one is missing in the midst, it leaves the others open."""
+def _check_descriptors() -> None:
+    """Check that loky's descriptors are available: if one is missing, it leaves the others open."""
     held: list[int] = []
     try:
         while len(held) < _DESCRIPTORS:
@@ -185,7 +183,7 @@ def _need_descriptors() -> None:
 
 @contextmanager
 def _in_some_directory() -> Iterator[int | None]:
-    """Be in a directory that has a path, as loky wants; gives a descriptor of the program's own where that was removed."""
+    """Change to a directory that has a path, as loky requires; yield a descriptor of a removed one."""
     if not _is_gone():
         yield None
         return
@@ -201,7 +199,7 @@ def _in_some_directory() -> Iterator[int | None]:
 
 
 def _is_gone() -> bool:
-    """Whether the directory of this program was removed."""
+    """Return whether the working directory was removed."""
     try:
         Path.cwd()
     except OSError:
@@ -210,7 +208,7 @@ def _is_gone() -> bool:
 
 
 def _hash_seed() -> str:
-    """One for all workers, so that they agree on ``hash(text)``: on the order of a set, on the part of a table."""
+    """Return one seed for all workers, so that ``hash(text)`` and the order of sets are the same in all."""
     given = os.environ.get("PYTHONHASHSEED", "random")
     return given if given.isdigit() else _own_hash_seed()
 
@@ -221,10 +219,10 @@ def _own_hash_seed() -> str:
 
 
 def _for_start() -> dict[str, str]:
-    """What a worker's interpreter starts with, and its tasks do not see.
+    """Return variables with which a worker's interpreter starts, and that its tasks do not see.
 
-    One variable keeps modules of the directory from a program that -I or -P keeps from them, until the flags are set. The
-    signing key is blank: a worker is told it in another way (`runwide.pool.station`), and what tasks start is not.
+    If the program has the flag -I or -P, one variable has the same effect until the worker's flags are set. The signing
+    key is blank: a worker gets it in a message (`runwide.pool.station`), and programs that tasks start do not get it.
     """
     apart = sys.flags.isolated or getattr(sys.flags, "safe_path", False)
     found = {"PYTHONSAFEPATH": "1"} if apart and "PYTHONSAFEPATH" not in os.environ else {}
@@ -232,16 +230,16 @@ def _for_start() -> dict[str, str]:
 
 
 def _temporary() -> dict[str, str]:
-    """Tell tasks the place for temporary files, where the system's own ones cannot be written."""
-    from runwide.host import space  # which a worker never needs
+    """Return the variable for temporary files, if the system's own directories cannot be written."""
+    from runwide.host import space  # no worker needs it
 
     found = space.temporary()
     return {"TMPDIR": found} if found == space.SHARED else {}
 
 
 def _search_path() -> list[str]:
-    """Where this program finds modules, and found them before it changed its directory, as notebooks do."""
-    if _is_gone():  # only "" may say so without failing each import
+    """Return the search path of modules, also relative to the directory in which the program was started."""
+    if _is_gone():  # relative entries would fail each import, except ""
         return [path for path in _also_from_origin() if not path or Path(path).is_absolute()]
     return sys.path if origin.DIRECTORY in ("", str(Path.cwd())) else _also_from_origin()
 

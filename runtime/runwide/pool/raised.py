@@ -1,4 +1,4 @@
-"""The exception that a failed task raises in its caller, as the standard library's pools have it."""
+"""The exceptions that failed tasks raise in their caller, like those of the standard library's pools."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def in_executor(failure: Failure) -> BaseException:
-    """As `portable_exception_of`, as a ``ProcessPoolExecutor`` has it: what pickling raised, where it did.
+    """Return the exception that a ``ProcessPoolExecutor`` raises: if pickling failed, the one that pickling raised.
 
     Example:
         >>> from runwide.errors import ItemNotPicklable
@@ -33,11 +33,11 @@ def in_executor(failure: Failure) -> BaseException:
 def in_pool(
     failure: Failure, exception: Callable[[Failure], BaseException] = portable_exception_of
 ) -> BaseException:
-    """As ``multiprocessing.Pool`` has it: as `in_executor`, and a ``MaybeEncodingError`` for a result.
+    """Return the exception that ``multiprocessing.Pool`` raises: for a result, a ``MaybeEncodingError``.
 
     Args:
-        failure: Of one item.
-        exception: Makes the exception that `runwide.map` raises.
+        failure: The failure of one item.
+        exception: Returns the exception that `runwide.map` raises.
     """
     error = exception(failure)
     if isinstance(error, ResultNotPicklable):
@@ -47,12 +47,12 @@ def in_pool(
 
 def _maybe_encoding_error(error: ResultNotPicklable) -> BaseException:
     reserve.load("multiprocessing.pool")
-    # Few raise one, and typeshed does not know it.
+    # Loaded here, since it is rarely needed; typeshed does not list it.
     from multiprocessing.pool import MaybeEncodingError  # type: ignore[attr-defined]
 
     cause = error.__cause__
     reason = error.message if cause is None else f"{type(cause).__name__}({naming.text_of(cause)!r})"
     raised: Exception = MaybeEncodingError(None, None)
-    raised.args = reason, error.value  # which it would quote once more
+    raised.args = reason, error.value  # set afterwards, since the constructor would quote them again
     vars(raised).update(exc=reason, value=error.value)
     return raised

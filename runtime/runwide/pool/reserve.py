@@ -1,4 +1,4 @@
-"""A few descriptors that are held for when there are no others: to name what fails may take code that is not loaded yet."""
+"""Spare descriptors: an error may need modules that are not loaded yet, when no other descriptor is free."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from runwide.writing import keep_standard_descriptors
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-_NUMBER = 3  # a module, or a list of them, is open at a time
+_NUMBER = 3  # an import opens a module or a directory at a time
 
 _lock = threading.RLock()
 _held: list[int] = []
@@ -23,14 +23,14 @@ _pools: WeakSet[Any] = WeakSet()
 
 
 def hold(pool: object) -> None:
-    """Hold some for one more pool, as far as there are any."""
+    """Open spare descriptors for a pool, if any are free."""
     with _lock:
         _pools.add(pool)
         _fill()
 
 
 def let_go(pool: object) -> None:
-    """Hold none for a pool that has ended, whether or not they were held for it."""
+    """Close the spare descriptors with the last pool."""
     with _lock:
         _pools.discard(pool)
         if not _pools:
@@ -39,7 +39,7 @@ def let_go(pool: object) -> None:
 
 @contextmanager
 def at_hand() -> Iterator[None]:
-    """Have them free while the block runs."""
+    """Make the spare descriptors free while the block runs."""
     with _lock:
         _empty()
         try:
@@ -50,7 +50,7 @@ def at_hand() -> Iterator[None]:
 
 
 def load(*modules: str) -> None:
-    """Import modules that name what fails, also where no descriptor is free.
+    """Import modules, also if no descriptor is free.
 
     Example:
         >>> load("runwide.deaths")
@@ -63,7 +63,7 @@ def load(*modules: str) -> None:
 
 def _fill() -> None:
     with suppress(OSError):
-        keep_standard_descriptors()  # whose numbers would be free, and are nobody's
+        keep_standard_descriptors()  # the numbers 0 to 2 must not be used
         while len(_held) < _NUMBER:
             _held.append(os.open(os.devnull, os.O_RDONLY))
 

@@ -1,4 +1,4 @@
-"""How long payloads that find no room in scratch wait for some."""
+"""Limit the time that payloads wait for room in scratch."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ if TYPE_CHECKING:
     from runwide.pool.slot import Slot
 
 PATIENCE = 1.0
-"""Seconds without anything that could make room after which a payload is given up."""
+"""Seconds after which a payload is given up, if nothing could make room."""
 
 LOOK_SECONDS = 0.1
-"""Interval at which the pool looks, while something waits."""
+"""Interval at which the pool checks, while a payload waits."""
 
 
 def is_hopeless(since: float | None, now: float, *, others_run: bool, may_drop: bool) -> bool:
-    """Whether a payload waits in vain.
+    """Return whether a payload waits in vain.
 
     Args:
-        since: When nothing could make room any more; None if that was not so before.
-        now: The time, in seconds, as ``since``.
-        others_run: Whether tasks run, which give the room of their items free.
+        since: Time since which nothing could make room; None if something could until now.
+        now: The present time, in seconds, as ``since``.
+        others_run: Whether tasks run, whose items free their room when they end.
         may_drop: Whether the consumer may yet drop results that it has.
 
     Example:
@@ -35,22 +35,22 @@ def is_hopeless(since: float | None, now: float, *, others_run: bool, may_drop: 
 
 
 def may_drop(call: Call) -> bool:
-    """Whether the consumer of a call may yet drop results, and so make room for others.
+    """Return whether the consumer of a call may yet drop results, and so make room for others.
 
-    Not where the pool is closed: it ends without its consumers, one of which may be waiting for just that.
+    If the pool is closed, it may not: the consumer may be waiting for the end of the pool.
     """
     return call.sink.may_drop() and not call.lease.closed
 
 
-class RoomWatch:
-    """Has a result that waits in its worker given up, one at a time, when nothing is left that could make room."""
+class ScratchWatch:
+    """The watch over results that wait for room in their workers: if nothing could make room, one is given up."""
 
     def __init__(self) -> None:
         self._since: float | None = None
         self._waited: list[int] = []
 
     def look(self, slots: Iterable[Slot]) -> None:
-        """Give one up if it is time."""
+        """Give up one result, if it has waited long enough."""
         busy = [slot for slot in slots if slot.chunks]
         waiting = [slot for slot in busy if slot.waits_for_room]
         others_run = len(waiting) < len(busy)
@@ -59,7 +59,7 @@ class RoomWatch:
         self._waited = [slot.number for slot in waiting]
         if not waiting or others_run or drop:
             self._since = None
-        elif self._since is None or self._waited != before:  # one found room: its consumer may give it free
+        elif self._since is None or self._waited != before:  # one found room, and its consumer may free it
             self._since = now
         if any(slot.status.writing for slot in waiting):
             return
@@ -70,5 +70,5 @@ class RoomWatch:
 
 
 def any_waits(slots: Iterable[Slot]) -> bool:
-    """Whether a result waits for room."""
+    """Return whether a result waits for room."""
     return any(slot.waits_for_room for slot in slots)

@@ -1,4 +1,4 @@
-"""Files for large payloads between two processes, in directories that a cleaner may remove and a disk may not take."""
+"""Files for large payloads between two processes. A cleaner may remove their directories, and a disk may be full."""
 
 from __future__ import annotations
 
@@ -36,13 +36,13 @@ _in_memory: dict[str, int] = {}
 
 
 class Scratch:
-    """Directories for large payloads, private to one pool: in shared memory while it has room, else on disk.
+    """Directories for large payloads, private to one pool: in shared memory while it has room, otherwise on disk.
 
     A directory that has vanished is made again.
 
     Args:
         directories: Candidates in order of preference.
-        tag: Start of the names of files made here, so that what a dead worker left can be found.
+        tag: Start of the names of files made here, so that the files of a dead worker can be found.
     """
 
     __slots__ = ("_serial", "directories", "tag")
@@ -61,10 +61,10 @@ class Scratch:
         """Make the directories of a new pool, and sweep those of pools whose process is gone.
 
         Args:
-            *roots: Where to make one each, in order of preference; those that cannot be written are left out.
+            *roots: Directories in which to make one each, in order of preference; unwritable ones are skipped.
 
         Raises:
-            ScratchError: None can be written, and none is only full: small values need no room.
+            ScratchError: None can be written. A full one is accepted, since small values need no room.
         """
         made: list[str] = []
         refused: dict[str, OSError] = {}
@@ -82,15 +82,17 @@ class Scratch:
             raise
 
     def tagged(self, tag: str) -> Scratch:
-        """The same directories with another start of names."""
-        return Scratch(self.directories, tag, serial=self._serial)  # one count, so that no name comes twice
+        """Return the same directories with another start of names."""
+        return Scratch(
+            self.directories, tag, serial=self._serial
+        )  # one counter, so that no name is used twice
 
     def write(self, parts: Sequence[bytes | memoryview]) -> tuple[str, list[Span]]:
-        """Write buffers to a new file; returns its path and the ``(offset, length)`` of each.
+        """Write buffers to a new file, and return its path and the ``(offset, length)`` of each.
 
         Raises:
-            ScratchFull: None of the directories has room; one may have some later.
-            ScratchError: None of them takes the file, for another reason.
+            ScratchFull: No directory has room; one may have room later.
+            ScratchError: The file cannot be written in any directory, for another reason.
         """
         spans, total = files.layout([memoryview(part).nbytes for part in parts])
         full, failed = False, None
@@ -118,15 +120,15 @@ class Scratch:
         )
 
     def make(self, name: str, size: int) -> tuple[str, int]:
-        """Make a small file of zeros, on disk if it can be, else in memory alone.
+        """Make a small file of zeros, on disk if possible, otherwise in memory.
 
-        Its blocks are there: touching the pages of a file without, when the disk is full, would end the process.
+        The file has all its blocks: if it had none and the disk were full, touching its pages would end the process.
 
         Returns:
-            Its path, and a descriptor, since the file may be removed or replaced in the next moment.
+            Its path, and a descriptor, since the file may be removed or replaced at any time.
 
         Raises:
-            ScratchError: None of the directories takes it, nor does the memory.
+            ScratchError: The file can be made neither in a directory nor in memory.
         """
         failed = OSError()
         for directory in reversed(self.directories):
@@ -144,34 +146,34 @@ class Scratch:
             ) from failed
 
     def has_room(self, size: int) -> bool:
-        """Whether so many bytes might be written now."""
+        """Return whether this many bytes might be written now."""
         return any(_has_room(directory, size) for directory in self.directories)
 
     @contextmanager
     def turn(self) -> Iterator[bool]:
-        """Be the only process that tries whether there is room; False while another one does.
+        """Let one process at a time look for room; yield False while another one does.
 
-        Of several that write at once, where one would fit, each takes what the others need, and none is ever done.
+        If several processes wrote at once where one result fits, each would take the room of the others.
         """
         with ExitStack() as stack:
             mine = True
             try:
-                # A file of its own: the lock of the directory says that it is used.
+                # Not the lock of the directory, which marks it as used.
                 descriptor = os.open(
                     f"{self.directories[0]}/turn", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600
                 )
                 stack.callback(os.close, descriptor)
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                # Closing is not enough: where the task has forked meanwhile, the fork has it open.
+                # Closing is not enough: if the task has forked meanwhile, the fork has the file open.
                 stack.callback(fcntl.flock, descriptor, fcntl.LOCK_UN)
             except BlockingIOError:
                 mine = False
-            except OSError:  # no locks here, or no more descriptors: all try, and no result is lost by it
+            except OSError:  # no locks here, or no more descriptors: then all try, which loses no result
                 pass
             yield mine
 
     def forget(self, tag: str) -> None:
-        """Remove what a dead worker left, and what it had not fetched."""
+        """Remove the files of a dead worker, and those that it had not read."""
         for directory in self.directories:
             with suppress(OSError), os.scandir(directory) as entries:
                 for entry in entries:
@@ -179,24 +181,24 @@ class Scratch:
                         remove(entry.path)
 
     def remove(self) -> None:
-        """Remove the directories with all that is in them."""
+        """Remove the directories with their contents."""
         for directory in self.directories:
             folders.remove(directory)
 
 
 class Kept:
-    """Files that are read again and again as long as a call runs, restored where a cleaner removes one."""
+    """Files that are read repeatedly while a call runs, and restored if a cleaner removes them."""
 
     def __init__(self) -> None:
         self._descriptors: dict[str, int] = {}
 
     def add(self, path: str) -> None:
-        """Keep a file that was written just now; without a free descriptor it is not restored."""
+        """Keep a new file. Without a free descriptor, it cannot be restored."""
         with suppress(OSError):
             self._descriptors[path] = os.open(path, os.O_RDONLY)
 
     def restore(self) -> None:
-        """Write those again that are gone, as far as they can be written."""
+        """Write missing files again, if possible."""
         for path, descriptor in self._descriptors.items():
             with suppress(OSError):
                 if not Path(path).exists():
@@ -211,7 +213,7 @@ class Kept:
             os.close(descriptor)
 
     def close(self) -> None:
-        """Let go of all; the files are removed with their directories."""
+        """Close all descriptors; the files are removed with their directories."""
         while self._descriptors:
             os.close(self._descriptors.popitem()[1])
 
@@ -229,16 +231,16 @@ def roots() -> list[str]:
         except OSError as error:
             raise _unusable({preferred: error}) from error
         return [preferred]
-    from runwide.host import space  # which a worker never needs
+    from runwide.host import space  # no worker needs it
 
     return list(dict.fromkeys((SHARED_MEMORY, space.temporary())))
 
 
 def open_mapping(path: str | None, *, keep: bool = False) -> memoryview | None:
-    """Map a payload file privately and writably, and remove its name unless told to keep it.
+    """Map a payload file privately and writably; remove its name unless ``keep`` is set.
 
     Raises:
-        ScratchError: It cannot be read.
+        ScratchError: The file cannot be read.
     """
     if path is None:
         return None
@@ -257,7 +259,7 @@ def open_mapping(path: str | None, *, keep: bool = False) -> memoryview | None:
 
 
 def remove(path: str) -> None:
-    """Remove a file, if it is there and can be removed."""
+    """Remove a file, if it exists and can be removed."""
     if path in _in_memory:
         os.close(_in_memory.pop(path))
     else:
@@ -266,7 +268,7 @@ def remove(path: str) -> None:
 
 
 def error_of(cause: OSError | ValueError, what: str, uri: str) -> ScratchError:
-    """The error of scratch that names its cause and its place.
+    """Return a scratch error with its cause and its place.
 
     Example:
         >>> str(error_of(OSError(errno.EFBIG, "File too large"), "a payload cannot be written", "/tmp")).partition(";")[0]
@@ -283,7 +285,7 @@ def error_of(cause: OSError | ValueError, what: str, uri: str) -> ScratchError:
 
 
 def cut_short(size: int, wanted: int) -> ScratchError:
-    """The error of a payload file that has lost its end.
+    """Return the error of a payload file that has lost its end.
 
     Example:
         >>> cut_short(100, 4096).message
@@ -294,7 +296,7 @@ def cut_short(size: int, wanted: int) -> ScratchError:
 
 
 def for_item(error: ScratchError, index: int) -> ScratchError:
-    """The same error as that of an item: several items may fail by one file.
+    """Return a copy of an error for one item: several items may fail because of one file.
 
     Example:
         >>> for_item(ScratchError("a payload cannot be read"), 3).item
@@ -306,7 +308,7 @@ def for_item(error: ScratchError, index: int) -> ScratchError:
 
 
 def _unusable(refused: dict[str, OSError]) -> ScratchError:
-    """The error of a pool that has nowhere to put large payloads."""
+    """Return the error of a pool without a directory for large payloads."""
     reasons = ", ".join(f"{root}: {error.strerror}" for root, error in refused.items())
     last, cause = refused.popitem()
     error = ScratchError(
@@ -323,7 +325,7 @@ def _made_later(refused: dict[str, OSError]) -> str:
     """Return the path of a directory for which there was no room; the next payload tries to make it.
 
     Raises:
-        ScratchError: All were refused for other reasons.
+        ScratchError: All directories failed for other reasons.
     """
     for root, error in refused.items():
         if error.errno in _FULL:
@@ -345,7 +347,7 @@ def _made_in_memory(name: str, size: int) -> tuple[str, int]:
 
 
 def _write_in(directory: str, path: str, parts: Sequence[bytes | memoryview], spans: Sequence[Span]) -> None:
-    """Write a new file whole, or leave none."""
+    """Write a new file completely, or leave none."""
     try:
         try:
             files.write(path, parts, spans)
@@ -358,7 +360,7 @@ def _write_in(directory: str, path: str, parts: Sequence[bytes | memoryview], sp
 
 
 def _has_room(directory: str, size: int) -> bool:
-    """Whether so many bytes might be written; so it may be where nothing says, and writing tells what is wrong."""
+    """Return whether this many bytes might be written. If that is unknown, return True; writing then reports the error."""
     try:
         status = os.statvfs(directory)
     except OSError:

@@ -1,4 +1,4 @@
-"""What each worker has of this container: its share of the threads, and its device where there is one for each."""
+"""Share this container among workers: threads for each, and a device for each if there are devices."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from runwide.host import Cores
 
 _KEPT_SECONDS = 10.0
-"""How long a count of the cores is believed: it takes longer than a short map, and limits of a container seldom change."""
+"""Time for which a count of the cores is used: counting takes longer than a short map, and limits seldom change."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,11 +26,11 @@ class Shares:
     """The workers of one pool.
 
     Args:
-        workers: How many.
-        variables: What limits the threads of libraries in each.
-        at_once: How many of them start at a time. A start is all computing: on two cores, eight at a time would have the
-            first task wait for all eight.
-        devices: What gives each its own device, by number of the worker; none where they have none.
+        workers: Number of workers.
+        variables: Variables that limit the threads of libraries in each.
+        at_once: Number of workers that start at a time. A start needs a whole core: on two cores, the first task would wait
+            for eight workers if they all started at once.
+        devices: Variables that give each worker its own device, by number of the worker; none without devices.
     """
 
     workers: int
@@ -43,11 +43,11 @@ def shares(workers: int | str | None, *, each: int | None = None) -> Shares:
     """Share this container among workers.
 
     Args:
-        workers: How many; None for one per core, ``"per-gpu"`` for one per visible NVIDIA device.
-        each: Threads of the libraries in each worker, whatever the user has set; None for its share of the cores.
+        workers: Number of workers; None for one per core; ``"per-gpu"`` for one per visible NVIDIA device.
+        each: Threads of the libraries in each worker, in spite of the user's variables; None for its share of the cores.
 
     Raises:
-        InputError: It is none of these, or ``RUNWIDE_WORKERS`` is no number.
+        InputError: ``workers`` is none of these, or ``RUNWIDE_WORKERS`` is not a number.
 
     Example:
         >>> shares(3).workers
@@ -57,7 +57,7 @@ def shares(workers: int | str | None, *, each: int | None = None) -> Shares:
     if isinstance(workers, str):
         if workers != "per-gpu":
             raise InputError(f"workers={workers!r} is neither a number nor 'per-gpu'")
-        from runwide.host import gpu  # for those who have some
+        from runwide.host import gpu  # loaded here, since few machines have one
 
         devices = tuple(gpu.per_gpu())
         if not devices:
@@ -74,7 +74,7 @@ _last: tuple[float, frozenset[int], Cores] | None = None
 
 
 def _counted() -> Cores:
-    """The cores, counted anew from time to time, and when the program has changed which it may use."""
+    """Return the cores, counted again after some time, and after the program has changed its CPU affinity."""
     global _last  # noqa: PLW0603 - one container
     now, cpus = time.monotonic(), allowed()
     if _last is None or now - _last[0] > _KEPT_SECONDS or _last[1] != cpus:
@@ -83,5 +83,5 @@ def _counted() -> Cores:
 
 
 def allowed() -> frozenset[int]:
-    """The CPUs that this thread may use; none where that cannot be told."""
+    """Return the CPUs that this thread may use; none if the system does not report them."""
     return frozenset(os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else ())

@@ -1,4 +1,4 @@
-"""Where results go: a list to wait for, a stream to iterate, or futures."""
+"""The receivers of results: a list to wait for, a stream to iterate, or futures."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from runwide.callbacks import undisturbed
 from runwide.ended import keep
+from runwide.pool.call import Sink
 from runwide.records import Outcome
 
 if TYPE_CHECKING:
@@ -22,23 +23,23 @@ if TYPE_CHECKING:
     from runwide.records import Failure
 
 SIGNAL_SECONDS = 1.0
-"""Python sees a signal that comes just before a wait when the wait ends, so none is longer."""
+"""The longest single wait: Python handles a signal that comes just before a wait only when the wait ends."""
 
 if sys.version_info >= (3, 11):
     NotInTime = TimeoutError
 else:
 
     class NotInTime(concurrent.futures.TimeoutError, TimeoutError):
-        """There is no result yet; callers expect the one or the other, which later are the same."""
+        """There is no result yet. Callers expect either class; from Python 3.11 on, both are the same."""
 
 
-class Fed:
-    """A sink whose items a feeder brings, which is stopped at the end."""
+class Fed(Sink):
+    """A sink that stops its feeder at the end."""
 
     _feeder: Callable[[], Feeder | None] = staticmethod(lambda: None)
 
     def fed_by(self, feeder: Feeder) -> None:
-        """Stop this feeder at the end; it holds the sink, so the sink does not hold it."""
+        """Stop this feeder at the end. The feeder refers to the sink, so the sink refers to it weakly."""
         self._feeder = weakref.ref(feeder)
 
     def _consumed(self, number: int) -> None:
@@ -53,16 +54,14 @@ class Fed:
 
 
 class Everything(Fed):
-    """All outcomes, waited for as a whole.
+    """A sink that keeps all outcomes until the call ends.
 
     Args:
-        max_failures: Failed items that are accepted; one more is the end.
+        max_failures: Number of failed items that are accepted; one more ends the call.
     """
 
-    claims = False
-
     def __init__(self, max_failures: int | None = None) -> None:
-        self.results: list[Any] = []  # up to the last that has ended
+        self.results: list[Any] = []  # up to the last item that has ended
         self.failures: list[Failure] = []
         self.done = 0
         self.too_many = False
@@ -71,15 +70,15 @@ class Everything(Fed):
         self._error: BaseException | None = None
 
     def values(self, first: int, values: list[Any]) -> None:
-        """Results of consecutive items."""
-        if self.too_many:  # it is over, and the caller may be reading the results
+        """Take results of consecutive items."""
+        if self.too_many:  # the call is over, and the caller may be reading the results
             return
         self._reach(first + len(values))
         self.results[first : first + len(values)] = values
         self._count(len(values))
 
     def failure(self, failure: Failure) -> None:
-        """One item has failed for good."""
+        """Take the failure of one item, which is not tried again."""
         if self.too_many:
             return
         self._reach(failure.index + 1)
@@ -100,19 +99,19 @@ class Everything(Fed):
             self.results += [None] * missing
 
     def counts(self) -> tuple[int, int]:
-        """How many items have ended, and how many of them have failed."""
+        """Return how many items have ended, and how many of them have failed."""
         return self.done, len(self.failures)
 
     def so_far(self) -> list[Any]:
-        """Values and failures by index up to the last that has ended; None where an item has not."""
+        """Return values and failures by index, up to the last item that has ended; None for items that have not."""
         return self.results[:]
 
     def finished(self) -> None:
-        """Every item has ended."""
+        """Note that every item has ended."""
         self._end()
 
     def broken(self, error: BaseException) -> None:
-        """The call cannot go on."""
+        """Note that the call cannot go on."""
         keep(error, self.so_far(), self.failures)
         self._error = error
         self._end()
@@ -121,16 +120,8 @@ class Everything(Fed):
         self._ended.set()
         self._stop_feeding()
 
-    def claim(self, index: int) -> bool:  # noqa: ARG002 - every item is wanted
-        """Whether an item is still wanted."""
-        return True
-
-    def may_drop(self) -> bool:
-        """Results are kept to the end."""
-        return False
-
     def wait(self) -> None:
-        """Wait for the end, and raise what broke the call."""
+        """Wait for the end, and raise the error that ended the call."""
         while not self._ended.wait(SIGNAL_SECONDS):
             pass
         if self._error is not None:
@@ -138,9 +129,7 @@ class Everything(Fed):
 
 
 class Stream(Fed):
-    """Outcomes in order of arrival, fetched in batches by one consumer."""
-
-    claims = False
+    """A sink that passes outcomes to one consumer, in batches, in the order of their arrival."""
 
     def __init__(self) -> None:
         self._arrived: deque[Outcome] = deque()
@@ -150,38 +139,34 @@ class Stream(Fed):
         self._error: BaseException | None = None
 
     def values(self, first: int, values: list[Any]) -> None:
-        """Results of consecutive items."""
+        """Take results of consecutive items."""
         self._add([Outcome(index, value) for index, value in enumerate(values, first)])
 
     def failure(self, failure: Failure) -> None:
-        """One item has failed for good."""
+        """Take the failure of one item, which is not tried again."""
         self._add([Outcome(failure.index, failure=failure)])
 
     def finished(self) -> None:
-        """Every item has ended."""
+        """Note that every item has ended."""
         with self._change:
             self._over = True
             self._change.notify()
         self._stop_feeding()
 
     def broken(self, error: BaseException) -> None:
-        """The call cannot go on."""
+        """Note that the call cannot go on."""
         self._error = error
         self.finished()
 
-    def claim(self, index: int) -> bool:  # noqa: ARG002 - every item is wanted
-        """Whether an item is still wanted."""
-        return True
-
     def may_drop(self) -> bool:
-        """Not while the consumer waits for more: it has dropped what it does not keep."""
+        """Return whether the consumer may yet drop results; while it waits for more, it has dropped all it will."""
         return not self._wanting
 
     def fetch(self, seconds: float | None = None) -> list[Outcome]:
-        """Wait for outcomes and return those that are there; none when all have been fetched.
+        """Wait for outcomes, and return those that have come; an empty list if all have been fetched.
 
         Raises:
-            TimeoutError: Nothing came for so many seconds.
+            TimeoutError: Nothing came in this many seconds.
         """
         with self._change:
             self._wanting = True
@@ -204,8 +189,8 @@ class Stream(Fed):
             self._change.notify()
 
 
-class Futures:
-    """One future per item, in the order in which the items were put.
+class Futures(Sink):
+    """A sink with one future for each item.
 
     Args:
         exception: Makes the exception of a failed item.
@@ -219,47 +204,40 @@ class Futures:
         self._error: BaseException | None = None
 
     def expect(self, index: int, future: Future[Any]) -> None:
-        """Have the outcome of an item set on a future."""
+        """Set the outcome of an item on this future."""
         self._waiting[index] = future
-        if self._error is not None:  # it broke in the meantime
+        if self._error is not None:  # the call has broken meanwhile
             self.broken(self._error)
 
     def cancel_pending(self) -> None:
-        """Cancel what is not running."""
+        """Cancel the futures that are not running."""
         for future in list(self._waiting.values()):
             future.cancel()
 
     def values(self, first: int, values: list[Any]) -> None:
-        """Results of consecutive items."""
+        """Take results of consecutive items."""
         for index, value in enumerate(values, first):
             undisturbed(self._waiting.pop(index).set_result, value)
 
     def failure(self, failure: Failure) -> None:
-        """One item has failed for good."""
+        """Take the failure of one item, which is not tried again."""
         future = self._waiting.pop(failure.index)
         undisturbed(future.set_exception, self._exception(failure))
 
-    def finished(self) -> None:
-        """Every item has ended."""
-
     def broken(self, error: BaseException) -> None:
-        """No pending future will ever be done; nor will one that comes later."""
+        """Set the error on all pending futures, and on those that come later."""
         self._error = error
         for index in list(self._waiting):
             future = self._waiting.pop(index, None)
-            if future is None:  # the other thread was here first
+            if future is None:  # another thread has taken it
                 continue
             if future.running() or _is_wanted(future):
                 undisturbed(future.set_exception, error)
 
-    def may_drop(self) -> bool:
-        """Whoever has the futures may keep them."""
-        return False
-
     def claim(self, index: int) -> bool:
-        """Whether an item is still wanted: its future is not cancelled, and is running from now."""
+        """Return whether an item is still wanted. If its future is not cancelled, it is running from now on."""
         future = self._waiting[index]
-        if future.running():  # it is tried again
+        if future.running():  # the task is tried again
             return True
         wanted = _is_wanted(future)
         if not wanted:
@@ -268,7 +246,7 @@ class Futures:
 
 
 def _is_wanted(future: Future[Any]) -> bool:
-    """Whether a future is not cancelled, and is running from now; one that somebody else has ended is not wanted."""
+    """Set a future to running, and return whether that was possible: it may be cancelled, or have a result."""
     with suppress(RuntimeError):
         return future.set_running_or_notify_cancel()
     return False

@@ -1,4 +1,4 @@
-"""Whether modules of the author's own have changed since this process loaded them, as they do beside a notebook."""
+"""Detect that the user's own modules have changed after this process loaded them, as in notebooks."""
 
 from __future__ import annotations
 
@@ -6,22 +6,21 @@ import os
 import sys
 import time
 
-_OTHERS = tuple(os.path.dirname(path) for path in (os.__file__, os.path.dirname(__file__)))  # noqa: PTH120 - pathlib takes as long to load as all else here
+_OTHERS = tuple(os.path.dirname(path) for path in (os.__file__, os.path.dirname(__file__)))  # noqa: PTH120 - pathlib is slow to load
 """The folders of the standard library and of runwide."""
 
 _INSTALLED = ("site-packages", "dist-packages")
-"""Folders of what is installed."""
+"""Folders of installed packages."""
 
 
 _COARSE_SECONDS = 0.05
-"""By how much the time of a file may lag behind the clock: some file systems count it in ticks."""
+"""The time by which a file's time may lag behind the clock: some file systems count in ticks."""
 
 
 class Sources:
-    """The source files of modules that are installed nowhere, as they were when they were loaded.
+    """The source files of modules that are not installed, with their states at the time of loading.
 
-    Of a file that was written after `begin`, it cannot be told whether that was before it was loaded: at the next look, it
-    counts as changed.
+    A file that was written after `begin` may have been loaded before or after that, so it counts as changed.
 
     Example:
         >>> sources = Sources()
@@ -35,16 +34,16 @@ class Sources:
         self.changed = False
         self._seen: set[str] = set()
         self._states: dict[str, tuple[int, int]] = {}
-        self._loaded = 0  # modules, the last time
+        self._loaded = 0  # number of modules at the last call of `note`
         self._began = time.time()
         self._doubtful = False
 
     def begin(self) -> None:
-        """Something begins that may load modules."""
+        """Note that code begins that may load modules."""
         self._began = time.time()
 
     def note(self) -> None:
-        """Note the files of modules that it has loaded."""
+        """Note the files of modules that this code has loaded."""
         if len(sys.modules) == self._loaded:
             return
         self._loaded = len(sys.modules)
@@ -56,7 +55,7 @@ class Sources:
                 self._doubtful |= state[0] / 1e9 > self._began - _COARSE_SECONDS
 
     def look(self) -> bool:
-        """Whether one has changed, or is gone."""
+        """Return whether a file has changed, or is gone."""
         self.changed |= self._doubtful or any(_state(path) != state for path, state in self._states.items())
         return self.changed
 
@@ -67,7 +66,7 @@ def _is_installed(path: str) -> bool:
 
 def _state(path: str) -> tuple[int, int] | None:
     try:
-        found = os.stat(path)  # noqa: PTH116 - as fast as can be
+        found = os.stat(path)  # noqa: PTH116 - faster than pathlib
     except OSError:
         return None
     return found.st_mtime_ns, found.st_size

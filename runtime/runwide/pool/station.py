@@ -1,4 +1,4 @@
-"""What a worker process arranges before its first task: its name, its streams, and its end with the pool's."""
+"""Set up a worker process before its first task: its name, its streams, and its end with the pool's process."""
 
 from __future__ import annotations
 
@@ -23,23 +23,23 @@ if TYPE_CHECKING:
     from runwide.pool.status import StatusWords
 
 _WATCH_SECONDS = 0.5
-"""How often a worker looks whether the pool's process still lives; PR_SET_PDEATHSIG would follow a thread instead."""
+"""Interval at which a worker checks whether the pool's process lives; PR_SET_PDEATHSIG would follow a thread instead."""
 
 _forking = threading.local()
 
 
-class Station(NamedTuple):
-    """Where a worker finds what it shares with the pool.
+class Setup(NamedTuple):
+    """The first message to a worker.
 
     Args:
+        name: Name of the worker, at most 15 characters.
         status_path: File of its status words.
         directories: Scratch directories of the pool.
         tag: Start of the names of the payload files that it writes.
         parent: Process id of the pool.
-        name: Name of the worker, 15 characters at most.
-        fields: What its log lines carry, until a call says otherwise.
-        log: How log lines are written.
-        signing_key: The user's, which stands in no worker's environment; None where there is none, or not as a variable.
+        fields: The fields of its log lines, until a call sends others.
+        log: The configuration of log lines.
+        signing_key: The user's signing key, which is in no worker's environment; None if no variable has one.
     """
 
     name: str
@@ -52,27 +52,29 @@ class Station(NamedTuple):
     signing_key: str | None
 
 
-def arrange(alive: int, station: Station, status: StatusWords, scratch: Scratch) -> tuple[Prefixed, Prefixed]:
-    """Become a worker; returns its standard output and error."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
-    signal.signal(signal.SIGTERM, _stay)
-    os.register_at_fork(before=_hold, after_in_parent=_let, after_in_child=_leave_again)
+def set_up(alive: int, setup: Setup, status: StatusWords, scratch: Scratch) -> tuple[Prefixed, Prefixed]:
+    """Set up this process as a worker, and return its standard output and error."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent handles Ctrl-C
+    signal.signal(signal.SIGTERM, _ignore)
+    os.register_at_fork(
+        before=_block_sigterm, after_in_parent=_unblock_sigterm, after_in_child=_restore_sigterm
+    )
     signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGINT, signal.SIGTERM])
     _die_with(alive)
-    _introduce(station)
-    settings.hand_signing_key(station.signing_key)
-    log.set_fields(station.fields)
+    _set_name(setup)
+    settings.hand_signing_key(setup.signing_key)
+    log.set_fields(setup.fields)
     log.set_task(status.task)
-    log.become_worker(station.log)
+    log.become_worker(setup.log)
     sys.stdout, sys.stderr = streams = Prefixed(1, status.task), Prefixed(2, status.task)
     threading.Thread(
-        target=_watch, args=(station.parent, status, scratch), name="runwide-watch", daemon=True
+        target=_watch, args=(setup.parent, status, scratch), name="runwide-watch", daemon=True
     ).start()
     return streams
 
 
 def leave() -> None:
-    """End as a program does, which closes what is open; but wait for no thread that a task has left behind."""
+    """End like a program, which closes its files; but do not wait for threads that tasks have left."""
     current = threading.current_thread()
     if all(thread.daemon for thread in threading.enumerate() if thread is not current):
         return
@@ -84,45 +86,45 @@ def leave() -> None:
 
 
 def _die_with(alive: int) -> None:
-    """Have the kernel end this process when the pool's is gone, even while native code keeps the GIL.
+    """Let the kernel end this process when the pool's process is gone, even while native code keeps the GIL.
 
     When the last writer of the pipe is gone, the kernel sends SIGIO, which ends a process that does not handle it.
     """
-    with suppress(OSError):  # some sandboxes have no O_ASYNC: the watching thread is left
+    with suppress(OSError):  # some sandboxes have no O_ASYNC; then the watching thread does it
         fcntl.fcntl(alive, fcntl.F_SETOWN, os.getpid())
         fcntl.fcntl(alive, fcntl.F_SETFL, fcntl.fcntl(alive, fcntl.F_GETFL) | os.O_ASYNC)
 
 
-def _introduce(station: Station) -> None:
-    """Show in ``ps`` and ``top`` which worker this is."""
+def _set_name(setup: Setup) -> None:
+    """Set the name that ``ps`` and ``top`` show."""
     with suppress(OSError):
-        Path("/proc/self/comm").write_text(station.name[:15])
+        Path("/proc/self/comm").write_text(setup.name[:15])
 
 
-def _stay(*_: object) -> None:
-    """Go on: where SIGTERM goes to all processes of a container, the pool has it too, and says what is still to be done.
+def _ignore(*_: object) -> None:
+    """Ignore SIGTERM: if all processes of a container get it, the pool does too, and decides which tasks still run.
 
-    Not `signal.SIG_IGN`, which programs that a task starts would inherit.
+    This is not `signal.SIG_IGN`, which programs that a task starts would inherit.
     """
 
 
-def _hold() -> None:
-    """A signal to what a task forks waits until that is itself again."""
+def _block_sigterm() -> None:
+    """Delay a signal to a process that a task forks until its handler is restored."""
     _forking.mask = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
 
 
-def _let() -> None:
+def _unblock_sigterm() -> None:
     signal.pthread_sigmask(signal.SIG_SETMASK, _forking.mask)
 
 
-def _leave_again() -> None:
-    if signal.getsignal(signal.SIGTERM) is _stay:
+def _restore_sigterm() -> None:
+    if signal.getsignal(signal.SIGTERM) is _ignore:
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    _let()
+    _unblock_sigterm()
 
 
 def _watch(parent: int, status: StatusWords, scratch: Scratch) -> None:
-    """Leave with the pool's process, and see that tasks which run in one go do so for a short time only."""
+    """Leave with the pool's process, and limit the time of tasks that run in one go."""
     while os.getppid() == parent:
         status.cut()
         time.sleep(_WATCH_SECONDS)

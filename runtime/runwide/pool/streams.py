@@ -1,4 +1,4 @@
-"""Outcomes as they come, while items are taken a bounded number ahead of what is consumed."""
+"""Iterate over outcomes as they come; a bounded number of items is read ahead."""
 
 from __future__ import annotations
 
@@ -7,16 +7,17 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from runwide.ended import closed_after, keep_finished
 from runwide.errors import RunwideError
-from runwide.pool.call import Call, Source
-from runwide.pool.feeding import ALL, Feeder, taken
+from runwide.pool.feeding import ALL
 from runwide.pool.inplace import InPlaceScheduler
 from runwide.pool.sinks import NotInTime, Stream
 from runwide.records import Outcome
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Generator, Iterable, Iterator, Sequence
 
     from runwide.pool.base import Base
+    from runwide.pool.call import Call
+    from runwide.pool.feeding import Feeder
     from runwide.pool.lease import Lease
     from runwide.pool.policy import Budget
 
@@ -24,16 +25,16 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 LATE = Outcome(-1)
-"""Comes in the place of an outcome that is not there in time."""
+"""Returned instead of an outcome that has not come in time."""
 
 
 class Patience:
-    """How long the next outcome is waited for.
+    """The time for which the iterator waits for the next outcome.
 
     Args:
-        until: Time on the monotonic clock; None for any time.
-        lasts: Whether outcomes may still be asked for when it has passed, and `LATE` is one; otherwise it is a
-            ``TimeoutError``, and the end.
+        until: Time on the monotonic clock; None for no limit.
+        lasts: Whether the iterator returns `LATE` when that time has passed, and may be asked again. Otherwise it raises a
+            ``TimeoutError``, and ends.
     """
 
     __slots__ = ("lasts", "until")
@@ -43,7 +44,7 @@ class Patience:
         self.lasts = lasts
 
     def seconds(self) -> float | None:
-        """Seconds that are left."""
+        """Return the remaining seconds."""
         return None if self.until is None else max(0.0, self.until - time.monotonic())
 
 
@@ -59,51 +60,48 @@ def stream(
     indices: Sequence[int] | None = None,
     named: bool = False,
     ordered: bool = False,
-) -> Iterator[Outcome]:
-    """Run a pickled function over items in a pool; the first tasks start now, leaving the iterator cancels the rest.
+) -> Generator[Outcome, None, None]:
+    """Run a pickled function over items in a pool. The first tasks start now; closing the iterator cancels the rest.
 
     Args:
-        pool: Where they run.
-        dumped: The function.
-        items: Taken lazily, a bounded number ahead of what was consumed, on a thread of their own where that may take time.
-        budget: What each task may use.
+        pool: The pool.
+        dumped: The pickled function.
+        items: Read lazily, a bounded number ahead of the consumed outcomes; on a thread of their own if that may take time.
+        budget: The attempts and the time that each task may use.
         chunksize: Fixed number of items that travel together; None adapts it.
-        ahead: Fixed number of items to be ahead; None adapts it, `ALL` takes all of them now, on this thread.
-        indices: Index of each item in a larger input, as workers are to call it.
-        named: Whether what tasks print may be shown with their items.
-        patience: How long the next outcome is waited for; None for any time.
-        ordered: Whether outcomes come by index; those that wait for an earlier one are not consumed.
+        ahead: Fixed number of items to read ahead; None adapts it; `ALL` reads all of them now, on this thread.
+        indices: The index of each item in a larger input, which workers show.
+        named: Whether lines that tasks print may be shown with their items.
+        patience: The time to wait for the next outcome; None for no limit.
+        ordered: Whether outcomes come by index. An outcome that waits for an earlier one does not count as consumed.
     """
-    lease = pool._lease  # noqa: SLF001 - the rooms of one house
+    lease = pool._lease  # noqa: SLF001 - a module of this package
     sink = Stream()
-    payload = lease.function_payload(dumped)
-    whole = taken(items) if ahead == ALL else None
-    source = Source(closed=False) if whole is None else Source(whole)
-    call = Call(payload, source, sink, budget, chunksize=chunksize, indices=indices, named=named)
-    feeder = Feeder(
-        call,
+    call, feeder = pool._prepare(  # noqa: SLF001 - likewise
+        dumped,
         items,
-        lease.ring,
+        sink,
+        budget,
+        whole=ahead == ALL,
         ahead=ahead,
-        workers=pool.workers,
         one_by_one=isinstance(lease, InPlaceScheduler),
+        chunksize=chunksize,
+        indices=indices,
+        named=named,
     )
-    sink.fed_by(feeder)
     feeders = pool._feeders  # noqa: SLF001 - likewise
     feeders.add(feeder)
-    lease.start(call)
     try:
-        feeder.begin()
+        pool._begin(call, feeder)  # noqa: SLF001 - likewise
     except BaseException:
         feeders.discard(feeder)
-        lease.cancel(call)
         raise
     fetched = _fetched(sink, patience or Patience(), feeder)
     arriving = _consume(lease, call, in_order(fetched) if ordered else fetched, feeder, feeders)
     return arriving if pool.outlived else _holding(pool, arriving)
 
 
-def _holding(pool: Base, arriving: Iterator[Outcome]) -> Iterator[Outcome]:  # noqa: ARG001 - held as long as this runs
+def _holding(pool: Base, arriving: Iterator[Outcome]) -> Generator[Outcome, None, None]:  # noqa: ARG001 - kept alive
     yield from arriving
 
 
@@ -121,7 +119,7 @@ def _fetched(sink: Stream, patience: Patience, feeder: Feeder) -> Iterator[Outco
             return
         batch.reverse()
         while batch:
-            yield batch.pop()  # kept nowhere: what the consumer drops is free
+            yield batch.pop()  # no reference stays here, so its memory is free when the consumer drops it
 
 
 def _consume(
@@ -130,14 +128,14 @@ def _consume(
     arriving: Iterator[Outcome],
     feeder: Feeder,
     feeders: set[Feeder],
-) -> Iterator[Outcome]:
+) -> Generator[Outcome, None, None]:
     try:
         for outcome in arriving:
             if outcome is not LATE:
                 feeder.consume()
             passed = [outcome]
             del outcome
-            yield passed.pop()  # likewise
+            yield passed.pop()  # as above
         feeder.check()
     finally:
         feeders.discard(feeder)
@@ -147,7 +145,7 @@ def _consume(
 
 
 def in_order(arriving: Iterator[Outcome]) -> Iterator[Outcome]:
-    """Outcomes by index, each as soon as those before it are there.
+    """Iterate over outcomes by index, each as soon as the earlier ones are there.
 
     Example:
         >>> from runwide.records import Outcome
@@ -163,7 +161,7 @@ def in_order(arriving: Iterator[Outcome]) -> Iterator[Outcome]:
                     yield LATE
                     continue
                 early[outcome.index] = outcome
-                del outcome  # it is kept no longer than until its turn
+                del outcome  # so that only `early` refers to it
                 while turn in early:
                     yield early.pop(turn)
                     turn += 1
@@ -172,8 +170,8 @@ def in_order(arriving: Iterator[Outcome]) -> Iterator[Outcome]:
             raise
 
 
-def refused(items: Iterable[Any], error: BaseException) -> Iterator[Any]:
-    """The results of a function that cannot be run: none of no items, else an error."""
+def refused(items: Iterable[Any], error: BaseException) -> Generator[Any, None, None]:
+    """Iterate over the results of a function that cannot be pickled: none without items, otherwise an error."""
     for _ in items:
         raise error
     yield from ()

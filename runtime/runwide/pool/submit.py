@@ -1,4 +1,4 @@
-"""Single calls as futures: one standing call whose items are the calls."""
+"""Run single calls: each is an item of one standing call, and has a future."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ if TYPE_CHECKING:
 
 
 class Submitter:
-    """Gives functions with their arguments to workers, one by one.
+    """Sends single calls to workers.
 
     Args:
-        lease: Where they run.
-        budget: What each call may use.
-        exception: Makes the exception of a failed call.
-        indices: Numbers of the calls, as workers are to call them; None for 0, 1, ….
+        lease: The lease of the pool.
+        budget: The attempts and the time that each call may use.
+        exception: Returns the exception of a failed call.
+        indices: Numbers of the calls, which workers show; None for 0, 1, ….
     """
 
     def __init__(
@@ -54,7 +54,7 @@ class Submitter:
         """Schedule one call.
 
         Raises:
-            PoolClosed: The pool takes no more.
+            PoolClosed: The pool takes no more calls.
         """
         future: Future[Any] = Future()
         with self._lock:
@@ -73,7 +73,7 @@ class Submitter:
         return future
 
     def close(self, *, cancel: bool = False) -> None:
-        """No more will come; with ``cancel``, what has not started is cancelled."""
+        """Take no more calls; with ``cancel``, cancel those that have not started."""
         with self._lock:
             self._closed = True
             if cancel:
@@ -83,7 +83,7 @@ class Submitter:
         self._lease.ring()
 
     def _open(self) -> Call:
-        """A standing call, in the place of one that could not go on."""
+        """Start a standing call: the first one, or a new one after one that could not go on."""
         self._sink = Futures(self._exception)
         self._submitted = 0
         payload = self._lease.function_payload(dump_function(calls.apply))

@@ -1,4 +1,4 @@
-"""The last lines that a worker has written: kept as they came, and shown without secrets when they are asked for."""
+"""The last lines of a worker: kept unchanged, and shown without secrets."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ if TYPE_CHECKING:
 _LINES = 20
 _CHARACTERS = 2_000  # of a line
 _KEPT = _LINES * _CHARACTERS
-_MARGIN = 4_096  # characters of a line that is cut, which may be of a secret that began before
-_MARK = 100  # bytes, of which the first or last line of a private key has fewer
+_MARGIN = 4_096  # characters after a cut that may belong to a secret that began before it
+_MARK = 100  # bytes; the first and the last line of a private key have fewer
 _KEY = "-----BEGIN PRIVATE KEY-----"
 _SPACE = re.compile(r"\s")
 
 
 class Tail:
-    r"""The end of what a worker has written to a stream.
+    r"""The end of a worker's output.
 
-    Adding to it costs a copy. Secrets are looked for when the lines are asked for, in 40 KB at most.
+    Adding to it costs a copy. Secrets are removed when the lines are read, from at most 40 KB.
 
     Example:
         >>> tail = Tail()
@@ -40,13 +40,13 @@ class Tail:
         self._in_key = False  # whether it begins within a private key
 
     def add(self, data: bytes) -> None:
-        """Take note of what has come."""
+        """Add bytes."""
         self._data += data
         if len(self._data) > 2 * _KEPT:
             self._shorten()
 
     def lines(self) -> list[str]:
-        """Return at most twenty lines, the last one finished or not, and of each its end, without secrets."""
+        """Return the ends of the last twenty lines, without secrets; the last line may be unfinished."""
         if len(self._data) > _KEPT:
             self._shorten()
         lines = _lines(self._data)
@@ -66,17 +66,17 @@ class Tail:
         return [_end(line, _CHARACTERS) for line in shown]
 
     def _begun(self, line: str) -> tuple[str, int]:
-        """What is looked at in place of a line whose beginning is gone, and how much of that is not shown."""
+        """Return the text to check instead of a line without its beginning, and how much of it is not shown."""
         if self._in_key:
             return _KEY + line, 0
-        found = _SPACE.search(line)  # the word before it began earlier
+        found = _SPACE.search(line)  # the word before the space began earlier
         return "…" + (line[found.start() :] if found else ""), _MARGIN
 
     def _shorten(self) -> None:
         size = len(self._data) - _KEPT
         gone = bytes(self._data[:size])
         is_cut = not gone.endswith(b"\n")
-        if is_cut:  # where a key begins must not be parted
+        if is_cut:  # the first line of a key must not be divided
             gone += self._data[size : size + _MARK].partition(b"\n")[0]
         if self._in_key or b"PRIVATE KEY" in gone:
             lines = _lines(gone if is_cut else gone[:-1])
@@ -91,10 +91,12 @@ def _lines(data: bytes | bytearray) -> list[str]:
     return [unframed(line)[0] for line in data.decode("utf-8", "surrogateescape").split("\n")]
 
 
-def _goes_on(inside: bool, lines: Iterable[str]) -> bool:  # noqa: FBT001 - it is the value that is computed here
-    """Whether a private key goes on after some lines."""
+def _goes_on(inside: bool, lines: Iterable[str]) -> bool:  # noqa: FBT001 - the value that this function updates
+    """Return whether a private key continues after these lines."""
     for line in lines:
-        inside = keys.begins(line) or (inside and not keys.ENDS.search(line) and keys.goes_on(line))
+        inside = keys.key_begins(line) or (
+            inside and not keys.KEY_ENDS.search(line) and keys.key_goes_on(line)
+        )
     return inside
 
 

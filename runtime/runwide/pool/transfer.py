@@ -1,16 +1,16 @@
-"""Values between processes: small ones inside a message, large ones through a mapped file.
+"""Values between processes: small ones in a message, large ones in a mapped file.
 
-A value becomes an *entry*, which any process can read without running anybody's code:
+A value becomes an *entry*, which any process can read without running code of the user:
 
 - a scalar is its own entry;
-- ``(value,)`` is a small tuple, list or dict of scalars, or another value that came with such;
+- ``(value,)`` is a small tuple, list or dict of scalars, or another value sent together with these;
 - ``(FRAME, pickle, buffers)`` is a pickle with its out-of-band buffers;
 - ``(MAPPED, spans)`` is the same with the bytes in a file beside the message: ``spans`` are ``(offset, length)``
   of the pickle and of each buffer.
 
-So a value that cannot be loaded fails alone, where it is loaded, and never the message that carried it.
-The file is written whole before the message is sent, and unlinked by the receiver as soon as it is mapped; arrays
-then live on the private, writable pages of the mapping, without another copy.
+So a value that cannot be loaded fails alone, and its message does not. The file is complete before the message is sent,
+and the receiver unlinks it as soon as it is mapped. Arrays use the private, writable pages of the mapping, without another
+copy.
 """
 
 from __future__ import annotations
@@ -41,15 +41,15 @@ OUT_OF_BAND_BYTES = 16 * 1024
 Entry = Any
 Dumped = tuple[bytes, list[memoryview]]
 Parcel = dict[str, bytes]
-"""Definitions that several values need, pickled apart from them, by the key by which a worker has them."""
+"""Definitions that several values need, pickled separately, by the keys that workers use for them."""
 
 
 class Scalars(list[Any]):
-    """Values that are their own entries: what is known once is not looked at again, which takes as long as short tasks."""
+    """Values that are known to be their own entries; checking them again would take as long as short tasks."""
 
 
 def have_values(entries: Sequence[Entry]) -> bool:
-    """Whether `values_of` has the values of entries.
+    """Return whether `values_of` returns the values of these entries.
 
     Example:
         >>> have_values([1, None]), have_values([((1, 2),), ([3],)]), have_values([1, (FRAME, b"", [])])
@@ -66,7 +66,7 @@ def _are_wrapped(entries: Sequence[Entry], kinds: set[type]) -> bool:
 
 
 def values_of(entries: Sequence[Entry]) -> Sequence[Any] | None:
-    """The values of entries that need no unpickling; None where one of them does.
+    """Return the values of entries that need no unpickling; None if one of them needs it.
 
     Example:
         >>> values_of([((1, 2),), ([3],)]), values_of([1, (FRAME, b"", [])])
@@ -81,7 +81,7 @@ def values_of(entries: Sequence[Entry]) -> Sequence[Any] | None:
 
 
 def entries_of(values: Sequence[Any]) -> Sequence[Entry] | None:
-    """Entries of values that need no pickle of their own; None where one of them does.
+    """Return entries of values that need no separate pickle; None if one of them needs it.
 
     Example:
         >>> entries_of([1, "a"]), entries_of([1, (2, 3)]), entries_of([1, object()])
@@ -94,34 +94,34 @@ def entries_of(values: Sequence[Any]) -> Sequence[Entry] | None:
 
 
 def payload_size(entries: Sequence[Entry]) -> int:
-    """Payload bytes of entries."""
+    """Return the payload bytes of entries."""
     return 0 if have_values(entries) else sum(map(entry_size, entries))
 
 
 def dump_by_value(value: object, *, parcel: Parcel | None = None) -> Dumped:
-    """Pickle for a worker of this program: what it could not import (``__main__``, closures) goes along by value.
+    """Pickle for a worker of this program: code that it could not import (``__main__``, closures) goes by value.
 
     Args:
-        value: What it is to have.
-        parcel: Where definitions go that a worker keeps; None for a pickle that is loaded by itself.
+        value: The value.
+        parcel: Gets definitions that a worker keeps; None for a pickle that is loaded by itself.
     """
     buffers: list[memoryview] = []
     callback = _collector(buffers)
     if _is_plain(value):
         return pickle.dumps(value, protocol=5, buffer_callback=callback), buffers
-    from runwide.pool import pickling  # imports cloudpickle, which neither a worker nor a shard may need
+    from runwide.pool import pickling  # slow to load, and not always needed
 
     return pickling.dumps_for_workers(value, buffer_callback=callback, parcel=parcel), buffers
 
 
 def digest(dumped: Dumped) -> str:
-    """What tells two pickled values apart.
+    """Return a digest of a pickled value.
 
     Example:
         >>> digest((b"a", [])) == digest((b"a", [])), digest((b"a", [])) == digest((b"b", []))
         (True, False)
     """
-    from hashlib import blake2b  # which workers do not need
+    from hashlib import blake2b  # no worker needs it
 
     found = blake2b(dumped[0], digest_size=16)
     for buffer in dumped[1]:
@@ -130,20 +130,20 @@ def digest(dumped: Dumped) -> str:
 
 
 def _is_plain(value: object) -> bool:
-    """Whether plain pickle does as well: arguments, mostly, and what a shard gives to its workers."""
+    """Return whether plain pickle can pickle a value, such as arguments, and the items of a shard."""
     if type(value) is not tuple:
         return isinstance(value, PlainPickle)
     return all_scalars(value) or all(isinstance(part, PlainPickle) or is_scalar(part) for part in value)
 
 
 def dump_by_reference_first(value: object) -> Dumped:
-    """Pickle for the program that started this one: plain pickle, which is fast, else by value."""
+    """Pickle for the program that started this one: with plain pickle, which is fast, or else by value."""
     buffers: list[memoryview] = []
     if not definitions.has_classes():
         with suppress(Exception):
             return pickle.dumps(value, protocol=5, buffer_callback=_collector(buffers)), buffers
         buffers.clear()
-    from runwide.pool import pickling  # imports cloudpickle, which a worker may not need
+    from runwide.pool import pickling  # slow to load, and not always needed
 
     return pickling.dumps_for_program(value, buffer_callback=_collector(buffers)), buffers
 
@@ -163,7 +163,7 @@ def _collector(buffers: list[memoryview]) -> Callable[[pickle.PickleBuffer], boo
 
 
 def entry_size(entry: Entry) -> int:
-    """Payload bytes of an entry, plain data counting as nothing."""
+    """Return the payload bytes of an entry; plain data count as 0."""
     if type(entry) is not tuple or len(entry) == 1 or entry[0] == FAILED:
         return 0
     if entry[0] == MAPPED:
@@ -196,17 +196,17 @@ def seal(entries: list[Entry], scratch: Scratch) -> tuple[str | None, list[Entry
 
 
 def detached(entry: Entry) -> Entry:
-    """The same entry with buffers of its own, so that what they were part of may go."""
+    """Return an entry with copies of its buffers, so that the memory they belong to can be freed."""
     if type(entry) is tuple and entry[0] == FRAME and entry[2]:
         return (FRAME, entry[1], [bytearray(buffer) for buffer in entry[2]])
     return entry
 
 
 def load(entry: Entry, mapping: memoryview | None) -> Any:
-    """The value of an entry; raises whatever unpickling raises.
+    """Return the value of an entry; exceptions of unpickling are passed on.
 
     Raises:
-        ScratchError: The file that has it lost its end.
+        ScratchError: The payload file has lost its end.
     """
     if type(entry) is not tuple:
         return entry
@@ -218,9 +218,7 @@ def load(entry: Entry, mapping: memoryview | None) -> Any:
         raise pickle.UnpicklingError("the payload file is missing")
     start, length = entry[1][-1]
     if mapping.nbytes < start + length:
-        from runwide.pool.scratch import (
-            cut_short,  # which needs Linux or macOS, and jobs are looked at elsewhere too
-        )
+        from runwide.pool.scratch import cut_short  # needs fcntl, and entries are also read on Windows
 
         raise cut_short(mapping.nbytes, start + length)
     body, *buffers = (mapping[start : start + length] for start, length in entry[1])

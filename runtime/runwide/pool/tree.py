@@ -1,4 +1,4 @@
-"""The processes below a process: found, and killed so that none escapes."""
+"""Find the descendants of a process, and kill them so that none escapes."""
 
 from __future__ import annotations
 
@@ -9,14 +9,13 @@ from pathlib import Path
 
 
 def kill_tree(pid: int, *, rests: bool = False) -> None:
-    """SIGKILL a process and its descendants, each stopped for a moment before so that none escapes by forking.
+    """Send SIGKILL to a process and its descendants. Each is stopped briefly before, so that none escapes by forking.
 
-    It is a short moment, and none for a process that rests: one that stands still would do so for ever if this process
-    were killed meanwhile.
+    The stop is brief, and an idle process is not stopped: it would stay stopped if this process were killed meanwhile.
 
     Args:
         pid: The process.
-        rests: Whether it starts no others now.
+        rests: Whether it is idle, and starts no other processes now.
     """
     below = children(pid)
     if not rests:
@@ -30,7 +29,7 @@ def kill_tree(pid: int, *, rests: bool = False) -> None:
 
 
 def children(pid: int) -> list[int]:
-    """Process ids of the direct children; none where they cannot be read, as without a free descriptor.
+    """Return the process ids of the direct children; none if they cannot be read, as without a free descriptor.
 
     Example:
         >>> import subprocess
@@ -48,10 +47,10 @@ def children(pid: int) -> list[int]:
 
 
 def _listed() -> list[int] | None:
-    """All processes, from /proc; None where it lists none, as on a Mac.
+    """Return all processes from /proc; None if it lists none, as on a Mac.
 
     Raises:
-        OSError: It cannot be read now.
+        OSError: /proc cannot be read now.
     """
     try:
         names = os.listdir("/proc")  # noqa: PTH208 - names are wanted
@@ -61,10 +60,10 @@ def _listed() -> list[int] | None:
 
 
 def _still_below(pid: int, before: list[int]) -> list[int]:
-    """The children of a process that stands still now, of which some were known before."""
+    """Return the children of a stopped process, some of which were known before."""
     found: list[int] = []
     try:
-        # Where the kernel lists them, which takes no time, but may miss one while another one ends.
+        # The kernel's own list is fast, but may miss a child while another one ends.
         for thread in Path(f"/proc/{pid}/task").iterdir():
             found += map(int, (thread / "children").read_text().split())
     except OSError:  # a kernel without such lists; or the process is gone
@@ -74,7 +73,7 @@ def _still_below(pid: int, before: list[int]) -> list[int]:
 
 def _parent(pid: int) -> int | None:
     try:
-        # the command, in parentheses, may itself contain spaces and parentheses
+        # The command, in parentheses, may itself contain spaces and parentheses.
         return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
     except (OSError, IndexError):  # it has ended
         return None

@@ -1,4 +1,4 @@
-"""Workers that stay for the next call: a program's calls share them, and they end when nobody has used them for a while."""
+"""Workers that stay for the next call of the program, and end when they have been idle for a while."""
 
 from __future__ import annotations
 
@@ -21,32 +21,29 @@ from runwide.pool.shares import allowed
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from runwide.pool.crew import Timing
+    from runwide.events.model import TaskEvent
     from runwide.pool.lease import Lease
     from runwide.pool.shares import Shares
-    from runwide.records import TaskEvent
 
 
 @dataclass(frozen=True, slots=True)
 class Wants:
-    """What a pool wants of its workers, beside their number.
+    """The requirements of a pool on its workers, beside their number.
 
     Args:
-        initializer: A pickled callable that each calls before its first task.
-        max_tasks: Tasks after which one is replaced.
-        max_memory: Resident bytes above which one is replaced once it is free.
-        timing: How long things may take.
+        initializer: A pickled callable that each worker calls before its first task.
+        max_tasks: Tasks after which a worker is replaced.
+        max_memory: Resident bytes above which a worker is replaced once it is free.
     """
 
     initializer: transfer.Dumped | None = None
     max_tasks: int | None = None
     max_memory: int | None = None
-    timing: Timing | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class _Kind:
-    """What all workers of a scheduler have in common; whoever wants others gets others."""
+    """The properties that all workers of a scheduler share. A call that needs others gets another scheduler."""
 
     initializer: str | None
     limits: tuple[Any, ...]
@@ -59,11 +56,11 @@ class _Kind:
     start_method: str
     log: Configuration
     called_from: int | None
-    """The thread of the scheduler that calls this: what it waits for must run on another one."""
+    """The scheduler thread that makes this call: the work that it waits for must run on another scheduler."""
 
 
-_SAY_NOTHING = frozenset({b"KMP_INIT_AT_FORK", b"PYTEST_CURRENT_TEST"})
-"""Variables that change while a program runs and concern no worker: joblib sets the first one when it is imported."""
+_IGNORED = frozenset({b"KMP_INIT_AT_FORK", b"PYTEST_CURRENT_TEST"})
+"""Variables that change while a program runs, and do not matter to workers. An import of joblib sets the first one."""
 
 _DEFAULT_METHOD = multiprocessing.get_all_start_methods()[0]
 
@@ -79,18 +76,18 @@ def lease(
     fresh: bool = False,
     apart: bool = False,
 ) -> Lease:
-    """Some workers, from those that are kept if they are as wanted and not another's.
+    """Return a lease on workers: kept ones if they meet the requirements and are free, otherwise new ones.
 
     Args:
-        shares: How many, and what each has of the container.
-        wants: What they are to be like.
+        shares: The number of workers, and the part of the container for each.
+        wants: The requirements on the workers.
         on_event: Called with each `TaskEvent`.
-        fresh: Start new ones, which end with the lease.
-        apart: Whether nobody else is to have any of them meanwhile. Maps share the cores; tasks of an executor may wait
-            for those of another one.
+        fresh: Start new workers, which end with the lease.
+        apart: Whether no other pool may use these workers meanwhile. Maps share the cores; tasks of an executor may wait
+            for tasks of another executor.
     """
-    # Here, and not by the thread that starts the first worker: at the end of a program nothing may load what it loads; and
-    # in the image the first one who loads it has a variable set.
+    # Loaded here, and not on the thread that starts the first worker: at the end of a program, modules can no longer be
+    # loaded; and in the image, the first import sets a variable.
     ending.load("runwide.pool.loky_process")
     seconds = settings.idle_seconds()
     if fresh or not seconds:
@@ -110,7 +107,7 @@ def lease(
 def shutdown() -> None:
     """End the workers that are kept for the next call, and wait until they have ended.
 
-    Those that run something go on, and end with it.
+    Workers that run tasks end when their call has ended.
 
     Example:
         >>> runwide.map(abs, [-1, -2])
@@ -133,7 +130,7 @@ def _leased(
     apart: bool = False,
 ) -> Lease:
     found = scheduler.lease(shares, on_event, apart=apart)
-    if found is None:  # an error in the pool has ended it already
+    if found is None:  # an error inside the pool has ended it already
         scheduler.check_open()
     assert found is not None  # noqa: S101 - else that has raised
     return found
@@ -147,16 +144,7 @@ def _started(
 ) -> Scheduler:
     scratch = Scratch.create(*roots())
     try:
-        return Scheduler(
-            shares.devices,
-            scratch=scratch,
-            initializer=wants.initializer,
-            max_tasks=wants.max_tasks,
-            max_memory=wants.max_memory,
-            timing=wants.timing,
-            idle_seconds=idle_seconds,
-            is_alike=is_alike,
-        )
+        return Scheduler(shares.devices, wants, scratch=scratch, idle_seconds=idle_seconds, is_alike=is_alike)
     except BaseException:
         scratch.remove()
         raise
@@ -164,11 +152,11 @@ def _started(
 
 def _kind(shares: Shares, wants: Wants) -> _Kind:
     directory = None
-    with suppress(OSError):  # it is gone
-        directory = os.getcwd()  # noqa: PTH109 - a path would be made of it, each time
+    with suppress(OSError):  # the directory is gone
+        directory = os.getcwd()  # noqa: PTH109 - this runs for each call, and Path is slower
     return _Kind(
         initializer=None if wants.initializer is None else transfer.digest(wants.initializer),
-        limits=(wants.max_tasks, wants.max_memory, wants.timing),
+        limits=(wants.max_tasks, wants.max_memory),
         devices=shares.devices,
         environment=_environment(),
         directory=directory,
@@ -182,26 +170,26 @@ def _kind(shares: Shares, wants: Wants) -> _Kind:
 
 
 def _is_alike(kind: _Kind, shares: Shares, wants: Wants) -> bool:
-    """Whether workers that are started now, by their scheduler's thread, are of that kind."""
+    """Return whether workers that their scheduler starts now are of this kind."""
     now = _kind(shares, wants)
     return replace(now, cores=kind.cores, called_from=kind.called_from) == kind
 
 
 def _scheduler_here() -> int | None:
-    """What names the thread that calls this, where that is a scheduler's: its callbacks may call anything."""
+    """Return the id of this thread if it is a scheduler's: callbacks run there, and may call anything."""
     here = threading.current_thread()
     return here.ident if any(scheduler.thread is here for scheduler in list(running)) else None
 
 
 def _environment() -> dict[bytes, bytes]:
-    found = os.environb.copy()  # in half the time of its decoded twin
-    for name in _SAY_NOTHING:
+    found = os.environb.copy()  # twice as fast as os.environ
+    for name in _IGNORED:
         found.pop(name, None)
     return found
 
 
 def _forget() -> None:
-    """In a fork, all workers are the parent's."""
+    """Forget all workers in a fork: they belong to the parent."""
     global _lock  # noqa: PLW0603 - another thread of the parent may have held it
     _lock = threading.RLock()
     _kept.clear()

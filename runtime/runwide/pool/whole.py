@@ -1,4 +1,4 @@
-"""All items of one call on a pool of its own, waited for as a whole."""
+"""Run a function over all items, on a pool of its own, and wait for all results."""
 
 from __future__ import annotations
 
@@ -11,8 +11,6 @@ from runwide.ended import too_many
 from runwide.errors import NoItems, PoolClosed
 from runwide.fitness import check
 from runwide.pool.base import Base, dump_function
-from runwide.pool.call import Call, Source
-from runwide.pool.feeding import Feeder, taken
 from runwide.pool.policy import Budget
 from runwide.pool.preemption import drains_on_sigterm
 from runwide.pool.sinks import Everything
@@ -25,12 +23,12 @@ if TYPE_CHECKING:
 
 
 class Whole:
-    """A function over items, all at once.
+    """A map whose results are returned together.
 
     Args:
         function: Takes one item.
-        items: Taken by `run`.
-        options: How they are run.
+        items: The items; `run` reads them.
+        options: The options of the map.
     """
 
     def __init__(self, function: Callable[[Any], Any], items: Iterable[Any], options: RunOptions) -> None:
@@ -38,104 +36,77 @@ class Whole:
         self._dumped = dump_function(function)
         self._items = items
         self._options = options
-        self._budget = budget_of(options)
         self._pool: Base | None = None
         self._stopped = False
 
     def run(self, *, aside: bool = False) -> Everything:
-        """Run all items; each is started as soon as it is there.
+        """Run all items, each as soon as it has been read.
 
         Args:
-            aside: Take the items on a thread of their own, so that `stop` need not wait for them.
+            aside: Read the items on a thread of their own, so that `stop` need not wait for them.
 
         Raises:
-            NoItems: There are none.
-            TooManyFailures: ``max_failures`` was passed.
+            NoItems: There are no items.
+            TooManyFailures: More items failed than ``max_failures`` allows.
             Preempted: SIGTERM came.
-            PoolClosed: It was stopped.
-            Exception: The items' own.
+            PoolClosed: The map was stopped.
+            Exception: The iterable raised it.
         """
         total = number_of(self._items)
-        with opened(self._options) as pool:
+        with Base(self._options) as pool:
             self._pool = pool
             if self._stopped:
                 raise PoolClosed("the map was stopped before it began")
             return self._run(pool, total, aside=aside)
 
     def stop(self) -> None:
-        """Stop the workers at once, from any thread; `run` raises `PoolClosed`."""
+        """Stop the workers at once; `run` raises `PoolClosed`. Any thread may call it."""
         self._stopped = True
         if self._pool is not None:
             self._pool.kill()
 
     def _run(self, pool: Base, total: int | None, *, aside: bool) -> Everything:
-        options, lease = self._options, pool._lease  # noqa: SLF001 - the rooms of one house
-        ready = taken(self._items)
-        source = Source(closed=False) if ready is None else Source(ready)
+        options, lease = self._options, pool._lease  # noqa: SLF001 - a module of this package
         sink = Everything(options.max_failures)
-        payload = lease.function_payload(self._dumped)
-        call = Call(payload, source, sink, self._budget, chunksize=options.chunksize, named=True)
-        feeder = Feeder(
-            call,
+        call, feeder = pool._prepare(  # noqa: SLF001 - a module of this package
+            self._dumped,
             self._items,
-            lease.ring,
-            ahead=None,  # of those that have ended: what lies waiting takes memory
-            workers=pool.workers,
+            sink,
+            Budget.of(options),
+            ahead=None,  # a bounded number: items that wait take memory
+            chunksize=options.chunksize,
+            named=True,
         )
-        sink.fed_by(feeder)
         shows = display(total, sink.counts, wanted=options.progress)
         with (
             nullcontext() if shows is None else closing(shows),
-            drains_on_sigterm(lease, options.grace) as draining,
+            drains_on_sigterm(lease.drain, options.grace) as draining,
         ):
             lease.start(call)
-            if aside and ready is None:
+            if aside and not feeder.at_hand:
                 feeder.start()
             else:
-                draining.ends(feeder.run)
-            _wait(sink)
+                draining.interrupt(feeder.run)
+            sink.wait()
+        if sink.too_many:
+            stopped = too_many(sink.failures)
+            stopped.results = sink.so_far()
+            raise stopped
         feeder.check()
         if not sink.done:
             raise no_items()
         return sink
 
 
-def _wait(sink: Everything) -> None:
-    """Wait for the end."""
-    sink.wait()
-    if sink.too_many:
-        stopped = too_many(sink.failures)
-        stopped.results = sink.so_far()
-        raise stopped
-
-
-def opened(options: RunOptions) -> Base:
-    """A pool as these options want it."""
-    return Base(
-        options.workers,
-        initializer=options.initializer,
-        initargs=options.initargs,
-        max_tasks=options.max_tasks,
-        max_memory=options.max_memory,
-        on_event=options.on_event,
-        fresh=options.fresh,
-    )
-
-
-def budget_of(options: RunOptions) -> Budget:
-    """Budget of a task under these options."""
-    return Budget(options.retries, options.max_crashes, options.timeout)
-
-
 def number_of(items: Iterable[Any], indices: Sequence[int] | None = None) -> int | None:
-    """Number of items; None if it is not known before they are taken.
+    """Return the number of items; None if it is not known before they are read.
 
     Args:
         items: The items.
-        indices: Index of each, where they are known.
+        indices: The index of each item, if they are known.
 
     Raises:
-        NoItems: There are none.
+        NoItems: There are no items.
     """
     total = length_hint(items)
     if not total and isinstance(items, Sized):
@@ -144,5 +115,5 @@ def number_of(items: Iterable[Any], indices: Sequence[int] | None = None) -> int
 
 
 def no_items() -> NoItems:
-    """The error of a map over nothing."""
+    """Return the error of a map without items."""
     return NoItems("there are no items to map over", hint="pass at least one")

@@ -1,4 +1,4 @@
-"""What runs in a worker process: take a chunk, run its tasks, send results as they finish."""
+"""The worker process: receive a chunk, run its tasks, and send the results as they finish."""
 
 from __future__ import annotations
 
@@ -10,28 +10,28 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from runwide import arriving, definitions, log, namespaces
+from runwide.causes import Cause
+from runwide.events.measure import Meter
 from runwide.naming import shown, text_of
 from runwide.pool import transfer
 from runwide.pool.channel import WorkerChannel
 from runwide.pool.failed import failed
-from runwide.pool.meter import Meter
 from runwide.pool.opened import Opened, flush
 from runwide.pool.outbox import Outbox
 from runwide.pool.scratch import Scratch, open_mapping
 from runwide.pool.sources import Sources
-from runwide.pool.station import Station, arrange, leave
+from runwide.pool.station import Setup, leave, set_up
 from runwide.pool.status import StatusWords
-from runwide.records import FailureKind
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from runwide.pool.output import Prefixed
 
-# messages to a worker
+# Messages to a worker.
 PREPARE, FUNCTION, RUN, FORGET, EXIT = "prepare", "function", "run", "forget", "exit"
 DEFINITION, VARIABLES, FIELDS = "definition", "variables", "fields"
-# messages from a worker, with RESULTS
+# Messages from a worker, beside those of `outbox`.
 HELLO, READY, UNFIT, DONE, BROKEN = "hello", "ready", "unfit", "done", "broken"
 STOPPED, STALE = "stopped", "stale"
 
@@ -45,20 +45,20 @@ _forked = False
 
 
 def main(line: int, alive: int) -> None:
-    """Serve one pool until it says so or is gone.
+    """Run a worker until the pool ends it, or is gone.
 
     Args:
-        line: Descriptor of the line to the pool.
+        line: Descriptor of the connection to the pool.
         alive: Descriptor of the pipe that ends with the pool's process.
     """
     global inside  # noqa: PLW0603 - a fact about this process
     inside = True
     channel = WorkerChannel(socket.socket(fileno=line))
     with suppress(EOFError, ConnectionError):
-        station: Station = channel.receive()
-        status = StatusWords(station.status_path)
-        scratch = Scratch(station.directories, station.tag)
-        streams = arrange(alive, station, status, scratch)
+        setup: Setup = channel.receive()
+        status = StatusWords(setup.status_path)
+        scratch = Scratch(setup.directories, setup.tag)
+        streams = set_up(alive, setup, status, scratch)
         definitions.become_worker()
         os.register_at_fork(after_in_child=_note_fork)
         Worker(channel, status, scratch, streams).serve()
@@ -71,7 +71,7 @@ def _note_fork() -> None:
 
 
 class Order(NamedTuple):
-    """What is to be run.
+    """An order to run a chunk.
 
     Args:
         function: Key of the function, which the worker has.
@@ -79,10 +79,9 @@ class Order(NamedTuple):
         chunk: Number of the chunk.
         indices: Indices of its items.
         fine: Whether to run task by task, since one of them has killed a worker.
-        attempt: How often they have been started, with this time.
-        named: Whether what its tasks print may be shown with their items.
-        timed: Whether each task is timed, as a listener to events wants it, or False for groups of short ones; None for
-            no measuring.
+        attempt: Number of this attempt, from 1.
+        named: Whether lines that its tasks print may be shown with their items.
+        timed: Whether each task is timed, or groups of short ones; None for no timing.
     """
 
     function: str
@@ -96,12 +95,12 @@ class Order(NamedTuple):
 
 
 class Worker:
-    """The loop over messages, and over the tasks of a chunk.
+    """The loops of a worker over messages, and over the tasks of a chunk.
 
     Args:
-        channel: The line to the pool.
-        status: The words in which it says what it does.
-        scratch: Where large results go.
+        channel: The connection to the pool.
+        status: The status words.
+        scratch: The directories for large results.
         streams: Its standard output and error.
     """
 
@@ -125,7 +124,7 @@ class Worker:
         self._unread: list[tuple[str, bytes]] = []  # definitions for the next chunk
 
     def serve(self) -> None:
-        """Run chunks until told to leave."""
+        """Handle messages until the pool asks the worker to leave."""
         self._channel.send((HELLO,))
         while True:
             kind, *content = self._channel.receive()
@@ -156,12 +155,12 @@ class Worker:
                 transfer.load(entry, open_mapping(path, keep=True))()
                 self._sources.note()
         except BaseException as error:
-            self._channel.send((UNFIT, failed(FailureKind.EXCEPTION, error)))
+            self._channel.send((UNFIT, failed(Cause.EXCEPTION, error)))
         else:
             self._channel.send((READY,))
 
     def _run(self, order: Order, path: str | None, entries: Sequence[Any]) -> None:
-        """Run a chunk, and say what came of it."""
+        """Run a chunk, and report its end."""
         begins = order.call != self._call
         refused = self._refused(begins=begins)
         if refused is not None:
@@ -173,14 +172,14 @@ class Worker:
             for stream in self._streams:
                 stream.begin(named=order.named)
         self._status.begin(order.chunk, order.indices, order.attempt)
-        self._status.enter(0)  # loading the function or the payload may kill us as well
+        self._status.enter(0)  # loading the function or the payload may also kill this worker
         while self._unread:
             arriving.learn(*self._unread.pop(0))
         try:
             function = self._function(order.function, anew=begins)
-            mapping = [open_mapping(path)]  # which ends where it is not needed any more
+            mapping = [open_mapping(path)]  # a list, so that `_run_all` can drop the last reference
         except BaseException as error:
-            self._channel.send((BROKEN, failed(FailureKind.PICKLING, error, "function")))
+            self._channel.send((BROKEN, failed(Cause.FUNCTION_NOT_LOADABLE, error)))
             return
         self._outbox.mapped = path is not None
         self._outbox.meter = meter = self._meter(order.timed)
@@ -189,12 +188,12 @@ class Worker:
         began = time.monotonic()
         whole = self._run_all(function, entries, mapping, fine=order.fine)
         ended = (DONE, time.monotonic() - began) if whole else (STOPPED,)
-        self._hand_on()
+        self._flush()
         self._outbox.flush(ended)
         self._status.leave()
 
     def _refused(self, *, begins: bool) -> str | None:
-        """Why this worker runs no chunk now, if it does not."""
+        """Return the reason why this worker runs no chunk now, if there is one."""
         if self._status.stopping:
             return STOPPED
         stale = self._sources.changed or (begins and self._sources.look())
@@ -208,7 +207,7 @@ class Worker:
         *,
         fine: bool,
     ) -> bool:
-        """Run the tasks of a chunk, and send their results as they come; whether all have run."""
+        """Run the tasks of a chunk, send their results as they come, and return whether all have run."""
         status, outbox, mapping = self._status, self._outbox, mappings.pop()
         position, step = 0, 1
         while position < len(entries) and not status.stopping:
@@ -217,19 +216,19 @@ class Worker:
             started = time.monotonic()
             results = run_batch(function, batch, mapping, status)
             ended = time.monotonic()
-            if _forked:  # a task forked, and its child came back here: it is no worker
+            if _forked:  # a task has forked, and this is the child: it is no worker
                 os._exit(0)
             status.end()
             position += len(results)
             if position == len(entries):
-                mapping = None  # its room is free before the last results look for some
+                mapping = None  # its room is free before the last results need some
             if results:
                 outbox.extend(results, started, ended)
             step = 1 if fine else next_step(step, ended - started)
         return position == len(entries)
 
-    def _hand_on(self) -> None:
-        """Leave nothing that a task has written where nobody sees it."""
+    def _flush(self) -> None:
+        """Flush everything that the tasks have written."""
         self._sources.note()
         flush(sys.stdout, sys.stderr)
         if self._opened is not None:
@@ -243,12 +242,11 @@ class Worker:
         return self._meters[timed]
 
     def _function(self, key: str, *, anew: bool) -> Callable[[Any], Any]:
-        """The function of that key.
+        """Return the function of this key.
 
         Args:
-            key: Under which it was sent.
-            anew: Whether a call begins: one that was loaded before has to be loaded again, if names that it may use have
-                been set since by others.
+            key: The key under which it was sent.
+            anew: Whether a call begins. Then a function is loaded again, if other code has set names that it may use.
         """
         function, changes = self._loaded.get(key, (None, -1))
         if function is None or (anew and changes != namespaces.changes.number):
@@ -260,18 +258,18 @@ class Worker:
 
 
 def apply_variables(variables: dict[str, str]) -> None:
-    """Set variables that limit the threads of libraries, also of those that are loaded."""
-    from runwide.host import threads  # which most workers never need
+    """Set variables that limit the threads of libraries, also of loaded ones."""
+    from runwide.host import threads  # most workers do not need it
 
     os.environ.update(variables)
     threads.apply(variables)
 
 
 def next_step(step: int, seconds: float) -> int:
-    """How many tasks to run next in one go, after so many have taken so long.
+    """Return how many tasks to run next in one go, after the last ones took this time.
 
-    Tasks of microseconds are run many at a time, since saying what one does costs as much as doing it; a death
-    among them is then looked into task by task.
+    Tasks of microseconds run many at a time, since a status word costs as much as such a task. If a worker dies of one of
+    them, they run again one by one.
 
     Example:
         >>> next_step(4, 1e-5), next_step(64, 0.0009), next_step(64, 0.5), next_step(1, 0.005)
@@ -285,10 +283,10 @@ def next_step(step: int, seconds: float) -> int:
 def run_batch(
     function: Callable[[Any], Any], entries: Sequence[Any], mapping: memoryview | None, status: StatusWords
 ) -> list[Any]:
-    """Run tasks one after another; whatever happens to one becomes its entry.
+    """Run tasks one after another, and return their results or failures as entries.
 
     Returns:
-        Entries of the first tasks: of all, unless they were cut short.
+        The entries of the first tasks: of all, unless the run was cut short.
     """
     if len(entries) == 1:
         return [run_task(function, entries[0], mapping)]
@@ -300,7 +298,7 @@ def run_batch(
     plain = values is not None
     items = entries if values is None else values
     while len(results) < len(entries):
-        # A list, since its iterator ends where another thread empties it.
+        # A list, since its iterator ends when another thread empties it.
         status.pending = pending = list(items[len(results) :])
         try:
             if plain:
@@ -310,7 +308,7 @@ def run_batch(
                 for entry in pending:
                     append(run_task(function, entry, mapping))
         except BaseException as error:
-            failures[len(results)] = failed(FailureKind.EXCEPTION, error)
+            failures[len(results)] = failed(Cause.EXCEPTION, error)
             append(None)
         if not pending:
             break
@@ -323,15 +321,15 @@ def run_batch(
 
 
 def run_task(function: Callable[[Any], Any], entry: Any, mapping: memoryview | None) -> Any:
-    """Run one task; whatever happens becomes an entry."""
+    """Run one task, and return its result or failure as an entry."""
     try:
         item = entry if type(entry) is not tuple else transfer.load(entry, mapping)
     except BaseException as error:
-        return failed(FailureKind.PICKLING, error, "item")
+        return failed(Cause.ITEM_NOT_LOADABLE, error)
     try:
         value = function(item)
     except BaseException as error:
-        return failed(FailureKind.EXCEPTION, error)
+        return failed(Cause.EXCEPTION, error)
     return _as_entry(value)
 
 
@@ -344,4 +342,4 @@ def _as_entry(value: Any) -> Any:
     except BaseException as error:
         from runwide.unpicklable import located
 
-        return failed(FailureKind.PICKLING, error, "result", located(text_of(error), value), shown(value))
+        return failed(Cause.RESULT_NOT_PICKLABLE, error, located(text_of(error), value), shown(value))

@@ -23,7 +23,7 @@ class Last:
     def __del__(self, act=act):
         act()
 
-if WHERE == "atexit, last":  # what is registered first is called last
+if WHERE == "atexit, last":  # the first registered function is called last
     atexit.register(act)
 import runwide
 {prepared}
@@ -92,7 +92,7 @@ CASES = [
     CASES,
     ids=[f"{where}: {prepared}: {call}" for where, prepared, call, _ in CASES],
 )
-def test_what_is_asked_for_while_the_program_ends(where, prepared, call, said, tmp_path):
+def test_calls_made_while_the_program_ends(where, prepared, call, said, tmp_path):
     program = tmp_path / "program.py"
     program.write_text(PROGRAM.format(prepared=prepared, call=call))
     assert run(program, where) in ([said], [NO_THREADS] if said.startswith("done") else [])

@@ -255,12 +255,12 @@ def test_a_class_that_was_made_in_a_worker_is_built_once_in_the_program(tmp_path
 def test_the_same_function_gives_the_same_bytes_in_each_run(tmp_path):
     text = """
     import dataclasses, enum, hashlib
-    from runwide.pickled import function_bytes
+    from runwide.pickled import function_pickle
     @dataclasses.dataclass
     class Row: n: "int | None" = None
     class Color(enum.Enum): RED = 1
     def f(x): return Row(x), Color.RED
-    print(hashlib.sha256(function_bytes(f)).hexdigest())
+    print(hashlib.sha256(function_pickle(f).data).hexdigest())
     """
     assert program(tmp_path, text) == program(tmp_path, text)
 

@@ -1,8 +1,8 @@
-"""What runs where there is no Linux: on macOS with what psutil and pgrep tell.
+"""Programs on systems without Linux's interfaces, such as macOS, where psutil and pgrep list processes.
 
-No Mac is here. A machine without ``/proc``, ``/sys`` and ``/dev/shm`` is a mount namespace in which they are covered, for a
-program and all that it starts. What the interpreter has on Linux alone is deleted before the program begins. What is left
-of Linux is that psutil and pgrep read the real ``/proc``, each in its own way.
+These tests need no Mac. A mount namespace that covers ``/proc``, ``/sys`` and ``/dev/shm`` replaces one, for a program and
+its children. Names that the interpreter has on Linux only are deleted before the program begins. Only psutil and pgrep read
+the real ``/proc``, each in its own way.
 """
 
 from __future__ import annotations
@@ -88,7 +88,7 @@ time.sleep(600)
 BELOW_A_SHELL = ("sh", "-c", '"$@" & wait', "sh")
 
 def start_holder(lock, *before):
-    "Start a child, or one of what is started before it, that has a lock for as long as it lives."
+    "Start a child, or a child of an earlier one, that holds a lock while it lives."
     child = subprocess.Popen([*before, sys.executable, "-S", "-c", HOLD, lock], stdout=subprocess.PIPE)
     assert child.stdout.readline() == b"held\\n"
     return child
@@ -117,7 +117,7 @@ def elsewhere(request, tmp_path):
     temporary.mkdir()
     command = [*UNSHARE, "sh", "-c", COVERED, "sh", str(machine)]
     if subprocess.run([*command, "true"], capture_output=True, check=False).returncode:
-        pytest.skip("this machine lets nobody mount a file system of his own")
+        pytest.skip("this machine does not allow users to mount file systems")
     if teller == "psutil" and importlib.util.find_spec("psutil") is None:
         pytest.skip("psutil is not installed here, as it is on macOS")
     no_linux = NO_LINUX.format(proc=str(machine / "proc"), without_psutil=teller != "psutil")
@@ -218,7 +218,7 @@ def test_a_pool_is_not_swept_by_another_one(elsewhere):
     assert elsewhere(body) == [1, True]
 
 
-def test_deaths_are_told(elsewhere):
+def test_deaths_are_reported(elsewhere):
     body = """
     def end(x):
         if x == 1:
@@ -286,7 +286,7 @@ def test_workers_and_what_they_have_started_end_with_a_program_that_is_killed(el
 
 
 @WITH_EITHER
-def test_cores_and_memory_are_told_with_their_source(elsewhere):
+def test_cores_and_memory_are_reported_with_their_source(elsewhere):
     body = """
     from runwide.host import memory
     counted, room = runwide.cores(), memory.read()
@@ -301,7 +301,7 @@ def test_cores_and_memory_are_told_with_their_source(elsewhere):
     found, knows = elsewhere(body), elsewhere.teller == "psutil"
     topology = "psutil.cpu_count(logical=False)" if knows else "one CPU, one core"
     assert found["sources"] == ["os.cpu_count()", topology, "cores"]
-    assert found["notes"][-1] == ("believed psutil" if knows else "took each CPU for a core")
+    assert found["notes"][-1] == ("used psutil" if knows else "took each CPU for a core")
     assert found["counts"] == [True, True]
     assert found["memory"] == [None, knows, knows, knows]
 

@@ -1,4 +1,4 @@
-"""What a worker has of the program that starts it, and what it has not."""
+"""The state that a worker takes over from the program that starts it, and the state that it does not."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import runwide
 
 
 def run(program, *, loky=None, **how):
-    """What a program prints, as JSON, and what it writes to standard error."""
+    """Return a program's output, parsed as JSON, and its standard error."""
     path = [str(loky)] if loky else []
     env = {**os.environ, "PYTHONPATH": os.pathsep.join([*path, os.environ.get("PYTHONPATH", "")])}
     done = subprocess.run(
@@ -58,13 +58,13 @@ def test_workers_share_no_descriptors_but_those_of_the_trackers(tmp_path):
 
 SIGNALS = """
 import json, runwide, signal, subprocess
-def told(_):
+def described(_):
     child = subprocess.run(["sh", "-c", "exit 3"]).returncode
     blocked = sorted(signal.pthread_sigmask(signal.SIG_BLOCK, []))
     return [child, blocked, signal.getsignal(signal.SIGCHLD) is signal.SIG_DFL]
 signal.signal(signal.SIGCHLD, signal.SIG_IGN)
 signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGUSR1, signal.SIGHUP, signal.SIGTERM])
-print(json.dumps(runwide.map(told, [0], workers=1)[0]))
+print(json.dumps(runwide.map(described, [0], workers=1)[0]))
 """
 
 
@@ -79,10 +79,10 @@ def test_signals_that_the_program_ignores_or_blocks_are_a_workers_own_again():
 def test_workers_start_whatever_the_programs_streams_are(streams):
     program = f"""
 import os, sys, runwide
-told = os.dup(1)
+copy = os.dup(1)
 {streams}
 found = runwide.map(lambda x: x + 1, [1, 2], workers=2)
-os.write(told, str(found).encode())
+os.write(copy, str(found).encode())
 """
     found, _ = run(program)
     assert found == [2, 3]
@@ -228,10 +228,10 @@ def die_once(x):
         os._exit(7)
     return x * x
 here = os.getpid()
-def told(_):
+def described(_):
     import multiprocessing
     return [loky.__version__, multiprocessing.parent_process().pid == here, multiprocessing.parent_process().is_alive()]
-found = [runwide.map(die_once, range(6), workers=2), runwide.map(told, [0], workers=1)[0]]
+found = [runwide.map(die_once, range(6), workers=2), runwide.map(described, [0], workers=1)[0]]
 print(json.dumps(found))
 """
     (squares, (version, *of_parent)), words = run(program, loky=tmp_path, cwd=tmp_path)

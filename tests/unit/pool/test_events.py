@@ -205,7 +205,7 @@ class Fussy:
 
 @pytest.mark.parametrize("error", [ValueError("no"), KeyboardInterrupt(), SystemExit(3)])
 @pytest.mark.parametrize("place", [{}, {"store": "memory://fussy"}])
-def test_a_listener_that_raises_hears_everything_and_stops_nobody(error, place, capsys):
+def test_a_listener_that_raises_hears_everything_and_stops_no_task(error, place, capsys):
     listener = Fussy(error)
     assert runwide.map(abs, range(100), workers=1, on_event=listener, **place) == list(range(100))
     assert listener.heard == 100

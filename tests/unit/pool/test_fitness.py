@@ -1,4 +1,4 @@
-"""A call that cannot be meant is refused in one line before a worker is started for it."""
+"""An invalid call is rejected in one line, before a worker is started for it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 
 import runwide
 from runwide.errors import ExceptionNotPortable, FunctionNotPicklable, InputError
-from runwide.pickled import function_bytes
+from runwide.pickled import function_pickle
 
 
 async def coroutine(x):
@@ -48,7 +48,7 @@ class Method:
             abs,
             "the function cannot be called: [1, 2]; give the function first, then the items",
         ),
-        (abs, 5, "the items are no list or other iterable: 5; put a single item into a list"),
+        (abs, 5, "the items are not an iterable: 5; put a single item into a list"),
     ],
 )
 def test_arguments_that_are_no_function_and_items_are_named(function, items, message):
@@ -58,7 +58,7 @@ def test_arguments_that_are_no_function_and_items_are_named(function, items, mes
 
 @pytest.mark.parametrize("function", [coroutine, functools.partial(coroutine), Waiting(), WaitingToo()])
 def test_an_async_function_is_refused_with_what_to_do(function):
-    for take in (function_bytes, lambda refused: runwide.map(refused, [1])):
+    for take in (function_pickle, lambda refused: runwide.map(refused, [1])):
         with pytest.raises(InputError, match=r"is an async function.*asyncio\.run"):
             take(function)
     assert runwide.map(lambda x: asyncio.run(coroutine(x)), [1], workers=1) == [1]
@@ -71,7 +71,7 @@ def test_a_function_that_yields_is_refused_with_what_to_do(function):
     assert runwide.map(lambda x: list(generator(x)), [1], workers=1) == [[1]]
 
 
-def test_what_would_end_the_caller_is_told_and_not_passed_on():
+def test_an_exception_that_would_end_the_caller_is_reported_and_not_passed_on():
     def interrupted(x):
         raise KeyboardInterrupt
 
@@ -91,7 +91,7 @@ def test_the_summary_of_failures_has_what_to_do_on_a_line_of_its_own():
 
 
 class Unspeakable:
-    """A callable that nobody may ask for its text or its name; it pickles, and does its work."""
+    """A callable that raises if its text or name is read; it can be pickled and called."""
 
     def __init__(self, values=()):
         self.values = values
@@ -140,7 +140,7 @@ def surfaces(function, items):
 
 
 class Hidden(list):
-    """Many values, of whose text nobody may ask."""
+    """Many values that raise if their text is read."""
 
     def __repr__(self):
         raise RuntimeError("asked for the repr of a large list")

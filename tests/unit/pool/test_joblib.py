@@ -172,7 +172,7 @@ class TestInitializers:
                 parallel(delayed(divide)(x) for x in range(12))
             assert parallel(delayed(begun)(x) for x in range(3)) == [0, 3, 6]
 
-    def test_what_is_left_of_a_call_that_failed_does_not_run_in_the_next(self):
+    def test_the_rest_of_a_failed_call_does_not_run_in_the_next_call(self):
         """joblib keeps the batches that it has made of it, and with its own backends runs them then."""
         for _ in range(8):
             with Parallel(batch_size=1, pre_dispatch=4) as parallel:

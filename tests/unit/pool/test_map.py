@@ -22,7 +22,7 @@ from runwide.errors import (
     RemoteTraceback,
     TasksFailed,
 )
-from runwide.pickled import function_bytes
+from runwide.pickled import function_pickle
 from runwide.pool import outcomes
 from runwide.records import Failure, FailureKind, Outcome
 
@@ -186,7 +186,7 @@ def test_a_lazy_input_is_taken_a_bounded_number_ahead():
     stream.close()
 
 
-def test_imap_unordered_yields_what_is_done_first():
+def test_imap_unordered_yields_the_first_finished_result_first():
     stream = runwide.imap_unordered(lambda x: time.sleep(x) or x, [1.0, 0.0, 0.01], workers=2)
     assert next(stream) in (0.0, 0.01)
     assert max(stream) == 1.0
@@ -221,15 +221,15 @@ def test_outcomes_are_put_in_order():
     assert raise_or_return([Outcome(1, "b"), Outcome(0, "a")], "raise") == ["a", "b"]
 
 
-def test_function_bytes_travel_to_another_program():
+def test_function_pickles_travel_to_another_program():
     import pickle
 
     base = 40
-    assert pickle.loads(function_bytes(lambda x: x + base))(2) == 42
+    assert pickle.loads(function_pickle(lambda x: x + base).data)(2) == 42
 
 
 @pytest.mark.parametrize("option", [{"timeout": -1}, {"timeout": 0}, {"retries": -1}, {"max_crashes": 0}])
-def test_a_budget_that_cannot_be_meant_is_refused(option):
+def test_an_invalid_budget_is_rejected(option):
     with pytest.raises(InputError, match=next(iter(option))):
         runwide.map(abs, [1], **option)
 
@@ -301,11 +301,11 @@ def test_one_slow_item_does_not_have_an_endless_input_taken_without_bound(tmp_pa
 def test_the_record_of_a_failure_is_found_beside_the_others_too():
     assert records.Failure is Failure
     with pytest.raises(AttributeError, match=r"'runwide\.records' has no attribute 'Success'"):
-        records.Success  # noqa: B018 - which is what is tried
+        records.Success  # noqa: B018 - this is the tested expression
 
 
 @pytest.mark.parametrize("how", ["map", "Pool.map", "Pool.map_async", "a stream that is left"])
-def test_what_is_dropped_is_free_without_the_garbage_collector(how):
+def test_dropped_results_are_freed_without_the_garbage_collector(how):
     """Large results take room in shared memory, which others may be waiting for."""
 
     def run(pool):

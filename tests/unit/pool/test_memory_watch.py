@@ -1,4 +1,4 @@
-"""When the watch over memory looks first, and at whom."""
+"""The first measurement of the watch over memory, and its interval."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def test_it_looks_the_sooner_for_the_first_time_the_less_is_left(watch):
 
 
 @pytest.mark.parametrize("available", [None, 60 << 30])
-def test_where_much_is_left_or_nobody_knows_it_takes_its_time(watch, available):
+def test_if_much_memory_is_left_or_the_amount_is_unknown_the_watch_waits(watch, available):
     watch.begin(there_is(64 << 30, available=available))
     assert watch.seconds == 0.1
 

@@ -1,4 +1,4 @@
-"""What tasks start for themselves: joblib's processes and threads in all workers together fill the cores, and no more."""
+"""Processes and threads that tasks start through joblib fill the cores in all workers together, and no more."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def _nothing_set(monkeypatch):
 
 
 def nested(_):
-    """How many of joblib's own processes run the tasks of a task, and how many joblib says they may be."""
+    """Return the number of joblib's processes that run a task's own tasks, and the number that joblib allows."""
     import joblib
     from joblib.externals.loky import get_reusable_executor
 

@@ -1,4 +1,4 @@
-"""Whom the kernel takes first where memory runs out."""
+"""The process that the kernel kills first when memory runs out."""
 
 from __future__ import annotations
 

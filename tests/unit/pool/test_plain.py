@@ -30,7 +30,7 @@ plain = st.recursive(
 
 
 @given(st.lists(plain, min_size=1))
-def test_what_is_plain_comes_back_the_same(values):
+def test_plain_values_come_back_the_same(values):
     entries = transfer.entries_of(values)
     if entries is not None:
         (arrived,) = Unframer().feed(framed(entries))

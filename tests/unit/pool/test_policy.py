@@ -5,11 +5,11 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
+from runwide.causes import Cause
 from runwide.pool.policy import (
     CHUNK_ITEMS,
     LEAST_SECONDS,
     Budget,
-    Cause,
     Charges,
     Pace,
     cause_of_death,
@@ -68,7 +68,7 @@ def test_only_short_chunks_are_prefetched_and_only_while_there_is_plenty():
     assert not may_prefetch(Pace(0.001), tasks=1, available=2, workers=2)
 
 
-def test_a_pace_follows_what_is_measured():
+def test_a_pace_follows_the_measurements():
     pace = Pace().after(tasks=1, seconds=1.0, payload=10)
     for _ in range(20):
         pace = pace.after(tasks=100, seconds=0.1, payload=1000)

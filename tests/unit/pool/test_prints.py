@@ -1,4 +1,4 @@
-"""What tasks print comes out as it was printed; with `runwide.map` on a terminal it says of which item it is."""
+"""Lines that tasks print come out unchanged; with `runwide.map` on a terminal, they start with their item."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import terminal
 
-pytestmark = pytest.mark.xdist_group("prints")  # what is shared is made once
+pytestmark = pytest.mark.xdist_group("prints")  # shared objects are made once
 
 PRINTING = r"""
 import os, subprocess, sys
@@ -92,7 +92,7 @@ def program(tmp_path):
 
 @pytest.fixture(scope="module", params=["", "1"], ids=["buffered", "unbuffered"])
 def printed(request, tmp_path_factory):
-    """What each way prints into a file."""
+    """Return the text that each way prints into a file."""
     folder = tmp_path_factory.mktemp("printed")
     (folder / "program.py").write_text(PRINTING)
     names = ["loop", *NAMING, *QUIET]

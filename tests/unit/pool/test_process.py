@@ -13,7 +13,7 @@ import pytest
 
 import runwide
 
-# What is slow to load, and of no use before something is logged, shown, or goes wrong.
+# Modules that are slow to load, and needed only for logs, displays and errors.
 NOT_AT_START = {
     "asyncio",
     "click",
@@ -39,7 +39,7 @@ BARE = "import json, sys; print(json.dumps(list(sys.modules)))"  # site-packages
 
 
 def run(program: str) -> object:
-    """What a program prints, as JSON, in a fresh interpreter that nothing of the environment has changed."""
+    """Return a program's output, parsed as JSON, from a fresh interpreter with a clean environment."""
     env = {key: value for key, value in os.environ.items() if not key.startswith(("COV", "PYTHON"))}
     done = subprocess.run(
         [sys.executable, "-c", program], env=env, capture_output=True, text=True, check=True, timeout=60
@@ -206,7 +206,7 @@ except runwide.RunwideError as error:
     assert "no such codec" in words
 
 
-def test_without_pidfds_a_death_is_told_by_the_end_of_a_pipe(monkeypatch, descriptors):
+def test_without_pidfds_a_death_is_detected_by_the_end_of_a_pipe(monkeypatch, descriptors):
     monkeypatch.delattr(os, "pidfd_open")
     resource_tracker.ensure_running()  # this module uses shared memory: the first pool would start it
     runwide.shutdown()
@@ -274,7 +274,7 @@ def test_workers_start_where_the_program_began_in_a_directory_that_is_gone(tmp_p
 
 FLAGS = """
 import json, sys, warnings, runwide
-def told(_):
+def described(_):
     assert_runs = False
     try:
         assert False
@@ -282,9 +282,9 @@ def told(_):
         assert_runs = True
     flags = {name: getattr(sys.flags, name) for name in dir(sys.flags)
              if not name.startswith(("_", "n_", "hash_", "count", "index"))}
-    return [assert_runs, bool(told.__doc__), flags, sys.warnoptions, sys._xoptions, sys.dont_write_bytecode]
-told.__doc__ = told.__doc__
-print(json.dumps([told(0), runwide.map(told, [0], workers=1)[0]]))
+    return [assert_runs, bool(described.__doc__), flags, sys.warnoptions, sys._xoptions, sys.dont_write_bytecode]
+described.__doc__ = described.__doc__
+print(json.dumps([described(0), runwide.map(described, [0], workers=1)[0]]))
 """
 
 
@@ -308,15 +308,15 @@ def test_the_interpreters_flags_reach_the_workers(flags):
 def test_all_workers_of_a_program_agree_on_the_hash_of_a_text():
     program = """
 import json, os, tempfile, time, runwide
-def told(folder):
+def described(folder):
     open(f"{folder}/{os.getpid()}", "w").close()
     while len(os.listdir(folder)) < 2:
         time.sleep(0.01)
     return [os.getpid(), hash("a text"), list({"a", "b", "c", "d"})]
 with tempfile.TemporaryDirectory() as first, tempfile.TemporaryDirectory() as second:
     with runwide.Pool(2) as pool:
-        found = pool.map(told, [first] * 2, chunksize=1)
-    found += runwide.map(told, [second] * 2, workers=2, chunksize=1)
+        found = pool.map(described, [first] * 2, chunksize=1)
+    found += runwide.map(described, [second] * 2, workers=2, chunksize=1)
 print(json.dumps(found))
 """
     told, other = run(program), run(program)
@@ -338,17 +338,17 @@ def test_a_programs_own_hash_seed_is_the_workers():
 def test_a_worker_is_a_child_of_the_program_for_multiprocessing(meeting):
     meet = meeting(2)
 
-    def told(_):
+    def described(_):
         meet()
         current, parent = multiprocessing.current_process(), multiprocessing.parent_process()
         return current._identity, parent.pid, parent.name, parent.is_alive()
 
-    found = runwide.map(told, range(8), workers=2, chunksize=1)
+    found = runwide.map(described, range(8), workers=2, chunksize=1)
     numbers = {identity for identity, *_ in found}
     assert len(numbers) == 2
     assert all(len(number) == 1 and number[0] > 0 for number in numbers)
     assert {tuple(rest) for _, *rest in found} == {
         (os.getpid(), multiprocessing.current_process().name, True)
     }
-    again = {identity for identity, *_ in runwide.map(told, range(2), workers=1, fresh=True)}
+    again = {identity for identity, *_ in runwide.map(described, range(2), workers=1, fresh=True)}
     assert numbers.isdisjoint(again)  # as of the standard library's processes, no two have the same

@@ -1,4 +1,4 @@
-"""How far a map is, where somebody looks and where nobody does."""
+"""The progress of a map, on a terminal and without one."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ import runwide
 from runwide import progress
 from runwide.records import Failure, FailureKind, Outcome
 
-pytestmark = pytest.mark.xdist_group("progress")  # what is shared is made once
+pytestmark = pytest.mark.xdist_group("progress")  # shared objects are made once
 
 
 def arriving(number, failed=()):
@@ -29,7 +29,7 @@ def arriving(number, failed=()):
 
 @pytest.fixture
 def watched(monkeypatch):
-    """Has somebody look at standard error; pytest would set it again after a fixture."""
+    """Make standard error a terminal; pytest would reset it after a fixture."""
 
     def look(stream):
         stream.isatty = lambda: True
@@ -54,7 +54,7 @@ def test_a_bar_on_a_terminal_says_how_many_have_failed(watched, monkeypatch):
     assert "failed=1" in stream.getvalue()
 
 
-def test_nothing_is_shown_of_a_short_map_or_when_told_so(watched, monkeypatch):
+def test_no_progress_is_shown_for_a_short_map_or_with_progress_false(watched, monkeypatch):
     stream = watched(io.StringIO())
     monkeypatch.setattr(progress, "QUIET_SECONDS", 3600)  # however busy the machine is
     list(progress.shown(arriving(50), 50, wanted=None))
@@ -103,7 +103,7 @@ if __name__ == "__main__":
 
 @pytest.fixture(scope="module")
 def shown(tmp_path_factory):
-    """What programs show that wait, each in a terminal, all at once."""
+    """Return the displays of waiting programs, each in a terminal, all at once."""
     folder = tmp_path_factory.mktemp("waiting")
     (folder / "program.py").write_text(WAITING)
     options = {"cwd": folder, "env": {**os.environ, "TERM": "xterm"}}
@@ -165,7 +165,7 @@ def quick(monkeypatch):
 
 @pytest.fixture
 def clock(monkeypatch):
-    """The time that lines go by, in seconds, which moves when it is told to."""
+    """A clock for lines, in seconds, which moves only when the test sets it."""
     now = [0.0]
     monkeypatch.setattr(progress, "time", SimpleNamespace(monotonic=lambda: now[0], time=time.time))
     return now
@@ -229,7 +229,7 @@ def test_one_thread_serves_one_map_after_the_other_and_ends(quick, until):
     until(lambda: not any(one.is_alive() for one in threads))
 
 
-def test_a_bar_that_cannot_be_drawn_stops_nobody(watched, monkeypatch):
+def test_a_bar_that_cannot_be_drawn_stops_no_map(watched, monkeypatch):
     monkeypatch.setattr(progress, "QUIET_SECONDS", 0)
 
     class Broken(io.StringIO):

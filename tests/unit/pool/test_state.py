@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 
 import runwide
-from runwide.pickled import function_bytes
+from runwide.pickled import function_pickle
 
 
 def leave_open(path):
@@ -95,7 +95,7 @@ def test_what_a_task_prints_without_an_end_of_line_comes_out(capfd):
     assert "half a line" in capfd.readouterr().out
 
 
-def test_a_thread_that_a_task_leaves_behind_holds_up_nobody_and_files_are_flushed_all_the_same(tmp_path):
+def test_a_thread_that_a_task_leaves_behind_delays_no_call_and_files_are_flushed_all_the_same(tmp_path):
     def task(x):
         import atexit
 
@@ -224,7 +224,7 @@ def test_a_generator_that_a_function_carries_is_warned_of(where):
         function.__kwdefaults__ = {"generator": random.Random(3)}
     with warnings.catch_warnings(record=True) as seen:
         warnings.simplefilter("always")
-        function_bytes(function)
+        function_pickle(function)
     (warned,) = seen
     assert warned.category is UserWarning
     assert "the same copy" in str(warned.message)
@@ -237,7 +237,7 @@ def test_it_is_warned_of_once_a_call_on_every_surface_and_the_streams_are_the_sa
         """
 import asyncio, random, warnings
 import runwide
-from runwide.pickled import function_bytes
+from runwide.pickled import function_pickle
 
 generator = random.Random(3)
 
@@ -296,4 +296,4 @@ if __name__ == "__main__":
 def test_nothing_is_said_of_a_function_that_makes_its_own(function):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        function_bytes(function)
+        function_pickle(function)

@@ -79,7 +79,7 @@ def test_terminating_a_pool_ends_the_streams_whose_iterables_wait():
     stuck.go_on.set()
 
 
-def test_a_pool_that_is_closed_finishes_a_lazy_input_that_nobody_consumes(tmp_path):
+def test_a_pool_that_is_closed_finishes_a_lazy_input_whose_results_are_not_consumed(tmp_path):
     pool = runwide.Pool(2)
     pool.imap(lambda x: (tmp_path / str(x)).touch(), (x for x in range(50)))
     pool.close()

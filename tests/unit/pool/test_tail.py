@@ -15,7 +15,7 @@ KEY = [BEGIN, "Proc-Type: 4,ENCRYPTED", *DATA, END]
 
 
 def tail_of(text, size=4096):
-    """What is left of a text that comes in pieces."""
+    """Return the tail of a text that comes in pieces."""
     tail, data = Tail(), text.encode(errors="surrogateescape")
     for at in range(0, len(data), size):
         tail.add(data[at : at + size])
@@ -34,7 +34,7 @@ def tail_of(text, size=4096):
          ["said", "native said"]),
         ("\n".join([*KEY, "done"]), [*["[redacted]"] * 19, "done"]),
         ("".join(f"{number}\n" for number in range(50_000)), [str(number) for number in range(49_980, 50_000)]),
-        ("x" * 300_000, ["…"]),  # a word that began before what is kept may be a secret
+        ("x" * 300_000, ["…"]),  # a word that began before the kept text may be a secret
         ("x " * 150_000, ["…" + "x " * 999 + " "]),
     ],
     ids=["nothing", "unfinished", "finished", "empty", "secrets", "frames", "key", "many", "word", "words"],
@@ -94,7 +94,7 @@ def test_no_secret_is_shown_wherever_the_cut_has_come(secret):
         assert "[redacted]" in shown[-1]
 
 
-def test_what_is_kept_is_bounded():
+def test_the_kept_text_is_bounded():
     tail = Tail()
     for _ in range(200):
         tail.add(b"x" * 65_536)

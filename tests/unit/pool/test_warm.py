@@ -46,7 +46,7 @@ def workers_of(pid):
 
 
 def run(program, cwd=None, **variables):
-    """What a program prints, as JSON."""
+    """Return a program's output, parsed as JSON."""
     done = subprocess.run(
         [sys.executable, "-c", program], cwd=cwd, env={**os.environ, **variables}, capture_output=True, text=True,
         check=True, timeout=120,
@@ -154,7 +154,7 @@ def test_a_function_that_is_kept_has_the_programs_globals_as_they_are_now():
     ]  # fmt: skip
 
 
-def test_workers_end_when_nobody_has_used_them_for_a_while(monkeypatch, pids, until):
+def test_workers_end_after_an_idle_time(monkeypatch, pids, until):
     monkeypatch.setenv("RUNWIDE_IDLE_SECONDS", "0.3")
     first = pids()
     until(lambda: not any(map(is_alive, first)))
@@ -214,8 +214,8 @@ def test_a_fork_has_no_workers_and_leaves_its_parents(pids):
         finally:
             os._exit(0)
     os.close(writing)
-    with os.fdopen(reading) as told:
-        own = set(json.loads(told.read()))
+    with os.fdopen(reading) as file:
+        own = set(json.loads(file.read()))
     os.waitpid(child, 0)
     assert own.isdisjoint(first)
     assert pids() == first
@@ -477,7 +477,7 @@ def test_a_map_that_fails_leaves_the_workers_for_the_next(pids):
     assert pids() == first
 
 
-def test_what_is_left_of_a_stopped_map_disturbs_no_other(pids):
+def test_the_rest_of_a_stopped_map_disturbs_no_other(pids):
     first = pids()
     running = runwide.imap(lambda x: time.sleep(x) or x, [0, 60, 60], workers=2)
     assert next(running) == 0

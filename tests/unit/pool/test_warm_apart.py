@@ -29,7 +29,7 @@ def pid(_):
 
 
 def run(program, **how):
-    """What a program prints, as JSON."""
+    """Return a program's output, parsed as JSON."""
     done = subprocess.run(
         [sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=120, **how
     )
@@ -129,10 +129,10 @@ def test_an_executor_takes_over_the_workers_of_a_map_and_leaves_them_for_the_nex
 
 
 def test_a_busy_worker_is_sent_nothing_of_another_call_and_that_comes_next():
-    """Where that call ended meanwhile, its tasks would begin all the same."""
+    """Tasks sent in advance would begin even if their call ended meanwhile."""
     runwide.map(same, [0], workers=1)
     (kept,) = [scheduler for scheduler in running if scheduler.is_kept]
-    (slot,) = kept._crew.slots.values()
+    (slot,) = kept._workers.slots.values()
     maps, ended = [], []
 
     def others():
@@ -282,7 +282,7 @@ print(json.dumps(found))
 
 def test_shutdown_may_come_at_any_moment_between_two_looks():
     class Changing(leases.Leases):
-        """Told by another thread to end, right after its idle time was read."""
+        """Another thread ends the scheduler right after its idle time was read."""
 
         def __getattribute__(self, name):
             found = super().__getattribute__(name)

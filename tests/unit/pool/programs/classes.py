@@ -233,18 +233,18 @@ def _wrong(code, detail):
 
 
 @functools.singledispatch
-def told(value):
+def described(value):
     return "something"
 
 
-@told.register
+@described.register
 def _(value: int):
     return "int"
 
 
-@told.register(list)
+@described.register(list)
 def _(value):
-    return [told(one) for one in value]
+    return [described(one) for one in value]
 
 
 @functools.lru_cache
@@ -264,7 +264,7 @@ def local():
 
 
 def plain_pickle(value):
-    """What only works where ``__main__`` has the names."""
+    """Tasks that only work if ``__main__`` has the names."""
     assert type(pickle.loads(pickle.dumps(value))) is type(value)
     for method in (
         ("fork", "spawn") if Path(getattr(sys.modules["__main__"], "__file__", "")).is_file() else ("fork",)
@@ -287,7 +287,7 @@ def instances():
 
 
 def things():
-    return [Point, Color, Sized, Registered, Tagged, same, told, fib, Plain.fine]
+    return [Point, Color, Sized, Registered, Tagged, same, described, fib, Plain.fine]
 
 
 def differences(sent, came, *, also_things):
@@ -339,7 +339,7 @@ def main():
     hints = runwide.map(plain_pickle, [Plain(1), Color.RED, Point(2)], workers=1)
     found["plain pickle"] = [] if hints == [["color", "other", "value"]] * 3 else [repr(hints)]
     ran = runwide.map(
-        lambda one: (told(one), fib(20), Planet.EARTH.label, Planet(3).label, Needy.double, Tagged.tag),
+        lambda one: (described(one), fib(20), Planet.EARTH.label, Planet(3).label, Needy.double, Tagged.tag),
         [1, [2, "a"]],
     )
     rest = 6765, "earth", "earth", 8, "t"

@@ -434,7 +434,7 @@ SURFACES = {
 FEW = ["rebound", "added", "deleted", "globals()", "default", "class attribute", "nonlocal"]
 
 
-def told(surface, case):
+def described(surface, case):
     initializer, work = CASES[case]
     try:
         return sorted(surface(work, [1, 2, 3], initializer))
@@ -447,5 +447,5 @@ if __name__ == "__main__":
     cases = {"all": list(CASES), "few": FEW, "standard": [case for case in CASES if case not in OURS]}[
         sys.argv[2]
     ]
-    found = {case: told(SURFACES[sys.argv[1]], case) for case in cases}
+    found = {case: described(SURFACES[sys.argv[1]], case) for case in cases}
     print(json.dumps({case: values for case, values in found.items() if values != [3, 6, 9]}))
