@@ -1,4 +1,4 @@
-"""`attach`: the results of a job that runs on components which another client has started."""
+"""`attach`: wait for the results of a job that another client has started on components."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 from runwide.errors import EngineError
 
-GROUP = "runwide.attach"  # who knows engines says so there; the runtime itself knows none
+GROUP = "runwide.attach"  # the entry point of the package with the engines, since the runtime has none
 
 
 def attach(
@@ -21,33 +21,32 @@ def attach(
     requirements: Any = None,
     store: str | None = None,
 ) -> list[Any]:
-    """The results of a job whose client was killed, lost its connection, or was told to let it go on.
+    """Return the results of a job whose client was killed, lost its connection, or detached from it.
 
-    Its run is waited for where it still is; shards that nobody runs any more are run again, and compute what is
-    missing.
+    If the job's run still exists, this waits for it. Shards that have stopped are run again, without items that have
+    results.
 
     Args:
-        job: The job's reference, as the log line ``job.submitted`` and every error of `runwide.map` name it. Or the bare URI
-            of its folder, its id or its name, without a digest: where a signing key is set, the job must be signed with it;
-            without one its results are believed as far as the store is, which is said in one line, and nothing of it is
-            run again.
-        engine: What runs it; None for the one that submitted it, with the default credentials: of a record that is not
-            signed, the engine's name and project are believed, and no address, mount or image.
-        image: Image of the shards that are run again; None for that of the first run where the record is signed, else the
+        job: The job's reference, as in the log line ``job.submitted`` and in every error of `runwide.map`. Or the URI of its
+            folder, its id or its name, without a digest: then, if a signing key is set, the job must be signed with it.
+            Otherwise the store is trusted for the results, one log line says so, and no shard is run again.
+        engine: The engine; None for the one that submitted the job, with the default credentials. If its record is not
+            signed, only the engine's name and project are used, and no address, mount or image.
+        image: Image for shards that are run again; None for the first run's image if the record is signed, else for the
             default one.
         on_error: As for `runwide.map`.
         progress: As for `runwide.map`.
-        timeout: Seconds to wait; None for as long as it takes.
-        requirements: What shards that are run again install first; None for those of the first run where the record is
-            signed, else none.
-        store: Where an id or a name is looked for, see `gather`.
+        timeout: Seconds to wait; None for no limit.
+        requirements: Packages that shards install before they are run again; None for those of the first run if the record
+            is signed, else for none.
+        store: The store of the job, if it is given by id or name, see `gather`.
 
     Returns:
-        What `runwide.map` would have returned.
+        The return value of `runwide.map`.
 
     Raises:
         EngineError: No record says where the job runs, its run failed, or runwide_components is not installed here.
-        TimeoutError: It goes on.
+        TimeoutError: The time is over, and the job goes on.
 
     Example:
         >>> job = runwide.scatter(abs, [-1, -2], store="memory://doc-attach", shards=1)
@@ -59,9 +58,9 @@ def attach(
     found = next(iter(entry_points(group=GROUP)), None)
     if found is None:
         raise EngineError(
-            "nothing here knows the engines on which jobs run",
+            "runwide_components, which has the engines for jobs, is not installed",
             uri=job,
-            hint="pip install runwide with its runwide_components",
+            hint="install runwide with its runwide_components",
         )
     results: list[Any] = found.load()(
         job,

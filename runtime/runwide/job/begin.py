@@ -1,4 +1,4 @@
-"""A job that is begun once under a name, and found again when the same map is called later."""
+"""Scatter a job, or find the one that an earlier call made under the same name."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from runwide.errors import BadReference, FunctionChanged, InputError, StoreError
 from runwide.function_pickle import Needs
 from runwide.item_definitions import Definitions
 from runwide.job import chained, code, housekeeping, manifest, names
+from runwide.job._scatter import packs_of, scatter_pickled
 from runwide.job.chained import Chain
 from runwide.job.given import Given
 from runwide.job.known import take_over
-from runwide.job.scatter import packs_of, scatter_pickled
 from runwide.log import Log
 from runwide.naming import full_name_of
 from runwide.parsing import json_of
@@ -29,47 +29,27 @@ if TYPE_CHECKING:
     from os import PathLike
 
     from runwide.archive import Code
-    from runwide.job.manifest import Job
+    from runwide.job.model import Job
 
 log = Log("job")
 
 _NAMED = 5  # files in one message
 
 
-def begun(
-    function: Callable[[Any], Any],
-    items: Iterable[Any],
-    *,
-    store: str | PathLike[str],
-    shards: int,
-    name: str | None = None,
-    reuse: str | None = None,
-) -> str:
-    """As `runwide.job.scatter`, but a job that was begun under the same name is found again.
-
-    Components run the function that lies in the store. So a job is found only if it has this call's function and items.
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """A job with the function and the items of a call.
 
     Args:
-        function: As for `scatter`.
-        items: As for `scatter`.
-        store: As for `scatter`.
-        shards: As for `scatter`, for a new job.
-        name: The job's name in the store; None for a new job in any case.
-        reuse: As for `runwide.map`.
-
-    Raises:
-        FunctionChanged: The job of that name has another function, and ``reuse`` is None.
-        InputError: The job of that name has other items.
-
-    Example:
-        >>> first = begun(abs, [-1, -2], store="memory://doc-begun", shards=2, name="absolute")
-        >>> first == begun(abs, [-1, -2], store="memory://doc-begun", shards=2, name="absolute")
-        True
+        job: The job.
+        fresh: Whether this call made it, so that it has no results yet.
     """
-    return begun_or_found(function, items, store=store, shards=shards, name=name, reuse=reuse).job.reference
+
+    job: Job
+    fresh: bool
 
 
-def begun_or_found(
+def scatter_or_find(
     function: Callable[[Any], Any],
     items: Iterable[Any],
     *,
@@ -78,42 +58,40 @@ def begun_or_found(
     name: str | None = None,
     reuse: str | None = None,
     whole: Sequence[str] = (),
-) -> Found:
-    """As `begun`, with whether the job may have results.
+) -> Opened:
+    """Scatter a job as `runwide.job.scatter` does, or find the one that an earlier call made under the same name.
+
+    Components run the function in the store, so a job is found only if it has this call's function and items.
 
     Args:
-        function: As for `begun`.
-        items: As for `begun`.
-        store: As for `begun`.
-        shards: As for `begun`.
-        name: As for `begun`.
-        reuse: As for `begun`.
-        whole: What else of the program's own code travels, see `runwide.archive.code_of`.
+        function: As for `scatter`.
+        items: As for `scatter`.
+        store: As for `scatter`.
+        shards: As for `scatter`, for a new job.
+        name: The job's name in the store; None to make a new job in any case.
+        reuse: As for `runwide.map`.
+        whole: Further modules of the program that go with the job, see `runwide.archive.code_of`.
+
+    Raises:
+        FunctionChanged: The job of that name has another function, and ``reuse`` is None.
+        InputError: The job of that name has other items.
+
+    Example:
+        >>> first = scatter_or_find(abs, [-1, -2], store="memory://doc-named", shards=2, name="absolute")
+        >>> first.job == scatter_or_find(abs, [-1, -2], store="memory://doc-named", shards=2, name="absolute").job
+        True
     """
     from runwide.pickled import function_pickle
 
     names.check(name, reuse)
     inputs = chained.inputs(items, store)
     given = Given(function_pickle(function), inputs, function, whole, reduce_of(function))
-    return begin(
+    return open_job(
         given, store=store, shards=shards, name=name, reuse=reuse, function_name=full_name_of(function)
     )
 
 
-@dataclass(frozen=True, slots=True)
-class Found:
-    """A job with this call's function and items.
-
-    Args:
-        job: The job.
-        fresh: It was made by this call and has no results yet.
-    """
-
-    job: Job
-    fresh: bool
-
-
-def begin(
+def open_job(
     given: Given,
     *,
     store: str | PathLike[str],
@@ -122,19 +100,19 @@ def begin(
     function_name: str,
     reuse: str | None = None,
     job_id: str | None = None,
-) -> Found:
-    """Scatter a map, or find the job that an earlier call has scattered under the same name.
+) -> Opened:
+    """Scatter a job, or find the one that an earlier call made under the same name; see `scatter_or_find`.
 
-    Anyone who can write to the store could have put there what is found. So its items and its function are held against
-    those of this call. With ``reuse="results"``, a job of another function is followed by a new one that has its results,
-    and with ``reuse="nothing"`` by a new one without. Nothing is deleted.
+    Anyone who can write to the store could have forged a job, so its items and its function are compared with those of this
+    call. If the function differs, ``reuse="results"`` makes a new job with the results of the old one, and
+    ``reuse="nothing"`` a new job without results. Nothing is deleted.
 
     Args:
         given: The function and the items.
-        store: Where jobs and their names lie.
-        shards: How many, for a new job.
-        name: The job's name in the store; None for a new job in any case.
-        function_name: For people.
+        store: The store of the job and its name.
+        shards: Number of shards of a new job.
+        name: The job's name in the store; None to make a new job in any case.
+        function_name: The function's name, for people.
         reuse: As for `runwide.map`.
         job_id: The id of a new job that was prepared.
 
@@ -148,7 +126,7 @@ def begin(
     def scattered() -> Job:
         made = scatter_pickled(
             given.pickled.data, given.items, store=store, shards=shards, name=function_name,
-            # tasks that were started while the items came end in their order
+            # results of tasks that were started early arrive in the order of the items
             job_id=prepared.pop() if prepared else None, dealt=job_id is None, needs=given.pickled.needs,
             reduced=given.reduce is not None,
             whole=given.whole,
@@ -156,28 +134,33 @@ def begin(
         return manifest.read_job(made)
 
     if name is None:
-        return Found(scattered(), fresh=True)
+        return Opened(scattered(), fresh=True)
     with open_store(store) as root:
         found, number = names.newest(root, name)
         if reuse == names.NOTHING:
-            found = None  # but one that another copy of this call makes meanwhile is as new as ours
-        while found is None or not _is_this(found, given, name, reuse):
+            found = None  # a job that another copy of this call makes meanwhile may still be used
+        while found is None or not _is_usable(found, given, name, reuse):
             mine = scattered()
             taken = take_over(found, mine) if found is not None and reuse == names.RESULTS else 0
             found, number = names.claim(root, name, mine, number)
             if found is None:
-                return Found(mine, fresh=not taken)
-            _given_up(mine)
+                return Opened(mine, fresh=not taken)
+            _discard(mine)
     log.info("job.found", job=found.id, name=name, uri=found.uri)
-    return Found(found, fresh=False)
+    return Opened(found, fresh=False)
 
 
-def _is_this(job: Job, given: Given, name: str, reuse: str | None) -> bool:
-    """Whether a job of a name is this call's; False if it is to be followed by a new one, and else an error."""
-    if reuse == names.NOTHING:
-        return _is_called(job, given)
+def _is_usable(job: Job, given: Given, name: str, reuse: str | None) -> bool:
+    """Return whether this call can use a job of its name; False if a new job has to be made.
+
+    Raises:
+        InputError: It has other items, and ``reuse`` does not allow a new job.
+        FunctionChanged: It has another function, and ``reuse`` is None.
+    """
     definitions = Definitions(given.pickled.needs.by_name)
     if not _has_items(job, given.items, definitions):
+        if reuse == names.NOTHING:
+            return False
         raise InputError(
             f"the job {name!r} has other items than this call",
             uri=job.uri,
@@ -192,18 +175,18 @@ def _is_this(job: Job, given: Given, name: str, reuse: str | None) -> bool:
             f"the function of the job {name!r} has changed since its results were made"
             f"{files and f', and files that travel with it: {files}'}",
             uri=job.uri,
-            hint='give reuse="results" to keep them and run what is missing, reuse="nothing" to run all items again, or '
+            hint='give reuse="results" to keep them and run the missing items, reuse="nothing" to run all items again, or '
             "another name=",
         )
     return False
 
 
 def _changed_files(job: Job, given: Given, definitions: Definitions) -> str:
-    """Name the files of the program's own that differ, for people; an empty text if none does."""
+    """Return the names of the program's own files that differ, for a message; an empty text if none does."""
     mine = _code(given, definitions)
     try:
         before, now = dict(json_of(job.code_files)), json_of(mine.files) if mine else {}
-    except (TypeError, ValueError):  # anyone may have written the job
+    except (TypeError, ValueError):  # the job may be forged
         return ""
     found = sorted(path for path in {*before, *now} if before.get(path) != now.get(path))
     shown = [f"{path!r} ({_change(path in before, path in now)})" for path in found[:_NAMED]]
@@ -211,21 +194,11 @@ def _changed_files(job: Job, given: Given, definitions: Definitions) -> str:
 
 
 def _change(before: bool, now: bool) -> str:  # noqa: FBT001 - as they are found
-    return "changed" if before and now else "new" if now else "not there any more"
-
-
-def _is_called(job: Job, given: Given) -> bool:
-    """Whether a job's items and its function are those of this call."""
-    definitions = Definitions(given.pickled.needs.by_name)
-    return (
-        _has_items(job, given.items, definitions)
-        and _has_function(job, given)
-        and _has_code(job, given, definitions)
-    )
+    return "changed" if before and now else "new" if now else "removed"
 
 
 def _has_function(job: Job, given: Given) -> bool:
-    """Whether a job's function is that of this call: components run what lies in the store."""
+    """Return whether a job's function, which components run, is the function of this call."""
     if job.reduced != (given.reduce is not None):
         return False
     if job.function == sha256(given.pickled.data):
@@ -238,19 +211,19 @@ def _has_function(job: Job, given: Given) -> bool:
 
 
 def _has_code(job: Job, given: Given, definitions: Definitions) -> bool:
-    """Whether a job's code of the program's own is that of this call: components import what lies in the store."""
+    """Return whether a job's code, which components import, is the program's own code of this call."""
     mine = _code(given, definitions)
     if mine is None or job.code is None or mine.digest == job.code:
         return (mine and mine.digest) == job.code
     if mine.files != job.code_files:
         return False
-    with open_inside(job.uri) as folder:  # it may differ in its comments
+    with open_inside(job.uri) as folder:  # the archives may differ in comments only
         found = code.fetched(folder, job)
     return found is not None and found.is_sound()
 
 
 def _code(given: Given, definitions: Definitions) -> Code | None:
-    """Return this call's code of the program's own."""
+    """Return the program's own code that this call needs."""
     return code_of(given.pickled.needs | Needs(frozenset(definitions.modules)), whole=given.whole)
 
 
@@ -263,11 +236,11 @@ def _has_items(job: Job, items: Sequence[Any] | Chain, definitions: Definitions)
         made = (about for about, _ in packs_of(items, job.layout, job.id, definitions))
         return all(
             ours == theirs for ours, theirs in zip_longest(made, job.packs)
-        )  # a planted job may have more
+        )  # a forged job may have more packs
 
 
-def _given_up(job: Job) -> None:
-    """Delete a job of which nothing will be run, where that is allowed."""
+def _discard(job: Job) -> None:
+    """Delete a job that will not be run, if this process may delete it."""
     try:
         housekeeping.clean(job.uri)
     except (StoreError, BadReference) as error:

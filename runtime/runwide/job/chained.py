@@ -1,4 +1,4 @@
-"""A job whose items are the results of another one in the same store: they are read where they lie."""
+"""Jobs whose items are the results of another job in the same store; the results are not copied."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from runwide.errors import FrameCorrupt, InputError
-from runwide.job import code, incomplete, manifest
+from runwide.job import code, incomplete, manifest, model
 from runwide.job.flow import ahead
 from runwide.job.in_order import stored
 from runwide.job.layout import Layout
@@ -22,20 +22,20 @@ if TYPE_CHECKING:
     from collections.abc import Generator, Iterable, Iterator
     from os import PathLike
 
-    from runwide.job.manifest import Job, Shard
+    from runwide.job.model import Job, Shard
     from runwide.job.task import Packet
 
-_THREADS = 8  # manifests on the way at once
-_FEW = 1 << 20  # items that may be walked in any case
+_THREADS = 8  # manifests that are read at once
+_FEW = 1 << 20  # items that may be iterated without a check of their number
 
 
 @dataclass(frozen=True, slots=True)
 class Chain:
-    """The results of a job as the items of another one.
+    """The results of a job as the items of a new job.
 
     Args:
-        job: The job.
-        source: The job, as the manifest of the other one names it.
+        job: The job with the results.
+        source: The record of it in the manifest of the new job.
     """
 
     job: Job
@@ -45,13 +45,14 @@ class Chain:
         return self.job.count
 
     def layout(self, shards: int, seed: str) -> Layout:
-        """Return which shard of the new job has which items: shards read as few chunks of the others as there can be.
+        """Return a layout of the new job in which each shard reads as few chunks of results as possible.
 
-        As many shards have the items of the source's. A multiple of that splits each of them. Other numbers are dealt anew.
+        With the same number of shards, each has the items of one shard of the source. With a multiple of it, each shard of
+        the source is split. With other numbers, the items are dealt by a new seed.
 
         Args:
-            shards: How many.
-            seed: For what is dealt anew; empty for consecutive items.
+            shards: Number of shards.
+            seed: The new seed; empty for consecutive items.
         """
         theirs = self.job.layout
         if not seed or not theirs.seed:
@@ -65,14 +66,14 @@ class Chain:
 
 
 def inputs(items: Iterable[Any] | Chain, store: str | PathLike[str]) -> Sequence[Any] | Chain:
-    """Return the items of a call as what a job can be made of.
+    """Return the items of a call in a form from which a job can be made.
 
     Args:
         items: Items; or the reference of a job, or of its result, in the same store, whose results are the items.
-        store: Where the new job goes.
+        store: The store of the new job.
 
     Raises:
-        InputError: Items of the job that is referred to have failed, or it is in another store.
+        InputError: Items of the referenced job have failed, or it is in another store.
         JobIncomplete: It has not finished, or its results were removed.
     """
     if isinstance(items, Chain):
@@ -83,26 +84,26 @@ def inputs(items: Iterable[Any] | Chain, store: str | PathLike[str]) -> Sequence
 
 
 def chain_if(text: str, store: str | PathLike[str]) -> Chain | None:
-    """Return the results that a text refers to as the items of another job; None if they have to be read as values.
+    """Return the results that a text refers to as the items of a new job; None if they must be read as values.
 
     Args:
-        text: What was given as the items.
-        store: Where the new job goes.
+        text: The items, as given by the user.
+        store: The store of the new job.
 
     Raises:
         JobIncomplete: The job has not finished, or its results were removed.
     """
     try:
         return chain(text, store) if is_reference(text) else None
-    except InputError:  # in another store; or some have failed, which their reader says
+    except (
+        InputError
+    ):  # the job is in another store; or items have failed, and reading the results reports it
         return None
 
 
 def chain(reference: str, store: str | PathLike[str]) -> Chain:
-    """Return the results of a finished job as the items of another one; see `inputs`."""
-    from runwide.job.gather import (
-        shards_of,  # which reads values of jobs that are reduced, and so what this module reads
-    )
+    """Return the results of a finished job as the items of a new job; see `inputs`."""
+    from runwide.job._gather import shards_of  # it imports this module
 
     job, found = shards_of(reference)
     with open_store(without_fields(store)) as root:
@@ -110,13 +111,13 @@ def chain(reference: str, store: str | PathLike[str]) -> Chain:
             raise InputError(
                 f"the job whose results are the items is in another store than {root.uri}",
                 uri=job.uri,
-                hint="give the store in which it is; or load its results and map over these",
+                hint="give the store of that job; or load its results and map over them",
             )
     if job.reduced:
         raise InputError(
-            "the job has one value, by its reduce=, and no results to map over",
+            "the job has reduce=, so it has one value and no results to map over",
             uri=job.uri,
-            hint="load that value, and give the items that it holds",
+            hint="load that value, and give the items in it",
         )
     failed = sum(len(shard.failures) for shard, _ in found)
     if failed:
@@ -124,7 +125,7 @@ def chain(reference: str, store: str | PathLike[str]) -> Chain:
             f"{failed} of {job.count} items of the job have failed and have no results to map over",
             uri=job.uri,
             hint=f"run them again (runwide rerun {job.reference}); or load its results with on_error='return', and map "
-            "over those that are none of them Failure",
+            "over the results that are not a Failure",
         )
     removed = incomplete.of_results(job, [shard for shard, _ in found])
     if removed is not None:
@@ -133,28 +134,28 @@ def chain(reference: str, store: str | PathLike[str]) -> Chain:
 
 
 def uri_of(job: Job) -> str:
-    """URI of the folder of the job whose results are the items of another one."""
+    """Return the URI of the folder of the job whose results are a job's items."""
     return f"{job.uri.rpartition('/')[0]}/{_source(job).id}"
 
 
 def read_source(job: Job) -> Job:
-    """Read the manifest of the job whose results are the items of another one.
+    """Read the manifest of the job whose results are a job's items.
 
     Raises:
         DigestMismatch: It was changed.
-        FrameCorrupt: It has other items or shards than the other one says.
+        FrameCorrupt: It has another number of items or shards than the job says.
     """
     source = _source(job)
-    found = manifest.read_job(str(Reference(f"{uri_of(job)}/{manifest.JOB}", source.job)))
+    found = manifest.read_job(str(Reference(f"{uri_of(job)}/{model.JOB}", source.job)))
     if (found.count, found.shards) != (job.count, len(source.shards)):
-        raise FrameCorrupt("the job has other items than the one whose results these are", uri=job.uri)
+        raise FrameCorrupt("the job has another number of items than its source job", uri=job.uri)
     return found
 
 
 def check_count(job: Job) -> None:
-    """Hold the number of a job's items against its source, before they are walked; packs bound the number of others.
+    """Compare the number of a job's items with its source, before they are iterated; in other jobs, packs limit the number.
 
-    A source that was removed says nothing: the shard says so if it needs it.
+    A removed source is ignored here; a shard that needs it raises the error.
 
     Raises:
         DigestMismatch: The source was changed.
@@ -166,7 +167,7 @@ def check_count(job: Job) -> None:
 
 
 def frames(job: Job, pending: Sequence[int], *, whole: bool = False) -> Generator[Packet, None, None]:
-    """The items of a job as they lie in its source, in ascending order; as `runwide.job.items.frames`."""
+    """Yield the frames of a job's items from its source, in ascending order; see `runwide.job.items.frames`."""
     source = read_source(job)
     digests = _source(job).shards
     with open_inside(source.uri) as store:
@@ -182,7 +183,10 @@ def frames(job: Job, pending: Sequence[int], *, whole: bool = False) -> Generato
 
 @contextmanager
 def on_path(job: Job) -> Iterator[None]:
-    """Have workers that are started meanwhile import what only the code of a job's source has, if it has a source."""
+    """Make the code of a job's source, if it has one, importable in workers that start during the block.
+
+    Modules of the same name in the job's own code come first.
+    """
     if job.source is None:
         yield
         return
@@ -191,15 +195,15 @@ def on_path(job: Job) -> Iterator[None]:
         yield
 
 
-def come(job: Job) -> None:
-    """Have this process import what only the code of a job's source has, if it has a source."""
+def use(job: Job) -> None:
+    """Make the code of a job's source, if it has one, importable in this process; other code comes first."""
     if job.source is not None:
         source = read_source(job)
         with open_inside(source.uri) as store:
-            code.come(store, source, first=False)
+            code.use(store, source, first=False)
 
 
 def _source(job: Job) -> Source:
     if job.source is None:
-        raise InputError("the items of the job are no results of another one", uri=job.uri)
+        raise InputError("the items of the job are not the results of another job", uri=job.uri)
     return job.source

@@ -1,4 +1,4 @@
-"""A map that runs here and keeps its results in a store meanwhile, so that it goes on where it was killed."""
+"""A map that runs in this container and stores its results, so that a later call resumes it."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 from runwide.calls import check_reduce, program_of
 from runwide.job import chained, names, plan
-from runwide.job.begin import begin
-from runwide.job.early import early
-from runwide.job.gather import gather
+from runwide.job._gather import gather
+from runwide.job._rerun import finish_all
+from runwide.job._scatter import prepare
+from runwide.job.begin import open_job
+from runwide.job.early import start_early
 from runwide.job.given import Given
-from runwide.job.rerun import finished_all
-from runwide.job.scatter import prepared
 from runwide.naming import full_name_of
 from runwide.options import MAP, Options, RunOptions
 from runwide.pool.feeding import is_at_hand
@@ -33,12 +33,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
-    """The cores of this container with a store behind them, as the place where a map runs.
+    """A place where a map runs: the cores of this container, with its results in a store.
 
     Args:
-        store: Where the job goes: ``gs://bucket/prefix`` or a folder.
-        name: Names the job in the store: a call with the same name goes on with it. None for a new job each time.
-        shards: Into how many parts a new job is divided, for components that may go on with it.
+        store: The store for the job: ``gs://bucket/prefix`` or a folder.
+        name: The job's name in the store; a later call with the same name resumes it. None for a new job each time.
+        shards: Number of shards of a new job, for components that may resume it.
         reuse: As for `runwide.map`.
 
     Example:
@@ -61,17 +61,17 @@ class Checkpoint:
         reduce: Callable[[Any, Any], Any] | None = None,
         **options: Unpack[Options],
     ) -> Any:
-        """As `runwide.map`; what has succeeded in an earlier call of the same name is not run again.
+        """Map as `runwide.map` does, without items that have succeeded in an earlier call with the same name.
 
-        What is run is this call's function on this call's items. Of the store, results are all that is unpickled.
+        This call's function runs on this call's items; only results are unpickled from the store.
 
-        A job names all its items, so results are stored once these are there. Items that take time to come are started as
-        they come, unless the store has a job of the name whose results may be theirs.
+        A job lists all its items, so results are stored after the last item has arrived. If items arrive slowly, their tasks
+        start as they arrive, unless the store has a job of this name, which may have their results.
         """
         from runwide.ended import check
         from runwide.pickled import function_pickle
 
-        check(on_error)  # a wrong word is said now, not at the end
+        check(on_error)  # an invalid value raises now and not at the end
         check_reduce(reduce, on_error)
         chosen = RunOptions.on(MAP, options)
         names.check(self.name, self.reuse)
@@ -79,9 +79,9 @@ class Checkpoint:
             given = self._given(function, items, chosen, reduce)
             return self._run(full_name_of(function), given, on_error, chosen)
         pickled = function_pickle(program_of(function, chosen.initializer, chosen.initargs, reduce))
-        plan.shards_of(1, self.shards)  # a wrong number is an error now, too
-        job_id = prepared(pickled.data, store=self.store)
-        with early(function, items, **options) as (inputs, tasks):
+        plan.shards_of(1, self.shards)  # so does an invalid number
+        job_id = prepare(pickled.data, store=self.store)
+        with start_early(function, items, **options) as (inputs, tasks):
             given = Given(pickled, inputs, function, reduce=reduce)
             return self._run(full_name_of(function), given, on_error, chosen, job_id=job_id, early=tasks)
 
@@ -94,15 +94,15 @@ class Checkpoint:
         on_error: str = "raise",
         **options: Unpack[Options],
     ) -> StoredStream:
-        """As `map`, but yields results as they are stored.
+        """Map as `map` does, and yield results as they are stored.
 
-        All items are taken first. Who stops iterating stops the tasks; what is stored is kept, and with a ``name`` a later
-        call goes on with it.
+        All items are read first. If the caller stops iterating, the tasks stop; stored results are kept, and with a ``name``
+        a later call resumes the job.
 
         Args:
             function: As for `map`.
             items: As for `map`.
-            ordered: Whether results come in the order of the items.
+            ordered: Whether to yield results in the order of the items.
             on_error: ``"raise"`` a failed item's exception when its turn comes, or ``"return"`` a `runwide.Failure`.
             **options: As in `runwide.options.Options`.
 
@@ -116,17 +116,17 @@ class Checkpoint:
         check(on_error)
         chosen = RunOptions.on(MAP, options)
         given = self._given(function, items, chosen)
-        found = begin(
+        opened = open_job(
             given, store=self.store, shards=self.shards, name=self.name, reuse=self.reuse,
             function_name=full_name_of(function),
         )  # fmt: skip
-        if found.fresh and (run_key := signing.new_run_key()):
-            # what this process stores, it knows again when it reads it
-            found = replace(found, job=replace(found.job, run_key=signing.of_run(run_key)))
-        return StoredStream(found, given, chosen, ordered=ordered, on_error=on_error)
+        if opened.fresh and (run_key := signing.new_run_key()):
+            # so that this process can verify the results that it has stored itself
+            opened = replace(opened, job=replace(opened.job, run_key=signing.of_run(run_key)))
+        return StoredStream(opened, given, chosen, ordered=ordered, on_error=on_error)
 
     def _is_known(self) -> bool:
-        """Whether the name has a job: which of its items need not be run is not known before all are there."""
+        """Return whether the name has a job; then all items must be there to know which of them have results."""
         return self.name is not None and self.reuse != names.NOTHING and names.is_known(self.store, self.name)
 
     def _given(
@@ -155,9 +155,9 @@ class Checkpoint:
         job_id: str | None = None,
         early: Early | None = None,
     ) -> Any:
-        job = begin(
+        job = open_job(
             given, store=self.store, shards=self.shards, name=self.name, reuse=self.reuse, function_name=name,
             job_id=job_id,
         ).job  # fmt: skip
-        shards = finished_all(job, options, given=given, early=early)
+        shards = finish_all(job, options, given=given, early=early)
         return gather(job.reference, shards, on_error=on_error)

@@ -1,39 +1,38 @@
-"""End shards that cannot be run: their items count as failed, but for what they have stored."""
+"""End shards that cannot be run, by counting the items without a stored result as failed."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from runwide.errors import FormatTooNew, IntegrityError, JobIncomplete
+from runwide.errors import FormatTooNew, JobIncomplete
 from runwide.job import chained, manifest
-from runwide.job.chunks import ChunkLog, Writer
-from runwide.job.ending import finish
+from runwide.job._shard import end_of
+from runwide.job.chunks import ChunkLog
+from runwide.job.ending import Writer, finish
 from runwide.job.reference import parse_shard
-from runwide.job.shard import end_of
 from runwide.log import Log, bound
 from runwide.records import Failure, FailureKind, Outcome
 from runwide.redaction import shortened
 from runwide.spill.store import open_inside
-from runwide.spill.verified import ABSENT, arrived_damaged
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from runwide.job.manifest import Job
+    from runwide.job.model import Job
     from runwide.spill.store import Store
 
 log = Log("job")
 
 
 def close(job: str, index: int, error: Exception, *, run_key: str | None = None) -> str:
-    """End a shard that cannot be run: the items of which it has stored nothing count as failed, with this error.
+    """End a shard that cannot be run: its items without a stored result count as failed with this error.
 
-    What it has stored is kept, `rerun` runs the others, and a copy of it that still runs may store results for them.
+    Stored results are kept. `rerun` runs the failed items, and a copy of the shard that still runs may store their results.
 
     Args:
         job: The reference that `scatter` returned.
-        index: Which shard, from 0.
-        error: Why; it is stored once for each item.
+        index: Index of the shard, from 0.
+        error: The error; it is stored once for each item.
         run_key: As for `shard`.
 
     Returns:
@@ -52,7 +51,7 @@ def close(job: str, index: int, error: Exception, *, run_key: str | None = None)
     with bound(job=about.id, shard=index), open_inside(about.uri) as store:
         chunks = ChunkLog(store, about, index)
         chunks.resume()
-        finished = chunks.finished  # made anew by each look
+        finished = chunks.finished
         missing = [item for item in items if item not in finished]
         log.warning(
             "shard.closed", job=about.id, shard=index, items=len(missing), cause=shortened(str(error), 500)
@@ -71,16 +70,16 @@ def close_unfinished(
     *,
     run_key: str | None = None,
 ) -> list[str] | None:
-    """End all shards of a job that have not finished, none of which may run any more.
+    """End all shards of a job that have not finished; none of them may still run.
 
     Args:
         job: As for `close`.
-        shards: What the others returned, if it is known.
-        error: Why; None where nothing is known of it.
+        shards: The references of the other shards, if they are known.
+        error: The error; None if it is not known.
         run_key: As for `shard`.
 
     Returns:
-        What all shards returned, or None where the others' is not known.
+        The references of all shards; None if those of the other shards are not known.
     """
     about = manifest.read_job(job, run_key=run_key)
     known = {parse_shard(one)[0] for one in shards or ()}
@@ -97,13 +96,8 @@ def close_unfinished(
 
 
 def _is_finished(store: Store, job: Job, index: int) -> bool:
-    """Whether a shard has a manifest that may be believed."""
+    """Return whether a shard has a valid manifest."""
     try:
-        manifest.read_shard(store, job, index)
-    except (*ABSENT, FormatTooNew):
+        return manifest.trusted_shard(store, job, index) is not None
+    except FormatTooNew:
         return False
-    except IntegrityError as error:
-        if arrived_damaged(error):
-            raise
-        return False
-    return True

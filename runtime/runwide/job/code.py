@@ -1,4 +1,4 @@
-"""The program's own code of a job, where it runs: fetched, verified, unpacked once, and on the search path."""
+"""Make the program's own code of a job importable: fetch, verify and unpack it once, and add it to the search path."""
 
 from __future__ import annotations
 
@@ -12,12 +12,13 @@ from contextlib import contextmanager
 from importlib import invalidate_caches
 from typing import TYPE_CHECKING, Any
 
-from runwide import archive, own, systems
+from runwide import archive, systems
 from runwide.errors import InputError
 from runwide.host import space
 from runwide.job import manifest
 from runwide.job.reference import quoted
 from runwide.log import Log
+from runwide.own import reached
 from runwide.own_files import file_at
 from runwide.parsing import json_of
 from runwide.places import UNPACKED
@@ -26,7 +27,7 @@ from runwide.spill.verified import SLACK, fetch
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from runwide.job.manifest import Job
+    from runwide.job.model import Job
     from runwide.spill.store import Store
 
 log = Log("job")
@@ -34,33 +35,33 @@ log = Log("job")
 _IN_MODULE = re.compile(r"on <module '([\w.]+)'")
 _lock = threading.Lock()
 _unpacked: dict[str, str] = {}
-"""Where code lies, by its digest."""
-_users: Counter[str] = Counter()  # of a folder on the search path, at the same time
+"""Folders with unpacked code, by its digest."""
+_users: Counter[str] = Counter()  # blocks that use a folder on the search path now
 _stays: set[str] = set()
 """Folders that stay on the search path."""
 
 
 def unpacked(code: archive.Code) -> str:
-    """Unpack code in this process, once; return the folder, which goes with the process.
+    """Unpack code once in this process, and return the folder, which is removed when the process ends.
 
     Args:
-        code: The code, verified.
+        code: The verified code.
 
     Raises:
-        FrameCorrupt: It is no archive of code.
-        InputError: There is no place for it.
+        FrameCorrupt: It is not an archive of code.
+        InputError: It cannot be written to the scratch directory.
     """
     with _lock:
         folder = _unpacked.get(code.digest)
         if folder is None or not os.path.isdir(folder):  # noqa: PTH112 - a text
-            folder = _unpacked[code.digest] = _written(code)
+            folder = _unpacked[code.digest] = _unpack(code)
         return folder
 
 
-def _written(code: archive.Code) -> str:
+def _unpack(code: archive.Code) -> str:
     root = space.scratch()
     try:
-        folder = os.path.join(_made(root), f"{UNPACKED}{code.digest[:16]}")  # noqa: PTH118 - a text
+        folder = os.path.join(_make_folder(root), f"{UNPACKED}{code.digest[:16]}")  # noqa: PTH118 - a text
         os.mkdir(folder, 0o700)  # noqa: PTH102 - likewise
         archive.unpack(code.archive, folder)
     except OSError as error:
@@ -72,8 +73,8 @@ def _written(code: archive.Code) -> str:
     return folder
 
 
-def _made(root: str) -> str:
-    """Make a directory that goes with this process; one that was killed has its own swept by the next."""
+def _make_folder(root: str) -> str:
+    """Make a folder that is removed when this process ends; if it is killed, the next process removes the folder."""
     if not systems.run_tasks():
         import shutil
         import tempfile
@@ -87,7 +88,7 @@ def _made(root: str) -> str:
     mine = os.getpid()
 
     def remove() -> None:
-        if os.getpid() == mine:  # and not in what was forked
+        if os.getpid() == mine:  # not in a forked process
             folders.remove(path)
 
     atexit.register(remove)
@@ -95,7 +96,7 @@ def _made(root: str) -> str:
 
 
 def fetched(store: Store, job: Job) -> archive.Code | None:
-    """Return the code of a job, verified; None if it has none.
+    """Fetch and verify the code of a job; return None if it has none.
 
     Args:
         store: The job's folder.
@@ -108,22 +109,31 @@ def fetched(store: Store, job: Job) -> archive.Code | None:
 
 
 def put(folder: str, *, first: bool = True) -> None:
-    """Have this process, and workers that it starts, import modules of a folder before all others, or after them."""
+    """Add a folder permanently to the search path of this process and of workers that it starts.
+
+    Args:
+        folder: The folder.
+        first: Whether it comes before all other folders, or after them.
+    """
     with _lock:
         _stays.add(folder)
-        if folder not in sys.path:
-            sys.path.insert(0 if first else len(sys.path), folder)
-            invalidate_caches()
+        _insert(folder, first=first)
+
+
+def _insert(folder: str, *, first: bool) -> None:
+    if folder not in sys.path:
+        sys.path.insert(0 if first else len(sys.path), folder)
+        invalidate_caches()
 
 
 @contextmanager
 def on_path(store: Store, job: Job, *, first: bool = True) -> Iterator[None]:
-    """Have workers that are started meanwhile import the code of a job.
+    """Make the code of a job importable in workers that start during the block.
 
     Args:
         store: The job's folder.
         job: The job.
-        first: Before all other code; or only what is not there otherwise.
+        first: Whether it comes before all other code, or after it.
     """
     code = fetched(store, job)
     if code is None:
@@ -132,9 +142,7 @@ def on_path(store: Store, job: Job, *, first: bool = True) -> Iterator[None]:
     folder = unpacked(code)
     with _lock:
         _users[folder] += 1
-        if folder not in sys.path:
-            sys.path.insert(0 if first else len(sys.path), folder)
-            invalidate_caches()
+        _insert(folder, first=first)
     try:
         yield
     finally:
@@ -144,44 +152,44 @@ def on_path(store: Store, job: Job, *, first: bool = True) -> Iterator[None]:
                 sys.path.remove(folder)
 
 
-def come(store: Store, job: Job, *, first: bool = True) -> None:
-    """Have this process import the code of a job, unless it has the same code itself.
+def use(store: Store, job: Job, *, first: bool = True) -> None:
+    """Make the code of a job importable in this process, unless the process has the same code already.
 
     Args:
         store: The job's folder.
         job: The job.
-        first: Before all other code; or only what is not there otherwise.
+        first: Whether it comes before all other code, or after it.
 
     Raises:
-        InputError: A module that is to come first is loaded already, and is another one.
+        InputError: The code is to come first, and another module with the same name is already loaded.
     """
     known = json_of(job.code_files)
     for path, digest in known.items() if first else ():
         _check_loaded(path, digest, job)
-    here = own.reached(map(_module_of, known)).digests
+    here = reached(map(_module_of, known)).digests
     if not known.items() <= here.items() and (code := fetched(store, job)) is not None:
         put(unpacked(code), first=first)
 
 
 def _module_of(path: str) -> str:
-    """Return the name of the module that a file is, or that one beside it would be."""
+    """Return the name of the module in a file; for a data file, the name that a module there would have."""
     return path.rpartition(".")[0].removesuffix("/__init__").replace("/", ".")
 
 
 def _check_loaded(path: str, digest: str, job: Job) -> None:
-    """Reject a module that is loaded here already, and is another one than the job's."""
+    """Reject a loaded module that has the name of one of the job's modules and other source code."""
     name = _module_of(path)
     file = vars(sys.modules[name]).get("__file__") if name in sys.modules else None
     if isinstance(file, str) and file_at(file).digest != digest:
         raise InputError(
-            f"the module {name} that is loaded here is another one than the job's",
+            f"the module {name} that this process has loaded is another one than the job's",
             uri=file,
-            hint=f"use a new process, in another folder: runwide replay {quoted(job.reference)} ITEM",
+            hint=f"use a new process in another folder: runwide replay {quoted(job.reference)} ITEM",
         )
 
 
 class Late:
-    """The code of a job in a process that reads its results, used only where they need it and it is not here.
+    """The code of a job in a process that reads its results; it is used only for modules that the process does not have.
 
     Args:
         store: The job's folder.
@@ -192,43 +200,43 @@ class Late:
         self._store = store
         self._job = job
         self._tried = False
-        self._looked = job.code is None
+        self._warned = job.code is None
 
     def loaded(self, load: Callable[[], Any]) -> Any:
-        """Return what loading a result gives, with the code behind all else on the search path if that is missing.
+        """Load a result; if a module is missing, add the code to the end of the search path and load it again.
 
         Args:
-            load: Loads the result; called again if a module was missing.
+            load: Loads the result.
 
         Raises:
-            Exception: Whatever loading raises.
+            Exception: Any exception that ``load`` raises.
         """
-        if not self._looked:
-            self._looked = True
-            self._tell_of_others()
+        if not self._warned:
+            self._warned = True
+            self._warn_of_others()
         try:
             return load()
         except ModuleNotFoundError as error:
-            if not self._comes(str(error.name)):
+            if not self._add(str(error.name)):
                 raise
         return load()
 
     def hint(self, error: Exception) -> str | None:
-        """Return what to do where a module here has the name of one of the job's, and is another one; else None.
+        """Return a hint if a module in this process has the name of one of the job's and is another one; else None.
 
         Args:
-            error: What loading a result has raised.
+            error: The exception of loading a result.
         """
         found = _IN_MODULE.search(str(error))
         if not isinstance(error, AttributeError) or found is None or not self._has(found[1]):
             return None
         return (
-            f"the module {found[1]} here is another one than the job's: read the results where the job's own code is, or "
-            "where nothing has that name"
+            f"the module {found[1]} in this process is another one than the job's: read the results in the job's own "
+            "program, or in a folder without a module of that name"
         )
 
-    def _comes(self, name: str) -> bool:
-        """Put the code on the search path if it has a module; returns whether it has."""
+    def _add(self, name: str) -> bool:
+        """Add the code to the search path if it has a module, and return whether it has."""
         if self._tried or not self._has(name):
             return False
         self._tried = True
@@ -239,15 +247,15 @@ class Late:
         log.info("code.used", job=self._job.id, module=name)
         return True
 
-    def _tell_of_others(self) -> None:
-        """Warn of modules that came with another job: results of this one are then of the classes of that one."""
+    def _warn_of_others(self) -> None:
+        """Warn of modules from the code of another job: then results of this job have the classes of that job."""
         for path in json_of(self._job.code_files):
             name = _module_of(path)
             file = getattr(sys.modules.get(name), "__file__", None) or ""
             if UNPACKED in file and f"{UNPACKED}{str(self._job.code)[:16]}" not in file:
                 log.warning(
                     "code.differed", job=self._job.id, module=name, cause="it was loaded from the code of another job",
-                    hint="read the results in a process of their own",
+                    hint="read the results of each job in a separate process",
                 )  # fmt: skip
                 return
 

@@ -1,18 +1,19 @@
-"""The outcome of an item from its frame in a chunk whose bytes were verified."""
+"""Decode the outcome of an item from its frame in a verified chunk."""
 
 from __future__ import annotations
 
 from functools import partial
 from typing import TYPE_CHECKING
 
-from runwide.errors import RemoteTraceback, ResultNotLoadable
+from runwide.causes import Cause
+from runwide.errors import RemoteTraceback
 from runwide.job import contexts
 from runwide.records import Failure, FailureKind, Outcome
 from runwide.spill.codec import decode_verified
 
 if TYPE_CHECKING:
     from runwide.job import code
-    from runwide.job.manifest import Job
+    from runwide.job.model import Job
     from runwide.spill.buffers import Buffer
 
 
@@ -25,9 +26,9 @@ def outcome(
         frame: Its frame, verified.
         item: Its index.
         job: The job.
-        failure: What was noted of it, if it has failed.
-        uri: Where the frame comes from, for errors.
-        late: The job's code, if a module is missing here.
+        failure: The record of its failure, if it failed.
+        uri: URI of the chunk, for errors.
+        late: The job's code, for modules that are missing in this process.
     """
     context = contexts.result_context(job.digest, item)
     load = partial(decode_verified, frame, context=context, uri=uri)
@@ -43,11 +44,8 @@ def outcome(
 
 
 def _not_loadable(error: Exception, item: int, uri: str, hint: str | None) -> Failure:
-    raised = ResultNotLoadable(
-        f"the result cannot be unpickled here: {type(error).__name__}: {error}",
-        item=item,
-        uri=uri,
-        hint=hint or "install here what the function's image has, or return plain data",
-    )
+    hint = hint or "install here what the function's image has, or return plain data"
+    reason = f"{type(error).__name__}: {error}"
+    raised = Cause.RESULT_NOT_LOADABLE.error(item=item, hint=hint, facts={"uri": uri}, reason=reason)
     raised.__cause__ = error
     return Failure(item, FailureKind.PICKLING, type(raised).__name__, raised.message, exception=raised)

@@ -1,4 +1,4 @@
-"""Tasks of a job that is not written yet, since its items are still coming."""
+"""Start the tasks of a job while its items still arrive, before the job is written."""
 
 from __future__ import annotations
 
@@ -10,54 +10,55 @@ from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
 from runwide.errors import ItemNotPicklable, ResultNotPicklable, ScratchError
-from runwide.job.chunks import Writer
-from runwide.job.shard import end_of
-from runwide.job.task import framed
+from runwide.events.model import FAILED, TaskBatch
+from runwide.job._shard import end_of
+from runwide.job.ending import Writer
+from runwide.job.task import encode_result
 from runwide.pool import failures, worker
-from runwide.records import FAILED, Outcome, TaskBatch
+from runwide.records import Outcome
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 
+    from runwide.events.log import EventLog
+    from runwide.events.model import TaskEvent
     from runwide.job.chunks import ChunkLog
-    from runwide.job.event_log import EventLog
-    from runwide.job.manifest import Job
-    from runwide.records import TaskEvent
+    from runwide.job.model import Job
 
 
-_SECONDS = 1.0  # until the event of a task is surely here: its result comes microseconds earlier
+_SECONDS = 1.0  # to wait for the event of a task, which arrives microseconds after its result
 
 
 class Early:
-    """The outcomes of tasks that were started while their items came; stored once the job is written.
+    """The outcomes of tasks that were started while items arrived; they are stored when the job is written.
 
     Args:
         arriving: The outcomes.
-        heard: The events of the tasks.
+        events: The events of the tasks.
     """
 
-    def __init__(self, arriving: Iterator[Outcome], heard: Heard) -> None:
+    def __init__(self, arriving: Iterator[Outcome], events: EventBuffer) -> None:
         self._arriving = arriving
-        self._heard = heard
-        self._kept: dict[int, Outcome] = {}  # of other shards
+        self._events = events
+        self._kept: dict[int, Outcome] = {}  # outcomes of other shards
 
     def run(self, job: Job, chunks: ChunkLog, events: EventLog, pending: Sequence[int]) -> None:
         """Store the outcomes of some items.
 
         Args:
             job: The job.
-            chunks: Where to.
-            events: Where the events of their tasks go.
+            chunks: The log of the shard's chunks.
+            events: The log of the shard's events.
             pending: The items, in order.
         """
-        events.run = replace(events.run, started=self._heard.since)
+        events.run = replace(events.run, started=self._events.since)
         events.begin()
-        with self._heard.passed_to(events, set(pending)), Writer(chunks) as writer:
+        with self._events.passed_to(events, set(pending)), Writer(chunks) as writer:
             sent = 0
             for outcome in self._of(set(pending)):
                 sent += not _is_unsent(outcome)
-                writer.put(end_of(_framed(outcome, job), outcome.index, job))
-            self._heard.wait(sent)
+                writer.put(end_of(_encoded(outcome, job), outcome.index, job))
+            self._events.wait(sent)
 
     def _of(self, missing: set[int]) -> Iterator[Outcome]:
         for item in sorted(missing & self._kept.keys()):
@@ -73,24 +74,24 @@ class Early:
 
 
 def _is_unsent(outcome: Outcome) -> bool:
-    """Whether nothing is heard of a task, since its item never reached a worker."""
+    """Return whether a task has no event, because its item was not sent to a worker."""
     return outcome.failure is not None and isinstance(
         outcome.failure.exception, (ItemNotPicklable, ScratchError)
     )
 
 
-def _framed(outcome: Outcome, job: Job) -> Outcome:
-    """The same with a frame as its value."""
+def _encoded(outcome: Outcome, job: Job) -> Outcome:
+    """Return an outcome with the frame of its value."""
     if outcome.failure is not None:
         return outcome
     try:
-        return Outcome(outcome.index, framed(outcome.value, outcome.index, job.digest))
+        return Outcome(outcome.index, encode_result(outcome.value, outcome.index, job.digest))
     except ResultNotPicklable as error:
         return Outcome(outcome.index, failure=failures.of_pickling(error, outcome.index))
 
 
-class Heard:
-    """A listener that calls the user's at once, and keeps events until the log of their shard is there.
+class EventBuffer:
+    """A listener that calls the user's at once, and keeps the events until the log of their shard exists.
 
     Args:
         user: The user's listener.
@@ -102,18 +103,18 @@ class Heard:
         self._kept: list[TaskEvent | TaskBatch] = []
         self._events: EventLog | None = None
         self._items: Collection[int] = ()
-        self._passed = 0  # tasks that have ended, of these items
+        self._passed = 0  # tasks of these items that have ended
         self._lock = threading.Condition()
 
     def __call__(self, event: TaskEvent) -> None:
-        """One attempt."""
+        """Handle the event of one attempt."""
         if self._user is not None:
             self._user(event)
         with self._lock:
             self._take(event)
 
     def batch(self, batch: TaskBatch) -> None:
-        """Tasks that have all ended with a value."""
+        """Handle the events of tasks that have all succeeded."""
         if self._user is not None:
             for event in batch.events():
                 self._user(event)
@@ -122,7 +123,7 @@ class Heard:
 
     @contextmanager
     def passed_to(self, events: EventLog, items: Collection[int]) -> Iterator[None]:
-        """Pass the events of these items to a log: those so far, and those that come while the block runs."""
+        """Pass the events of these items to a log: the kept ones, and those that arrive while the block runs."""
         with self._lock:
             kept, self._kept = self._kept, []
             self._events, self._items, self._passed = events, items, 0
@@ -138,7 +139,7 @@ class Heard:
                 self._events = None
 
     def wait(self, tasks: int) -> None:
-        """Wait for the events of so many tasks, which come at once; in place, inside a worker, there are none."""
+        """Wait for the events of this number of tasks, which arrive at once; a map inside a worker has no events."""
         with self._lock:
             self._lock.wait_for(lambda: self._passed >= tasks, 0 if worker.inside else _SECONDS)
 
@@ -151,7 +152,7 @@ class Heard:
             self._kept.append(event)
 
     def _take_batch(self, batch: TaskBatch) -> None:
-        """Divide a batch into the tasks of these items and others."""
+        """Divide a batch into tasks of these items and tasks of others."""
         for mine, parts in groupby(range(batch.tasks), key=lambda task: batch.index + task in self._items):
             places = list(parts)
             part = batch if len(places) == batch.tasks else batch.part(places[0], places[-1] + 1)
@@ -164,30 +165,30 @@ class Heard:
 
 
 @contextmanager
-def early(
+def start_early(
     function: Callable[[Any], Any],
     items: Iterable[Any],
     *,
     on_event: Callable[[TaskEvent], None] | None = None,
     **options: Any,
 ) -> Iterator[tuple[list[Any], Early]]:
-    """Take all items on this thread, while their first tasks run; gives them, and the tasks.
+    """Read all items on this thread while their first tasks run; yield the items and the tasks' outcomes.
 
     Args:
         function: Takes one item.
-        items: At least one.
-        on_event: As for `runwide.job.shard.run`.
-        **options: Others of `runwide.pool.mapping.Options`.
+        items: At least one item.
+        on_event: The user's listener.
+        **options: Further options, as in `runwide.options.Options`.
     """
     from runwide.pool.mapping import started
 
     taken: list[Any] = []
-    heard = Heard(on_event)
-    with started(function, _noted(items, taken), on_event=heard, **options) as arriving:
-        yield taken, Early(arriving, heard)
+    events = EventBuffer(on_event)
+    with started(function, _copied(items, taken), on_event=events, **options) as arriving:
+        yield taken, Early(arriving, events)
 
 
-def _noted(items: Iterable[Any], taken: list[Any]) -> Iterator[Any]:
+def _copied(items: Iterable[Any], taken: list[Any]) -> Iterator[Any]:
     for item in items:
         taken.append(item)
         yield item

@@ -1,12 +1,12 @@
-"""Compare this process with the one that made a job, before anything of the job is loaded."""
+"""Compare this process with the one that made a job, before anything in the job is loaded."""
 
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from runwide import __version__
-from runwide.distributions import canonical, distributions, installed_version, parted
+from runwide.distributions import canonical, distributions, installed_version, split_key
 from runwide.errors import EnvironmentMismatch
 from runwide.log import Log
 from runwide.parsing import json_of
@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
 log = Log("job")
 
-# How many parts of a version must agree for pickles of a package's objects to be loadable: numpy moved its arrays'
-# module in 2.0, scikit-learn supports no pickle across releases, the others change the layout of theirs.
+# The number of version parts that must agree, so that pickles of a package's objects can be loaded: numpy moved the module
+# of its arrays in 2.0, scikit-learn supports no pickles across releases, the others change the layout of their objects.
 _MUST_AGREE = {
     "numpy": 1,
     "pandas": 1,
@@ -28,7 +28,7 @@ _MUST_AGREE = {
     "pyarrow": 1,
     "scikit-learn": 2,
     "scipy": 1,
-    "sklearn": 2,  # as jobs of before 0.2 name it
+    "sklearn": 2,  # its name in jobs of runwide before 0.2
     "torch": 1,
     "xgboost": 1,
 }
@@ -36,24 +36,47 @@ _warned: set[tuple[str, str | None, str]] = set()
 
 
 def current() -> dict[str, str]:
-    """What this process is, as far as pickles care."""
+    """Return the versions in this process on which pickles depend."""
     import cloudpickle
 
     return {**_loaded(), "cloudpickle": cloudpickle.__version__}
 
 
 def _loaded() -> dict[str, str]:
-    """The same, of what is loaded: nothing is imported only to be compared."""
+    """Return the same without importing cloudpickle, if it is not loaded yet."""
     found = {"python": "{}.{}.{}".format(*sys.version_info), "runwide": __version__}
     cloudpickle = sys.modules.get("cloudpickle")
     return found if cloudpickle is None else {**found, "cloudpickle": cloudpickle.__version__}
 
 
-def packages(function: bytes) -> dict[str, str]:
-    """Return the versions of the installed distributions that a function cannot do without.
+def host_facts(workers: int | None) -> dict[str, Any]:
+    """Return the facts of this machine and process that a run records.
 
     Args:
-        function: The pickle of a function, which is looked at and not loaded.
+        workers: Number of workers that the user gave; None for one for each core.
+    """
+    from runwide import host
+    from runwide.host import memory
+
+    found = host.cores(workers=workers)
+    return {
+        "workers": found.count,
+        "physical": found.physical,
+        "logical": found.logical,
+        "quota": found.quota,
+        "usable": found.usable,
+        "cores": [list(core.cpus) for core in found.cores],
+        "hypervisor": found.hypervisor.name,
+        "memory": memory.read().size,
+        **current(),
+    }
+
+
+def packages(function: bytes) -> dict[str, str]:
+    """Return the versions of the installed distributions that a function needs.
+
+    Args:
+        function: The pickle of a function; it is parsed and not loaded.
 
     Example:
         >>> from runwide.pickled import function_pickle
@@ -70,19 +93,20 @@ def packages(function: bytes) -> dict[str, str]:
 
 
 def needed(function: Pickle) -> list[str]:
-    """Return the names of the modules that a function cannot do without.
+    """Return the names of the modules that a function needs.
 
     Args:
-        function: The function, as this release or an earlier one has pickled it.
+        function: The function, pickled by this release or an earlier one.
     """
     beside = json_of(function.beside)
     return [name for name in beside.get("needed", ()) if isinstance(name, str)]
 
 
 def check(theirs: Mapping[str, str], *, uri: str) -> None:
-    """Compare the maker's environment with ours, before anything is unpickled.
+    """Compare the environment that made a job with this process, before anything is unpickled.
 
-    Functions travel as bytecode, which belongs to one minor version of Python; everything else only warns.
+    The pickle of a function has its bytecode, which works only in one minor version of Python. Other differences are only
+    a warning.
 
     Raises:
         EnvironmentMismatch: Another minor version of Python made the job.
@@ -98,16 +122,16 @@ def check(theirs: Mapping[str, str], *, uri: str) -> None:
 
 
 def check_packages(theirs: Mapping[str, str], *, uri: str | None = None) -> None:
-    """Compare the packages that a function needs with those here, before it is loaded; nothing is imported.
+    """Compare the packages that a function needs with the installed ones, before it is loaded; nothing is imported.
 
-    What differs in a way that breaks no pickles is one warning.
+    Versions that differ and do not break pickles are one warning.
 
     Args:
-        theirs: What `packages` has found where the job was made.
+        theirs: The result of `packages` where the job was made.
         uri: The job, for messages.
 
     Raises:
-        EnvironmentMismatch: Packages are missing, or differ in a way that breaks pickles of their objects.
+        EnvironmentMismatch: Packages are missing, or have versions that break pickles of their objects.
 
     Example:
         >>> check_packages({"no-such-thing": "1.0"})
@@ -124,7 +148,7 @@ def check_packages(theirs: Mapping[str, str], *, uri: str | None = None) -> None
 
 
 def _breaks(key: str, theirs: str, ours: str) -> bool:
-    parts = _MUST_AGREE.get(canonical(parted(key)[0]), 0)
+    parts = _MUST_AGREE.get(canonical(split_key(key)[0]), 0)
     return theirs.split(".")[:parts] != ours.split(".")[:parts]
 
 
@@ -137,7 +161,7 @@ def _mismatch(
 ) -> EnvironmentMismatch:
     shown = [f"{key} {theirs[key]}".strip() + " is missing" for key in missing]
     shown += [f"{key} {theirs[key]} is too different from {here[key]} here" for key in refused]
-    pins = [f"{parted(key)[0]}=={theirs[key]}" for key in (*missing, *refused) if theirs[key]]
+    pins = [f"{split_key(key)[0]}=={theirs[key]}" for key in (*missing, *refused) if theirs[key]]
     return EnvironmentMismatch(
         f"the function needs packages that are not here: {', '.join(shown)}",
         uri=uri,
@@ -146,14 +170,14 @@ def _mismatch(
 
 
 def _advice(pins: Sequence[str], unnamed: Sequence[str]) -> str:
-    """Say what to do about packages that are not here; those of no distribution cannot be installed by a name."""
+    """Return a hint for packages that are missing here; modules without a distribution cannot be installed by name."""
     found = [
         f"give requirements={list(pins)}, or an image that has them (runwide image --requirements requirements.txt)"
     ]
     if unnamed:
         found.append(
-            f"{', '.join(unnamed)} is of no distribution that pip knows: build an image that has it, or move it out of "
-            "site-packages, so that it travels as your own code"
+            f"{', '.join(unnamed)} does not belong to a distribution that pip knows: build an image that has it, or move it "
+            "out of site-packages, so that it goes with the job as your own code"
         )
     return "; ".join(found if pins else found[1:])
 
@@ -167,7 +191,7 @@ def _warn_of_packages(differing: Mapping[str, tuple[str, str]], uri: str | None)
 
 
 def warn(theirs: Mapping[str, str], *, uri: str) -> None:
-    """Warn of differences that matter only to some pickles: results are data, seldom code."""
+    """Warn of differences that matter only to some pickles, since results are seldom code."""
     ours = _loaded()
     same = {"python": minor(theirs["python"]) == minor(ours["python"])}
     for name in sorted(ours):
@@ -176,7 +200,7 @@ def warn(theirs: Mapping[str, str], *, uri: str) -> None:
 
 
 def minor(python: str) -> str:
-    """The minor version of a version of Python.
+    """Return the minor version in a version of Python.
 
     Example:
         >>> minor("3.11.4")

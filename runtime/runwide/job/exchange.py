@@ -43,20 +43,20 @@ _BARRIERS = "barriers"
 
 
 class Exchange:
-    """A place where runs of pipelines leave values for each other.
+    """A place in a store where runs of pipelines share values.
 
-    A value is written once under its name, and stays. It is read back only if its bytes are those that were written, by
-    the SHA-256 that stands before them, and under the name and in the exchange for which they were written. Whoever can
-    write to the store could replace both. So without a signing key in all runs (``RUNWIDE_SIGNING_KEY`` and its like, see
-    SECURITY.md), only plain data can be exchanged, which is loaded without running anything: numbers, text, bytes, lists,
-    tuples, sets, dicts, dates, decimals and numpy arrays. With a key, anything that can be pickled is, and what is not
-    signed is not unpickled.
+    A value is written once under its name, and stays. It is read only if its bytes have the SHA-256 that is stored before
+    them, and only under the name and in the exchange for which it was written. Anyone who can write to the store could
+    replace both. So without a signing key in all runs (``RUNWIDE_SIGNING_KEY`` and similar, see SECURITY.md), only plain
+    data can be exchanged, which is loaded without running code: numbers, text, bytes, lists, tuples, sets, dicts, dates,
+    decimals and numpy arrays. With a key, any value that can be pickled can be exchanged, and only signed values are
+    unpickled.
 
-    Waiting asks for one name again and again, each time a little later, up to 5 seconds; nothing but `collect` lists.
+    While it waits, `get` asks for its name again, with pauses that grow to 5 seconds; only `collect` lists names.
 
     Args:
-        uri: Where it is: ``gs://bucket/prefix`` or a folder, spelt alike in all runs. Copies of an exchange, or of a value,
-            in another place are not believed.
+        uri: The exchange: ``gs://bucket/prefix`` or a folder, with the same spelling in all runs. A copy of an exchange, or
+            of a value, at another URI cannot be read.
 
     Example:
         >>> france = Exchange("memory://doc/batch-7")
@@ -74,16 +74,16 @@ class Exchange:
         return f"Exchange({self.uri!r})"
 
     def publish(self, name: str, value: Any) -> None:
-        """Write a value, once. Writing an equal one again, as a step that is restarted does, is fine.
+        """Write a value once. Writing an equal value again, as a restarted step does, is no error.
 
         Args:
             name: Its name, such as ``"fr/stats"``.
-            value: Plain data; with a signing key, anything that can be pickled.
+            value: Plain data; with a signing key, any value that can be pickled.
 
         Raises:
             ObjectExists: Another value has that name.
-            ItemNotPicklable: The value cannot be pickled, or there is no key and it is more than plain data.
-            InputError: This is no name.
+            ItemNotPicklable: The value cannot be pickled, or there is no key and it is not plain data.
+            InputError: The name is invalid.
         """
         _checked(name)
         try:
@@ -101,7 +101,7 @@ class Exchange:
         log.info("value.published", name=name, bytes=frame.size, uri=self.uri)
 
     def get(self, name: str, *, wait: float = 0.0) -> Any:
-        """The value of that name.
+        """Return the value of a name.
 
         Args:
             name: Its name.
@@ -110,8 +110,8 @@ class Exchange:
         Raises:
             ExchangeTimeout: It was not published in time.
             DigestMismatch: Its bytes were changed, or are not signed; they were not unpickled.
-            FrameCorrupt: It is the value of another name or exchange, or there is no key and it is more than plain data;
-                it was not unpickled.
+            FrameCorrupt: It is the value of another name or exchange, or there is no key and it is not plain data; it was
+                not unpickled.
         """
         _checked(name)
         deadline = time.monotonic() + wait
@@ -123,17 +123,17 @@ class Exchange:
         raise self._late([name], wait)
 
     def collect(self, pattern: str, *, count: int | None = None, wait: float = 0.0) -> dict[str, Any]:
-        """All values whose names match a pattern, by name, in the order of the names.
+        """Return all values whose names match a pattern, by name, in the order of the names.
+
+        Values that `get` would reject are left out, with a log line for each.
 
         Args:
-            pattern: As a shell has it: ``"*/stats"``. A ``*`` reaches over slashes.
-            count: How many there must be at least; None for as many as there are now.
-            wait: Seconds to wait for so many.
-
-        What `get` would refuse is left out, with a line of the log that names it.
+            pattern: A pattern as in a shell: ``"*/stats"``. A ``*`` also matches slashes.
+            count: The least number of values; None for the number that there are now.
+            wait: Seconds to wait for this number.
 
         Raises:
-            ExchangeTimeout: There were too few in time.
+            ExchangeTimeout: There were not enough values in time.
         """
         deadline = time.monotonic() + wait
         found: dict[str, Any] = {}
@@ -148,13 +148,13 @@ class Exchange:
         raise ExchangeTimeout(
             f"{len(found)} of {count} values that match {pattern!r} were published within {wait:g} s",
             uri=self.uri,
-            hint=f"there are {', '.join(sorted(found)[:10]) or 'none'}; see why the others are late, or give wait= more",
+            hint=f"there are {', '.join(sorted(found)[:10]) or 'none'}; see why the others are late, or increase wait=",
         )
 
     def _collect(self, name: str, found: dict[str, Any], refused: set[str]) -> None:
         try:
             found[name] = self._read(name)
-        except ObjectNotFound:  # deleted since
+        except ObjectNotFound:  # it was deleted after the listing
             return
         except (IntegrityError, FormatTooNew, StoreNotReadable) as error:
             if arrived_damaged(error):
@@ -163,17 +163,17 @@ class Exchange:
             log.warning("value.ignored", uri=self._store.child_uri(name), cause=str(error))
 
     def barrier(self, name: str, me: str, members: Sequence[str], *, wait: float) -> None:
-        """Come here, and go on when all members have come.
+        """Wait until all members have reached this barrier.
 
         Args:
-            name: Name of the barrier; a second one needs another name.
-            me: Who comes.
-            members: All who are expected, this one included.
+            name: Name of the barrier; a second barrier needs another name.
+            me: Name of this member.
+            members: Names of all members, with this one.
             wait: Seconds to wait for the others.
 
         Raises:
-            ExchangeTimeout: Not all came in time; the message names them.
-            InputError: This one is not expected.
+            ExchangeTimeout: Some members did not arrive in time; the message names them.
+            InputError: This member is not among the members.
 
         Example:
             >>> exchange = Exchange("memory://doc/barriers")
@@ -200,12 +200,12 @@ class Exchange:
         return f"exchange/{self.uri}/{name}"
 
     def _check_plain(self, frame: Encoded, name: str, value: Any) -> None:
-        """Refuse here what a reader would, who has no key either."""
+        """Reject a value that a reader without a key would reject."""
         try:
             decode_verified(memoryview(b"".join(frame.parts)), context=self._context(name), plain=True)
         except NotPlain as error:
             raise ItemNotPicklable(
-                f"a {type(value).__name__} is more than plain data, and there is no signing key ({error})",
+                f"a {type(value).__name__} is not plain data, and there is no signing key ({error})",
                 uri=self._store.child_uri(name),
                 hint=f"publish numbers, text, lists, dicts, dates or numpy arrays; or {signing.HINT}",
             ) from error
@@ -214,7 +214,7 @@ class Exchange:
         prefix = re.split(r"[*?\[]", pattern, maxsplit=1)[0]
         try:
             names = [info.name for info in self._store.list(prefix)]
-        except StoreNotFound:  # nobody has published anything
+        except StoreNotFound:  # no value was published yet
             return []
         ours = [
             name for name in names if not name.startswith(f"{_BARRIERS}/") or pattern.startswith(_BARRIERS)
@@ -233,7 +233,7 @@ class Exchange:
 
         def check(data: bytearray) -> Any:
             if len(data) < _HEAD or data[: len(_MAGIC)] != _MAGIC:
-                raise FrameCorrupt("this is no value of an exchange", uri=uri)
+                raise FrameCorrupt("this is not a value of an exchange", uri=uri)
             digest = data[len(_MAGIC) : len(_MAGIC) + 32].hex()
             signed = signing.check(bytes(data[_HEAD - 32 : _HEAD]), digest, "exchange", uri=uri)
             about: dict[str, Any] = {"digest": digest, "context": self._context(name), "uri": uri}
@@ -245,7 +245,7 @@ class Exchange:
                 raise
             except Exception as error:
                 raise FrameCorrupt(
-                    f"this value is no plain data, and there is no key to say who wrote it ({error})",
+                    f"this value is not plain data, and there is no key to verify its writer ({error})",
                     uri=uri,
                     hint=f"it was not unpickled; {signing.HINT}, in all runs",
                 ) from error
@@ -257,12 +257,12 @@ class Exchange:
         return ExchangeTimeout(
             f"{listed} {'was' if len(names) == 1 else 'were'} not published within {wait:g} s",
             uri=self.uri,
-            hint="see whether the run that publishes it has failed, or give wait= more",
+            hint="see whether the run that publishes it has failed, or increase wait=",
         )
 
 
 def _pauses(deadline: float) -> Iterator[float]:
-    """Seconds to the next look, ever longer, none of them beyond the deadline; one look is had in any case."""
+    """Yield the seconds to wait after each look, which grow and end at the deadline; there is at least one look."""
     pause = _FIRST_PAUSE
     while True:
         left = deadline - time.monotonic()
@@ -275,5 +275,6 @@ def _pauses(deadline: float) -> Iterator[float]:
 def _checked(name: str) -> None:
     if not _NAME.fullmatch(name):
         raise InputError(
-            f"{name!r} is no name in an exchange", hint='give one such as "fr/stats", without spaces and *?[]'
+            f"invalid name {name!r} of a value",
+            hint='give a name such as "fr/stats", without spaces and *?[]',
         )

@@ -1,4 +1,4 @@
-"""Failures as the records of a job have them: without the exception, which lies beside them as a value."""
+"""Convert failures to JSON and back; the exception is stored beside them as a value."""
 
 from __future__ import annotations
 
@@ -8,13 +8,14 @@ from runwide.job import fields
 from runwide.records import Failure, FailureKind
 from runwide.redaction import shortened
 
-_TRACEBACK = 8000  # characters of a traceback that go into a manifest
-_MESSAGE = 2000  # of a message: with it, a shard all of whose items have failed has a manifest that can be read again
+# Characters in a manifest; the limits keep the manifest of a shard readable if all of its items have failed.
+_TRACEBACK = 8000
+_MESSAGE = 2000
 _TYPE = 200
 
 
 def failure_to_json(failure: Failure) -> dict[str, Any]:
-    """A failure, without its exception; of long texts a part, without secrets: a cut might hide that they are."""
+    """Return a failure as JSON; long texts are redacted before they are cut, since a cut might hide a secret's form."""
     trace = failure.traceback
     return {
         "attempts": failure.attempts,
@@ -31,10 +32,10 @@ def _within(text: str, most: int) -> str:
 
 
 def failure_from_json(about: dict[str, Any]) -> Failure:
-    """The failure that `failure_to_json` described."""
+    """Return the failure that `failure_to_json` was given."""
     return Failure(
         index=fields.number(about["index"]),
-        kind=FailureKind(fields.text(about["kind"])[:100]),  # what is none is shown in an error
+        kind=FailureKind(fields.text(about["kind"])[:100]),  # an invalid kind is shown in the error
         type=fields.text(about["type"]),
         message=fields.text(about["message"]),
         traceback=fields.text(about.get("traceback", "")),

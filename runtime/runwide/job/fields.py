@@ -1,4 +1,4 @@
-"""Fields of a job's records, each of its type and in its bounds: who can write to the store may have put anything there."""
+"""Check the type and bounds of fields in a job's records, which anyone who can write to the store may have forged."""
 
 from __future__ import annotations
 
@@ -11,25 +11,24 @@ from runwide.job.model import Root, Source
 from runwide.job.plan import PACK_ITEMS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Sequence
 
     from runwide.job.model import Pack
 
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 _MOST = 1 << 62
-_GAP = 100
 _MOST_ITEMS = 1 << 40
-_MOST_SHARDS = 1 << 17  # of a job without packs, which bound the number of others
+_MOST_SHARDS = 1 << 17  # of a job without packs; otherwise the number of packs is the limit
 _LONGEST_SEED = 200  # characters
 _NODE = re.compile(r"reduce/\d{2}/\d{6}(-\d{4})?\.pack")
 _NAME = re.compile(r"[0-9a-z][0-9a-z-]{0,199}")
 
 
 def text(value: Any) -> str:
-    """A text.
+    """Return a text.
 
     Raises:
-        TypeError: It is none.
+        TypeError: The value is not a text.
     """
     if not isinstance(value, str):
         raise TypeError(f"a {type(value).__name__} is not a text")
@@ -37,22 +36,22 @@ def text(value: Any) -> str:
 
 
 def record(value: Any) -> dict[str, Any]:
-    """An object of JSON.
+    """Return a JSON object.
 
     Raises:
-        TypeError: It is none.
+        TypeError: The value is not an object.
     """
     if not isinstance(value, dict):
-        raise TypeError(f"a {type(value).__name__} is not an object of JSON")
+        raise TypeError(f"a {type(value).__name__} is not a JSON object")
     return value
 
 
 def number(value: Any) -> int:
-    """A whole number that counts something, or is a place.
+    """Return a count or a position.
 
     Raises:
-        TypeError: It is none.
-        ValueError: It counts nothing.
+        TypeError: The value is not a whole number.
+        ValueError: It is negative or too large.
 
     Example:
         >>> number(3)
@@ -61,16 +60,16 @@ def number(value: Any) -> int:
     if type(value) is not int:
         raise TypeError(f"a {type(value).__name__} is not a whole number")
     if not 0 <= value <= _MOST:
-        raise ValueError("a number counts nothing that there is")
+        raise ValueError("a number is negative or too large")
     return value
 
 
 def digest(value: Any) -> str:
-    """A SHA-256, in hex.
+    """Return a SHA-256, in hex.
 
     Raises:
-        TypeError: It is no text.
-        ValueError: It is another one.
+        TypeError: The value is not a text.
+        ValueError: It is not a SHA-256.
     """
     if not _DIGEST.fullmatch(text(value)):
         raise ValueError(f"{value[:100]!r} is not a SHA-256")
@@ -78,23 +77,21 @@ def digest(value: Any) -> str:
 
 
 def texts(value: Any, *needed: str) -> dict[str, str]:
-    """Texts by name.
+    """Return a JSON object whose values are texts.
 
     Args:
-        value: What the record says.
-        needed: Names that must be among them.
+        value: The value in the record.
+        needed: Names that it must have.
 
     Raises:
-        TypeError: They are none.
+        TypeError: The value is not such an object.
         KeyError: One of the names is missing.
 
     Example:
         >>> texts({"python": "3.11.4"}, "python")
         {'python': '3.11.4'}
     """
-    if not isinstance(value, dict):
-        raise TypeError(f"a {type(value).__name__} has no names")
-    found = {name: text(one) for name, one in value.items()}
+    found = {name: text(one) for name, one in record(value).items()}
     missing = [name for name in needed if name not in found]
     if missing:
         raise KeyError(missing[0])
@@ -102,15 +99,15 @@ def texts(value: Any, *needed: str) -> dict[str, str]:
 
 
 def layout(about: dict[str, Any]) -> Layout:
-    """The layout of a job.
+    """Return the layout of a job.
 
     Args:
-        about: What the record says.
+        about: The object in the record.
 
     Raises:
-        KeyError: Something is missing.
-        TypeError: Something is of another type.
-        ValueError: There is no such layout.
+        KeyError: A field is missing.
+        TypeError: A field has another type.
+        ValueError: The layout is not possible.
 
     Example:
         >>> layout({"count": 6, "shards": 2, "seed": "", "parts": 1}).shards
@@ -120,16 +117,18 @@ def layout(about: dict[str, Any]) -> Layout:
         number(about.pop("count")), number(about.pop("shards")), text(about.pop("seed")), number(about.pop("parts"))
     )  # fmt: skip
     if about:
-        raise ValueError("the layout says more than there is")
+        raise ValueError("the layout has unknown fields")
     if not 1 <= found.shards <= found.count <= _MOST_ITEMS or len(found.seed) > _LONGEST_SEED:
-        raise ValueError("the layout has no such number of shards")
+        raise ValueError("the layout has an impossible number of shards")
     if found.parts < 1 or found.shards % found.parts or not found.size(found.shards - 1):
         raise ValueError("the layout has shards without items")
     return found
 
 
 def packs(found: Sequence[Pack], layout: Layout) -> tuple[Pack, ...]:
-    """Packs of items, once they have each item of a layout exactly once; so it has no more shards than there are packs.
+    """Return packs of items, after checking that they have each item of a layout exactly once.
+
+    So a layout cannot have more shards than there are packs.
 
     Raises:
         ValueError: They do not.
@@ -139,7 +138,7 @@ def packs(found: Sequence[Pack], layout: Layout) -> tuple[Pack, ...]:
     shard, place = 0, 0
     for pack in found:
         if (pack.shard, pack.start) != (shard, place) or not 1 <= pack.count <= PACK_ITEMS:
-            raise ValueError("the packs are in no order")
+            raise ValueError("the packs are not in order")
         place += pack.count
         if place >= layout.size(shard):
             if place > layout.size(shard):
@@ -151,28 +150,28 @@ def packs(found: Sequence[Pack], layout: Layout) -> tuple[Pack, ...]:
 
 
 def source(about: dict[str, Any] | None, layout: Layout) -> Source | None:
-    """The job whose results are the items, if there is one.
+    """Return the job whose results are the items, if there is one.
 
     Raises:
-        KeyError: Something is missing.
-        TypeError: Something is of another type.
-        ValueError: There is no such job.
+        KeyError: A field is missing.
+        TypeError: A field has another type.
+        ValueError: Its id or number of shards is not possible.
     """
     if about is None:
         return None
     found = Source(text(about["id"]), digest(about["job"]), tuple(map(digest, about["shards"])))
     if not _NAME.fullmatch(found.id) or len(about) != len(fields(Source)):
-        raise ValueError("there is no job of such a name")
+        raise ValueError("the source is not a job")
     if not found.shards or layout.shards > _MOST_SHARDS:
-        raise ValueError("no job has such a number of shards")
+        raise ValueError("the source has an impossible number of shards")
     return found
 
 
 def truth(value: Any) -> bool:
-    """A yes or no.
+    """Return True or False.
 
     Raises:
-        TypeError: It is neither.
+        TypeError: The value is neither.
     """
     if not isinstance(value, bool):
         raise TypeError(f"a {type(value).__name__} is neither true nor false")
@@ -180,44 +179,29 @@ def truth(value: Any) -> bool:
 
 
 def root(about: dict[str, Any] | None) -> Root | None:
-    """Where the value of a job that is reduced lies, if it is.
+    """Return the object with the value of a job with ``reduce=``, if it has one.
 
     Raises:
-        KeyError: Something is missing.
-        TypeError: Something is of another type.
-        ValueError: No value has such a name.
+        KeyError: A field is missing.
+        TypeError: A field has another type.
+        ValueError: The name is not that of such an object.
     """
     if about is None:
         return None
     if not _NODE.fullmatch(text(about["name"])):
-        raise ValueError("no value of a tree has such a name")
+        raise ValueError("the name is not that of a value in a tree")
     return Root(about["name"], digest(about["digest"]))
 
 
-def near(numbers: Iterable[int]) -> list[int]:
-    """Numbers of records that are written one after another: what lies far behind the others was planted to be the last.
-
-    Example:
-        >>> near([0, 2, 1, 999_999])
-        [0, 1, 2]
-    """
-    found: list[int] = []
-    for one in sorted(numbers):
-        if one > (found[-1] if found else 0) + _GAP:
-            break
-        found.append(one)
-    return found
-
-
 def span(value: Any, count: int) -> tuple[int, int]:
-    """A half-open span of places: walked only if it lies among those that there are.
+    """Return a half-open span of positions, after checking that it is within bounds.
 
     Args:
-        value: What the record says.
-        count: How many places there are.
+        value: The value in the record.
+        count: Number of positions.
 
     Raises:
-        ValueError: It lies elsewhere.
+        ValueError: The span is not within bounds.
 
     Example:
         >>> span([3, 5], 9)
@@ -225,5 +209,5 @@ def span(value: Any, count: int) -> tuple[int, int]:
     """
     start, stop = map(number, value)
     if not start <= stop <= count:
-        raise ValueError(f"the shard has no places {start} to {stop}")
+        raise ValueError(f"the shard has no positions {start} to {stop}")
     return start, stop

@@ -1,8 +1,8 @@
-"""Reading ahead and writing behind, with a bounded amount on the way."""
+"""Read ahead and write in the background, with a bounded number of calls at once."""
 
 from __future__ import annotations
 
-import concurrent.futures  # whose threads are loaded when they are first needed
+import concurrent.futures  # it loads its threads on first use
 import threading
 from collections import deque
 from contextlib import closing, contextmanager
@@ -21,7 +21,9 @@ R = TypeVar("R")
 
 
 def ahead(function: Callable[[T], R], inputs: Iterable[T], *, threads: int) -> Iterator[R]:
-    """The results in input order, with up to ``threads`` calls under way or waiting to be taken.
+    """Call a function on several threads, and yield the results in input order.
+
+    At most ``threads`` calls are running or have results that were not yielded yet.
 
     Example:
         >>> list(ahead(abs, [-1, -2, -3], threads=2))
@@ -29,7 +31,7 @@ def ahead(function: Callable[[T], R], inputs: Iterable[T], *, threads: int) -> I
     """
     several = iter(inputs)
     first = list(islice(several, 2))
-    if len(first) <= 1:  # there is nothing to read ahead
+    if len(first) <= 1:  # no thread is needed
         yield from map(function, first)
         return
     with concurrent.futures.ThreadPoolExecutor(threads, "runwide-ahead") as pool:
@@ -46,12 +48,14 @@ def ahead(function: Callable[[T], R], inputs: Iterable[T], *, threads: int) -> I
                 future.cancel()
 
 
-def begun(inputs: Generator[T, None, None], action: Callable[[], None]) -> Generator[T, None, None]:
-    """The inputs, which are closed with it; ``action`` is called when the first has been taken, and is dealt with.
+def call_after_first(
+    inputs: Generator[T, None, None], action: Callable[[], None]
+) -> Generator[T, None, None]:
+    """Yield the inputs, and call ``action`` when the caller has used the first one and asks for the next.
 
     Example:
-        >>> list(begun((letter for letter in "ab"), lambda: print("began")))
-        began
+        >>> list(call_after_first((letter for letter in "ab"), lambda: print("called")))
+        called
         ['a', 'b']
     """
     with closing(inputs):
@@ -62,7 +66,7 @@ def begun(inputs: Generator[T, None, None], action: Callable[[], None]) -> Gener
 
 @contextmanager
 def closed(inputs: Generator[T, None, None]) -> Iterator[Generator[T, None, None]]:
-    """As `contextlib.closing`, for what another thread takes: while that is in it, it is left to be closed there.
+    """Close a generator at the end of the block, as `contextlib.closing` does, unless another thread is running it.
 
     Example:
         >>> with closed(letter for letter in "ab") as letters:
@@ -82,7 +86,9 @@ def closed(inputs: Generator[T, None, None]) -> Iterator[Generator[T, None, None
 
 
 class Behind:
-    """Calls made in the background, at most ``threads`` at once; leaving waits for all and raises the first error.
+    """Makes calls in the background, at most ``threads`` at once; a context manager.
+
+    The end of the block waits for all calls and raises the first error.
 
     Example:
         >>> done = []
@@ -98,7 +104,7 @@ class Behind:
         self._failed: Future[Any] | None = None
 
     def submit(self, function: Callable[..., object], *args: object) -> None:
-        """Make a call once a thread is free; raises what an earlier one has raised."""
+        """Wait for a free thread and make a call on it; raise the error of an earlier call."""
         self._free.acquire()
         if self._failed is not None:
             self._free.release()

@@ -1,9 +1,9 @@
-"""Folds of results into one value, in the workers: groups of neighbours first, then what these gave."""
+"""Fold results into one value in the workers: groups of consecutive results first, then the values of the groups."""
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
-from functools import reduce as folded_by
 from itertools import chain, islice
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -21,17 +21,17 @@ if TYPE_CHECKING:
     from runwide.spill.codec import Encoded
 
 _GROUP = 64  # values that one task folds
-_GROUP_BYTES = 32 << 20  # after which a group takes no more
-_RUN = 8  # equal folds that are folded once more
+_GROUP_BYTES = 32 << 20  # a larger group takes no further value
+_RUN = 8  # values with the same number of folds that are folded into one
 
 
 class Frame(NamedTuple):
-    """A value on its way to a worker.
+    """A value that is sent to a worker.
 
     Args:
-        context: What its frame is bound to.
+        context: The context of its frame.
         digest: SHA-256 of the frame, in hex.
-        data: The frame: a part of a buffer, which arrives in the worker as a buffer.
+        data: The frame: a `Part`, which is a buffer in the worker.
     """
 
     context: str
@@ -41,11 +41,11 @@ class Frame(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Fold(PlainPickle):
-    """The reduction of a stored job, between frames.
+    """The task that folds frames with the reduction of a stored job.
 
     Args:
         function: The verified pickle of the job's function.
-        context: What the folded value is bound to.
+        context: The context of the folded value.
     """
 
     function: bytes
@@ -53,15 +53,15 @@ class Fold(PlainPickle):
 
     def __call__(self, group: Sequence[Frame]) -> Encoded:
         """Fold values."""
-        return _folded(reduce_of(loaded(self.function)), group, self.context)
+        return _fold(reduce_of(loaded(self.function)), group, self.context)
 
 
 class OwnFold:
-    """A reduction of this program, between frames.
+    """The task that folds frames with a reduction of this program.
 
     Args:
-        reduce: The reduction itself.
-        context: What the folded value is bound to.
+        reduce: The reduction.
+        context: The context of the folded value.
     """
 
     __slots__ = ("context", "reduce")
@@ -72,12 +72,12 @@ class OwnFold:
 
     def __call__(self, group: Sequence[Frame]) -> Encoded:
         """Fold values."""
-        return _folded(self.reduce, group, self.context)
+        return _fold(self.reduce, group, self.context)
 
 
-def _folded(reduce: Callable[[Any, Any], Any] | None, group: Sequence[Frame], context: str) -> Encoded:
+def _fold(reduce: Callable[[Any, Any], Any] | None, group: Sequence[Frame], context: str) -> Encoded:
     values = (decode(memoryview(one.data), digest=one.digest, context=one.context) for one in group)
-    value = folded_by(reduce, values)  # type: ignore[arg-type]  # a job that is reduced has one
+    value = functools.reduce(reduce, values)  # type: ignore[arg-type]  # it is None only for jobs without reduce=
     try:
         return portable(encode(value, context=context))
     except Exception as error:
@@ -88,7 +88,7 @@ def _folded(reduce: Callable[[Any, Any], Any] | None, group: Sequence[Frame], co
 
 
 def frame_of(value: Encoded, context: str) -> Frame:
-    """Return a value that has come from a worker, on its way to another one."""
+    """Return a value from a worker as a frame that can be sent to another worker."""
     data = bytearray()
     for part in value.parts:
         data += memoryview(part.view() if isinstance(part, Part) else part)
@@ -96,15 +96,15 @@ def frame_of(value: Encoded, context: str) -> Frame:
 
 
 def fold(frames: Iterable[Frame], task: Fold | OwnFold, **options: Any) -> Frame:
-    """Fold values in their order, into one.
+    """Fold values into one, in their order.
 
-    The order of the folds depends on the number of values and on their sizes alone. What is in memory is bounded: values are
-    taken as workers are free, and of what they gave, a few folds of each size are held.
+    Which values are folded together depends only on their number and sizes. Memory is bounded: values are read when a worker
+    is free, and of the folded values only a few with each number of folds are kept.
 
     Args:
-        frames: At least one.
-        task: Folds a group, in a worker.
-        **options: As in `runwide.options.Options`, for the workers.
+        frames: At least one value.
+        task: Folds a group in a worker.
+        **options: Options of the workers, as in `runwide.options.Options`.
 
     Example:
         >>> from runwide.spill.codec import encode
@@ -113,7 +113,7 @@ def fold(frames: Iterable[Frame], task: Fold | OwnFold, **options: Any) -> Frame
         >>> decode(found.data.view(), digest=found.digest, context=found.context)
         'abc'
     """
-    from runwide.pool import stream  # a client needs none
+    from runwide.pool import stream  # a client does not need the pool
 
     def folds(groups: Iterable[Sequence[Frame]]) -> Iterator[Frame]:
         for value in stream(task, groups, ordered=True, progress=False, **options):
@@ -123,7 +123,7 @@ def fold(frames: Iterable[Frame], task: Fold | OwnFold, **options: Any) -> Frame
     first = list(islice(several, 2))
     if len(first) == 1:
         return first[0]
-    held: list[tuple[int, Frame]] = []  # how often each was folded, and what it gave
+    held: list[tuple[int, Frame]] = []  # folded values, each with its number of folds
     for one in folds(_groups(folds(_groups(chain(first, several))))):
         held.append((0, one))
         while len(held) >= _RUN and held[-_RUN][0] == held[-1][0]:
@@ -149,5 +149,5 @@ def _groups(frames: Iterable[Frame]) -> Iterator[list[Frame]]:
 
 
 def context_of(job_digest: str) -> str:
-    """What a value is bound to on its way between workers."""
+    """Return the context of a folded value that is sent to another worker."""
     return f"{contexts.node_context(job_digest, 0, 0)}/fold"

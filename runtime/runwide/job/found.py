@@ -1,4 +1,4 @@
-"""The job that a user means: by its reference, the URI of its folder, its id, the start of that, or its name."""
+"""Find the job that a user means: by its reference, the URI of its folder, its id, the start of its id, or its name."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from runwide import settings
 from runwide.errors import BadReference, InputError, ObjectNotFound, StoreError
-from runwide.job import manifest, names
+from runwide.job import manifest, model, names
 from runwide.job.reference import MARK, Reference, parse, quoted
 from runwide.log import Log
 from runwide.redaction import shortened
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from os import PathLike
 
-    from runwide.job.manifest import Job
+    from runwide.job.model import Job
     from runwide.spill.store import Store
 
 log = Log("job")
@@ -28,24 +28,24 @@ log = Log("job")
 JOB_ID = re.compile(r"[0-9a-f]-[0-9]{8}t[0-9]{6}-[0-9a-f]{16}")
 BATCHES = "batches"
 RESULTS, FUNCTION = "results", "function and results"
-"""What is believed of a job that no digest names, in words of the log."""
+"""The parts of a job that are trusted when it is given without a digest, as the log names them."""
 
-_START = re.compile(r"[0-9a-f](-([0-9]{1,8}(t[0-9]{0,6}(-[0-9a-f]{0,16})?)?)?)?")  # of an id
-_SHOWN = 3  # others that have nearly that name
+_START = re.compile(r"[0-9a-f](-([0-9]{1,8}(t[0-9]{0,6}(-[0-9a-f]{0,16})?)?)?)?")  # the start of an id
+_SHOWN = 3  # similar names in a message
 _EXPECTED = (
-    "pass the whole line that the step before printed, or the URI of the job's folder; or its id or name, and where it is: "
+    "pass the whole line that the step before printed, or the URI of the job's folder; or its id or name, and its store: "
     "store=, --store STORE or RUNWIDE_STORE"
 )
-_said: set[str] = set()
+_logged: set[str] = set()
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class FoundJob:
     """A job that was found.
 
     Args:
         reference: Its reference.
-        vouched: Whether a digest or the signing key vouches for it; else it is believed as far as the store is.
+        vouched: Whether a digest or the signing key vouches for it; otherwise the store is trusted.
     """
 
     reference: str
@@ -53,15 +53,7 @@ class Found:
 
 
 def reference_of(text: str, store: str | PathLike[str] | None = None, *, what: str = RESULTS) -> str:
-    """Return the reference of the job that a text means.
-
-    Args:
-        text: As for `found`.
-        store: As for `found`.
-        what: As for `found`.
-
-    Raises:
-        InputError: No job is meant, or more than one.
+    """Return the reference of the job that a text means; see `find_job`.
 
     Example:
         >>> job = runwide.scatter(abs, [-1, -2], store="memory://doc-found", shards=1)
@@ -69,40 +61,32 @@ def reference_of(text: str, store: str | PathLike[str] | None = None, *, what: s
         >>> reference_of(uri) == reference_of(uri.rpartition("/")[2], "memory://doc-found") == job
         True
     """
-    return found(text, store, what=what).reference
+    return find_job(text, store, what=what).reference
 
 
-def found(text: str, store: str | PathLike[str] | None = None, *, what: str = RESULTS) -> Found:
-    """Find the job that a text means; that nothing but the store or the key vouches for it is said once.
+def find_job(text: str, store: str | PathLike[str] | None = None, *, what: str = RESULTS) -> FoundJob:
+    """Find the job that a text means; if the text has no digest, one log line says what vouches for the job.
 
     Args:
-        text: The job's reference or that of its results, the URI of its folder, its id or the start of that, or its name.
-        store: Where an id or a name is looked for; ``RUNWIDE_STORE`` where None.
-        what: What is going to be believed of a job that no digest names: its results, or its function, which is run.
+        text: The reference of the job or of its results, the URI of its folder, its id, the start of its id, or its name.
+        store: The store in which to look for an id or a name; None for ``RUNWIDE_STORE``.
+        what: The parts of a job without a digest that the caller will trust: its results, or also its function.
 
     Raises:
-        InputError: No job is meant, or more than one.
-        BadReference: No job is there.
+        InputError: The text matches no job, or several.
+        BadReference: There is no job at the URI.
         DigestMismatch: A signing key is set, and the job is not signed with it.
     """
     text = _text(text)
     if MARK in text:
-        return Found(_of_job(text), vouched=True)
+        return FoundJob(_of_job(text), vouched=True)
     job = _job(text, store, what)
-    _say(job, what)
-    return Found(job.reference, vouched=signing.key() is not None)
+    _log_trust(job, what)
+    return FoundJob(job.reference, vouched=signing.key() is not None)
 
 
 def folder_of(text: str, store: str | PathLike[str] | None = None) -> str:
-    """Return the URI of the folder of the job that a text means; of one that is named by its URI or its id, nothing is read.
-
-    Args:
-        text: As for `found`.
-        store: As for `found`.
-
-    Raises:
-        InputError: As for `found`.
-    """
+    """Return the URI of the folder of the job that a text means, see `find_job`; for a URI or an id, the job is not read."""
     text = windows.slashed(_text(text))
     uri = text.partition("#")[0].rstrip("/")
     uri = uri.rpartition("/")[0] if uri.endswith(".json") else uri
@@ -111,18 +95,18 @@ def folder_of(text: str, store: str | PathLike[str] | None = None) -> str:
         return uri if "/" in uri or root is None else f"{root}/{uri}"
     if "/" in uri and not _is_name(text, store):
         return uri
-    return found(text, store).reference.rpartition("/")[0]
+    return find_job(text, store).reference.rpartition("/")[0]
 
 
 def batch_of(text: str, store: str | PathLike[str] | None = None) -> str | None:
-    """Return the URI of the batch that a text means; None if it means no batch.
+    """Return the URI of the batch that a text means; None if it does not mean a batch.
 
     Args:
         text: The URI of a batch, or its name.
-        store: As for `found`.
+        store: As for `find_job`.
 
     Raises:
-        InputError: A batch and a job have that name; or nothing is at the URI of a batch.
+        InputError: A batch and a job have that name; or there is no batch at the URI.
     """
     text = str(text).strip()
     if is_batch(text):
@@ -144,17 +128,19 @@ def batch_of(text: str, store: str | PathLike[str] | None = None) -> str | None:
 
 
 def _check_batch(text: str) -> None:
-    """Refuse the URI of a batch of which nothing is there: a misspelt one would look like one that has ended."""
+    """Reject the URI of a batch that does not exist: a misspelt batch would look like one that has ended."""
     above, name = parted(windows.slashed(text).rstrip("/"))
     if name not in _folders(above, name):
-        near = _near(name, _folders(above, ""))
+        near = _did_you_mean(name, _folders(above, ""))
         raise InputError(
-            "no batch is there", uri=text, hint=f"{near}give the URI that Pipelines or submit printed"
+            "there is no batch at this URI",
+            uri=text,
+            hint=f"{near}give the URI that Pipelines or submit printed",
         )
 
 
 def is_batch(text: str) -> bool:
-    """Tell whether a text is the URI of a batch.
+    """Return whether a text is the URI of a batch.
 
     Example:
         >>> is_batch("gs://bucket/runs/batches/nightly"), is_batch("gs://bucket/runs/batches/nightly/a-1#sha256=")
@@ -165,7 +151,7 @@ def is_batch(text: str) -> bool:
 
 
 def _text(given: object) -> str:
-    """A job as text; what cannot be meant is refused."""
+    """Return the name of a job as text; reject other types and empty texts."""
     text = os.fspath(given) if isinstance(given, os.PathLike) else given
     if not isinstance(text, str) or not text.strip():
         raise BadReference(f"{shortened(repr(text), 200)} is not a reference", hint=_EXPECTED)
@@ -176,7 +162,7 @@ def _of_job(reference: str) -> str:
     wanted = parse(reference)
     if not wanted.name.startswith("result"):
         return str(wanted)
-    return str(Reference(f"{wanted.folder}/{manifest.JOB}", manifest.read_result(wanted).job))
+    return str(Reference(f"{wanted.folder}/{model.JOB}", manifest.read_result(wanted).job))
 
 
 def _job(text: str, store: str | PathLike[str] | None, what: str) -> Job:
@@ -197,11 +183,11 @@ def _job(text: str, store: str | PathLike[str] | None, what: str) -> Job:
 
 
 def _named(text: str, store: str | PathLike[str] | None, what: str) -> Job:
-    """The job of a name, or of the start of an id."""
+    """Find a job by its name, or by the start of its id."""
     root = _root(store)
     if root is None:
         raise BadReference(
-            f"{shortened(text, 200)!r} is not a reference, and no store is given in which a job may have that id or name",
+            f"{shortened(text, 200)!r} is not a reference; if it is an id or a name, the store is missing",
             hint=_EXPECTED,
         )
     with open_store(root) as opened:
@@ -210,7 +196,7 @@ def _named(text: str, store: str | PathLike[str] | None, what: str) -> Job:
         if len(ids) + (named is not None) > 1:
             others = [one for one in (named and f"{named.id} by its name", *ids) if one]
             raise InputError(
-                f"{text!r} means {len(others)} jobs: {_listed(others)}",
+                f"{text!r} matches {len(others)} jobs: {_listed(others)}",
                 uri=opened.uri,
                 hint="give the whole id",
             )
@@ -227,35 +213,37 @@ def _unknown(root: Store, text: str) -> InputError:
     named, ids = names.known(root), _ids(root)
     if text in named:
         return InputError(
-            f"the job of the name {shortened(text, 200)!r} was removed",
+            f"the job with the name {shortened(text, 200)!r} was removed",
             uri=root.uri,
-            hint=f"call the map, or run the pipeline, again; the jobs there: runwide ls {quoted(root.uri)}",
+            hint=f"call the map, or run the pipeline, again; to list all jobs: runwide ls {quoted(root.uri)}",
         )
-    near = _near(text, [*(name for name, jobs in named.items() if not set(jobs).isdisjoint(ids)), *ids])
+    near = _did_you_mean(
+        text, [*(name for name, jobs in named.items() if not set(jobs).isdisjoint(ids)), *ids]
+    )
     return InputError(
         f"no job has the id or name {shortened(text, 200)!r}",
         uri=root.uri,
-        hint=f"{near}the jobs there: runwide ls {quoted(root.uri)}",
+        hint=f"{near}to list all jobs: runwide ls {quoted(root.uri)}",
     )
 
 
 def _no_job(uri: str, error: BadReference) -> BadReference:
-    """The error of a URI at which no job is, with the jobs beside it."""
+    """Return the error of a URI without a job, with similar jobs in the hint."""
     try:
         with open_store(uri) as store:
             if inside := _ids(store):
-                message = f"this is a store with {len(inside)} jobs, and no job"
-                lists = f"give one of them: runwide ls {quoted(store.uri)}"
+                message = f"this is a store with {len(inside)} jobs, not a job"
+                lists = f"give one of the jobs: runwide ls {quoted(store.uri)}"
                 return BadReference(message, uri=store.uri, hint=lists)
         above, name = parted(uri)
         with open_store(above) as root:
-            near = _near(name, _ids(root))
+            near = _did_you_mean(name, _ids(root))
     except (BadReference, StoreError):
         return error
     return BadReference(
         error.message,
         uri=error.uri,
-        hint=f"{near}the jobs there: runwide ls {quoted(above)}; or {error.hint}",
+        hint=f"{near}to list all jobs: runwide ls {quoted(above)}; or {error.hint}",
     )
 
 
@@ -263,7 +251,7 @@ def _is_a_batch(uri: str) -> InputError:
     return InputError(
         "this is a batch of pipeline runs, not a job",
         uri=uri,
-        hint=f"status, wait, cancel and results take it; the outputs of its runs: runwide results {quoted(uri)}",
+        hint=f"use it with status, wait, cancel or results; for the outputs of its runs: runwide results {quoted(uri)}",
     )
 
 
@@ -289,7 +277,7 @@ def _folders(uri: str, start: str) -> list[str]:
         return []
 
 
-def _near(text: str, known: Iterable[str]) -> str:
+def _did_you_mean(text: str, known: Iterable[str]) -> str:
     from difflib import get_close_matches  # slow to load
 
     near = get_close_matches(text, list(known), _SHOWN, 0.5)
@@ -302,10 +290,10 @@ def _listed(words: list[str], last: str = "and") -> str:
     return f"{', '.join(shown[:-1])} {last} {shown[-1]}{rest}" if shown[1:] else "".join(shown)
 
 
-def _say(job: Job, what: str) -> None:
-    """Say once what vouches for a job that is named without its digest."""
+def _log_trust(job: Job, what: str) -> None:
+    """Log once what vouches for a job that was given without a digest."""
     if signing.key() is None:
         signing.believe(what, job.uri)
-    elif "signed" not in _said:
-        _said.add("signed")
+    elif "signed" not in _logged:
+        _logged.add("signed")
         log.info("job.vouched", job=job.id, uri=job.uri, cause="it is signed with the signing key")

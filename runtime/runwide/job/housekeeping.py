@@ -1,4 +1,4 @@
-"""What became of a job, and its removal."""
+"""Show the status of jobs, and remove jobs."""
 
 from __future__ import annotations
 
@@ -14,48 +14,46 @@ from runwide.errors import (
     BadReference,
     FormatTooNew,
     FrameCorrupt,
-    IntegrityError,
     ObjectNotFound,
     StoreNotFound,
     StoreNotWritable,
 )
-from runwide.job import manifest
+from runwide.job import manifest, model, shard_names
 from runwide.job.flow import Behind, ahead
 from runwide.job.found import JOB_ID, folder_of
 from runwide.job.incomplete import is_whole
-from runwide.job.reference import whole
+from runwide.job.reference import resolve
 from runwide.log import Log
 from runwide.redaction import shortened
 from runwide.spill.store import open_inside, open_store, parted
-from runwide.spill.verified import ABSENT, arrived_damaged
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Sequence
 
-    from runwide.job.manifest import Job
+    from runwide.job.model import Job
     from runwide.records import Failure
     from runwide.spill.store import Store
 
 log = Log("job")
 
 _CHUNK = re.compile(r"(shards/[0-9]+)/chunks/[0-9]+\.pack")
-# What scatter writes before the job's manifest.
+# Objects that scatter writes before the job's manifest.
 _SCATTERED = re.compile(r"function\.pkl|code\.zip|items/[0-9]{4,}\.pack|files/[0-9a-f]{64}/[^/]+")
-_FIRST = 10  # failed items that are told
-_ERROR = 300  # characters of each one's error
+_FIRST = 10  # failed items that are listed
+_ERROR = 300  # characters of an item's error
 _DELETERS = 16
 _READERS = 8
 
 
 @dataclass(frozen=True, slots=True)
 class FailedItem:
-    """An item that failed, as its shard's manifest tells it; nothing is unpickled.
+    """A failed item, from its shard's manifest; nothing is unpickled.
 
     Args:
         item: Its index in the input.
-        kind: Why: ``exception``, ``crash``, ``timeout``, ….
+        kind: The kind of failure: ``exception``, ``crash``, ``timeout``, ….
         error: Type and text of the exception, in one line.
-        attempts: How often it was started.
+        attempts: Number of attempts.
     """
 
     item: int
@@ -65,22 +63,22 @@ class FailedItem:
 
     @classmethod
     def of(cls, failure: Failure) -> FailedItem:
-        """The item of a failure."""
+        """Return the failed item of a failure."""
         error = " ".join(shortened(f"{failure.type}: {failure.message}", _ERROR).split())
         return cls(failure.index, failure.kind.value, error, failure.attempts)
 
 
 @dataclass(frozen=True, slots=True)
 class ShardStatus:
-    """How far one shard is.
+    """The status of one shard.
 
     Args:
         index: Its index.
         items: Number of its items.
         finished: Whether its manifest is written.
-        chunks: Number of results packs in the store.
-        failed: Number of failed items, once it has finished.
-        failures: The first 10 of them.
+        chunks: Number of its chunks in the store.
+        failed: Number of failed items, if it has finished.
+        failures: The first 10 failed items.
     """
 
     index: int
@@ -93,17 +91,17 @@ class ShardStatus:
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    """How far a job is.
+    """The status of a job.
 
     Args:
-        id: The job.
-        uri: Where it lies.
+        id: The job's id.
+        uri: URI of its folder.
         function: Name of its function.
-        created: When, ISO 8601 in UTC.
+        created: When it was made, ISO 8601 in UTC.
         items: Number of its items.
         shards: Its shards.
-        bytes: What it takes in the store.
-        gathered: Whether a result was written.
+        bytes: Size of its objects in the store.
+        gathered: Whether it has a result.
         reference: Its reference.
     """
 
@@ -129,32 +127,32 @@ class Status:
 
     @property
     def failures(self) -> list[FailedItem]:
-        """The first 10 of them, by item."""
+        """The first 10 failed items, by index."""
         found = (one for shard in self.shards for one in shard.failures)
         return sorted(found, key=lambda one: one.item)[:_FIRST]
 
 
 def status(job: str, *, store: str | None = None) -> Status:
-    """How far a job is, with one listing and one read per finished shard.
+    """Return the status of a job, with one listing and one read for each finished shard.
 
     Args:
         job: The reference that `runwide.scatter` returned, or another name of the job, see `gather`.
-        store: Where an id or a name is looked for, see `gather`.
+        store: The store of the job, if it is given by id or name, see `gather`.
 
     Example:
         >>> job = runwide.scatter(abs, [-1, -2], store="memory://doc-status", shards=2)
         >>> status(job).finished
         0
     """
-    about = manifest.read_job(whole(job, store))
+    about = manifest.read_job(resolve(job, store))
     with open_inside(about.uri) as folder:
         sizes = {info.name: info.size for info in folder.list()}
         chunks = Counter(found[1] for name in sizes if (found := _CHUNK.fullmatch(name)))
 
-        manifests = manifest.manifests_in(sizes)
+        manifests = shard_names.manifests_in(sizes)
 
         def read(index: int) -> ShardStatus:
-            stored = chunks[manifest.shard_folder(index)]
+            stored = chunks[shard_names.shard_folder(index)]
             return _shard(folder, about, index, stored, manifests=manifests.get(index, []), names=sizes)
 
         shards = tuple(ahead(read, range(about.shards), threads=_READERS))
@@ -179,7 +177,7 @@ def _shard(
 def failures_of(
     store: Store, job: Job, index: int, manifests: Sequence[int], names: Collection[str]
 ) -> tuple[Failure, ...] | None:
-    """The failed items by a shard's manifest; None where it has none that may be believed, or results were removed.
+    """Return the failures in a shard's manifest; None if it has no valid manifest, or results were removed.
 
     Args:
         store: The job's folder.
@@ -189,28 +187,26 @@ def failures_of(
         names: The objects of the job.
     """
     try:
-        found, _ = manifest.read_shard(store, job, index, numbers=manifests)
-    except (IntegrityError, *ABSENT, FormatTooNew) as error:
-        if arrived_damaged(error):
-            raise
+        found = manifest.trusted_shard(store, job, index, manifests)
+    except FormatTooNew:
         return None
-    return found.failures if is_whole(found, names) else None
+    return found.shard.failures if found is not None and is_whole(found.shard, names) else None
 
 
 def clean(job: str, *, store: str | None = None) -> int:
-    """Delete everything of a job; other jobs in the store stay, and so does everything that links in it lead to.
+    """Delete all objects of a job. Other jobs stay, and so do the targets of links in the job's folder.
 
     Args:
         job: The job's reference, or another name of the job, see `gather`.
-        store: Where an id or a name is looked for, see `gather`.
+        store: The store of the job, if it is given by id or name, see `gather`.
 
     Returns:
-        Number of objects deleted; 0 where the folder is gone already.
+        Number of deleted objects; 0 if the folder was deleted before.
 
     Raises:
-        BadReference: This is no job's folder: it has no ``job.json``, and other objects than `runwide.scatter` writes
-            before that.
-        StoreNotWritable: Some objects may not be deleted. All others are, but for ``job.json``.
+        BadReference: This is not the folder of a job: it has no ``job.json``, and objects that `runwide.scatter` does not
+            write before it.
+        StoreNotWritable: Some objects may not be deleted. All others were, except ``job.json``.
 
     Example:
         >>> job = runwide.scatter(abs, [-1, -2], store="memory://doc-clean", shards=1)
@@ -225,31 +221,31 @@ def clean(job: str, *, store: str | None = None) -> int:
     parent, job_id = parted(uri)
     with open_store(parent) as root:
         names = [info.name for info in root.list(f"{job_id}/")]
-        marker = f"{job_id}/{manifest.JOB}"
+        marker = f"{job_id}/{model.JOB}"
         if not _is_job(job_id, names):
             _check_absent(root, marker, names)
             return 0
         _delete(root, [name for name in names if name != marker], uri)
         root.sweep(job_id)
-        root.delete(marker)  # last, so that a job that is half deleted can still be seen to be one
+        root.delete(marker)  # last, so that a partly deleted job is still recognized
     return len(names)
 
 
 def _is_job(job_id: str, names: Iterable[str]) -> bool:
-    """Whether objects are a job's, or those of a scatter that was killed before it wrote the job's manifest."""
+    """Return whether objects belong to a job, or to a scatter that was killed before it wrote the job's manifest."""
     seen = others = False
     for name in names:
         inside = name.removeprefix(f"{job_id}/")
-        if inside == manifest.JOB:
+        if inside == model.JOB:
             return True
         seen, others = True, others or not _SCATTERED.fullmatch(inside)
     return seen and not others
 
 
 def _check_absent(store: Store, marker: str, names: list[str]) -> None:
-    """Raise the error of a folder that is no job's; a folder that is not there is fine: it may have been cleaned since."""
+    """Raise the error of a folder that is not a job's, unless it does not exist: it may have been cleaned before."""
     folder = store.child_uri(marker).rpartition("/")[0]
-    why = f"it has no {manifest.JOB}"
+    why = f"it has no {model.JOB}"
     try:
         store.read(marker, length=0)
     except FrameCorrupt as error:
@@ -260,15 +256,15 @@ def _check_absent(store: Store, marker: str, names: list[str]) -> None:
     raise BadReference(
         f"this is not the folder of a job: {why}",
         uri=folder,
-        hint="look at what it is, and delete it yourself",
+        hint="check its contents, and delete it yourself",
     )
 
 
 def _delete(store: Store, names: list[str], uri: str) -> None:
-    """Delete objects, also those behind one that may not be deleted.
+    """Delete all objects that may be deleted.
 
     Raises:
-        StoreNotWritable: There was such a one.
+        StoreNotWritable: Some may not be deleted.
     """
     refused: list[StoreNotWritable] = []
 
@@ -286,23 +282,23 @@ def _delete(store: Store, names: list[str], uri: str) -> None:
             f"{len(refused)} of {len(names)} objects could not be deleted, such as {refused[0].uri}: "
             f"{refused[0].message}",
             uri=uri,
-            hint=refused[0].hint or "have somebody delete them who may",
+            hint=refused[0].hint or "ask someone with permission to delete them",
         ) from refused[0]
 
 
 def clean_older(store: str, *, seconds: float, now: float | None = None) -> list[str]:
-    """Delete the jobs of a store that were made longer ago than that; whatever is no job stays.
+    """Delete the jobs of a store that are older than a limit; other folders stay.
 
     Args:
         store: URI of the store.
-        seconds: Least age.
-        now: Unix time, this moment when not given.
+        seconds: The age limit.
+        now: The present as Unix time; None for the clock's.
 
     Returns:
-        URIs of the jobs that were deleted.
+        URIs of the deleted jobs.
 
     Raises:
-        StoreNotWritable: A job could not be deleted whole; the others were.
+        StoreNotWritable: Objects of a job could not be deleted; the other jobs were.
     """
     deleted: list[str] = []
     refused: list[StoreNotWritable] = []
@@ -318,38 +314,30 @@ def clean_older(store: str, *, seconds: float, now: float | None = None) -> list
 
 
 def older(store: str, *, seconds: float, now: float | None = None) -> list[str]:
-    """The jobs of a store that were made longer ago than that; a folder that only has a job's name is left out.
-
-    Args:
-        store: As for `clean_older`.
-        seconds: As for `clean_older`.
-        now: As for `clean_older`.
-    """
+    """Return the jobs that `clean_older` deletes; a folder that only has the name of a job is left out."""
     limit = (time.time() if now is None else now) - seconds
     found: list[str] = []
     with open_store(store) as root:
         for name, infos in groupby(root.list(), key=lambda info: info.name.partition("/")[0]):
-            if not _is_older(name, limit):
+            made = made_at(name)
+            if made is None or made >= limit:
                 continue
             if _is_job(name, (info.name for info in infos)):
                 found.append(root.child_uri(name))
             else:
-                log.warning("folder.ignored", uri=root.child_uri(name), cause=f"it has no {manifest.JOB}")
+                log.warning("folder.ignored", uri=root.child_uri(name), cause=f"it has no {model.JOB}")
     return found
 
 
-def _is_older(name: str, limit: float) -> bool:
-    try:
-        return bool(JOB_ID.fullmatch(name)) and made_at(name) < limit
-    except ValueError:  # digits that are no date
-        return False
-
-
-def made_at(job_id: str) -> float:
-    """When a job was made, as Unix time, from its name.
+def made_at(name: str) -> float | None:
+    """Return when the job in a folder was made, as Unix time, by the folder's name; None if it is not the name of a job.
 
     Example:
-        >>> made_at("a-20261124t231308-36c13f7040d35a90")
-        1795561988.0
+        >>> made_at("a-20261124t231308-36c13f7040d35a90"), made_at("batches")
+        (1795561988.0, None)
     """
-    return datetime.strptime(job_id.split("-")[1] + "+0000", "%Y%m%dt%H%M%S%z").timestamp()
+    try:
+        date = name.split("-")[1] if JOB_ID.fullmatch(name) else ""
+        return datetime.strptime(f"{date}+0000", "%Y%m%dt%H%M%S%z").timestamp()
+    except ValueError:  # it has no date, or an impossible one
+        return None

@@ -1,4 +1,4 @@
-"""The errors of jobs of which parts are not in the store."""
+"""Errors of jobs with parts that are not in the store, and how to complete them."""
 
 from __future__ import annotations
 
@@ -13,19 +13,20 @@ from runwide.spill.store import open_inside
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Sequence
 
-    from runwide.job.manifest import Job, Shard
+    from runwide.job.model import Job, Shard
 
-_SHOWN = 10  # in one message
-_WALKED = 10_000  # items of a job without packs that are looked at for one
+_SHOWN = 10  # numbers or names in one message
+_WALKED = 10_000  # items of a job without packs that are iterated for one message
+_AGAIN = "call the map, or run the pipeline, again; give another name=, if it has one"
 
 
 def of_shards(job: Job, missing: Sequence[int], what: str) -> JobIncomplete:
-    """Return the error of shards that have no results.
+    """Return the error of shards without results.
 
     Args:
         job: The job.
         missing: The shards.
-        what: What is wrong with them, such as ``have not finished``.
+        what: What the message says about them, such as ``have not finished``.
     """
     items = _items(job, missing)
     return JobIncomplete(
@@ -38,12 +39,12 @@ def of_shards(job: Job, missing: Sequence[int], what: str) -> JobIncomplete:
 def of_results(
     job: Job, shards: Iterable[Shard], names: Collection[str] | None = None
 ) -> JobIncomplete | None:
-    """Return the error of results that were removed from the store after their shards had finished; None if all are there.
+    """Return the error of results that were removed after their shards had finished; None if all are there.
 
     Args:
         job: The job.
         shards: Its shards.
-        names: The objects of the job, where they are known.
+        names: The objects of the job, if they are known.
     """
     names = _names(job) if names is None else names
     if names is None:
@@ -66,7 +67,7 @@ def of_results(
 
 
 def of_inputs(job: Job, pending: Sequence[int]) -> JobIncomplete | None:
-    """Return the error of a shard whose function or items were removed from the store; None if they are there.
+    """Return the error of a shard whose function or items were removed from the store; None if all are there.
 
     Args:
         job: The job.
@@ -75,8 +76,8 @@ def of_inputs(job: Job, pending: Sequence[int]) -> JobIncomplete | None:
     removed = _removed(job, pending, _names(job))
     if not removed and job.source is not None:
         return JobIncomplete(
-            f"results of the job {job.source.id!r} were removed from the store, so items {_spans(pending)}, which they are, "
-            "cannot be run",
+            f"results of the job {job.source.id!r} were removed from the store, so items {_spans(pending)}, which are these "
+            "results, cannot be run",
             uri=job.uri,
             hint=_AGAIN,
         )
@@ -90,20 +91,17 @@ def of_inputs(job: Job, pending: Sequence[int]) -> JobIncomplete | None:
 
 
 def has_result(job: Job) -> bool:
-    """Tell whether a job has a result in the store, so that all of its shards had finished once."""
+    """Return whether a job has a result in the store, which means that all its shards had finished."""
     return any(name.startswith("result") and name.endswith(".json") for name in _names(job) or ())
 
 
 def is_whole(shard: Shard, names: Collection[str]) -> bool:
-    """Tell whether a listing has all results that a shard's manifest names."""
+    """Return whether a listing has all chunks that a shard's manifest names."""
     return all(chunk.name in names for chunk in shard.chunks if chunk.positions)
 
 
-_AGAIN = "call the map, or run the pipeline, again; give another name=, if it has one"
-
-
 def _remedy(job: Job, shards: Sequence[int], items: Sequence[int], names: Collection[str] | None) -> str:
-    """Return how to run shards again: from the store, if it has their function and items."""
+    """Return how to run shards again: from the store, if it has their function and their items."""
     removed = _removed(job, items, names)
     if removed:
         return f"they cannot be run from the store, since {_listed(removed)} was removed as well: {_AGAIN}"
@@ -116,7 +114,7 @@ def _remedy(job: Job, shards: Sequence[int], items: Sequence[int], names: Collec
 
 
 def _removed(job: Job, items: Sequence[int], names: Collection[str] | None) -> list[str]:
-    """The objects without which items cannot be run, as far as they are not there."""
+    """Return the missing objects without which items cannot be run."""
     if names is None:
         return []
     wanted = job.layout.positions(items)
@@ -134,17 +132,17 @@ def _items(job: Job, shards: Sequence[int]) -> list[int]:
 
 
 def _first(job: Job, found: Iterable[Iterable[int]]) -> list[int]:
-    """The items of shards or chunks; some, which are enough for a message, where no pack bounds how many there are."""
+    """Return the items of shards or chunks; only the first ones if there are no packs, which limit their number."""
     items = chain.from_iterable(found)
     return list(items if job.source is None else islice(items, _WALKED))
 
 
 def _names(job: Job) -> set[str] | None:
-    """The objects of a job; None where they cannot be listed."""
+    """Return the names of a job's objects; None if they cannot be listed."""
     try:
         with open_inside(job.uri) as store:
             return {info.name for info in store.list()}
-    except StoreError:  # who may read, may not be allowed to list
+    except StoreError:  # the permission to read does not include listing
         return None
 
 

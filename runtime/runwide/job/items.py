@@ -1,4 +1,4 @@
-"""The frames of a shard's items, by byte range, ahead of the workers that take them."""
+"""Read the frames of a shard's items by byte range, ahead of the workers."""
 
 from __future__ import annotations
 
@@ -14,30 +14,30 @@ from runwide.spill.verified import SLACK, checked_read
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator, Sequence
 
-    from runwide.job.manifest import Job, Pack
+    from runwide.job.model import Job, Pack
     from runwide.job.task import Packet
     from runwide.spill.pack import Entry
     from runwide.spill.store import Store
 
-_RANGE = 16 << 20  # bytes read at once
-_THREADS = 2  # one range is being used while another one is on its way
+_RANGE = 16 << 20  # bytes that are read with one request
+_THREADS = 2  # one range is read while another one is used
 
 
 def frames(
     store: Store, job: Job, pending: Sequence[int], *, whole: bool = False
 ) -> Generator[Packet, None, None]:
-    """The items as they lie in the store, by shard; those of a shard in ascending order.
+    """Yield the frames of items by shard, and in a shard in ascending order.
 
-    Nothing is verified here but the index: a frame is checked where it is unpickled.
+    Only the index is verified here: the process that unpickles a frame verifies it.
 
     Args:
         store: The job's folder.
         job: The job.
         pending: The items.
-        whole: Whether to read whole packs, which a bucket sends with a checksum.
+        whole: Whether to read whole packs, for which a bucket sends a checksum.
     """
     if job.source is not None:
-        from runwide.job import chained  # few jobs need it
+        from runwide.job import chained  # only few jobs need it
 
         yield from chained.frames(job, pending, whole=whole)
         return
@@ -80,7 +80,7 @@ def _entries(store: Store, job: Job, one: Pack, data: bytearray) -> Sequence[Ent
 
 
 def ranges(entries: Sequence[Entry]) -> Iterator[list[Entry]]:
-    """Neighbours that are read with one request, up to a bounded number of bytes."""
+    """Yield groups of adjacent entries, each of which is read with one request of bounded size."""
     group: list[Entry] = []
     for entry in entries:
         if group and (entry.offset != group[-1].stop or entry.stop - group[0].offset > _RANGE):

@@ -1,4 +1,4 @@
-"""Results that are known before the shards of a job run: of items by which its size was measured, or of another job."""
+"""Store results that are known before the shards of a job run, such as those of an earlier job."""
 
 from __future__ import annotations
 
@@ -19,22 +19,22 @@ from runwide.spill.verified import ABSENT, arrived_damaged
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from runwide.job.manifest import Chunk, Job
+    from runwide.job.model import Chunk, Job
     from runwide.spill.store import Store
 
 log = Log("job")
 
-_THREADS = 4  # chunks on the way at once
-_MOST_BYTES = 8 * plan.CHUNK_BYTES  # of results that wait for others of their shard
+_THREADS = 4  # chunks that are read at once
+_MOST_BYTES = 8 * plan.CHUNK_BYTES  # of results in memory that wait for more of their shard
 
 
 def keep(job: str, results: Mapping[int, Any], *, run_key: str | None = None) -> None:
-    """Store results where their shards find them and go on from.
+    """Store results of some items, so that the job's shards run only the other items.
 
     Args:
-        job: The reference that `scatter` returned, of which no shard runs yet.
-        results: What the job's function returned, by the item's index; it can be pickled.
-        run_key: As for `runwide.job.shard`.
+        job: The reference that `scatter` returned; no shard of the job may run yet.
+        results: Return values of the job's function by the item's index; they can be pickled.
+        run_key: As for `runwide.shard`.
 
     Example:
         >>> job = runwide.scatter(abs, [-1, -2, -3], store="memory://doc-keep", shards=2)
@@ -57,17 +57,17 @@ def keep(job: str, results: Mapping[int, Any], *, run_key: str | None = None) ->
 
 
 def take_over(old: Job, new: Job) -> int:
-    """Copy what has succeeded in a job to a new one with the same items, and finish the shards that have all.
+    """Copy the results of a job to a new job with the same items, and finish the shards that have all results.
 
-    Results are verified as those are that a shard finds when it is run again, and not unpickled. What is damaged or gone is
-    left out, so it is computed again; so is what has failed.
+    Results are verified as when a shard resumes, and not unpickled. Failed items, and results that are damaged or removed,
+    are left out and run again.
 
     Args:
-        old: The job that has results.
-        new: A job of which no shard runs yet.
+        old: The job with results.
+        new: A new job; no shard of it may run yet.
 
     Returns:
-        How many results were copied.
+        Number of copied results.
     """
     with open_inside(old.uri) as source, open_inside(new.uri) as store:
         logs = _Logs(store, new)
@@ -80,7 +80,7 @@ def take_over(old: Job, new: Job) -> int:
 
 
 class _Logs:
-    """The chunks of the shards of a new job, each made when it is first needed.
+    """The chunk logs of a new job's shards, each made on first use.
 
     Args:
         store: The job's folder.
@@ -96,7 +96,7 @@ class _Logs:
         self._size = 0
 
     def put(self, end: Ended) -> None:
-        """Take the end of an item; what has come together for a shard is written as one chunk, as far as memory allows."""
+        """Add the end of an item; ends of a shard are collected and written as one chunk, as far as memory allows."""
         index = self._job.shard_of(end.member.item)
         size = end.member.value.size
         self._ends.setdefault(index, []).append(end)
@@ -108,7 +108,7 @@ class _Logs:
             self._write(max(self._sizes, key=lambda one: self._sizes[one]))
 
     def write(self) -> None:
-        """Write what is left."""
+        """Write the ends that were not written yet."""
         for index in sorted(self._ends):
             self._write(index)
 
@@ -119,7 +119,7 @@ class _Logs:
         self._logs[index].append(self._ends.pop(index))
 
     def finish(self) -> int:
-        """Write what is left, and the manifests of the shards that have all results; return how many results all have."""
+        """Write the rest, and the manifests of shards with all results; return the number of results in all shards."""
         self.write()
         for index, chunks in self._logs.items():
             if len(chunks.finished) == len(self._job.items_of(index)):
@@ -128,7 +128,7 @@ class _Logs:
 
 
 def _succeeded(source: Store, old: Job, new: Job) -> Iterator[list[Ended]]:
-    """The results of a job, chunk by chunk, as those of another one."""
+    """Yield the results of a job, chunk by chunk, as results of another job."""
 
     def read(one: tuple[int, Chunk]) -> list[Ended]:
         index, chunk = one
@@ -144,25 +144,21 @@ def _succeeded(source: Store, old: Job, new: Job) -> Iterator[list[Ended]]:
 
 
 def _chunks(source: Store, old: Job) -> Iterator[tuple[int, Chunk]]:
-    """Shards and chunks of a job: by the manifest of a shard that has succeeded, and as they are found in another one."""
+    """Yield shards and chunks of a job: by the manifest of a shard without failures, and by a listing for other shards."""
     for index in range(old.shards):
-        try:
-            found, _ = manifest.read_shard(source, old, index)
-        except (IntegrityError, *ABSENT) as error:
-            if arrived_damaged(error):
-                raise
-            found = None
-        if found is None or found.failures:  # some of those may have been run again since
+        found = manifest.trusted_shard(source, old, index)
+        if found is None or found.shard.failures:  # failed items may have been run again since
             chunks = ChunkLog(source, old, index)
             chunks.resume()
-            found = chunks.manifest()
+            shard = chunks.manifest()
         else:
             signing.believe("results", old.uri)
-        yield from ((index, chunk) for chunk in found.chunks if chunk.positions)
+            shard = found.shard
+        yield from ((index, chunk) for chunk in shard.chunks if chunk.positions)
 
 
 def _rebound(source: Store, chunk: Chunk, index: int, old: Job, new: Job) -> list[Ended]:
-    """The results of one chunk, bound to another job; an item that ended again later counts there."""
+    """Read the results of one chunk and bind them to another job, without items that have a later end in another chunk."""
     data, head = read_named(source, old, chunk)
     view = memoryview(data)
     wanted = set(old.ended_in(index, chunk))

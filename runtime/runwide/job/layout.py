@@ -1,4 +1,4 @@
-"""The place of each item among the shards of a job, in constant time and both ways."""
+"""Compute the shard and position of each item of a job, and the reverse, in constant time."""
 
 from __future__ import annotations
 
@@ -15,25 +15,25 @@ from runwide.errors import ShardOutOfRange
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-_ROUNDS = 64  # that are drawn at once
+_ROUNDS = 64  # rounds whose orders are drawn with one hash
 _DRAWN = struct.Struct(f"<{_ROUNDS}I")
-_FACTORS = 64  # different orders, apart from where they begin
+_FACTORS = 64  # different orders, not counting the offset
 
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """Which shard each item is dealt to.
+    """The division of items into shards.
 
-    Each round of consecutive items, one for each shard, is dealt in an order drawn from the seed. So inputs that are sorted
-    by size, or periodic, are even, and results arrive roughly in the order of the input. Without a seed, each shard has
+    Items are dealt in rounds: one item to each shard, in an order drawn from the seed. So the shards are even for inputs
+    that are sorted by size or periodic, and results arrive roughly in the order of the input. Without a seed, each shard has
     consecutive items.
 
     Args:
         count: Number of items.
         shards: Number of shards; at most one for each item.
         seed: The text from which the orders are drawn; empty for consecutive items.
-        parts: Into how many shards each shard of another layout with this seed is split, item by item: the layout of a job
-            whose items are the results of a job with fewer shards.
+        parts: Number of shards into which each shard of another layout with this seed is split, item by item. It is for a
+            job whose items are the results of a job with fewer shards.
 
     Example:
         >>> layout = Layout(10, 4)
@@ -51,11 +51,11 @@ class Layout:
 
     @property
     def _base(self) -> int:
-        """How many shards items are dealt to, before these are split."""
+        """Number of shards before they are split."""
         return self.shards // self.parts
 
     def size(self, shard: int) -> int:
-        """Return how many items a shard has; two shards differ by one at most."""
+        """Return the number of items of a shard; two shards differ by at most one."""
         if not self.seed:
             size, larger = divmod(self.count, self.shards)
             return size + (shard < larger)
@@ -78,7 +78,7 @@ class Layout:
         return (factor * place + shift) % base + base * (number % self.parts)
 
     def position_of(self, item: int) -> int:
-        """Return the place of an item among those of its shard."""
+        """Return the position of an item in its shard."""
         if not self.seed:
             return item - self._start(self.shard_of(item))
         return item // self._base // self.parts
@@ -92,7 +92,7 @@ class Layout:
         return number * base + _place(self.seed, number, shard % base, base)
 
     def items(self, shard: int, *, uri: str | None = None) -> Sequence[int]:
-        """Return the items of a shard, ascending; they are computed as they are looked at.
+        """Return the items of a shard, ascending; each is computed on access.
 
         Args:
             shard: The shard.
@@ -113,7 +113,7 @@ class Layout:
         return Dealt(self, shard)
 
     def positions(self, items: Iterable[int]) -> dict[int, list[int]]:
-        """Return the places of items in their shards, sorted, by shard.
+        """Return the positions of items in their shards, by shard and sorted.
 
         Example:
             >>> Layout(10, 4).positions([9, 1, 8])
@@ -170,7 +170,7 @@ class Dealt(Sequence[int]):
         return self.between(0, self._size)
 
     def between(self, start: int, stop: int) -> Iterator[int]:
-        """Yield the items from one place to another, which a slice has in a list."""
+        """Yield the items between two positions; a slice would make a list."""
         layout = self._layout
         base, parts, seed = layout.shards // layout.parts, layout.parts, layout.seed
         part, shard = divmod(self._shard, base)
@@ -189,20 +189,20 @@ class Dealt(Sequence[int]):
         )
 
     def index(self, item: int, start: int = 0, stop: int | None = None) -> int:
-        """Return the place of an item.
+        """Return the position of an item.
 
         Raises:
-            ValueError: It is not one of these.
+            ValueError: The shard does not have it.
         """
         if item in self:
             found = self._layout.position_of(item)
             if found in range(*slice(start, stop).indices(self._size)):
                 return found
-        raise ValueError(f"{item} is no item of shard {self._shard}")
+        raise ValueError(f"item {item} is not in shard {self._shard}")
 
 
 def _order(seed: str, number: int, base: int) -> tuple[int, int]:
-    """The order of a round: what a place is multiplied by, and what is added, for its shard."""
+    """Return the order of a round: the factor and the offset that give the shard of a place in it."""
     factors = _factors(base)
     block, place = divmod(number, _ROUNDS)
     shift, which = divmod(_drawn(seed, block)[place], len(factors))
@@ -210,7 +210,7 @@ def _order(seed: str, number: int, base: int) -> tuple[int, int]:
 
 
 def _place(seed: str, number: int, shard: int, base: int) -> int:
-    """The place of the item of a round that a shard has."""
+    """Return the place in a round of the item that a shard gets."""
     factors = _factors(base)
     block, place = divmod(number, _ROUNDS)
     shift, which = divmod(_drawn(seed, block)[place], len(factors))
@@ -219,12 +219,12 @@ def _place(seed: str, number: int, shard: int, base: int) -> int:
 
 @lru_cache(maxsize=256)
 def _drawn(seed: str, block: int) -> tuple[int, ...]:
-    """Numbers for consecutive rounds: a hash for each round would cost more than all the rest."""
+    """Return random numbers for consecutive rounds, from one hash, since a hash for each round would be too slow."""
     return _DRAWN.unpack(hashlib.shake_128(f"runwide deal {seed}/{block}".encode()).digest(_DRAWN.size))
 
 
 @lru_cache(maxsize=16)
 def _factors(base: int) -> tuple[tuple[int, int], ...]:
-    """Factors by which the places of a round are reordered, each with the one that undoes it."""
+    """Return factors that reorder the places of a round, each with its inverse."""
     found = (one for one in range(1, base, max(1, base // _FACTORS)) if math.gcd(one, base) == 1)
     return tuple((one, pow(one, -1, base)) for one in found) or ((1, 1),)

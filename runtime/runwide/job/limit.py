@@ -1,4 +1,4 @@
-"""How many failed items a job may have: counted in one process, or by all components together."""
+"""Limit the failed items of a job, counted in one process or over all components."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ if TYPE_CHECKING:
     from runwide.spill.store import Store
 
 FIRST = "first"
-"""The attempt at a job that nobody has named: that of a pipeline, whose job is new."""
+"""Name of the first attempt at a new job, such as a pipeline's."""
 
 _COUNT = re.compile(r"failed/[^/]+/\d{6}-\d{6}-(\d{1,9})")
 
 
 class Accepted(NamedTuple):
-    """How many failed items are accepted of one attempt at a job.
+    """The accepted number of failed items in one attempt at a job.
 
     Args:
-        most: How many; one more stops the rest.
-        attempt: Its name.
+        most: The number; one more failed item stops the rest.
+        attempt: The attempt's name.
     """
 
     most: int
@@ -37,7 +37,7 @@ class Accepted(NamedTuple):
 
 
 def new_attempt() -> str:
-    """Return a name for an attempt at a job.
+    """Return a new name for an attempt at a job.
 
     Example:
         >>> len(new_attempt())
@@ -50,7 +50,7 @@ class Limit:
     """Counts the failures of one process.
 
     Args:
-        most: How many are accepted; one more stops the rest. None for any number.
+        most: The accepted number; one more failed item stops the rest. None for any number.
 
     Example:
         >>> from runwide.errors import TooManyFailures
@@ -67,10 +67,10 @@ class Limit:
         self._failures: list[Failure] = []
 
     def count(self, failure: Failure) -> None:
-        """Take one more.
+        """Count a failure.
 
         Raises:
-            TooManyFailures: It is one too many.
+            TooManyFailures: The limit is passed.
         """
         if self._most is None:
             return
@@ -79,31 +79,31 @@ class Limit:
             raise too_many(self._failures)
 
     def start(self, stop: Callable[[], None]) -> None:
-        """Begin to look at what others have counted.
+        """Start to count the failures of other components.
 
         Args:
-            stop: Called, on another thread, when these are too many.
+            stop: Called on another thread when all components together have passed the limit.
 
         Raises:
-            TooManyFailures: They are by now.
+            TooManyFailures: They have passed it already.
         """
 
     def stored(self, failed: int) -> None:
-        """Hear that results were stored, so many of them failures."""
+        """Record that results were stored, with this number of failures among them."""
 
     def check(self) -> None:
-        """Raise what has stopped this process.
+        """Raise an error if all components together have passed the limit.
 
         Raises:
-            TooManyFailures: All components together have too many.
+            TooManyFailures: They have.
         """
 
     @contextmanager
     def checked(self) -> Iterator[None]:
-        """Look once more when all of the block's results are stored, or when its pool was stopped.
+        """Check once more at the end of the block, when all results are stored or the pool was stopped.
 
         Raises:
-            TooManyFailures: All components together have too many.
+            TooManyFailures: All components together have passed the limit.
         """
         try:
             yield
@@ -114,15 +114,15 @@ class Limit:
 
 
 class SharedLimit(Limit):
-    """Counts the failures of all components of a job: each leaves a record of its own, and looks at all with each chunk.
+    """Counts the failures of all components of a job: with each chunk, a component adds a record and reads all records.
 
-    A record is an empty object, ``failed/<attempt>/<shard>-<number>-<failures>``: one list tells how many there are. What
-    anyone else puts there can stop the job and no more.
+    A record is an empty object, ``failed/<attempt>/<shard>-<number>-<failures>``, so one listing gives the sum. A forged
+    record can stop the job, and can do no more.
 
     Args:
         most: As for `Limit`.
         store: The job's folder.
-        attempt: Name of this attempt at the job, whose components count together.
+        attempt: Name of this attempt at the job; failures of other attempts do not count.
         shard: Index of the shard.
     """
 
@@ -134,7 +134,7 @@ class SharedLimit(Limit):
         self._shard = shard
         self._next = 0
         self._found = 0
-        self._stop: Callable[[], None] = _nothing
+        self._stop: Callable[[], object] = lambda: None
 
     def start(self, stop: Callable[[], None]) -> None:
         """See `Limit.start`."""
@@ -151,7 +151,7 @@ class SharedLimit(Limit):
                 try:
                     self._store.create(name, b"")
                     break
-                except ObjectExists:  # of this shard's process before
+                except ObjectExists:  # an earlier process of this shard wrote it
                     continue
         self._look()
         if self._found > self._accepted:
@@ -171,18 +171,18 @@ def total(store: Store, below: str) -> int:
 
     Args:
         store: The job's folder.
-        below: What `folder` returns.
+        below: The attempt's folder, from `folder`.
     """
     counts = (_COUNT.fullmatch(info.name) for info in store.list(below))
     return sum(int(count[1]) for count in counts if count)
 
 
 def too_many_stored(job: str, accepted: Accepted) -> TooManyFailures | None:
-    """Return the error of a job whose components have stored more failures than are accepted, None if they have not.
+    """Return the error of a job whose components have stored too many failures; None if they have not.
 
     Args:
         job: The job's reference.
-        accepted: How many are.
+        accepted: The accepted number.
     """
     with open_inside(parse(job).folder) as store:
         found = total(store, folder(accepted.attempt))
@@ -193,18 +193,15 @@ def _stopped(found: int, uri: str) -> TooManyFailures:
     return TooManyFailures(
         f"stopped after {found} failed items of all components",
         uri=uri,
-        hint="mend the function, or raise max_failures=",
+        hint="correct the function, or raise max_failures=",
     )
 
 
 def folder(attempt: str) -> str:
-    """Return where the records of an attempt are, in the job's folder.
+    """Return the folder with the records of an attempt, below the job's.
 
     Example:
         >>> folder("first")
         'failed/first/'
     """
     return f"failed/{attempt}/"
-
-
-def _nothing() -> None: ...

@@ -1,4 +1,4 @@
-"""The jobs of a store, each as far as a few requests tell it: a listing of its objects, and up to three small reads."""
+"""List the jobs of a store, with a few requests for each: a listing of its objects, and up to three small reads."""
 
 from __future__ import annotations
 
@@ -12,37 +12,41 @@ from typing import TYPE_CHECKING
 
 from runwide import prices
 from runwide.errors import BadReference, FormatTooNew, FrameCorrupt, IntegrityError, RunwideError
-from runwide.job import manifest, names
+from runwide.events.parts import of_name
+from runwide.job import manifest, model, names, shard_names
 from runwide.job.flow import ahead
 from runwide.job.found import BATCHES, JOB_ID
 from runwide.job.housekeeping import failures_of, made_at
 from runwide.job.ran import Ran, ran
 from runwide.job.reference import quoted
-from runwide.job.usage import of_name
 from runwide.log import Log
 from runwide.redaction import shortened
 from runwide.spill.store import open_store
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
     from os import PathLike
 
-    from runwide.job.manifest import Job
+    from runwide.job.model import Job
     from runwide.prices import Estimate, Prices
     from runwide.spill.store import ObjectInfo, Store
 
 log = Log("job")
 
 RECENT = 600.0
-"""Seconds after the last write within which an unfinished job counts as running: shards write at least each minute while
-items end, and nobody is asked who runs them."""
+"""Seconds after its last write for which an unfinished job counts as running. While items end, a shard writes at least once
+a minute; engines are not asked."""
 
 _READERS = 16
 _CLOCKS = 3600.0  # seconds by which clocks may differ
+_OURS = frozenset({BATCHES, "names", "function", "items", "constants", "code"})
+_IN_JSON = (
+    "id", "uri", "reference", "name", "function", "created", "written", "items", "shards", "finished", "failed", "gathered",
+)  # fmt: skip
 
 
 class State(str, Enum):
-    """What the store says of a job."""
+    """The state of a job, by its objects in the store."""
 
     FINISHED = "finished"
     FAILURES = "failures"
@@ -57,23 +61,23 @@ class Listed:
     """A job of a store.
 
     Args:
-        id: The job.
-        uri: Where it lies.
-        reference: Its reference; empty for a damaged one.
-        name: Its name, empty if it has none.
+        id: The job's id.
+        uri: URI of its folder.
+        reference: Its reference; empty for a damaged job.
+        name: Its name; empty if it has none.
         function: Name of its function.
         created: When it was made, as Unix time.
-        written: When something was last written there, as Unix time; 0 where the store does not tell.
+        written: When one of its objects was last written, as Unix time; 0 if the store does not say.
         items: Number of its items.
         shards: Number of its shards.
-        finished: How many of them have finished.
-        failed: Number of failed items; None where not all shards have finished.
+        finished: Number of finished shards.
+        failed: Number of failed items; None if not all shards have finished.
         gathered: Whether it has a result.
-        state: What the store says of it.
-        bytes: What it takes in the store.
-        core_seconds: CPUs times seconds of the runs of its shards that have ended.
-        cost: What their machines cost, an estimate; None where none has ended.
-        where: Where they ran, as far as it is known.
+        state: Its state.
+        bytes: Size of its objects in the store.
+        core_seconds: CPUs times seconds, over all ended runs of its shards.
+        cost: Estimated cost of their machines; None if no run has ended.
+        where: The machines on which they ran, as far as known.
         cause: Why it is damaged.
     """
 
@@ -99,14 +103,14 @@ class Listed:
 
 @dataclass(frozen=True, slots=True)
 class Listing:
-    """What is in a store.
+    """The contents of a store.
 
     Args:
-        uri: The store.
+        uri: URI of the store.
         jobs: Its jobs, the newest first.
-        older: How many older ones were not looked at.
+        older: Number of older jobs that are not listed.
         batches: Names of its batches.
-        others: Names of the folders that are neither, nor runwide's own.
+        others: Names of all other folders that runwide did not make.
     """
 
     uri: str
@@ -126,13 +130,13 @@ def jobs_of(
     """List the jobs of a store. Nothing is unpickled.
 
     Args:
-        store: Its URI.
-        limit: How many of the newest are looked at; None for all.
-        now: Unix time, this moment where None.
-        table: Prices; `runwide.prices.current` where None.
+        store: URI of the store.
+        limit: Number of jobs to list, the newest ones; None for all.
+        now: The present as Unix time; None for the clock's.
+        table: Prices; None for `runwide.prices.current`.
 
     Raises:
-        BadReference: This is no store, or a folder that is not there.
+        BadReference: This is a job and not a store, or the folder does not exist.
         InputError: ``RUNWIDE_PRICES`` is not a table of prices.
 
     Example:
@@ -155,11 +159,10 @@ def jobs_of(
         folders = list(root.folders())
         if not folders and "://" not in root.uri and not Path(root.uri).is_dir():
             raise BadReference(
-                "there is no such folder", uri=root.uri, hint="give the store's, or a bucket's URI"
+                "the folder does not exist", uri=root.uri, hint="give the folder or the URI of a store"
             )
-        ids = sorted(
-            (name for name in folders if _made(name) is not None), key=lambda name: -(_made(name) or 0)
-        )
+        made = {name: when for name in folders if (when := made_at(name)) is not None}
+        ids = sorted(made, key=lambda name: -made[name])
         shown = ids if limit is None else ids[:limit]
         called = _names(root, shown)
         look = partial(_listed, root, called=called, now=now, table=table)
@@ -169,44 +172,33 @@ def jobs_of(
     return Listing(root.uri, found, len(ids) - len(shown), batches, others)
 
 
-_OURS = frozenset({BATCHES, "names", "function", "items", "constants", "code"})
-
-
 def _names(root: Store, shown: Sequence[str]) -> dict[str, str]:
-    """The names of jobs by their ids; a job's name is written after it, so older records are not read."""
+    """Return the names of jobs by id; a name is written after its job, so records older than the jobs are not read."""
     if not shown:
         return {}
-    since = (_made(shown[-1]) or 0.0) - _CLOCKS
+    since = (made_at(shown[-1]) or 0.0) - _CLOCKS
     return {job: name for name, some in names.known(root, since=since).items() for job in some}
-
-
-def _made(name: str) -> float | None:
-    """When the job of a folder was made; None where the folder has not the name of a job."""
-    try:
-        return made_at(name) if JOB_ID.fullmatch(name) else None
-    except ValueError:  # digits that are no date
-        return None
 
 
 def _listed(root: Store, job_id: str, *, called: dict[str, str], now: float, table: Prices) -> Listed:
     uri = root.child_uri(job_id)
-    base = Listed(job_id, uri, created=_made(job_id) or 0.0, name=called.get(job_id, ""))
+    base = Listed(job_id, uri, created=made_at(job_id) or 0.0, name=called.get(job_id, ""))
     try:
         with root.sub(job_id) as folder:
-            return _looked_at(folder, list(folder.list()), base, now=now, table=table)
+            return _inspected(folder, list(folder.list()), base, now=now, table=table)
     except (RunwideError, OSError) as error:
         cause = shortened(getattr(error, "message", "") or str(error), 200)
         return Listed(job_id, uri, created=base.created, name=base.name, cause=cause)
 
 
-def _looked_at(
+def _inspected(
     store: Store, objects: Sequence[ObjectInfo], base: Listed, *, now: float, table: Prices
 ) -> Listed:
     sizes = {info.name: info.size for info in objects}
-    if manifest.JOB not in sizes:
-        raise FrameCorrupt("it has no job.json: it was never written whole, or was removed")
+    if model.JOB not in sizes:
+        raise FrameCorrupt("it has no job.json: it was not written completely, or was removed")
     job = manifest.job_in(store.uri)
-    manifests = manifest.manifests_in(sizes)
+    manifests = shard_names.manifests_in(sizes)
     finished = [index for index in range(job.shards) if index in manifests]
     written = max((info.written for info in objects), default=0.0)
     failed = _failed(store, job, sizes, manifests) if len(finished) == job.shards else None
@@ -223,14 +215,14 @@ def _looked_at(
 
 
 def state_of(shards: int, finished: int, failed: int | None, *, started: bool, idle: float) -> State:
-    """Decide what a store says of a job.
+    """Decide the state of a job.
 
     Args:
         shards: Number of its shards.
-        finished: How many have finished with all of their results there.
-        failed: Number of failed items, where all have finished; None where results were removed since.
-        started: Whether anything of it has run, or was started.
-        idle: Seconds since something was written.
+        finished: Number of shards with a manifest.
+        failed: Number of failed items, if all shards have finished; None if results were removed since.
+        started: Whether the job was started.
+        idle: Seconds since its last write.
 
     Example:
         >>> [state_of(2, n, failed, started=True, idle=3600).value for n, failed in ((2, 0), (2, 7), (1, None))]
@@ -250,9 +242,9 @@ def _is_result(name: str) -> bool:
 
 
 def _failed(store: Store, job: Job, sizes: dict[str, int], manifests: dict[int, list[int]]) -> int | None:
-    """Number of failed items of a job whose shards have finished; None where results were removed since.
+    """Return the number of failed items of a job whose shards have finished; None if results were removed since.
 
-    One read where it was gathered once and no shard was run again since; else one for each shard.
+    This takes one read if the job was gathered once and no shard was run again since; otherwise one for each shard.
     """
     results = [name for name in sizes if _is_result(name)]
     if (
@@ -263,16 +255,16 @@ def _failed(store: Store, job: Job, sizes: dict[str, int], manifests: dict[int, 
         try:
             return manifest.found_result(job, results[0]).failed
         except (IntegrityError, BadReference, FormatTooNew):
-            pass  # the shards tell it as well
+            pass  # the shards' manifests have the number too
     read = partial(_of_shard, store, job, manifests=manifests, sizes=sizes)
     counts = list(ahead(read, range(job.shards), threads=_READERS))
     return None if None in counts else sum(one or 0 for one in counts)
 
 
 def _lacks(sizes: dict[str, int], manifests: dict[int, list[int]]) -> bool:
-    """Whether a finished shard has no results at all: then some were removed, by a lifecycle rule say."""
+    """Return whether a finished shard has no results, which were then removed, for example by a lifecycle rule."""
     stored = Counter(name.split("/chunks/")[0] for name in sizes if "/chunks/" in name)
-    return any(not stored[manifest.shard_folder(index)] for index in manifests)
+    return any(not stored[shard_names.shard_folder(index)] for index in manifests)
 
 
 def _of_shard(
@@ -283,28 +275,18 @@ def _of_shard(
 
 
 def as_json(listed: Listed) -> dict[str, object]:
-    """A job as an object of JSON.
-
-    Args:
-        listed: The job.
-    """
-    return dict(_pairs(listed))
-
-
-def _pairs(one: Listed) -> Iterator[tuple[str, object]]:
-    for name in ("id", "uri", "reference", "name", "function"):
-        yield name, getattr(one, name)
+    """Return a job as a JSON object."""
+    found: dict[str, object] = {name: getattr(listed, name) for name in _IN_JSON}
     for name in ("created", "written"):
-        value: float = getattr(one, name)
-        yield name, time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(value)) if value else None
-    for name in ("items", "shards", "finished", "failed", "gathered"):
-        yield name, getattr(one, name)
-    yield "state", one.state.value
-    yield "bytes", one.bytes
-    yield "core_seconds", round(one.core_seconds, 3)
-    yield "estimated_dollars", None if one.cost is None else round(one.cost.dollars, 6)
-    yield "estimate", None if one.cost is None else one.cost.basis
-    yield "engine", one.where.engine
-    yield "machine", one.where.machine
-    if one.cause:
-        yield "cause", one.cause
+        value: float = getattr(listed, name)
+        found[name] = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(value)) if value else None
+    found |= {
+        "state": listed.state.value,
+        "bytes": listed.bytes,
+        "core_seconds": round(listed.core_seconds, 3),
+        "estimated_dollars": None if listed.cost is None else round(listed.cost.dollars, 6),
+        "estimate": None if listed.cost is None else listed.cost.basis,
+        "engine": listed.where.engine,
+        "machine": listed.where.machine,
+    }
+    return {**found, "cause": listed.cause} if listed.cause else found

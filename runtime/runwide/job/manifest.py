@@ -1,9 +1,9 @@
-"""The records that name a job's objects: what is in them, and that each belongs to its job and place."""
+"""Write and read the manifests of jobs, shards and results, and check that each belongs to its job and place."""
 
 from __future__ import annotations
 
 from dataclasses import asdict, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from runwide import __version__
 from runwide.errors import (
@@ -16,7 +16,7 @@ from runwide.errors import (
 )
 from runwide.job import fields, plan
 from runwide.job.failed import failure_from_json, failure_to_json
-from runwide.job.model import JOB, Chunk, Job, Pack, Result, Root, Shard, Source
+from runwide.job.model import JOB, Chunk, Job, Pack, Result, Shard, Source
 from runwide.job.reference import Reference, parse
 from runwide.job.shard_names import manifests_in, shard_folder, shard_name
 from runwide.log import Log
@@ -31,43 +31,15 @@ if TYPE_CHECKING:
     from runwide.job.layout import Layout
     from runwide.spill.store import Store
 
-__all__ = [
-    "CODE",
-    "FUNCTION",
-    "JOB",
-    "RESULT",
-    "Chunk",
-    "Job",
-    "Pack",
-    "Result",
-    "Root",
-    "Shard",
-    "Source",
-    "failure_from_json",
-    "failure_to_json",
-    "found_job",
-    "found_result",
-    "job_bytes",
-    "last_shard",
-    "manifests_in",
-    "read_job",
-    "read_result",
-    "read_shard",
-    "result_bytes",
-    "shard_bytes",
-    "shard_folder",
-    "shard_name",
-]
-
 log = Log("job")
 
 RESULT = "result.json"
 FUNCTION, CODE = "function.pkl", "code.zip"
-_FAILED_BYTES = 64 << 10  # of a failed item: 8,000 characters of a traceback, and its message
+_FAILED_BYTES = 64 << 10  # for each failed item: 8,000 characters of a traceback, and its message
 
 
 def job_bytes(job: Job) -> bytes:
-    """``job.json``."""
+    """Return the bytes of ``job.json``."""
     about = asdict(job)
     about["function"] = {
         "digest": about.pop("function"),
@@ -81,7 +53,7 @@ def job_bytes(job: Job) -> bytes:
         "object": CODE,
         "size": about.pop("code_size"),
     }
-    # where it lies, what it is called and who vouches for what will lie beside it are no part of it
+    # these depend on where the file is, or on the run
     del about["uri"], about["digest"], about["id"], about["run_key"]
     return records.written("job", about, owner=job.id, place=JOB)
 
@@ -90,12 +62,12 @@ def read_job(reference: str, *, run_key: str | None = None) -> Job:
     """Read a job's manifest.
 
     Args:
-        reference: What `runwide.scatter` returned.
-        run_key: What the run's parameter of that name says; see `runwide.spill.signing`.
+        reference: The reference that `runwide.scatter` returned.
+        run_key: The run's parameter of that name; see `runwide.spill.signing`.
 
     Raises:
-        BadReference: It is none.
-        ObjectNotFound: The job is not there (any more).
+        BadReference: The text is not a reference.
+        ObjectNotFound: The job does not exist, or was removed.
         DigestMismatch: Its manifest was changed.
         FormatTooNew: A newer runwide wrote it.
     """
@@ -106,16 +78,16 @@ def read_job(reference: str, *, run_key: str | None = None) -> Job:
 
 
 def found_job(uri: str, what: str = "results") -> Job:
-    """The job in a folder of which nobody has told the digest.
+    """Read the job in a folder, when its digest is not known.
 
-    With a key, it must be signed; without, it is believed as far as the store is, which is said once.
+    If a signing key is set, the job must be signed with it. Otherwise the store is trusted, and one log line says so.
 
     Args:
-        uri: URI of the folder, or of a record in it.
-        what: What of it is going to be believed.
+        uri: URI of the folder, or of a manifest in it.
+        what: The parts of the job that will be trusted, for the log line.
 
     Raises:
-        BadReference: No job is there.
+        BadReference: There is no job.
         DigestMismatch: It is not signed with the key.
     """
     folder = windows.slashed(uri).rstrip("/")
@@ -124,7 +96,7 @@ def found_job(uri: str, what: str = "results") -> Job:
         job = job_in(folder)
     except (ObjectNotFound, StoreNotFound) as error:
         raise BadReference(
-            "no job is there",
+            "there is no job at this URI",
             uri=uri,
             hint="give a job's reference, or the URI of its folder; if its job.json was removed, call the map, or run "
             "the pipeline, again",
@@ -134,7 +106,7 @@ def found_job(uri: str, what: str = "results") -> Job:
 
 
 def job_in(folder: str) -> Job:
-    """The job in a folder, believed as by `found_job`; the caller says what vouches for it."""
+    """Read the job in a folder as `found_job` does, without the log line."""
     found = _read(folder, JOB, "job", owner=folder.rpartition("/")[2])
     return _job(Reference(f"{folder}/{JOB}", found.digest), found.about)
 
@@ -170,20 +142,20 @@ def _job(wanted: Reference, about: dict[str, Any]) -> Job:
 
 
 def _rest(about: dict[str, Any]) -> dict[str, Any]:
-    """What else a job says: nothing, in one of this version; and never which key vouches for its other objects."""
+    """Reject further fields: this version has none, and a job must not name the key that vouches for its objects."""
     if "run_key" in about:
-        raise TypeError("a job does not say which key vouches for it")
+        raise TypeError("the field 'run_key' is not allowed")
     if about:
-        raise ValueError(f"it says {min(about)[:100]!r}, which is nothing of a job")
+        raise ValueError(f"the field {min(about)[:100]!r} is unknown")
     return about
 
 
 def _packs(found: list[dict[str, Any]], source: Source | None, layout: Layout) -> tuple[Pack, ...]:
-    """The packs of items, all of them; none where these lie in another job."""
+    """Return the packs of items; none if the items are the results of another job."""
     if source is None:
         return fields.packs([_pack(**fields.record(pack)) for pack in found], layout)
     if found:
-        raise ValueError("a job has its items in one place")
+        raise ValueError("it has packs of items and a source job, expected one of these")
     return ()
 
 
@@ -193,11 +165,11 @@ def _pack(**about: Any) -> Pack:
 
 
 def _not_readable(made_by: Any, error: Exception, uri: str) -> FormatTooNew | FrameCorrupt:
-    """The error of a manifest whose bytes are the promised ones, and whose fields are not ours."""
+    """Return the error of a manifest with the right digest and invalid fields."""
     why = f"it has no {error}" if isinstance(error, KeyError) else str(error)
     theirs = made_by.get("runwide") if isinstance(made_by, dict) else None
     if theirs in (None, __version__):
-        return FrameCorrupt(f"the job's manifest makes no sense ({why})", uri=uri)
+        return FrameCorrupt(f"the job's manifest is invalid ({why})", uri=uri)
     return FormatTooNew(
         f"the job was made by runwide {theirs}, and this is runwide {__version__}, which cannot read it ({why})",
         uri=uri,
@@ -206,7 +178,7 @@ def _not_readable(made_by: Any, error: Exception, uri: str) -> FormatTooNew | Fr
 
 
 def shard_bytes(shard: Shard, job: Job) -> bytes:
-    """``shard.json``, the same bytes under whichever number."""
+    """Return the bytes of ``shard.json``, which do not depend on its number."""
     about = {
         "chunks": [asdict(chunk) for chunk in shard.chunks],
         "failures": [failure_to_json(failure) for failure in shard.failures],
@@ -217,18 +189,18 @@ def shard_bytes(shard: Shard, job: Job) -> bytes:
 def read_shard(
     store: Store, job: Job, index: int, digest: str | None = None, *, numbers: Sequence[int] | None = None
 ) -> tuple[Shard, Reference]:
-    """Read a shard's manifest and hold it against the job.
+    """Read a shard's manifest and compare it with the job.
 
     Args:
         store: The job's folder.
         job: The job.
         index: The shard.
-        digest: What the shard returned; without it the last manifest that may be believed counts: one that is signed, where
-            there is a key.
-        numbers: Which manifests there are, the last one first, where that is known.
+        digest: The manifest's digest, which the shard returned. Without it, the last valid manifest counts; if a signing key
+            is set, it must be signed.
+        numbers: Numbers of the shard's manifests, the last one first, if they are known.
 
     Returns:
-        What the manifest says, and its reference.
+        The manifest and its reference.
 
     Raises:
         ObjectNotFound: The shard has not finished.
@@ -237,33 +209,43 @@ def read_shard(
     """
     if digest is not None:
         return _promised(store, job, index, digest)
-    found, reference, _ = last_shard(store, job, index, _listed(store, index) if numbers is None else numbers)
-    return found, reference
+    found = _last(store, job, index, numbers)
+    return found.shard, found.reference
 
 
-def last_shard(store: Store, job: Job, index: int, numbers: Sequence[int]) -> tuple[Shard, Reference, int]:
-    """The last manifest of a shard that may be believed, its reference and its number.
+class Trusted(NamedTuple):
+    """A manifest that was verified.
 
     Args:
-        store: As for `read_shard`.
-        job: As for `read_shard`.
-        index: As for `read_shard`.
-        numbers: As for `read_shard`.
+        shard: The shard, as the manifest describes it.
+        reference: The manifest's reference.
+        number: The manifest's number.
     """
+
+    shard: Shard
+    reference: Reference
+    number: int
+
+
+def trusted_shard(store: Store, job: Job, index: int, numbers: Sequence[int] | None = None) -> Trusted | None:
+    """Return the last valid manifest of a shard; None if there is none. The arguments are those of `read_shard`."""
+    try:
+        return _last(store, job, index, numbers)
+    except (IntegrityError, *ABSENT) as error:
+        if arrived_damaged(error):
+            raise
+        return None
+
+
+def _last(store: Store, job: Job, index: int, numbers: Sequence[int] | None) -> Trusted:
     refused: Exception | None = None
-    for number in numbers:
+    for number in _listed(store, index) if numbers is None else numbers:
         name = shard_name(index, number)
         try:
             record = records.read(
-                store,
-                name,
-                "shard",
-                owner=job.digest,
-                place=str(index),
-                run_key=job.run_key,
-                most=_most(job, index),
-            )
-            return (*_checked(record, job, index, store.child_uri(name)), number)
+                store, name, "shard", owner=job.digest, place=str(index), run_key=job.run_key, most=_most(job, index)
+            )  # fmt: skip
+            return Trusted(*_checked(record, job, index, store.child_uri(name)), number)
         except (IntegrityError, *ABSENT) as error:
             if arrived_damaged(error):
                 raise
@@ -275,15 +257,15 @@ def last_shard(store: Store, job: Job, index: int, numbers: Sequence[int]) -> tu
 
 
 def _most(job: Job, index: int) -> int:
-    """How large a shard's manifest may be: each of its items may have failed, with a long traceback."""
+    """Return how large a shard's manifest may be: each of its items may have failed, with a long traceback."""
     return min(records.MOST["shard"], (1 << 20) + len(job.items_of(index)) * _FAILED_BYTES)
 
 
 def _promised(store: Store, job: Job, index: int, digest: str) -> tuple[Shard, Reference]:
-    """The manifest of that digest, whichever number it has."""
+    """Read the manifest with a digest, whatever number it has."""
     most = _most(job, index)
     name = shard_name(index)
-    for number in _tried(store, index):
+    for number in _numbers(store, index):
         try:
             data = store.read(shard_name(index, number), most=most)
         except (FrameCorrupt, *ABSENT):
@@ -291,15 +273,15 @@ def _promised(store: Store, job: Job, index: int, digest: str) -> tuple[Shard, R
         if sha256(data) == digest:
             name = shard_name(index, number)
             break
-    else:  # none of them; or this machine's disk has erred
+    else:  # no manifest has it, or a read was wrong: this raises the error, or reads again
         data = fetch(store, name, digest=digest, most=most)
     uri = store.child_uri(name)
     record = records.taken(data, "shard", owner=job.digest, place=str(index), uri=uri, promised=True)
     return _checked(record, job, index, uri)
 
 
-def _tried(store: Store, index: int) -> Iterator[int]:
-    """The number that most shards have, and then those that there are."""
+def _numbers(store: Store, index: int) -> Iterator[int]:
+    """Yield the numbers of a shard's manifests; first 0, which needs no listing and is the only one of most shards."""
     yield 0
     yield from (number for number in _listed(store, index) if number)
 
@@ -315,24 +297,24 @@ def _checked(record: records.Record, job: Job, index: int, uri: str) -> tuple[Sh
     except IntegrityError:
         raise
     except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise FrameCorrupt(f"the shard's manifest makes no sense ({error})", uri=uri) from error
+        raise FrameCorrupt(f"the shard's manifest is invalid ({error})", uri=uri) from error
 
 
 def result_bytes(result: Result) -> bytes:
-    """``result.json``, the same bytes under whichever name."""
+    """Return the bytes of ``result.json``, which do not depend on its name."""
     root = None if result.root is None else asdict(result.root)
     about = {"shards": list(result.shards), "failed": result.failed, "root": root}
     return records.written("result", about, owner=result.job, place=RESULT)
 
 
 def read_result(reference: Reference) -> Result:
-    """Read a finished job's manifest."""
+    """Read a job's result manifest."""
     found = _read(reference.folder, reference.name, "result", digest=reference.digest, place=RESULT)
     return _result(found, reference.uri)
 
 
 def found_result(job: Job, name: str) -> Result:
-    """The result of a name in a job's folder, believed as the job itself is by `found_job`."""
+    """Read a result in a job's folder, when its digest is not known; it is trusted as in `found_job`."""
     found = _read(job.uri, name, "result", owner=job.digest, place=RESULT)
     return _result(found, f"{job.uri}/{name}")
 
@@ -344,20 +326,20 @@ def _result(found: records.Record, uri: str) -> Result:
             found.owner, shards, fields.number(found.about["failed"]), fields.root(found.about["root"])
         )
     except (KeyError, TypeError, ValueError) as error:
-        raise FrameCorrupt(f"the result's manifest makes no sense ({error})", uri=uri) from error
+        raise FrameCorrupt(f"the result's manifest is invalid ({error})", uri=uri) from error
 
 
 def _read(folder: str, name: str, kind: str, **wanted: Any) -> records.Record:
     try:
         return records.read(open_inside(folder), name, kind, **{"owner": None, **wanted})
     except (ObjectNotFound, StoreNotFound) as error:
+        remedy = (
+            "call the map, or run the pipeline, again"
+            if kind == "job"
+            else f"load {folder}, the job's folder"
+        )
         error.hint = (
-            f"the {kind} was deleted, or this process does not see the store in which it was made: "
-            + (
-                "call the map, or run the pipeline, again"
-                if kind == "job"
-                else f"load {folder}, the job's folder"
-            )
+            f"the {kind} was deleted, or this process cannot see the store in which it was made: {remedy}"
         )
         raise
 
@@ -375,7 +357,7 @@ def _checked_shard(about: dict[str, Any], job: Job, index: int, uri: str) -> Sha
         for row in about["chunks"]
     )
     failures = tuple(failure_from_json(row) for row in about["failures"])
-    # Never walked: the items of a job without packs may be as many as someone has written down.
+    # the items are never iterated: a forged manifest of a job without packs may claim any number of them
     if not plan.covers(
         (span for chunk in chunks for span in chunk.positions if span[0] < span[1]), count
     ) or not all(failure.index in items for failure in failures):

@@ -1,4 +1,4 @@
-"""Records of a job, a shard and a result, as their manifests describe them."""
+"""Records of a job, a shard and a result, as in their manifests."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ JOB = "job.json"
 
 @dataclass(frozen=True, slots=True)
 class Pack:
-    """Where items of a shard lie that follow each other in it.
+    """An object with consecutive items of a shard.
 
     Args:
         name: Name of the pack in the job.
         shard: The shard.
-        start: Place of its first item among those of the shard.
+        start: Position of its first item in the shard.
         count: Number of its items.
         size: Its size in bytes.
         head: Size of its head in bytes.
@@ -44,21 +44,21 @@ class Pack:
 
     @property
     def stop(self) -> int:
-        """Place of the item after its last one."""
+        """Position of the item after its last one."""
         return self.start + self.count
 
     def holds(self, places: Sequence[int]) -> bool:
-        """Whether any of these is in it; they are places in its shard, sorted."""
+        """Return whether the pack has an item at one of these positions in its shard, which are sorted."""
         found = bisect_left(places, self.start)
         return found < len(places) and places[found] < self.stop
 
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """The job whose results are the items of another one, which lies beside it in the store.
+    """A job whose results are the items of another job in the same store.
 
     Args:
-        id: Its name in the store.
+        id: Its id, which is its name in the store.
         job: Digest of its ``job.json``.
         shards: Digests of its shards' manifests, by index.
     """
@@ -70,26 +70,26 @@ class Source:
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """A job, as ``job.json`` describes it.
+    """A job, as in ``job.json``.
 
     Args:
         uri: URI of the job's folder.
-        digest: SHA-256 of ``job.json``, to which everything else is bound.
-        id: Its name in the store.
-        created: When, ISO 8601 in UTC.
-        layout: Which shard has which items.
-        packs: Where the items lie, by shard; none where they are the results of another job.
+        digest: SHA-256 of ``job.json``, to which all other objects are bound.
+        id: Its id, which is its name in the store.
+        created: When it was made, ISO 8601 in UTC.
+        layout: The division of the items into shards.
+        packs: The packs of items, by shard; none if the items are the results of another job.
         function: Digest of the pickled function.
         function_size: Its size in bytes.
         function_name: Its name, for people.
-        environment: What made the job.
+        environment: Versions of Python and packages in the process that made the job.
         packages: Versions of the installed distributions that the function needs, as `runwide.distributions` names them.
-        code: Digest of the archive of the program's own code; None where nothing of it is needed.
+        code: Digest of the archive of the program's own code; None if the function needs none.
         code_size: Its size in bytes.
-        code_files: JSON: a digest of each file in it.
-        source: The job whose results the items are; None where they lie in packs.
-        reduced: Whether the function has a reduction: then the result is one value.
-        run_key: What vouches for the job's other objects in this run, where the user has no key.
+        code_files: JSON with the digest of each file in it.
+        source: The job whose results are the items; None if they are in packs.
+        reduced: Whether the function has a reduction, so that the result is one value.
+        run_key: The key that vouches for the job's other objects in this run, if the user has no signing key.
     """
 
     uri: str
@@ -126,7 +126,7 @@ class Job:
         return str(Reference(f"{self.uri}/{JOB}", self.digest))
 
     def items_of(self, index: int) -> Sequence[int]:
-        """The items of one shard, ascending.
+        """Return the items of one shard, ascending.
 
         Raises:
             ShardOutOfRange: The job has no such shard.
@@ -134,13 +134,13 @@ class Job:
         return self.layout.items(index, uri=self.uri)
 
     def shard_of(self, item: int) -> int:
-        """The shard of an item."""
+        """Return the shard of an item."""
         return self.layout.shard_of(item)
 
     def ended_in(self, shard: int, chunk: Chunk) -> Iterator[int]:
-        """The items of a shard whose ends are in a chunk."""
+        """Return the items of a shard whose ends are in a chunk."""
         items = self.items_of(shard)
-        # a slice of items that are dealt is a list
+        # without `between`, a slice of dealt items would be a list
         parts = (
             items.between(*span) if isinstance(items, Dealt) else items[slice(*span)]
             for span in chunk.positions
@@ -148,7 +148,7 @@ class Job:
         return chain.from_iterable(parts)
 
     def item_context(self, item: int) -> str:
-        """What an item's frame is bound to: this job, or the one whose result it is."""
+        """Return the context of an item's frame: of this job, or of the job whose result it is."""
         if self.source is None:
             return contexts.item_context(self.id, item)
         return contexts.result_context(self.source.job, item)
@@ -156,13 +156,13 @@ class Job:
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
-    """A results pack of a shard.
+    """An object with results of a shard.
 
     Args:
         name: Its name in the job.
         size: Its size in bytes.
         digest: SHA-256 of its head, in hex.
-        positions: The items whose ends are in it, as half-open spans of their places in the shard.
+        positions: The positions in the shard of the items whose ends are in it, as half-open spans.
     """
 
     name: str
@@ -178,12 +178,12 @@ class Chunk:
 
 @dataclass(frozen=True, slots=True)
 class Shard:
-    """A finished shard, as ``shard.json`` describes it; equal chunks give equal bytes, whoever writes it.
+    """A finished shard, as in ``shard.json``; equal chunks give equal bytes in every process.
 
     Args:
         index: Its index.
-        chunks: Its results.
-        failures: The items that failed for good.
+        chunks: Its chunks of results.
+        failures: The failures of items that failed.
     """
 
     index: int
@@ -193,7 +193,7 @@ class Shard:
 
 @dataclass(frozen=True, slots=True)
 class Root:
-    """Where the value of a job that is reduced lies.
+    """The object with the value of a job with ``reduce=``.
 
     Args:
         name: Its name in the job.
@@ -206,13 +206,13 @@ class Root:
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """A finished job, as ``result.json`` describes it.
+    """A finished job, as in ``result.json``.
 
     Args:
         job: Digest of ``job.json``.
         shards: Digests of the shards' manifests, by index.
         failed: Number of failed items.
-        root: The value of all results, where the job is reduced and no item has failed.
+        root: The value of all results, if the job has a reduction and no item failed.
     """
 
     job: str

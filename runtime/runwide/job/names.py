@@ -1,9 +1,9 @@
-"""The numbered records of a store that say which job a name has; the newest one that may be believed counts."""
+"""Names of jobs: numbered records in a store, of which the newest valid one says which job has a name."""
 
 from __future__ import annotations
 
 import re
-from itertools import islice
+from itertools import dropwhile, islice
 from typing import TYPE_CHECKING, Any
 
 from runwide.errors import (
@@ -16,8 +16,9 @@ from runwide.errors import (
     StoreNotFound,
     StoreNotReadable,
 )
-from runwide.job import fields, manifest
+from runwide.job import manifest, model
 from runwide.job.flow import ahead
+from runwide.job.plan import near
 from runwide.job.reference import parse
 from runwide.log import Log
 from runwide.spill import records
@@ -26,9 +27,10 @@ from runwide.spill.store import open_store
 from runwide.spill.verified import arrived_damaged
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
     from os import PathLike
 
-    from runwide.job.manifest import Job
+    from runwide.job.model import Job
     from runwide.spill.store import Store
 
 log = Log("job")
@@ -36,20 +38,16 @@ log = Log("job")
 RESULTS = "results"
 NOTHING = "nothing"
 _FOLDER = "names"
-_MOST = 1000  # records that are read where all names are wanted
+_MOST = 1000  # records that are read to list all names
 _READERS = 16
 _NUMBER = re.compile(r"(?:-(\d{4,9}))?\.json")
 
 
 def check(name: Any, reuse: Any) -> None:
-    """Reject an invalid name of a job, and an invalid word for what a call reuses of it.
-
-    Args:
-        name: As for `runwide.map`.
-        reuse: As for `runwide.map`.
+    """Reject invalid values of ``name=`` and ``reuse=`` of `runwide.map`.
 
     Raises:
-        InputError: The name is empty or no text; ``reuse`` is another word, or there is no name.
+        InputError: The name is not a text or empty; ``reuse`` is unknown, or given without a name.
 
     Example:
         >>> check("scores", "results")
@@ -60,44 +58,44 @@ def check(name: Any, reuse: Any) -> None:
     if reuse is not None and not (isinstance(reuse, str) and reuse in (RESULTS, NOTHING)):
         raise InputError(
             f"invalid reuse={reuse!r}: expected {RESULTS!r}, {NOTHING!r} or None",
-            hint="give one of these, or leave it out: then a function that has changed is an error",
+            hint="give one of these; without reuse=, a changed function is an error",
         )
     if name is None and reuse is not None:
-        raise InputError(
-            f"reuse={reuse!r} is about a job of a name, and there is none", hint="give name= as well"
-        )
+        raise InputError(f"invalid reuse={reuse!r}: it needs the name of a job", hint="give name= as well")
     if name is None:
         return
     if not isinstance(name, str) or not _is_text(name):
-        raise InputError(f"{name!r} is not a job's name, which is some text", hint="give name= another one")
+        raise InputError(f"invalid name={name!r}: expected a text", hint="give name= a text in UTF-8")
     if name != name.strip():
         raise InputError(
-            f"invalid name {name!r}: it begins or ends with a space", hint=f"give name={name.strip()!r}"
+            f"invalid name={name!r}: it begins or ends with a space", hint=f"give name={name.strip()!r}"
         )
     if not name:
-        raise InputError("a job's name is empty", hint="give name= some text, or leave it out for a new job")
+        raise InputError(
+            "invalid name='': it is empty", hint="give name= a text, or leave it out for a new job"
+        )
 
 
 def is_known(store: str | PathLike[str], name: str) -> bool:
-    """Whether a name has a job."""
+    """Return whether a name has a job."""
     with open_store(store) as root:
         return newest(root, name)[0] is not None
 
 
 def known(root: Store, *, since: float = 0.0) -> dict[str, list[str]]:
-    """The names of a store, each with the ids of its jobs, as far as they are believed; of very many, the first 1,000.
+    """Return the names in a store, each with the ids of its jobs; only of valid records, and at most 1,000.
 
-    One listing, and one read for each record.
+    This takes one listing, and one read for each record.
 
     Args:
         root: The store.
-        since: Unix time; records that are surely older are not read.
+        since: Unix time; records that were written before it are not read.
     """
     try:
         with root.sub(_FOLDER) as folder:
             late = (info.name for info in folder.list() if not info.written or info.written >= since)
             places = list(islice(late, _MOST))
-    except StoreNotFound:  # nothing was ever written there
+    except StoreNotFound:  # nothing was written yet
         return {}
     found: dict[str, list[str]] = {}
     for one in ahead(lambda place: _named_at(root, f"{_FOLDER}/{place}"), places, threads=_READERS):
@@ -107,7 +105,7 @@ def known(root: Store, *, since: float = 0.0) -> dict[str, list[str]]:
 
 
 def _named_at(root: Store, place: str) -> tuple[str, str] | None:
-    """The name and the job's id of a record; None for what is none."""
+    """Return the name and the job's id in a record; None if the record is invalid."""
     try:
         record = records.read(root, place, "name", owner=None)
         job = parse(str(record.about["job"])).folder.rpartition("/")[2]
@@ -119,34 +117,55 @@ def _named_at(root: Store, place: str) -> tuple[str, str] | None:
 def newest(root: Store, name: str) -> tuple[Job | None, int]:
     """Find the newest job of a name.
 
-    A record that leads nowhere is passed over, and so is one that was planted: the one before it counts.
+    A forged record, and a record whose job was removed, is ignored: then the record before it counts.
 
     Returns:
         The job or None, and the number of the name's next record.
     """
     numbers = _numbers(root, name)
+    return next(_jobs(root, name, numbers), None), numbers[-1] + 1 if numbers else 0
+
+
+def previous(root: Store, job: Job, *, since: float) -> tuple[str, Job | None]:
+    """Find the name of a job, and the last job of that name before it.
+
+    Args:
+        root: The store.
+        job: The job.
+        since: Unix time; the record of its name is not older.
+
+    Returns:
+        The name, empty if the job has none, and the job before it.
+    """
+    name = next((name for name, ids in known(root, since=since).items() if job.id in ids), "")
+    jobs = _jobs(root, name, _numbers(root, name)) if name else iter(())
+    before = (one for one in dropwhile(lambda one: one.id != job.id, jobs) if one.id != job.id)
+    return name, next(before, None)
+
+
+def _jobs(root: Store, name: str, numbers: Sequence[int]) -> Iterator[Job]:
+    """Yield the jobs of a name, the newest first."""
     for number in reversed(numbers):
         job = _job(root, name, number)
         if job is not None:
-            return job, numbers[-1] + 1
-    return None, numbers[-1] + 1 if numbers else 0
+            yield job
 
 
 def claim(root: Store, name: str, job: Job, number: int) -> tuple[Job | None, int]:
-    """Give a name a job, unless another call has given it one in the meantime.
+    """Give a name to a job, unless another call has given it to its own job meanwhile.
 
-    Objects that lead nowhere stay where they are, since a bucket may forbid to delete; the next number is tried.
+    Invalid records are not deleted, since a bucket may not allow that; the next number is tried.
 
     Args:
         root: The store.
         name: The name.
         job: The job.
-        number: The number that `newest` returned, or this function.
+        number: The number that `newest` or an earlier call returned.
 
     Returns:
-        The other call's job, and the number after it; None once the name is this job's.
+        The job of the other call, or None if this job has the name now; and the number of the next record.
     """
-    about = {"job": f"{job.id}/{manifest.JOB}#sha256={job.digest}"}
+    about = {"job": f"{job.id}/{model.JOB}#sha256={job.digest}"}
     while True:
         place = place_of(name, number)
         try:
@@ -161,7 +180,7 @@ def claim(root: Store, name: str, job: Job, number: int) -> tuple[Job | None, in
 
 
 def place_of(name: str, number: int = 0) -> str:
-    """Name of a record in the store.
+    """Return the name of a record's object in the store.
 
     Example:
         >>> place_of("n", 2)[-15:]
@@ -171,20 +190,20 @@ def place_of(name: str, number: int = 0) -> str:
 
 
 def _numbers(root: Store, name: str) -> list[int]:
-    """The numbers of a name's records, in order. The first ones may have been deleted by a lifecycle rule."""
+    """Return the numbers of a name's records, in order. A lifecycle rule may have deleted the first ones."""
     start = sha256(name.encode())
     try:
         with root.sub(_FOLDER) as folder:
             found = [_NUMBER.fullmatch(info.name.removeprefix(start)) for info in folder.list(start)]
-    except StoreNotFound:  # nothing was ever written there
+    except StoreNotFound:  # nothing was written yet
         return []
     numbers = [int(match[1] or 0) for match in found if match]
     first = min(numbers, default=0)
-    return [first + number for number in fields.near(number - first for number in numbers)]
+    return [first + number for number in near(number - first for number in numbers)]
 
 
 def _job(root: Store, name: str, number: int) -> Job | None:
-    """The job to which a record leads; None where it is deleted, or nobody who may be believed has written it."""
+    """Return the job in a record; None if the job was removed or the record is invalid."""
     try:
         found = _record(root, name, number)
         return None if found is None else _named(root, name, number, found)
@@ -198,7 +217,7 @@ def _record(root: Store, name: str, number: int) -> records.Record | None:
     except (IntegrityError, StoreNotReadable) as error:
         if arrived_damaged(error):
             raise
-        _ignored(root, name, number, error)
+        _log_ignored(root, name, number, error)
         return None
 
 
@@ -209,14 +228,14 @@ def _named(root: Store, name: str, number: int, found: records.Record) -> Job | 
     except (IntegrityError, FormatTooNew, BadReference) as error:
         if arrived_damaged(error) or (found.vouched and isinstance(error, FormatTooNew)):
             raise
-        _ignored(root, name, number, error)
+        _log_ignored(root, name, number, error)
         return None
 
 
-def _ignored(root: Store, name: str, number: int, error: Exception) -> None:
+def _log_ignored(root: Store, name: str, number: int, error: Exception) -> None:
     log.warning("name.ignored", name=name, uri=root.child_uri(place_of(name, number)), cause=str(error))
 
 
 def _is_text(name: str) -> bool:
-    """Whether it is more than the bytes of a file name that is none in UTF-8."""
+    """Return whether a name is valid in UTF-8, which a file name from the command line may not be."""
     return name.encode(errors="replace").decode() == name

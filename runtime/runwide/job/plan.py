@@ -1,4 +1,4 @@
-"""Which items go together: pure decisions over counts, sizes and times."""
+"""Decide which items are grouped together, from counts, sizes and times alone."""
 
 from __future__ import annotations
 
@@ -8,24 +8,25 @@ from typing import TYPE_CHECKING, Any
 from runwide.errors import InputError, NoItems
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Sequence
 
-PACK_BYTES = 64 << 20  # an items pack: few requests, yet a bounded amount in memory while it is written
-PACK_ITEMS = 4096  # so that an index, which a shard reads whole, stays at 256 KiB
-CHUNK_BYTES = 32 << 20  # a results pack
-_FLUSH_SECONDS = (4.0, 0.5)  # in a bucket and in a folder; with the time that writing takes, 5 s and 1 s
+PACK_BYTES = 64 << 20  # of a pack of items: few requests, and bounded memory while it is written
+PACK_ITEMS = 4096  # keeps an index, which a shard reads whole, at 256 KiB
+CHUNK_BYTES = 32 << 20  # of a chunk of results
+_FLUSH_SECONDS = (4.0, 0.5)  # in a bucket and in a folder; with the time to write, 5 s and 1 s
+_GAP = 100
 
 
 def shards_of(count: int, shards: int) -> int:
-    """How many shards so many items are divided into.
+    """Return into how many shards to divide items: the wanted number, and never more than there are items.
 
     Args:
         count: Number of items.
-        shards: Number of shards wanted; never more than there are items.
+        shards: Wanted number of shards.
 
     Raises:
-        NoItems: There is nothing to divide.
-        InputError: Fewer than one shard was asked for.
+        NoItems: There are no items.
+        InputError: The wanted number is less than 1, or not a whole number.
 
     Example:
         >>> shards_of(10, 4), shards_of(2, 4)
@@ -33,37 +34,58 @@ def shards_of(count: int, shards: int) -> int:
     """
     if count < 1:
         raise NoItems("there are no items to map over", hint="pass at least one")
-    shards = whole("shards", shards)
+    shards = whole_number("shards", shards)
     if shards < 1:
         raise InputError(
-            f"shards={shards} is not 1 or more",
+            f"invalid shards={shards}: expected 1 or more",
             hint="pass the number of components that should share the work",
         )
     return min(shards, count)
 
 
-def whole(name: str, value: Any) -> int:
-    """A number that was given as one.
+def near(numbers: Iterable[int]) -> list[int]:
+    """Return the numbers of records without those that leave a large gap.
 
-    Raises:
-        InputError: It is none.
+    Records are numbered one after another, so a number far behind the others was forged, to count as the last one.
 
     Example:
-        >>> whole("shards", 3)
+        >>> near([0, 2, 1, 999_999])
+        [0, 1, 2]
+    """
+    found: list[int] = []
+    for one in sorted(numbers):
+        if one > (found[-1] if found else 0) + _GAP:
+            break
+        found.append(one)
+    return found
+
+
+def whole_number(name: str, value: Any) -> int:
+    """Return an argument as an int.
+
+    Args:
+        name: Its name, for the message.
+        value: Its value.
+
+    Raises:
+        InputError: The value is not a whole number.
+
+    Example:
+        >>> whole_number("shards", 3)
         3
     """
     if isinstance(value, bool) or not hasattr(value, "__index__"):
-        raise InputError(f"{name}={value!r} is not a whole number", hint=f"give {name} as an int")
+        raise InputError(f"invalid {name}={value!r}: expected a whole number", hint=f"give {name} as an int")
     return operator.index(value)
 
 
 def pack_is_full(size: int, count: int) -> bool:
-    """Whether an items pack should be written before another value goes in."""
+    """Return whether a pack of items should be written before another item is added."""
     return size >= PACK_BYTES or count >= PACK_ITEMS
 
 
 def chunk_of(sizes: Sequence[int]) -> int:
-    """How many of the waiting results go into one chunk: the last one fills it.
+    """Return how many of the waiting results to put into one chunk: the last one fills it.
 
     Args:
         sizes: Their sizes in bytes, in order.
@@ -81,9 +103,9 @@ def chunk_of(sizes: Sequence[int]) -> int:
 
 
 def flush_after(uri: str) -> float:
-    """Seconds for which a finished result may wait in memory until it is written.
+    """Return how many seconds a finished result may wait in memory before it is written.
 
-    A bucket has each result within 5 s, and a folder, where writing costs next to nothing, within 1 s.
+    So it is in a bucket within 5 s, and in a folder, where a write costs almost nothing, within 1 s.
 
     Args:
         uri: URI of the store.
@@ -97,7 +119,7 @@ def flush_after(uri: str) -> float:
 
 
 def spans(items: Iterable[int]) -> list[list[int]]:
-    """Sorted indices as half-open spans.
+    """Return indices as sorted half-open spans.
 
     Example:
         >>> spans([4, 0, 1, 2])
@@ -113,7 +135,9 @@ def spans(items: Iterable[int]) -> list[list[int]]:
 
 
 def covers(found: Iterable[Sequence[int]], count: int) -> bool:
-    """Tell whether half-open spans, in any order, have each of so many places exactly once; none of them is walked.
+    """Return whether half-open spans, in any order, have each of ``count`` positions exactly once.
+
+    The positions are not iterated, so this takes no longer for large spans.
 
     Example:
         >>> covers([[3, 5], [0, 3]], 5), covers([[0, 3], [2, 4]], 5), covers([[0, 2], [3, 6]], 5)
@@ -125,14 +149,3 @@ def covers(found: Iterable[Sequence[int]], count: int) -> bool:
             return False
         place = stop
     return place == count
-
-
-def members(found: Iterable[Sequence[int]]) -> Iterator[int]:
-    """The indices of half-open spans.
-
-    Example:
-        >>> list(members([[0, 3], [4, 5]]))
-        [0, 1, 2, 4]
-    """
-    for start, stop in found:
-        yield from range(start, stop)

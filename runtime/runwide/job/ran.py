@@ -1,4 +1,4 @@
-"""Where the shards of a job ran, as far as the record of its last run tells, and what that costs."""
+"""The machines on which a job's shards ran, from the record of its last run, and an estimate of their cost."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from runwide.spill.verified import ABSENT
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from runwide.job.manifest import Job
-    from runwide.job.usage import Used
+    from runwide.events.parts import Used
+    from runwide.job.model import Job
     from runwide.prices import Estimate, Prices
     from runwide.spill.store import Store
 
@@ -26,15 +26,15 @@ LOCAL, VERTEX = "local", "vertex"
 
 @dataclass(frozen=True, slots=True)
 class Ran:
-    """Where shards ran. Nobody vouches for that, so it is shown and computed with, and nothing else.
+    """The machines of a job. The record is not verified, so it is used only for display and estimates.
 
     Args:
-        engine: ``local``, ``vertex`` or ``kubeflow``; empty where it is not known.
-        machine: Type of the machines by its name.
+        engine: ``local``, ``vertex`` or ``kubeflow``; empty if it is not known.
+        machine: Name of the machine type.
         accelerator: Type of their accelerators.
-        accelerators: How many each has.
+        accelerators: Number of accelerators in each machine.
         spot: Whether they were Spot capacity.
-        runs: How many runs the job had.
+        runs: Number of runs of the job.
     """
 
     engine: str = ""
@@ -45,10 +45,10 @@ class Ran:
     runs: int = 0
 
     def on(self, used: Used) -> prices.Machine:
-        """The machine of a run of a shard.
+        """Return the machine of a shard's run.
 
         Args:
-            used: What that says of it.
+            used: The resources that the run recorded.
         """
         named = prices.machine_of(self.machine) if self.machine else None
         family = self.machine.partition("-")[0] or None
@@ -58,11 +58,11 @@ class Ran:
         return replace(machine, spot=self.spot, vertex=self.engine == VERTEX)
 
     def cost(self, used: Iterable[Used], table: Prices | None = None) -> Estimate | None:
-        """Estimate what the time of machines costs; None where nothing has run.
+        """Estimate the cost of the machines; return None if nothing has run.
 
         Args:
-            used: What each run of a shard used.
-            table: From which prices; `runwide.prices.current` where None.
+            used: The resources that each run of a shard used.
+            table: Prices; None for `runwide.prices.current`.
         """
         table = table or prices.current()
         found = prices.total(prices.estimate(self.on(one), one.seconds, table) for one in used)
@@ -78,7 +78,7 @@ class Ran:
 
 
 def ran(store: Store, job: Job, names: Iterable[str]) -> Ran:
-    """Read where the shards of a job ran; nothing is known where no record tells.
+    """Read on which machines the shards of a job ran; all fields are empty if there is no valid record.
 
     Args:
         store: The job's folder.
@@ -92,15 +92,8 @@ def ran(store: Store, job: Job, names: Iterable[str]) -> Ran:
         about = records.read(store, found[-1][1], "run", owner=job.digest).about
         return _ran(about, len(found))
     except (
-        IntegrityError,
-        *ABSENT,
-        FormatTooNew,
-        StoreError,
-        KeyError,
-        TypeError,
-        ValueError,
-        AttributeError,
-    ):
+        IntegrityError, *ABSENT, FormatTooNew, StoreError, KeyError, TypeError, ValueError, AttributeError,
+    ):  # fmt: skip
         return Ran()
 
 

@@ -1,4 +1,4 @@
-"""One value of all results of a job: each shard folds its own, and the shards' values are folded as a tree in the store."""
+"""Reduce the results of a job to one value: each shard folds its results, then values are folded in pairs in the store."""
 
 from __future__ import annotations
 
@@ -16,8 +16,7 @@ from runwide.errors import (
     TaskError,
 )
 from runwide.job import chained, code, contexts, environment
-from runwide.job.chunk_reads import promised_size, read_chunk
-from runwide.job.chunks import LARGE
+from runwide.job.chunk_reads import read_chunk, read_unnamed
 from runwide.job.flow import closed
 from runwide.job.folding import Fold, Frame, OwnFold, context_of, fold
 from runwide.job.in_order import stored
@@ -32,7 +31,7 @@ from runwide.spill.verified import ABSENT, arrived_damaged
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from runwide.job.manifest import Job, Root, Shard
+    from runwide.job.model import Job, Root, Shard
     from runwide.options import RunOptions
     from runwide.spill.store import Store
 
@@ -42,7 +41,7 @@ _NUMBER = re.compile(r"(?:-(\d{4}))?\.pack")
 
 
 class Node(NamedTuple):
-    """A value of the tree that is in the store, verified.
+    """A verified value of the tree in the store.
 
     Args:
         name: Name of its object in the job.
@@ -56,17 +55,18 @@ class Node(NamedTuple):
 
 
 class Tree:
-    """The values of a job that is reduced: one of each shard, and one of each two neighbours of the level below.
+    """The values of a job with ``reduce=``: one for each shard, and one for each two neighbours on the level below.
 
-    A shard that has folded its results writes its value, and looks for that of its neighbour. If it is there, both are
-    folded and the value of the two is written, and so on, up to one. Each looks after it has written, so the last of two
-    finds both. Every value is created once, and is a function of the values below it: copies of a shard write the same.
+    A shard folds its results, writes the value, and looks for the value of its neighbour. If that is there, the shard folds
+    both and writes the value on the next level, and so on, up to the root. Each shard looks after it has written, so the
+    later one of two always finds both. A value is created once and depends only on the values below it, so copies of a shard
+    write the same bytes.
 
     Args:
         store: The job's folder.
         job: The job.
-        reduce: The job's reduction, where it is in memory.
-        options: How many workers fold.
+        reduce: The job's reduction, if it is in memory.
+        options: Options of the workers that fold.
     """
 
     def __init__(
@@ -86,7 +86,7 @@ class Tree:
         self._workers: dict[str, Any] = {}
 
     def add(self, shard: Shard) -> None:
-        """Fold the results of a shard, and as much of the tree as is there; a shard with failures has no value."""
+        """Fold the results of a shard, and then values of the tree as far as possible; with failures there is no value."""
         if shard.failures:
             return
         with ExitStack() as self._ending:
@@ -99,7 +99,7 @@ class Tree:
         while self._width(level) > 1:
             if self.node(level + 1, index // 2) is None:
                 both = [self.node(level, one) for one in self._below(level, index // 2)]
-                if None in both:  # its neighbour's shard will find both
+                if None in both:  # the neighbour will find both when it has written its own
                     return
                 if self._job.run_key is None:
                     signing.believe("results", self._job.uri)
@@ -107,15 +107,14 @@ class Tree:
             level, index = level + 1, index // 2
 
     def root(self) -> Node | None:
-        """The value of all shards; None as long as it is not there."""
+        """Return the value of all shards; None if it was not written yet."""
         return self.node(levels(self._job), 0)
 
     def node(self, level: int, index: int) -> Node | None:
-        """A value of the tree, None where it is not there; one that is damaged counts as absent."""
-        for number, found in sorted(self._listed(level, index).items()):
+        """Return a value of the tree; None if it is absent or damaged."""
+        for number, size in sorted(self._listed(level, index).items()):
             name = _name(level, index, number)
             try:
-                size = found if found <= LARGE else promised_size(self._store, self._job, name)
                 return read_node(self._store, self._job, name, size=size, place=(level, index))
             except (IntegrityError, *ABSENT) as error:
                 if arrived_damaged(error):
@@ -124,7 +123,7 @@ class Tree:
         return None
 
     def _listed(self, level: int, index: int) -> dict[int, int]:
-        """Numbers and sizes of the objects that a value has."""
+        """Return the sizes of a value's objects by their numbers."""
         prefix = _stem(level, index)
         found: dict[int, int] = {}
         for info in self._store.list(prefix):
@@ -151,7 +150,7 @@ class Tree:
             try:
                 self._store.create(name, packed.parts)
             except ObjectExists:
-                if self.node(level, index) is not None:  # somebody was faster
+                if self.node(level, index) is not None:  # another process wrote the value first
                     return
                 number += 1
             else:
@@ -168,27 +167,27 @@ class Tree:
 
     def _fold(self, frames: Any) -> Frame:
         if self._task is None:
-            self._task = self._prepared()
+            self._task = self._prepare()
         return fold(frames, self._task, **self._workers)
 
-    def _prepared(self) -> Fold | OwnFold:
-        """Have what folds come to the workers of this process, until a shard is done."""
+    def _prepare(self) -> Fold | OwnFold:
+        """Return the task that folds, and make its code importable in the workers until the shard is done."""
         context = context_of(self._job.digest)
         options = {} if self._options is None else self._options.given()
         self._workers = {name: options[name] for name in _OF_WORKERS if name in options}
         if self._reduce is not None:
             return OwnFold(self._reduce, context)
-        from runwide.job.shard import loading
-        from runwide.job.task import both
+        from runwide.job._shard import function_loader
+        from runwide.job.task import worker_start
 
         self._ending.enter_context(code.on_path(self._store, self._job))
         self._ending.enter_context(chained.on_path(self._job))
         self._ending.callback(setattr, self, "_task", None)
-        first = loading(self._store, self._job)
-        self._workers["initializer"] = both(
-            first, self._workers.pop("initializer", None), self._workers.pop("initargs", ())
+        loader = function_loader(self._store, self._job)
+        self._workers["initializer"] = worker_start(
+            loader, self._workers.pop("initializer", None), self._workers.pop("initargs", ())
         )
-        return Fold(first.function, context)
+        return Fold(loader.function, context)
 
 
 _OF_WORKERS = ("workers", "initializer", "initargs", "max_memory")
@@ -217,32 +216,33 @@ def read_node(
         store: The job's folder.
         job: The job.
         name: Name of its object.
-        digest: What the job's result promises; without it a signature is demanded, where a key is set.
-        size: Its size in bytes, where it is known.
-        place: Its level and its index there.
+        digest: Its digest in the job's result; without one a signature is required, if a key is set.
+        size: Its size in bytes, if it is known.
+        place: Its level, and its index on the level.
 
     Raises:
         IntegrityError: It is damaged, belongs to another job or place, or is not signed.
     """
-    data, head = read_chunk(store, job, name, digest, size=size)
+    if digest is None:
+        data, head = read_unnamed(store, job, name, size=size)
+    else:
+        data, head = read_chunk(store, job, name, digest)
     if len(head.entries) != 1:
-        raise FrameCorrupt(
-            f"there are {len(head.entries)} values in the place of one", uri=store.child_uri(name)
-        )
+        raise FrameCorrupt(f"it has {len(head.entries)} values, expected 1", uri=store.child_uri(name))
     entry, context = head.entries[0], contexts.node_context(job.digest, *place)
     return Node(name, head.digest, Frame(context, entry.digest, Part(data, entry.offset, entry.stop)))
 
 
 def one_of(job: Job, shards: Sequence[Shard], promised: Root | None = None) -> Node | None:
-    """Return the value of all shards of a job; what no shard has folded, since it was killed before, is folded here.
+    """Return the value of all shards of a job; if a shard was killed before it folded its results, fold them here.
 
     Args:
         job: The job.
         shards: All of its shards.
-        promised: What the job's result says of the value, where that is known.
+        promised: The object with the value, if the job's result names it.
 
     Returns:
-        None if the job is not reduced, or items of it have failed.
+        The value; None if the job has no reduction, or items have failed.
     """
     if not job.reduced or any(shard.failures for shard in shards):
         return None
@@ -252,43 +252,43 @@ def one_of(job: Job, shards: Sequence[Shard], promised: Root | None = None) -> N
         tree = Tree(store, job)
         found = tree.root()
         if found is None:
-            with _folds_told(job):
+            with _reduction_failed(job):
                 for shard in shards:
                     tree.add(shard)
             found = tree.root()
         if found is None:
-            raise FrameCorrupt("the value of all results was written, and is not there", uri=job.uri)
+            raise FrameCorrupt("the value of all results was written, and cannot be found", uri=job.uri)
         if job.run_key is None:
             signing.believe("results", job.uri)
         return found
 
 
 @contextmanager
-def _folds_told(job: Job) -> Iterator[None]:
-    """Say of an exception that it was raised by the reduction, whose groups are no items of the job."""
+def _reduction_failed(job: Job) -> Iterator[None]:
+    """Raise an exception of the reduction as `ReductionFailed`, since the groups that it folds are not items of the job."""
     try:
         yield
     except Exception as error:
         if isinstance(error, RunwideError) and not isinstance(error, TaskError):
             raise
-        said = getattr(error, "message", "") or str(error)  # ours would name the group as an item
+        message = getattr(error, "message", "") or str(error)  # str() of ours would name the group as an item
         raise ReductionFailed(
-            f"the function of reduce= failed: {type(error).__name__}: {shortened(said, 500)}",
+            f"the function of reduce= failed: {type(error).__name__}: {shortened(message, 500)}",
             uri=job.uri,
-            hint='the results are stored: mend it, and make the same call with its name= and reuse="results"',
+            hint='the results are stored: correct it, and make the same call with its name= and reuse="results"',
         ) from error
 
 
 def one_value(job: Job, node: Node, *, stream: bool = False) -> Any:
-    """Return a value of a job's tree, unpickled.
+    """Unpickle a value of a job's tree.
 
     Args:
         job: The job.
-        node: Where the value is.
-        stream: Whether to return an iterator of it.
+        node: The value.
+        stream: Whether to return an iterator over it.
 
     Raises:
-        ResultNotLoadable: It cannot be unpickled here.
+        ResultNotLoadable: It cannot be unpickled in this process.
     """
     environment.warn(job.environment, uri=job.uri)
     with open_inside(job.uri) as store:
@@ -306,7 +306,7 @@ def one_value(job: Job, node: Node, *, stream: bool = False) -> Any:
 
 
 def levels(job: Job) -> int:
-    """Return on which level of the tree of a job its root is.
+    """Return the level of the root in a job's tree.
 
     Example:
         >>> from types import SimpleNamespace

@@ -1,4 +1,4 @@
-"""References to objects that carry their digest, as they travel through a pipeline."""
+"""References: the URI of an object with its digest, as steps of a pipeline pass them on."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from os import PathLike
 
 MARK = "#sha256="
-"""Stands between a URI and its digest."""
+"""Separates the URI from the digest."""
 _HEX = re.compile(r"[0-9a-f]{64}")
 _OF_JOB = re.compile(r"job\.json|result(-[0-9a-f]+)?\.json")
 _SHORT = re.compile(r"(\d+):([A-Za-z0-9_-]{43})")
@@ -24,7 +24,7 @@ _SHORT = re.compile(r"(\d+):([A-Za-z0-9_-]{43})")
 
 @dataclass(frozen=True, slots=True)
 class Reference:
-    """An object, and the SHA-256 that its bytes must have.
+    """An object and the SHA-256 of its bytes.
 
     Args:
         uri: URI of the object.
@@ -40,7 +40,7 @@ class Reference:
 
     @property
     def folder(self) -> str:
-        """URI of what the object lies in."""
+        """URI of the folder with the object."""
         return self.uri.rpartition("/")[0]
 
     @property
@@ -53,12 +53,12 @@ class Reference:
 
 
 def parse(text: str) -> Reference:
-    """Read a reference.
+    """Parse a reference.
 
     Raises:
-        BadReference: It is none.
+        BadReference: The text is not a reference.
     """
-    text = str(text).strip()  # also of what is none: the message shows it
+    text = str(text).strip()  # the message shows other types too
     uri, mark, digest = text.rpartition(MARK)
     if not mark or not _HEX.fullmatch(digest) or "/" not in uri:
         raise BadReference(
@@ -69,7 +69,7 @@ def parse(text: str) -> Reference:
 
 
 def is_reference(text: str) -> bool:
-    """Tell whether a text refers to a job or to its result, with a digest.
+    """Return whether a text is the reference of a job or of its result.
 
     Example:
         >>> is_reference("/jobs/a-1/job.json#sha256=" + "0" * 64), is_reference("/jobs/a-1/job.json")
@@ -80,31 +80,31 @@ def is_reference(text: str) -> bool:
     return bool(mark and _HEX.fullmatch(digest) and _OF_JOB.fullmatch(name) and "/" in uri)
 
 
-def whole(text: str, store: str | PathLike[str] | None = None, *, runs: bool = False) -> str:
-    """Return a reference as it is; of another text, that of the job which it means.
+def resolve(text: str, store: str | PathLike[str] | None = None, *, runs: bool = False) -> str:
+    """Return the reference of a job that is given as a reference, URI, id, start of an id, or name.
 
     Args:
-        text: As for `runwide.job.found.found`.
-        store: As for `runwide.job.found.found`.
-        runs: Whether its function is going to be run.
+        text: As for `runwide.job.found.find_job`.
+        store: As for `runwide.job.found.find_job`.
+        runs: Whether the caller will run the job's function.
 
     Raises:
-        InputError: No job is meant, or more than one.
+        InputError: The text matches no job, or several.
 
     Example:
-        >>> job = runwide.scatter(abs, [-1, -2], store="memory://doc-whole", shards=1)
-        >>> whole(job.partition("/job.json")[0]) == job
+        >>> job = runwide.scatter(abs, [-1, -2], store="memory://doc-resolve", shards=1)
+        >>> resolve(job.partition("/job.json")[0]) == job
         True
     """
     if MARK in str(text) and "/result" not in str(text):
         return str(text)
-    from runwide.job import found  # which a component has no use for
+    from runwide.job import found  # a component, which has a reference, does not load it
 
     return found.reference_of(text, store, what=found.FUNCTION if runs else found.RESULTS)
 
 
 def quoted(word: str) -> str:
-    """Return a text as one word of a command, so that it can be copied into a shell.
+    """Return a text as one word of a shell command.
 
     Example:
         >>> quoted("/runs/a-1/job.json#sha256=00"), quoted("/runs")
@@ -114,9 +114,9 @@ def quoted(word: str) -> str:
 
 
 def short_reference(index: int, reference: str) -> str:
-    """A shard's result in 50 characters: its index and the digest of its manifest.
+    """Shorten a shard's reference to 50 characters: its index and the digest of its manifest.
 
-    A pipeline hands all of them to one gather on one command line, which Linux cuts off at 128 KiB.
+    A pipeline passes the references of all shards to one gather in one command line, which Linux limits to 128 KiB.
 
     Example:
         >>> short_reference(7, "/j/shards/0007/shard.json#sha256=" + "0" * 64)
@@ -127,10 +127,10 @@ def short_reference(index: int, reference: str) -> str:
 
 
 def parse_shard(text: str) -> tuple[int, str]:
-    """Index and digest of a shard's reference, short or full.
+    """Return the index and the digest in a shard's reference, short or full.
 
     Raises:
-        BadReference: It is neither.
+        BadReference: The text is not such a reference.
 
     Example:
         >>> parse_shard("7:" + "A" * 43) == (7, "0" * 64)
@@ -140,7 +140,7 @@ def parse_shard(text: str) -> tuple[int, str]:
     if short:
         try:
             return int(short[1]), base64.urlsafe_b64decode(short[2] + "=").hex()
-        except binascii.Error:  # pragma: no cover - the pattern leaves nothing that fails
+        except binascii.Error:  # pragma: no cover - the pattern allows only valid text
             pass
     reference = parse(text)
     found = re.search(r"/shards/(\d+)/shard(?:-\d{4,})?\.json$", reference.uri)

@@ -1,11 +1,11 @@
-"""Names of a shard's objects in the folder of its job."""
+"""Names of a shard's objects in its job's folder."""
 
 from __future__ import annotations
 
 import re
 from typing import TYPE_CHECKING
 
-from runwide.job import fields
+from runwide.job.plan import near
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -14,7 +14,7 @@ _MANIFEST = re.compile(r"shards/(\d{4,9})/shard(?:-(\d{4,9}))?\.json")
 
 
 def shard_folder(index: int) -> str:
-    """Name of a shard's folder in the job.
+    """Return the name of a shard's folder in the job.
 
     Example:
         >>> shard_folder(7)
@@ -24,7 +24,7 @@ def shard_folder(index: int) -> str:
 
 
 def shard_name(index: int, number: int = 0) -> str:
-    """Name of a shard's manifest in the job; a later one has a number, since none is replaced.
+    """Return the name of a shard's manifest in the job; later ones have a number, since no manifest is replaced.
 
     Example:
         >>> shard_name(7), shard_name(7, 2)
@@ -34,7 +34,7 @@ def shard_name(index: int, number: int = 0) -> str:
 
 
 def manifests_in(names: Iterable[str]) -> dict[int, list[int]]:
-    """The numbers of the manifests that a listing has of each shard, the last one first.
+    """Return the numbers of each shard's manifests in a listing, the last one first.
 
     Example:
         >>> manifests_in(["shards/0007/shard.json", "shards/0007/shard-0002.json", "job.json"])
@@ -45,4 +45,4 @@ def manifests_in(names: Iterable[str]) -> dict[int, list[int]]:
         match = _MANIFEST.fullmatch(name)
         if match and name == shard_name(int(match[1]), int(match[2] or 0)):
             found.setdefault(int(match[1]), []).append(int(match[2] or 0))
-    return {index: fields.near(numbers)[::-1] for index, numbers in found.items()}
+    return {index: near(numbers)[::-1] for index, numbers in found.items()}

@@ -1,13 +1,13 @@
-"""The results of a job whose shards run, as they are stored."""
+"""Read the results of a job while its shards run, as they are stored."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
 from runwide.job import code, environment
-from runwide.job.arriving import Arrivals, Loaded
+from runwide.job.arriving import Arrivals
 from runwide.job.decoded import outcome
-from runwide.job.turns import BUDGET, Turns
+from runwide.job.turns import Turns
 from runwide.spill.store import open_inside
 
 if TYPE_CHECKING:
@@ -16,19 +16,22 @@ if TYPE_CHECKING:
 
     from typing_extensions import Self
 
-    from runwide.job.manifest import Job
+    from runwide.job.chunk_reads import Loaded
+    from runwide.job.model import Job
     from runwide.records import Outcome
+
+_BUDGET = 256 << 20  # bytes of chunks with results of later items in memory; more are in files
 
 
 class Stream:
-    """Yields the outcomes of a job's items as they are stored, each once; a context manager.
+    """The outcomes of a job's items as they are stored, each once; a context manager.
 
     Args:
         job: The job, with the run's key, if it has one.
-        ordered: Whether outcomes come in the order of the items.
-        again: Whether shards may run failed items again; these then come when their shard has finished.
+        ordered: Whether to yield outcomes in the order of the items.
+        again: Whether shards may run failed items again. Then a failed item is yielded when its shard has finished.
         on_log: As for `Arrivals`.
-        budget: Bytes of results that may wait in memory for earlier ones; more go to temporary files.
+        budget: Bytes of chunks with results of later items in memory; more are in temporary files.
 
     Example:
         >>> from runwide.job.manifest import read_job
@@ -47,17 +50,17 @@ class Stream:
         ordered: bool = False,
         again: bool = False,
         on_log: Callable[[str], None] | None = None,
-        budget: int = BUDGET,
+        budget: int = _BUDGET,
     ) -> None:
         environment.warn(job.environment, uri=job.uri)
         self.job = job
         self.store = open_inside(job.uri)
         self.arrivals = Arrivals(self.store, job, again=again, on_log=on_log)
         self._late = code.Late(self.store, job)
-        self._turns = Turns(job.count, budget) if ordered else None
+        self._turns = Turns(budget) if ordered else None
 
     def look(self, *, over: bool = False) -> Iterator[Outcome]:
-        """Look once, and yield what is new; as `Arrivals.look`."""
+        """Look at the store once, and yield the outcomes that are new; see `Arrivals.look`."""
         for loaded in self.arrivals.look(over=over):
             if self._turns is None:
                 yield from self._outcomes(loaded)
@@ -74,9 +77,9 @@ class Stream:
             del frame
 
     def _due(self, turns: Turns) -> Iterator[Outcome]:
-        for item, frame, failure, uri in turns.due():
-            yield outcome(frame, item, self.job, failure, uri, late=self._late)
-            del frame
+        for one in turns.due():
+            yield outcome(one.frame, one.item, self.job, one.failure, one.uri, late=self._late)
+            del one
 
     def __enter__(self) -> Self:
         return self

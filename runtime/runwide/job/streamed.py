@@ -1,4 +1,4 @@
-"""A map that runs here and keeps its results in a store, as a stream: they come as they are stored."""
+"""A stream of results of a map that runs in this container and stores them."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from runwide import ended
+from runwide.job._rerun import finish_all
 from runwide.job.limit import Limit
-from runwide.job.rerun import finished_all
 from runwide.job.stream import Stream
 from runwide.sigterm import Relay, handled
 
@@ -17,31 +17,31 @@ if TYPE_CHECKING:
 
     from typing_extensions import Self
 
-    from runwide.job.begin import Found
+    from runwide.job.begin import Opened
     from runwide.job.given import Given
     from runwide.options import RunOptions
     from runwide.records import Outcome
 
-_SECONDS = (0.05, 1.0)  # between looks at the store, more each time
+_SECONDS = (0.05, 1.0)  # first and longest pause between looks at the store
 
 
-class _Leaving(Limit):
-    """Counts failures as any limit does, and stops the tasks when whoever iterates leaves."""
+class _StoppableLimit(Limit):
+    """A limit that also stops the tasks when the caller stops iterating."""
 
     def __init__(self, most: int | None) -> None:
         super().__init__(most)
-        self._left = threading.Event()
+        self._stopped = threading.Event()
         self._stop: Callable[[], None] | None = None
 
     def start(self, stop: Callable[[], None]) -> None:
         """See `Limit.start`."""
         self._stop = stop
-        if self._left.is_set():
+        if self._stopped.is_set():
             stop()
 
-    def leave(self) -> None:
-        """Stop the tasks that run, and begin no others; from any thread."""
-        self._left.set()
+    def stop_tasks(self) -> None:
+        """Stop the running tasks and start no others; any thread may call this."""
+        self._stopped.set()
         if self._stop is not None:
             self._stop()
 
@@ -50,22 +50,22 @@ class StoredStream:
     """An iterator over the results of a job that runs on this container's cores.
 
     Args:
-        found: The job.
+        opened: The job.
         given: Its function and items.
-        options: How they are run.
-        ordered: Whether results come in the order of the items.
+        options: How items are run.
+        ordered: Whether to yield results in the order of the items.
         on_error: ``"raise"`` or ``"return"``.
     """
 
     def __init__(
-        self, found: Found, given: Given, options: RunOptions, *, ordered: bool, on_error: str
+        self, opened: Opened, given: Given, options: RunOptions, *, ordered: bool, on_error: str
     ) -> None:
-        self.job = found.job.reference
-        limit = _Leaving(options.max_failures)
-        self.stop = limit.leave
-        running = _Running(found, given, options, limit)
-        self._begin = partial(_values, found, running, limit, ordered=ordered)
-        self._values = self._begin(on_error)
+        self.job = opened.job.reference
+        limit = _StoppableLimit(options.max_failures)
+        self.stop = limit.stop_tasks
+        running = _Running(opened, given, options, limit)
+        self._start = partial(_values, opened, running, limit, ordered=ordered)
+        self._values = self._start(on_error)
 
     def __iter__(self) -> Self:
         return self
@@ -74,41 +74,41 @@ class StoredStream:
         return next(self._values)
 
     def with_failures(self) -> None:
-        """Have a `runwide.Failure` stand in the place of each failed result; to be called before the first is taken."""
-        self._values = self._begin("return")
+        """Yield a `runwide.Failure` for each failed item; call this before the first result is taken."""
+        self._values = self._start("return")
 
     def close(self) -> None:
-        """Stop what runs; nobody iterates any more. What is stored is kept."""
+        """Stop the tasks; stored results are kept."""
         self._values.close()
 
 
 class _Running:
-    """The shards of a job, run one after another on a thread of their own."""
+    """A thread that runs the shards of a job, one after another."""
 
-    def __init__(self, found: Found, given: Given, options: RunOptions, limit: Limit) -> None:
+    def __init__(self, opened: Opened, given: Given, options: RunOptions, limit: Limit) -> None:
         self.ended = threading.Event()
         self.error: BaseException | None = None
         self.relay = Relay()
         run = self.relay.context().run
         self._thread = threading.Thread(
             target=run,
-            args=(self._run, found, given, options, limit),
+            args=(self._run, opened, given, options, limit),
             name="runwide-stored-stream",
             daemon=True,
         )
 
     def start(self) -> None:
-        """Begin."""
+        """Start the thread."""
         self._thread.start()
 
     def join(self) -> None:
-        """Wait for its end, if it has begun."""
+        """Wait for the thread to end, if it was started."""
         if self._thread.is_alive():
             self._thread.join()
 
-    def _run(self, found: Found, given: Given, options: RunOptions, limit: Limit) -> None:
+    def _run(self, opened: Opened, given: Given, options: RunOptions, limit: Limit) -> None:
         try:
-            finished_all(found.job, options, given=given, limit=limit)
+            finish_all(opened.job, options, given=given, limit=limit)
         except BaseException as error:
             self.error = error
         finally:
@@ -116,14 +116,14 @@ class _Running:
 
 
 def _values(
-    found: Found, running: _Running, limit: _Leaving, on_error: str, *, ordered: bool
+    opened: Opened, running: _Running, limit: _StoppableLimit, on_error: str, *, ordered: bool
 ) -> Generator[Any, None, None]:
     try:
-        with Stream(found.job, ordered=ordered, again=not found.fresh) as stream, handled(running.relay):
+        with Stream(opened.job, ordered=ordered, again=not opened.fresh) as stream, handled(running.relay):
             running.start()
             yield from ended.values(_outcomes(stream, running), on_error)
     finally:
-        limit.leave()
+        limit.stop_tasks()
         running.join()
 
 
@@ -136,7 +136,7 @@ def _outcomes(stream: Stream, running: _Running) -> Iterator[Outcome]:
 
 
 def _looks(running: _Running) -> Iterator[bool]:
-    """Yield when it is time to look, and whether it is the last time."""
+    """Yield when it is time to look at the store: True for the last look."""
     pause, most = _SECONDS
     while not running.ended.wait(pause):
         yield False

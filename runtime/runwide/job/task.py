@@ -1,4 +1,4 @@
-"""What a worker runs for each item of a shard: bytes in, bytes out, so that the parent unpickles nothing."""
+"""The task that a worker runs for each item of a shard: bytes in, bytes out, so that the parent unpickles nothing."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from runwide.calls import first_of
+from runwide.causes import Cause
 from runwide.errors import EnvironmentMismatch, IntegrityError, ItemNotLoadable, ResultNotPicklable
 from runwide.job import environment
 from runwide.job.contexts import item_context, result_context
@@ -23,16 +24,18 @@ if TYPE_CHECKING:
 
     from runwide.spill.buffers import Buffer
 
-Packet: TypeAlias = "tuple[int, str, Any]"  # item, digest of its frame, the frame: a Part, then a buffer
+Packet: TypeAlias = (
+    "tuple[int, str, Any]"  # item, digest of its frame, the frame: a Part, in the worker a buffer
+)
 
-_JOINED = 1 << 20  # smaller results cross to the parent in one piece
+_JOINED = 1 << 20  # smaller results are sent to the parent in one piece
 
 
 class Part(PlainPickle):
-    """A part of a buffer on its way to another process, where it arrives as a buffer, large ones without a copy.
+    """A part of a buffer that is sent to another process, where it is a buffer; large parts are not copied.
 
-    The view is made only while this is pickled. A ``pickle.PickleBuffer`` that is kept would do the same, but when it ends
-    in a garbage cycle, the collector of Pythons before 3.13 cannot clear the view below it, and may crash.
+    The view exists only while this is pickled. If a ``pickle.PickleBuffer`` were kept instead and ended in a garbage cycle,
+    the collector of Python before 3.13 could not clear the view below it, and might crash.
 
     Args:
         data: The whole buffer.
@@ -48,7 +51,7 @@ class Part(PlainPickle):
         self.stop = stop
 
     def view(self) -> memoryview:
-        """The part, for use in this process."""
+        """Return the part as a view, for use in this process."""
         return memoryview(self.data)[self.start : self.stop]
 
     def __reduce_ex__(self, _protocol: object) -> tuple[Any, ...]:
@@ -60,21 +63,21 @@ def _arrived(buffer: Buffer) -> Buffer:
 
 
 class ItemDamaged(ItemNotLoadable, IntegrityError):
-    """The bytes of the item are not those that were spilled; they were not unpickled."""
+    """The bytes of an item were changed or damaged; they were not unpickled."""
 
 
 @dataclass(frozen=True, slots=True)
-class Loading(PlainPickle):
-    """What a worker does before its first task, and nobody else: load the function of a stored job, and what that imports.
+class FunctionLoader(PlainPickle):
+    """Loads the function of a stored job, with its imports, in each worker before the first task.
 
-    So the parent needs neither the time nor the memory for it, no task's timeout counts it, and an import that kills is
-    the start's fault and no item's.
+    So the parent needs no time and no memory for it, no task's timeout includes it, and an import that kills the process is
+    not charged to an item.
 
     Args:
-        function: The verified pickle of it.
-        name: Its name, to be shown.
-        uri: Where it is stored.
-        job_uri: Where its job is.
+        function: The verified pickle of the function.
+        name: The function's name, for messages.
+        uri: URI of the pickle.
+        job_uri: URI of the job.
         made_by: The environment that made the job.
     """
 
@@ -101,7 +104,7 @@ class Loading(PlainPickle):
                 uri=self.uri,
                 hint=_advice(error),
             ) from error
-        environment.warn(self.made_by, uri=self.job_uri)  # of what came with the function
+        environment.warn(self.made_by, uri=self.job_uri)  # after the function has imported its packages
         first = first_of(function)
         if first is not None:
             first()
@@ -109,25 +112,25 @@ class Loading(PlainPickle):
 
 
 def _advice(error: Exception) -> str:
-    """Return what to do about a function that cannot be loaded."""
+    """Return a hint for a function that cannot be loaded."""
     if isinstance(error, ImportError):
         return (
-            "install what it imports (requirements=, or an image that has it), as it was where the job was made; name a "
-            "module of your own in code="
+            "install the packages that it imports, in the same versions (requirements=, or an image that has them); name "
+            "modules of your own in code="
         )
     frame = traceback.extract_tb(error.__traceback__)[-1]
-    return f"{frame.filename}, line {frame.lineno}, raised it when it was imported; a variable may be given with env="
+    return f"{frame.filename}, line {frame.lineno}, raised it during its import; give environment variables with env="
 
 
 @dataclass(frozen=True, slots=True)
 class Task(PlainPickle):
-    """The function of a stored job between two frames.
+    """Runs the function of a stored job on an item's frame, and returns the frame of the result.
 
     Args:
-        function: The verified pickle of it.
-        job_id: Binds the items.
-        job_digest: Binds the results.
-        source: Digest of the job whose results the items are; that binds them then.
+        function: The verified pickle of the function.
+        job_id: The job's id, for the contexts of items.
+        job_digest: The job's digest, for the contexts of results.
+        source: Digest of the job whose results the items are, for their contexts; None for other items.
     """
 
     function: bytes
@@ -141,16 +144,16 @@ class Task(PlainPickle):
 
 
 class OwnTask:
-    """A function of this program between two frames; its workers have it as those of any other map do.
+    """Runs a function of this program as `Task` does; the workers get the function as in any other map.
 
     Args:
-        function: The function itself.
-        job_id: Binds the items.
-        job_digest: Binds the results.
-        source: Digest of the job whose results the items are; that binds them then.
+        function: The function.
+        job_id: As for `Task`.
+        job_digest: As for `Task`.
+        source: As for `Task`.
     """
 
-    __slots__ = ("call", "job_digest", "job_id", "source")  # what the function carries was looked at before
+    __slots__ = ("call", "job_digest", "job_id", "source")
 
     def __init__(
         self, function: Callable[[Any], Any], job_id: str, job_digest: str, source: str | None = None
@@ -171,7 +174,7 @@ def _run(function: Callable[[Any], Any], packet: Packet, bound: Task | OwnTask) 
         item_context(bound.job_id, index) if bound.source is None else result_context(bound.source, index)
     )
     item = _item(memoryview(frame), digest, context, index)
-    return portable(framed(function(item), index, bound.job_digest))
+    return portable(encode_result(function(item), index, bound.job_digest))
 
 
 def _item(frame: Buffer, digest: str, context: str, index: int) -> Any:
@@ -180,32 +183,30 @@ def _item(frame: Buffer, digest: str, context: str, index: int) -> Any:
     except IntegrityError as error:
         raise ItemDamaged(error.message, item=index, hint=error.hint) from error
     except Exception as error:
-        raise ItemNotLoadable(
-            f"the item cannot be unpickled in the worker: {type(error).__name__}: {error}",
-            item=index,
-            hint="make its type importable in the image, or pass plain data",
-        ) from error
+        hint = "make its type importable in the image, or pass plain data"
+        reason = f"{type(error).__name__}: {error}"
+        raise Cause.ITEM_NOT_LOADABLE.error(item=index, hint=hint, reason=reason) from error
 
 
-def both(
-    first: Loading, initializer: Callable[..., object] | None, initargs: tuple[Any, ...]
+def worker_start(
+    loader: FunctionLoader, initializer: Callable[..., object] | None, initargs: tuple[Any, ...]
 ) -> Callable[[], object]:
-    """Return what loads a function and then calls the user's initializer, where there is one."""
-    return first if initializer is None else partial(_in_turn, first, partial(initializer, *initargs))
+    """Return a function that loads the job's function and then calls the user's initializer, if there is one."""
+    return loader if initializer is None else partial(_call_all, loader, partial(initializer, *initargs))
 
 
-def _in_turn(*ones: Callable[[], object]) -> None:
-    for one in ones:
-        one()
+def _call_all(*functions: Callable[[], object]) -> None:
+    for function in functions:
+        function()
 
 
-def framed(result: Any, index: int, job_digest: str) -> Encoded:
+def encode_result(result: Any, index: int, job_digest: str) -> Encoded:
     """Return the frame of a result.
 
     Args:
-        result: What the function has returned.
-        index: Of its item.
-        job_digest: Binds the result.
+        result: The result of the function.
+        index: The item's index.
+        job_digest: The job's digest, for the context.
 
     Raises:
         ResultNotPicklable: It cannot be pickled.
@@ -221,7 +222,7 @@ def framed(result: Any, index: int, job_digest: str) -> Encoded:
 
 
 def portable(value: Encoded) -> Encoded:
-    """A frame that can be sent to another process, its large parts without a copy."""
+    """Return a frame that can be sent to another process; a large one is not copied."""
     if value.size < _JOINED:
         return Encoded((b"".join(value.parts),), value.size, value.digest)
     parts: tuple[Any, ...] = tuple(map(Part, value.parts))
@@ -230,6 +231,6 @@ def portable(value: Encoded) -> Encoded:
 
 @lru_cache(maxsize=1)
 def loaded(function: bytes) -> Callable[[Any], Any]:
-    """The function, unpickled once in each process."""
-    found: Callable[[Any], Any] = pickle.loads(function)  # noqa: TID251 - `loading` has verified it
+    """Return the function, unpickled once in each process."""
+    found: Callable[[Any], Any] = pickle.loads(function)  # noqa: TID251 - `function_loader` has verified it
     return found

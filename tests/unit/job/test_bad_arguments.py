@@ -1,4 +1,4 @@
-"""What is given from Python and cannot be meant is an error of runwide's own, in one line, before anything is run."""
+"""Invalid arguments are an error of runwide, in one line, before anything is run."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def test_a_store_may_be_a_path_object(tmp_path):
 
 
 @pytest.mark.parametrize("store", [5, None, b"/bytes", Path("gs://bucket/x"), ["a"]])
-def test_a_store_that_is_none_is_a_bad_reference(store):
+def test_an_invalid_store_is_a_bad_reference(store):
     with pytest.raises(BadReference, match=r"is not the URI of a store|two slashes") as caught:
         runwide.scatter(abs, [-1], store=store, shards=1)
     assert "\n" not in str(caught.value)
@@ -30,14 +30,14 @@ def test_a_store_that_is_none_is_a_bad_reference(store):
 
 @pytest.mark.parametrize("shards", [1.5, "3", True, None, -1, 0])
 def test_shards_are_a_whole_number_of_one_or_more(memory, shards):
-    with pytest.raises(InputError, match=r"shards=.* is not"):
+    with pytest.raises(InputError, match=r"invalid shards=.*: expected"):
         runwide.scatter(abs, [-1, -2], store=memory, shards=shards)
 
 
 @pytest.mark.parametrize("index", ["0", 0.0, True, None])
 def test_the_index_of_a_shard_is_a_whole_number(memory, index):
     job = runwide.scatter(abs, [-1, -2], store=memory, shards=2)
-    with pytest.raises(InputError, match=r"index=.* is not a whole number"):
+    with pytest.raises(InputError, match=r"invalid index=.*: expected a whole number"):
         runwide.shard(job, index, workers=1)
 
 
@@ -53,7 +53,7 @@ def test_a_job_is_a_reference(job):
 
 
 @pytest.mark.parametrize("shards", [[None], [5], "0:abc"])
-def test_what_shards_returned_are_references(memory, shards):
+def test_results_of_shards_must_be_references(memory, shards):
     job = runwide.scatter(abs, [-1, -2], store=memory, shards=2)
     with pytest.raises(BadReference, match="is not a reference"):
         runwide.gather(job, shards)

@@ -1,4 +1,4 @@
-"""Wrong calls of the command line: a named error on one line, a non-zero exit, nothing lost."""
+"""Wrong calls of the command line: an error with its name on one line, a non-zero exit status, and no lost results."""
 
 from __future__ import annotations
 
@@ -124,7 +124,7 @@ def test_a_function_may_come_as_base64_or_in_a_file(cli, tmp_path, compressed):
     ],
     ids=["unknown", "the item's"],
 )
-def test_constants_that_the_function_does_not_take_are_told_before_there_is_a_job(
+def test_constants_that_the_function_does_not_take_are_an_error_before_the_job_is_made(
     cli, tmp_path, constants, why
 ):
     rest = ("--store", "store", "--shards", "1", "--constants-json", constants)
@@ -141,7 +141,7 @@ def test_map_prints_one_line_per_result_and_null_for_a_failed_one(cli, tmp_path)
     )
 
 
-def test_a_failed_item_fails_gather_unless_it_is_told_otherwise(cli):
+def test_a_failed_item_fails_gather_unless_on_error_is_return(cli):
     done = scatter(cli, function=("--function", "mine:picky"), items=("--items-json", "[1, 0, 2]"))
     job = done.stdout.strip()
     for index in "01":
@@ -175,7 +175,7 @@ def test_a_function_that_cannot_be_pickled(cli, tmp_path):
         (("--function", "mine:double", "--function-base64", "x"), "not --function and --function-base64"),
     ],
 )
-def test_a_function_that_is_none(cli, function, why):
+def test_an_invalid_function(cli, function, why):
     refused(scatter(cli, function=function, expect=2), "InputError", why)
 
 
@@ -189,7 +189,7 @@ def test_a_function_that_is_none(cli, function, why):
         ((), "InputError", "give one of"),
     ],
 )
-def test_items_that_are_none(cli, items, error, why):
+def test_invalid_items(cli, items, error, why):
     refused(scatter(cli, items=items, expect=2), error, why)
 
 
@@ -205,14 +205,14 @@ def test_a_store_that_cannot_be_written(cli, tmp_path):
     refused(done, "StoreNotWritable", "file/store", "choose another store")
 
 
-def test_a_store_that_there_is_not(cli):
+def test_a_missing_store(cli):
     refused(
         scatter(cli, "--store", "s3://x/y", "--shards", "1", expect=2), "BadReference", "no store for s3://"
     )
 
 
 @pytest.mark.gcs
-def test_a_bucket_that_there_is_not(cli, gcs):
+def test_a_missing_bucket(cli, gcs):
     done = scatter(cli, "--store", "gs://nowhere/x", "--shards", "1", expect=1)
     refused(done, "StoreNotFound", "gs://nowhere/x/", "gcloud storage buckets create")
 
@@ -221,7 +221,7 @@ def test_a_digest_that_does_not_match(cli, job):
     folder = parse(job).folder
     Path(folder, "function.pkl").write_bytes(b"other")
     done = cli("shard", job, "0", expect=1)
-    refused(done, "DigestMismatch", "function.pkl", "nothing of them was unpickled")
+    refused(done, "DigestMismatch", "function.pkl", "none of them was unpickled")
 
 
 def changed(job, **changes):
@@ -249,18 +249,18 @@ def test_a_shard_out_of_range(cli, job, index):
     refused(cli("shard", job, index, expect=2), "ShardOutOfRange", f"no shard {index}", "from 0 to 1")
 
 
-def test_a_job_that_there_is_not(cli, job):
+def test_a_missing_job(cli, job):
     cli("clean", job, "--yes")
     for command in (("shard", job, "0"), ("gather", job), ("status", job)):
         refused(cli(*command, expect=1), "StoreNotFound", "the job was deleted")
 
 
-def test_a_job_that_is_no_reference(cli):
+def test_an_invalid_reference_of_a_job(cli):
     for command in (("shard", "nonsense", "0"), ("gather", "nonsense"), ("status", "nonsense")):
         refused(cli(*command, expect=2), "BadReference", "pass the whole line")
 
 
-def test_shards_that_are_missing_and_nothing_that_was_finished_is_lost(cli, job):
+def test_missing_shards_lose_no_finished_results(cli, job):
     cli("shard", job, "1", "--workers", "1")
     refused(
         cli("gather", job, expect=1),
@@ -273,16 +273,16 @@ def test_shards_that_are_missing_and_nothing_that_was_finished_is_lost(cli, job)
 
 
 @pytest.mark.parametrize("text", ["[1]", "{}", '["x"]'])
-def test_shards_that_are_no_references(cli, job, text):
+def test_invalid_references_of_shards(cli, job, text):
     done = cli("gather", job, "--shards-json", text, expect=2)
     assert len(done.stderr.splitlines()) == 1
 
 
 def test_clean_asks_first(cli, job):
-    done = cli("clean", job, expect=2)  # nobody answers
+    done = cli("clean", job, expect=2)  # standard input is empty
     asked, said = done.stderr.splitlines()
     assert asked.startswith("Delete everything below")
-    assert said.endswith("say --yes")
+    assert said.endswith("give --yes")
     assert Path(parse(job).uri).exists()
 
 
@@ -312,7 +312,7 @@ def test_a_failed_item_can_be_replayed_and_run_again(cli, tmp_path):
 
 
 def test_jobs_can_be_cleaned_by_age(cli, job, tmp_path):
-    assert cli("clean", "--older-than", "1h", "store").stdout == "nothing is that old\n"
+    assert cli("clean", "--older-than", "1h", "store").stdout == "no job is that old\n"
     refused(cli("clean", "--older-than", "soon", "store", expect=2), "InputError", "7d, 12h or 30m")
     Path(tmp_path, "store", parse(job).folder.rpartition("/")[2]).rename(
         tmp_path / "store/a-20200101t000000-0123456789abcdef"
@@ -321,5 +321,5 @@ def test_jobs_can_be_cleaned_by_age(cli, job, tmp_path):
     assert list(Path(tmp_path, "store").iterdir()) == []
 
 
-def test_clean_refuses_what_is_no_job(cli, tmp_path):
+def test_clean_rejects_folders_that_are_not_jobs(cli, tmp_path):
     refused(cli("clean", tmp_path, "--yes", expect=2), "BadReference", "not the folder of a job")

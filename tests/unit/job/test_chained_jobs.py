@@ -1,4 +1,4 @@
-"""The results of a job are the items of another one, and are read where they lie."""
+"""The results of a job can be the items of another job, without a copy."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import runwide
 from runwide.errors import DigestMismatch, InputError, IntegrityError, JobIncomplete
 from runwide.job import clean, close, contexts, finish, in_order, listing, manifest, status
 from runwide.job.arriving import Arrivals
-from runwide.job.heard import Heard
+from runwide.job.heard import EventForwarder
 from runwide.job.reference import parse
 from runwide.spill import pack
 from runwide.spill.codec import encode
@@ -34,7 +34,7 @@ def run(job):
 
 @pytest.mark.parametrize("shards", [1, 2, 3, 6, 60])
 @pytest.mark.parametrize("kind", ["job", "result"])
-def test_results_are_items_whatever_the_number_of_shards(anywhere, shards, kind):
+def test_results_are_items_for_any_number_of_shards(anywhere, shards, kind):
     job, references = squares(anywhere)
     given = job if kind == "job" else finish(job, references)
     chained = runwide.scatter(lambda x: -x, given, store=anywhere, shards=shards)
@@ -45,7 +45,7 @@ def test_results_are_items_whatever_the_number_of_shards(anywhere, shards, kind)
     assert runwide.replay(chained, 7) == -49
 
 
-def test_shards_of_the_same_number_read_their_own_shard_alone_and_a_multiple_splits_it(memory):
+def test_with_the_same_number_of_shards_each_reads_one_shard_and_with_a_multiple_it_is_split(memory):
     job, _ = squares(memory)
     theirs = manifest.read_job(job)
     for shards in (3, 6):
@@ -55,7 +55,7 @@ def test_shards_of_the_same_number_read_their_own_shard_alone_and_a_multiple_spl
         )
 
 
-def test_of_a_large_chunk_of_which_little_is_needed_ranges_are_read(memory, monkeypatch):
+def test_ranges_of_a_large_chunk_are_read_if_little_of_it_is_needed(memory, monkeypatch):
     job, _ = squares(memory, shards=2, function=lambda x: bytes([x]) * 5000)
     chained = runwide.scatter(lambda x: x[0], job, store=memory, shards=5)
     monkeypatch.setattr(in_order, "_SMALL", 0)
@@ -84,7 +84,7 @@ def test_a_chain_of_three_and_a_named_map_on_this_machine(memory):
             runwide.map(lambda x: x + 1, items, store=memory, name="second", workers=1)
 
 
-def test_what_cannot_be_chained_is_said_in_one_line(memory, tmp_path):
+def test_jobs_that_cannot_be_chained_are_an_error_of_one_line(memory, tmp_path):
     job, _ = squares(memory, function=lambda x: 1 // (x - 5))
     with pytest.raises(
         InputError, match="1 of 60 items of the job have failed and have no results to map over"
@@ -103,7 +103,7 @@ def test_what_cannot_be_chained_is_said_in_one_line(memory, tmp_path):
         assert "\n" not in str(caught.value)
 
 
-def test_a_source_that_was_removed_or_changed_later_is_said(memory):
+def test_a_source_that_was_removed_or_changed_later_is_an_error(memory):
     job, _ = squares(memory)
     chained = runwide.scatter(abs, job, store=memory, shards=3)
     store = open_store(parse(job).folder)
@@ -130,7 +130,7 @@ def test_a_map_here_reads_the_results_that_a_reference_means(memory):
 
 @pytest.fixture
 def countless(tmp_path):
-    """A finished chained job that says to have a trillion items; its manifests and chunks agree with it."""
+    """A finished chained job that claims a trillion items; its manifests and chunks agree with that."""
     job, _ = squares(tmp_path, count=20)
     about = manifest.read_job(runwide.scatter(abs, job, store=tmp_path, shards=3))
     folder = Path(about.uri)
@@ -163,7 +163,7 @@ def little_memory():
 
 
 @pytest.mark.parametrize("removed", [None, "shards/*/chunks/*.pack", "shards/*/shard.json"])
-def test_a_job_that_says_to_have_a_trillion_items_takes_no_memory(countless, removed):
+def test_a_job_that_claims_a_trillion_items_takes_no_memory(countless, removed):
     folder = Path(countless.uri)
     for path in folder.glob(removed) if removed else ():
         path.unlink()
@@ -180,6 +180,6 @@ def test_a_job_that_says_to_have_a_trillion_items_takes_no_memory(countless, rem
             with pytest.raises((IntegrityError, JobIncomplete)):
                 read(countless.reference)
         with open_store(countless.uri) as store:
-            for follow in (Arrivals, lambda *args: Heard(*args, print)):
+            for follow in (Arrivals, lambda *args: EventForwarder(*args, print)):
                 with pytest.raises(IntegrityError, match="other items"):
                     follow(store, countless)

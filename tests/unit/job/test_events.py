@@ -1,4 +1,4 @@
-"""What happened in a shard lies beside its results, line by line, and adds up."""
+"""The events of a shard are stored beside its results, line by line, and add up."""
 
 from __future__ import annotations
 
@@ -9,10 +9,13 @@ import pytest
 
 import runwide
 from runwide.errors import StoreUnavailable
-from runwide.job import event_log, events, manifest
+from runwide.events import lines as events
+from runwide.events import log as log_module
+from runwide.events.log import EventLog
+from runwide.events.model import Run, TaskEvent
+from runwide.events.parts import of_name
+from runwide.job import manifest
 from runwide.job.reference import parse
-from runwide.job.usage import of_name
-from runwide.records import TaskEvent
 from runwide.spill.store import open_store
 from runwide.testing.stores import mount
 
@@ -75,7 +78,7 @@ def test_reads_and_writes_of_the_store_are_lines_too(memory):
     assert spilled["bytes"] == len(store.read(spilled["object"]))
 
 
-def test_a_run_says_what_it_ran_on_and_that_it_ended(memory):
+def test_a_run_records_its_machine_and_its_end(memory):
     job = runwide.scatter(failing, range(10), store=memory, shards=1)
     runwide.shard(job, 0, workers=1)
     first, *_, last = lines_of(job)
@@ -102,14 +105,14 @@ def test_a_second_run_of_a_shard_writes_beside_the_first_and_a_finished_one_writ
     assert first[0]["id"] != second[0]["id"]
 
 
-def test_the_users_listener_hears_the_index_in_the_whole_job(memory):
+def test_the_users_listener_gets_the_index_in_the_whole_job(memory):
     heard = []
     job = runwide.scatter(failing, range(40), store=memory, shards=2)
     runwide.shard(job, 1, workers=1, on_event=heard.append)
     assert sorted(event.index for event in heard) == list(items_of(job))
 
 
-def test_events_that_cannot_be_written_cost_nothing_but_a_warning(tmp_path, capsys):
+def test_events_that_cannot_be_written_are_only_a_warning(tmp_path, capsys):
     def refuse(method, name, _):
         if method == "create" and "/events" in name:
             raise StoreUnavailable("the store is away", uri=name)
@@ -121,7 +124,7 @@ def test_events_that_cannot_be_written_cost_nothing_but_a_warning(tmp_path, caps
     assert "events.lost" in capsys.readouterr().err
 
 
-def test_a_shard_that_breaks_off_leaves_its_events(memory):
+def test_a_shard_that_stops_early_has_written_its_events(memory):
     def refuse(method, name, _):
         if method == "create" and "/chunks/" in name:
             raise StoreUnavailable("the store is away", uri=name)
@@ -138,14 +141,14 @@ def attempt(index, name="task.ended", **known):
 
 def written(run, attempts):
     parts = []
-    with event_log.EventLog(run, lambda _, data: parts.append(data)) as log:
+    with EventLog(run, lambda _, data: parts.append(data)) as log:
         for event in attempts:
             log.task(event, event.index)
     return [json.loads(line) for part in parts for line in part.splitlines()]
 
 
 def test_of_a_large_job_a_sample_is_written_and_the_sums_stay_exact():
-    run = events.Run("r", 999.0, sampled=events.share_written(10_000_000))
+    run = Run("r", 999.0, sampled=events.share_written(10_000_000))
     lines = written(run, [attempt(index) for index in range(20_000)])
     tasks = [line for line in lines if "item" in line]
     assert lines[0]["sampled"] == 0.1
@@ -156,15 +159,15 @@ def test_of_a_large_job_a_sample_is_written_and_the_sums_stay_exact():
     assert sum(row["seconds"] for row in sums["workers"]) == pytest.approx(10_000)
 
 
-def test_failures_and_retries_are_written_whatever_the_sample():
-    run = events.Run("r", 999.0, sampled=0.001)
+def test_failures_and_retries_are_always_written():
+    run = Run("r", 999.0, sampled=0.001)
     lines = written(run, [attempt(index, "task.failed", detail="x") for index in range(100)])
     assert sum("item" in line for line in lines) == 100
 
 
-def test_an_error_of_whatever_kind_loses_a_part_and_ends_neither_the_run_nor_the_log(monkeypatch):
-    monkeypatch.setattr(event_log, "_TICK", 0.01)
-    monkeypatch.setattr(event_log, "_PART_BYTES", 1)
+def test_any_error_loses_one_part_and_ends_neither_the_run_nor_the_log(monkeypatch):
+    monkeypatch.setattr(log_module, "_TICK", 0.01)
+    monkeypatch.setattr(log_module, "_PART_BYTES", 1)
     parts = []
 
     def write(_number, data):
@@ -172,7 +175,7 @@ def test_an_error_of_whatever_kind_loses_a_part_and_ends_neither_the_run_nor_the
         if len(parts) == 1:
             raise OSError("not of ours")
 
-    with event_log.EventLog(events.Run("r", 999.0), write, host=lambda: 1 // 0) as log:
+    with EventLog(Run("r", 999.0), write, host=lambda: 1 // 0) as log:
         log.begin()
         log.task(attempt(0), 0)
         while not parts:
@@ -185,10 +188,10 @@ def test_an_error_of_whatever_kind_loses_a_part_and_ends_neither_the_run_nor_the
 
 
 def test_a_long_run_is_written_in_parts_that_add_up(monkeypatch):
-    monkeypatch.setattr(event_log, "_PART_BYTES", 10_000)
-    monkeypatch.setattr(event_log, "_TICK", 0.01)
+    monkeypatch.setattr(log_module, "_PART_BYTES", 10_000)
+    monkeypatch.setattr(log_module, "_TICK", 0.01)
     parts = []
-    with event_log.EventLog(events.Run("r", 999.0), lambda _, data: parts.append(data)) as log:
+    with EventLog(Run("r", 999.0), lambda _, data: parts.append(data)) as log:
         log.begin()
         for index in range(300):
             log.task(attempt(index), index)
@@ -218,7 +221,7 @@ def tasks_of(lines):
             yield line["item"], line["seconds"]
 
 
-def test_many_short_tasks_share_lines_that_tell_each_of_them_and_add_up(memory):
+def test_many_short_tasks_share_lines_that_have_each_task_and_add_up(memory):
     job = runwide.scatter(lambda x: 1 // (x % 100 - 3), range(3000), store=memory, shards=2)
     runwide.shard(job, 1, workers=2)
     lines = lines_of(job, 1)
@@ -249,8 +252,16 @@ def test_of_tasks_that_share_lines_the_same_items_are_sampled(memory, monkeypatc
     assert sum(line["left_out"] for line in summed) == 10_000 - len(list(tasks_of(lines)))
 
 
-def test_the_users_listener_hears_short_tasks_one_by_one(memory):
+def test_the_users_listener_gets_short_tasks_one_by_one(memory):
     heard = []
     job = runwide.scatter(abs, range(4000), store=memory, shards=2)
     runwide.shard(job, 1, workers=2, on_event=heard.append)
     assert sorted(event.index for event in heard) == list(items_of(job))
+
+
+def test_a_run_records_the_image_of_its_step(memory, monkeypatch):
+    monkeypatch.setenv("RUNWIDE_IMAGE", "europe-docker.pkg.dev/shop/images/score:7")
+    job = runwide.scatter(abs, [-1], store=memory, shards=1)
+    runwide.shard(job, 0, workers=1)
+    (log,) = runwide.report(job).story.runs
+    assert log.run.image == "europe-docker.pkg.dev/shop/images/score:7"

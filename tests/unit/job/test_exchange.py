@@ -1,4 +1,4 @@
-"""Values that runs share: written once, read only if they are what was written, waited for with patience."""
+"""Values that runs share: written once, and read only if their bytes are unchanged."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def uri(tmp_path) -> str:
     return str(tmp_path / "batch-7")
 
 
-def test_a_value_that_one_publishes_is_what_another_gets(uri):
+def test_a_published_value_is_the_value_that_another_run_gets(uri):
     Exchange(uri).publish("fr/stats", {"mean": 3, "rows": [1, None]})
     assert Exchange(uri).get("fr/stats") == {"mean": 3, "rows": [1, None]}
 
@@ -68,7 +68,7 @@ def clock(monkeypatch):
     return now
 
 
-def test_one_that_never_comes_is_named(uri, clock):
+def test_a_value_that_is_not_published_in_time_is_named(uri, clock):
     with pytest.raises(
         ExchangeTimeout, match=r"de/stats was not published within 0\.3 s .*batch-7.*has failed"
     ) as caught:
@@ -100,7 +100,7 @@ def test_all_that_match_are_collected_in_the_order_of_their_names(uri):
     assert Exchange(f"{uri}-new").collect("*") == {}
 
 
-def test_as_many_as_wanted_are_waited_for(uri):
+def test_collect_waits_for_the_wanted_number_of_values(uri):
     exchange = Exchange(uri)
     exchange.publish("a", 1)
     timer = threading.Timer(0.3, lambda: Exchange(uri).publish("b", 2))
@@ -111,7 +111,7 @@ def test_as_many_as_wanted_are_waited_for(uri):
         exchange.collect("*", count=3, wait=0.1)
 
 
-def test_nobody_passes_a_barrier_before_all_have_come(uri):
+def test_no_member_passes_a_barrier_before_all_have_reached_it(uri):
     members, passed = ["fr", "de", "it"], []
 
     def come(me, after):
@@ -133,7 +133,7 @@ def test_nobody_passes_a_barrier_before_all_have_come(uri):
     assert Exchange(uri).collect("*") == {}  # barriers are no values
 
 
-def test_who_does_not_come_to_a_barrier_is_named(uri):
+def test_a_member_that_does_not_reach_a_barrier_is_named(uri):
     Exchange(uri).barrier("loaded", "de", ["de"], wait=0)
     with pytest.raises(ExchangeTimeout, match="barriers/loaded/it, barriers/loaded/es were not published"):
         Exchange(uri).barrier("loaded", "fr", ["fr", "it", "de", "es"], wait=0.2)
@@ -142,7 +142,7 @@ def test_who_does_not_come_to_a_barrier_is_named(uri):
 
 
 class Bomb:
-    """Says so when it is unpickled."""
+    """Prints a line when it is unpickled."""
 
     exploded = False
 
@@ -162,7 +162,7 @@ def moved(store, source: str, target: str) -> None:
 
 @pytest.fixture
 def signed(monkeypatch):
-    """With a signing key, whatever can be pickled can be published."""
+    """With a signing key, any value that can be pickled can be published."""
     monkeypatch.setenv("RUNWIDE_SIGNING_KEY", "k" * 32)
 
 
@@ -225,15 +225,15 @@ def test_without_a_key_arrays_are_exchanged(uri, array):
     [print, Bomb(), Bomb, lambda x: x, Path("x"), ValueError("x")],
     ids=["builtin", "object", "class", "function", "path", "exception"],
 )
-def test_without_a_key_more_than_plain_data_is_refused_where_it_is_published(uri, value):
+def test_without_a_key_publish_rejects_values_that_are_not_plain_data(uri, value):
     with pytest.raises(
-        ItemNotPicklable, match=r"more than plain data, and there is no signing key .*runwide keygen"
+        ItemNotPicklable, match=r"is not plain data, and there is no signing key .*runwide keygen"
     ):
         Exchange(uri).publish("a", [value])
     assert not Bomb.exploded
 
 
-def test_with_a_key_only_what_is_signed_is_unpickled(uri, monkeypatch):
+def test_with_a_key_only_signed_values_are_unpickled(uri, monkeypatch):
     Exchange(uri).publish("unsigned", [1])
     monkeypatch.setenv("RUNWIDE_SIGNING_KEY", "k" * 32)
     Exchange(uri).publish("signed", 1)
@@ -246,18 +246,18 @@ def test_with_a_key_only_what_is_signed_is_unpickled(uri, monkeypatch):
     assert not Bomb.exploded
 
 
-def test_what_is_no_value_of_an_exchange_is_told(uri, store):
+def test_an_object_that_is_not_a_value_is_an_error(uri, store):
     store.create("x", b"hello")
-    with pytest.raises(FrameCorrupt, match="no value of an exchange"):
+    with pytest.raises(FrameCorrupt, match="not a value of an exchange"):
         Exchange(uri).get("x")
 
 
 @pytest.mark.parametrize("name", ["", "a b", "*/x", "/a", "a//b", "a/", "[x]"])
-def test_what_is_no_name_is_refused(uri, name):
-    with pytest.raises(InputError, match="is no name in an exchange"):
+def test_invalid_names_are_rejected(uri, name):
+    with pytest.raises(InputError, match=r"invalid name .* of a value"):
         Exchange(uri).publish(name, 1)
 
 
-def test_what_cannot_be_pickled_is_named(uri):
+def test_a_value_that_cannot_be_pickled_is_named(uri):
     with pytest.raises(ItemNotPicklable, match="a lock cannot be pickled"):
         Exchange(uri).publish("a", threading.Lock())

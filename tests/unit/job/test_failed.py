@@ -1,4 +1,4 @@
-"""Failures as the records and the commands of a job tell them."""
+"""Failures in the records and the commands of a job."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def test_long_messages_are_cut_in_records_and_lists(memory):
     assert len(str(caught.value.__cause__)) < 10_000
 
 
-def test_the_error_of_a_chunk_that_was_changed_says_how_to_mend_it(tmp_path):
+def test_the_error_of_a_changed_chunk_says_how_to_repair_it(tmp_path):
     results = runwide.map(abs, range(6), store=tmp_path, name="six", workers=1)
     (chunk,) = tmp_path.glob("*/shards/0000/chunks/*.pack")
     data = bytearray(chunk.read_bytes())

@@ -13,8 +13,8 @@ import runwide
 from runwide import File
 from runwide.errors import DigestMismatch, InputError, ItemNotPicklable, StoreUnavailable
 from runwide.job import manifest
+from runwide.job._replay import fetched
 from runwide.job.reference import parse
-from runwide.job.replay import fetched
 from runwide.spill.store import open_store
 from runwide.testing.stores import mount
 
@@ -55,7 +55,7 @@ def test_a_file_arrives_as_a_path_to_the_same_bytes_and_is_stored_once(kind, gcs
     assert run(job) == [expected] * 3
 
 
-def test_a_file_larger_than_what_is_read_at_once_arrives_whole(memory, data, monkeypatch):
+def test_a_file_larger_than_one_read_arrives_whole(memory, data, monkeypatch):
     job = runwide.scatter(digest, [File(data)], store=memory, shards=1)
     monkeypatch.setattr("runwide.spill.file._PIECE", 70_001)
     assert runwide.replay(job, 0)[1] == hashlib.sha256(data.read_bytes()).hexdigest()
@@ -71,7 +71,7 @@ def test_an_empty_file_and_one_with_an_odd_name_arrive(memory, tmp_path):
     ]  # fmt: skip
 
 
-def test_what_was_downloaded_is_gone_after_the_block(gcs, data):
+def test_downloaded_files_are_removed_after_the_block(gcs, data):
     job = runwide.scatter(abs, [File(data)], store=gcs, shards=1)
     (file,) = (File(open_store(parse(job).folder).child_uri(info.name), info.name.split("/")[1], info.size)
                for info in in_folder(job))  # fmt: skip
@@ -128,7 +128,7 @@ def test_a_file_that_is_not_there_is_named_before_anything_runs(memory):
         File("")
 
 
-def test_a_store_that_is_away_while_a_file_is_spilled_is_that_error(memory, data):
+def test_a_store_that_is_unavailable_while_a_file_is_stored_raises_that_error(memory, data):
     def refuse(method, name, before):
         if "/files/" in name:
             raise StoreUnavailable("away", uri=name)
@@ -137,7 +137,7 @@ def test_a_store_that_is_away_while_a_file_is_spilled_is_that_error(memory, data
         runwide.scatter(digest, [File(data)], store=mount("files", memory, refuse), shards=1)
 
 
-def test_what_a_task_reads_does_not_change_with_the_store(tmp_path):
+def test_a_task_reads_the_same_bytes_with_every_store(tmp_path):
     path = tmp_path / "numbers.txt"
     path.write_text("1 2 3")
     job = runwide.scatter(str, [File(str(path))], store=str(tmp_path / "store"), shards=1)

@@ -15,11 +15,11 @@ def test_a_single_input_is_read_where_it_is_asked_for():
     assert asked == [threading.current_thread()]
 
 
-def test_of_no_input_nothing_comes():
+def test_no_inputs_give_no_results():
     assert list(ahead(abs, [], threads=4)) == []
 
 
-def test_several_are_read_beside_each_other_and_come_in_their_order():
+def test_several_inputs_are_read_at_once_and_come_in_order():
     together = threading.Barrier(3, timeout=20)
 
     def read(x: int) -> int:
@@ -29,14 +29,14 @@ def test_several_are_read_beside_each_other_and_come_in_their_order():
     assert list(ahead(read, range(6), threads=3)) == [0, 1, 2, 3, 4, 5]
 
 
-def test_what_one_raises_comes_in_its_place():
+def test_an_exception_is_raised_in_the_order_of_the_inputs():
     arriving = ahead(lambda x: 6 // x, [3, 0, 2], threads=2)
     assert next(arriving) == 2
     with pytest.raises(ZeroDivisionError):
         next(arriving)
 
 
-def test_what_another_thread_is_in_is_closed_there_and_not_waited_for():
+def test_a_generator_that_another_thread_runs_is_closed_there_without_waiting():
     entered, go_on, left = threading.Event(), threading.Event(), threading.Event()
 
     def inputs():
@@ -59,7 +59,7 @@ def test_what_another_thread_is_in_is_closed_there_and_not_waited_for():
     assert left.is_set()
 
 
-def test_what_is_raised_while_it_is_closed_is_not_lost():
+def test_an_exception_during_closing_is_not_lost():
     def inputs():
         try:
             yield 1

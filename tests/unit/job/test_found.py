@@ -1,4 +1,4 @@
-"""Each function takes a job's reference, the URI of its folder, its id, the start of that, or its name."""
+"""Each function takes a job's reference, the URI of its folder, its id, the start of its id, or its name."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ KEY = "0123456789abcdef" * 2
 
 @pytest.fixture(autouse=True)
 def nothing_said(monkeypatch):
-    monkeypatch.setattr(signing, "_said", set())
-    monkeypatch.setattr(found, "_said", set())
+    monkeypatch.setattr(signing, "_logged", set())
+    monkeypatch.setattr(found, "_logged", set())
 
 
 def halved(x):
@@ -32,7 +32,7 @@ def stored(store, name=None):
     return results.job
 
 
-def test_each_way_to_name_a_job_means_it_for_each_function(anywhere):
+def test_each_function_takes_each_way_to_name_a_job(anywhere):
     job = stored(anywhere, name="scores")
     uri = parse(job).folder
     job_id = uri.rpartition("/")[2]
@@ -51,14 +51,14 @@ def test_each_way_to_name_a_job_means_it_for_each_function(anywhere):
     assert runwide.gather(job, [again]) == [1, 0, 4]
     assert runwide.shard("scores", 0, store=anywhere, workers=1) == again
     assert jobs.clean("scores", store=anywhere) > 5
-    with pytest.raises(InputError, match="the job of the name 'scores' was removed"):
+    with pytest.raises(InputError, match="the job with the name 'scores' was removed"):
         runwide.status("scores", store=anywhere)
     with pytest.raises(InputError, match="no job has the id or name 'score'") as caught:
         runwide.status("score", store=anywhere)
     assert "did you mean" not in str(caught.value)
 
 
-def test_the_store_of_the_environment_is_looked_in(memory, monkeypatch):
+def test_the_store_of_the_environment_is_searched(memory, monkeypatch):
     job = stored(memory, name="scores")
     monkeypatch.setenv("RUNWIDE_STORE", memory)
     assert jobs.reference_of("scores") == job
@@ -70,13 +70,13 @@ def test_the_store_of_the_environment_is_looked_in(memory, monkeypatch):
         ("scroes", r"no job has the id or name 'scroes'.*did you mean 'scores'\?.*runwide ls memory:"),
         ("nightly", r"batch of pipeline runs, not a job.*memory://.*/batches/nightly"),
         ("{store}/batches/nightly", "batch of pipeline runs, not a job"),
-        ("{store}", r"a store with 2 jobs, and no job.*runwide ls memory:"),
-        ("{store}/a-20261124t231308-0000000000000000", "no job is there.*runwide ls memory:"),
-        ("{start}", "means 2 jobs: '"),
+        ("{store}", r"a store with 2 jobs, not a job.*runwide ls memory:"),
+        ("{store}/a-20261124t231308-0000000000000000", "there is no job at this URI.*runwide ls memory:"),
+        ("{start}", "matches 2 jobs: '"),
     ],
     ids=["misspelt", "batch", "batch-uri", "store", "gone", "ambiguous"],
 )
-def test_what_means_no_job_is_one_line_that_says_what_to_do(memory, text, message):
+def test_a_text_that_matches_no_job_is_an_error_of_one_line_that_says_what_to_do(memory, text, message):
     job = stored(memory, name="scores")
     with open_store(memory) as root:
         root.create("batches/nightly/runs/x/000-claimed.json", b"{}")
@@ -88,12 +88,12 @@ def test_what_means_no_job_is_one_line_that_says_what_to_do(memory, text, messag
     assert "\n" not in str(caught.value)
 
 
-def test_a_name_without_a_store_is_no_reference():
+def test_a_name_without_a_store_is_an_error():
     with pytest.raises(BadReference, match=r"'scores' is not a reference.*--store STORE or RUNWIDE_STORE"):
         runwide.status("scores")
 
 
-def test_a_name_that_a_job_and_a_batch_have_is_ambiguous_where_both_are_taken(memory):
+def test_a_name_of_a_job_and_of_a_batch_is_ambiguous_where_both_are_accepted(memory):
     stored(memory, name="nightly")
     assert found.batch_of("nightly", memory) is None
     with open_store(memory) as root:
@@ -104,21 +104,21 @@ def test_a_name_that_a_job_and_a_batch_have_is_ambiguous_where_both_are_taken(me
         found.batch_of("nightly", memory)
 
 
-def test_what_vouches_for_a_job_without_a_digest_is_said_once(tmp_path, monkeypatch):
+def test_one_log_line_says_what_vouches_for_a_job_without_a_digest(tmp_path, monkeypatch):
     job = stored(str(tmp_path / "store"))
     uri = parse(job).folder
     try:
         configure(format="text", file=tmp_path / "log")
         for _ in range(2):
-            assert found.found(uri).vouched is False
-        assert found.found(job).vouched is True
+            assert found.find_job(uri).vouched is False
+        assert found.find_job(job).vouched is True
         assert runwide.replay(uri, 2) == 4
         monkeypatch.setenv("RUNWIDE_SIGNING_KEY", KEY)
         with pytest.raises(DigestMismatch):
-            found.found(uri)
+            found.find_job(uri)
         signed = parse(stored(str(tmp_path / "store"))).folder
         for _ in range(2):
-            assert found.found(signed).vouched is True
+            assert found.find_job(signed).vouched is True
     finally:
         configure()
     said = (tmp_path / "log").read_text()
@@ -126,16 +126,16 @@ def test_what_vouches_for_a_job_without_a_digest_is_said_once(tmp_path, monkeypa
     assert said.count("job.vouched") == 1
 
 
-def test_a_batch_of_which_nothing_is_there_is_none(anywhere):
+def test_a_batch_without_objects_is_an_error(anywhere):
     with open_store(anywhere) as store:
         store.create("batches/nightly/runs/x", b"")
         uri = store.uri
     assert found.batch_of(f"{uri}/batches/nightly/") == f"{uri}/batches/nightly/"
-    with pytest.raises(InputError, match=r"no batch is there .*did you mean 'nightly'"):
+    with pytest.raises(InputError, match=r"there is no batch at this URI .*did you mean 'nightly'"):
         found.batch_of(f"{uri}/batches/nigtly")
 
 
-def test_names_that_the_commands_could_not_find_are_refused_or_found(memory):
+def test_names_with_spaces_are_rejected_or_found(memory):
     with pytest.raises(InputError, match="begins or ends with a space; give name='lead'"):
         runwide.map(abs, [-1], store=memory, name=" lead", workers=1)
     job = runwide.map(abs, [-1], store=memory, name="batches", workers=1).job
@@ -144,10 +144,10 @@ def test_names_that_the_commands_could_not_find_are_refused_or_found(memory):
     assert found.reference_of(parse(job).folder.rpartition("/")[2][0], memory) == job
 
 
-def test_what_is_no_reference_is_told_by_each_reader(memory):
+def test_each_reader_rejects_an_invalid_reference(memory):
     job = runwide.scatter(abs, [-1], store=memory, shards=1)
     for given in (None, 5):
         with pytest.raises(BadReference, match=f"{given} is not a reference"):
             runwide.load(given)
-    with pytest.raises(InputError, match="item='0' is not a whole number"):
+    with pytest.raises(InputError, match="invalid item='0': expected a whole number"):
         runwide.replay(job, "0")

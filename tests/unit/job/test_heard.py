@@ -1,10 +1,10 @@
-"""A listener elsewhere hears of each attempt once, from the logs of shards, and of an item without a line at the end."""
+"""A listener in another process gets each attempt once, from the logs of shards, and items without a line at the end."""
 
 from __future__ import annotations
 
 import runwide
 from runwide.job import close
-from runwide.job.heard import Heard
+from runwide.job.heard import EventForwarder
 from runwide.job.manifest import read_job
 from runwide.job.stream import Stream
 from runwide.records import FailureKind
@@ -16,18 +16,18 @@ def fail_at_three(item):
     return item
 
 
-def test_events_are_those_of_the_shard_and_what_no_log_tells_comes_at_the_end(memory):
+def test_events_are_those_of_the_shard_and_items_without_a_line_come_at_the_end(memory):
     reference = runwide.scatter(fail_at_three, range(100), store=memory, shards=2)
     job, there, here = read_job(reference), [], []
     logs = []
     with Stream(job, on_log=logs.append) as stream:
-        heard = Heard(stream.store, job, here.append)
+        heard = EventForwarder(stream.store, job, here.append)
         runwide.shard(reference, job.shard_of(3), workers=1, on_event=there.append)
         for outcome in stream.look():
-            heard.ended(outcome.index, outcome.failure)
+            heard.add_end(outcome.index, outcome.failure)
         for name in logs:
-            heard.note(name)
-        heard.tell()
+            heard.add_part(name)
+        heard.forward()
         assert len(here) == len(job.items_of(job.shard_of(3)))
 
         def facts(event):
@@ -47,10 +47,10 @@ def test_events_are_those_of_the_shard_and_what_no_log_tells_comes_at_the_end(me
         here.clear()
         close(reference, 1 - job.shard_of(3), RuntimeError("no machine"))
         for outcome in stream.look(over=True):
-            heard.ended(outcome.index, outcome.failure)
-        heard.tell()
+            heard.add_end(outcome.index, outcome.failure)
+        heard.forward()
         assert not here
-        heard.end(12.5)
+        heard.finish(12.5)
         lost = job.items_of(1 - job.shard_of(3))
         assert sorted(event.index for event in here) == sorted(lost)
         assert {
@@ -58,7 +58,7 @@ def test_events_are_those_of_the_shard_and_what_no_log_tells_comes_at_the_end(me
         } == {("task.failed", FailureKind.CRASH, "RuntimeError: no machine", 12.5, 0, 0.0)}
 
 
-def test_lines_that_make_no_sense_are_left_out(tmp_path):
+def test_invalid_lines_are_ignored(tmp_path):
     job = read_job(runwide.scatter(abs, [-1, -2], store=str(tmp_path), shards=1))
     folder = tmp_path / job.id / "shards/0000"
     folder.mkdir(parents=True)
@@ -67,8 +67,8 @@ def test_lines_that_make_no_sense_are_left_out(tmp_path):
     (folder / "events.jsonl").write_text(text)
     heard = []
     with Stream(job) as stream:
-        listener = Heard(stream.store, job, heard.append)
-        listener.note("shards/0000/events.jsonl")
-        listener.note("shards/0000/events-0001.jsonl")  # which is gone
-        listener.tell()
+        listener = EventForwarder(stream.store, job, heard.append)
+        listener.add_part("shards/0000/events.jsonl")
+        listener.add_part("shards/0000/events-0001.jsonl")  # which is gone
+        listener.forward()
     assert [(event.index, event.worker, event.pid) for event in heard] == [(1, 1, 4711)]

@@ -1,4 +1,4 @@
-"""A job is looked at, run again in part, run again one item at a time, and deleted whole."""
+"""Status of jobs, reruns of failed items, replays of one item, and the deletion of jobs."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def run(job):
     return [runwide.shard(job, index, workers=1) for index in range(manifest.read_job(job).shards)]
 
 
-def test_status_says_how_far_a_job_is(anywhere):
+def test_status_shows_finished_and_failed_shards(anywhere):
     job = runwide.scatter(lambda x: 1 // x, range(4), store=anywhere, shards=2)
     assert [(one.finished, one.items, one.chunks) for one in status(job).shards] == [(False, 2, 0)] * 2
     first = manifest.read_job(job).shard_of(0)  # whose item fails
@@ -54,7 +54,7 @@ def test_clean_deletes_one_job_and_nothing_else(anywhere):
 @pytest.mark.parametrize(
     "uri", ["memory://x", "gs://bucket", "/tmp", "memory://x/a-20261124t231308-36c13f7040d35a90/items"]
 )
-def test_clean_refuses_what_is_no_job(uri):
+def test_clean_rejects_folders_that_are_not_jobs(uri):
     with pytest.raises(runwide.errors.BadReference, match="not the folder of a job"):
         clean(uri)
 
@@ -72,7 +72,7 @@ def test_jobs_are_cleaned_by_age_and_nothing_else_is(anywhere):
     assert [info.name for info in open_store(anywhere).list()] == ["else/object"]
 
 
-def test_failed_items_are_run_again_alone_and_then_count(tmp_path):
+def test_only_failed_items_are_run_again_and_their_new_results_count(tmp_path):
     def until_fixed(x):
         with Path(tmp_path, "calls").open("a") as file:
             file.write(f"{x} ")
@@ -98,7 +98,7 @@ def test_failed_items_are_run_again_alone_and_then_count(tmp_path):
     assert run(job) == second  # what was run again is not forgotten by the next run
 
 
-def test_a_mended_function_is_tried_on_an_item_and_runs_what_had_failed(tmp_path):
+def test_a_corrected_function_can_be_replayed_on_an_item_and_run_on_failed_items(tmp_path):
     job = runwide.scatter(lambda x: 12 // x, [0, 3, 4], store=str(tmp_path), shards=2)
     run(job)
     calls = tmp_path / "calls"
@@ -121,13 +121,13 @@ def test_a_rerun_of_a_job_without_failures_runs_nothing(tmp_path):
     assert runwide.rerun(job, workers=1) == first
 
 
-def test_a_rerun_finishes_what_was_never_run(memory):
+def test_a_rerun_runs_items_that_were_never_run(memory):
     job = runwide.scatter(square, range(6), store=memory, shards=3)
     runwide.shard(job, 1, workers=1)
     assert runwide.gather(job, runwide.rerun(job, workers=1)) == [x * x for x in range(6)]
 
 
-def test_what_succeeded_is_never_run_again(memory):
+def test_successful_items_are_never_run_again(memory):
     job = runwide.scatter(square, range(6), store=memory, shards=3)
     with pytest.raises(runwide.errors.InputError, match="never run again"):
         runwide.rerun(job, only="all")
@@ -145,7 +145,7 @@ def test_replay_runs_one_item_here_and_writes_nothing(memory):
     assert list(open_store(memory).list()) == before
 
 
-def test_what_is_no_date_is_no_job_and_stays(memory):
+def test_a_folder_whose_name_has_an_impossible_date_stays(memory):
     store = open_store(memory)
     store.create("a-99999999t999999-0123456789abcdef/job.json", b"")
     store.create("a-20200101t000000-0123456789abcdef/job.json", b"")
@@ -165,7 +165,7 @@ open_store(sys.argv[1]).create("shards/0000/chunks/000000.pack", b"whole")
 """
 
 
-def test_what_a_killed_writer_left_in_a_folder_is_deleted_with_its_job(tmp_path):
+def test_files_of_a_killed_writer_are_deleted_with_its_job(tmp_path):
     job = runwide.scatter(square, [1], store=str(tmp_path), shards=1)
     folder = Path(parse(job).folder)
     subprocess.run([sys.executable, "-c", KILLED, str(folder)], check=False, timeout=60)

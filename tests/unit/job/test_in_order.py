@@ -1,4 +1,4 @@
-"""Results of a job come in input order, in bounded memory, with what comes later held in files."""
+"""Results of a job come in input order, in bounded memory, with results of later items in files."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def odd(x):
 
 @pytest.fixture(params=[None, 0], ids=["in memory", "in files"])
 def held(request, monkeypatch, tmp_path):
-    """Where chunks are held; returns the folder of the files."""
+    """Hold chunks in memory or in files; return the folder of the files."""
     monkeypatch.setenv("RUNWIDE_SCRATCH", str(tmp_path))
     if request.param is not None:
         monkeypatch.setitem(in_order.stored.__kwdefaults__, "memory", request.param)
@@ -65,7 +65,7 @@ def test_an_item_that_failed_and_was_run_again_has_its_last_result(memory):
     assert found == [-x if x % 7 == 3 else x for x in range(100)]
 
 
-def test_each_chunk_is_read_once_and_a_stream_that_is_left_removes_its_files(memory, held):
+def test_each_chunk_is_read_once_and_an_unfinished_stream_removes_its_files(memory, held):
     job, _ = scattered(memory, function=abs)
     about = manifest.read_job(job)
     with open_inside(about.uri) as store:
@@ -82,7 +82,7 @@ def test_each_chunk_is_read_once_and_a_stream_that_is_left_removes_its_files(mem
     assert list(held.glob("runwide-results-*")) == []
 
 
-def test_what_is_gone_or_changed_is_said(memory):
+def test_removed_and_changed_chunks_are_errors(memory):
     job, shards = scattered(memory, function=abs)
     result = finish(job, shards)
     store = open_store(parse(job).folder)
@@ -97,11 +97,13 @@ def test_what_is_gone_or_changed_is_said(memory):
         list(runwide.load(result, stream=True))
 
 
-def test_files_that_cannot_be_written_are_said(memory, monkeypatch, tmp_path):
+def test_temporary_files_that_cannot_be_written_are_an_error(memory, monkeypatch, tmp_path):
     job, shards = scattered(memory, function=abs)
     monkeypatch.setenv("RUNWIDE_SCRATCH", str(tmp_path / "missing"))
     monkeypatch.setitem(in_order.stored.__kwdefaults__, "memory", 0)
-    with pytest.raises(ScratchError, match="results that come later cannot be held here") as caught:
+    with pytest.raises(
+        ScratchError, match="results of later items cannot be written to a temporary file"
+    ) as caught:
         list(runwide.gather(job, shards, stream=True))
     assert "RUNWIDE_SCRATCH" in caught.value.hint
 
@@ -129,7 +131,7 @@ def test_a_stream_takes_a_fraction_of_the_memory_of_the_list(tmp_path):
     assert peak("stream") < peak("list") - 150_000  # of 480 MB; chunks of 32 MiB are on the way
 
 
-def test_failures_stand_in_a_stream_as_in_a_list(memory):
+def test_a_stream_has_failures_in_the_same_order_as_a_list(memory):
     job, shards = scattered(memory, count=8, shards=2)
     found = list(runwide.gather(job, shards, on_error="return", stream=True))
     assert [type(one) for one in found] == [int, int, int, Failure, int, int, int, int]

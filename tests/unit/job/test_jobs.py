@@ -1,4 +1,4 @@
-"""A job gives what a loop gives, wherever its objects lie, and loses nothing that was finished."""
+"""A job gives the results of a loop, in every store, and loses no finished results."""
 
 from __future__ import annotations
 
@@ -174,7 +174,7 @@ def test_a_shard_out_of_range_is_named(memory):
         runwide.shard(job, 2)
 
 
-def test_a_second_run_of_a_shard_computes_nothing_and_says_the_same(tmp_path):
+def test_a_second_run_of_a_shard_computes_nothing_and_returns_the_same_reference(tmp_path):
     def noted(x):
         with Path(tmp_path, "calls").open("a") as file:
             file.write(f"{x}\n")
@@ -197,7 +197,7 @@ def test_two_copies_of_a_shard_at_once_agree(tmp_path):
     assert len(runwide.gather(job, list(references))) == 30
 
 
-def test_missing_shards_are_named_and_what_to_do(memory):
+def test_the_error_of_missing_shards_names_them_and_says_what_to_do(memory):
     job = runwide.scatter(square, range(9), store=memory, shards=3)
     done = runwide.shard(job, 1, workers=1)
     with pytest.raises(JobIncomplete, match=r"2 of 3 shards have not finished: 0, 2.*runwide shard"):
@@ -229,7 +229,7 @@ def test_a_shard_reads_only_its_own_items(memory):
     ]
 
 
-def test_a_store_that_goes_away_costs_nothing_that_is_stored(memory):
+def test_a_store_that_becomes_unavailable_loses_no_stored_results(memory):
     away = threading.Event()
 
     def hook(method, name, _before):
@@ -257,7 +257,7 @@ def test_a_store_that_cannot_take_results_ends_the_shard_with_its_error(memory):
         runwide.shard(job, 0, workers=1)
 
 
-def test_what_was_finished_when_a_shard_was_interrupted_is_stored(tmp_path):
+def test_results_that_were_finished_when_a_shard_was_interrupted_are_stored(tmp_path):
     def slow(x):
         if x == 3:
             Path(tmp_path, "reached").touch()
@@ -279,7 +279,7 @@ def test_what_was_finished_when_a_shard_was_interrupted_is_stored(tmp_path):
         deadline = time.monotonic() + 60
         while not Path(tmp_path, "reached").exists() and time.monotonic() < deadline:
             time.sleep(0.05)
-        time.sleep(0.3)  # what is finished is on its way from the worker
+        time.sleep(0.3)  # the finished result is being sent by the worker
         process.terminate()
         assert process.wait(timeout=20) == 128 + 15
         process.stderr.read()
@@ -336,7 +336,7 @@ def test_a_changed_manifest_is_an_error(memory):
     assert caught.value.uri == parse(job).uri
 
 
-def test_a_function_that_cannot_be_loaded_here_is_told_before_any_item_runs(memory):
+def test_a_function_that_cannot_be_loaded_is_an_error_before_any_item_runs(memory):
     pickled = b"\x80\x04cnowhere_module\nfunction\n."
     job = scatter_pickled(pickled, [1, 2], store=memory, shards=1, name="nowhere_module:function")
     with pytest.raises(
@@ -387,7 +387,7 @@ def test_a_package_that_breaks_pickles_is_an_error_and_another_patch_is_not(memo
         assert runwide.gather(job, run(job)) == [3.0]
 
 
-def test_what_tasks_print_carries_the_index_in_the_whole_job(tmp_path, capfd, monkeypatch):
+def test_lines_that_tasks_print_have_the_index_in_the_whole_job(tmp_path, capfd, monkeypatch):
     monkeypatch.setenv("RUNWIDE_LOG", "json")
     job = runwide.scatter(lambda x: print("hello"), range(4), store=str(tmp_path), shards=2)
     runwide.shard(job, 1, workers=1)

@@ -1,4 +1,4 @@
-"""The jobs of a store are told truthfully, by few requests, and without loading anything of them."""
+"""A listing of a store shows the true states of its jobs, takes few requests, and unpickles nothing."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from runwide.spill import records
 from runwide.spill.store import open_store
 from runwide.testing.stores import mount
 
-NOBODY = "a-20261124t231308-0000000000000000"
+FORBIDDEN = "a-20261124t231308-0000000000000000"
 
 
 def halved(x):
@@ -46,7 +46,7 @@ def test_states_are_those_of_the_store(anywhere):
     with open_store(anywhere) as root:
         for info in root.sub(parse(removed).folder.rpartition("/")[2]).list("shards/0000/chunks/"):
             root.sub(parse(removed).folder.rpartition("/")[2]).delete(info.name)
-        root.create(f"{NOBODY}/items/000.pack", b"x")
+        root.create(f"{FORBIDDEN}/items/000.pack", b"x")
         root.create("pictures/cat.jpg", b"x")
         root.create("batches/nightly/runs/x/000-claimed.json", b"{}")
     listing = jobs_of(anywhere)
@@ -65,20 +65,20 @@ def test_states_are_those_of_the_store(anywhere):
     assert scores.cost.dollars > 0
     assert found[parse(ungathered).folder].failed == 1
     assert found[parse(new).folder].cost is None
-    assert found[NOBODY].state is State.DAMAGED
+    assert found[FORBIDDEN].state is State.DAMAGED
     made = [one.created for one in listing.jobs]
     assert made == sorted(made, reverse=True)
     assert [one.id for one in jobs_of(anywhere, limit=2).jobs] == [one.id for one in listing.jobs[:2]]
     assert jobs_of(anywhere, limit=2).older == len(listing.jobs) - 2
 
 
-def test_a_failed_item_that_succeeded_later_counts_no_more(memory):
+def test_a_failed_item_that_succeeded_later_does_not_count_as_failed(memory):
     job = runwide.map(halved, [4, 0], store=memory, workers=1, on_error="return").job
     runwide.rerun(job, function=lambda x: x, workers=1)
     assert [one.state for one in jobs_of(memory).jobs] == [State.FINISHED]
 
 
-def test_few_requests_tell_all_jobs():
+def test_a_listing_takes_few_requests():
     inner = "memory://listing-requests"
     for _ in range(3):
         job = runwide.scatter(halved, [4, 2, 1, 4], store=inner, shards=4)
@@ -90,7 +90,7 @@ def test_few_requests_tell_all_jobs():
     assert asked == {"folders": 1, "list": 4, "read": 6}
 
 
-def test_records_of_names_are_read_of_shown_jobs_alone(tmp_path):
+def test_only_the_names_of_shown_jobs_are_read(tmp_path):
     inner = str(tmp_path / "store")
     for name in ("old", "new"):
         runwide.map(halved, [4], store=inner, name=name, workers=1)
@@ -104,7 +104,7 @@ def test_records_of_names_are_read_of_shown_jobs_alone(tmp_path):
     assert len([name for method, name in read if method == "read" and "/names/" in name]) == 1
 
 
-def test_the_record_of_a_run_tells_the_machine(memory):
+def test_the_machine_comes_from_the_record_of_a_run(memory):
     job = runwide.map(halved, [4], store=memory, workers=1).job
     about = manifest.read_job(job)
     plain = jobs_of(memory).jobs[0].cost
@@ -139,8 +139,8 @@ def test_nothing_is_unpickled(memory):
 def test_the_command_prints_a_table_or_an_object_a_line(tmp_path, monkeypatch):
     store = str(tmp_path / "store")
     job = runwide.map(halved, [4, 0], store=store, name="scores", workers=1, on_error="return").job
-    (tmp_path / "store" / NOBODY).mkdir()
-    (tmp_path / "store" / NOBODY / "job.json").write_text("{}")
+    (tmp_path / "store" / FORBIDDEN).mkdir()
+    (tmp_path / "store" / FORBIDDEN / "job.json").write_text("{}")
     (tmp_path / "store" / "pictures").mkdir()
     monkeypatch.setenv("RUNWIDE_STORE", store)
     said = CliRunner().invoke(cli, ["ls"], catch_exceptions=False)
@@ -148,11 +148,11 @@ def test_the_command_prints_a_table_or_an_object_a_line(tmp_path, monkeypatch):
     assert head.split() == ["job", "name", "age", "function", "items", "state", "size", "cost"]
     assert parse(job).folder.rpartition("/")[2] in row
     assert all(word in row for word in ("scores", "halved", "1 failed", "KiB", "under $0.01"))
-    assert NOBODY in damaged
+    assert FORBIDDEN in damaged
     assert "damaged" in damaged
     assert len(max(said.stdout.splitlines(), key=len)) <= 160
-    assert f"{NOBODY} cannot be read: " in said.stderr
-    assert "passed over, no jobs of runwide: pictures" in said.stderr
+    assert f"{FORBIDDEN} cannot be read: " in said.stderr
+    assert "folders that are no jobs: pictures" in said.stderr
     assert "costs are estimates: list prices of 2026-09-23" in said.stderr
     objects = [json.loads(line) for line in CliRunner().invoke(cli, ["ls", "--json"]).stdout.splitlines()]
     assert [one["state"] for one in objects] == ["failures", "damaged"]
@@ -166,10 +166,10 @@ def test_the_command_prints_a_table_or_an_object_a_line(tmp_path, monkeypatch):
     assert "no jobs in" in CliRunner().invoke(cli, ["ls", str(tmp_path / "store" / "pictures")]).stderr
 
 
-def test_a_folder_that_is_not_there_is_no_empty_store(tmp_path):
+def test_a_missing_folder_is_an_error_and_not_an_empty_store(tmp_path):
     (tmp_path / "items.jsonl").write_text("1\n")
     for name in ("nope", "items.jsonl"):
-        with pytest.raises(BadReference, match="there is no such folder"):
+        with pytest.raises(BadReference, match="the folder does not exist"):
             jobs_of(tmp_path / name)
     assert jobs_of(tmp_path).jobs == ()
 

@@ -1,4 +1,4 @@
-"""Who loads a job's function, and when."""
+"""Workers load a job's function, before their first task."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 import runwide
 from runwide.errors import WorkerDied
 from runwide.job import status
-from runwide.job.scatter import scatter_pickled
+from runwide.job._scatter import scatter_pickled
 
 
 @pytest.fixture
@@ -36,12 +36,12 @@ def test_the_function_is_loaded_by_workers_and_not_by_the_process_that_runs_the_
     assert "theirs" not in sys.modules
 
 
-def test_what_the_function_imports_counts_for_no_tasks_timeout(job_of):
+def test_the_functions_imports_do_not_count_for_the_timeout_of_a_task(job_of):
     job = job_of("import time; time.sleep(1.5)", [1])
     assert runwide.gather(job, [runwide.shard(job, 0, workers=1, timeout=0.7)]) == [2]
 
 
-def test_an_import_that_kills_is_no_items_fault(job_of):
+def test_an_import_that_kills_the_process_is_not_charged_to_an_item(job_of):
     job = job_of("import os; os._exit(7)", [1, 2, 3])
     with pytest.raises(WorkerDied, match="no worker starts: the last one exited with status 7"):
         runwide.shard(job, 0, workers=1)

@@ -30,7 +30,7 @@ def job(tmp_path) -> str:
     return runwide.scatter(abs, [-1, -2, -3], store=str(tmp_path), shards=2)
 
 
-def test_fields_of_another_release_are_told_with_its_version(job):
+def test_the_error_of_fields_of_another_release_has_its_version(job):
     def change(about):
         about["placement"] = "spread"
         about["environment"]["runwide"] = "9.1.0"
@@ -43,8 +43,8 @@ def test_fields_of_another_release_are_told_with_its_version(job):
 
 
 @pytest.mark.parametrize("field", ["environment", "packs", "function", "layout", "source", "reduced"])
-def test_a_manifest_of_this_release_that_makes_no_sense_is_damaged(job, field):
-    with pytest.raises(FrameCorrupt, match="makes no sense"):
+def test_an_invalid_manifest_of_this_release_is_damage(job, field):
+    with pytest.raises(FrameCorrupt, match="is invalid"):
         read_job(rewritten(job, lambda about: about.pop(field)))
 
 
@@ -57,8 +57,8 @@ def test_a_manifest_of_this_release_that_makes_no_sense_is_damaged(job, field):
     ],
     ids=str,
 )  # fmt: skip
-def test_a_layout_that_no_items_have_is_damage_and_takes_no_memory(job, layout):
-    with pytest.raises(FrameCorrupt, match="makes no sense"):
+def test_an_impossible_layout_is_damage_and_takes_no_memory(job, layout):
+    with pytest.raises(FrameCorrupt, match="is invalid"):
         read_job(rewritten(job, lambda about: about["layout"].update(layout)))
 
 
@@ -77,7 +77,7 @@ def test_a_layout_that_no_items_have_is_damage_and_takes_no_memory(job, layout):
     ids=["none", "one more", "reversed", "an item more", "empty", "huge", "a gap", "of another shard"],
 )
 def test_packs_that_do_not_have_each_item_once_are_damage(job, change):
-    with pytest.raises(FrameCorrupt, match="makes no sense"):
+    with pytest.raises(FrameCorrupt, match="is invalid"):
         read_job(rewritten(job, lambda about: change(about["packs"])))
 
 
@@ -86,26 +86,26 @@ def test_packs_that_do_not_have_each_item_once_are_damage(job, change):
     [{}, {"id": "../other"}, {"id": "a/b"}, {"job": "0"}, {"shards": []}, {"shards": ["x"]}, {"further": 1}],
     ids=str,
 )
-def test_a_source_that_is_no_job_of_the_store_is_damage(job, source):
+def test_a_source_that_is_not_a_job_of_the_store_is_damage(job, source):
     def change(about):
         about["source"] = {"id": "a-1", "job": "0" * 64, "shards": ["0" * 64], **source}
         about["packs"] = about["packs"] if not source else []  # a job has its items in one place
 
-    with pytest.raises(FrameCorrupt, match="makes no sense"):
+    with pytest.raises(FrameCorrupt, match="is invalid"):
         read_job(rewritten(job, change))
 
 
 @pytest.mark.parametrize(
     ("edit", "said"),
     [
-        ({"layout": 3}, "a int is not an object of JSON"),
-        ({"count": 3}, "it says 'count', which is nothing of a job"),
+        ({"layout": 3}, "a int is not a JSON object"),
+        ({"count": 3}, "the field 'count' is unknown"),
         ({"function": {}}, "it has no 'digest'"),
-        ({"packs": [7]}, "a int is not an object of JSON"),
+        ({"packs": [7]}, "a int is not a JSON object"),
     ],
     ids=["layout", "strange", "missing", "pack"],
 )
-def test_a_damaged_job_is_told_without_words_of_python(job, edit, said):
+def test_the_error_of_a_damaged_job_does_not_name_functions_of_python(job, edit, said):
     with pytest.raises((FrameCorrupt, FormatTooNew)) as caught:
         read_job(rewritten(job, lambda about: about.update(edit)))
     assert said in caught.value.message

@@ -1,4 +1,4 @@
-"""A map with a store goes on where it was killed; a name in the store never gives results of other items."""
+"""A map with a store resumes where it was killed; a name never leads to results of other items."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import pytest
 
 import runwide
 from runwide.errors import FunctionChanged, FunctionNotPicklable, InputError, NoItems, TasksFailed
-from runwide.job import begun, clean, manifest, names
+from runwide.job import clean, manifest, names, scatter_or_find
 from runwide.spill import canonical, records
 from runwide.spill.store import open_store
 
@@ -77,7 +77,7 @@ def test_other_items_under_the_same_name_are_an_error_and_nothing_is_run(memory,
     assert calls(tmp_path) == []
 
 
-def test_what_failed_is_run_again_with_the_function_of_the_second_call(memory, tmp_path):
+def test_failed_items_are_run_again_with_the_function_of_the_second_call(memory, tmp_path):
     note = noting(tmp_path)
 
     def broken(x):
@@ -95,7 +95,7 @@ def test_what_failed_is_run_again_with_the_function_of_the_second_call(memory, t
     assert calls(tmp_path) == [2]
 
 
-def test_a_failure_stands_in_its_place_if_asked(memory):
+def test_on_error_return_gives_a_failure_for_a_failed_item(memory):
     found = runwide.map(lambda x: 1 / x, [1, 0], store=memory, on_error="return", workers=1)
     assert (found[0], found[1].index, found[1].type) == (1.0, 1, "ZeroDivisionError")
 
@@ -147,7 +147,7 @@ def test_options_of_the_pool_are_those_of_a_map_with_a_store(memory, tmp_path):
         ({"store": "memory://x", "shards": 0}, InputError, "shards=0"),
     ],
 )
-def test_what_cannot_be_meant_is_an_error(options, error, why):
+def test_invalid_options_are_an_error(options, error, why):
     with pytest.raises(error, match=why):
         runwide.map(abs, [1, 2], **options)
 
@@ -241,19 +241,19 @@ def test_sigterm_keeps_what_was_finished_and_the_next_call_runs_the_rest(tmp_pat
     assert sorted(before + calls(tmp_path)) == list(range(60))
 
 
-def test_begun_finds_the_job_of_the_same_function_and_items_only(memory):
-    job = begun(abs, [1, 2], store=memory, shards=2, name="n")
-    assert begun(abs, [1, 2], store=memory, shards=7, name="n") == job
+def test_scatter_or_find_finds_only_a_job_with_the_same_function_and_items(memory):
+    job = scatter_or_find(abs, [1, 2], store=memory, shards=2, name="n").job.reference
+    assert scatter_or_find(abs, [1, 2], store=memory, shards=7, name="n").job.reference == job
     with pytest.raises(FunctionChanged, match="has changed"):
-        begun(str, [1, 2], store=memory, shards=2, name="n")
-    assert begun(abs, [1, 2], store=memory, shards=2) != job
+        scatter_or_find(str, [1, 2], store=memory, shards=2, name="n")
+    assert scatter_or_find(abs, [1, 2], store=memory, shards=2).job.reference != job
 
 
-# What somebody with write access to the bucket can do with names
+# Attacks with write access to the bucket on names
 
 
 def planted(store, name, content):
-    """Put something else in a name's place."""
+    """Replace the record of a name."""
     store = open_store(store)
     store.delete(names.place_of(name))
     store.create(names.place_of(name), content if isinstance(content, bytes) else canonical.dumps(content))
@@ -275,14 +275,14 @@ def planted(store, name, content):
         records.written("name", {}, owner="n", place=names.place_of("n")),
     ],
 )
-def test_a_name_that_makes_no_sense_is_passed_over(memory, tmp_path, content):
+def test_an_invalid_record_of_a_name_is_ignored(memory, tmp_path, content):
     planted(memory, "n", content)
     for expected in ([0, 1], []):
         assert runwide.map(noting(tmp_path), range(2), store=memory, name="n", workers=1) == [0, 1]
         assert calls(tmp_path) == expected
 
 
-def test_a_name_that_leads_to_another_valid_job_is_ignored_where_a_key_is_set(memory, tmp_path, monkeypatch):
+def test_with_a_key_an_unsigned_record_that_names_another_job_is_ignored(memory, tmp_path, monkeypatch):
     monkeypatch.setenv("RUNWIDE_SIGNING_KEY", "0123456789abcdef")
     runwide.map(lambda x: "old", range(2), store=memory, name="old", workers=1)
     about = canonical.loads(open_store(memory).read(names.place_of("old")))
@@ -297,7 +297,7 @@ def test_a_name_that_leads_to_another_valid_job_is_ignored_where_a_key_is_set(me
 
 
 class Bomb:
-    """Leaves a file behind where it is unpickled."""
+    """Writes a file when it is unpickled."""
 
     def __init__(self, path):
         self.path = path
@@ -306,7 +306,7 @@ class Bomb:
         return open, (self.path, "w")
 
 
-def test_the_function_and_items_of_a_planted_job_are_never_unpickled(memory, tmp_path):
+def test_the_function_and_items_of_a_forged_job_are_never_unpickled(memory, tmp_path):
     bomb = str(tmp_path / "exploded")
     theirs = runwide.scatter(Bomb(bomb).__reduce__, range(3), store=memory, shards=1)
     about = manifest.read_job(theirs)
@@ -316,7 +316,7 @@ def test_the_function_and_items_of_a_planted_job_are_never_unpickled(memory, tmp
     with pytest.raises(FunctionChanged):
         runwide.map(noting(tmp_path), range(3), store=memory, name="n", workers=1)
     with pytest.raises(FunctionChanged):
-        begun(noting(tmp_path), range(3), store=memory, shards=1, name="n")
+        scatter_or_find(noting(tmp_path), range(3), store=memory, shards=1, name="n")
     assert runwide.map(noting(tmp_path), range(3), store=memory, name="n", workers=1, reuse="results") == [
         0,
         1,
@@ -328,7 +328,7 @@ def test_the_function_and_items_of_a_planted_job_are_never_unpickled(memory, tmp
 # Pool
 
 
-def test_the_maps_of_a_pool_with_a_store_go_on_in_the_order_of_their_calls(memory, tmp_path):
+def test_the_maps_of_a_pool_with_a_store_resume_in_the_order_of_their_calls(memory, tmp_path):
     def use():
         with runwide.Pool(2, store=memory, name="n") as pool:
             first = pool.map(noting(tmp_path), range(4))
@@ -350,7 +350,7 @@ def test_the_maps_of_a_pool_with_a_store_go_on_in_the_order_of_their_calls(memor
     assert calls(tmp_path) == []
 
 
-def test_an_error_comes_out_of_a_pool_with_a_store_as_out_of_one_without(memory):
+def test_a_pool_with_a_store_raises_the_same_error_as_a_pool_without(memory):
     with runwide.Pool(1, store=memory) as pool:
         with pytest.raises(ZeroDivisionError):
             pool.map(lambda x: 1 / x, [0])
@@ -361,7 +361,7 @@ def test_an_error_comes_out_of_a_pool_with_a_store_as_out_of_one_without(memory)
         pool.map(abs, [1])
 
 
-def test_a_pool_with_a_store_raises_what_pickling_raised_too(memory):
+def test_a_pool_with_a_store_raises_errors_of_pickling(memory):
     with runwide.Pool(1, store=memory) as pool:
         for function, item in ((id, threading.Lock()), (threading.Lock().acquire, 1)):
             with pytest.raises(TypeError, match="cannot pickle"):
@@ -371,7 +371,7 @@ def test_a_pool_with_a_store_raises_what_pickling_raised_too(memory):
                 pool.map(abs, [-1], chunksize=size)
 
 
-def test_the_rest_of_a_pool_with_a_store_works_as_without(memory):
+def test_the_other_methods_of_a_pool_work_the_same_with_a_store(memory):
     with runwide.Pool(1, store=memory) as pool:
         assert pool.apply(pow, (2, 3)) == 8
     assert jobs_in(memory) == set()

@@ -1,4 +1,4 @@
-"""What a shard hands to its workers crosses without a copy, and is collected without noise."""
+"""Items are sent to workers without a copy, and are collected without warnings."""
 
 from __future__ import annotations
 

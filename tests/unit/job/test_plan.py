@@ -40,7 +40,7 @@ def test_every_item_is_in_one_place_of_one_shard_and_shards_differ_by_one_item_a
 
 
 @given(st.integers(1, 30), st.integers(0, 30), st.sampled_from(["a-1", "b-2"]))
-def test_items_that_return_with_a_period_are_spread(period, shift, seed):
+def test_periodic_items_are_spread_over_the_shards(period, shift, seed):
     shards, rounds = 10, 400
     layout = Layout(shards * rounds, shards, seed)
     large = range(shift, layout.count, period)
@@ -56,16 +56,16 @@ def test_items_in_input_order_are_even_and_one_shard_has_the_order_of_the_input(
 
 
 @given(st.sets(st.integers(0, 300)))
-def test_spans_hold_what_they_were_made_of(items):
+def test_spans_have_the_items_from_which_they_were_made(items):
     spans = plan.spans(items)
-    assert list(plan.members(spans)) == sorted(items)
+    assert [item for span in spans for item in range(*span)] == sorted(items)
     assert all(left[1] < right[0] for left, right in pairwise(spans))
 
 
 @pytest.mark.parametrize(
     ("count", "shards", "error"), [(0, 1, NoItems), (3, 0, InputError), (3, -1, InputError)]
 )
-def test_nothing_to_divide_is_said(count, shards, error):
+def test_no_items_and_invalid_numbers_of_shards_are_errors(count, shards, error):
     with pytest.raises(error):
         plan.shards_of(count, shards)
 

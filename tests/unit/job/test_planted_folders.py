@@ -55,7 +55,7 @@ def root(tmp_path):
 
 @pytest.mark.parametrize("given", ["{}", "{}/", "file://{}", "{}/job.json#sha256=" + "0" * 64])
 @pytest.mark.parametrize("target", ["outside", "job", "nothing", "itself"])
-def test_a_link_that_has_a_jobs_name_is_not_cleaned(root, outside, given, target):
+def test_a_link_with_the_name_of_a_job_is_not_cleaned(root, outside, given, target):
     job = runwide.scatter(square, [1], store=root, shards=1)
     place = root / OLD
     targets = {"outside": outside, "job": Path(parse(job).folder), "nothing": root / "no", "itself": place}
@@ -70,7 +70,7 @@ def test_a_link_that_has_a_jobs_name_is_not_cleaned(root, outside, given, target
 
 
 @pytest.mark.parametrize("plant", ["link", "link to a job's", "pipe", "folder"])
-def test_a_folder_whose_manifest_is_no_object_is_no_jobs(root, outside, plant):
+def test_a_folder_whose_manifest_is_not_a_file_is_not_a_job(root, outside, plant):
     (root / OLD / "shards").mkdir(parents=True)
     place = root / OLD / "job.json"
     {
@@ -102,7 +102,7 @@ FOREIGN = [
 
 
 @pytest.mark.parametrize("names", FOREIGN)
-def test_a_folder_that_only_has_a_jobs_name_stays(anywhere, names, caplog):
+def test_a_folder_that_only_has_the_name_of_a_job_stays(anywhere, names, caplog):
     store = open_store(anywhere)
     for name in names:
         store.create(f"{OLD}/{name}", b"theirs")
@@ -128,7 +128,7 @@ def test_a_folder_that_only_has_a_jobs_name_stays(anywhere, names, caplog):
         ["job.json", "runs/000.json"],
     ],
 )
-def test_what_a_scatter_or_a_clean_that_was_killed_has_left_is_a_jobs(anywhere, names):
+def test_the_objects_of_a_killed_scatter_or_clean_are_cleaned(anywhere, names):
     store = open_store(anywhere)
     for name in names:
         store.create(f"{OLD}/{name}", b"ours")
@@ -138,8 +138,8 @@ def test_what_a_scatter_or_a_clean_that_was_killed_has_left_is_a_jobs(anywhere, 
     assert clean(f"{anywhere}/{OLD}") == 0  # another one may have cleaned it since
 
 
-def test_what_is_left_of_each_moment_of_a_scatter_is_cleaned(tmp_path, root):
-    """Whatever object is the last one that a killed scatter writes, and files are among its items."""
+def test_the_objects_of_a_scatter_that_was_killed_at_any_moment_are_cleaned(tmp_path, root):
+    """Any object may be the last one that a killed scatter writes; some items are files."""
     (tmp_path / "data.csv").write_text("1,2")
     items = [runwide.File(str(tmp_path / "data.csv")), 2, 3]
     written = []
@@ -162,7 +162,7 @@ def test_what_is_left_of_each_moment_of_a_scatter_is_cleaned(tmp_path, root):
         assert list(place.iterdir()) == []
 
 
-def test_nothing_outside_is_deleted_with_a_job_and_nothing_of_it_stays(root, outside):
+def test_clean_deletes_the_whole_job_and_nothing_outside_it(root, outside):
     job = runwide.scatter(square, range(4), store=root, shards=2)
     runwide.shard(job, 0, workers=1)
     other = runwide.scatter(square, [1], store=root, shards=1)
@@ -198,7 +198,7 @@ def test_nothing_outside_is_deleted_with_a_job_and_nothing_of_it_stays(root, out
         OLD + "-1",
     ],
 )
-def test_what_only_resembles_a_jobs_name_is_no_jobs(memory, name):
+def test_a_name_that_only_resembles_a_job_id_is_rejected(memory, name):
     store = open_store(memory)
     store.create("else", b"")
     store._objects[f"{name}/job.json"] = b"theirs"  # which anyone may call it who can write to the store
@@ -216,7 +216,7 @@ def refusing(store, refused):
     return mount(f"holds-{store.rpartition('/')[2]}", store, hook)
 
 
-def test_objects_that_may_not_be_deleted_are_told_in_one_line_and_all_others_are_deleted(memory):
+def test_objects_that_may_not_be_deleted_are_one_error_and_all_others_are_deleted(memory):
     job = runwide.scatter(square, range(40), store=memory, shards=4)
     uri = f"{refusing(memory, ('items/0001.pack', 'items/0003.pack'))}/{manifest.read_job(job).id}"
     with pytest.raises(StoreNotWritable, match=r"2 of 6 objects could not be deleted.*on hold") as caught:
@@ -228,7 +228,7 @@ def test_objects_that_may_not_be_deleted_are_told_in_one_line_and_all_others_are
     assert clean(job) == 3
 
 
-def test_a_job_that_cannot_be_deleted_does_not_keep_the_others(memory):
+def test_a_job_that_cannot_be_deleted_does_not_stop_the_deletion_of_others(memory):
     for name in (OLD, OTHER):
         open_store(memory).create(f"{name}/function.pkl", b"")
         open_store(memory).create(f"{name}/job.json", b"")
@@ -297,7 +297,7 @@ def test_a_shard_whose_manifest_is_not_its_own_has_not_finished(memory, kind, ca
 
 
 @pytest.mark.parametrize("plant", ["sparse", "link", "pipe", "folder", "linked folder"])
-def test_status_is_not_led_astray_by_what_is_no_manifest(root, outside, plant):
+def test_status_ignores_objects_that_are_not_manifests(root, outside, plant):
     job = runwide.scatter(square, range(4), store=root, shards=2)
     folder = Path(parse(job).folder, "shards/0001")
     if plant != "linked folder":
@@ -313,7 +313,7 @@ def test_status_is_not_led_astray_by_what_is_no_manifest(root, outside, plant):
     assert [one.finished for one in status(job).shards] == [False, False]
 
 
-def test_status_counts_the_chunks_of_the_shards_that_there_are(memory):
+def test_status_counts_only_the_chunks_of_existing_shards(memory):
     job = runwide.scatter(square, range(4), store=memory, shards=2)
     store = open_store(memory)
     folder = manifest.read_job(job).id

@@ -65,7 +65,7 @@ def test_a_shard_that_runs_again_or_has_a_copy_changes_nothing(memory):
 
 
 @pytest.mark.parametrize("lost", [1, 2, 3, 4])
-def test_of_a_shard_that_was_killed_between_two_writes_the_next_run_or_gather_does_the_rest(memory, lost):
+def test_the_next_run_or_gather_completes_a_shard_that_was_killed_between_two_writes(memory, lost):
     job = texts(memory, 4)
     references = [runwide.shard(job, index, workers=1) for index in range(4)]
     store = open_store(parse(job).folder)
@@ -78,7 +78,7 @@ def test_of_a_shard_that_was_killed_between_two_writes_the_next_run_or_gather_do
 
 
 @pytest.mark.parametrize("key", [None, KEY], ids=["no key", "key"])
-def test_values_that_are_damaged_or_planted_count_as_absent(memory, monkeypatch, key):
+def test_damaged_and_forged_values_count_as_absent(memory, monkeypatch, key):
     if key:
         monkeypatch.setenv("RUNWIDE_SIGNING_KEY", key)
     job = texts(memory, 2)
@@ -158,7 +158,7 @@ def test_a_map_on_the_cores_of_this_container_is_reduced_in_order(count):
     assert reduced(lambda x: [x], iter(range(count)), operator.add, workers=2) == list(range(count))
 
 
-def test_what_cannot_be_reduced_on_the_cores_of_this_container_is_an_error():
+def test_errors_of_a_reduction_on_the_cores_of_this_container():
     with pytest.raises(ZeroDivisionError) as caught:
         reduced(lambda x: 1 / (x % 50 - 7), range(200), operator.add, workers=1)
     assert [one.index for one in caught.value.__cause__.failures] == [7, 57, 107, 157]
@@ -171,7 +171,7 @@ def test_what_cannot_be_reduced_on_the_cores_of_this_container_is_an_error():
             reduced(abs, [1], wrong)
 
 
-def test_a_reduction_that_fails_is_told_as_such_and_not_as_an_item(memory):
+def test_the_error_of_a_failed_reduction_does_not_name_an_item(memory):
     def wrong(left, right):
         raise KeyError("price")
 

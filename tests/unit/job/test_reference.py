@@ -42,7 +42,7 @@ def test_the_references_of_2000_shards_fit_into_one_argument_of_a_command():
         "#sha256=" + "0" * 64,
     ],
 )
-def test_what_is_no_reference_says_what_one_looks_like(text):
+def test_the_error_of_an_invalid_reference_describes_a_valid_one(text):
     with pytest.raises(BadReference, match="pass the whole line"):
         parse(text)
 
@@ -50,6 +50,6 @@ def test_what_is_no_reference_says_what_one_looks_like(text):
 @pytest.mark.parametrize(
     "text", ["7", "7:", "x:" + "A" * 43, "7:" + "A" * 42, "gs://b/j/job.json#sha256=" + "0" * 64]
 )
-def test_what_is_no_shard_is_refused(text):
+def test_an_invalid_reference_of_a_shard_is_rejected(text):
     with pytest.raises(BadReference):
         parse_shard(text)

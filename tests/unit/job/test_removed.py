@@ -112,7 +112,7 @@ def tried(reader, copy):
 
 
 @pytest.mark.parametrize("reader", READERS)
-def test_without_any_one_object_results_are_right_or_the_error_says_what_is_gone(finished, reader):
+def test_without_any_single_object_results_are_right_or_the_error_names_the_missing_parts(finished, reader):
     for name in finished.names():
         found, error = tried(reader, finished.without(name))
         if error is None:
@@ -145,7 +145,7 @@ def test_a_bucket_without_any_one_object_says_the_same(finished, gcs):
             assert runwide.load(copy.reference(RESULT)) == RESULTS
 
 
-def test_all_that_is_gone_is_in_one_error(finished):
+def test_all_missing_parts_are_in_one_error(finished):
     gone = [f"shards/{index:04d}/chunks/000000.pack" for index in range(2)]
     copy = finished.without(*gone)
     with pytest.raises(JobIncomplete, match=r"the results of 6 of 6 items .*items 0-5 \(shards: 0, 1\)"):
@@ -154,7 +154,7 @@ def test_all_that_is_gone_is_in_one_error(finished):
 
 @pytest.mark.parametrize("reader", ["gather", "gather of shards", "the command gather"])
 @pytest.mark.parametrize("gone", ["shards/0001/chunks/000000.pack", "shards/0001/shard.json"])
-def test_nothing_is_told_to_be_gathered_of_which_parts_were_removed(finished, caplog, reader, gone):
+def test_no_job_with_removed_parts_is_logged_as_gathered(finished, caplog, reader, gone):
     caplog.set_level("INFO")
     found, error = tried(reader, finished.without())
     assert (error, "job.gathered" in caplog.text) == (None, True)
@@ -170,7 +170,7 @@ def test_a_shard_that_has_not_finished_is_not_said_to_be_removed(finished):
         finish(finished.without("shards/0001/shard.json", RESULT).reference())
 
 
-def test_what_the_error_says_brings_the_results_back(finished):
+def test_the_commands_in_the_error_restore_the_results(finished):
     copy = finished.without("shards/0001/chunks/000000.pack")
     with pytest.raises(JobIncomplete) as caught:
         finish(copy.reference())
@@ -197,7 +197,7 @@ def test_a_shard_that_cannot_be_run_from_the_store_says_why(finished, gone):
     assert named(copy.root) == RESULTS  # which has its items
 
 
-def test_a_listing_that_is_long_is_cut(tmp_path):
+def test_a_long_list_in_an_error_is_shortened(tmp_path):
     job = runwide.scatter(double, list(range(60)), store=str(tmp_path), shards=30)
     with pytest.raises(
         JobIncomplete, match=r"30 of 30 shards have not finished: 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, … "

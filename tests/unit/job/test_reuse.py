@@ -13,7 +13,7 @@ import pytest
 
 import runwide
 from runwide.errors import FunctionChanged, InputError, RunwideError
-from runwide.job import Checkpoint, begun, clean, finish, manifest, names, status
+from runwide.job import Checkpoint, clean, finish, manifest, names, scatter_or_find, status
 from runwide.spill import records
 from runwide.spill.buffers import sha256
 from runwide.spill.store import open_store
@@ -23,7 +23,7 @@ KEY = "a key that is long enough"
 
 @pytest.fixture(params=[None, KEY], ids=["no key", "key"])
 def key(request, monkeypatch):
-    """Whether results and names in the store are signed."""
+    """Run each test with and without a signing key."""
     if request.param:
         monkeypatch.setenv("RUNWIDE_SIGNING_KEY", request.param)
     return request.param
@@ -99,7 +99,7 @@ def starred(function, items, store, reuse=None):
 
 
 def through_begun(function, items, store, reuse=None):
-    job = begun(function, items, store=store, shards=2, name="n", reuse=reuse)
+    job = scatter_or_find(function, items, store=store, shards=2, name="n", reuse=reuse).job.reference
     shards = [runwide.shard(job, index, workers=1) for index in range(2)]
     return runwide.gather(job, shards)
 
@@ -201,7 +201,7 @@ def test_a_function_that_changes_back_is_one_that_has_changed(memory, ran):
 # --- reuse="results"
 
 
-def test_what_failed_is_run_again_with_the_new_function_and_nothing_else(anywhere, ran, key):
+def test_only_failed_items_are_run_again_with_the_new_function(anywhere, ran, key):
     note = first(ran)
 
     def broken(x):
@@ -217,8 +217,8 @@ def test_what_failed_is_run_again_with_the_new_function_and_nothing_else(anywher
         assert items_run(ran) == again
 
 
-def test_a_shard_that_had_not_ended_gives_what_it_had_stored(memory, ran, key):
-    job = begun(first(ran), range(6), store=memory, shards=3, name="n")
+def test_the_stored_results_of_an_unfinished_shard_are_copied(memory, ran, key):
+    job = scatter_or_find(first(ran), range(6), store=memory, shards=3, name="n").job.reference
     runwide.shard(job, 0, workers=1)
     runwide.shard(job, 1, workers=1)
     manifest_of_1 = f"{job.partition('/job.json')[0].rpartition('/')[2]}/{manifest.shard_name(1)}"
@@ -228,7 +228,7 @@ def test_a_shard_that_had_not_ended_gives_what_it_had_stored(memory, ran, key):
     assert items_run(ran) == list(manifest.read_job(job).items_of(2))
 
 
-def test_an_item_that_failed_and_was_run_again_gives_its_last_result(memory, ran):
+def test_the_last_result_of_an_item_that_was_run_again_is_copied(memory, ran):
     def fails_once(x, folder=str(ran)):
         if not Path(folder, str(x)).exists():
             Path(folder, str(x)).touch()
@@ -244,10 +244,12 @@ def test_an_item_that_failed_and_was_run_again_gives_its_last_result(memory, ran
 
 @pytest.mark.parametrize("shards", [1, 2, 3, 6])
 @pytest.mark.parametrize("before", [1, 4, 6])
-def test_the_new_job_may_be_divided_otherwise(before, shards, memory, ran):
+def test_the_new_job_may_have_another_number_of_shards(before, shards, memory, ran):
     mapped(first(ran), range(6), memory, shards=before)
     items_run(ran)
-    job = begun(second(ran), range(6), store=memory, shards=shards, name="n", reuse="results")
+    job = scatter_or_find(
+        second(ran), range(6), store=memory, shards=shards, name="n", reuse="results"
+    ).job.reference
     about = status(job)
     assert [shard.finished for shard in about.shards] == [True] * shards  # no component is started
     assert runwide.gather(job) == SQUARES
@@ -255,7 +257,7 @@ def test_the_new_job_may_be_divided_otherwise(before, shards, memory, ran):
     assert items_run(ran) == []
 
 
-def test_results_are_copied_as_they_are_and_never_unpickled(memory, tmp_path):
+def test_results_are_copied_and_never_unpickled(memory, tmp_path):
     mark = tmp_path / "unpickled"
 
     class Noticed:
@@ -270,7 +272,9 @@ def test_results_are_copied_as_they_are_and_never_unpickled(memory, tmp_path):
     values = {0: array, 1: b"x" * 100_000, 2: ("a", frozenset({1})), 3: Noticed(7), 4: float("inf"), 5: None}
     mapped(lambda x: values[x], range(6), memory)
     mark.unlink()
-    job = begun(lambda x: None, range(6), store=memory, shards=2, name="n", reuse="results")
+    job = scatter_or_find(
+        lambda x: None, range(6), store=memory, shards=2, name="n", reuse="results"
+    ).job.reference
     assert not mark.exists()
     found = runwide.gather(job)
     assert np.array_equal(found[0], array)
@@ -288,7 +292,7 @@ def test_compressed_results_are_reused(memory, monkeypatch):
 
 
 @pytest.mark.parametrize("damage", ["gone", "flipped", "replaced"])
-def test_what_is_damaged_or_gone_is_computed_again(damage, memory, ran, key):
+def test_damaged_and_removed_results_are_computed_again(damage, memory, ran, key):
     job = mapped(first(ran), range(6), memory, shards=2).job
     items_run(ran)
     store = open_store(memory)
@@ -307,7 +311,7 @@ def test_what_is_damaged_or_gone_is_computed_again(damage, memory, ran, key):
 
 def test_with_a_key_unsigned_results_are_not_reused(memory, ran, monkeypatch):
     monkeypatch.setenv("RUNWIDE_SIGNING_KEY", KEY)
-    job = begun(first(ran), range(6), store=memory, shards=2, name="n")
+    job = scatter_or_find(first(ran), range(6), store=memory, shards=2, name="n").job.reference
     runwide.shard(job, 0, workers=1)
     monkeypatch.delenv("RUNWIDE_SIGNING_KEY")
     runwide.shard(job, 1, workers=1)
@@ -318,7 +322,7 @@ def test_with_a_key_unsigned_results_are_not_reused(memory, ran, monkeypatch):
 
 
 @pytest.mark.parametrize("other", [[0, 1], [0, 1, 2, 3, 4, 6], list(range(7))])
-def test_other_items_stay_an_error_where_results_are_reused(other, memory, ran):
+def test_other_items_are_an_error_with_reuse_results(other, memory, ran):
     mapped(first(ran), range(6), memory)
     items_run(ran)
     for function in (first(ran), second(ran)):
@@ -358,7 +362,7 @@ def test_other_items_may_begin_the_new_job(memory, ran):
         mapped(first(ran), range(6), memory)
 
 
-def test_items_that_take_their_time_are_started_as_they_come(memory, ran):
+def test_slow_items_are_started_as_they_arrive(memory, ran):
     mapped(first(ran), range(3), memory)
     items_run(ran)
 
@@ -373,11 +377,11 @@ def test_items_that_take_their_time_are_started_as_they_come(memory, ran):
     assert mapped(second(ran), slowly(), memory, reuse="nothing") == CUBES[:3]
 
 
-# --- what is the same for both
+# --- both words
 
 
 @pytest.mark.parametrize("reuse", ["results", "nothing"])
-def test_a_name_without_a_job_begins_one(reuse, memory, ran):
+def test_a_name_without_a_job_gets_a_new_one(reuse, memory, ran):
     assert mapped(first(ran), range(6), memory, reuse=reuse) == SQUARES
     assert mapped(first(ran), range(6), memory) == SQUARES
     assert items_run(ran) == list(range(6))
@@ -394,7 +398,7 @@ def test_results_of_an_unchanged_function_are_found_and_no_job_is_made(memory, r
 @pytest.mark.parametrize(
     "reuse", ["all", "", "Results", 1, True, b"results", ["results"], np.arange(2)], ids=repr
 )
-def test_another_word_is_an_error_before_anything_is_taken_or_run(reuse, memory, ran):
+def test_an_invalid_reuse_is_an_error_before_any_item_is_read_or_run(reuse, memory, ran):
     def items():
         (ran / "taken").touch()
         yield 1
@@ -403,7 +407,9 @@ def test_another_word_is_an_error_before_anything_is_taken_or_run(reuse, memory,
         "map": lambda: mapped(first(ran), items(), memory, reuse=reuse),
         "Pool": lambda: runwide.Pool(1, store=memory, name="n", reuse=reuse),
         "Checkpoint": lambda: Checkpoint(memory, "n", reuse=reuse).map(first(ran), items()),
-        "begun": lambda: begun(first(ran), items(), store=memory, shards=1, name="n", reuse=reuse),
+        "begun": lambda: (
+            scatter_or_find(first(ran), items(), store=memory, shards=1, name="n", reuse=reuse).job.reference
+        ),
     }
     for call in calls.values():
         with pytest.raises(
@@ -422,7 +428,7 @@ def test_reuse_without_a_name_is_an_error(reuse, memory, ran):
         "map without a store": lambda: runwide.map(first(ran), [1], reuse=reuse),
         "Pool": lambda: runwide.Pool(1, store=memory, reuse=reuse),
         "Checkpoint": lambda: Checkpoint(memory, reuse=reuse).map(first(ran), [1]),
-        "begun": lambda: begun(first(ran), [1], store=memory, shards=1, reuse=reuse),
+        "begun": lambda: scatter_or_find(first(ran), [1], store=memory, shards=1, reuse=reuse).job.reference,
     }
     for call in calls.values():
         with pytest.raises(InputError, match="give name= as well"):
@@ -653,8 +659,8 @@ def test_a_name_that_begins_as_another_one_has_its_own_records(memory):
     assert len(jobs_in(memory)) == 6
 
 
-def test_a_signed_record_that_was_copied_to_a_later_number_is_passed_over(memory, ran, monkeypatch):
-    """An older job would count again, which somebody without the key could choose."""
+def test_a_signed_record_that_was_copied_to_a_later_number_is_ignored(memory, ran, monkeypatch):
+    """Otherwise anyone without the key could make an older job count again."""
     monkeypatch.setenv("RUNWIDE_SIGNING_KEY", KEY)
     store = open_store(memory)
     mapped(first(ran), range(6), memory)
@@ -667,12 +673,12 @@ def test_a_signed_record_that_was_copied_to_a_later_number_is_passed_over(memory
 
 
 @pytest.mark.parametrize("number", ["0500", "999999999", "0002-0003", "2", "00002x", "1000000000"])
-def test_records_that_were_planted_far_ahead_or_are_none_stop_nobody(number, memory, ran):
+def test_forged_records_with_high_numbers_and_invalid_records_stop_no_call(number, memory, ran):
     store = open_store(memory)
     mapped(first(ran), range(6), memory)
     place = names.place_of("n").replace(".json", f"-{number}.json")
     about = records.read(store, names.place_of("n"), "name", owner="n").about
-    other = begun(str, range(6), store=memory, shards=1, name="other")
+    other = scatter_or_find(str, range(6), store=memory, shards=1, name="other").job.reference
     planted = {**about, "job": other.removeprefix(f"{memory}/")}
     store.create(place, records.written("name", planted, owner="n", place=place))
     items_run(ran)
@@ -682,7 +688,7 @@ def test_records_that_were_planted_far_ahead_or_are_none_stop_nobody(number, mem
     assert mapped(second(ran), range(6), memory) == CUBES
 
 
-def test_without_a_key_the_function_of_a_planted_newer_job_is_not_run(memory, ran, tmp_path):
+def test_without_a_key_the_function_of_a_forged_newer_job_is_not_run(memory, ran, tmp_path):
     mapped(first(ran), range(6), memory)
     bomb = str(tmp_path / "exploded")
     theirs = manifest.read_job(
@@ -701,8 +707,10 @@ def test_without_a_key_the_function_of_a_planted_newer_job_is_not_run(memory, ra
 
 
 @pytest.mark.parametrize("reuse", [None, "results"])
-def test_a_planted_job_with_another_pack_than_its_items_have_is_one_of_other_items(reuse, memory, ran):
-    made = manifest.read_job(begun(first(ran), range(6), store=memory, shards=1, name="other"))
+def test_a_forged_job_with_a_further_pack_has_other_items(reuse, memory, ran):
+    made = manifest.read_job(
+        scatter_or_find(first(ran), range(6), store=memory, shards=1, name="other").job.reference
+    )
     data = manifest.job_bytes(replace(made, packs=(replace(made.packs[0], digest="0" * 64),)))
     store = open_store(memory)
     store.delete(f"{made.id}/job.json")

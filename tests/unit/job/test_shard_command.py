@@ -12,10 +12,10 @@ import pytest
 import runwide
 
 NOT_FOR_A_WORKER = {"asyncio", "click", "importlib.metadata", "structlog", "rich", "google", "kfp", "email"}
-# structlog, which writes its lines once the first task has been sent, loads what is missing here
+# structlog, which writes its lines once the first task has been sent, loads the modules that are missing here
 NOT_FOR_A_SHARD = (NOT_FOR_A_WORKER - {"click", "structlog", "asyncio", "rich", "email"}) | {
     "runwide.cli.jobs",
-    "runwide.report",
+    "runwide._report",
     "runwide_components",
 }
 TASKS = """
@@ -95,7 +95,7 @@ def results(job: str, ran: subprocess.CompletedProcess[str]) -> list[object]:
 
 @WATCHED
 @pytest.mark.parametrize("words", [("--workers", "2"), ("--workers=2",)], ids=["two words", "one word"])
-def test_it_has_as_many_workers_as_it_is_told(scatter, call, watched, words):
+def test_it_has_the_given_number_of_workers(scatter, call, watched, words):
     job = scatter("met", 0, 1)
     assert results(job, call(*watched, job, *words, "0")) == [2, 2]
 
@@ -108,20 +108,20 @@ def test_all_its_workers_agree_on_the_hash_of_a_text(scatter, call):
 
 
 @WATCHED
-def test_an_exception_is_followed_by_as_many_attempts_as_it_is_told(scatter, call, watched):
+def test_an_exception_is_followed_by_the_given_number_of_retries(scatter, call, watched):
     job = scatter("once", 7)
     assert results(job, call(job, "0", "--workers", "1", "--retries", "1", *watched)) == [7]
 
 
 @WATCHED
-def test_an_attempt_may_take_as_long_as_it_is_told(scatter, call, watched):
+def test_an_attempt_may_take_the_given_time(scatter, call, watched):
     job = scatter("endless", 7)
     (failure,) = results(job, call(job, "0", "--workers", "1", "--timeout", "0.5", *watched))
     assert failure.kind == "timeout"
 
 
 @WATCHED
-def test_what_has_failed_runs_again_where_it_is_told_so(scatter, call, watched):
+def test_failed_items_run_again_with_rerun_failed(scatter, call, watched):
     job = scatter("once", 7)
     words = (job, "0", "--workers", "1", *watched)
     assert str(results(job, call(*words))[0]) == "item 0: ValueError: the first attempt"

@@ -63,7 +63,7 @@ SURFACES = {
 
 
 @pytest.mark.parametrize("surface", SURFACES)
-def test_an_item_is_started_before_the_next_is_there(surface, memory, ran, until):
+def test_an_item_is_started_before_the_next_has_arrived(surface, memory, ran, until):
     def items():
         for x in range(4):
             yield x
@@ -115,7 +115,7 @@ def test_failures_are_stored_and_run_again(memory, ran):
     assert marked(ran) == [1]
 
 
-def test_the_report_and_the_listener_hear_of_every_task(memory):
+def test_the_report_and_the_listener_get_every_task(memory):
     events = []
 
     def task(x):
@@ -164,13 +164,13 @@ def _once():
         ({"store": "/proc/nowhere"}, StoreError),
     ],
 )
-def test_what_cannot_work_is_told_before_anything_is_run(options, error, memory, ran):
+def test_invalid_calls_are_an_error_before_anything_is_run(options, error, memory, ran):
     with pytest.raises(error):
         runwide.map(marking(ran), iter(range(3)), **{"store": memory, **options})
     assert marked(ran) == []
 
 
-def test_an_iterable_that_brings_nothing_or_fails_makes_no_job(memory):
+def test_an_iterable_that_is_empty_or_fails_makes_no_job(memory):
     def broken():
         yield 1
         raise LookupError("the input")

@@ -10,10 +10,10 @@ import pytest
 
 import runwide
 from runwide.errors import DigestMismatch, JobIncomplete, StoreUnavailable
+from runwide.job._shard import end_of
 from runwide.job.chunks import ChunkLog
 from runwide.job.ending import finish
 from runwide.job.manifest import read_job
-from runwide.job.shard import end_of
 from runwide.job.stream import Stream
 from runwide.records import Failure, FailureKind, Outcome
 from runwide.spill.codec import encode
@@ -84,7 +84,7 @@ def counting(name, inner):
     return mount(name, inner, count), made
 
 
-def test_each_chunk_is_given_once_as_soon_as_it_is_stored(anywhere):
+def test_each_chunk_is_yielded_once_as_soon_as_it_is_stored(anywhere):
     job = scattered(anywhere)
     with Stream(job) as stream:
         assert not list(stream.look())
@@ -103,7 +103,7 @@ def test_each_chunk_is_given_once_as_soon_as_it_is_stored(anywhere):
         stream.arrivals.check()
 
 
-def test_an_ordered_stream_follows_the_items_whatever_shard_has_them(memory):
+def test_an_ordered_stream_follows_the_items_over_all_shards(memory):
     job = scattered(memory)
     parts = [(index, item) for index in range(SHARDS) for item in job.items_of(index)]
     random.Random(7).shuffle(parts)
@@ -118,7 +118,7 @@ def test_an_ordered_stream_follows_the_items_whatever_shard_has_them(memory):
     assert len(found) == COUNT
 
 
-def test_results_that_wait_for_an_earlier_one_lie_in_files_that_go_when_they_are_passed(
+def test_results_that_wait_for_an_earlier_one_are_in_files_that_are_closed_after_use(
     memory, tmp_path, monkeypatch
 ):
     monkeypatch.setenv("RUNWIDE_SCRATCH", str(tmp_path))
@@ -149,7 +149,7 @@ def test_results_that_wait_for_an_earlier_one_lie_in_files_that_go_when_they_are
     assert not list(tmp_path.iterdir())
 
 
-def test_a_failed_item_that_waits_in_a_file_is_itself_again(memory):
+def test_a_failure_that_was_in_a_file_is_restored(memory):
     job = scattered(memory, one_over, count=4, shards=2)
     with Stream(job, ordered=True, budget=0) as stream:
         store_chunk(job, job.shard_of(3), [3], lambda _: 1 / 0)
@@ -161,7 +161,7 @@ def test_a_failed_item_that_waits_in_a_file_is_itself_again(memory):
     assert (last.failure.type, str(last.failure.exception)) == ("ZeroDivisionError", "division by zero")
 
 
-def test_a_failed_item_that_may_run_again_is_given_when_its_shard_has_ended_anew(memory):
+def test_a_failed_item_that_may_run_again_is_yielded_when_its_shard_has_ended_again(memory):
     job = scattered(memory, one_over, count=4, shards=1)
     store_chunk(job, 0, range(4), one_over)
     end_shard(job, 0)
@@ -175,7 +175,7 @@ def test_a_failed_item_that_may_run_again_is_given_when_its_shard_has_ended_anew
         assert stream.arrivals.unfinished == []
 
 
-def test_a_failed_item_that_no_shard_runs_again_is_given_at_the_end(memory):
+def test_a_failed_item_that_no_shard_runs_again_is_yielded_at_the_end(memory):
     job = scattered(memory, one_over, count=2, shards=1)
     store_chunk(job, 0, range(2), one_over)
     end_shard(job, 0)
@@ -186,7 +186,7 @@ def test_a_failed_item_that_no_shard_runs_again_is_given_at_the_end(memory):
         assert stream.arrivals.failed == 1
 
 
-def test_a_damaged_chunk_is_passed_over_and_its_items_are_given_when_they_have_run_again(tmp_path):
+def test_a_damaged_chunk_is_ignored_and_its_items_are_yielded_when_they_have_run_again(tmp_path):
     job = scattered(str(tmp_path), count=4, shards=1)
     store_chunk(job, 0, [0, 1])
     path = tmp_path / job.id / "shards/0000/chunks/000000.pack"
@@ -199,7 +199,7 @@ def test_a_damaged_chunk_is_passed_over_and_its_items_are_given_when_they_have_r
         assert values(stream.look()) == {item: -item for item in range(4)}
 
 
-def test_a_chunk_that_a_manifest_names_and_that_was_changed_is_refused(tmp_path):
+def test_a_changed_chunk_in_a_manifest_is_an_error(tmp_path):
     job = scattered(str(tmp_path), count=4, shards=1)
     with Stream(job) as stream:
         store_all(job)
@@ -210,7 +210,7 @@ def test_a_chunk_that_a_manifest_names_and_that_was_changed_is_refused(tmp_path)
             list(stream.look())
 
 
-def test_a_chunk_of_another_key_is_given_to_nobody(memory):
+def test_a_chunk_of_another_key_is_not_yielded(memory):
     plain = scattered(memory, count=4, shards=1)
     job, other = (read_job(plain.reference, run_key=letter * 32) for letter in "ab")
     store_chunk(other, 0, range(4))
@@ -253,7 +253,7 @@ def test_a_store_that_does_not_answer_is_asked_at_the_next_look(memory):
         assert values(stream.look()) == {item: -item for item in range(COUNT)}
 
 
-def test_a_look_is_one_listing_and_reads_what_is_new(memory):
+def test_a_look_is_one_listing_and_reads_only_new_chunks(memory):
     root, made = counting("looks", memory)
     job = scattered(root)
     with Stream(job) as stream:
@@ -269,7 +269,7 @@ def test_a_look_is_one_listing_and_reads_what_is_new(memory):
         assert not made
 
 
-def test_where_all_objects_fill_pages_each_open_shard_is_listed_from_its_last_chunk_on(memory):
+def test_if_all_objects_fill_several_pages_each_open_shard_is_listed_from_its_last_chunk_on(memory):
     root, made = counting("pages", memory)
     job = scattered(root, count=20, shards=2)
     first, second = list(job.items_of(0)), list(job.items_of(1))

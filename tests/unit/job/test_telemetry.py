@@ -1,4 +1,4 @@
-"""OpenTelemetry sees what the events say, where it is wanted, and nothing where it is not."""
+"""OpenTelemetry gets the events if the user asks for it, and nothing otherwise."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import os
 import subprocess
 import sys
 
-# In a process of its own: providers can be set once.
+# In a separate process, since providers can be set only once.
 PROGRAM = """
 import json, sys
 from opentelemetry import metrics, trace
@@ -69,7 +69,7 @@ def test_each_attempt_is_a_span_below_its_run_in_the_callers_trace(tmp_path):
     assert found["counts"] == {"ended": 2, "failed": 1}
 
 
-def test_nothing_is_told_unless_asked_for(tmp_path):
+def test_nothing_is_sent_unless_asked_for(tmp_path):
     assert run(tmp_path, RUNWIDE_OTEL="") == {"counts": {}, "spans": []}
 
 
@@ -78,16 +78,16 @@ def test_asking_without_the_package_is_one_clear_error(tmp_path):
 import json, sys
 sys.modules["opentelemetry"] = None
 from runwide.errors import InputError
-from runwide.job import events, telemetry
+from runwide.events import model, otel
 try:
-    telemetry.of(events.Run("r", 0.0))
+    otel.of(model.Run("r", 0.0))
 except InputError as error:
     print(json.dumps(str(error)))
 """
     assert "pip install runwide[otel]" in run(tmp_path, program, RUNWIDE_OTEL="1")
 
 
-def test_short_tasks_that_come_together_are_spans_of_their_own_and_failures_tell_no_secret(tmp_path):
+def test_short_tasks_in_one_batch_are_separate_spans_and_failures_show_no_secret(tmp_path):
     program = PROGRAM.replace("lambda x: 1 / x, [0, 1, 2]", "work, range(500)").replace(
         "import runwide\n",
         "import runwide\n\ndef work(x):\n    if x == 7:\n        raise ValueError('password=hunter2')\n    return x\n",

@@ -1,4 +1,4 @@
-"""Spill a function and its items, so that other components can run them."""
+"""Store a function and its items, so that other components can run them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from runwide.calls import reduce_of
 from runwide.errors import ItemNotPicklable, StoreError
 from runwide.function_pickle import NOTHING, Needs
 from runwide.item_definitions import Definitions
-from runwide.job import chained, contexts, environment, manifest, plan
+from runwide.job import chained, contexts, environment, manifest, model, plan
 from runwide.job.chained import Chain
 from runwide.job.flow import Behind
 from runwide.job.layout import Layout
@@ -33,32 +33,31 @@ if TYPE_CHECKING:
 
     from runwide.archive import Code
     from runwide.spill.codec import Encoded
-    from runwide.spill.store import Store
 
 log = Log("job")
 
-_WRITERS = 4  # packs on the way at once; with their size this bounds the memory
+_WRITERS = 4  # packs that are written at once; with their size this limits the memory
 
 
 def scatter(
     function: Callable[[Any], Any], items: Iterable[Any], *, store: str | PathLike[str], shards: int
 ) -> str:
-    """Spill a map, to be run by `shard` in other processes and read back by `gather`.
+    """Store a map as a job, to be run by `shard` in other processes and read back by `gather`.
 
     Args:
         function: Takes one item. Closures, lambdas and nested functions are fine.
-        items: The input; each item travels on its own. Or the reference of a job, or of its result, in the same store: its
-            results are the items, and are read where they lie.
-        store: Where: ``gs://bucket/prefix`` or a directory that all components see.
-        shards: Number of components that share the work; with fewer items, one each.
+        items: The input; each item is pickled on its own. Or the reference of a job, or of its result, in the same store:
+            then its results are the items, and are not copied.
+        store: The store: ``gs://bucket/prefix`` or a directory that all components can read.
+        shards: Number of components that share the work; if there are fewer items, one for each item.
 
     Returns:
-        The job's reference: where it lies and the digest to which everything is bound.
+        The job's reference: its URI and the digest to which its other objects are bound.
 
     Raises:
-        NoItems: There are none.
-        FunctionNotPicklable: The function, or something that it closes over, cannot be sent.
-        ItemNotPicklable: An item cannot; ``error.item`` is its index.
+        NoItems: There are no items.
+        FunctionNotPicklable: The function, or something that it closes over, cannot be pickled.
+        ItemNotPicklable: An item cannot be pickled; ``error.item`` is its index.
         JobIncomplete: The job whose results are the items has not finished.
         StoreNotFound: The bucket does not exist.
         StoreNotWritable: This process may not write there.
@@ -77,8 +76,8 @@ def scatter(
     )  # fmt: skip
 
 
-def prepared(function: bytes, *, store: str | PathLike[str]) -> str:
-    """Write the function of a job whose items are still coming, which also shows that the store can be written.
+def prepare(function: bytes, *, store: str | PathLike[str]) -> str:
+    """Write the function of a job whose items still arrive; so a store that cannot be written to raises now.
 
     Returns:
         The job's id, for `scatter_pickled`.
@@ -103,23 +102,23 @@ def scatter_pickled(
     dealt: bool = True,
     reduced: bool = False,
 ) -> str:
-    """As `scatter`, for a function that is pickled already.
+    """Store a map as `scatter` does, with a function that is already pickled.
 
     Args:
-        function: cloudpickle's bytes of it.
+        function: The pickle, written by cloudpickle.
         items: As for `scatter`.
         store: As for `scatter`.
         shards: As for `scatter`.
         name: The function's name, for people.
-        job_id: The id of a job that was `prepared`.
-        needs: What the function needs of the program's own code.
-        whole: What else of that travels, see `runwide.archive.code_of`.
-        base: Code that has arrived in this process.
-        dealt: Whether items are dealt to the shards in rounds; else each shard has consecutive ones.
-        reduced: Whether the function has a reduction (`runwide.calls.program_of`); each shard has consecutive items then.
+        job_id: The id that `prepare` returned.
+        needs: The program's own modules that the function needs.
+        whole: Further modules of the program that go with the job, see `runwide.archive.code_of`.
+        base: The program's own code in this process, if it came with another job.
+        dealt: Whether items are dealt to the shards in rounds; otherwise each shard has consecutive items.
+        reduced: Whether the function has a reduction (`runwide.calls.program_of`); then each shard has consecutive items.
     """
     inputs = items if isinstance(items, Chain) else chained.inputs(items, store)
-    inputs = list(inputs) if isinstance(inputs, deque) else inputs  # whose items are found one by one
+    inputs = list(inputs) if isinstance(inputs, deque) else inputs  # indexing a deque is slow
     divided = plan.shards_of(len(inputs), shards)
     if divided < shards:
         log.info("shards.reduced", wanted=shards, shards=divided, items=len(inputs))
@@ -131,19 +130,21 @@ def scatter_pickled(
             if fresh:
                 behind.submit(folder.create, manifest.FUNCTION, function)
             definitions = Definitions(needs.by_name)
-            packs: tuple[manifest.Pack, ...] = ()
+            packs: list[model.Pack] = []
             if not isinstance(inputs, Chain):
-                packs = tuple(_spilled(inputs, layout, job_id, folder, behind, definitions=definitions))
+                for about, packed in packs_of(inputs, layout, job_id, definitions):
+                    behind.submit(folder.create, about.name, packed.parts)
+                    packs.append(about)
             code = code_of(needs | Needs(frozenset(definitions.modules)), whole=whole, base=base)
             if code is not None:
                 behind.submit(folder.create, manifest.CODE, code.archive)
-        job = manifest.Job(
+        job = model.Job(
             uri=folder.uri,
             digest="",
             id=job_id,
             created=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
             layout=layout,
-            packs=packs,
+            packs=tuple(packs),
             source=inputs.source if isinstance(inputs, Chain) else None,
             reduced=reduced,
             function=sha256(function),
@@ -154,10 +155,10 @@ def scatter_pickled(
             **({} if code is None else code.fields()),
         )
         data = manifest.job_bytes(job)
-        folder.create(manifest.JOB, data)
+        folder.create(model.JOB, data)
     size = sum(one.size for one in packs)
     log.info("job.scattered", job=job_id, items=job.count, shards=job.shards, bytes=size, uri=folder.uri)
-    return str(Reference(f"{folder.uri}/{manifest.JOB}", sha256(data)))
+    return str(Reference(f"{folder.uri}/{model.JOB}", sha256(data)))
 
 
 def _layout(items: Sequence[Any] | Chain, shards: int, seed: str) -> Layout:
@@ -165,33 +166,18 @@ def _layout(items: Sequence[Any] | Chain, shards: int, seed: str) -> Layout:
 
 
 def new_job_id() -> str:
-    """A unique name that sorts by time after its first character.
+    """Return a new job id, which sorts by time after its first character.
 
-    The first character is a hash's: names that all begin with the time would land on one of the bucket's servers.
+    The first character comes from a hash: ids that begin with the time would all be on one of the bucket's servers.
     """
     rest = f"{time.strftime('%Y%m%dt%H%M%S', time.gmtime())}-{os.urandom(8).hex()}"
     return f"{hashlib.sha256(rest.encode()).hexdigest()[0]}-{rest}"
 
 
-def _spilled(
-    items: Sequence[Any],
-    layout: Layout,
-    job_id: str,
-    folder: Store,
-    behind: Behind,
-    *,
-    definitions: Definitions,
-) -> Iterator[manifest.Pack]:
-    """Write the items in packs, none of which reaches from one shard into the next."""
-    for about, packed in packs_of(items, layout, job_id, definitions):
-        behind.submit(folder.create, about.name, packed.parts)
-        yield about
-
-
 def packs_of(
     items: Sequence[Any], layout: Layout, job_id: str, definitions: Definitions
-) -> Iterator[tuple[manifest.Pack, pack.Packed]]:
-    """Yield the items as packs of a job, shard by shard; equal items give equal packs."""
+) -> Iterator[tuple[model.Pack, pack.Packed]]:
+    """Yield the items as packs of a job, each with items of one shard; equal items give equal packs."""
     number = 0
     for shard in range(layout.shards):
         start = 0
@@ -200,7 +186,7 @@ def packs_of(
             packed = pack.build(members, job=job_id, slot=name)
             head = packed.head
             yield (
-                manifest.Pack(name, shard, start, len(members), packed.size, head.size, head.digest),
+                model.Pack(name, shard, start, len(members), packed.size, head.size, head.digest),
                 packed,
             )
             number, start = number + 1, start + len(members)
@@ -223,20 +209,20 @@ def _filled(
 
 
 def encoded(item: Any, index: int, job_id: str, definitions: Definitions) -> Encoded:
-    """Return an item as a frame that is bound to its job and place; equal items give equal frames, in each process.
+    """Return the frame of an item, bound to its job and index; equal items give equal frames in every process.
 
     Args:
         item: The item.
-        index: Its place.
-        job_id: Of its job.
-        definitions: What the pickles of the job's items share; empty at first.
+        index: Its index.
+        job_id: The job's id.
+        definitions: Definitions that the pickles of the job's items share; empty at first.
 
     Raises:
         ItemNotPicklable: It cannot be pickled.
     """
     try:
         return encode(item, context=contexts.item_context(job_id, index), definitions=definitions)
-    except StoreError:  # of a file that is spilled by reference
+    except StoreError:  # a `File` could not be stored
         raise
     except Exception as error:
         raise ItemNotPicklable(

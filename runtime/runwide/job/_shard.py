@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import time
 from contextlib import closing, contextmanager, nullcontext
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from runwide.errors import (
@@ -13,23 +16,27 @@ from runwide.errors import (
     ResultNotPicklable,
     RunwideError,
 )
-from runwide.job import chained, code, contexts, environment, event_log, manifest, plan
-from runwide.job.chunks import ChunkLog, Ended, Writer, located
-from runwide.job.ending import finish
-from runwide.job.event_log import EventLog, MeteredStore
-from runwide.job.flow import begun, closed
+from runwide.events.lines import share_written
+from runwide.events.log import EventLog
+from runwide.events.model import Run, TaskBatch, TaskEvent
+from runwide.events.parts import Parts
+from runwide.job import chained, code, contexts, environment, manifest, plan, shard_names
+from runwide.job.chunks import ChunkLog, Ended, located
+from runwide.job.ending import Writer, finish
+from runwide.job.flow import call_after_first, closed
 from runwide.job.incomplete import of_inputs
 from runwide.job.items import frames
 from runwide.job.limit import FIRST, Limit, SharedLimit
 from runwide.job.reducing import Tree
-from runwide.job.reference import whole
-from runwide.job.task import ItemDamaged, Loading, OwnTask, Task, both
+from runwide.job.reference import resolve
+from runwide.job.task import FunctionLoader, ItemDamaged, OwnTask, Task, worker_start
 from runwide.log import Log, bound
 from runwide.options import DEFAULTS, SHARD, Options, RunOptions
-from runwide.records import Failure, FailureKind, Outcome, TaskBatch, TaskEvent
+from runwide.records import Failure, FailureKind, Outcome
 from runwide.signatures import taking
 from runwide.spill import pack
 from runwide.spill.codec import encode
+from runwide.spill.metered import MeteredStore
 from runwide.spill.store import open_inside
 from runwide.spill.verified import SLACK, fetch
 
@@ -41,7 +48,7 @@ if TYPE_CHECKING:
 
     from runwide.job.early import Early
     from runwide.job.given import Given
-    from runwide.job.manifest import Job
+    from runwide.job.model import Job
     from runwide.job.task import Packet
     from runwide.spill.store import Store
 
@@ -59,19 +66,19 @@ def shard(
     attempt: str | None = None,
     **options: Unpack[Options],
 ) -> str:
-    """Run one shard; run again, it computes only what is not stored yet.
+    """Run one shard of a job; if it was run before, run only the items without a stored result.
 
-    Items that fail for good are recorded and do not stop the others; `gather` reports them. An ``initializer`` is called
-    after the job's own.
+    A failed item is recorded and does not stop the others; `gather` reports it. An ``initializer`` is called after the
+    job's own.
 
     Args:
         job: The reference that `scatter` returned, or another name of the job, see `gather`.
-        index: Which shard, from 0.
-        rerun_failed: Also run the items again that have failed for good before.
-        run_key: What vouches for the shard's results within one run of a pipeline, where the user has no signing key.
-        store: Where an id or a name is looked for, see `gather`.
-        attempt: Name of the attempt at the job of which this is a part: with ``max_failures``, its shards count their
-            failures together. None for the first one; with ``rerun_failed``, for none but this shard.
+        index: Index of the shard, from 0.
+        rerun_failed: Also run items again that failed in an earlier run.
+        run_key: The key that vouches for the shard's results within one run of a pipeline, if the user has no signing key.
+        store: The store of the job, if it is given by id or name, see `gather`.
+        attempt: Name of this attempt at the job: with ``max_failures``, the shards of an attempt count their failures
+            together. None for the first attempt; with ``rerun_failed``, None to count this shard alone.
         **options: As in `runwide.options.Options`.
 
     Returns:
@@ -82,7 +89,7 @@ def shard(
         EnvironmentMismatch: This process cannot load the job's function: another Python, or other packages.
         FormatTooNew: A newer runwide made the job.
         DigestMismatch: The job's objects were changed.
-        StoreUnavailable: The store did not answer; what was finished is stored, run the shard again.
+        StoreUnavailable: The store did not answer. Finished results are stored: run the shard again.
 
     Example:
         >>> job = runwide.scatter(abs, [-1, -2, -3], store="memory://doc-shard", shards=2)
@@ -91,7 +98,7 @@ def shard(
         [1, 2, 3]
     """
     chosen = RunOptions.on(SHARD, options)
-    about = manifest.read_job(whole(job, store, runs=True), run_key=run_key)
+    about = manifest.read_job(resolve(job, store, runs=True), run_key=run_key)
     attempt = attempt or (None if rerun_failed else FIRST)
     return run(about, index, rerun_failed=rerun_failed, options=chosen, attempt=attempt)
 
@@ -108,29 +115,26 @@ def run(
     limit: Limit | None = None,
     attempt: str | None = None,
 ) -> str:
-    """As `shard`, for a job whose manifest was read.
+    """Run one shard of a job whose manifest was read; see `shard`.
 
     Args:
         about: The job.
         index: As for `shard`.
-        given: The job's function and items, where they are in memory.
-        early: The job's tasks, where they were started before it was written.
+        given: The job's function and items, if they are in memory.
+        early: The job's tasks, if they were started before the job was written.
         function: A function to run instead of the job's.
         rerun_failed: As for `shard`.
         options: How items are run.
-        limit: Counts the failures, where several shards are run by this process.
+        limit: Counts the failures, if this process runs several shards.
         attempt: As for `shard`.
     """
-    index = plan.whole("index", index)
+    index = plan.whole_number("index", index)
     items = about.items_of(index)
     environment.check(about.environment, uri=about.uri)
     chained.check_count(about)
     with bound(job=about.id, shard=index), open_inside(about.uri) as plain:
         plain.share(about.shards)
-        workers = options.workers
-        events = event_log.of_shard(
-            plain, about, index, workers=workers if isinstance(workers, int) else None
-        )
+        events = _log_of(plain, about, index, options)
         store = MeteredStore(plain, events.object)
         if limit is None and options.max_failures is not None:
             limit = _limit_of(store, options.max_failures, attempt, index)
@@ -138,24 +142,20 @@ def run(
         chunks.resume()
         if rerun_failed:
             chunks.run_failed_again()
-        finished = chunks.finished  # made anew by each look
+        finished = chunks.finished
         pending = [item for item in items if item not in finished]
         log.info(
             "shard.started", job=about.id, shard=index, items=len(items), finished=len(items) - len(pending)
         )
         if pending:
-            if (
-                early is None and function is None
-            ):  # the job's own function, which another process may have made
+            if early is None and function is None:  # another process may have made the job's function
                 environment.check_packages(about.packages, uri=about.uri)
-            with events, _removed_told(about, pending), _stored_told(store, about, chunks, given):
+            with events, _explain_removed(about, pending), _attach_results(store, about, chunks, given):
                 if early is not None:
                     early.run(about, chunks, events, pending)
                 else:
-                    work, listener = (
-                        _Work(store, about, given, function),
-                        _Listener(events, options.on_event, pending),
-                    )
+                    work = _Work(store, about, given, function)
+                    listener = _Listener(events, options.on_event, pending)
                     with work.on_path(), chained.on_path(about):
                         _run(work, chunks, listener, options, limit)
         reference = finish(store, about, chunks, index)
@@ -165,27 +165,44 @@ def run(
         return reference
 
 
+def _log_of(store: Store, job: Job, index: int, options: RunOptions) -> EventLog:
+    """Return the log of one run of a shard, which is written beside its results."""
+    workers = options.workers if isinstance(options.workers, int) else None
+    run = Run(
+        id=os.urandom(6).hex(),
+        started=time.time(),
+        shard=index,
+        items=len(job.items_of(index)),
+        sampled=share_written(job.count),
+        job=job.id,
+        function=job.function_name,
+        options=options.about(),
+    )
+    folder = shard_names.shard_folder(index)
+    return EventLog(run, Parts(store, folder), partial(environment.host_facts, workers))
+
+
 class _Listener:
-    """Who hears of the attempts, told by their indices in the whole job."""
+    """Passes events to the shard's log and to the user's listener, with the items' indices in the whole job."""
 
     def __init__(self, events: EventLog, user: Callable[[TaskEvent], None] | None, items: list[int]) -> None:
         self.events = events
         self.user = user
         self.items = items
         if user is not None:
-            from runwide.pool.reporting import Guarded  # most shards need none
+            from runwide.events.emit import Guarded  # most shards need none
 
             self.user = Guarded(user)
 
     def __call__(self, event: TaskEvent) -> None:
-        """One attempt."""
+        """Handle the event of one attempt."""
         item = self.items[event.index]
         self.events.task(event, item)
         if self.user is not None:
             self.user(replace(event, index=item))
 
     def batch(self, batch: TaskBatch) -> None:
-        """Tasks that have all ended with a value."""
+        """Handle the events of tasks that have all succeeded."""
         self.events.batch(batch, self.items[batch.index : batch.index + batch.tasks])
         if self.user is not None:
             for event in batch.events():
@@ -194,29 +211,34 @@ class _Listener:
 
 @dataclass(frozen=True, slots=True)
 class _Work:
-    """What is to be run: as it lies in the store, or as this process was given it."""
+    """The function and the items to run, from the store or from memory."""
 
     store: Store
     job: Job
     given: Given | None
     function: Callable[[Any], Any] | None
 
-    def task(self) -> tuple[Task | OwnTask, Loading | None]:
-        """The function, between two frames; and what loads it, where this process does not know whether it can be."""
+    def task(self) -> tuple[Task | OwnTask, FunctionLoader | None]:
+        """Return the task; and what loads its function in a worker, if the function comes from the store."""
         function = self.function or (None if self.given is None else self.given.call)
         if function is not None:
             return OwnTask(function, self.job.id, self.job.digest, _source(self.job)), None
-        first = loading(self.store, self.job)
-        return Task(first.function, self.job.id, self.job.digest, _source(self.job)), first
+        loader = function_loader(self.store, self.job)
+        return Task(loader.function, self.job.id, self.job.digest, _source(self.job)), loader
 
     def on_path(self) -> AbstractContextManager[None]:
-        """Have workers find the modules of a function that comes from the store."""
-        if self.given is not None:  # all of it is here
+        """Make the modules of a function from the store importable in workers."""
+        if self.given is not None:  # this process has all modules
             return nullcontext()
         return code.on_path(self.store, self.job, first=self.function is None)
 
     def packets(self, pending: list[int], *, whole: bool) -> Generator[Packet, None, None]:
-        """The items; from whole objects where a range of one has come damaged."""
+        """Yield the items.
+
+        Args:
+            pending: The items to run.
+            whole: Whether to read whole objects, because a range of one arrived damaged.
+        """
         if self.given is None or self.job.source is not None:
             return frames(self.store, self.job, pending, whole=whole)
         return self.given.frames(self.job, pending)
@@ -237,21 +259,23 @@ def _run(
 ) -> None:
     from runwide.pool import outcomes
 
-    (task, first), job, pending = work.task(), work.job, listener.items
-    # one that goes on with a batch of damaged items must not count the others again
-    options = options.but(max_failures=None)
-    if first is not None:
-        options = options.but(initializer=both(first, options.initializer, options.initargs), initargs=())
+    (task, loader), job, pending = work.task(), work.job, listener.items
+    options = options.but(max_failures=None)  # `limit` counts, also over the second round with damaged items
+    if loader is not None:
+        start = worker_start(loader, options.initializer, options.initargs)
+        options = options.but(initializer=start, initargs=())
     limit = limit or Limit(None)
-    with _mismatch_told(), limit.checked(), Writer(chunks, stored=limit.stored) as writer:
+    with _raise_mismatch(), limit.checked(), Writer(chunks, stored=limit.stored) as writer:
         for again in (False, True):
             damaged = []
-            # Closed here and now, also when writing fails: before Python 3.13, the garbage collector may crash on the
-            # views of a packet that an exception has kept alive in a cycle.
-            told = options.but(on_event=listener).given()
+            given = options.but(on_event=listener).given()
+            # Closed at once, also when writing fails: before Python 3.13, the garbage collector may crash on the
+            # views of a packet that an exception keeps alive in a cycle.
             with (
-                closed(begun(work.packets(pending, whole=again), listener.events.begin)) as packets,
-                closing(outcomes(task, packets, indices=pending, **told)) as arriving,
+                closed(
+                    call_after_first(work.packets(pending, whole=again), listener.events.begin)
+                ) as packets,
+                closing(outcomes(task, packets, indices=pending, **given)) as arriving,
             ):
                 limit.start(arriving.stop)
                 for outcome in arriving:
@@ -265,26 +289,26 @@ def _run(
                         limit.count(end.failure)
             if not damaged:
                 return
-            # A byte range comes without a checksum: damage on the way shows in the worker, and is gone when read anew.
+            # A byte range has no checksum, so the worker detects damage on the way; whole objects are checked when read.
             log.warning("items.reread", job=job.id, items=len(damaged))
             pending = sorted(damaged)
             listener = _Listener(listener.events, listener.user, pending)
 
 
 @contextmanager
-def _mismatch_told() -> Iterator[None]:
-    """Raise what workers found wrong with the environment, not that their start has failed."""
+def _raise_mismatch() -> Iterator[None]:
+    """Raise the `EnvironmentMismatch` of a worker's start instead of the error that the start has failed."""
     try:
         yield
-    except RunwideError as error:  # WorkerDied, which takes long to load
+    except RunwideError as error:  # it is WorkerDied, whose import is slow
         if isinstance(error.__cause__, EnvironmentMismatch):
             raise error.__cause__ from error.__cause__.__cause__
         raise
 
 
 @contextmanager
-def _removed_told(job: Job, pending: list[int]) -> Iterator[None]:
-    """Raise what was removed of a job, and how to go on, instead of which object is not there."""
+def _explain_removed(job: Job, pending: list[int]) -> Iterator[None]:
+    """Raise an error that names the removed parts of a job and the remedy, instead of a missing object's error."""
     try:
         yield
     except ObjectNotFound as error:
@@ -292,13 +316,13 @@ def _removed_told(job: Job, pending: list[int]) -> Iterator[None]:
 
 
 @contextmanager
-def _stored_told(store: Store, job: Job, chunks: ChunkLog, given: Given | None) -> Iterator[None]:
-    """Have an error that ends a map of this process carry what is stored."""
+def _attach_results(store: Store, job: Job, chunks: ChunkLog, given: Given | None) -> Iterator[None]:
+    """Attach the stored results to an error that ends a map of this process."""
     try:
         yield
     except RunwideError as error:
-        if given is not None:  # elsewhere results are not unpickled where they are made
-            from runwide.job.gather import keep_stored
+        if given is not None:  # a component does not unpickle results
+            from runwide.job._gather import keep_stored
 
             keep_stored(error, store, job, chunks.manifest())
         raise
@@ -308,9 +332,9 @@ def _is_damaged(outcome: Outcome) -> bool:
     return outcome.failure is not None and isinstance(outcome.failure.exception, ItemDamaged)
 
 
-def loading(store: Store, job: Job) -> Loading:
-    """What loads the job's function, whose bytes have been verified."""
-    return Loading(
+def function_loader(store: Store, job: Job) -> FunctionLoader:
+    """Read and verify the job's function, and return what loads it in a worker."""
+    return FunctionLoader(
         bytes(fetch(store, manifest.FUNCTION, digest=job.function, most=job.function_size + SLACK)),
         name=job.function_name,
         uri=store.child_uri(manifest.FUNCTION),
@@ -320,20 +344,20 @@ def loading(store: Store, job: Job) -> Loading:
 
 
 def end_of(outcome: Outcome, item: int, job: Job) -> Ended:
-    """The end of an item whose value is a frame, or that has failed, as it is stored."""
+    """Return the end of an item for its shard's log; the outcome's value is a frame."""
     if outcome.failure is None:
         return Ended(pack.Member(item, outcome.value))
     failure = located(_classified(outcome.failure), item)
     context = contexts.result_context(job.digest, item)
     try:
         value = encode(failure.exception, context=context)
-    except Exception:  # its text is in the record
+    except Exception:  # the record has its text
         value = encode(None, context=context)
     return Ended(pack.Member(item, value, failed=True), failure)
 
 
 def _classified(failure: Failure) -> Failure:
-    """A failure whose kind is that of the user's item or result, not that of our frame around it."""
+    """Return a failure with the kind ``pickling`` if our frame around the item or the result raised it."""
     if isinstance(failure.exception, (ItemNotLoadable, ResultNotPicklable)):
         return failure.but(kind=FailureKind.PICKLING)
     return failure

@@ -1,4 +1,4 @@
-"""Read a job's results back, in input order, each exactly once."""
+"""Read the results of a job, in input order, each exactly once."""
 
 from __future__ import annotations
 
@@ -6,21 +6,17 @@ from contextlib import closing
 from typing import TYPE_CHECKING, Any, Literal, overload
 
 from runwide.ended import check, keep_finished, portable_exception_of, raise_or_return
-from runwide.errors import (
-    ObjectExists,
-    ObjectNotFound,
-    StoreNotWritable,
-)
-from runwide.job import code, environment, incomplete, manifest
+from runwide.errors import ObjectExists, ObjectNotFound, StoreNotWritable
+from runwide.job import code, environment, incomplete, manifest, model
 from runwide.job.chunk_reads import read_named
 from runwide.job.chunks import ChunkLog
 from runwide.job.decoded import outcome
 from runwide.job.flow import ahead
 from runwide.job.in_order import stored
 from runwide.job.reducing import one_of, one_value
-from runwide.job.reference import MARK, Reference, parse, parse_shard, whole
+from runwide.job.reference import MARK, Reference, parse, parse_shard, resolve
 from runwide.log import Log
-from runwide.results import Results, telling
+from runwide.results import Results, reportable
 from runwide.spill import signing, windows
 from runwide.spill.buffers import sha256
 from runwide.spill.store import open_inside
@@ -29,16 +25,16 @@ if TYPE_CHECKING:
     from collections.abc import Generator, Iterator, Sequence
 
     from runwide.errors import RunwideError
-    from runwide.job.in_order import Stored
-    from runwide.job.manifest import Chunk, Job, Result, Root, Shard
+    from runwide.job.model import Chunk, Job, Result, Root, Shard
     from runwide.job.reducing import Node
+    from runwide.job.turns import Due
     from runwide.records import Failure, Outcome
     from runwide.spill.pack import Head
     from runwide.spill.store import Store
 
 log = Log("job")
 
-_THREADS = 8  # manifests and chunks on the way at once
+_THREADS = 8  # manifests and chunks that are read at once
 
 
 @overload
@@ -74,38 +70,39 @@ def gather(
     store: str | None = None,
     stream: bool = False,
 ) -> Any:
-    """The results of a job whose shards have all finished.
+    """Return the results of a job whose shards have all finished.
 
     Args:
-        job: The reference that `scatter` returned. Or the URI of the job's folder, its id, the start of that, or its name:
-            where a signing key is set, the job must be signed with it; without one it is believed as far as the store is,
-            which is said in one line.
-        shards: What the shards returned, in any order, short or full; their digests make the results safe from changes
-            in the store. None to look for the shards' manifests in the store.
-        on_error: ``"raise"`` the exception of the first failed item, or ``"return"`` a `runwide.Failure` in its place.
-        run_key: What vouches for the shards' manifests within one run of a pipeline, where the user has no signing key.
-        store: Where an id or a name is looked for; ``RUNWIDE_STORE`` where None.
-        stream: Whether to return an iterator, which holds a bounded amount in memory, and the rest of what comes later in
-            files of this machine. A failure is raised, or stands, where its item is due.
+        job: The reference that `scatter` returned. Or the URI of the job's folder, its id, the start of its id, or its name:
+            then, if a signing key is set, the job must be signed with it; otherwise the store is trusted, and one log line
+            says so.
+        shards: The references that the shards returned, in any order, short or full; with their digests, a change in the
+            store is detected. None to look for the shards' manifests in the store.
+        on_error: ``"raise"`` the exception of the first failed item, or ``"return"`` a `runwide.Failure` for each.
+        run_key: The key that vouches for the shards' manifests within one run of a pipeline, if the user has no signing key.
+        store: The store of the job, if it is given by id or name; None for ``RUNWIDE_STORE``.
+        stream: Whether to return an iterator. It keeps a bounded amount in memory, and other results of later items in
+            temporary files. A failure is raised or returned when its item is due.
 
     Returns:
-        One result per item, in input order.
+        One result for each item, in input order.
 
     Raises:
-        JobIncomplete: Shards or results are missing; the message names them, and how to run them again.
-        DigestMismatch: An object was changed; nothing of it was unpickled.
-        Exception: The first failed item's, with ``on_error="raise"``, caused by a `TasksFailed` that has all of them.
+        JobIncomplete: Shards or results are missing; the message names them and says how to run them again.
+        DigestMismatch: An object was changed; nothing in it was unpickled.
+        Exception: With ``on_error="raise"``, the exception of the first failed item, caused by a `TasksFailed` with all
+            failures.
 
     Example:
         >>> job = runwide.scatter(abs, [-1, -2], store="memory://doc-gather", shards=1)
         >>> gather(job, [runwide.shard(job, 0, workers=1)])
         [1, 2]
     """
-    about, found = _ended(whole(job, store), shards, run_key)
+    about, found = _ended(resolve(job, store), shards, run_key)
     node = one_of(about, [shard for shard, _ in found])
     try:
         _written(about, found, node)
-    except StoreNotWritable as error:  # who may only read gets the results, and no reference to them
+    except StoreNotWritable as error:  # a process that may only read gets the results without a reference
         log.info("result.not_written", job=about.id, cause=error.message)
     if node is not None:
         _log_gathered(about, found)
@@ -116,19 +113,13 @@ def gather(
 def finish(
     job: str, shards: Sequence[str] | None = None, *, run_key: str | None = None, store: str | None = None
 ) -> str:
-    """Check that every item has ended exactly once, write ``result.json`` and return its reference.
-
-    Args:
-        job: As for `gather`.
-        shards: As for `gather`.
-        run_key: As for `gather`.
-        store: As for `gather`.
+    """Check that each item has ended exactly once, write ``result.json`` and return its reference; see `gather`.
 
     Raises:
         JobIncomplete: Shards or results are missing; the message names them.
         DigestMismatch: A shard's manifest was changed.
     """
-    about, found = _ended(whole(job, store), shards, run_key)
+    about, found = _ended(resolve(job, store), shards, run_key)
     error = incomplete.of_results(about, [shard for shard, _ in found])
     if error is not None:
         raise error
@@ -150,18 +141,18 @@ def load(
 
 
 def load(result: str, *, on_error: str = "raise", store: str | None = None, stream: bool = False) -> Any:
-    """The results that a reference to a finished job stands for.
+    """Return the results of a finished job.
 
     Args:
-        result: What the gather component returned, or `finish`. Or a job, as for `gather`; or the bare URI of a result,
-            which is believed as a bare URI of a job is.
+        result: The reference that the gather component or `finish` returned. Or a job, as for `gather`; or the URI of a
+            result, which is trusted like the URI of a job.
         on_error: As for `gather`.
         store: As for `gather`.
         stream: As for `gather`.
 
     Raises:
-        BadReference: It is neither.
-        DigestMismatch: An object was changed, or is not signed; nothing of it was unpickled.
+        BadReference: It is neither a result nor a job.
+        DigestMismatch: An object was changed, or is not signed; nothing in it was unpickled.
         JobIncomplete: Shards of the job have not finished, or their results were removed from the store.
 
     Example:
@@ -175,25 +166,20 @@ def load(result: str, *, on_error: str = "raise", store: str | None = None, stre
     """
     name = windows.slashed(str(result).partition(MARK)[0]).rstrip("/").rpartition("/")[2]
     if not name.startswith("result") or not name.endswith(".json"):
-        job = manifest.read_job(whole(result, store))
+        job = manifest.read_job(resolve(result, store))
         return _read_back(job, _shards(job, dict.fromkeys(range(job.shards))), None, on_error, stream=stream)
     if MARK not in result:
-        return _found(windows.slashed(result), name, on_error, stream=stream)
-    job, found = _read(result)
-    return _read_back(job, _shards(job, dict(enumerate(found.shards))), found.root, on_error, stream=stream)
-
-
-def _found(uri: str, name: str, on_error: str, *, stream: bool) -> Any:
-    """The results of a result's bare URI."""
-    job = manifest.found_job(uri)
-    found = manifest.found_result(job, name)
+        job = manifest.found_job(windows.slashed(result))
+        found = manifest.found_result(job, name)
+    else:
+        job, found = _read(result)
     return _read_back(job, _shards(job, dict(enumerate(found.shards))), found.root, on_error, stream=stream)
 
 
 def _read_back(
     job: Job, shards: Sequence[tuple[Shard, str]], root: Root | None, on_error: str, *, stream: bool
 ) -> Any:
-    """The results of finished shards, or the one value of a job that is reduced."""
+    """Return the results of finished shards, or the one value of a job with ``reduce=``."""
     node = one_of(job, [shard for shard, _ in shards], root)
     if node is not None:
         return one_value(job, node, stream=stream)
@@ -201,13 +187,13 @@ def _read_back(
 
 
 def keep_stored(error: RunwideError, store: Store, job: Job, shard: Shard) -> None:
-    """Put what a shard has stored into the error that ended it, if that is one with a place for it.
+    """Attach the stored results of a shard to the error that ended it, if the error has an attribute for them.
 
     Args:
         error: As for `runwide.ended.keep_finished`.
         store: The job's folder.
         job: The job.
-        shard: The chunks that it has written so far.
+        shard: The chunks that the shard has written so far.
     """
     if hasattr(error, "results"):
         keep_finished(error, list(_outcomes(store, job, [shard])))
@@ -215,12 +201,12 @@ def keep_stored(error: RunwideError, store: Store, job: Job, shard: Shard) -> No
 
 
 def keep_so_far(error: RunwideError, job: str, *, run_key: str | None = None) -> None:
-    """Put what all shards of a job have stored into the error that ended it, as `keep_stored` does.
+    """Attach the stored results of all shards to the error that ended a job, as `keep_stored` does.
 
     Args:
         error: As for `keep_stored`.
         job: The job's reference.
-        run_key: As for `runwide.job.shard`.
+        run_key: As for `runwide.shard`.
     """
     about = manifest.read_job(job, run_key=run_key)
     with open_inside(about.uri) as store:
@@ -232,7 +218,7 @@ def keep_so_far(error: RunwideError, job: str, *, run_key: str | None = None) ->
 
 
 def failures(result: str) -> tuple[int, list[Failure]]:
-    """Number of items and the failed ones, from the manifests alone: nothing is unpickled."""
+    """Return the number of items and the failures of a result, from the manifests alone; nothing is unpickled."""
     job, found = _read(result)
     shards = _shards(job, dict(enumerate(found.shards))) if found.failed else []
     return job.count, [failure for shard, _ in shards for failure in shard.failures]
@@ -259,7 +245,7 @@ def _failed(shards: Sequence[tuple[Shard, str]]) -> int:
 def _read(result: str) -> tuple[Job, Result]:
     reference = parse(result)
     found = manifest.read_result(reference)
-    return manifest.read_job(str(Reference(f"{reference.folder}/{manifest.JOB}", found.job))), found
+    return manifest.read_job(str(Reference(f"{reference.folder}/{model.JOB}", found.job))), found
 
 
 def _loaded(
@@ -281,24 +267,23 @@ def _loaded(
             raise incomplete.of_results(job, [shard for shard, _ in shards]) or error from error
     if gathered:
         _log_gathered(job, shards)
-    with telling(job=job.reference):
+    with reportable(job=job.reference):
         return Results(raise_or_return(ended, on_error), job=job.reference)
 
 
 def _streamed(job: Job, shards: Sequence[Shard], on_error: str) -> Iterator[Any]:
-    """The results one after another; the first failure ends them, or stands in its place."""
+    """Yield the results in order, and raise or yield each failure when its item is due."""
     noted = {failure.index: failure for shard in shards for failure in shard.failures}
     with open_inside(job.uri) as store, closing(_stored(store, job, shards)) as frames:
         late = code.Late(store, job)
         for one in frames:
-            uri = store.child_uri(one.chunk)
-            ended = outcome(one.frame, one.item, job, noted.get(one.item), uri, late=late)
+            ended = outcome(one.frame, one.item, job, noted.get(one.item), one.uri, late=late)
             if ended.failure is not None and on_error == "raise":
                 raise portable_exception_of(ended.failure)
             yield ended.value if ended.failure is None else ended.failure
 
 
-def _stored(store: Store, job: Job, shards: Sequence[Shard]) -> Generator[Stored, None, None]:
+def _stored(store: Store, job: Job, shards: Sequence[Shard]) -> Generator[Due, None, None]:
     try:
         yield from stored(store, job, shards)
     except ObjectNotFound as error:
@@ -306,13 +291,16 @@ def _stored(store: Store, job: Job, shards: Sequence[Shard]) -> Generator[Stored
 
 
 def shards_of(reference: str) -> tuple[Job, list[tuple[Shard, str]]]:
-    """The job of a reference, or of that of its result, and its shards with the digests of their manifests.
+    """Return the job of a reference, and its shards with the digests of their manifests.
+
+    Args:
+        reference: The reference of the job, or of its result.
 
     Raises:
         JobIncomplete: Shards have not finished, or were removed.
         DigestMismatch: A manifest was changed.
     """
-    if parse(reference).name == manifest.JOB:
+    if parse(reference).name == model.JOB:
         return _ended(reference, None, None)
     job, found = _read(reference)
     return job, _shards(job, dict(enumerate(found.shards)))
@@ -350,10 +338,10 @@ def _shards(job: Job, digests: dict[int, str | None]) -> list[tuple[Shard, str]]
 
 
 def _written(job: Job, shards: Sequence[tuple[Shard, str]], node: Node | None) -> str:
-    """Reference of the result's manifest: one that differs, after a shard was repaired, gets a name of its own."""
+    """Write the result's manifest and return its reference; if an older one differs, the new one gets another name."""
     digests = tuple(digest for _, digest in shards)
-    root = None if node is None else manifest.Root(node.name, node.digest)
-    data = manifest.result_bytes(manifest.Result(job.digest, digests, _failed(shards), root))
+    root = None if node is None else model.Root(node.name, node.digest)
+    data = manifest.result_bytes(model.Result(job.digest, digests, _failed(shards), root))
     name = manifest.RESULT
     with open_inside(job.uri) as store:
         try:
@@ -369,13 +357,12 @@ def _outcomes(store: Store, job: Job, shards: Sequence[Shard]) -> Iterator[Outco
     noted = {failure.index: failure for shard in shards for failure in shard.failures}
 
     def read(one: tuple[int, Chunk]) -> tuple[bytearray, Head]:
-        _, chunk = one
-        return read_named(store, job, chunk)
+        return read_named(store, job, one[1])
 
     late = code.Late(store, job)
     for (index, chunk), (data, head) in zip(chunks, ahead(read, chunks, threads=_THREADS), strict=True):
         view = memoryview(data)
-        # an item that failed and was run again counts where it ended last
+        # the last end of an item that was run again is in another chunk
         wanted = set(job.ended_in(index, chunk))
         for entry in head.entries:
             if entry.item not in wanted:

@@ -1,4 +1,4 @@
-"""Run one item of a job here, from the exact bytes that a shard would be given."""
+"""Run one item of a job in this process, from the bytes that a shard reads."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 from runwide.errors import InputError
 from runwide.job import chained, code, environment, manifest, plan
+from runwide.job._shard import function_loader
 from runwide.job.items import frames
-from runwide.job.reference import whole
-from runwide.job.shard import loading
+from runwide.job.reference import resolve
 from runwide.spill.codec import decode
 from runwide.spill.store import open_inside
 
@@ -19,22 +19,22 @@ if TYPE_CHECKING:
 def replay(
     job: str, item: int, *, function: Callable[[Any], Any] | None = None, store: str | None = None
 ) -> Any:
-    """Run one item in this process, as its worker did; what it raises is raised here.
+    """Run one item in this process, as its worker did, and raise its exception here.
 
-    Nothing is written. So a failure can be looked at with a debugger, with more memory, or on another machine.
+    Nothing is written. Use it to look at a failure with a debugger, with more memory, or on another machine.
 
     Args:
-        job: The reference that `runwide.scatter` returned, or another name of the job, see `gather`.
+        job: The reference that `runwide.scatter` returned, or another form of it, see `gather`.
         item: Index of the item, from 0.
-        function: What to call in the place of the job's function, such as that one, mended.
-        store: Where an id or a name is looked for, see `gather`.
+        function: A function to call instead of that of the job, such as a corrected version.
+        store: The store of an id or a name, see `gather`.
 
     Returns:
-        What the function returns.
+        The result of the function.
 
     Raises:
         InputError: The job has no such item.
-        DigestMismatch: The item's bytes are not those that were spilled.
+        DigestMismatch: The bytes of the item differ from those that were stored.
 
     Example:
         >>> job = runwide.scatter(lambda x: 10 // x, [5, 0], store="memory://doc-replay", shards=1)
@@ -43,33 +43,33 @@ def replay(
         >>> replay(job, 1, function=lambda x: 10 // x if x else 0)
         0
     """
-    call, value = fetched(whole(job, store, runs=True), item, function)
+    call, value = fetched(resolve(job, store, runs=True), item, function)
     return call(value)
 
 
 def fetched(
     job: str, item: int, function: Callable[[Any], Any] | None = None
 ) -> tuple[Callable[[Any], Any], Any]:
-    """The function and one item of a job, verified and unpickled.
+    """Return the function and one item of a job, verified and unpickled.
 
     Args:
         job: As for `replay`.
         item: As for `replay`.
-        function: As for `replay`; the job's own is not loaded then.
+        function: As for `replay`; that of the job is not loaded then.
     """
     about = manifest.read_job(job)
-    item = plan.whole("item", item)
+    item = plan.whole_number("item", item)
     if not 0 <= item < about.count:
         raise InputError(
-            f"there is no item {item}, the job has {about.count}",
+            f"there is no item {item}, since the job has {about.count} items",
             uri=about.uri,
             hint=f"give an index from 0 to {about.count - 1}",
         )
     environment.check(about.environment, uri=about.uri)
     environment.check_packages(about.packages, uri=about.uri)
     with open_inside(about.uri) as store:
-        code.come(store, about, first=function is None)
-        chained.come(about)
-        function = function or loading(store, about)()
+        code.use(store, about, first=function is None)
+        chained.use(about)
+        function = function or function_loader(store, about)()
         ((index, digest, frame),) = frames(store, about, [item])
     return function, decode(frame.view(), digest=digest, context=about.item_context(index), uri=about.uri)
