@@ -1,4 +1,4 @@
-"""The archive in which the program's own code travels: made, verified, and unpacked."""
+"""Pack, verify and unpack the archive in which the program's own code travels."""
 
 from __future__ import annotations
 
@@ -26,19 +26,19 @@ if TYPE_CHECKING:
 _log = Log("code")
 
 _DATE = (1980, 1, 1, 0, 0, 0)
-_UNIX = 3  # as zipfile marks archives but on Windows: the same files are the same bytes on each system
-_PROGRAM = (stat.S_IFREG | 0o755) << 16  # a file that may be run, as zipfile writes modes of Unix
+_UNIX = 3  # zipfile's mark for Unix, used on each system so that the same files are the same bytes
+_PROGRAM = (stat.S_IFREG | 0o755) << 16  # an executable file, in zipfile's form of Unix modes
 _NAMED = 5  # files in one message
-_told: set[tuple[str, ...]] = set()
+_reported: set[tuple[str, ...]] = set()
 
 
 @dataclass(frozen=True)
 class Code:
-    """Code of a program's own, for other programs.
+    """The code of a program, for other programs.
 
     Args:
-        files: JSON: a digest of each file by its path, of what a source does, of the bytes of any other file.
-        archive: The files: a zip file, not compressed, the same bytes for the same files.
+        files: JSON: the digest of each file by its path: of the syntax tree of a source, of the bytes of any other file.
+        archive: A zip file of the files, not compressed; the same files give the same bytes.
     """
 
     files: str
@@ -50,67 +50,68 @@ class Code:
         return sha256(self.archive).hexdigest()
 
     def fields(self) -> dict[str, Any]:
-        """Return what a job says of it."""
+        """Return the fields of a job that describe the code."""
         return {"code": self.digest, "code_size": len(self.archive), "code_files": self.files}
 
     def is_sound(self) -> bool:
-        """Return whether the archive has the files, and no others, of which the digests are known; nothing of it is run."""
-        from runwide import own_source
+        """Return whether the archive has exactly the files of which the digests are known; none of the code is run."""
+        from runwide.own_source import read
 
         try:
             known = json_of(self.files)
             members = _members(self.archive)
             return members.keys() == known.keys() and all(
-                known[name] in (own_source.read(member.data, name).digest, sha256(member.data).hexdigest())
+                known[name] in (read(member.data, name).digest, sha256(member.data).hexdigest())
                 for name, member in members.items()
             )
         except (ValueError, AttributeError, FrameCorrupt):
             return False
 
     def largest(self) -> str:
-        """Return the names and sizes of the largest files, for people."""
+        """Return the names and sizes of the largest files, for a message."""
         members = _members(self.archive).items()
         sizes = sorted(((len(member.data), name) for name, member in members), reverse=True)
         return ", ".join(f"{name} ({size:,} bytes)" for size, name in sizes[:_NAMED])
 
 
 def code_of(needs: Needs, *, whole: Iterable[str] = (), base: Code | None = None) -> Code | None:
-    """Put into an archive what functions and values need of the program's own code.
+    """Pack the program's own code that functions and values need.
 
     Args:
-        needs: What they need.
-        whole: Names of packages and modules, and paths of files and folders, that travel whatever is needed.
-        base: Code that has arrived in this process; its files come first.
+        needs: The needs of the functions and values.
+        whole: Names of packages and modules, and paths of files and folders, that are always included.
+        base: Code that this process has received; its files take precedence.
 
     Returns:
-        The code; None if there is none.
+        The code; None if no code is needed.
 
     Raises:
-        InputError: Something of ``whole`` is not there, or not the program's own; or a file cannot be read, or is gone.
+        InputError: A part of ``whole`` does not exist or is an installed package, or a file cannot be read.
 
     Example:
         >>> from runwide.function_pickle import Needs
         >>> code_of(Needs(frozenset({"json", "numpy"}))) is None
         True
     """
-    from runwide import own, own_asked
+    from runwide.own import check_there, reached
+    from runwide.own_asked import asked_for
 
-    asked = own_asked.read(whole)
-    own.check_there(needs.modules)
-    found = own.reached(needs.modules, whole=asked.names, beside=needs.beside)
-    _tell((*found.left_out, *asked.left_out))
+    asked = asked_for(whole)
+    check_there(needs.modules)
+    found = reached(needs.modules, whole=asked.names, beside=needs.beside)
+    _warn_of_left_out((*found.left_out, *asked.left_out))
     files = {**found.files, **asked.files}
     return _made(files, base) if files or base else None
 
 
-def _tell(left_out: tuple[str, ...]) -> None:
-    """Warn of files that are left out, once."""
-    if left_out and left_out not in _told:
-        _told.add(left_out)
+def _warn_of_left_out(left_out: tuple[str, ...]) -> None:
+    """Warn once of files that are left out."""
+    if left_out and left_out not in _reported:
+        _reported.add(left_out)
         _log.warning(
             "code.left_out", files=list(left_out[:_NAMED]), count=len(left_out),
-            cause="they are large, many, hidden, look like keys or have names that an archive cannot have; code=[…] sends "
-            "a large folder that is named, and a hidden file that is named itself",
+            cause="they are large, many or hidden, look like keys or have names that an archive cannot have; code=[…] "
+            "with the name of a large folder or of a hidden file sends it",
         )  # fmt: skip
 
 
@@ -122,14 +123,14 @@ def _made(files: Mapping[str, File], base: Code | None) -> Code:
     for path, file in files.items():
         if path not in members:
             members[path], digests[path] = _read(path, file), file.digest
-    _say_data({path: len(members[path].data) for path, file in files.items() if not file.module})
+    _log_data({path: len(members[path].data) for path, file in files.items() if not file.module})
     return Code(json.dumps(digests, sort_keys=True), _packed(members))
 
 
-def _say_data(sizes: Mapping[str, int]) -> None:
-    """Say how much data travels, once."""
-    if sizes and (found := tuple(sorted(sizes))) not in _told:
-        _told.add(found)
+def _log_data(sizes: Mapping[str, int]) -> None:
+    """Log once how much data is sent."""
+    if sizes and (found := tuple(sorted(sizes))) not in _reported:
+        _reported.add(found)
         largest = sorted(sizes, key=lambda path: (-sizes[path], path))[:_NAMED]
         _log.info("code.data", files=len(sizes), bytes=sum(sizes.values()), largest=largest)
 
@@ -137,14 +138,14 @@ def _say_data(sizes: Mapping[str, int]) -> None:
 def _read(path: str, file: File) -> _Member:
     if not may_travel(path):
         raise InputError(
-            f"{path!r}, which travels with the function, has a name that cannot be in an archive on every system",
+            f"{path!r} is sent with the function, but its name is not valid on every system",
             hint="rename it: its name must be text, without : and \\",
         )
     try:
         return _Member(file.read(), executable=file.executable)
     except OSError as error:
         raise InputError(
-            f"{path}, which travels with the function, cannot be read ({error.strerror or error})",
+            f"{path} is sent with the function, but cannot be read ({error.strerror or error})",
             uri=file.place,
         ) from error
 
@@ -155,7 +156,7 @@ class _Member:
 
     Args:
         data: Its bytes.
-        executable: Whether it is a program.
+        executable: Whether it may be run as a program.
     """
 
     data: bytes
@@ -174,19 +175,19 @@ def _packed(members: Mapping[str, _Member]) -> bytes:
 
 
 def _members(archive: bytes) -> dict[str, _Member]:
-    """Return the files of an archive that anyone may have made.
+    """Return the files of an archive that is not trusted.
 
     Raises:
-        FrameCorrupt: It is none, or has names that lead elsewhere.
+        FrameCorrupt: It is not a zip file, or has names that lead out of its folder.
     """
     try:
         with zipfile.ZipFile(io.BytesIO(archive)) as opened:
             found = opened.infolist()
             if any(one.compress_type != zipfile.ZIP_STORED or not may_travel(one.filename) for one in found):
-                raise FrameCorrupt("the code has files that are compressed, or whose names lead elsewhere")
+                raise FrameCorrupt("the code has compressed files, or names that lead out of its folder")
             return {one.filename: _Member(opened.read(one), _is_program(one)) for one in found}
     except (zipfile.BadZipFile, ValueError, NotImplementedError, EOFError, OSError, RuntimeError) as error:
-        raise FrameCorrupt(f"the code is no archive of files ({error})") from error
+        raise FrameCorrupt(f"the code is not a zip archive ({error})") from error
 
 
 def _is_program(about: zipfile.ZipInfo) -> bool:
@@ -194,19 +195,19 @@ def _is_program(about: zipfile.ZipInfo) -> bool:
 
 
 def unpack(archive: bytes, folder: str) -> None:
-    """Write the files of an archive into a folder that is empty.
+    """Write the files of an archive into an empty folder.
 
     Args:
         archive: The archive, verified.
-        folder: The folder, of this user alone.
+        folder: The folder, which only this user can access.
 
     Raises:
-        FrameCorrupt: It is no archive of code.
+        FrameCorrupt: It is not an archive of code.
         OSError: A file cannot be written.
     """
     for name, member in _members(archive).items():
         place = os.path.join(folder, *name.split("/"))  # noqa: PTH118 - a text
         os.makedirs(os.path.dirname(place), exist_ok=True)  # noqa: PTH103, PTH120 - likewise
-        mode = 0o777 if member.executable else 0o666  # less what this process leaves out for new files
+        mode = 0o777 if member.executable else 0o666  # reduced by the umask of this process
         with open(place, "xb", opener=partial(os.open, mode=mode)) as file:
             file.write(member.data)

@@ -1,4 +1,4 @@
-"""What pickles of definitions call when they are loaded: each is found, or built and completed once."""
+"""The functions that a pickle of a definition calls when it is loaded: they find the definition, or build it once."""
 
 from __future__ import annotations
 
@@ -12,7 +12,14 @@ from functools import cached_property, lru_cache, singledispatch, update_wrapper
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from runwide.definitions import arrive, found, function_at, has_arrived, known, registry
+from runwide.definitions import (
+    find_class,
+    find_function,
+    function_at,
+    has_arrived,
+    register_function,
+    registry,
+)
 from runwide.namespaces import Namespace, changes, fill
 from runwide.places import UNPACKED, placeless
 
@@ -26,9 +33,9 @@ def namespace(module: str | None, origin: str | None, about: dict[str, Any]) -> 
     """Return the globals for functions of a module.
 
     Args:
-        module: Its name, or what names globals that are no module's; None for those of each pickle.
+        module: The name of the module, or a key of globals that belong to none; if None, each pickle has new globals.
         origin: The process that pickled them for its workers; None for a store.
-        about: What relative imports need, such as ``__package__``.
+        about: Module attributes that relative imports need, such as ``__package__``.
     """
     if origin == registry.origin and module in sys.modules:
         return Namespace(vars(sys.modules[module]), live=True)
@@ -42,25 +49,21 @@ def namespace(module: str | None, origin: str | None, about: dict[str, Any]) -> 
 
 
 def own_namespace(module: str) -> Namespace:
-    """Return the globals of a module of the author's own that came along, for functions in it that have no name.
-
-    Args:
-        module: Its name.
-    """
+    """Return the globals of a module that was sent with the pickle, for functions of the module that have no name."""
     return Namespace(vars(import_module(module)), live=True)
 
 
-MET = frozenset({dict, list, set, defaultdict, OrderedDict, Counter, deque})
-"""Types of objects of modules that functions share with their module in a component."""
+SHARED = frozenset({dict, list, set, defaultdict, OrderedDict, Counter, deque})
+"""Types of objects that functions share with the module that has them, also in a component."""
 
 
 def own_object(module: str, name: str, state: Any) -> Any:
-    """Return an object of a module of the author's own that came along, with what was in it where it was pickled.
+    """Return an object of a module that was sent with the pickle, with the content that it had when it was pickled.
 
     Args:
         module: The module.
         name: The name of the object in it.
-        state: A copy of the object; None for one that has no state.
+        state: A copy of the object; None if it has no state.
     """
     home = import_module(module)
     found: Any = vars(home).get(name)
@@ -68,27 +71,29 @@ def own_object(module: str, name: str, state: Any) -> Any:
         return found
     if type(found) is not type(state):
         return state
-    if UNPACKED in (getattr(home, "__file__", None) or "") and (module, name) not in registry.met:
-        registry.met.add((module, name))
+    if UNPACKED in (getattr(home, "__file__", None) or "") and (module, name) not in registry.filled:
+        registry.filled.add((module, name))
         found.clear()
         (found.update if isinstance(found, (dict, set)) else found.extend)(state)
     return found
 
 
 def learn(key: str, data: bytes) -> None:
-    """Load the definition to which later pickles refer by its key; where it fails, each of those does."""
+    """Load a definition to which later pickles refer by its key; if loading fails, each of these raises the error."""
     definition = registry.learned[key] = Learned(data)
     definition.load()
 
 
 def learned(key: str) -> Any:
-    """Return the definition of that key; names that it uses have the values that they had when it was sent last.
+    """Return the definition of a key; the names that it uses get the values that they had when it was last sent.
 
     Raises:
-        Exception: What loading it has raised.
+        Exception: The error that loading it has raised.
     """
     definition: Learned = registry.learned[key]
-    if definition.changes != changes.known:  # another one has set names since, perhaps of this one
+    if (
+        definition.changes != changes.known
+    ):  # other definitions have set names since, perhaps names of this one
         before, changes.again = changes.again, True
         try:
             definition.load()
@@ -100,11 +105,7 @@ def learned(key: str) -> Any:
 
 
 class Learned:
-    """A definition that has arrived.
-
-    Args:
-        data: Its pickle.
-    """
+    """A definition that was received."""
 
     __slots__ = ("changes", "data", "error", "value")
 
@@ -115,16 +116,16 @@ class Learned:
         self.changes = -1
 
     def load(self) -> None:
-        """Load it, or note what that raises."""
-        self.changes = changes.known  # first: it may refer to itself
+        """Load the definition, or keep the error."""
+        self.changes = changes.known  # set first, since it may refer to itself
         try:
-            self.value, self.error = pickle.loads(self.data), None  # noqa: TID251 - of this pool's other end
+            self.value, self.error = pickle.loads(self.data), None  # noqa: TID251 - from the process that started this one
         except BaseException as error:  # the code of the user's classes runs here
             self.error = error
         self.changes = changes.known
 
 
-def make_function(  # noqa: PLR0917 - a pickle gives all by position
+def make_function(  # noqa: PLR0917 - a pickle passes arguments by position
     key: str | None,
     version: Any,
     globals_: Namespace,
@@ -132,15 +133,15 @@ def make_function(  # noqa: PLR0917 - a pickle gives all by position
     home: tuple[str, str] | None,
     cells: Sequence[str | None],
 ) -> Any:
-    """Return the function that is meant, or one to be completed by `set_function`.
+    """Return the function that was pickled if this process has it, or a new one that `set_function` completes.
 
     Args:
-        key: What names it between a program and its workers; None in a store.
-        version: What is different when the program has changed it.
+        key: The key by which a program and its workers refer to it; None in a store.
+        version: A value that differs if the program has changed the function.
         globals_: Its globals.
         code: Its code.
-        home: Module and name that it has; a program that has the same function there gets its own.
-        cells: Key of each variable of enclosing functions that it shares with the initializer; None for its own.
+        home: Its module and name; if the program has the same function there, that is returned.
+        cells: Key of each closure variable that it shares with the initializer; None for variables of its own.
     """
 
     def make() -> types.FunctionType:
@@ -148,13 +149,13 @@ def make_function(  # noqa: PLR0917 - a pickle gives all by position
         return types.FunctionType(code, globals_.values, code.co_name, None, closure)
 
     theirs = function_at(*home) if home is not None and not registry.worker else None
-    if known(key, version) is None and is_code_of(theirs, code):
+    if find_function(key, version) is None and is_code_of(theirs, code):
         return theirs
     return _found_or_made(key, version, make)
 
 
 def is_code_of(function: Any, code: types.CodeType) -> bool:
-    """Whether a function has this code, perhaps on other lines."""
+    """Return whether a function has this code, perhaps on other lines."""
     theirs = getattr(function, "__code__", None)
     return theirs == code or (
         isinstance(theirs, types.CodeType)
@@ -164,18 +165,18 @@ def is_code_of(function: Any, code: types.CodeType) -> bool:
 
 
 def _found_or_made(key: str | None, version: Any, make: Callable[[], Any]) -> Any:
-    mine = known(key, version)
+    mine = find_function(key, version)
     if mine is None:
         mine = make()
-        arrive(mine, key, version)
+        register_function(mine, key, version)
     return mine
 
 
 def set_function(function: types.FunctionType, state: dict[str, Any]) -> None:
-    """Complete a function, and bring the globals that it uses up to date."""
+    """Complete a function, and update the globals that it uses."""
     globals_: Namespace = state["namespace"]
     globals_.receive(state["globals"], state["versions"])
-    go_home(function, state["home"])
+    assign_to_module(function, state["home"])
     if not registry.unfinished.get(function):
         return
     closure: tuple[types.CellType, ...] = state["closure"] or ()
@@ -189,27 +190,22 @@ def set_function(function: types.FunctionType, state: dict[str, Any]) -> None:
     registry.unfinished.drop(function)
 
 
-def one_of(globals_: Namespace, names: Sequence[str], version: Any, value: Any) -> Any:
-    """Return the object that some names of a module have, see `runwide.namespaces.Namespace.one_of`."""
-    return globals_.one_of(names, version, value)
-
-
 def make_cached(
     key: str | None, version: Any, function: Callable[..., Any], parameters: dict[str, Any]
 ) -> Any:
-    """Return a function under ``functools.lru_cache``, which keeps what it has in a worker."""
+    """Return a function under ``functools.lru_cache``; in a worker it keeps its cache."""
     return _found_or_made(key, version, lambda: lru_cache(**parameters)(function))
 
 
 def make_single_dispatch(key: str | None, version: Any) -> Any:
-    """Return a function of ``functools.singledispatch``, to be completed by `set_single_dispatch`."""
+    """Return a function of ``functools.singledispatch``, which `set_single_dispatch` completes."""
     return _found_or_made(key, version, lambda: singledispatch(lambda *_: None))
 
 
 def set_single_dispatch(function: Any, state: tuple[dict[Any, Any], dict[str, Any], Any]) -> None:
     """Register the implementations of a function of ``functools.singledispatch``."""
     implementations, attributes, home = state
-    go_home(function, home)
+    assign_to_module(function, home)
     if not registry.unfinished.get(function):
         return
     for kind, implementation in implementations.items():
@@ -221,7 +217,7 @@ def set_single_dispatch(function: Any, state: tuple[dict[Any, Any], dict[str, An
 
 
 def make_cached_property(function: Callable[[Any], Any], name: str | None, doc: str | None) -> Any:
-    """Return a ``functools.cached_property``, whose lock of Pythons before 3.12 stays where it is."""
+    """Return a ``functools.cached_property``; the lock that it has before Python 3.12 is a new one."""
     made: Any = cached_property(function)
     made.attrname, made.__doc__ = name, doc
     return made
@@ -230,16 +226,16 @@ def make_cached_property(function: Callable[[Any], Any], name: str | None, doc: 
 def make_class(
     wanted: Identity, origin: str | None, make: Callable[..., type], arguments: tuple[Any, ...]
 ) -> type:
-    """Return the class that is meant, or one to be completed by `set_class`.
+    """Return the class that was pickled if this process has it, or a new one that `set_class` completes.
 
     Args:
-        wanted: How it is recognized.
+        wanted: The identity of the class.
         origin: The process that pickled it for its workers; None for a store.
-        make: Builds it where this process does not have it, as `runwide.building.build_class` does.
-        arguments: Of that.
+        make: Builds the class, such as `runwide.building.build_class`.
+        arguments: Arguments of ``make``.
     """
     with registry.lock:
-        kind = found(wanted)
+        kind = find_class(wanted)
         if kind is None:
             kind = make(*arguments)
             registry.arrived[wanted] = kind
@@ -252,26 +248,21 @@ def make_class(
 
 
 def defined(wanted: Identity, data: bytes) -> type:
-    """Return the class that is meant; only where this process does not have it, it is loaded.
-
-    Args:
-        wanted: How it is recognized.
-        data: Its pickle.
-    """
+    """Return the class that was pickled; load it only if this process does not have it."""
     with registry.lock:
-        kind = found(wanted)
+        kind = find_class(wanted)
         if kind is None or registry.unfinished.get(kind):
-            kind = pickle.loads(data)  # noqa: TID251 - a part of a pickle, and trusted as that is
+            kind = pickle.loads(data)  # noqa: TID251 - a part of a pickle, as trusted as the whole
         return kind
 
 
 def prepare_class(kind: Any, attributes: dict[str, Any], empty: dict[str, Callable[[], Any]]) -> None:
-    """Set what instances may need that are loaded with their class, as where a class keeps all its instances.
+    """Set the attributes that instances in the same pickle may need, as when a class keeps a list of its instances.
 
     Args:
-        kind: A class, perhaps to be completed by `set_class`.
-        attributes: Its functions.
-        empty: Makes the containers among its attributes, by name; they are filled later.
+        kind: A class, which may be incomplete.
+        attributes: Its functions, by name.
+        empty: Types of its attributes that are containers, by name; the containers are filled later.
     """
     if has_arrived(kind) and registry.unfinished.get(kind):
         for name, value in (*attributes.items(), *((name, made()) for name, made in empty.items())):
@@ -279,17 +270,17 @@ def prepare_class(kind: Any, attributes: dict[str, Any], empty: dict[str, Callab
 
 
 def _set(kind: Any, name: str, value: Any) -> None:
-    """Set an attribute, not by the metaclass where that can be: its own ``__setattr__`` may refuse it."""
+    """Set an attribute, if possible without the metaclass, whose ``__setattr__`` may refuse it."""
     try:
         type.__setattr__(kind, name, value)
-    except TypeError:  # the metaclass is one of C
+    except TypeError:  # the metaclass is written in C
         setattr(kind, name, value)
 
 
 def set_class(kind: Any, state: dict[str, Any]) -> None:
-    """Complete a class that was built here; in a worker, take over what the program has changed since."""
+    """Complete a class that was built here; in a worker, update the attributes that the program has changed."""
     if not has_arrived(kind):
-        return  # it is this program's own
+        return  # the class is this program's own
     attributes, versions = state["attributes"], state["versions"]
     before = registry.versions.get(kind) or {}
     if not registry.unfinished.get(kind):
@@ -301,7 +292,7 @@ def set_class(kind: Any, state: dict[str, Any]) -> None:
             _set(kind, name, value)
     for registered in attributes.get("_abc_impl", ()):
         kind.register(registered)
-    if "__firstlineno__" in attributes:  # which setting another attribute removes
+    if "__firstlineno__" in attributes:  # setting another attribute removes it
         _set(kind, "__firstlineno__", attributes["__firstlineno__"])
     for name, own in state["members"].items():
         member = kind._member_map_[name]
@@ -311,12 +302,12 @@ def set_class(kind: Any, state: dict[str, Any]) -> None:
     registry.versions.put(kind, versions)
     for globals_, values, theirs in state["related"]:
         globals_.receive(values, theirs)
-    go_home(kind, state["home"])
+    assign_to_module(kind, state["home"])
     registry.unfinished.drop(kind)
 
 
-def go_home(thing: Any, home: tuple[Namespace, str, Any] | None) -> None:
-    """Put something that has arrived in a worker under its name in its module."""
+def assign_to_module(thing: Any, home: tuple[Namespace, str, Any] | None) -> None:
+    """Assign a definition that a worker has received to its name in its module."""
     if home is not None and registry.worker:
         globals_, name, version = home
         globals_.receive({name: thing}, None if version is None else {name: version})

@@ -1,4 +1,4 @@
-"""Classes that came by value, built without running again what made the first class of each."""
+"""Build classes that were pickled by value, without running the hooks of their program again."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ if TYPE_CHECKING:
 
 
 def build_class(meta: type, name: str, bases: tuple[type, ...], values: dict[str, Any]) -> type:
-    """Build a class without the hooks of its program, which may want more than is known of it.
+    """Build a class without the hooks of its program, which may need more arguments than the pickle has.
 
-    What the hooks have done is among the attributes that are set later. Hooks of installed packages are run where they
-    do not fail.
+    The results of the hooks are among the attributes that are set later. Hooks of installed packages run if they do not
+    fail.
 
     Example:
         >>> build_class(type, "P", (object,), {"__module__": "m"})
@@ -26,43 +26,35 @@ def build_class(meta: type, name: str, bases: tuple[type, ...], values: dict[str
     def whole() -> type:
         return types.new_class(name, bases, {"metaclass": meta}, lambda space: space.update(values))
 
-    def below(base: Any) -> type:
-        made: type = base.__new__(meta, name, bases, dict(values))
-        return made
-
-    return _first_that_works(bases, meta, (whole, below), ("__init_subclass__",))
+    return _first_that_works(whole, meta, name, bases, lambda: dict(values), hooks=("__init_subclass__",))
 
 
 def build_enum(
     meta: Any, name: str, bases: tuple[type, ...], values: dict[str, Any], members: dict[str, Any]
 ) -> type:
-    """Build an enumeration with its members, as `build_class` does a class."""
+    """Build an enumeration with its members, as `build_class` builds a class."""
 
     def space() -> dict[str, Any]:
         found: dict[str, Any] = meta.__prepare__(name, bases)
         for key, value in (*values.items(), *members.items()):
-            found[key] = value  # noqa: PERF403 - a dict of the metaclass, which takes members one by one
+            found[key] = value  # noqa: PERF403 - the metaclass checks each assignment
         return found
 
-    def whole() -> type:
-        made: type = meta(name, bases, space())
-        return made
-
-    def below(base: Any) -> type:
-        made: type = base.__new__(meta, name, bases, space())
-        return made
-
-    return _first_that_works(bases, meta, (whole, below), tuple(_QUIET))
+    return _first_that_works(
+        lambda: meta(name, bases, space()), meta, name, bases, space, hooks=tuple(_QUIET)
+    )
 
 
 def _first_that_works(
-    bases: Sequence[type],
-    meta: type,
-    ways: tuple[Callable[[], type], Callable[[Any], type]],
+    whole: Callable[[], type],
+    meta: Any,
+    name: str,
+    bases: tuple[type, ...],
+    space: Callable[[], dict[str, Any]],
+    *,
     hooks: Sequence[str],
 ) -> type:
-    """Build a class by its metaclass, or by the first one below that takes it; ``type`` takes all."""
-    whole, below = ways
+    """Build a class with its metaclass, or with the first base of the metaclass that accepts it; ``type`` always does."""
     every = [kind for base in bases for kind in base.__mro__]
     if not has_arrived(meta):
         for muted in ([kind for kind in every if has_arrived(kind)], every):
@@ -71,21 +63,23 @@ def _first_that_works(
     metas = [kind for kind in meta.__mro__ if "__new__" in vars(kind) and not has_arrived(kind)]
     for kind in metas[:-1]:
         with suppress(Exception), _without_hooks(every, hooks):
-            return below(kind)
+            found: type = kind.__new__(meta, name, bases, space())
+            return found
     with _without_hooks(every, hooks):
-        return below(metas[-1])
+        made: type = metas[-1].__new__(meta, name, bases, space())
+        return made
 
 
 @contextmanager
 def _without_hooks(kinds: Iterable[type], hooks: Sequence[str]) -> Iterator[None]:
-    """Mute what is called when a subclass or a member is made; the caller holds the lock."""
+    """Disable the hooks that run when a subclass or a member is made; the caller holds the lock."""
     muted: list[tuple[type, str, Any]] = []
     places = [(kind, hook) for kind in dict.fromkeys(kinds) if kind.__module__ != "enum" for hook in hooks]
     try:
         for kind, hook in places:
             if hook in vars(kind):
                 before = vars(kind)[hook]
-                with suppress(TypeError):  # of a class of C
+                with suppress(TypeError):  # the class is written in C
                     type.__setattr__(kind, hook, _QUIET[hook])
                     muted.append((kind, hook, before))
         yield
@@ -103,6 +97,6 @@ _QUIET = {
     "__init_subclass__": classmethod(lambda *_args, **_options: None),
     "__new_member__": staticmethod(_plain_member),
     "__init__": lambda *_: None,
-    "__eq__": object.__eq__,  # of members that have no content yet
+    "__eq__": object.__eq__,  # members have no content yet
     "__hash__": object.__hash__,
 }

@@ -1,4 +1,4 @@
-"""Send functions and classes of some modules by value while something is pickled, as those of a script."""
+"""Pickle functions and classes of some modules by value, as those of a script."""
 
 from __future__ import annotations
 
@@ -13,18 +13,13 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
     from types import ModuleType
 
-_lock = threading.RLock()  # cloudpickle's registry is the whole process's
+_lock = threading.RLock()  # cloudpickle has one registry for the whole process
 _added: list[ModuleType] = []
 _depth = 0
 
 
 class _Current(threading.local):
-    """What this thread pickles.
-
-    Args:
-        by_name: Modules that go by name.
-        sent: Modules of which something was sent by value.
-    """
+    """The modules of the pickle that this thread writes: those to pickle by name, and those pickled by value so far."""
 
     def __init__(self) -> None:
         self.by_name: Collection[str] = ()
@@ -36,21 +31,21 @@ _current = _Current()
 
 @contextmanager
 def sent_by_value(by_name: Collection[str] = ()) -> Iterator[set[str]]:
-    """Send what `registered` is called with by value, and forget that at the end.
+    """Pickle the definitions that `register` is called with by value, until the end of the block.
 
     Args:
-        by_name: Modules that go by name, since others import them that travel: their classes must be those of these.
+        by_name: Modules to pickle by name, since modules that travel import them and must share their classes.
 
     Returns:
-        The names of the modules of which something was sent by value, as it is pickled.
+        The names of the modules of which a definition was pickled by value; the set grows while pickling.
 
     Example:
         >>> with sent_by_value() as sent:
-        ...     registered(sent_by_value)
+        ...     register(sent_by_value)
         >>> sent
         set()
     """
-    global _depth  # noqa: PLW0603 - of the process, as the registry is
+    global _depth  # noqa: PLW0603 - one per process, like the registry
     before = _current.by_name, _current.sent
     _current.by_name, _current.sent = by_name, set()
     with _lock:
@@ -66,18 +61,14 @@ def sent_by_value(by_name: Collection[str] = ()) -> Iterator[set[str]]:
 
 
 def goes_by_value(name: str) -> bool:
-    """Return whether functions and classes of a module travel by value in what this thread pickles.
-
-    Args:
-        name: Its name.
-    """
-    from runwide import own  # slow to load, and not for workers
+    """Return whether functions and classes of a module travel by value in the pickle that this thread writes."""
+    from runwide import own  # slow to load, and workers do not need it
 
     return name not in _current.by_name and own.goes_by_value(name)
 
 
-def registered(thing: Any) -> None:
-    """Have a function or class travel by value, if its module is one of those; see `runwide.own.goes_by_value`."""
+def register(thing: Any) -> None:
+    """Pickle a function or class by value if `goes_by_value` says so for its module."""
     name = thing.__module__
     if not isinstance(name, str) or not goes_by_value(name):
         return

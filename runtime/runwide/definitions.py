@@ -1,13 +1,13 @@
-"""Classes and functions of a program in other processes: they arrive once, and come back as themselves.
+"""Keep track of classes and functions that this process has sent or received, so that each exists once in a process.
 
-What another process cannot import (``__main__``, notebooks, local classes) is pickled with its definition. Three rules hold
-where such a pickle is loaded:
+Definitions that another process cannot import (from ``__main__``, notebooks or function bodies) are pickled by value.
+Loading such a pickle follows three rules:
 
-- A class of the program that loads it is that very class, and its state is left alone, whether the pickle comes from a
-  worker, from a store or from an earlier run of the same program.
-- In a worker the module ``__main__`` has the names that have arrived. A name is set again only when the program has changed
-  it: what the initializer or a task has put there, such as a model that is loaded once, stays.
-- Elsewhere a definition is built once, without running the hooks that made the first class of it.
+- If the loading program has the class itself, that class is used and not changed, whether the pickle comes from a worker,
+  from a store or from an earlier run of the same program.
+- In a worker, the module ``__main__`` has the names that were received. A name is set again only if the program has changed
+  it, so values that the initializer or a task has set, such as a loaded model, are kept.
+- In other processes a definition is built once, without running the hooks that built the original class.
 """
 
 from __future__ import annotations
@@ -34,11 +34,11 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 _KEPT = 4096
-"""Classes that are kept alive for results that name them; a program makes a few."""
+"""Most classes that are kept alive for results that refer to them; a program makes few."""
 
 
 class _Marks(Generic[T]):
-    """Values by object, looked up by identity, for as long as the object lives."""
+    """Values by the identity of an object, while the object exists."""
 
     def __init__(self) -> None:
         self._values: dict[int, tuple[weakref.ref[Any], T]] = {}
@@ -56,27 +56,27 @@ class _Marks(Generic[T]):
 
 
 class Registry:
-    """What this process knows of its own definitions and of those that have arrived."""
+    """Definitions of this process, and definitions that it has received."""
 
     def __init__(self) -> None:
-        self.origin = os.urandom(8).hex()  # names this process
+        self.origin = os.urandom(8).hex()  # the name of this process
         self.worker = False
         self.has_classes = False
-        self.main: types.ModuleType | None = None  # the replaced one, whose code still runs
+        self.main: types.ModuleType | None = None  # the original module, whose code still runs
         self.own: weakref.WeakValueDictionary[str, Any] = weakref.WeakValueDictionary()
         self.identities: _Marks[Identity] = _Marks()
         self.keys: _Marks[str] = _Marks()  # of functions
         self.arrived: weakref.WeakValueDictionary[Any, Any] = weakref.WeakValueDictionary()
         self.unfinished: _Marks[bool] = _Marks()
-        self.versions: _Marks[Any] = _Marks()  # of what has arrived, as the program has it
-        self.returnable: _Marks[bool] = _Marks()  # classes that the parent knows by their key
+        self.versions: _Marks[Any] = _Marks()  # of received definitions
+        self.returnable: _Marks[bool] = _Marks()  # classes that the parent process can find by their key
         self.kept: dict[int, type] = {}
         self.shared: dict[str, Namespace] = {}
         self.learned: dict[str, Any] = {}
         self.variables = Variables()
         self.initializers: weakref.WeakValueDictionary[str, Any] = weakref.WeakValueDictionary()
-        self.met: set[tuple[str, str]] = set()
-        """Objects of modules that have what was in them where they were pickled: module and name."""
+        self.filled: set[tuple[str, str]] = set()
+        """Module and name of objects that have the content that was pickled."""
         self.lock = threading.RLock()
 
 
@@ -93,31 +93,29 @@ if hasattr(os, "register_at_fork"):  # nothing forks on Windows
 
 
 def origin() -> str:
-    """Return the name of this process, other in each."""
+    """Return the name of this process, which no other process has."""
     return registry.origin
 
 
 def become_worker() -> None:
-    """Give this process a ``__main__`` of its own, which gets the names of the program as they arrive."""
+    """Give this process a new ``__main__`` module, which receives the names of the program."""
     registry.worker = True
     registry.main = sys.modules["__main__"]
     sys.modules["__main__"] = main = types.ModuleType("__main__")
-    sys.modules["__mp_main__"] = (
-        main  # so called in what multiprocessing spawns, and in what comes back from there
-    )
+    sys.modules["__mp_main__"] = main  # its name in processes of multiprocessing, and in pickles from them
     main.__dict__["__builtins__"] = builtins
     registry.shared["__main__"] = Namespace(vars(main))  # before any code of the program puts names there
 
 
 def identity(kind: type, content: Callable[[type], str]) -> Identity:
-    """Return how a class is recognized elsewhere: the same in each process that has the same source.
+    """Return the identity of a class, which is the same in every process that has the same source.
 
-    A cell that is run twice makes a class twice: both are recognized as one, and results have the class that was sent last.
-    Local classes that are made of the same are numbered as they come.
+    A notebook cell that runs twice makes two classes with the same identity; results have the class that was sent last.
+    Local classes with the same content get numbers in the order in which they are sent.
 
     Args:
         kind: The class.
-        content: Return a digest of what a class is made of.
+        content: Returns a digest of the content of a class.
 
     Example:
         >>> class Point: ...
@@ -137,13 +135,13 @@ def identity(kind: type, content: Callable[[type], str]) -> Identity:
 def _identified(kind: type, content: Callable[[type], str]) -> Identity:
     module, qualname = str(kind.__module__), str(kind.__qualname__)
     if registry.worker:
-        qualname, key = "", f"{module}:#{os.urandom(8).hex()}"  # named for the program, which cannot have it
+        qualname, key = "", f"{module}:#{os.urandom(8).hex()}"  # the program cannot have this class
     elif is_named(kind):
         key = _key_of_named(f"{module}:{qualname}", kind, content)
     else:
-        qualname = ""  # another run of the program would not find it by that
+        qualname = ""  # another run of the program could not find it by its name
         key = _numbered(f"{module}:#{content(kind)}")
-    # equal texts are one object, so that a pickle of several identities is the same in each process
+    # Interned texts make pickles of several identities the same in every process.
     return Identity(*map(sys.intern, (key, module, qualname, shape(kind), names(kind), program())))
 
 
@@ -159,7 +157,7 @@ def _numbered(key: str) -> str:
 
 
 def _is_gone(key: str) -> bool:
-    """Whether the class of a key is of no more use, as that of a function that has returned: only a collection tells."""
+    """Return whether the class of a key is unreachable, as after its function has returned; needs a garbage collection."""
     kept = registry.kept.pop(id(registry.own.get(key)), None) is not None
     gc.collect()
     used = registry.own.get(key)
@@ -169,7 +167,7 @@ def _is_gone(key: str) -> bool:
 
 
 def key_of(function: Any) -> str:
-    """Return what names a function between this process and its workers."""
+    """Return the key by which this process and its workers refer to a function."""
     with registry.lock:
         found = registry.keys.get(function)
         if found is None:
@@ -180,13 +178,13 @@ def key_of(function: Any) -> str:
 
 
 def note_initializer(initializer: Any) -> None:
-    """Have functions share with an initializer what no module has: variables of enclosing functions, and other globals."""
+    """Let functions share closure variables, and globals that belong to no module, with an initializer."""
     for function in _functions_of(initializer, set()):
         registry.initializers.setdefault(key_of(function), function)
 
 
 def _functions_of(value: Any, seen: set[int]) -> Iterator[types.FunctionType]:
-    """Yield the functions to which a callable leads."""
+    """Yield the functions that a callable consists of."""
     if id(value) in seen:
         return
     seen.add(id(value))
@@ -202,7 +200,7 @@ def _functions_of(value: Any, seen: set[int]) -> Iterator[types.FunctionType]:
 
 
 def key_of_cell(cell: types.CellType) -> str | None:
-    """Return what names a variable of an initializer that is in use; None for any other variable."""
+    """Return the key of a closure variable that an initializer in use has; None for other variables."""
     for key, function in list(registry.initializers.items()):
         for number, theirs in enumerate(function.__closure__ or ()):
             if theirs is cell:
@@ -211,7 +209,7 @@ def key_of_cell(cell: types.CellType) -> str | None:
 
 
 def key_of_globals(values: dict[str, Any]) -> str | None:
-    """Return what names globals that are no module's, as those of `exec`; None if no initializer in use has them."""
+    """Return the key of globals that belong to no module, as with `exec`; None if no initializer in use has them."""
     for key, function in list(registry.initializers.items()):
         if function.__globals__ is values:
             return f"{key}:globals"
@@ -219,13 +217,13 @@ def key_of_globals(values: dict[str, Any]) -> str | None:
 
 
 def function_at(module: str, qualname: str) -> Any:
-    """Return the function that a loaded module has under a qualified name, also as a static or class method."""
+    """Return the function of a loaded module by its qualified name; for a static or class method, the function in it."""
     theirs = named(module, qualname)
     return getattr(theirs, "__func__", theirs)
 
 
 def keep(kind: type) -> None:
-    """Keep a class that is sent to workers, whose results name it by its key."""
+    """Keep a class alive that is sent to workers, since results refer to it by its key."""
     with registry.lock:
         registry.kept.setdefault(id(kind), kind)
         if len(registry.kept) > _KEPT:
@@ -233,29 +231,31 @@ def keep(kind: type) -> None:
 
 
 def has_classes() -> bool:
-    """Whether any class has arrived by value, so that names alone do not tell which is meant."""
+    """Return whether any class was received by value, so that a class cannot be identified by its name alone."""
     return registry.has_classes
 
 
 def is_returnable(kind: type) -> bool:
-    """Whether the process that started this one knows a class by its key."""
+    """Return whether the process that started this one can find a class by its key."""
     return registry.returnable.get(kind) is not None
 
 
 def own(key: str) -> Any:
-    """Return the class of this program that has this key.
+    """Return the class of this program with this key.
 
     Raises:
-        LookupError: There is none any more.
+        LookupError: The class does not exist any more.
     """
     found = registry.own.get(key)
     if found is None:
-        raise LookupError(f"the class {key} is gone from this program; keep it while tasks run")
+        raise LookupError(
+            f"the class {key} is gone from this program; keep a reference to it while tasks run"
+        )
     return found
 
 
-def found(wanted: Identity) -> type | None:
-    """Return the class that is meant, if this process has it."""
+def find_class(wanted: Identity) -> type | None:
+    """Return the class with this identity, or None if this process does not have it."""
     mine: type | None = registry.own.get(wanted.key)
     if mine is not None and (registry.identities.get(mine) == wanted or is_same(mine, wanted)):
         return mine
@@ -269,35 +269,33 @@ def found(wanted: Identity) -> type | None:
 
 
 def _load(module: str) -> None:
-    """Load a module of the program if it is here too: its functions, which go by name, must meet its own classes."""
+    """Import a module of the program if it exists here: functions that are pickled by name must use the same classes."""
     if module not in sys.modules and module != "__main__":
-        with suppress(Exception):  # it is not here, and its classes came by value
+        with suppress(Exception):  # the module is not here, and its classes came by value
             import_module(module)
 
 
 def has_arrived(kind: Any) -> bool:
-    """Whether a class was built here from a pickle."""
+    """Return whether a class was built here from a pickle."""
     found = registry.identities.get(kind)
     return found is not None and registry.arrived.get(found) is kind
 
 
-def known(key: str | None, version: Any) -> Any:
-    """Return the function of a key: this program's own, or one that has arrived in this version."""
+def find_function(key: str | None, version: Any) -> Any:
+    """Return the function of a key: this program's own, or a received one if it has this version."""
     if key is None:
         return None
     mine = registry.own.get(key)
     if mine is not None:
         return mine
     arrived = registry.arrived.get(key)
-    return (
-        arrived
-        if arrived is not None and version is not None and registry.versions.get(arrived) == version
-        else None
-    )
+    if arrived is None or version is None or registry.versions.get(arrived) != version:
+        return None
+    return arrived
 
 
-def arrive(function: Any, key: str | None, version: Any) -> None:
-    """Note that a function is being built from a pickle."""
+def register_function(function: Any, key: str | None, version: Any) -> None:
+    """Register a function that is being built from a pickle."""
     registry.unfinished.put(function, True)
     if key is not None:
         registry.arrived[key] = function

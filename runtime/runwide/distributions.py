@@ -1,4 +1,4 @@
-"""The installed distributions that modules come from, found without importing any."""
+"""Find the installed distributions that modules come from, without importing any module."""
 
 from __future__ import annotations
 
@@ -14,18 +14,19 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
     from importlib.metadata import Distribution
 
-_SITES = ("site-packages", "dist-packages")
-# The first three are in every image of ours; the pickles name cloudpickle, whose version is recorded apart.
+SITES = ("site-packages", "dist-packages")
+"""Names of folders of installed packages."""
+# The first three are in all our images. Pickles refer to cloudpickle, whose version is recorded separately.
 _NO_REQUIREMENT = frozenset({"runwide", "runwide_components", "cloudpickle", "kfp", "__main__"})
 _KEY = re.compile(r"(?P<name>[^ ()]+)(?: \((?P<module>[^ ()]+)\))?")
 
 
 class Located(NamedTuple):
-    """A module that is installed.
+    """An installed module.
 
     Args:
-        name: Its name, that of the regular package around it where there is one.
-        site: The folder of installed packages that it is in.
+        name: Its name, or that of the regular package that contains it.
+        site: The folder of installed packages that contains it.
         file: Its file, relative to that folder.
     """
 
@@ -38,12 +39,12 @@ def distributions(names: Iterable[str]) -> dict[str, str]:
     """Return the versions of the distributions that modules come from.
 
     Args:
-        names: Names of modules; those of the standard library and of runwide, those that are in no folder of installed
-            packages, and those that are not found, are passed over. ``from google.cloud import storage`` names
+        names: Names of modules. Modules of the standard library and of runwide, modules outside of folders of installed
+            packages, and modules that are not found, are ignored. ``from google.cloud import storage`` gives the names
             ``google.cloud`` and ``google.cloud.storage``.
 
     Returns:
-        By the distribution's name, with that of the module in parentheses where it is another:
+        Versions by the distribution's name, followed by the module's in parentheses if it differs:
         ``{"numpy": "2.1.0", "scikit-learn (sklearn)": "1.7.2"}``. The version is empty for a module without metadata.
 
     Example:
@@ -58,7 +59,7 @@ def distributions(names: Iterable[str]) -> dict[str, str]:
         about = _distribution_of(located)
         if about is None:
             found.setdefault(key_of(located.name, located.name), "")
-        elif not any(parted(key)[0] == about[0] for key in found):
+        elif not any(split_key(key)[0] == about[0] for key in found):
             found[key_of(about[0], located.name)] = about[1]
     return dict(sorted(found.items(), key=lambda item: item[0].lower()))
 
@@ -74,11 +75,11 @@ def key_of(distribution: str, module: str) -> str:
     return distribution if same else f"{distribution} ({module})"
 
 
-def parted(key: str) -> tuple[str, str]:
-    """Return the distribution and the module of such a name.
+def split_key(key: str) -> tuple[str, str]:
+    """Return the distribution and the module of a name that `key_of` has made.
 
     Example:
-        >>> parted("scikit-learn (sklearn)"), parted("typing-extensions")
+        >>> split_key("scikit-learn (sklearn)"), split_key("typing-extensions")
         (('scikit-learn', 'sklearn'), ('typing-extensions', 'typing_extensions'))
     """
     found = _KEY.fullmatch(key)
@@ -88,13 +89,10 @@ def parted(key: str) -> tuple[str, str]:
 
 
 def installed_version(key: str) -> str | None:
-    """Return the version here of a distribution that was recorded elsewhere; None where it is missing.
+    """Return the version here of a distribution that was recorded elsewhere; None if it is missing.
 
-    A module may come from a distribution of another name, such as ``opencv-python-headless`` for ``opencv-python``; then its
-    version counts. It is empty where the module has no metadata.
-
-    Args:
-        key: As `distributions` returns it.
+    The module may come from a distribution with another name here, such as ``opencv-python-headless`` for
+    ``opencv-python``; the version of that one is returned. It is empty if the module has no metadata.
 
     Example:
         >>> installed_version("no-such-thing"), installed_version("click").count(".")
@@ -102,7 +100,7 @@ def installed_version(key: str) -> str | None:
     """
     from importlib import metadata  # slow to load, and most functions need no package
 
-    name, module = parted(key)
+    name, module = split_key(key)
     try:
         return metadata.version(name)
     except (metadata.PackageNotFoundError, ValueError):  # an empty name
@@ -115,7 +113,7 @@ def installed_version(key: str) -> str | None:
 
 
 def canonical(name: str) -> str:
-    """Return a distribution's name as indexes compare it (PEP 503).
+    """Return a distribution's name in the normalized form of PEP 503, by which indexes compare names.
 
     Example:
         >>> canonical("Typing_Extensions")
@@ -125,10 +123,10 @@ def canonical(name: str) -> str:
 
 
 def located_module(name: str) -> Located | None:
-    """Return where a module is installed; None for all others.
+    """Return the place of an installed module; None for all other modules.
 
     Args:
-        name: Its name, which may be that of something inside of a module.
+        name: Its name, or the dotted name of an object in it.
 
     Example:
         >>> located_module("click.core.Command").name, located_module("json"), located_module("runwide")
@@ -141,7 +139,7 @@ def located_module(name: str) -> Located | None:
     if found is None:
         return None
     module, origin = found
-    for site in _SITES:
+    for site in SITES:
         folder, between, file = origin.rpartition(f"{os.sep}{site}{os.sep}")
         if between:
             return Located(module, f"{folder}{os.sep}{site}", file.replace(os.sep, "/"))
@@ -153,7 +151,7 @@ def _is_found(name: str) -> bool:
 
 
 def _regular(name: str) -> tuple[str, str] | None:
-    """Return the first package or module on the way to a name that has a file of its own, and the file."""
+    """Return the first package or module on the path to a name that has a file, and the file."""
     folders: Sequence[str] | None = None
     parts = name.split(".")
     for stop in range(1, len(parts) + 1):
@@ -175,7 +173,7 @@ def _spec(name: str, folders: Sequence[str] | None) -> ModuleSpec | None:
         return spec
     try:
         return PathFinder.find_spec(name.rpartition(".")[2], folders)
-    except Exception:  # of an entry of the path; importing it says what is wrong
+    except Exception:  # an error of an entry of the path; importing the module raises it
         return None
 
 
@@ -186,7 +184,7 @@ def _distribution_of(located: Located) -> tuple[str, str] | None:
 
 def _state(folder: str) -> int:
     try:
-        return os.stat(folder).st_mtime_ns  # noqa: PTH116 - of a text
+        return os.stat(folder).st_mtime_ns  # noqa: PTH116 - a text
     except OSError:
         return 0
 
@@ -204,9 +202,9 @@ def _known(located: Located, _: int) -> tuple[str, str] | None:
 
 
 def _has(distribution: Distribution, file: str) -> bool:
-    """Whether a distribution has installed a file; its list is searched as text, which is much faster than parsed."""
+    """Return whether a distribution has installed a file; searching its list as text is much faster than parsing it."""
     record = distribution.read_text("RECORD")
     if record is not None:
         return record.startswith(f"{file},") or f"\n{file}," in record or f'"{file}"' in record
-    modules = (distribution.read_text("top_level.txt") or "").split()  # what setuptools without wheels has
+    modules = (distribution.read_text("top_level.txt") or "").split()  # written by setuptools without wheels
     return file.partition("/")[0].partition(".")[0] in modules

@@ -1,4 +1,4 @@
-"""Tells whether the program is ending."""
+"""Detect that the interpreter is shutting down."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ _REGISTER = "_register_atexit"  # of `threading`, since Python 3.9
 
 
 def is_over(*, with_main: bool) -> bool:
-    """Whether the interpreter is shutting down.
+    """Return whether the interpreter is shutting down.
 
     Args:
-        with_main: Whether that begins where the main thread ends, as for the standard executors; other threads may go on,
-            and functions of `atexit` are called after that. Otherwise it begins when threads do not run any more.
+        with_main: If True, shutdown begins when the main thread ends, as for the standard executors; other threads may
+            continue, and functions of `atexit` are called after that. If False, it begins when threads stop running.
 
     Example:
         >>> is_over(with_main=True)
@@ -26,13 +26,10 @@ def is_over(*, with_main: bool) -> bool:
 
 
 def check_interpreter(*, with_main: bool = False) -> None:
-    """Make sure that threads still run: without them, a pool would be waited for without end.
-
-    Args:
-        with_main: As of `is_over`.
+    """Reject calls when threads do not run any more: waiting for a pool would never end.
 
     Raises:
-        PoolClosed: They do not.
+        PoolClosed: The interpreter is shutting down.
 
     Example:
         >>> check_interpreter()
@@ -42,10 +39,10 @@ def check_interpreter(*, with_main: bool = False) -> None:
 
 
 def load(module: str) -> None:
-    """Import what imports `concurrent.futures.process`, also in a thread that goes on when the main thread has ended.
+    """Import a module that imports `concurrent.futures.process`, even in a thread after the main thread has ended.
 
-    That module registers what ends its own executors then, which Python refuses when the time for it has passed. Nobody
-    can have an executor of a module that was not loaded, so there is nothing to register.
+    `concurrent.futures.process` registers a function that ends its executors. Python refuses that after the main thread has
+    ended. A module that was not loaded has no executors, so there is nothing to register.
 
     Example:
         >>> load("concurrent.futures.process")

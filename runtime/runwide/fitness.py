@@ -1,50 +1,23 @@
-"""What can be told of a call before a worker is started for it: that it cannot be meant."""
+"""Reject calls that cannot work, before a worker is started for them."""
 
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from runwide.errors import InputError
 from runwide.naming import attribute, name_of, shown
 
-if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator
-
-
-def _plain() -> None: ...
-
-
-def _generator() -> Iterator[None]:
-    yield
-
-
-async def _coroutine() -> None: ...
-
-
-async def _async_generator() -> AsyncIterator[None]:
-    yield
-
-
-def _mark(function: Any) -> int:
-    """The flag of its kind, as `inspect` has it too, which takes longer to load than all else that is checked here."""
-    flags: int = function.__code__.co_flags & ~_plain.__code__.co_flags
-    return flags
-
-
-_YIELDS = _mark(_generator) | _mark(_async_generator)
-_IS_ASYNC = _mark(_coroutine)
+# Flags of code objects, as `inspect` has them, which is slow to load: CO_GENERATOR, CO_ASYNC_GENERATOR and CO_COROUTINE.
+_YIELDS = 0x20 | 0x200
+_IS_ASYNC = 0x80
 
 
 def check(function: Any, items: Any = ()) -> None:
-    """Refuse what no worker could run, or whose result could not leave it.
-
-    Args:
-        function: What is to be called with one item.
-        items: What it is to be called with.
+    """Reject a function that no worker could run, or whose result could not leave it, and items that are no iterable.
 
     Raises:
-        TypeError: The function cannot be called, or the items are not several.
+        TypeError: The function cannot be called, or the items are not an iterable.
         InputError: It is an async function or a generator function.
 
     Example:
@@ -57,9 +30,7 @@ def check(function: Any, items: Any = ()) -> None:
             f"the function cannot be called: {shown(function)}; give the function first, then the items"
         )
     if attribute(items, "__iter__") is None and attribute(items, "__getitem__") is None:
-        raise TypeError(
-            f"the items are no list or other iterable: {shown(items)}; put a single item into a list"
-        )
+        raise TypeError(f"the items are not an iterable: {shown(items)}; put a single item into a list")
     flags = _flags(function)
     name = name_of(function)
     if flags & _IS_ASYNC:
@@ -72,7 +43,7 @@ def check(function: Any, items: Any = ()) -> None:
 
 
 def _flags(function: Any) -> int:
-    """The flags of the code that a call runs first; 0 where it is not Python's."""
+    """Return the flags of the code that a call runs first; 0 if it is not written in Python."""
     while isinstance(function, partial):
         function = function.func
     if (

@@ -1,4 +1,4 @@
-"""A function as a pickle for other programs, in parts: what it does, and where its code stands."""
+"""A function pickled for other programs, in two parts: its code, and the file names and lines of that code."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from runwide.parsing import json_of
 from runwide.places import Place, placed
+from runwide.plain_pickle import Reduced
 
 if TYPE_CHECKING:
     from runwide.own_data import Beside
@@ -18,12 +19,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Needs:
-    """What a function, or other data, needs of the program's own code.
+    """The parts of the program's own code that a function, or other data, needs.
 
     Args:
-        modules: Names of modules that it names, also those that are not the program's own.
-        beside: What functions that travel by value look for beside their own files.
-        by_name: Modules that go by name, since others import them that travel.
+        modules: Names of modules that it refers to; not all are the program's own.
+        beside: Files that functions that travel by value look for beside their own file.
+        by_name: Modules that are pickled by name, since modules that travel import them.
     """
 
     modules: frozenset[str] = frozenset()
@@ -42,11 +43,11 @@ class Pickle:
     """A function, pickled for other programs.
 
     Args:
-        core: A pickle of what it does.
+        core: A pickle of its code, without places.
         modules: JSON: a digest of each file of the program's own code that it needs, by its path.
-        beside: JSON of what may differ between two processes: where its code stands (``places``), which of the modules
-            that it uses are to be imported first (``submodules``), and which it cannot do without (``needed``).
-        needs: From what these files were found; empty in a pickle that has arrived.
+        beside: JSON of the parts that may differ between two processes: file names and lines of its code (``places``),
+            modules to import first (``submodules``), and modules that it must have (``needed``).
+        needs: The needs from which the files were found; empty in a pickle that was received.
     """
 
     core: bytes
@@ -56,25 +57,17 @@ class Pickle:
 
     @property
     def data(self) -> bytes:
-        """A pickle of all, which ``pickle.loads`` loads."""
-        return pickle.dumps(_Placed(self.core, self.modules, self.beside), protocol=5)
+        """A pickle of all parts, for ``pickle.loads``."""
+        return pickle.dumps(Reduced(placed, self.core, self.modules, self.beside), protocol=5)
 
     @property
     def digest(self) -> str:
-        """SHA-256, in hex, of what it does: the same on whatever line of whatever file its source stands."""
+        """SHA-256 of its code, in hex: the same whatever file and line its source is on."""
         return hashlib.sha256(self.core + self.modules.encode()).hexdigest()
 
 
-class _Placed:
-    def __init__(self, *parts: Any) -> None:
-        self._parts = parts
-
-    def __reduce__(self) -> Any:
-        return placed, self._parts
-
-
 def parts_of(data: bytes) -> Pickle | None:
-    """Return the parts of a pickle that `function` has made, without running anything of it; None if it is another one.
+    """Return the parts of a function's pickle without loading it; None if it is another pickle.
 
     Example:
         >>> from runwide.reproducible import function
@@ -90,17 +83,17 @@ def parts_of(data: bytes) -> Pickle | None:
         ]
         made = Pickle(*found[-3:])  # type: ignore[arg-type]  # the bytes are compared
         known = made.data == data
-    except Exception:  # bytes that are no pickle raise errors of many kinds
+    except Exception:  # bytes that are not a pickle raise errors of many kinds
         return None
     return made if known else None
 
 
 def is_same(mine: bytes, theirs: bytes) -> bool:
-    """Whether a pickle has the same function as one of this program, on whatever lines it stands; nothing of it is run.
+    """Return whether two pickles have the same function, whatever lines its code is on; neither is loaded.
 
     Args:
         mine: The pickle of this program.
-        theirs: A pickle that anyone may have written.
+        theirs: A pickle from a source that is not trusted.
 
     Example:
         >>> from runwide.reproducible import function
@@ -113,13 +106,13 @@ def is_same(mine: bytes, theirs: bytes) -> bool:
     ours, found = parts_of(mine), parts_of(theirs)
     if ours is None or found is None or (ours.core, ours.modules) != (found.core, found.modules):
         return False
-    with suppress(ValueError, TypeError, KeyError, AttributeError):  # of what anyone may have written
+    with suppress(ValueError, TypeError, KeyError, AttributeError):  # the JSON is not trusted
         return _is_harmless(json_of(found.beside), json_of(ours.beside), _words(ours.core))
     return False
 
 
 def _is_harmless(theirs: Any, mine: Any, words: set[str]) -> bool:
-    """Whether what is beside a pickle has names of source files, and imports what the function of this program names."""
+    """Return whether all places have names of source files, and all imports are named by this program's function."""
 
     def is_named(name: str) -> bool:
         packages = (one for one in mine["packages"] if name.startswith(f"{one}."))
@@ -134,12 +127,12 @@ def _is_harmless(theirs: Any, mine: Any, words: set[str]) -> bool:
 
 
 def _is_source(file: str) -> bool:
-    """Whether it is a name as `runwide.places.shown` gives it."""
+    """Return whether a name is one that `runwide.places.shown` may return."""
     return file.startswith("<") or (file.endswith(".py") and not os.path.isabs(file) and ".." not in file)  # noqa: PTH117 - a text
 
 
 def _words(pickled: bytes) -> set[str]:
-    """Return the texts in a pickle, which is not loaded."""
+    """Return the texts in a pickle without loading it."""
     import pickletools  # slow to load
 
     return {argument for _, argument, _ in pickletools.genops(pickled) if isinstance(argument, str)}

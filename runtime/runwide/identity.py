@@ -1,4 +1,4 @@
-"""How a class is recognized in another process, and in another run of its program."""
+"""The identity by which a class is recognized in another process, and in another run of its program."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ _INCIDENTAL = frozenset({
     "__dict__", "__doc__", "__firstlineno__", "__hash__", "__orig_bases__", "__parameters__", "__slotnames__",
     "__static_attributes__", "__weakref__", "_abc_impl",
 })  # fmt: skip
-"""Attributes that differ between Python versions, or come and go in the life of one class."""
+"""Attributes that differ between Python versions, or are added and removed during the life of a class."""
 
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """How a class is recognized in another process.
+    """The identity of a class.
 
     Args:
-        key: Module and qualified name, and more where those name another class or none.
+        key: Module and qualified name, with a suffix if another class has these names, or none has them.
         module: Name of its module.
-        qualname: Its name in there; empty where the module does not have it, as with local classes.
-        shape: Digest of its bases, slots, annotated names and members: what instances depend on.
+        qualname: Its name in the module; empty if the module does not have it, as for local classes.
+        shape: Digest of its bases, slots, annotated names and members, on which instances depend.
         names: Digest of the names of its attributes.
-        program: Name of the program; empty where it has none.
+        program: Name of the program; empty if it has none.
     """
 
     key: str
@@ -47,7 +47,7 @@ def program() -> str:
 
 
 def named(module: str, qualname: str) -> Any:
-    """Return what a loaded module has under a qualified name; None where it has nothing."""
+    """Return the object of a loaded module by its qualified name; None if there is none."""
     found: Any = sys.modules.get(module)
     for name in qualname.split("."):
         found = getattr(found, "__dict__", {}).get(name)
@@ -55,7 +55,7 @@ def named(module: str, qualname: str) -> Any:
 
 
 def is_named(thing: Any) -> bool:
-    """Whether the module of a class or function has it under its qualified name.
+    """Return whether a class or function can be found in its module by its qualified name.
 
     Example:
         >>> is_named(Identity), is_named(lambda: None)
@@ -65,7 +65,7 @@ def is_named(thing: Any) -> bool:
 
 
 def shape(kind: type) -> str:
-    """Return a digest of what instances of a class depend on: bases, slots, annotated names, members.
+    """Return a digest of the parts of a class on which its instances depend: bases, slots, annotated names, members.
 
     Example:
         >>> class Point: x: int
@@ -77,7 +77,7 @@ def shape(kind: type) -> str:
     own = vars(kind)
     bases = [f"{base.__module__}.{base.__qualname__}" for base in kind.__bases__]
     slots = own.get("__slots__", ())
-    with suppress(Exception):  # annotations may be evaluated only now
+    with suppress(Exception):  # reading annotations may evaluate them
         annotated = list(own.get("__annotations__") or ())
         return _digest(
             bases,
@@ -89,7 +89,7 @@ def shape(kind: type) -> str:
 
 
 def names(kind: type) -> str:
-    """Return a digest of the names of a class's attributes, without those that come and go.
+    """Return a digest of the names of a class's attributes, without those that may be added or removed.
 
     Example:
         >>> class Point: x = 0
@@ -107,7 +107,7 @@ def _digest(*parts: Any) -> str:
 
 
 def is_same(kind: Any, other: Identity) -> bool:
-    """Whether a class of this program is the one that is meant, perhaps from an earlier version of its source."""
+    """Return whether a class of this program has an identity, perhaps that of an earlier version of its source."""
     if not isinstance(kind, type) or shape(kind) != other.shape:
         return False
     return names(kind) == other.names or (other.program != "" and program() == other.program)

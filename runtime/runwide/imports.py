@@ -1,4 +1,4 @@
-"""The imports in a function's code, told apart by whether the function needs them."""
+"""Find the imports in a function's bytecode, and which of these the function needs to run."""
 
 from __future__ import annotations
 
@@ -19,15 +19,16 @@ READERS = frozenset({
     "resource_filename", "resource_string", "resource_stream", "PackageLoader",
 })  # fmt: skip
 """Functions whose first argument is the name of a package from which they read."""
-_DOTTED = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*")
-_CATCHING = frozenset({"ImportError", "ModuleNotFoundError", "Exception", "BaseException"})
+DOTTED = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*")
+CATCHING = frozenset({"ImportError", "ModuleNotFoundError", "Exception", "BaseException"})
+"""Errors whose handlers catch a failed import."""
 
 
 def imported_in(code: CodeType, package: str) -> Iterator[str]:
     r"""Yield the names of modules that code may import when it runs.
 
     Args:
-        code: The code, with that of the functions inside of it.
+        code: The code; functions inside of it are included.
         package: The package of its module, for relative imports.
 
     Example:
@@ -39,7 +40,7 @@ def imported_in(code: CodeType, package: str) -> Iterator[str]:
         level, names = (two.argval for two in instructions[place - 2 : place])
         yield from _modules(one.argval, level, names, package)
     if not _IMPORTERS.isdisjoint(code.co_names):
-        yield from (text for text in code.co_consts if isinstance(text, str) and _DOTTED.fullmatch(text))
+        yield from (text for text in code.co_consts if isinstance(text, str) and DOTTED.fullmatch(text))
     yield from _read_by(code)
     for constant in code.co_consts:
         if isinstance(constant, CodeType):
@@ -48,9 +49,6 @@ def imported_in(code: CodeType, package: str) -> Iterator[str]:
 
 def reads_in(code: CodeType) -> bool:
     """Return whether code, or a function in it, reads from a package that it names.
-
-    Args:
-        code: The code.
 
     Example:
         >>> reads_in(compile("files('shop').joinpath('x.csv')", "f", "exec")), reads_in(compile("files(x)", "f", "exec"))
@@ -61,7 +59,7 @@ def reads_in(code: CodeType) -> bool:
 
 
 def _read_by(code: CodeType) -> Iterator[str]:
-    """Yield the names of packages from which code reads: texts that are the first arguments of `READERS`."""
+    """Yield the names of packages from which code reads: texts that are the first argument of one of `READERS`."""
     if READERS.isdisjoint(code.co_names):
         return
     import dis  # slow to load
@@ -75,7 +73,7 @@ def _read_by(code: CodeType) -> Iterator[str]:
                 called
                 and isinstance(one.argval, str)
                 and one.opname == "LOAD_CONST"
-                and _DOTTED.fullmatch(one.argval)
+                and DOTTED.fullmatch(one.argval)
             ):
                 yield one.argval
             called = False
@@ -84,11 +82,7 @@ def _read_by(code: CodeType) -> Iterator[str]:
 def needed_in(code: CodeType, package: str) -> Iterator[str]:
     r"""Yield the names of modules without which code cannot run.
 
-    Those that it imports in a branch, or where it catches the error, are none of them.
-
-    Args:
-        code: As for `imported_in`.
-        package: As for `imported_in`.
+    Imports in a branch, and imports whose error is caught, are left out.
 
     Example:
         >>> code = compile("import a\ntry:\n    import b\nexcept ImportError:\n    b = None", "f", "exec")
@@ -107,10 +101,10 @@ def needed_in(code: CodeType, package: str) -> Iterator[str]:
 
 
 def needed_to_run(function: Any) -> Iterator[str]:
-    """Yield the modules that a function's own code needs, also where the function itself is pickled by its name.
+    """Yield the modules that a function's own code needs, also if the function is pickled by name.
 
     Args:
-        function: Anything that can be called; those of installed packages need nothing that is not installed with them.
+        function: A callable; a function of an installed package needs only modules that are installed with it.
 
     Example:
         >>> def load(text):
@@ -127,10 +121,7 @@ def needed_to_run(function: Any) -> Iterator[str]:
 
 
 def bodies(function: Any) -> list[FunctionType]:
-    """Return the functions whose code a call of a function runs first: through partials, methods, decorators, instances.
-
-    Args:
-        function: Anything that can be called.
+    """Return the functions that a call runs first, through partials, methods, decorators and instances.
 
     Example:
         >>> from functools import partial
@@ -157,7 +148,7 @@ def bodies(function: Any) -> list[FunctionType]:
 
 
 def _imports_of(code: CodeType) -> list[tuple[int, Any, Sequence[Any]]]:
-    """Return the import statements of code: place, instruction, and all instructions."""
+    """Return the import statements of code: the index and the instruction of each, and all instructions."""
     if _IMPORT not in code.co_code[::2]:
         return []
     import dis  # slow to load
@@ -169,7 +160,7 @@ def _imports_of(code: CodeType) -> list[tuple[int, Any, Sequence[Any]]]:
 
 
 def _is_in_branch(offset: int, instructions: Sequence[Any]) -> bool:
-    """Whether code may jump over a place: the place is in one branch of an `if`, or in a loop that may not run."""
+    """Return whether code may jump over an instruction: it is in a branch of an `if`, or in a loop that may not run."""
     return any(
         "JUMP" in one.opname and one.offset < offset and isinstance(one.argval, int) and one.argval > offset
         for one in instructions
@@ -185,16 +176,11 @@ def _modules(name: str, level: Any, names: Any, package: str) -> Iterator[str]:
         yield f"{name}.{one}"
 
 
-# --- what a try statement catches
+# --- try statements
 
 
 class _Tries:
-    """The try statements of code, as far as they are about failed imports.
-
-    Args:
-        code: The code.
-        instructions: Its instructions.
-    """
+    """The try statements of code that handle failed imports."""
 
     def __init__(self, code: CodeType, instructions: Sequence[Any]) -> None:
         self._instructions = instructions
@@ -205,13 +191,13 @@ class _Tries:
         self._fallbacks = [self._handler(target) for _, _, target in self._entries if self._catches(target)]
 
     def covers(self, offset: int) -> bool:
-        """Whether an import there need not succeed, or is only tried where another one has failed."""
+        """Return whether an import at an offset may fail, or only runs after another import has failed."""
         return any(start <= offset < stop for start, stop in self._fallbacks) or self._caught(
             offset, frozenset()
         )
 
     def _caught(self, offset: int, seen: frozenset[int]) -> bool:
-        """Follow an exception outwards: a handler that only cleans up passes it on to the next."""
+        """Return whether an exception is caught, here or further outside: handlers that only clean up pass it on."""
         return any(
             start <= offset < stop
             and target not in seen
@@ -220,7 +206,7 @@ class _Tries:
         )
 
     def _handler(self, target: int) -> tuple[int, int]:
-        """Return where a handler begins and ends, as offsets."""
+        """Return the offsets at which a handler begins and ends."""
         before = ""
         for one in self._instructions[self._starts[target] :]:
             if one.opname == "RERAISE" and (sys.version_info < (3, 11) or before == "POP_EXCEPT"):
@@ -229,13 +215,13 @@ class _Tries:
         return target, target
 
     def _catches(self, target: int) -> bool:
-        """Whether a handler takes a failed import, and does not only clean up."""
+        """Return whether a handler catches a failed import, and does not only clean up."""
         names: list[str] = []
         for place, one in enumerate(self._instructions[self._starts[target] :]):
             if one.opname in ("LOAD_GLOBAL", "LOAD_NAME", "LOAD_ATTR"):
                 names.append(str(one.argval))
             elif one.opname in ("CHECK_EXC_MATCH", "JUMP_IF_NOT_EXC_MATCH"):
-                if not _CATCHING.isdisjoint(names):
+                if not CATCHING.isdisjoint(names):
                     return True
                 names = []
             elif one.opname == "POP_TOP" and place <= 1:  # a bare except drops the exception at once
@@ -248,7 +234,7 @@ class _Tries:
 
 
 def _entries(code: CodeType, _: Sequence[Any]) -> Iterator[tuple[int, int, int]]:
-    """Yield start, end and handler of what Python 3.11 and later protect by a table."""
+    """Yield start, end and handler of each protected range; Python 3.11 and later have a table of these."""
     import dis
 
     for entry in dis.Bytecode(code).exception_entries:  # type: ignore[attr-defined]  # since 3.11
@@ -256,7 +242,7 @@ def _entries(code: CodeType, _: Sequence[Any]) -> Iterator[tuple[int, int, int]]
 
 
 def _entries_before(_: CodeType, instructions: Sequence[Any]) -> Iterator[tuple[int, int, int]]:
-    """Yield the same of blocks, as Python 3.10 has them: what stands in front of the handler is inside."""
+    """Yield the same for Python 3.10, which has blocks: a protected range ends where its handler begins."""
     for one in instructions:
         if one.opname in ("SETUP_FINALLY", "SETUP_WITH"):
             yield one.offset, one.argval, one.argval

@@ -1,4 +1,4 @@
-"""Leave out of classes and type variables what differs between processes that have the same source."""
+"""Remove the parts of classes and type variables that differ between processes with the same source."""
 
 from __future__ import annotations
 
@@ -8,26 +8,20 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from typing import TypeVar
 
-_INCIDENTAL = frozenset(
-    {"__firstlineno__", "__slotnames__"}
-)  # the second comes with the first pickle of an instance
+_INCIDENTAL = frozenset({"__firstlineno__", "__slotnames__"})  # pickling an instance sets __slotnames__
 
 
 def attributes_of(kind: type, values: dict[str, Any]) -> dict[str, Any]:
-    """Return the attributes of a class that are the same in each process, in the same order.
-
-    Args:
-        kind: The class.
-        values: Its attributes.
+    """Return the attributes of a class that are the same in every process, in the same order.
 
     Example:
         >>> attributes_of(int, {"__firstlineno__": 3, "rate": 1.2})
         {'rate': 1.2}
     """
     kept = {name: value for name, value in values.items() if name not in _INCIDENTAL}
-    if not kept.get("__annotations__", True):  # as it is once somebody has asked for it
+    if not kept.get("__annotations__", True):  # Python sets it when it is first read
         del kept["__annotations__"]
-    if _is_made_of_defaults(kept.get("__doc__"), kind):
+    if _is_generated(kept.get("__doc__"), kind):
         del kept["__doc__"]
     if "_abc_impl" in kept:
         kept["_abc_impl"] = sorted(kept["_abc_impl"], key=lambda kind: (kind.__module__, kind.__qualname__))
@@ -36,8 +30,8 @@ def attributes_of(kind: type, values: dict[str, Any]) -> dict[str, Any]:
     return kept
 
 
-def named(variable: TypeVar, reduced: Any) -> Any:
-    """Return what a type variable reduces to, known to cloudpickle by what it is, the same in each process."""
+def type_variable(variable: TypeVar, reduced: Any) -> Any:
+    """Reduce a type variable with an identifier for cloudpickle that is the same in every process."""
     make, arguments = reduced
     if make is getattr:
         return reduced
@@ -45,8 +39,8 @@ def named(variable: TypeVar, reduced: Any) -> Any:
     return make, (*arguments[:-1], hashlib.sha256(name.encode()).hexdigest())
 
 
-def _is_made_of_defaults(doc: Any, kind: type) -> bool:
-    """Whether a dataclass has a docstring that shows its defaults: sets in any order, and objects by their address."""
+def _is_generated(doc: Any, kind: type) -> bool:
+    """Return whether a dataclass has a generated docstring whose defaults show sets, in any order, or addresses."""
     return (
         isinstance(doc, str)
         and "__dataclass_fields__" in vars(kind)

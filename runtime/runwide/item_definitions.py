@@ -1,4 +1,4 @@
-"""What the pickles of many values share: the classes that travel with them, and the modules that they name."""
+"""The class pickles and the modules that the pickles of many values share."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ _GLOBAL = b"\x93"  # the opcode that finds something by the names of its module 
 
 
 class Definitions:
-    """Pickles of classes that several values share, and the modules of the program's own that the values name.
+    """Pickles of classes that several values share, and the program's own modules that the values refer to.
 
     Args:
-        by_name: Modules that go by name with the function of the values.
+        by_name: Modules that are pickled by name with the function of the values.
 
     Example:
         >>> from runwide.reproducible import item
@@ -37,28 +37,25 @@ class Definitions:
         self._loaded = 0
 
     def note(self, stream: bytes) -> bool:
-        """Note the modules of the program's own that a pickle names.
+        """Record the program's own modules that a pickle refers to.
 
         Args:
             stream: The pickle.
 
         Returns:
-            Whether it names, as a module to be imported, one whose classes travel by value.
+            Whether it refers to a module whose classes travel by value, which could not be imported.
         """
         if _GLOBAL not in stream or not self._may_name_own(stream):
             return False
         return self.add(modules_named(stream))
 
     def add(self, names: Iterable[str]) -> bool:
-        """Note the modules of the program's own among some that values need.
-
-        Args:
-            names: Their names.
+        """Record the program's own modules among the modules that values need.
 
         Returns:
-            As `note`.
+            As for `note`.
         """
-        self._look()
+        self._refresh()
         found = [name for name in names if name in self._own]
         by_value = [name for name in found if name not in self.by_name and own.goes_by_value(name)]
         self.modules.update(found)
@@ -66,8 +63,8 @@ class Definitions:
         return bool(by_value)
 
     def _may_name_own(self, stream: bytes) -> bool:
-        """Whether the name of a module of the program's own is in a pickle, as a text or as a part of one."""
-        self._look()
+        """Return whether the name of one of the program's own modules is a text in a pickle."""
+        self._refresh()
         place = stream.find(_SHORT_TEXT)
         while place >= 0:
             start = place + 2
@@ -76,7 +73,8 @@ class Definitions:
             place = stream.find(_SHORT_TEXT, place + 1, len(stream) - 1)
         return False
 
-    def _look(self) -> None:
+    def _refresh(self) -> None:
+        """Update the names of the program's own modules if modules were loaded since."""
         if self._loaded != len(sys.modules):
             self._loaded = len(sys.modules)
             self._own = frozenset(own.loaded())

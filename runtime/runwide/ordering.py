@@ -1,4 +1,4 @@
-"""A pickler whose bytes depend on the value alone, and not on hash seeds or on which equal constants are one object."""
+"""A pickler whose bytes depend on the value only, and not on hash seeds or on which equal constants are the same object."""
 
 from __future__ import annotations
 
@@ -13,28 +13,28 @@ if TYPE_CHECKING:
 
 _ATOMS = frozenset({type(None), bool, int, float, complex, str, bytes, EllipsisType})
 _CONTAINERS = frozenset({list, dict, tuple})
-_AS_USUAL = _ATOMS | _CONTAINERS
+_BUILTIN = _ATOMS | _CONTAINERS
 _SORTABLE = frozenset({str, bytes, int})
-_LARGEST = 64  # items of a tuple or frozenset that a source has as a constant
-_MANY = 100  # from which on a container of plain data is worth a pickle of its own
+_LARGEST = 64  # items of a tuple or frozenset that is treated as a constant of a source
+_MANY = 100  # items from which on a container of plain data gets a pickle of its own
 _CHANGEABLE = frozenset({list, dict, bytearray})
 _PLAIN = _ATOMS | _CHANGEABLE | {tuple}
 
 
 class Shared(Exception):
-    """Something of plain data that has a pickle of its own is also elsewhere."""
+    """An object in a container with a pickle of its own is also in another part of the value."""
 
 
 class _NotPlain(Exception):
-    """There is more than plain data."""
+    """A container has other objects than plain data."""
 
 
 class _PlainPickler(pickle.Pickler):
-    """The pickler in C, for plain data without sets, which notes the containers in it."""
+    """The pickler in C, for plain data without sets; it records the containers that it meets."""
 
-    def __init__(self, file: Any, known: Mapping[int, Any], apart: set[int]) -> None:
+    def __init__(self, file: Any, known: Mapping[int, Any], separate: set[int]) -> None:
         super().__init__(file, protocol=5)
-        self._known, self._apart = known, apart
+        self._known, self._separate = known, separate
         self.inside: set[int] = set()
 
     def persistent_id(self, obj: Any) -> None:
@@ -42,7 +42,7 @@ class _PlainPickler(pickle.Pickler):
         if kind not in _PLAIN or (kind in _CHANGEABLE and id(obj) in self._known):
             raise _NotPlain
         if kind in _CHANGEABLE:
-            if id(obj) in self._apart:
+            if id(obj) in self._separate:
                 raise Shared
             self.inside.add(id(obj))
 
@@ -50,22 +50,22 @@ class _PlainPickler(pickle.Pickler):
 _Python: Any = pickle._Pickler  # noqa: SLF001 - the pickler in Python, which can be extended
 
 
-class Writer(_Python):  # type: ignore[misc]  # typeshed lacks what is extended here
-    """Write a standard pickle: members of sets sorted, equal constants once.
+class Writer(_Python):  # type: ignore[misc]  # typeshed has no such class
+    """Write a standard pickle with the members of sets sorted and equal constants written once.
 
-    Which equal texts and tuples are one object differs between a program that was compiled now and one that was loaded from
-    ``__pycache__``; the order of a set of texts differs in every process.
+    Equal texts and tuples may be one object in a program that was just compiled, and several in one that was loaded from
+    ``__pycache__``. The order of a set of texts differs in every process.
 
     Args:
-        file: Where to write.
-        reduced: A ``reducer_override`` for all else.
-        dispatch_table: As that of a pickler.
-        noted: Called with the module of each thing that is pickled by its name.
-        compared: Pickles a member of a set, to be compared with others.
+        file: The file to write to.
+        reduced: A ``reducer_override`` for all other objects.
+        dispatch_table: As for `pickle.Pickler`.
+        note_module: Called with the module of each object that is pickled by its name.
+        compared: Pickles a member of a set, to compare it with the others.
         buffer_callback: As for `pickle.dumps`.
-        within: Identities of the sets whose members are being compared.
-        quick: Whether large containers of plain data are pickled in C, apart from the rest; `Shared` is raised where that
-            would part what is one object.
+        within: Ids of the sets whose members are being compared.
+        quick: Whether large containers of plain data are pickled in C, separately. `Shared` is raised if an object would be
+            split into two by that.
     """
 
     def __init__(
@@ -74,7 +74,7 @@ class Writer(_Python):  # type: ignore[misc]  # typeshed lacks what is extended 
         reduced: Callable[[Any], Any],
         *,
         dispatch_table: Mapping[type, Any],
-        noted: Callable[[str], None],
+        note_module: Callable[[str], None],
         compared: Callable[[Any, frozenset[int]], bytes],
         buffer_callback: Callable[[pickle.PickleBuffer], bool] | None = None,
         within: frozenset[int] = frozenset(),
@@ -83,32 +83,32 @@ class Writer(_Python):  # type: ignore[misc]  # typeshed lacks what is extended 
         super().__init__(file, protocol=5, buffer_callback=buffer_callback)
         self.dispatch_table = dispatch_table
         self._reduced = reduced
-        self._noted = noted
+        self._note_module = note_module
         self._compared = compared
         self._within = within
         self._constants: dict[Any, Any] = {}
         self._quick = quick
-        self._apart: set[int] = set()
+        self._separate: set[int] = set()
 
-    def save(self, obj: Any, save_persistent_id: bool = True) -> None:  # noqa: FBT001, FBT002, D102 - as in the class above
+    def save(self, obj: Any, save_persistent_id: bool = True) -> None:  # noqa: FBT001, FBT002, D102 - as in the base class
         constant = _constant(obj)
         if constant is not None:
             obj = self._constants.setdefault(constant, obj)
-        elif id(obj) in self._apart:
+        elif id(obj) in self._separate:
             raise Shared
         super().save(obj, save_persistent_id)
 
     def save_bytearray(self, obj: Any) -> None:
         """Write the content of a buffer as an object of its own.
 
-        Some versions of Python call this with bytes, for a buffer that may be changed, and note that they are a bytearray.
-        All empty bytes are one object, so they would become one wherever they are in the value.
+        For a writable buffer, some versions of Python call this with bytes and memoize these as a bytearray. All empty bytes
+        are one object, so each of them in the value would become that bytearray.
         """
         super().save_bytearray(bytearray(obj) if type(obj) is bytes else obj)
 
-    def reducer_override(self, obj: Any) -> Any:  # noqa: D102 - as in the class above
+    def reducer_override(self, obj: Any) -> Any:  # noqa: D102 - as in the base class
         kind = type(obj)
-        if kind in _AS_USUAL:
+        if kind in _BUILTIN:
             return (
                 self._plain(obj)
                 if kind in _CONTAINERS and self._quick and len(obj) >= _MANY
@@ -123,21 +123,22 @@ class Writer(_Python):  # type: ignore[misc]  # typeshed lacks what is extended 
 
     def _plain(self, value: Any) -> Any:
         file = io.BytesIO()
-        pickler = _PlainPickler(file, self.memo, self._apart)
+        pickler = _PlainPickler(file, self.memo, self._separate)
         try:
             pickler.dump(value)
         except (_NotPlain, RecursionError):
             return NotImplemented
-        self._apart |= pickler.inside - {id(value)}
-        return pickle.loads, (file.getvalue(),)  # noqa: TID251 - a part of this pickle, and trusted as that is
+        self._separate |= pickler.inside - {id(value)}
+        return pickle.loads, (file.getvalue(),)  # noqa: TID251 - a part of this pickle, as trusted as the whole
 
     def _set(self, value: Any) -> Any:
         if type(value) is frozenset:
             return frozenset, (self.ordered(value),)
-        return set, (), self.ordered(value), None, None, set.update  # first made: a member may refer to it
+        # The set is made before its members, which may refer to it.
+        return set, (), self.ordered(value), None, None, set.update
 
     def _subclass(self, value: Any) -> Any:
-        """Reduce a set of a class of its own as usual, with the members in order."""
+        """Reduce an instance of a subclass of set in the usual way, with its members sorted."""
         reduced = value.__reduce_ex__(5)
         if type(reduced) is not tuple or len(reduced[1]) != 1 or type(reduced[1][0]) is not list:
             return reduced
@@ -149,24 +150,24 @@ class Writer(_Python):  # type: ignore[misc]  # typeshed lacks what is extended 
 
         Args:
             members: The members.
-            owner: The set itself, where the members are given apart from it.
+            owner: The set, if the members are given as another object.
         """
         found = list(members)
-        if len(found) < 2 or _is_sortable(found):  # noqa: PLR2004 - one needs no order
+        if len(found) < 2 or _is_sortable(found):  # noqa: PLR2004 - a single member needs no order
             return sorted(found) if len(found) > 1 else found
         within = self._within | {id(members if owner is None else owner)}
         keys = {id(one): (type(one).__qualname__, self._compared(one, within)) for one in found}
         return sorted(found, key=lambda one: keys[id(one)])
 
-    def save_global(self, obj: Any, name: str | None = None) -> None:  # noqa: D102 - as in the class above
-        self._noted(pickle.whichmodule(obj, name or getattr(obj, "__qualname__", obj.__name__)))  # type: ignore[attr-defined]
+    def save_global(self, obj: Any, name: str | None = None) -> None:  # noqa: D102 - as in the base class
+        self._note_module(pickle.whichmodule(obj, name or getattr(obj, "__qualname__", obj.__name__)))  # type: ignore[attr-defined]
         super().save_global(obj, name)
 
     dispatch: ClassVar[dict[type, Any]] = {**_Python.dispatch, FunctionType: save_global}
 
 
 def _is_sortable(members: list[Any]) -> bool:
-    """Whether Python's own order tells all members apart."""
+    """Return whether Python's own order is defined for all members."""
     kinds = set(map(type, members))
     if kinds == {tuple}:
         columns = {tuple(map(type, one)) for one in members}
@@ -177,7 +178,7 @@ def _is_sortable(members: list[Any]) -> bool:
 
 
 def _constant(value: Any) -> Any:
-    """Return what is equal for constants that a source writes in the same way; None for what is no constant."""
+    """Return a key that is equal for constants that are written in the same way; None if the value is no constant."""
     kind = type(value)
     if kind is str or kind is bytes:
         return value
@@ -193,5 +194,5 @@ def _constant(value: Any) -> Any:
 def _part(value: Any) -> Any:
     kind = type(value)
     if kind is float or kind is complex:
-        return kind, repr(value)  # which tells 0.0 from -0.0
+        return kind, repr(value)  # to distinguish 0.0 from -0.0
     return (kind, value) if kind in _ATOMS else _constant(value)

@@ -1,4 +1,4 @@
-"""Find the program's own modules that a function needs, and the files beside them, without loading any."""
+"""Find the program's own modules that a function needs, and the files beside them, without importing any."""
 
 from __future__ import annotations
 
@@ -27,20 +27,20 @@ def reached(
     whole: Iterable[str] = (),
     beside: Iterable[Beside] = (),
 ) -> Reached:
-    """Find the program's own modules that some modules are, or reach through imports, and the files that they read.
+    """Find the program's own modules among some modules and their imports, and the files that these read.
 
-    A module is the program's own if its file is not in the standard library, in a folder of installed packages, or one of
-    runwide's. An editable install is the program's own. ``__main__`` is left out: its functions travel by value.
+    A module is the program's own if its file is not in the standard library, not in a folder of installed packages, and not
+    in runwide. An editable install is the program's own. ``__main__`` is left out: its functions travel by value.
 
-    Imports are read from the source, also those inside functions; ``import_module`` and the like count where their
-    argument is a text, or begins with one. Where a package loads modules by names that it computes, all its modules count.
-    Files beside modules count where any code of the program's own looks for files, see `runwide.own_data`.
+    Imports are read from the source, also inside functions. Calls of ``import_module`` and similar functions are followed
+    if their argument is a text, or begins with one. If a package computes names of modules to load, all its modules are
+    included. Files beside modules are included if any of the program's own code looks for files, see `runwide.own_data`.
 
     Args:
-        names: Names of modules; those that are not found, or not the program's own, are passed over.
-        optional: Further names; the program can do without what is installed of these, and of what they import.
-        whole: Names of packages of which all counts, and of modules.
-        beside: What functions that travel by value look for beside their own files.
+        names: Names of modules; modules that are not found, or are not the program's own, are ignored.
+        optional: Further names; installed modules that only these need may be missing.
+        whole: Names of packages to include with all their modules, and of modules.
+        beside: Functions that travel by value, with the files that they look for.
 
     Example:
         >>> import sys
@@ -64,25 +64,8 @@ def reached(
     return graph.result(set(whole), beside)
 
 
-def needed_by(names: Iterable[str]) -> dict[str, str]:
-    """Return the digests of the modules that `reached` finds, by name.
-
-    Args:
-        names: As for `reached`.
-
-    Example:
-        >>> needed_by(["json"])
-        {}
-    """
-    found = reached(names).files.values()
-    return dict(sorted((file.module, file.digest) for file in found if file.module))
-
-
 def kind_of(name: str) -> str:
-    """Return whether a module is ``"own"``, ``"installed"`` (or of Python itself), or an empty text if it is not found.
-
-    Args:
-        name: Its name.
+    """Return ``"own"`` or ``"installed"`` (also for modules of Python) for a module; an empty text if it is not found.
 
     Example:
         >>> kind_of("numpy"), kind_of("json"), kind_of("no_such_module")
@@ -95,16 +78,13 @@ def kind_of(name: str) -> str:
 
 
 def goes_by_value(name: str) -> bool:
-    """Return whether functions and classes of a loaded module travel by value, as those of a script do.
+    """Return whether functions and classes of a loaded module travel by value, like those of a script.
 
-    Those of a module that was made at run time do, since it has no file, and those of one whose name has a package in it
-    that cannot be imported. Those of a module of the program's own that imports
-    what pipelines are written with do too: to load it in a component would define the pipelines there, and take
-    whatever else the file does when it is run. A package, whose modules are loaded after it, goes by name in any case. So
-    does a module that another one imports that travels, see `runwide.by_value`.
-
-    Args:
-        name: Its name.
+    This holds for three kinds of modules: a module that was made at run time, since it has no file; a module whose name
+    includes a package that cannot be imported; and a module of the program's own that imports libraries for pipelines.
+    Importing the last in a component would define the pipelines there, and run all other statements of the file. A package
+    always goes by name, since its modules are loaded after it. So does a module that is imported by another module that
+    travels, see `runwide.by_value`.
 
     Example:
         >>> goes_by_value("json"), goes_by_value("__main__")
@@ -136,13 +116,13 @@ def _is_made_here(module: ModuleType) -> bool:
 
 
 def _is_without_package(name: str, module: ModuleType) -> bool:
-    """Return whether a module was loaded from its file under a name that cannot be imported, as loaders of plug-ins do."""
+    """Return whether a module was loaded from a file under a name that cannot be imported, as loaders of plug-ins do."""
     file = vars(module).get("__file__")
     return isinstance(file, str) and not is_installed(file) and "." in name and _is_nowhere(name)
 
 
 def _is_nowhere(name: str) -> bool:
-    """Return whether Python finds no module of a name."""
+    """Return whether Python finds no module with this name."""
     return name.partition(".")[0] not in sys.stdlib_module_names and Graph().module(name) is None
 
 
@@ -155,10 +135,7 @@ def _defines_pipelines(name: str) -> bool:
 
 
 def check_there(names: Iterable[str]) -> None:
-    """Refuse modules of the program's own that are loaded here, and whose files are gone: they could not travel.
-
-    Args:
-        names: Their names.
+    """Reject modules of the program's own that are loaded, but whose files are gone: they could not travel.
 
     Raises:
         InputError: The file of one is gone.
@@ -179,14 +156,14 @@ def check_there(names: Iterable[str]) -> None:
             and not goes_by_value(name)
         ):
             raise InputError(
-                f"the module {name!r} is loaded here, and its file is not there any more, so it cannot travel",
+                f"the module {name!r} is loaded here, but its file does not exist any more, so it cannot be sent",
                 uri=file,
-                hint="put the file back, or start this program again with the files that are there now",
+                hint="restore the file, or start this program again with the present files",
             )
 
 
 def loaded() -> list[str]:
-    """Return the names of the modules of the program's own that are loaded, and of those that were made at run time."""
+    """Return the names of the loaded modules of the program's own, with those that were made at run time."""
     found = []
     for name, module in list(sys.modules.items()):
         if name.partition(".")[0] in (*OURS, "__main__", "__mp_main__") or not isinstance(module, ModuleType):

@@ -1,4 +1,4 @@
-"""Files in archives from which Python imports modules, such as a zipapp."""
+"""List and read files in zip archives from which Python imports modules, such as a zipapp."""
 
 from __future__ import annotations
 
@@ -6,57 +6,49 @@ import os
 import zipfile
 from typing import Any
 
-_known: dict[str, tuple[tuple[int, int], dict[str, int]]] = {}
+_listings: dict[str, tuple[tuple[int, int], dict[str, int]]] = {}
 
 
-def sizes(folder: str) -> dict[str, int]:
-    """Return the sizes of the files below a folder of an archive, by their paths below it, with ``/``.
+def archived_sizes(folder: str) -> dict[str, int]:
+    """Return the sizes of the files below a folder in an archive, by their paths below it, with ``/``.
 
     Args:
-        folder: The folder, as the path of a module that is imported from the archive has it.
+        folder: The path of the folder, which begins with that of the archive, as in the path of a module imported from it.
 
     Returns:
-        Nothing if it is in no archive.
+        An empty dict if the folder is not in an archive.
 
     Example:
         >>> with zipfile.ZipFile("app.pyz", "w") as archive:
         ...     archive.writestr("lib/rates.csv", "1.2")
-        >>> sizes(os.path.abspath("app.pyz/lib"))
+        >>> archived_sizes(os.path.abspath("app.pyz/lib"))
         {'rates.csv': 3}
     """
-    archive, inside = _parted(folder)
+    archive, inside = _split(folder)
     start = f"{inside}/" if inside else ""
     members = _members(archive) if archive else {}
     return {name[len(start) :]: size for name, size in members.items() if name.startswith(start)}
 
 
-def size(place: str) -> int | None:
-    """Return the size of a file of an archive; None if it is in none.
-
-    Args:
-        place: Its path, which begins with that of the archive.
-    """
-    archive, inside = _parted(place)
+def archived_size(place: str) -> int | None:
+    """Return the size of a file in an archive; None if it is not in an archive."""
+    archive, inside = _split(place)
     return _members(archive).get(inside) if archive else None
 
 
 def loader_of(place: str) -> Any:
-    """Return what reads a file of an archive; None if it is in none.
-
-    Args:
-        place: Its path, which begins with that of the archive.
-    """
+    """Return the loader that reads a file in an archive; None if it is not in an archive."""
     import zipimport
 
-    archive, _ = _parted(place)
+    archive, _ = _split(place)
     try:
         return zipimport.zipimporter(archive) if archive else None
     except zipimport.ZipImportError:
         return None
 
 
-def _parted(place: str) -> tuple[str, str]:
-    """Return the archive in which a place is, and the path in it; empty texts if it is in none."""
+def _split(place: str) -> tuple[str, str]:
+    """Return the archive that contains a path, and the path in it; empty texts if there is no such archive."""
     archive, inside = place, ""
     while not os.path.exists(archive):  # noqa: PTH110 - a text
         archive, name = os.path.split(archive)
@@ -70,10 +62,10 @@ def _members(archive: str) -> dict[str, int]:
     try:
         about = os.stat(archive)  # noqa: PTH116 - a text
         state = about.st_mtime_ns, about.st_size
-        if archive not in _known or _known[archive][0] != state:
+        if archive not in _listings or _listings[archive][0] != state:
             with zipfile.ZipFile(archive) as opened:
                 files = (one for one in opened.infolist() if not one.is_dir())
-                _known[archive] = state, {one.filename: one.file_size for one in files}
-        return _known[archive][1]
+                _listings[archive] = state, {one.filename: one.file_size for one in files}
+        return _listings[archive][1]
     except (OSError, zipfile.BadZipFile):
         return {}

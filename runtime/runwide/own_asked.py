@@ -1,16 +1,16 @@
-"""Read what ``code=`` asks for: packages and modules by their names, files and folders by their paths."""
+"""Find the packages, modules, files and folders that ``code=`` asks for."""
 
 from __future__ import annotations
 
 import os
-import re
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from runwide import own
 from runwide.errors import InputError
+from runwide.imports import DOTTED
+from runwide.own import kind_of, reached
 from runwide.own_files import File, file_at
 from runwide.own_secrets import is_secret
 from runwide.own_walk import visits
@@ -18,17 +18,15 @@ from runwide.own_walk import visits
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-_NAME = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*")
-
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """Code that travels since it was asked for.
+    """Code to send since ``code=`` asks for it.
 
     Args:
-        names: Packages and modules.
+        names: Names of packages and modules.
         files: Other files, by their path below a folder of the search path.
-        left_out: Hidden files, and those that look like keys, of folders that were asked for.
+        left_out: Files in these folders that are hidden or look like keys.
     """
 
     names: tuple[str, ...]
@@ -36,21 +34,21 @@ class Asked:
     left_out: tuple[str, ...] = ()
 
 
-def read(asked: Iterable[str | os.PathLike[str]]) -> Asked:
+def asked_for(asked: Iterable[str | os.PathLike[str]]) -> Asked:
     """Find packages, modules, files and folders.
 
     Args:
-        asked: Names such as ``"shop"`` or ``"shop.prices"``, and paths. A path below a folder of the search
-            path has its place below that folder, any other one is at the top.
+        asked: Names such as ``"shop"`` or ``"shop.prices"``, and paths. In the archive, a path below a folder of the
+            search path is relative to that folder; any other path is at the top.
 
     Raises:
-        InputError: One is not there, or is an installed package.
+        InputError: A name or path does not exist, or is an installed package.
 
     Example:
         >>> from pathlib import Path
         >>> Path("labels.json").write_text("{}")
         2
-        >>> list(read(["labels.json"]).files)
+        >>> list(asked_for(["labels.json"]).files)
         ['labels.json']
     """
     if isinstance(asked, (str, os.PathLike)):
@@ -59,14 +57,14 @@ def read(asked: Iterable[str | os.PathLike[str]]) -> Asked:
     files: dict[str, File] = {}
     left_out: set[str] = set()
     for one in _checked(asked):
-        if isinstance(one, str) and _NAME.fullmatch(one) and (kind := own.kind_of(one)):
+        if isinstance(one, str) and DOTTED.fullmatch(one) and (kind := kind_of(one)):
             if kind == "installed":
                 raise InputError(
-                    f"code={one!r} is an installed package",
-                    hint="give it in requirements=, or build an image with it",
+                    f"code={one!r} is an installed package, and not code of the program's own",
+                    hint="name it in requirements=, or build an image with it",
                 )
             names.append(one)
-            if not own.reached((), whole=[one]).files and Path(one).exists():  # a folder without modules
+            if not reached((), whole=[one]).files and Path(one).exists():  # a folder without modules
                 files.update(_below(Path(one), left_out))
         else:
             files.update(_below(Path(one), left_out))
@@ -81,7 +79,7 @@ def _checked(asked: Any) -> list[Any]:
     if not all(isinstance(one, (str, os.PathLike)) and os.fspath(one) for one in found):
         raise InputError(
             f"code={asked!r} is not a list of names or paths",
-            hint='give such as ["shop", "data/labels.json"]',
+            hint='give a list such as ["shop", "data/labels.json"]',
         )
     return found
 
@@ -90,13 +88,13 @@ def _below(path: Path, left_out: set[str]) -> Iterator[tuple[str, File]]:
     place = Path(os.path.abspath(path))  # noqa: PTH100 - links stay as they are
     if not place.exists():
         raise InputError(
-            f"code={str(path)!r} is no module of the program's own, and there is no such file or folder",
+            f"code={str(path)!r} is not a module of the program's own, and there is no such file or folder",
             hint="give the name of a package that can be imported here, or a path",
         )
     if not place.is_dir() and not place.is_file():
         raise InputError(
-            f"code={str(path)!r} is no regular file",
-            hint="give files with content: not pipes, sockets or devices",
+            f"code={str(path)!r} is not a regular file",
+            hint="give files with content, and no pipes, sockets or devices",
         )
     for file in _files(place, left_out) if place.is_dir() else [place]:
         yield _name(file, place), file_at(str(file))
@@ -116,7 +114,7 @@ def _files(folder: Path, left_out: set[str]) -> Iterator[Path]:
 
 
 def _name(file: Path, asked: Path) -> str:
-    """Return the path of a file below the nearest folder of the search path, or below what was asked for."""
+    """Return the path of a file relative to the nearest folder of the search path, or else to the parent of ``asked``."""
     folders = [Path(os.path.abspath(entry)) for entry in sys.path]  # noqa: PTH100 - as above
     above = [folder for folder in folders if folder in (asked, *asked.parents) and folder != file]
     folder = max(above, key=lambda one: len(one.parts), default=asked.parent)

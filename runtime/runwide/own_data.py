@@ -1,4 +1,4 @@
-"""Find the files that the program's own code reads from beside itself: data of packages, and files that its texts name."""
+"""Find the data files that the program's own code reads: data of its packages, and files that its texts name."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from importlib.machinery import BYTECODE_SUFFIXES, EXTENSION_SUFFIXES, SOURCE_SUFFIXES
 from typing import TYPE_CHECKING, Any
 
-from runwide import own_archived
 from runwide.imports import reads_in
+from runwide.own_archived import archived_size, archived_sizes
 from runwide.own_secrets import is_secret
 from runwide.own_source import LOOKERS
 from runwide.own_texts import codes_of, keys_of, texts_of
@@ -22,25 +22,25 @@ if TYPE_CHECKING:
     from runwide.own_source import Source
 
 FILE_BYTES = 16 << 20
-"""Bytes of a data file that travels by itself."""
+"""Most bytes of a data file that is sent without being asked for."""
 ALL_BYTES = 64 << 20
-"""Bytes of all data files that travel by themselves."""
-_MOST = 10_000  # files and folders that are looked at in one folder
-_ALL = 100_000  # and in all folders of a package
-_LEVELS = 4  # texts of a path, as in ``FOLDER / "data" / "days" / "monday.csv"``
+"""Most bytes of all data files that are sent without being asked for."""
+_MOST = 10_000  # files and folders that are read in one folder
+_ALL = 100_000  # files and folders that are read in all folders of a package
+_LEVELS = 4  # texts in one path, as in ``FOLDER / "data" / "days" / "monday.csv"``
 _CODE = (*SOURCE_SUFFIXES, *BYTECODE_SUFFIXES, *EXTENSION_SUFFIXES, ".pyw")
 
 
 @dataclass(frozen=True, slots=True)
 class Beside:
-    """A file of the program's own, and what it looks for beside itself.
+    """A file of the program's own, with texts by which it may look for files beside itself.
 
     Args:
         path: Its path below the folder from which it is imported, with ``/``.
-        place: Where it is.
+        place: Its full path.
         texts: Its texts.
         looks: Whether it looks for files.
-        folders: Those texts that may name a whole folder.
+        folders: The texts among these that may name a whole folder.
     """
 
     path: str
@@ -51,19 +51,19 @@ class Beside:
 
     @classmethod
     def of(cls, path: str, place: str, source: Source) -> Beside:
-        """From what was read of it."""
+        """Return the record of a source that was read."""
         return cls(path, place, source.texts, source.looks, source.folders)
 
     @classmethod
     def of_function(
         cls, function: FunctionType, values: Mapping[str, Any], named: Iterable[str] = ()
     ) -> Beside | None:
-        """From a function that travels by value; None if it looks for no files, or its module has none.
+        """Return the record of a function that travels by value; None if it looks for no files, or its module has no file.
 
         Args:
             function: The function.
             values: The variables of its module that it uses.
-            named: Paths beside its file that it has as values.
+            named: Paths beside its file that are among its values.
         """
         about = function.__globals__
         file, spec = about.get("__file__"), about.get("__spec__")
@@ -77,7 +77,7 @@ class Beside:
         return cls(path, file, texts, looks=True, folders=texts.difference(keys_of(function)).union(named))
 
     def above(self) -> Iterator[tuple[str, str]]:
-        """Yield the folders from its own to that from which it is imported, each with its path below that one."""
+        """Yield the folders from its own up to the one from which it is imported, each with its path below the latter."""
         path, place = os.path.dirname(self.path), os.path.dirname(self.place)  # noqa: PTH120 - texts
         while True:
             yield path, place
@@ -86,32 +86,23 @@ class Beside:
             path, place = os.path.dirname(path), os.path.dirname(place)  # noqa: PTH120 - texts
 
 
-@dataclass(frozen=True, slots=True)
-class Found:
-    """Files beside code.
-
-    Args:
-        files: Where each is, by its path below the folder from which the code is imported.
-        left_out: Those that are too large or cannot be in an archive, and folders that have too many.
-    """
-
-    files: dict[str, str]
-    left_out: tuple[str, ...]
-
-
 def files_beside(
-    packages: Mapping[str, Sequence[str]], code: Iterable[Beside], whole: Iterable[str] = ()
-) -> Found:
-    """Find data files that travel with code.
+    packages: Mapping[str, Sequence[str]], code: Iterable[Beside], whole: Iterable[str]
+) -> tuple[dict[str, str], tuple[str, ...]]:
+    """Find the data files to send with code.
 
-    If any of the code looks for files, those of all its packages travel, but for modules, hidden files and subpackages that
-    are not used; and those files and folders beside modules that the texts of these modules name, however their paths
-    are put together. All files of packages that were asked for as a whole travel.
+    If any of the code looks for files, two groups are sent: the files of all its packages, except modules, hidden files and
+    unused subpackages; and files and folders beside modules that texts of these modules name, in whatever way the paths are
+    built. If ``code=`` asks for a package, all its files are sent.
 
     Args:
         packages: Folders of each package, by its path.
         code: The modules.
-        whole: Paths of packages that were asked for as a whole.
+        whole: Paths of packages that ``code=`` asks for.
+
+    Returns:
+        The full path of each file, by its path below the folder from which the code is imported; and what was left out:
+        files that are too large or cannot be in an archive, and folders with too many files.
     """
     modules = list(code)
     looks = any(one.looks for one in modules)
@@ -122,7 +113,7 @@ def files_beside(
             finding.tree(path, folder, bounded=path not in chosen)
     for one in modules if looks else ():
         finding.named(one)
-    return Found(finding.files, tuple(sorted(map(_shown, finding.left_out))))
+    return finding.files, tuple(sorted(map(_shown, finding.left_out)))
 
 
 class _Finding:
@@ -132,7 +123,7 @@ class _Finding:
         self._bytes = 0
 
     def tree(self, path: str, folder: str, *, bounded: bool) -> None:
-        """Take the data files of a folder, and of folders below that are no packages."""
+        """Add the data files of a folder, and of folders below it that are not packages."""
         bounds = {"most": _MOST, "total": _ALL} if bounded else {}
         for above, names in visits(folder, _is_data_folder, **bounds):
             if names is None:
@@ -144,12 +135,12 @@ class _Finding:
                     self.left_out.add(place)
                 if not _is_data(name):
                     continue
-                self._take(f"{path}{below}/{name}".lstrip("/"), place, _size(place), bounded=bounded)
+                self._add(f"{path}{below}/{name}".lstrip("/"), place, _size(place), bounded=bounded)
         for name, size in _archived(folder).items():
-            self._take(f"{path}/{name}".lstrip("/"), f"{folder}/{name}", size, bounded=bounded)
+            self._add(f"{path}/{name}".lstrip("/"), f"{folder}/{name}", size, bounded=bounded)
 
     def named(self, code: Beside) -> None:
-        """Take the files and folders that the texts of a module name."""
+        """Add the files and folders that the texts of a module name."""
         texts = sorted(text for text in code.texts if _may_name(text))
         for path, folder in code.above():
             self._below(path, folder, texts, code.folders, _LEVELS)
@@ -157,8 +148,8 @@ class _Finding:
     def _below(
         self, path: str, folder: str, texts: Sequence[str], whole: frozenset[str], levels: int
     ) -> bool:
-        """Take what texts name in a folder; returns whether anything was."""
-        taken = False
+        """Add the files and folders that texts name in a folder; return whether there were any."""
+        added = False
         for text in texts:
             place, name = os.path.normpath(f"{folder}/{text}"), os.path.normpath(f"{path}/{text}".lstrip("/"))
             if name.startswith(("..", "/")):
@@ -169,20 +160,20 @@ class _Finding:
                 if is_secret(os.path.basename(place)):  # noqa: PTH119 - a text
                     self.left_out.add(place)
                 else:
-                    self._take(name, place, size, bounded=False)
-                taken = True
+                    self._add(name, place, size, bounded=False)
+                added = True
             elif (
                 levels and place != os.path.normpath(folder) and (_is_data_folder(place) or _archived(place))
             ):
-                # what the texts name in there, or else all of it
+                # If texts name files in the folder, these are added; otherwise the whole folder.
                 if self._below(name, place, texts, whole, levels - 1):
-                    taken = True
+                    added = True
                 elif text in whole:
                     self.tree(name, place, bounded=True)
-                    taken = True
-        return taken
+                    added = True
+        return added
 
-    def _take(self, path: str, place: str, size: int | None, *, bounded: bool) -> None:
+    def _add(self, path: str, place: str, size: int | None, *, bounded: bool) -> None:
         if path in self.files or size is None:
             return
         if not may_travel(path) or (bounded and self._is_too_much(place, size)):
@@ -192,30 +183,30 @@ class _Finding:
         self.files[path] = place
 
     def _is_too_much(self, place: str, size: int) -> bool:
-        """Return whether a file is not sent by itself: it is large, or may not be read."""
+        """Return whether a file is only sent if asked for: it is large, or cannot be read."""
         is_large = size > FILE_BYTES or self._bytes + size > ALL_BYTES
         return is_large or (os.path.exists(place) and not os.access(place, os.R_OK))  # noqa: PTH110 - a text
 
 
 def _shown(place: str) -> str:
-    """Return a path as text that can be written; bytes that are no text are escaped."""
+    """Return a path as text that can be encoded; bytes that are not text are escaped."""
     return place.encode(errors="backslashreplace").decode()
 
 
 def _size(place: str) -> int | None:
-    """Return the bytes of a regular file, also of an archive; None if there is none."""
+    """Return the size of a regular file, also in an archive; None if there is no such file."""
     try:
         about = os.stat(place)  # noqa: PTH116 - a text
-    except (OSError, ValueError):  # it is not there, or the text is no path
-        return own_archived.size(place)
+    except (OSError, ValueError):  # it does not exist, or the text is not a path
+        return archived_size(place)
     return about.st_size if stat.S_ISREG(about.st_mode) else None
 
 
 def _archived(folder: str) -> dict[str, int]:
-    """Return the sizes of the data files below a folder of an archive, by their paths below it."""
+    """Return the sizes of the data files below a folder in an archive, by their paths below it."""
     if os.path.isdir(folder):  # noqa: PTH112 - a text
         return {}
-    sizes = own_archived.sizes(folder)
+    sizes = archived_sizes(folder)
     packages = {name.rpartition("/")[0] for name in sizes if name.endswith("/__init__.py")}
 
     def is_inside(name: str) -> bool:
@@ -228,7 +219,7 @@ def _archived(folder: str) -> dict[str, int]:
 
 
 def _is_data(name: str) -> bool:
-    """Return whether the name of a file is not one of code, of keys or hidden."""
+    """Return whether a file has the name of a data file: not hidden, and neither of code nor of keys."""
     return not is_secret(name) and not name.endswith(_CODE)
 
 
@@ -238,7 +229,7 @@ def _may_name(text: str) -> bool:
 
 
 def _is_data_folder(place: str) -> bool:
-    """Return whether something is a folder of data: not hidden, no package and no virtual environment."""
+    """Return whether a path is a folder of data: not hidden, not a package and not a virtual environment."""
     return (
         os.path.isdir(place)  # noqa: PTH112 - a text
         and _is_of_data(os.path.basename(place))  # noqa: PTH119 - likewise
@@ -248,7 +239,7 @@ def _is_data_folder(place: str) -> bool:
 
 
 def _is_of_data(name: str) -> bool:
-    """Return whether a folder of this name may have data."""
+    """Return whether a folder with this name may have data."""
     return (
         not name.startswith(".")
         and name not in ("__pycache__", "node_modules")

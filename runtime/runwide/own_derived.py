@@ -1,4 +1,4 @@
-"""Find the names that a program's file works out from the name of the file itself, such as ``HERE``."""
+"""Find the variables that a source computes from ``__file__``, such as ``HERE``."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import os
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
-from runwide.own_source import parsed
+from runwide.own_folders import parsed
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -17,10 +17,7 @@ _BODIES = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.Lambda)
 
 
 def derived_in(file: str) -> frozenset[str]:
-    """Return the names that a file sets from ``__file__``, or from other names that it has set so.
-
-    Args:
-        file: The file.
+    """Return the names that a file sets from ``__file__``, or from other such names.
 
     Example:
         >>> from pathlib import Path
@@ -31,13 +28,7 @@ def derived_in(file: str) -> frozenset[str]:
     """
     try:
         return _derived(file, os.stat(file).st_mtime_ns)  # noqa: PTH116 - a text
-    except (
-        OSError,
-        SyntaxError,
-        ValueError,
-        RecursionError,
-        MemoryError,
-    ):  # the program runs, whatever is there now
+    except (OSError, SyntaxError, ValueError, RecursionError, MemoryError):  # the file may have changed since
         return frozenset()
 
 
@@ -58,7 +49,7 @@ def _derived(file: str, _changed: int) -> frozenset[str]:
 
 
 def _statements(node: ast.AST) -> Iterator[ast.AST]:
-    """Yield the statements of a module, in order, without those of its functions and classes."""
+    """Yield the statements of a module in order, but not those inside its functions and classes."""
     for one in ast.iter_child_nodes(node):
         if not isinstance(one, _BODIES):
             yield one

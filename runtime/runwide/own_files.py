@@ -1,15 +1,13 @@
-"""A file of the program's own, and what was read of it."""
+"""Read a file of the program's own."""
 
 from __future__ import annotations
 
 import os
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from runwide import own_archived, own_source
-
-if TYPE_CHECKING:
-    from runwide.own_source import Source
+from runwide.own_archived import loader_of
+from runwide.own_source import Source, read
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,10 +15,10 @@ class File:
     """A file of the program's own.
 
     Args:
-        place: Where it is.
-        digest: SHA-256, in hex: of what a source does, of the bytes of any other file.
-        module: Name of the module that it is; empty for a data file.
-        loader: Reads it where it is in an archive.
+        place: Its path.
+        digest: SHA-256, in hex: of the syntax tree of a source, of the bytes of any other file.
+        module: The name of the module in it; empty for a data file.
+        loader: Reads the file if it is in an archive.
     """
 
     place: str
@@ -30,11 +28,11 @@ class File:
 
     @property
     def executable(self) -> bool:
-        """Whether it is a program for its owner; modules are imported, not run."""
+        """True if its owner may run it as a program; False for modules, which are imported."""
         return not self.module and os.path.isfile(self.place) and os.access(self.place, os.X_OK)  # noqa: PTH113 - a text
 
     def read(self) -> bytes:
-        """Return its bytes.
+        """Return the bytes of the file.
 
         Raises:
             OSError: It cannot be read.
@@ -50,12 +48,8 @@ class File:
 
 
 def file_at(place: str) -> File:
-    """Return a file that travels since it was asked for.
-
-    Args:
-        place: Where it is.
-    """
-    loader = None if os.path.exists(place) else own_archived.loader_of(place)  # noqa: PTH110 - a text
+    """Return a file that is not known as a module."""
+    loader = None if os.path.exists(place) else loader_of(place)  # noqa: PTH110 - a text
     source = source_of(place, loader)
     return File(place, "" if source is None else source.digest, loader=loader)
 
@@ -64,14 +58,14 @@ known: dict[str, tuple[tuple[int, int], Source]] = {}
 
 
 def source_of(path: str, loader: Any) -> Source | None:
-    """What is in a file; None where it is not there."""
+    """Return the source in a file; None if the file does not exist."""
     try:
-        about = os.stat(path)  # noqa: PTH116 - of a text
+        about = os.stat(path)  # noqa: PTH116 - a text
         state = about.st_mtime_ns, about.st_size
         if path in known and known[path][0] == state:
             return known[path][1]
         with open(path, "rb") as file:  # noqa: PTH123 - likewise
-            source = own_source.read(file.read(), path)
+            source = read(file.read(), path)
     except OSError:
         return _archived(path, loader)
     known[path] = state, source
@@ -79,8 +73,8 @@ def source_of(path: str, loader: Any) -> Source | None:
 
 
 def _archived(path: str, loader: Any) -> Source | None:
-    """What is in a file of an archive."""
+    """Return the source in a file of an archive."""
     try:
-        return own_source.read(loader.get_data(path), path)
+        return read(loader.get_data(path), path)
     except (AttributeError, OSError):
         return None

@@ -1,8 +1,10 @@
-"""Texts of a source that stand where paths are put together, so that they may name a folder of data."""
+"""Find the texts of a source that are used as parts of paths, so that they may name a folder of data."""
 
 from __future__ import annotations
 
 import ast
+import threading
+import warnings
 from collections import defaultdict
 from typing import TYPE_CHECKING
 
@@ -15,13 +17,32 @@ _PATHS = frozenset({
     "PackageLoader", "resource_filename", "resource_listdir", "contents",
 })  # fmt: skip
 """Functions whose arguments are parts of paths."""
+_parsing = threading.Lock()  # filters of warnings belong to the whole process
+
+
+def parsed(data: bytes) -> ast.Module:
+    """Parse a source without the warnings that importing it shows.
+
+    Raises:
+        SyntaxError: It is not a source of this version of Python.
+    """
+    with _parsing, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return ast.parse(data)
+
+
+def node_name(node: ast.AST | None) -> str | None:
+    """Return the name of an expression that is a name or an attribute; None for any other."""
+    return getattr(node, "id", None) or getattr(node, "attr", None)
+
+
+def node_text(node: ast.AST | None) -> str | None:
+    """Return the text of an expression that is a text; None for any other."""
+    return node.value if isinstance(node, ast.Constant) and isinstance(node.value, str) else None
 
 
 def folders_in(tree: ast.AST) -> frozenset[str]:
-    r"""Return texts that are parts of paths, also by the names to which they are assigned.
-
-    Args:
-        tree: The source, parsed.
+    r"""Return texts that are parts of paths, directly or through variables.
 
     Example:
         >>> text = "FOLDER = 'tables'\nrow = {'env': 1}\n(HERE / FOLDER / row['build'], open('data/x.csv'))"
@@ -48,24 +69,24 @@ class _Reading:
         self._loops: list[tuple[str | None, str | None]] = []
 
     def note(self, node: ast.AST) -> None:
-        """Note what a node says of paths and of names."""
+        """Record the parts of paths, and the assignments, of a node."""
         if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Div):
             self._parts((node.left, node.right))
         elif isinstance(node, ast.Call):
             self._called(node)
         elif isinstance(node, ast.Assign):
             for target in node.targets:
-                self._assigned(_name(target), [node.value])
+                self._assigned(node_name(target), [node.value])
         elif isinstance(node, (ast.AnnAssign, ast.NamedExpr)):
-            self._assigned(_name(node.target), [node.value] if node.value else [])
+            self._assigned(node_name(node.target), [node.value] if node.value else [])
         elif isinstance(node, (ast.For, ast.AsyncFor, ast.comprehension)):
-            self._assigned(_name(node.target), [node.iter])
-            self._loops.append((_name(node.target), _name(node.iter)))
+            self._assigned(node_name(node.target), [node.iter])
+            self._loops.append((node_name(node.target), node_name(node.iter)))
         elif isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
             self._defined(node)
 
     def result(self) -> frozenset[str]:
-        """Return the texts."""
+        """Return the texts that were found."""
         for called, arguments in self._calls:
             for name, argument in zip(self._parameters.get(called or "", ()), arguments, strict=False):
                 self._assigned(name, [argument])
@@ -77,12 +98,12 @@ class _Reading:
         )
 
     def _parts(self, nodes: Iterable[ast.AST]) -> None:
-        """Note parts of a path."""
+        """Record the texts and variables in the parts of a path."""
         waiting = list(nodes)
         while waiting:
             node = waiting.pop()
-            if isinstance(node, ast.Constant) and isinstance(node.value, str):
-                self._texts.add(node.value)
+            if (text := node_text(node)) is not None:
+                self._texts.add(text)
             elif isinstance(node, ast.JoinedStr):
                 waiting += node.values
             elif isinstance(node, ast.BinOp) and not isinstance(node.op, ast.Div):
@@ -91,11 +112,11 @@ class _Reading:
                 waiting += (node.body, node.orelse)
             elif isinstance(node, (ast.Starred, ast.Subscript, ast.FormattedValue)):
                 waiting.append(node.value)
-            elif name := _name(node):
+            elif name := node_name(node):
                 self._names.add(name)
 
     def _called(self, node: ast.Call) -> None:
-        called = _name(node.func)
+        called = node_name(node.func)
         if called in _PATHS:
             self._parts(node.args)
         self._calls.append((called, node.args))
@@ -104,7 +125,7 @@ class _Reading:
                 self._assigned(keyword.arg, [keyword.value])
 
     def _defined(self, node: ast.FunctionDef | ast.AsyncFunctionDef) -> None:
-        """Note the parameters of a function, and their defaults."""
+        """Record the parameters of a function, and their defaults."""
         positional = [one.arg for one in (*node.args.posonlyargs, *node.args.args)]
         self._parameters[node.name] = positional[1:] if positional[:1] in (["self"], ["cls"]) else positional
         for name, default in zip(reversed(positional), reversed(node.args.defaults), strict=False):
@@ -113,16 +134,11 @@ class _Reading:
             self._assigned(one.arg, [value] if value else [])
 
     def _assigned(self, name: str | None, values: Iterable[ast.expr | None]) -> None:
-        """Note texts that a name has, also in a list or as the values of a dict."""
+        """Record the texts assigned to a name, also in a list or as values of a dict."""
         for value in values if name else ():
-            if isinstance(value, ast.Constant) and isinstance(value.value, str):
-                self._values[str(name)].add(value.value)
+            if (text := node_text(value)) is not None:
+                self._values[str(name)].add(text)
             elif isinstance(value, (ast.Tuple, ast.List, ast.Set)):
                 self._assigned(name, value.elts)
             elif isinstance(value, ast.Dict):
                 self._assigned(name, value.values)
-
-
-def _name(node: ast.AST | None) -> str | None:
-    """Return the name, or that of the attribute, which an expression is."""
-    return getattr(node, "id", None) or getattr(node, "attr", None)

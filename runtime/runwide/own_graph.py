@@ -1,4 +1,4 @@
-"""The graph of modules that import each other: where each is, and which are the program's own."""
+"""The graph of modules that import each other, with their files; some are the program's own."""
 
 from __future__ import annotations
 
@@ -11,9 +11,10 @@ from importlib.util import resolve_name, spec_from_file_location
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-from runwide import own_source
+from runwide.distributions import SITES
 from runwide.own_data import Beside, files_beside
 from runwide.own_files import File, file_at, source_of
+from runwide.own_source import is_source
 
 if TYPE_CHECKING:
     from collections.abc import Container, Iterable, Iterator, Sequence
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
     from runwide.own_source import Source
 
 OURS = ("runwide", "runwide_components")
-_INSTALLED = ("site-packages", "dist-packages")
 _STANDARD = tuple(
     {
         os.path.dirname(os.__file__),  # noqa: PTH120 - compared with texts
@@ -32,17 +32,17 @@ _STANDARD = tuple(
 )
 """The folders of the standard library: its modules, and the compiled ones."""
 _NO_MODULES = frozenset({"__pycache__", "node_modules"})
-_STAR, ALL = "*", "**"  # what a package makes public; all that is below it
+_STAR, ALL = "*", "**"  # all public names of a package; all modules below it
 
 
 @dataclass(frozen=True, slots=True)
 class Reached:
-    """What some modules need of the program's own.
+    """The files of the program's own that some modules need.
 
     Args:
-        files: By the path at which Python finds them below a folder of its search path, with ``/``.
-        installed: Installed modules that they cannot do without, such as ``sklearn`` or ``google.cloud.storage``.
-        left_out: Data files that were left out, since they are many or large.
+        files: By their path below a folder of Python's search path, with ``/``.
+        installed: Installed modules that they must have, such as ``sklearn`` or ``google.cloud.storage``.
+        left_out: Data files that were left out, since they are large or many.
     """
 
     files: dict[str, File]
@@ -51,20 +51,20 @@ class Reached:
 
     @property
     def digests(self) -> dict[str, str]:
-        """The digest of each file by its path, in order."""
+        """The digest of each file by its path, sorted."""
         return {path: file.digest for path, file in sorted(self.files.items())}
 
 
 @dataclass(frozen=True, slots=True)
 class Module:
-    """A module that may be the program's own, or have ones below it.
+    """A module that is the program's own, or that may have such modules below it, or that is installed.
 
     Args:
-        folders: Where its submodules are; None for what is no package.
-        source: What is in its file; None for a namespace package, and for what is installed.
+        folders: The folders of its submodules; None if it is not a package.
+        source: Its source; None for a namespace package and for an installed module.
         origin: Its file.
-        loader: Reads that where it is in an archive.
-        installed: Whether it is an installed package's.
+        loader: Reads the file if it is in an archive.
+        installed: Whether it belongs to an installed package.
     """
 
     folders: tuple[str, ...] | None
@@ -75,19 +75,19 @@ class Module:
 
 
 class Graph:
-    """The modules that were found so far."""
+    """The modules that have been found so far."""
 
     def __init__(self) -> None:
         self._seen: dict[str, Module | None] = {}
         self._needed: dict[str, bool] = {}
-        """Whether the program can do without a module; those of its own alone."""
+        """Whether the program can run without a module, for modules of its own."""
         self._whole: set[str] = set()
         self._installed: set[str] = set()
         self._spaces: set[str] = set()
-        """Namespace packages of its own that are imported, or read from, by their names."""
+        """Namespace packages of the program's own that are imported or read from by name."""
 
     def module(self, name: str) -> Module | None:
-        """Return a module, if it and the packages above it are found."""
+        """Return a module, or None if it or a package above it is not found."""
         found = None
         for one in _with_parents(name):
             if one not in self._seen:
@@ -98,10 +98,10 @@ class Graph:
         return found
 
     def follow(self, first: Iterable[tuple[str, str, bool]]) -> None:
-        """Go through imports to their end.
+        """Follow imports until no new modules are found.
 
         Args:
-            first: Names of modules, with what is taken from them, and whether the program can do without.
+            first: For each module its name, `ALL`, ``"*"`` or an empty text, and whether the program can run without it.
         """
         waiting = list(first)
         while waiting:
@@ -109,7 +109,7 @@ class Graph:
                 waiting += self._step(*waiting.pop())
             waiting += self._mentioned()
 
-    def _step(self, name: str, taken: str, optional: bool) -> Iterator[tuple[str, str, bool]]:  # noqa: FBT001 - as it waits
+    def _step(self, name: str, taken: str, optional: bool) -> Iterator[tuple[str, str, bool]]:  # noqa: FBT001 - arguments come from the queue
         module = None
         for one in _with_parents(name):
             module = self.module(one)
@@ -143,14 +143,14 @@ class Graph:
         return {os.path.realpath(folder) for one in above if one for folder in one.folders or ()}
 
     def _imported(self, name: str, module: Module, *, optional: bool) -> Iterator[tuple[str, str, bool]]:
-        """Yield names that may be modules, and that a module imports."""
+        """Yield the names that a module imports, some of which may be modules."""
         if module.source is None:
             return
         package = name if module.folders is not None else name.rpartition(".")[0]
         for one in module.source.imports:
             try:
                 base = resolve_name(one.name, package)
-            except (ImportError, ValueError):  # above the top
+            except (ImportError, ValueError):  # a relative import beyond the top package
                 continue
             without = optional or one.optional
             yield base, (_STAR if _STAR in one.members else ""), without
@@ -160,7 +160,7 @@ class Graph:
                 yield below, ALL, True
 
     def _mentioned(self) -> list[tuple[str, str, bool]]:
-        """Return modules that sources name in texts, in packages of the program's own."""
+        """Return modules of the program's own packages that sources mention in texts."""
         tops = {name.partition(".")[0] for name in self._needed}
         sources = (self._seen[name] for name in self._needed)
         texts = {text for one in sources if one and one.source for text in one.source.mentioned}
@@ -175,7 +175,7 @@ class Graph:
         return module is not None and module.source is not None
 
     def result(self, whole: set[str], beside: Iterable[Beside]) -> Reached:
-        """Return what was found, with the files beside it."""
+        """Return the modules that were found, with the files beside them."""
         files = {}
         places = list(beside)
         packages = {}
@@ -192,10 +192,10 @@ class Graph:
         every = {
             name.replace(".", "/") for name in self._whole if name.partition(".")[0] in whole or name in whole
         }
-        found = files_beside(packages, places, every)
-        for path, place in found.files.items():
+        data, left_out = files_beside(packages, places, every)
+        for path, place in data.items():
             files.setdefault(path, file_at(place))
-        return Reached(files, tuple(sorted(self._installed)), found.left_out)
+        return Reached(files, tuple(sorted(self._installed)), left_out)
 
     def _has_own(self, name: str) -> bool:
         """Return whether a package is the program's own, or has a module of its own."""
@@ -203,17 +203,15 @@ class Graph:
 
 
 def _path_of(name: str, module: Module) -> str:
-    """Return where Python finds a module below a folder of its search path."""
+    """Return the path of a module below a folder of the search path."""
     path, file = name.replace(".", "/"), os.path.basename(module.origin)  # noqa: PTH119 - a text
     suffixes = (*EXTENSION_SUFFIXES, ".pyc")
-    suffix = (
-        ".py" if own_source.is_source(file) else next((one for one in suffixes if file.endswith(one)), ".py")
-    )
+    suffix = ".py" if is_source(file) else next((one for one in suffixes if file.endswith(one)), ".py")
     return f"{path}/__init__{suffix}" if module.folders is not None else f"{path}{suffix}"
 
 
 def _below(name: str, folders: Sequence[str], around: Container[str]) -> Iterator[str]:
-    """Yield the names of all modules and packages in a package, but for links that lead back to where they are."""
+    """Yield the names of all modules and packages in a package, except links to a folder that contains them."""
     found = {one.name for one in pkgutil.iter_modules(list(folders))}
     for folder in folders:
         try:
@@ -227,11 +225,11 @@ def _below(name: str, folders: Sequence[str], around: Container[str]) -> Iterato
     yield from (f"{name}.{one}" for one in sorted(found))
 
 
-# --- where a module is
+# --- finding a module
 
 
 def _with_parents(name: str) -> Iterator[str]:
-    """The packages that are loaded before a module, and the module; nothing of ours, of `__main__` or of no name."""
+    """Yield the packages above a module, and the module; nothing for runwide, `__main__` and names with empty parts."""
     parts = name.split(".")
     if "" in parts or parts[0] in (*OURS, "__main__"):
         return
@@ -256,7 +254,7 @@ def _found(name: str, parent: Module | None) -> Module | None:
 
 def _spec(name: str, folders: Sequence[str] | None) -> ModuleSpec | None:
     module = sys.modules.get(name)
-    if isinstance(module, ModuleType):  # anything may be there
+    if isinstance(module, ModuleType):  # sys.modules may have any object
         spec, file = vars(module).get("__spec__"), vars(module).get("__file__")
         if isinstance(spec, ModuleSpec):
             return spec
@@ -270,30 +268,26 @@ def _spec(name: str, folders: Sequence[str] | None) -> ModuleSpec | None:
 
 
 def _asked(finder: Any, name: str, folders: Sequence[str] | None) -> Any:
-    # a name with dots has it look for the package among the modules that are loaded, if there is no file
+    # With a dotted name, PathFinder would look for the parent package among the loaded modules.
     wanted = name.rpartition(".")[2] if finder is PathFinder and folders is not None else name
     try:
         return finder.find_spec(wanted, folders)
-    except Exception:  # of somebody else's finder; the import itself would say so
+    except Exception:  # an error of a foreign finder; importing the module raises it
         return None
 
 
 def _folders(name: str, spec: ModuleSpec) -> tuple[str, ...]:
-    """Where submodules are: a package that is loaded may have added to its path."""
+    """Return the folders of submodules; a loaded package may have added to its path."""
     module = sys.modules.get(name)
     path = vars(module).get("__path__") if isinstance(module, ModuleType) else None
     try:
         return tuple(spec.submodule_search_locations or () if path is None else path)
-    except (
-        KeyError,
-        AttributeError,
-        TypeError,
-    ):  # the path of a namespace whose parent is not loaded any more
+    except (KeyError, AttributeError, TypeError):  # a namespace package whose parent is no longer loaded
         return ()
 
 
 def is_installed(path: str) -> bool:
     """Return whether a file is in the standard library, or in a folder of installed packages."""
-    if any(f"{os.sep}{folder}{os.sep}" in path for folder in _INSTALLED):
+    if any(f"{os.sep}{folder}{os.sep}" in path for folder in SITES):
         return True
     return path.startswith(tuple(f"{folder}{os.sep}" for folder in _STANDARD))

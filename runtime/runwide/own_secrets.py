@@ -1,4 +1,4 @@
-"""Names of files that look like keys, which never travel by themselves: whoever may see the pipeline could read them."""
+"""Recognize files that look like keys. They are only sent if asked for: all who can see the pipeline can read them."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _SECRET = re.compile(
 
 
 def is_secret(name: str) -> bool:
-    """Return whether a file is hidden, or has the name of one with keys in it.
+    """Return whether a file is hidden, or has a name that files with keys have.
 
     Args:
         name: Its name, without folders.

@@ -1,17 +1,15 @@
-"""Read a file of the program's own: which modules it imports, which texts name files, and a digest of what it does."""
+"""Read a file of the program's own: the modules that it imports, texts that may name files, and a digest."""
 
 from __future__ import annotations
 
 import ast
 import re
-import threading
-import warnings
 from dataclasses import dataclass, field
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 
-from runwide.imports import READERS
-from runwide.own_folders import folders_in
+from runwide.imports import CATCHING, READERS
+from runwide.own_folders import folders_in, node_name, node_text, parsed
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -19,13 +17,12 @@ if TYPE_CHECKING:
 _SUFFIXES = (".py", ".pyw")
 _DOTTED = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)+")
 _TEXT = 200  # characters of a text that may name a file
-_MISSING = frozenset({"ImportError", "ModuleNotFoundError", "Exception", "BaseException"})
 _LOADERS = frozenset({"import_module", "__import__", "find_spec", "load_module", "resolve_name"})
 LOOKERS = frozenset({
     "__file__", "__path__", "__spec__", "__loader__", "resources", "importlib_resources", "pkgutil", "pkg_resources",
     "get_data", "PackageLoader", "getsourcefile", "getfile",
 })  # fmt: skip
-"""Names by which code finds files that lie beside it."""
+"""Names that code uses to find files beside itself."""
 _SEARCHERS = frozenset({"iter_modules", "walk_packages"})
 
 
@@ -34,9 +31,9 @@ class Import:
     """An import statement.
 
     Args:
-        name: The module, with a dot in front for each level.
-        members: Names that are taken from it, which may be modules too.
-        optional: Whether the module can do without it: the import is in a function, in a branch, or its failure is caught.
+        name: The module, after one dot for each level of a relative import.
+        members: Names imported from it, which may be modules.
+        optional: Whether the import may fail: it is in a function or a branch, or its error is caught.
     """
 
     name: str
@@ -49,14 +46,14 @@ class Source:
     """A file of the program's own.
 
     Args:
-        digest: SHA-256, in hex, of what it does; of its bytes where it is no source.
-        imports: What it imports.
-        public: Its ``__all__``, as far as it is written as texts.
-        mentioned: Texts with dots in them that may be names of modules.
-        prefixes: Packages of which it loads modules by names that are computed; an empty one is its own.
-        texts: Texts that may name files beside it; none where it looks for no files.
-        looks: Whether it looks for files beside it.
-        folders: Those texts that may name folders.
+        digest: SHA-256, in hex, of its syntax tree; of its bytes if it is no source.
+        imports: Its import statements.
+        public: The texts in its ``__all__``.
+        mentioned: Texts with dots that may be names of modules.
+        prefixes: Packages of which it loads modules by computed names; an empty text is its own package.
+        texts: Texts that may name files beside it; empty if it does not look for files.
+        looks: Whether it looks for files beside itself.
+        folders: The texts among these that may name folders.
     """
 
     digest: str
@@ -82,10 +79,6 @@ def is_source(path: str) -> bool:
 def read(data: bytes, path: str) -> Source:
     """Read the content of a file.
 
-    Args:
-        data: Its bytes.
-        path: Its name.
-
     Example:
         >>> read(b"import json, shop.prices", "x.py").imports[1].name
         'shop.prices'
@@ -95,29 +88,12 @@ def read(data: bytes, path: str) -> Source:
     try:
         tree = parsed(data)
         return _Reading(tree).source(_digest(tree))
-    except (SyntaxError, ValueError, RecursionError, MemoryError):  # importing it will say what is wrong
+    except (SyntaxError, ValueError, RecursionError, MemoryError):  # importing it raises the error
         return Source(sha256(data).hexdigest())
 
 
-_parsing = threading.Lock()  # filters of warnings are those of the whole process
-
-
-def parsed(data: bytes) -> ast.Module:
-    """Parse a source, without the warnings that importing it gives.
-
-    Args:
-        data: Its bytes.
-
-    Raises:
-        SyntaxError: It is none of this version of Python.
-    """
-    with _parsing, warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        return ast.parse(data)
-
-
 def _digest(tree: ast.Module) -> str:
-    """Return a digest of what a source does; not by recursion, which long chains of ``elif`` and ``+`` are too deep for."""
+    """Return a digest of a syntax tree; without recursion, since long chains of ``elif`` and ``+`` are too deep for it."""
     found = sha256()
     waiting: list[Any] = [tree]
     while waiting:
@@ -135,11 +111,7 @@ def _digest(tree: ast.Module) -> str:
 
 
 class _Reading:
-    """One walk over a source.
-
-    Args:
-        tree: The source, parsed.
-    """
+    """One walk over a source."""
 
     def __init__(self, tree: ast.Module) -> None:
         self._imports: list[Import] = []
@@ -151,7 +123,7 @@ class _Reading:
         self._walk(tree)
 
     def source(self, digest: str) -> Source:
-        """Return what was found."""
+        """Return the result of the walk."""
         looks = not LOOKERS.isdisjoint(self._names)
         if not _SEARCHERS.isdisjoint(self._names):
             self._prefixes.add("")
@@ -193,10 +165,10 @@ class _Reading:
             self._texts.add(node.value)
 
     def _called(self, node: ast.Call) -> None:
-        """Note what a call imports, or reads from, where its first argument tells."""
-        called = _name(node.func)
+        """Record the module that a call imports or reads from, if its first argument is a text or begins with one."""
+        called = node_name(node.func)
         first = node.args[0] if node.args else None
-        name = _text(first)
+        name = node_text(first)
         if called in READERS and name and not name.startswith("."):
             self._imports.append(Import(name, optional=True))
         if called not in _LOADERS or first is None:
@@ -208,9 +180,10 @@ class _Reading:
 
 
 def _inside(node: ast.AST, *, optional: bool) -> Iterator[tuple[ast.AST, bool]]:
-    """Yield the parts of a node, and whether a module can do without what these import."""
+    """Yield the parts of a node, and whether imports in these may fail."""
     if isinstance(node, ast.If):
-        body = () if _is_type_checking(node.test) else (node.test, *node.body)
+        # imports under `if TYPE_CHECKING:` never run
+        body = () if node_name(node.test) == "TYPE_CHECKING" else (node.test, *node.body)
         yield from ((part, True) for part in (*body, *node.orelse))
     elif isinstance(node, ast.Try):
         caught = any(_catches(handler) for handler in node.handlers)
@@ -234,43 +207,31 @@ def _catches(handler: ast.ExceptHandler) -> bool:
 
 def _suppresses(context: ast.expr) -> bool:
     """Return whether a context is a call of ``contextlib.suppress`` with the error of an import."""
-    return isinstance(context, ast.Call) and _name(context.func) == "suppress" and _has_missing(context.args)
+    return (
+        isinstance(context, ast.Call) and node_name(context.func) == "suppress" and _has_missing(context.args)
+    )
 
 
 def _has_missing(kinds: Iterable[ast.expr]) -> bool:
-    return any(_name(kind) in _MISSING for kind in kinds)
-
-
-def _name(node: ast.expr) -> str | None:
-    """Return the name, or that of the attribute, which an expression is."""
-    return getattr(node, "id", None) or getattr(node, "attr", None)
-
-
-def _is_type_checking(test: ast.expr) -> bool:
-    """Whether it is the test of `if TYPE_CHECKING:`, whose imports never run."""
-    return "TYPE_CHECKING" in (getattr(test, "id", None), getattr(test, "attr", None))
+    return any(node_name(kind) in CATCHING for kind in kinds)
 
 
 def _beginning(node: ast.expr) -> str | None:
-    """Return the text with which a computed text begins, such as that of ``f"shop.plugins.{name}"``."""
+    """Return the text with which a computed text begins, such as ``shop.plugins.`` in ``f"shop.plugins.{name}"``."""
     if isinstance(node, ast.JoinedStr) and node.values:
-        return _text(node.values[0])
+        return node_text(node.values[0])
     if isinstance(node, ast.BinOp):
-        return _text(node.left) or _beginning(node.left)
+        return node_text(node.left) or _beginning(node.left)
     return None
 
 
 def _public(tree: ast.Module) -> tuple[str, ...]:
-    """The texts of ``__all__``."""
+    """Return the texts in ``__all__``."""
     found: list[str] = []
     for node in tree.body:
         if not isinstance(node, (ast.Assign, ast.AnnAssign, ast.AugAssign)) or node.value is None:
             continue
         targets = node.targets if isinstance(node, ast.Assign) else [node.target]
         if any(getattr(target, "id", None) == "__all__" for target in targets):
-            found += filter(None, map(_text, ast.walk(node.value)))
+            found += filter(None, map(node_text, ast.walk(node.value)))
     return tuple(found)
-
-
-def _text(node: ast.AST | None) -> str | None:
-    return node.value if isinstance(node, ast.Constant) and isinstance(node.value, str) else None

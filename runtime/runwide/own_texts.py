@@ -1,4 +1,4 @@
-"""Texts that functions have, in their code, their defaults and the values that they use."""
+"""Find the texts of a function: in its code, its defaults and the values that it uses."""
 
 from __future__ import annotations
 
@@ -12,17 +12,13 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from types import FunctionType
 
-_MOST = 10_000  # groups of values of one function, and values of one group
+_MOST = 10_000  # containers of one function, and values of one container
 _KEYS = frozenset({"BUILD_CONST_KEY_MAP", "BINARY_SUBSCR", "STORE_SUBSCR", "DELETE_SUBSCR", "COMPARE_OP"})
-_GROUPS = (tuple, list, set, frozenset)
+_CONTAINERS = (tuple, list, set, frozenset)
 
 
 def codes_of(code: CodeType) -> Iterator[CodeType]:
-    """Yield the code of a function, and of the functions in it.
-
-    Args:
-        code: The code.
-    """
+    """Yield the code of a function, and of the functions in it."""
     yield code
     for constant in code.co_consts:
         if isinstance(constant, CodeType):
@@ -30,7 +26,7 @@ def codes_of(code: CodeType) -> Iterator[CodeType]:
 
 
 def texts_of(function: FunctionType, values: Mapping[str, Any]) -> frozenset[str]:
-    """Return the texts and relative paths of a function, also those in tuples, lists, sets and dicts.
+    """Return the texts and relative paths of a function, also in tuples, lists, sets and dicts.
 
     Args:
         function: The function.
@@ -51,7 +47,7 @@ def texts_of(function: FunctionType, values: Mapping[str, Any]) -> frozenset[str
         kind = type(value)
         if issubclass(kind, (str, PurePath)):
             found.add(str(value))
-        elif issubclass(kind, (dict, *_GROUPS)) and id(value) not in seen:
+        elif issubclass(kind, (dict, *_CONTAINERS)) and id(value) not in seen:
             seen.add(id(value))
             waiting += islice(value, _MOST)
             waiting += islice(value.values(), _MOST) if issubclass(kind, dict) else ()
@@ -59,10 +55,7 @@ def texts_of(function: FunctionType, values: Mapping[str, Any]) -> frozenset[str
 
 
 def keys_of(function: FunctionType) -> frozenset[str]:
-    """Return texts that stand only as keys in the code of a function, or are compared.
-
-    Args:
-        function: The function.
+    """Return texts that the code of a function only uses as keys or in comparisons.
 
     Example:
         >>> def f(x): return {"env": 1, "data": x}["data"], x / "tables"
@@ -92,5 +85,5 @@ def _texts(constant: Any) -> Iterator[str]:
 def _content(cell: Any) -> Any:
     try:
         return cell.cell_contents
-    except ValueError:  # it is empty yet
+    except ValueError:  # it has no value yet
         return None

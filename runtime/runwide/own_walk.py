@@ -1,4 +1,4 @@
-"""Walk folders of data files, of which no more is looked at than is wanted, and nothing that runwide has written."""
+"""Walk folders of data files within limits, without the files that runwide has written."""
 
 from __future__ import annotations
 
@@ -12,14 +12,11 @@ if TYPE_CHECKING:
 _JOB = re.compile(r"[0-9a-f]-[0-9]{8}t[0-9]{6}-[0-9a-f]{16}")
 _DIGEST = re.compile(r"[0-9a-f]{64}(\.[a-z]+)?")
 _KEPT = frozenset({"names", "code", "items", "constants", "function"})
-"""Folders of a store whose files are named by digests."""
+"""Folders of a store whose files have digests as names."""
 
 
 def may_travel(path: str) -> bool:
-    """Return whether a path can be that of a file below a folder on every system, and be written in an archive.
-
-    Args:
-        path: The path, with ``/``.
+    """Return whether a relative path is valid on every system, stays below its folder, and can be written in an archive.
 
     Example:
         >>> may_travel("shop/rates.csv"), may_travel("shop/12:00.csv"), may_travel("../rates.csv")
@@ -27,7 +24,7 @@ def may_travel(path: str) -> bool:
     """
     try:
         path.encode()
-    except UnicodeEncodeError:  # bytes that are no text
+    except UnicodeEncodeError:  # bytes that are not text
         return False
     return not {"", ".", ".."} & set(path.split("/")) and not any(mark in path for mark in "\\:\0")
 
@@ -35,15 +32,15 @@ def may_travel(path: str) -> bool:
 def visits(
     folder: str, entered: Callable[[str], bool], *, most: int | None = None, total: int | None = None
 ) -> Iterator[tuple[str, list[str] | None]]:
-    """Yield each folder with the names of its regular files, in order; stores of runwide are passed over.
+    """Yield each folder with the sorted names of its regular files; stores of runwide are skipped.
 
-    Links to folders are followed, but not those to a folder in which they are.
+    Links to folders are followed, except links to a folder that contains them.
 
     Args:
-        folder: The folder with which it begins.
-        entered: Whether a folder below it is entered.
-        most: How many entries a folder may have. One with more has None for its names, and what is below it is not visited.
-        total: How many entries are looked at in all folders; likewise.
+        folder: The top folder.
+        entered: Returns whether to enter a folder.
+        most: Most entries of a folder. A folder with more has None for its names, and is not entered further.
+        total: Most entries of all folders together; likewise.
 
     Example:
         >>> from pathlib import Path
@@ -74,7 +71,7 @@ def visits(
 
 
 def _entries(folder: str, most: int | None) -> list[os.DirEntry[str]] | None:
-    """Return what is in a folder; None if that is more than is wanted."""
+    """Return the entries of a folder; None if there are more than ``most``."""
     found: list[os.DirEntry[str]] = []
     try:
         with os.scandir(folder) as entries:
@@ -82,13 +79,13 @@ def _entries(folder: str, most: int | None) -> list[os.DirEntry[str]] | None:
                 if len(found) == most:
                     return None
                 found.append(entry)
-    except OSError:  # it is gone, or may not be read
+    except OSError:  # the folder is gone, or cannot be read
         return []
     return found
 
 
 def _parted(entries: Iterable[os.DirEntry[str]]) -> tuple[list[str], list[str]]:
-    """Return the names of folders and of regular files; pipes, sockets and devices have no content to send."""
+    """Return the names of folders and of regular files, without pipes, sockets and devices."""
     inner, files = [], []
     for entry in entries:
         try:
@@ -96,13 +93,13 @@ def _parted(entries: Iterable[os.DirEntry[str]]) -> tuple[list[str], list[str]]:
                 inner.append(entry.name)
             elif entry.is_file():
                 files.append(entry.name)
-        except OSError:  # a link that leads to itself
+        except OSError:  # a link to itself
             continue
     return inner, sorted(files)
 
 
 def _is_of_a_store(folder: str, inner: list[str], files: list[str]) -> bool:
-    """Return whether runwide keeps names, batches or parts of pipelines in a folder."""
+    """Return whether a folder is one in which runwide keeps names, batches or parts of pipelines."""
     name = os.path.basename(folder)  # noqa: PTH119 - a text
     if name in _KEPT:
         return bool(files) and not inner and all(map(_DIGEST.fullmatch, files))

@@ -1,4 +1,4 @@
-"""Pickle the function of a map for other programs, or say what of it cannot be pickled."""
+"""Pickle the function of a map for other programs, or report the part that cannot be pickled."""
 
 from __future__ import annotations
 
@@ -22,11 +22,8 @@ T = TypeVar("T")
 def function_pickle(function: Any) -> Pickle:
     """Pickle a function for other programs; the same source gives the same digest.
 
-    Args:
-        function: Takes one item.
-
     Raises:
-        FunctionNotPicklable: It, or something that it closes over, cannot be pickled.
+        FunctionNotPicklable: The function, or a part of its closure, cannot be pickled.
         PoolClosed: The interpreter has shut down.
 
     Example:
@@ -40,29 +37,11 @@ def function_pickle(function: Any) -> Pickle:
     return dumped(function, reproducible.function)
 
 
-def function_bytes(function: Callable[..., Any]) -> bytes:
-    """Return a function as the bytes of a pickle, for another program.
-
-    Raises:
-        FunctionNotPicklable: It, or something that it closes over, cannot be pickled.
-
-    Example:
-        >>> import pickle
-        >>> pickle.loads(function_bytes(lambda x: x + 1))(1)
-        2
-    """
-    return function_pickle(function).data
-
-
 def dumped(function: Any, dump: Callable[[Any], T]) -> T:
-    """Return what a pickler makes of a function.
-
-    Args:
-        function: What a user has given.
-        dump: Pickles it.
+    """Pickle a function, and raise our own error if that fails.
 
     Raises:
-        FunctionNotPicklable: It, or something that it closes over, cannot be pickled.
+        FunctionNotPicklable: The function, or a part of its closure, cannot be pickled.
         PoolClosed: The interpreter has shut down.
     """
     ending.check_interpreter()
@@ -73,5 +52,5 @@ def dumped(function: Any, dump: Callable[[Any], T]) -> T:
     except Exception as error:
         raise FunctionNotPicklable(
             refusal(f"the function {name_of(function)}", error, function),
-            hint="build what cannot be pickled (clients, locks, files) inside the function",
+            hint="create objects that cannot be pickled (clients, locks, files) inside the function",
         ) from error

@@ -1,4 +1,4 @@
-"""Find the modules that a pickle names, without loading it."""
+"""Find the modules that a pickle refers to, without loading it."""
 
 from __future__ import annotations
 
@@ -13,21 +13,18 @@ _PUTS = frozenset({"BINPUT", "LONG_BINPUT", "PUT"})
 
 
 def modules_named(pickled: bytes) -> set[str]:
-    """Return the names of the modules that a pickle names, which is looked at and not loaded.
-
-    Args:
-        pickled: The pickle.
+    """Return the names of the modules that a pickle refers to, without loading it.
 
     Example:
         >>> import datetime, pickle
         >>> modules_named(pickle.dumps([datetime.date(2026, 1, 2), "numpy"]))
         {'datetime'}
     """
-    import pickletools  # for a process that makes a job, not for those that run its shards
+    import pickletools  # slow to load, and shards do not need it
 
     found: set[str] = set()
     memo: dict[int, str | None] = {}
-    last: list[str | None] = [None, None]  # of what was put on the stack
+    last: list[str | None] = [None, None]  # the texts last put on the stack
     for opcode, argument, _ in pickletools.genops(pickled):
         name = opcode.name
         if name == "GLOBAL":
@@ -42,7 +39,7 @@ def modules_named(pickled: bytes) -> set[str]:
 
 
 def _text(opcode: str, argument: Any, memo: Mapping[int, str | None]) -> str | None:
-    """Return the text that an opcode puts on the stack; None for other values."""
+    """Return the text that an opcode puts on the stack; None if it is another value."""
     if opcode in _STRINGS:
         return str(argument)
     return memo.get(int(argument)) if opcode in _GETS else None

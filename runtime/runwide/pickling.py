@@ -1,4 +1,4 @@
-"""cloudpickle, also for what it cannot bring back, and for definitions that must come back as themselves."""
+"""A pickler based on cloudpickle, for definitions that other programs cannot import or that must keep their identity."""
 
 from __future__ import annotations
 
@@ -14,6 +14,8 @@ import cloudpickle
 
 from runwide import arriving, building, definitions
 from runwide.identity import is_named
+from runwide.namespaces import Namespace
+from runwide.plain_pickle import Reduced
 
 if TYPE_CHECKING:
     import pickle
@@ -27,7 +29,7 @@ CACHED = type(lru_cache(abs))
 _dispatched: Any = singledispatch(lambda _: None)
 _SINGLE_DISPATCH = _dispatched.__code__
 _WORD = re.compile(r"[^\W\d]\w*")
-_ABOUT = ("__name__", "__package__", "__path__")
+_MODULE_ATTRIBUTES = ("__name__", "__package__", "__path__")
 _INTERNAL = frozenset({"_name_", "__objclass__", "_sort_order_", "_inverted_"})
 _LAYOUT = ("_fields_", "_pack_", "_anonymous_", "_length_", "_type_")  # of ctypes
 _FUNCTIONS = (FunctionType, classmethod, staticmethod, property)
@@ -36,39 +38,15 @@ _FIXED = (
     type(None), bool, int, float, complex, str, bytes, tuple, frozenset, type, FunctionType, BuiltinFunctionType,
     ModuleType, CACHED,
 )  # fmt: skip
-"""Types whose values cannot be changed, or arrive as themselves anyway."""
+"""Types whose values cannot change, or keep their identity without further help."""
 
 if getattr(sys.modules.get("__main__"), "__name__", None) == "__mp_main__":
-    # A process that multiprocessing has spawned calls the program so; no worker could import that.
+    # In a process that multiprocessing has spawned, the program has this name, which no worker could import.
     cloudpickle.register_pickle_by_value(sys.modules["__mp_main__"])
 
 
-class _Globals:
-    """The globals of some functions, the same object for all of them in one pickle."""
-
-    def __init__(self, module: str | None, origin: str | None, about: dict[str, Any]) -> None:
-        self._reduced = arriving.namespace, (module, origin, about)
-
-    def __reduce__(self) -> Any:
-        return self._reduced
-
-
-class _Object:
-    """An object that a module has under some names, the same one for all of them and for defaults of functions.
-
-    Args:
-        about: Arguments of `runwide.arriving.one_of`.
-    """
-
-    def __init__(self, about: tuple[_Globals, list[str], Any, Any]) -> None:
-        self._reduced = arriving.one_of, about
-
-    def __reduce__(self) -> Any:
-        return self._reduced
-
-
 def _names_by_object(values: Mapping[str, Any]) -> dict[int, list[str]]:
-    """Return the names of each object that can change, those of people before those of a notebook."""
+    """Return the names of each changeable object by its id; names of the author come before names that a notebook sets."""
     found: dict[int, list[str]] = {}
     for name, value in sorted(values.items(), key=lambda one: str(one[0]).startswith("_")):
         if not issubclass(type(value), _FIXED):
@@ -77,18 +55,18 @@ def _names_by_object(values: Mapping[str, Any]) -> dict[int, list[str]]:
 
 
 class Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle has no types
-    """Pickle by value whatever another program could not import."""
+    """Pickle by value all that another program could not import."""
 
     origin: str | None = None
-    """The process whose workers load the pickle, see `runwide.definitions`; None where any process may."""
+    """The process whose workers load the pickle, see `runwide.definitions`; None if any process may load it."""
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
-        self._globals: dict[int, _Globals] = {}
+        self._globals: dict[int, Reduced] = {}
         self._names: dict[int, dict[int, list[str]]] = {}
-        self._objects: dict[int, _Object] = {}
+        self._objects: dict[int, Reduced] = {}
 
-    def reducer_override(self, value: Any) -> Any:  # noqa: D102 - as in the class it stands for
+    def reducer_override(self, value: Any) -> Any:  # noqa: D102 - as in the base class
         kind = type(value)
         if issubclass(kind, type):
             return self._class(value)
@@ -100,37 +78,37 @@ class Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle has no 
             return arriving.make_cached_property, (value.func, value.attrname, value.__doc__)
         return NotImplemented
 
-    # What workers are told beyond the definition
+    # Versions, which a pool sends to its workers beside the definition
 
-    def key(self, function: Any) -> str | None:  # noqa: ARG002 - for those that have one
-        """Return what names a function between a program and its workers."""
+    def key(self, function: Any) -> str | None:  # noqa: ARG002 - used by subclasses
+        """Return the key of a function, by which a program and its workers refer to it."""
         return None
 
     def version(self, value: Any) -> Any:  # noqa: ARG002 - likewise
-        """Return what is different when the program has changed a value."""
+        """Return a value that differs once the program has changed the given one."""
         return None
 
     def versions(self, values: Mapping[str, Any], function: Any = None) -> dict[str, Any] | None:  # noqa: ARG002 - likewise
-        """Return the version of each value, and which globals of a function are absent."""
+        """Return the version of each value; also list the globals that a function uses and its module lacks."""
         return None
 
     def variables(self, function: Any) -> tuple[list[str | None], dict[str, Any]]:
-        """Return the keys of a function's variables of enclosing ones, None for its own, and the version of each key."""
+        """Return the key of each closure variable, None for one that is not shared, and the version of each key."""
         return [None] * len(function.__code__.co_freevars), {}
 
-    # What of a definition differs between processes
+    # Parts of a definition that differ between processes
 
-    def about(self, values: Mapping[str, Any]) -> dict[str, Any]:
-        """Return what functions need of the globals of their module, such as ``__package__``."""
-        # A nested pool of multiprocessing that spawns its workers imports the program by its file; a store has no path.
-        names = _ABOUT if self.origin is None else (*_ABOUT, "__file__")
+    def module_attributes(self, values: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the attributes of their module that functions need, such as ``__package__``."""
+        # A nested pool of multiprocessing that spawns its workers imports the program by its file. A store has no path.
+        names = _MODULE_ATTRIBUTES if self.origin is None else (*_MODULE_ATTRIBUTES, "__file__")
         return {name: values[name] for name in names if name in values}
 
     def submodules(self, loaded: list[ModuleType]) -> list[ModuleType]:
-        """Return the modules that are to be imported for a function: those that it uses as attributes of packages."""
+        """Return the modules to import for a function: the submodules that it uses as attributes of packages."""
         return loaded
 
-    def attributes(self, kind: type, values: dict[str, Any]) -> dict[str, Any]:  # noqa: ARG002 - for those that look at it
+    def attributes(self, kind: type, values: dict[str, Any]) -> dict[str, Any]:  # noqa: ARG002 - used by subclasses
         """Return the attributes of a class."""
         return values
 
@@ -160,15 +138,14 @@ class Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle has no 
             "attributes": slots,
         }
         if code.co_freevars and code.co_freevars != ("__class__",):
-            version = None  # what it closes over is its own in each call
+            version = None  # each call of the enclosing function has its own closure variables
         place = function.__module__, function.__qualname__
-        has_place = definitions.function_at(*place) is function
-        home = place if has_place else None
+        home = place if definitions.function_at(*place) is function else None
         made = self.key(function), version, state["namespace"], code, home, cells
         return arriving.make_function, made, state, None, None, arriving.set_function
 
     def _defaults(self, function: Any) -> tuple[Any, Any]:
-        """Return the defaults of a function, and those of its keywords."""
+        """Return the defaults of a function's positional and keyword-only parameters."""
         positional, keywords = function.__defaults__, function.__kwdefaults__
         if positional is not None:
             positional = tuple(self._one(value, function) for value in positional)
@@ -177,8 +154,8 @@ class Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle has no 
         return positional, keywords
 
     def _one(self, value: Any, function: Any, *, names: int = 1) -> Any:
-        """Return what becomes the object of a global in a worker, where so many names have it; else the value itself."""
-        if self.origin is None or issubclass(type(value), _FIXED):  # isinstance would ask the value
+        """Return a reference to a worker's global object if at least ``names`` names have it; otherwise the value."""
+        if self.origin is None or issubclass(type(value), _FIXED):  # isinstance would run code of the value
             return value
         values = function.__globals__
         found = self._names.get(id(values))
@@ -188,7 +165,7 @@ class Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle has no 
             return value
         if id(value) not in self._objects:
             about = self._namespace(values), found[id(value)], self.version(value), value
-            self._objects[id(value)] = _Object(about)
+            self._objects[id(value)] = Reduced(Namespace.shared_object, *about)
         return self._objects[id(value)]
 
     def _single_dispatch(self, function: Any) -> Any:
@@ -201,24 +178,26 @@ class Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle has no 
         return arriving.make_single_dispatch, made, state, None, None, arriving.set_single_dispatch
 
     def _cached(self, cached: Any) -> Any:
-        """A function under ``functools.cache``, which pickles by its name alone, goes as its function where that does."""
+        """Reduce a function under ``functools.cache`` to the function inside if it has no name that can be imported."""
         if is_imported(cached):
             return cached.__reduce__()
         version = self.version(cached)
         made = self.key(cached), version, cached.__wrapped__, cached.cache_parameters()
-        return arriving.make_cached, made, self._home(cached, version), None, None, arriving.go_home
+        return arriving.make_cached, made, self._home(cached, version), None, None, arriving.assign_to_module
 
-    def _namespace(self, values: dict[str, Any]) -> _Globals:
+    def _namespace(self, values: dict[str, Any]) -> Reduced:
+        """Return a reference to the globals of some functions, the same object for all functions in one pickle."""
         found = self._globals.get(id(values))
         if found is None:
             module = module_of(values) or (
                 None if self.origin is None else definitions.key_of_globals(values)
             )
-            found = self._globals[id(values)] = _Globals(module, self.origin, self.about(values))
+            about = module, self.origin, self.module_attributes(values)
+            found = self._globals[id(values)] = Reduced(arriving.namespace, *about)
         return found
 
     def _home(self, thing: Any, version: Any) -> Any:
-        """Return the globals that have something under its own name; None where they have not."""
+        """Return the globals of its module if a definition is there under its own name; otherwise None."""
         values: Any = getattr(sys.modules.get(thing.__module__), "__dict__", {})
         if values.get(thing.__qualname__) is not thing:
             return None
@@ -228,12 +207,12 @@ class Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle has no 
 
     def _class(self, kind: Any) -> Any:
         reduced = super().reducer_override(kind)
-        if reduced is NotImplemented or len(reduced) == 2:  # noqa: PLR2004 - by name
+        if reduced is NotImplemented or len(reduced) == 2:  # noqa: PLR2004 - a reference by name
             return reduced
         attributes, members = self.attributes(kind, reduced[2][0]), {}
         make: Any = building.build_class
-        arguments: tuple[Any, ...] = _Meta.of(kind), kind.__name__, kind.__bases__, _beginning(kind)
-        if type(kind).__module__ == "_ctypes":  # whose fields are made with the class
+        arguments: tuple[Any, ...] = _meta(kind), kind.__name__, kind.__bases__, _beginning(kind)
+        if type(kind).__module__ == "_ctypes":  # its fields are made with the class
             attributes = {
                 name: value
                 for name, value in attributes.items()
@@ -246,7 +225,7 @@ class Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle has no 
             make = building.build_enum
             arguments += ({name: one.value for name, one in found.items()},)
         state = {
-            "first": _First(kind, attributes),
+            "first": _first(kind, attributes),
             "attributes": attributes,
             "versions": self.versions(attributes),
             "members": {name: own for name, own in members.items() if own},
@@ -257,58 +236,43 @@ class Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle has no 
         return arriving.make_class, made, state, None, None, arriving.set_class
 
     def identity(self, kind: type) -> Identity:
-        """Return how a class is recognized where the pickle is loaded."""
-        from runwide.reproducible import content  # which pickles what the class is made of
+        """Return the identity by which a class is recognized where the pickle is loaded."""
+        from runwide.reproducible import content  # it imports this module
 
         return definitions.identity(kind, content)
 
-    def _related(self, kind: type) -> Iterator[tuple[_Globals, dict[str, Any], Any]]:
-        """What ``typing.get_type_hints`` needs of the module of a class."""
+    def _related(self, kind: type) -> Iterator[tuple[Reduced, dict[str, Any], Any]]:
+        """Yield the globals that ``typing.get_type_hints`` needs from the module of a class."""
         module = sys.modules.get(kind.__module__)
         values = _annotated(kind, vars(kind).get("__annotations__") or {})
         if module is not None and values:
             yield self._namespace(vars(module)), values, self.versions(values)
 
 
-class _Meta:
-    """A metaclass that has no name, as those of ctypes: the type of a class that has one."""
-
-    def __init__(self, base: type) -> None:
-        self._base = base
-
-    @classmethod
-    def of(cls, kind: type) -> Any:
-        """Return the metaclass of a class, or what becomes it."""
-        meta = type(kind)
-        if is_imported(meta):
-            return meta
-        named_one = next((base for base in kind.__mro__ if type(base) is meta and is_imported(base)), None)
-        return meta if named_one is None else cls(named_one)
-
-    def __reduce__(self) -> Any:
-        return type, (self._base,)
+def _meta(kind: type) -> Any:
+    """Return the metaclass of a class; one without a name, as in ctypes, as the type of a base class that has a name."""
+    meta = type(kind)
+    if is_imported(meta):
+        return meta
+    base = next((base for base in kind.__mro__ if type(base) is meta and is_imported(base)), None)
+    return meta if base is None else Reduced(type, base)
 
 
-class _First:
-    """What of a class is set before the rest of it is loaded."""
-
-    def __init__(self, kind: type, attributes: Mapping[str, Any]) -> None:
-        functions = {name: value for name, value in attributes.items() if isinstance(value, _FUNCTIONS)}
-        empty = {
-            name: type(value)
-            for name, value in attributes.items()
-            if type(value) in _CONTAINERS and name != "_abc_impl"
-        }
-        # A class with a single instance, which its __new__ looks for: it is not there yet.
-        empty.update((name, type(None)) for name, value in attributes.items() if type(value) is kind)
-        self._reduced = arriving.prepare_class, (kind, functions, empty)
-
-    def __reduce__(self) -> Any:
-        return self._reduced
+def _first(kind: type, attributes: Mapping[str, Any]) -> Reduced:
+    """Return a call that sets some attributes of a class before the rest of it is loaded."""
+    functions = {name: value for name, value in attributes.items() if isinstance(value, _FUNCTIONS)}
+    empty = {
+        name: type(value)
+        for name, value in attributes.items()
+        if type(value) in _CONTAINERS and name != "_abc_impl"
+    }
+    # The __new__ of a class with a single instance looks for that instance, which does not exist yet.
+    empty.update((name, type(None)) for name, value in attributes.items() if type(value) is kind)
+    return Reduced(arriving.prepare_class, kind, functions, empty)
 
 
 def _beginning(kind: type) -> dict[str, Any]:
-    """Return the attributes that a class has to have when it is made."""
+    """Return the attributes that a class must have when it is made."""
     own = vars(kind)
     names = [
         "__module__",
@@ -330,7 +294,7 @@ def _is_of_c(value: Any) -> bool:
 
 
 def is_imported(value: Any) -> bool:
-    """Whether another process would find a function or class by its name.
+    """Return whether another process would find a function or class by its name.
 
     Example:
         >>> is_imported(io.BytesIO), is_imported(lambda: None)
@@ -341,16 +305,16 @@ def is_imported(value: Any) -> bool:
 
 
 def module_of(values: dict[str, Any]) -> str | None:
-    """Return the name of the module that has these globals; None where none has."""
+    """Return the name of the module whose globals these are; None if there is none."""
     name = values.get("__name__")
     module = sys.modules.get(name) if isinstance(name, str) else None
     return name if module is not None and vars(module) is values else None
 
 
 def _annotated(thing: Any, annotations: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what annotations that are text name in the module: classes of the program, and what Python has itself.
+    """Return the globals that textual annotations name, if they are of the program or of the standard library.
 
-    Installed packages are left out: a worker would load them for the sake of an annotation.
+    Names of installed packages are left out: a worker would load the package for an annotation only.
     """
     texts = [text for text in annotations.values() if isinstance(text, str)]
     values = getattr(thing, "__globals__", None) or getattr(sys.modules.get(thing.__module__), "__dict__", {})
@@ -375,7 +339,7 @@ def dumps(
     pickler: Callable[..., Pickler] = Pickler,
     buffer_callback: Callable[[pickle.PickleBuffer], bool] | None = None,
 ) -> bytes:
-    """Pickle by value whatever another program could not import, with protocol 5.
+    """Pickle with protocol 5; by value all that another program could not import.
 
     Example:
         >>> import pickle

@@ -1,4 +1,4 @@
-"""Where the code of a pickle stands: file names and lines, which travel beside it and say nothing of what it does."""
+"""File names and lines of pickled code, which travel beside the pickle since they do not change what the code does."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ CODE = tuple(
     )
     if hasattr(types.CodeType, f"co_{name}")
 )  # fmt: skip
-"""What of a code object is in a pickle; this differs between minor versions of Python, as bytecode does."""
+"""Attributes of a code object that a pickle has; they differ between minor versions of Python, as bytecode does."""
 
 UNPACKED = "runwide-code-"
-"""Start of the name of a folder into which code of a program's own was unpacked."""
+"""First part of the name of a folder into which a program's own code was unpacked."""
 _FIRST_LINE = "__firstlineno__"
 _template = (lambda: None).__code__
 
@@ -46,13 +46,13 @@ current = _Current()
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where a code object stands.
+    """The file and lines of a code object.
 
     Args:
         file: File name, as tracebacks show it.
         line: First line, from 1.
-        table: Lines of its instructions, as Python has them.
-        class_line: Line of the class whose body it is; None for other code, and before Python 3.13.
+        table: Python's table of the lines of its instructions.
+        class_line: Line of the class if it is the body of one; None for other code, and before Python 3.13.
     """
 
     file: str
@@ -61,7 +61,7 @@ class Place:
     class_line: int | None = None
 
     def about(self) -> list[Any]:
-        """Return it as JSON."""
+        """Return the place as values for JSON."""
         return [
             self.file,
             self.line,
@@ -71,7 +71,7 @@ class Place:
 
     @classmethod
     def of(cls, about: Sequence[Any]) -> Place:
-        """Return the place that `about` has written."""
+        """Return the place whose values `about` has returned."""
         file, line, table, class_line = about
         return cls(str(file), max(1, int(line)), binascii.a2b_base64(table), class_line)
 
@@ -79,8 +79,8 @@ class Place:
 _NOWHERE = "<unknown>"
 
 
-def taken_apart(code: types.CodeType) -> tuple[tuple[Any, ...], Place]:
-    """Return what a code object does, the values of `CODE`, and where it stands."""
+def split_code(code: types.CodeType) -> tuple[tuple[Any, ...], Place]:
+    """Split a code object into the values of `CODE` and its place."""
     values = {name: getattr(code, name) for name in CODE}
     constant = _constant_of_line(code)
     class_line = None
@@ -92,8 +92,8 @@ def taken_apart(code: types.CodeType) -> tuple[tuple[Any, ...], Place]:
     )
 
 
-def put_together(values: Sequence[Any], place: Place) -> types.CodeType:
-    """Return the code object that was `taken_apart`."""
+def join_code(values: Sequence[Any], place: Place) -> types.CodeType:
+    """Return the code object that `split_code` has split."""
     about = dict(zip(CODE, values, strict=True))
     code = _template.replace(
         **about, co_filename=place.file, co_firstlineno=place.line, co_linetable=place.table
@@ -105,7 +105,7 @@ def put_together(values: Sequence[Any], place: Place) -> types.CodeType:
 
 
 def _constant_of_line(code: types.CodeType) -> int | None:
-    """Return which constant of a class body is the line of the class, as from Python 3.13 on."""
+    """Return the index of the constant that is the line of the class, which class bodies have from Python 3.13 on."""
     if _FIRST_LINE not in code.co_names:
         return None
     import dis
@@ -123,15 +123,15 @@ def _with(values: tuple[Any, ...], place: int, value: Any) -> tuple[Any, ...]:
 
 
 def placeless(code: types.CodeType) -> types.CodeType:
-    r"""Return the same code as if it stood nowhere, to be compared.
+    r"""Return the same code without file names and lines, to compare it.
 
     Example:
         >>> one, other = eval("lambda: 1").__code__, eval("\n\nlambda: 1").__code__
         >>> one == other, placeless(one) == placeless(other)
         (False, True)
     """
-    values, _ = taken_apart(code)
-    made = put_together(values, Place(_NOWHERE, 1, b""))
+    values, _ = split_code(code)
+    made = join_code(values, Place(_NOWHERE, 1, b""))
     constants = (placeless(one) if isinstance(one, types.CodeType) else one for one in made.co_consts)
     return made.replace(co_consts=tuple(constants))
 
@@ -140,39 +140,39 @@ def make_code(number: int | None, values: Sequence[Any]) -> types.CodeType:
     """Return a code object of a pickle.
 
     Args:
-        number: Which of the pickle's places is its own; None for none.
+        number: The index of its place among those of the pickle; None if it has none.
         values: Values of `CODE`.
     """
     if number is not None:
-        with suppress(Exception):  # what is beside a pickle may be damaged without harm
-            code = put_together(values, Place.of(current.places[number]))
+        with suppress(Exception):  # damaged places do no harm
+            code = join_code(values, Place.of(current.places[number]))
             deque(code.co_lines(), maxlen=0)
             return code
-    return put_together(values, _nowhere(values))
+    return join_code(values, _nowhere(values))
 
 
 def _nowhere(values: Sequence[Any]) -> Place:
-    """Return a place for code whose own is not known: all of it on the first line."""
+    """Return a place for code whose own is unknown: all instructions are on the first line."""
     size = len(values[CODE.index("co_code")])
     if sys.version_info < (3, 11):
         return Place(_NOWHERE, 1, bytes((254, 0)) * (size // 254 + 1))
-    # entries of the location table: a first byte with the form, here without columns, and up to eight instructions
+    # Each entry of the location table covers up to eight instructions; its first byte has the form, here without columns.
     whole, rest = divmod(size // 2, 8)
     entry = 0x80 | 13 << 3
     return Place(_NOWHERE, 1, bytes((entry | 7, 0)) * whole + (bytes((entry | rest - 1, 0)) if rest else b""))
 
 
-def placed(core: bytes, modules: str, beside: str) -> Any:  # noqa: ARG001 - what it says is for comparisons
-    """Load a pickle whose places travel beside it.
+def placed(core: bytes, modules: str, beside: str) -> Any:  # noqa: ARG001 - used in comparisons only
+    """Load a pickle with the places that travel beside it.
 
     Args:
         core: The pickle.
         modules: JSON of digests of modules that it imports.
-        beside: JSON: ``places`` by number, and ``submodules`` to be imported first.
+        beside: JSON with ``places``, by index, and ``submodules``, to be imported first.
     """
-    import json  # for stored functions alone: every worker imports this module
+    import json  # needed for stored functions only, and every worker imports this module
 
-    about = json.loads(beside)  # noqa: TID251 - a part of a pickle, and trusted as that is
+    about = json.loads(beside)  # noqa: TID251 - a part of a pickle, as trusted as the whole
     for name in about["submodules"]:
         import_module(name)
     before, current.places = current.places, about["places"]
@@ -183,7 +183,7 @@ def placed(core: bytes, modules: str, beside: str) -> Any:  # noqa: ARG001 - wha
 
 
 def shown(file: str) -> str:
-    """Return a file's name as it is on the search path, the same in every folder that has the program.
+    """Return a file's name relative to the search path, which is the same wherever the program is installed.
 
     Example:
         >>> shown("<string>"), shown("/nowhere/on/the/path.py")
@@ -197,7 +197,7 @@ def shown(file: str) -> str:
 
 
 def own_file(path: str) -> str:
-    """Return where the file of a function lies that came by value: beside the code that came with it.
+    """Return the path of the file of a function that was pickled by value: it is beside the code that came with it.
 
     Args:
         path: Its path in the archive.
@@ -211,12 +211,12 @@ def own_file(path: str) -> str:
 
 
 def make_way(folder: str) -> None:
-    """Forget modules of other code that have the names of modules in a folder, which are imported from there now.
+    """Forget loaded modules whose names are in a folder, so that they are imported from the folder.
 
-    A program's own ``locale.py`` comes before that of Python, which this process has loaded before the program's code came.
+    A program's own ``locale.py`` takes precedence over Python's, which this process loaded before that code arrived.
 
     Args:
-        folder: Where code of a program's own was unpacked.
+        folder: The folder into which a program's own code was unpacked.
     """
     for name in os.listdir(folder):  # noqa: PTH208 - loads nothing
         top = name.removesuffix(".py")
@@ -229,12 +229,12 @@ def make_way(folder: str) -> None:
 
 
 def own_folder() -> str:
-    """Return the first folder of unpacked code on the search path; an empty text if there is none."""
+    """Return the first folder of unpacked code on the search path, or an empty text."""
     return next((entry for entry in sys.path if os.path.basename(entry).startswith(UNPACKED)), "")  # noqa: PTH119 - a text
 
 
 def own_path(path: str) -> Path:
-    """Return where a path lies that a program had beside its file, as `own_file` does.
+    """Return the place of a path that a program had beside its file, as `own_file` does for the file.
 
     Args:
         path: Its path in the archive; ``.`` for the folder.

@@ -1,9 +1,29 @@
-"""The base of classes of ours that plain pickle does for."""
+"""Two small classes that pickles of ours are made of; importing them loads nothing else."""
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
 
 class PlainPickle:
-    """Base of what is ours, holds nothing that is known by name only, and is of a class that workers can import."""
+    """Base of classes that the standard pickler can handle: they can be imported, and hold no definitions of the user."""
 
     __slots__ = ()
+
+
+class Reduced:
+    """A call in a pickle: where the pickle is loaded, the result of the call replaces this object.
+
+    Args:
+        make: A function that can be imported.
+        *arguments: Its arguments.
+    """
+
+    def __init__(self, make: Callable[..., Any], *arguments: Any) -> None:
+        self.reduced = make, arguments
+
+    def __reduce__(self) -> Any:
+        return self.reduced

@@ -1,4 +1,4 @@
-"""Find random generators that a function would carry to each worker, where all of them give the same numbers."""
+"""Find random generators in a function: every worker would get the same copy, and draw the same numbers."""
 
 from __future__ import annotations
 
@@ -21,25 +21,21 @@ _HERE = str(Path(__file__).parent)
 
 
 def warn_of_generator(function: Any) -> None:
-    """Warn where a function has a random generator: workers get copies of it, so their items get the same numbers.
-
-    Args:
-        function: What is about to be sent to all workers.
-    """
+    """Warn if a function has a random generator: each worker gets a copy, so items on different workers draw the same."""
     found = generator_in(function)
     if found is not None:
         kind = f"{type(found).__module__.partition('.')[0]}'s {type(found).__name__}"
         warnings.warn(
-            f"{name_of(function)} has a random generator ({kind}), of which each worker gets the same copy: items on "
-            "different workers draw the same numbers. Make one in the function, from a seed and the item, such as "
-            "numpy.random.default_rng([seed, item])",
+            f"{name_of(function)} has a random generator ({kind}), and each worker gets the same copy of it: items on "
+            "different workers draw the same numbers. Make a generator in the function, from a seed and the item, such "
+            "as numpy.random.default_rng([seed, item])",
             UserWarning,
             stacklevel=_stacklevel(),
         )
 
 
 def generator_in(function: Any, depth: int = _DEPTH) -> Any:
-    """A random generator among what a function holds; None where there is none, or no library of them is loaded.
+    """Return a random generator that a function holds; None if it has none, or no library with generators is loaded.
 
     Example:
         >>> import random
@@ -68,12 +64,12 @@ def _known_kinds() -> tuple[type, ...]:
 
 
 def _held(function: Any) -> Iterator[Any]:
-    """What goes along when a function is pickled by value."""
+    """Yield the objects that are pickled with a function by value."""
     if isinstance(function, partial):
         yield from (function.func, *function.args, *function.keywords.values())
         return
     owner = attribute(function, "__self__")
-    if isinstance(owner, ModuleType):  # of a function in C
+    if isinstance(owner, ModuleType):  # a function written in C
         return
     if owner is not None and not isinstance(function, FunctionType):
         yield from (owner, *_attributes(owner))
@@ -96,8 +92,8 @@ def _attributes(value: Any) -> list[Any]:
 
 
 def _stacklevel() -> int:
-    """That of the first frame outside of runwide."""
-    level, frame = 1, sys._getframe(1)  # noqa: SLF001 - what `warnings` itself does
+    """Return the stack level of the first frame outside of runwide."""
+    level, frame = 1, sys._getframe(1)  # noqa: SLF001 - `warnings` does the same
     while frame.f_back is not None and frame.f_code.co_filename.startswith(_HERE):
         level, frame = level + 1, frame.f_back
     return level

@@ -1,4 +1,4 @@
-"""One value of all results of a map on this container's cores, folded by its workers while it runs."""
+"""Fold the results of a map on this container's cores into one value, in its workers and while it runs."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ if TYPE_CHECKING:
     from runwide.records import Failure, Outcome
 
 _GROUP = 64  # values that one task folds
-_RUN = 8  # equal folds that are folded once more
-_OF_WORKERS = ("workers", "initializer", "initargs", "max_memory")
+_RUN = 8  # folds of the same depth that are folded into one
+_WORKER_OPTIONS = ("workers", "initializer", "initargs", "max_memory")
 
 
 class Folding:
-    """Folds a group of values.
+    """A function that folds a group of values.
 
     Args:
-        reduce: Makes one value of two.
+        reduce: Combines two values into one.
     """
 
     __slots__ = ("reduce",)
@@ -47,21 +47,21 @@ def reduced(
     on_error: str = "raise",
     **options: Unpack[Options],
 ) -> Any:
-    """As `runwide.map` on this container's cores, folded into one value in the order of the items.
+    """Run `runwide.map` on this container's cores, and fold the results into one value in the order of the items.
 
-    Neighbours are folded in groups, and what these gave again; a bounded number of values is in memory.
+    Groups of neighbours are folded, then groups of their values; the number of values in memory is bounded.
 
     Args:
         function: Takes one item.
         items: At least one item.
-        reduce: Makes one value of two, and is associative.
-        on_error: ``"raise"``, once all items have ended.
+        reduce: Combines two values into one; must be associative.
+        on_error: ``"raise"``: the error is raised when all items have ended.
         **options: As in `runwide.options.Options`.
 
     Raises:
         NoItems: There are no items.
         InputError: ``on_error`` is ``"return"``.
-        Exception: Whatever the functions raised; of failed items the first one's, caused by a `TasksFailed` with all.
+        Exception: The error of the first failed item; its cause is a `TasksFailed` with all failures.
 
     Example:
         >>> reduced(lambda x: x * x, range(5), max)
@@ -74,7 +74,7 @@ def reduced(
     arriving = outcomes(function, items, ordered=True, **options)
     failures: list[Failure] = []
     ended = [0]
-    workers: Any = {name: value for name, value in options.items() if name in _OF_WORKERS}
+    workers: Any = {name: value for name, value in options.items() if name in _WORKER_OPTIONS}
 
     def folds(groups: Iterable[list[Any]]) -> Iterator[Any]:
         return iter(stream(Folding(reduce), groups, ordered=True, progress=False, **workers))
@@ -83,7 +83,7 @@ def reduced(
     first = list(islice(values, 2))
     found: Any = None
     if len(first) > 1:
-        held: list[tuple[int, Any]] = []  # how often each was folded, and what it gave
+        held: list[tuple[int, Any]] = []  # the depth and the value of each fold
         for one in folds(_groups(folds(_groups(chain(first, values))))):
             held.append((0, one))
             while len(held) >= _RUN and held[-_RUN][0] == held[-1][0]:
@@ -98,7 +98,7 @@ def reduced(
 
 
 def _values(arriving: Iterable[Outcome], failures: list[Failure], ended: list[int]) -> Iterator[Any]:
-    """The values up to the first failure; then all others end, and their failures are noted."""
+    """Yield the values before the first failure; then wait for all other items, and collect their failures."""
     for outcome in arriving:
         ended[0] += 1
         if outcome.failure is not None:

@@ -1,4 +1,4 @@
-"""Pickles that are the same bytes in each process, on each day and from each folder, as long as the source is the same."""
+"""Pickles that are the same bytes in every process, at any time and in any folder, while the source is the same."""
 
 from __future__ import annotations
 
@@ -14,13 +14,14 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from runwide import arriving, pickling
 from runwide.arriving import defined
-from runwide.by_value import registered, sent_by_value
+from runwide.by_value import register, sent_by_value
 from runwide.function_pickle import Needs, Pickle
 from runwide.imports import imported_in, needed_to_run
-from runwide.incidental import attributes_of, named
+from runwide.incidental import attributes_of, type_variable
 from runwide.ordering import Shared, Writer
-from runwide.own_references import Homes, OwnFile, OwnModule, OwnObject, is_sentinel, own_paths, travels
-from runwide.places import Place, make_code, taken_apart
+from runwide.own_references import Homes, OwnModule, OwnObject, is_sentinel, own_paths, travels
+from runwide.places import Place, make_code, own_file, split_code
+from runwide.plain_pickle import Reduced
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -31,78 +32,78 @@ if TYPE_CHECKING:
 
 
 class _Parts(pickling.Pickler):
-    """Reduce definitions to what does not differ between processes."""
+    """Reduce definitions to the parts that do not differ between processes, and record what else the pickle needs."""
 
     def __init__(self, file: Any = None, *, blobs: dict[type, bytes] | None = None, **options: Any) -> None:
         super().__init__(io.BytesIO() if file is None else file, protocol=5, **options)
         self.blobs = {} if blobs is None else blobs
         self.beside: list[Beside] = []
-        """What functions look for beside their files."""
+        """The files that functions look for beside their own file."""
         self._modules: dict[str, OwnModule] = {}
-        self._objects_met: dict[int, OwnObject] = {}
+        self._references: dict[int, OwnObject] = {}
         self._homes = Homes()
         self.places: list[Place] = []
         self.modules: set[str] = set()
-        """Names of modules that have what is pickled by its name, or that are loaded with the pickle."""
+        """Names of modules that the pickle refers to by name, or that are loaded with it."""
         self.imports: set[str] = set()
         """Names of modules that functions may import when they run."""
         self.packages: set[str] = set()
-        """Names of modules that functions have as objects."""
+        """Names of module objects that functions refer to."""
         self.imported: set[str] = set()
         """Names of modules to be imported before functions run."""
         self.needed: set[str] = set()
-        """Names of modules without which what is pickled cannot be loaded."""
+        """Names of modules without which the pickle cannot be loaded."""
 
     def reducer_override(self, value: Any) -> Any:
         kind = type(value)
         if kind is CodeType:
             return self._code(value)
         if kind is TypeVar:
-            return named(value, self.dispatch_table[TypeVar](value))
+            return type_variable(value, self.dispatch_table[TypeVar](value))
         if is_sentinel(value) and (met := self._homes.of(value)) is not None:
             self.modules.add(met.module)
             return met.reduced
         if kind is ModuleType:
-            self.noted(value.__name__)
+            self.note_module(value.__name__)
             self.packages.add(value.__name__)
-            if vars(value).get("__spec__") is not None:  # also one whose functions travel by value
+            if vars(value).get("__spec__") is not None:  # also if its functions travel by value
                 return import_module, (value.__name__,)
         return super().reducer_override(value)
 
-    def noted(self, module: str) -> None:
-        """Note a module that loading the pickle imports."""
+    def note_module(self, module: str) -> None:
+        """Record a module that loading the pickle imports."""
         self.modules.add(module)
         self.needed.add(module)
 
     def _code(self, code: CodeType) -> Any:
-        values, place = taken_apart(code)
+        values, place = split_code(code)
         self.places.append(place)
         return make_code, (len(self.places) - 1, values)
 
     def _function(self, function: Any) -> Any:
-        registered(function)
+        register(function)
         reduced = super()._function(function)
-        # a function of single dispatch is its registry, whose functions come here one by one
+        # A function of functools.singledispatch is reduced to its registry, whose functions come here one by one.
         if reduced is not NotImplemented and reduced[0] is arriving.make_function:
             self.imports.update(imported_in(function.__code__, function.__globals__.get("__package__") or ""))
             state = reduced[2]
             if isinstance(state["namespace"], OwnModule):
-                state["globals"] = {}  # it is imported where the pickle is loaded
+                state["globals"] = {}  # the module is imported where the pickle is loaded
             else:
                 self._look_beside(function, state["globals"])
-                self._meet(state["globals"])
+                self._refer_to_objects(state["globals"])
         return reduced
 
-    def _meet(self, values: dict[str, Any]) -> None:
-        """Have objects that a script took from modules that travel be the modules' own again, with what is in them now."""
+    def _refer_to_objects(self, values: dict[str, Any]) -> None:
+        """Replace objects that a script took from modules that travel by references to them, with their content."""
         for name, value in values.items():
-            found = self._objects_met.get(id(value)) or self._homes.of(value)
+            found = self._references.get(id(value)) or self._homes.of(value)
             if found is not None:
                 self.modules.add(found.module)
-                values[name] = self._objects_met[id(value)] = found
+                values[name] = self._references[id(value)] = found
 
     def _namespace(self, values: dict[str, Any]) -> Any:
-        """Return the globals of a function: those of its module itself, where that travels."""
+        """Return a reference to the globals of a function; if its module travels, to the globals of that module."""
         module = pickling.module_of(values)
         if module is None or not travels(module):
             return super()._namespace(values)
@@ -110,8 +111,8 @@ class _Parts(pickling.Pickler):
         return self._modules.setdefault(module, OwnModule(module))
 
     def _look_beside(self, function: Any, values: dict[str, Any]) -> None:
-        """Note what a function looks for beside its file, which is elsewhere in a component."""
-        from runwide.own_data import Beside  # not for workers
+        """Record the files that a function looks for beside its own file, whose place in a component is another."""
+        from runwide.own_data import Beside  # workers do not need it
 
         paths = own_paths(function, values)
         values.update(paths)
@@ -119,15 +120,16 @@ class _Parts(pickling.Pickler):
         if found is not None:
             self.beside.append(found)
             if "__file__" in values:
-                values["__file__"] = OwnFile(found.path)
+                values["__file__"] = Reduced(own_file, found.path)
 
     def _class(self, kind: Any) -> Any:
-        registered(kind)
+        register(kind)
         return super()._class(kind)
 
-    def about(self, values: Mapping[str, Any]) -> dict[str, Any]:
-        # a script has no package, and with -m an empty one
-        return {name: value for name, value in super().about(values).items() if value and name != "__path__"}
+    def module_attributes(self, values: Mapping[str, Any]) -> dict[str, Any]:
+        # A script has no package, or an empty one if it was started with -m.
+        found = super().module_attributes(values)
+        return {name: value for name, value in found.items() if value and name != "__path__"}
 
     def submodules(self, loaded: list[ModuleType]) -> list[ModuleType]:
         names = [module.__name__ for module in loaded]
@@ -140,22 +142,22 @@ class _Parts(pickling.Pickler):
 
 
 class _WithoutPlaces(_Parts):
-    """Leave out where the code stands: nothing travels beside items."""
+    """Leave out file names and lines: nothing travels beside items."""
 
     def _code(self, code: CodeType) -> Any:
-        return make_code, (None, taken_apart(code)[0])
+        return make_code, (None, split_code(code)[0])
 
 
 class _Item(_WithoutPlaces):
-    """Reduce an item, whose definitions are pickled once for all items."""
+    """Reduce an item; its classes are pickled once for all items."""
 
     def _class(self, kind: Any) -> Any:
-        registered(kind)
-        return _apart(self, kind) or super()._class(kind)
+        register(kind)
+        return _shared_class(self, kind) or super()._class(kind)
 
 
 class _Content(_WithoutPlaces):
-    """Reduce a class to what it is made of: not to where it is, or to what its functions find in their module."""
+    """Reduce a class to its content, without its place and without the globals of its functions."""
 
     def __init__(self, file: Any = None, **options: Any) -> None:
         super().__init__(file, **options)
@@ -171,7 +173,7 @@ class _Content(_WithoutPlaces):
         make, (key, version, namespace, code, _, cells), state, *rest = reduced
         return make, (key, version, namespace, code, None, cells), {**state, "globals": {}}, *rest
 
-    def _home(self, thing: Any, version: Any) -> Any:  # noqa: ARG002 - as in the class above
+    def _home(self, thing: Any, version: Any) -> Any:  # noqa: ARG002 - as in the base class
         return None
 
     def _related(self, kind: type) -> Iterator[Any]:  # noqa: ARG002 - likewise
@@ -179,11 +181,11 @@ class _Content(_WithoutPlaces):
 
 
 class _Unordered(Exception):
-    """The value has something whose bytes would differ between processes."""
+    """A part of the value would have other bytes in another process."""
 
 
 class _Quick(pickling.Pickler):
-    """Pickle an item in C as long as that gives the same bytes everywhere; definitions are pickled once for all items."""
+    """Pickle an item in C as long as that gives the same bytes in every process; classes are pickled once for all items."""
 
     def __init__(self, file: Any, *, blobs: dict[type, bytes], **options: Any) -> None:
         super().__init__(file, protocol=5, **options)
@@ -202,23 +204,23 @@ class _Quick(pickling.Pickler):
             raise _Unordered
 
     def _function(self, function: Any) -> Any:
-        registered(function)
+        register(function)
         if pickling.is_imported(function):
             return NotImplemented
         raise _Unordered
 
     def _class(self, kind: Any) -> Any:
-        registered(kind)
+        register(kind)
         if pickling.is_imported(kind):
             return super()._class(kind)
-        apart = _apart(self, kind)
-        if apart is None:
+        reduced = _shared_class(self, kind)
+        if reduced is None:
             raise _Unordered
-        return apart
+        return reduced
 
 
-def _apart(pickler: _Item | _Quick, kind: type) -> Any:
-    """Return what becomes a class whose pickle all items share; None where its attributes may be parts of items too."""
+def _shared_class(pickler: _Item | _Quick, kind: type) -> Any:
+    """Reduce a class to a pickle that all items share; return None if its attributes may also be parts of items."""
     if pickling.is_imported(kind):
         return None
     if kind not in pickler.blobs:
@@ -227,7 +229,7 @@ def _apart(pickler: _Item | _Quick, kind: type) -> Any:
 
 
 def _has_state(kind: type) -> bool:
-    """Whether a class has objects that may change, such as a list of its instances."""
+    """Return whether a class has objects that may change, such as a list of its instances."""
     if issubclass(kind, Enum):
         return False
     own = (value for name, value in vars(kind).items() if not name.startswith("__") and name != "_abc_impl")
@@ -235,13 +237,7 @@ def _has_state(kind: type) -> bool:
 
 
 def function(value: Callable[..., Any]) -> Pickle:
-    r"""Pickle a function, with what it closes over, for other programs.
-
-    Args:
-        value: A function, or anything else that can be called.
-
-    Raises:
-        Exception: Whatever pickling raises.
+    r"""Pickle a function and its closure for other programs.
 
     Example:
         >>> import pickle
@@ -250,7 +246,7 @@ def function(value: Callable[..., Any]) -> Pickle:
         >>> function(eval("lambda x: x + 1")).digest == function(eval("\n\nlambda x: x + 1")).digest
         True
     """
-    from runwide import own  # slow to load, and not for workers
+    from runwide import own  # slow to load, and workers do not need it
 
     by_name: frozenset[str] = frozenset()
     while True:
@@ -258,6 +254,7 @@ def function(value: Callable[..., Any]) -> Pickle:
             core, parts = _written(value, _Parts)
         needed = {*parts.needed, *needed_to_run(value)}
         found = own.reached(parts.modules | needed, optional=parts.imports, beside=parts.beside)
+        # A module that another one imports must go by name, or the program would have two copies of its classes.
         both = sent.intersection(file.module for file in found.files.values())
         if not both:
             break
@@ -281,11 +278,8 @@ def item(value: object, shared: Definitions, buffers: Buffers | None = None) -> 
 
     Args:
         value: The item.
-        shared: What the pickles of several items share; empty at first.
-        buffers: Takes the large buffers out of band.
-
-    Raises:
-        Exception: Whatever pickling raises.
+        shared: The class pickles that several items share; empty at first.
+        buffers: Receives large buffers, which are not part of the pickle then.
 
     Example:
         >>> import pickle
@@ -312,7 +306,7 @@ def item(value: object, shared: Definitions, buffers: Buffers | None = None) -> 
 
 
 def content(kind: type) -> str:
-    """Return a digest of what a class is made of: its attributes, with the code of its functions.
+    """Return a digest of the content of a class: its attributes, with the code of its functions.
 
     Example:
         >>> def made(base):
@@ -325,14 +319,14 @@ def content(kind: type) -> str:
     try:
         with sent_by_value():
             return hashlib.sha256(_written(kind, _Content)[0]).hexdigest()[:16]
-    except Exception:  # it cannot be pickled, which is said where it is sent
+    except Exception:  # it cannot be pickled; sending it raises the error
         return os.urandom(8).hex()
 
 
 def _written(
     value: object, make: Callable[..., _Parts], buffers: Buffers | None = None
 ) -> tuple[bytes, _Parts]:
-    """Pickle in Python; what that cannot, such as deep structures, in C, whose errors are the known ones."""
+    """Pickle in Python; if that fails, as for deep structures, in C, whose errors users know."""
     for quick in (True, False):
         parts, file = make(), io.BytesIO()
         _forget(buffers)
@@ -372,7 +366,7 @@ def _writer(
         file,
         parts.reducer_override,
         dispatch_table=parts.dispatch_table,
-        noted=parts.noted,
+        note_module=parts.note_module,
         compared=compared,
         buffer_callback=buffers,
         within=within,
@@ -381,6 +375,6 @@ def _writer(
 
 
 def _forget(buffers: Buffers | None) -> None:
-    """Drop what an attempt before has put there."""
+    """Drop the buffers of an earlier attempt."""
     if buffers is not None:
         buffers.clear()

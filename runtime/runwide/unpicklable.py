@@ -1,4 +1,4 @@
-"""Where in a value the part is that cannot be pickled."""
+"""Find the part of a value that cannot be pickled."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ if TYPE_CHECKING:
 _OURS = (FunctionNotPicklable, ItemNotPicklable, ResultNotPicklable)
 _DEPTH = 30
 _SECONDS = 2.0
-"""The search pickles parts again, and is for a message only."""
+"""Limit of the search, which pickles parts again and serves a message only."""
 
 
 def located(message: str, value: object) -> str:
-    """Return a message with the place and the class of what cannot be pickled.
+    """Return a message with the place and class of the part that cannot be pickled.
 
     Args:
-        message: Why it cannot.
-        value: What was to be pickled.
+        message: The reason.
+        value: The value that could not be pickled.
 
     Example:
         >>> import threading
@@ -45,11 +45,11 @@ def located(message: str, value: object) -> str:
 
 
 def refusal(what: str, error: BaseException, value: object) -> str:
-    """Return the message for a value that cannot be pickled: what it is, why, and which part of it.
+    """Return the message for a value that cannot be pickled, with the reason and the part of it.
 
     Args:
-        what: What it is to the user.
-        error: What pickling it has raised.
+        what: Words for the value that the user knows, such as "the item".
+        error: The error that pickling it has raised.
         value: The value.
 
     Example:
@@ -60,9 +60,9 @@ def refusal(what: str, error: BaseException, value: object) -> str:
 
 
 def raised_by_pickle(error: BaseException) -> BaseException:
-    """Return what pickling raised, caused by the error of ours that names the part: the standard pools raise the former.
+    """Return the error that pickling raised, as the standard pools do; its cause is our error, which names the part.
 
-    What would end the program or an iteration is not passed on: the error of ours is returned, as is every other error.
+    An error that would end the program or an iteration is not returned: our error is, as for all other errors.
 
     Example:
         >>> error = naming.caused(ItemNotPicklable("the item cannot be pickled", item=3), TypeError("no"))
@@ -83,15 +83,15 @@ def raised_by_pickle(error: BaseException) -> BaseException:
 
 @contextmanager
 def raising_what_pickle_raised() -> Iterator[None]:
-    """Raise, in the place of an error of ours, what `raised_by_pickle` returns."""
+    """Replace our errors by the one that `raised_by_pickle` returns."""
     try:
         yield
     except _OURS as error:
-        raise raised_by_pickle(error)  # noqa: B904 - whose cause is set
+        raise raised_by_pickle(error)  # noqa: B904 - its cause is set
 
 
 def _search(value: Any) -> tuple[str, Any, str]:
-    """Return the path, what is there, and the class that has it as an attribute; empty where that is in the path."""
+    """Return the path to the part, the part, and the class that has it as an attribute, empty if the path shows it."""
     deadline = time.monotonic() + _SECONDS
     path = start = naming.name_of(value)
     owner = ""
@@ -156,7 +156,7 @@ def _parts_of_function(function: Any) -> Iterator[tuple[str, Any]]:
 
 @lru_cache(maxsize=256)
 def global_names(code: CodeType) -> tuple[str, ...]:
-    """The global names that code reads, also in functions that it defines; those of attributes are not among them.
+    """Return the names of globals that code reads, also in functions that it defines; names of attributes are not included.
 
     Example:
         >>> global_names((lambda x: [len(part) for part in x.parts]).__code__)

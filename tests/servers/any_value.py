@@ -1,4 +1,4 @@
-"""Values of every kind that a program may have, drawn by Hypothesis, and whether two of them are the same."""
+"""Hypothesis strategies for values of every kind that a program may have, and a comparison of two values."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class Colour(enum.Enum):
 
 
 class Text(str):
-    """A text of another class."""
+    """A subclass of str."""
 
     __slots__ = ()
 
@@ -31,7 +31,7 @@ class Point(NamedTuple):
 
 @dataclass(frozen=True)
 class Row:
-    """One that has to be made anew where a parameter is in it."""
+    """A class whose instances must be made again if they contain a parameter."""
 
     name: Any
     many: tuple = ()
@@ -40,13 +40,13 @@ class Row:
 
 @dataclass
 class Open:
-    """One with an attribute that is no field."""
+    """A class whose instances may have attributes that are not fields."""
 
     value: Any
 
 
 def same(one, other):
-    """Whether two values are equal and of the same types throughout."""
+    """Return whether two values are equal, and have the same types in all their parts."""
     return type(one) is type(other) and _equal(one, other)
 
 

@@ -1,4 +1,4 @@
-"""What the scatter step reads, once an engine has filled in the parameters of its pipeline: without a run, so in no time."""
+"""Read the inputs of a scatter step as an engine would pass them, without a run."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ SCATTER = cli.get_command(click.Context(cli), "scatter")
 
 @dataclass(frozen=True)
 class Seen:
-    """What the step has read."""
+    """The values that a step has read."""
 
     items: list[Any]
     constants: dict[str, Any]
@@ -26,7 +26,7 @@ class Seen:
 
 
 def words_of(made: Any, **parameters: Any) -> list[str]:
-    """The step's command line; a parameter that is None is left out."""
+    """Return the step's command line; a parameter that is None is left out."""
     words: list[str] = []
     for port, value in made.all:
         given = parameters[value.full_name] if hasattr(value, "channel_type") else value
@@ -36,12 +36,12 @@ def words_of(made: Any, **parameters: Any) -> list[str]:
 
 
 def seen(made: Any, **parameters: Any) -> Seen:
-    """What the step reads of its inputs, with the values of the pipeline's parameters and outputs by name."""
+    """Return the values that a step reads, given the pipeline's parameters and outputs by name."""
     return read(words_of(made, **parameters))
 
 
 def seen_in(spec: dict[str, Any]) -> Seen:
-    """What the step of a compiled pipeline reads, all of whose inputs stand in the pipeline."""
+    """Return the values that the step of a compiled pipeline reads, if the pipeline has all its inputs."""
     (inputs,) = [
         tasks["scatter"]["inputs"]["parameters"]
         for component in spec["components"].values()
@@ -55,12 +55,12 @@ def seen_in(spec: dict[str, Any]) -> Seen:
 
 
 def read(words: list[str]) -> Seen:
-    """What the step reads on its command line."""
+    """Return the values that a step reads from its command line."""
     given = SCATTER.make_context("scatter", words).params
-    told = Arguments.of(given["pickled"], given["composed"], given["given"])
-    constants = told.constants(given["constants_json"], given["constants_parameter"], given["typed"])
-    store, shards = told.text("store", given["store"]), told.text("shards", given["shards"])
-    items = told.items(
+    arguments = Arguments.of(given["pickled"], given["composed"], given["given"])
+    constants = arguments.constants(given["constants_json"], given["constants_parameter"], given["typed"])
+    store, shards = arguments.text("store", given["store"]), arguments.text("shards", given["shards"])
+    items = arguments.items(
         text=given["items_json"], file=None, parameter=given["items_parameter"], kind=given["items_type"],
         source=given["items_from"], table=Table(given["items_format"], given["items_types"], given["executor_input"]),
     )  # fmt: skip
@@ -69,14 +69,14 @@ def read(words: list[str]) -> Seen:
 
 
 def text_of(kind: Any, value: Any) -> str:
-    """A parameter's text as engines write it: all numbers are doubles, but for those that are declared to be int."""
+    """Return a parameter's text as engines write it: all numbers are doubles, except parameters declared as int."""
     if isinstance(value, str):
         return value
     return str(int(value)) if kind is int else json.dumps(doubles(value))
 
 
 def doubles(value: Any) -> Any:
-    """A value whose numbers have gone through protobuf."""
+    """Return a value with its numbers converted as by protobuf."""
     if isinstance(value, dict):
         return {name: doubles(one) for name, one in value.items()}
     if isinstance(value, list):

@@ -1,4 +1,4 @@
-"""What the two servers of pipelines have in common: HTTP, injected answers, and runs by the local engine."""
+"""The common part of the two servers of pipelines: HTTP, injected answers, and runs by the local engine."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def now() -> str:
 
 @dataclass(frozen=True)
 class Call:
-    """One request, as it came in."""
+    """A request that was received."""
 
     method: str
     path: str
@@ -43,12 +43,12 @@ class Call:
 
 @dataclass(frozen=True)
 class Fault:
-    """What to do with the next request of a kind.
+    """An injected answer to the next request of a kind.
 
     Args:
-        method: Of which method.
-        path: Pattern of its path.
-        status: Answer with this; None closes the connection without one.
+        method: The request's method.
+        path: A pattern of its path.
+        status: The status of the answer; None closes the connection without an answer.
         after: Whether the request is carried out first, so that only its answer is lost.
     """
 
@@ -59,7 +59,7 @@ class Fault:
 
 
 class Refusal(Exception):
-    """An answer that is not the one that was hoped for."""
+    """An error as the answer to a request."""
 
     def __init__(self, status: int, message: str) -> None:
         super().__init__(message)
@@ -102,7 +102,7 @@ class Execution:
                     finally:
                         root = Path(self.run._folder) / "root"
                         self.files, self.artifacts = parameter_files(root), artifacts(root)
-                    # last, as what a run that has ended put out may be asked for at once
+                    # set last, since a client may ask for outputs as soon as a run has ended
                     self.state = "SUCCEEDED"
             except StepFailed as error:
                 self.step, self.error = error.step, error.message
@@ -121,7 +121,7 @@ class Execution:
             self.run.cancel()
 
     def look(self) -> str:
-        """Its state, PENDING for the first looks if so wanted."""
+        """Return its state; PENDING for the first requests if the test asks for that."""
         if self.looks_pending > 0:
             self.looks_pending -= 1
             return "PENDING"
@@ -133,7 +133,7 @@ class Execution:
 
 
 def caching(spec: dict[str, Any], cache: str) -> dict[str, Any]:
-    """A spec whose steps run once for each set of inputs, where their tasks say that they may be cached."""
+    """Return a spec whose steps run once for each set of inputs, if their tasks allow caching."""
     changed = copy.deepcopy(spec)
     components = changed.get("components", {})
     for part in (changed["root"], *components.values()):
@@ -155,7 +155,7 @@ def caching(spec: dict[str, Any], cache: str) -> dict[str, Any]:
 
 
 def parameter_files(root: Path) -> dict[str, dict[str, Any]]:
-    """Output parameters by the folder of their task, as kfp's local runner leaves them."""
+    """Return output parameters by the folder of their task, from the files of kfp's local runner."""
     found: dict[str, dict[str, Any]] = {}
     for path in root.rglob("*"):
         if not path.is_file():
@@ -174,7 +174,7 @@ def parameter_files(root: Path) -> dict[str, dict[str, Any]]:
 
 
 def artifacts(root: Path) -> dict[str, dict[str, Any]]:
-    """Output artifacts by the folder of their task, as the step itself has told them."""
+    """Return output artifacts by the folder of their task, as the step has reported them."""
     return {
         path.parent.relative_to(root).as_posix().partition("/")[2]: {
             name: listed["artifacts"][0]
@@ -204,12 +204,12 @@ class Server:
 
     @property
     def cache(self) -> str:
-        """The folder of what steps have put out, by their inputs."""
+        """The folder with outputs of steps, by their inputs."""
         return self._cache.name
 
     @property
     def hits(self) -> list[str]:
-        """The steps that did not run, since the cache had what they put out."""
+        """The steps that did not run, since the cache had their outputs."""
         path = Path(self.cache, "hits")
         return path.read_text().splitlines() if path.exists() else []
 
@@ -222,7 +222,7 @@ class Server:
         raise NotImplementedError
 
     def fail(self, method: str, path: str, *statuses: int | None, after: bool = False) -> None:
-        """Have the next requests of a kind fail, one after another."""
+        """Make the next requests of a kind fail, one after another."""
         self.faults.extend(Fault(method, path, status, after) for status in statuses)
 
     def called(self, method: str, path: str = "") -> list[Call]:

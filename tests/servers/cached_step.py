@@ -1,7 +1,7 @@
-"""Run a step unless one with the same inputs has run: as an engine with caching does, by the inputs as they are resolved.
+"""Run a step unless a step with the same inputs has run, as an engine with caching does.
 
-Called in the place of the step's command, with the folder of the cache, what tells the step from others, what kfp puts in
-the place of {{$}}, and the command.
+It is called instead of the step's command, with the folder of the cache, a name of the step, the text with which kfp
+replaces {{$}}, and the command.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def main(cache: str, step: str, described: str, *command: str) -> int:
 
 
 def outputs(about: dict[str, Any]) -> list[tuple[str, str]]:
-    """Each file that a step writes, by a name of its own."""
+    """Return each file that a step writes, with a unique name."""
     found = about["outputs"]
     parameters = [
         (f"parameter-{name}", one["outputFile"]) for name, one in found.get("parameters", {}).items()
@@ -47,7 +47,7 @@ def outputs(about: dict[str, Any]) -> list[tuple[str, str]]:
     artifacts = [
         (f"artifact-{name}", one["artifacts"][0]["uri"]) for name, one in found.get("artifacts", {}).items()
     ]
-    return [*parameters, *artifacts, ("told", found["outputFile"])]
+    return [*parameters, *artifacts, ("reported", found["outputFile"])]
 
 
 def copy(source: Path, target: Path) -> None:

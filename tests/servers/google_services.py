@@ -1,6 +1,6 @@
-"""A machine's metadata server, the services that give tokens, and a bucket that demands one, on this machine.
+"""A metadata server, services that issue tokens, and a bucket that requires a token, all on this machine.
 
-What passes is carried out by an emulator. Google's real clients talk to it; nothing of ours is replaced.
+An emulator carries out accepted requests. Google's real clients send them; none of our code is replaced.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _HOP = {"connection", "host", "transfer-encoding", "content-length"}
 
 @dataclass(frozen=True)
 class Call:
-    """One request, as it came in."""
+    """A request that was received."""
 
     method: str
     path: str
@@ -33,14 +33,14 @@ class Call:
 
 @dataclass
 class Fault:
-    """An answer in the place of the right one.
+    """A wrong answer to some requests.
 
     Args:
-        path: Pattern of the paths concerned.
-        status: Its status; None to close the connection without an answer.
-        body: Its JSON.
-        times: How many requests get it.
-        method: Method of the requests concerned, empty for any.
+        path: A pattern of their paths.
+        status: The status of the answer; None closes the connection without an answer.
+        body: The JSON of the answer.
+        times: The number of requests that get it.
+        method: The method of the requests; empty for any.
     """
 
     path: str
@@ -51,11 +51,11 @@ class Fault:
 
 
 class Services:
-    """All of them at one address; a context manager.
+    """All services at one address; a context manager.
 
     Args:
         emulator: URL of the emulator behind the bucket.
-        port: Where to listen; 0 for a free one.
+        port: The port to listen on; 0 for a free one.
     """
 
     def __init__(self, emulator: str, port: int = 0) -> None:
@@ -97,7 +97,7 @@ class Services:
         self.close()
 
     def paths(self, pattern: str) -> list[str]:
-        """The paths so far that have a pattern in them."""
+        """Return the paths so far that match a pattern."""
         return [call.path for call in self.calls if re.search(pattern, call.path)]
 
 
@@ -106,7 +106,7 @@ class _Handler(BaseHTTPRequestHandler):
     services: Services
 
     def log_message(self, *_: object) -> None:
-        """Say nothing."""
+        """Log nothing."""
 
     def _any(self) -> None:
         address = urlsplit(self.path)

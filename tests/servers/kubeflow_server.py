@@ -4,10 +4,10 @@ It makes and finds experiments, creates, gets, lists and terminates runs, runs e
 holds the body of every request, and of every answer of its own, against the models that the published client of the
 API (kfp-server-api) is generated from.
 
-Where a task may be cached, its step runs once for each set of resolved inputs. What a pipeline asks of Kubernetes is held
-against the message that kfp-kubernetes generates; of that, steps are given the secrets, from `KubeflowServer.secrets`.
+If a task may be cached, its step runs once for each set of resolved inputs. The requests of a pipeline to Kubernetes are
+checked against the message that kfp-kubernetes generates; of these, steps get the secrets, from `KubeflowServer.secrets`.
 
-What it does not cover: namespaces and their rights, uploaded pipelines and versions, recurring runs, page tokens, filters
+Not covered: namespaces and their rights, uploaded pipelines and versions, recurring runs, page tokens, filters
 other than one equal name, ML Metadata but for ids of artifacts. Any bearer token is accepted but ``expired``.
 """
 
@@ -33,7 +33,7 @@ _STATES = {"CANCELLED": "CANCELED", "CANCELLING": "CANCELING"}
 
 
 class KubeflowServer(Server):
-    """See the module."""
+    """The server, see the module."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -42,7 +42,7 @@ class KubeflowServer(Server):
         self.ids: dict[str, int] = {}
         self.artifacts: dict[
             str, dict[str, Any]
-        ] = {}  # as ML Metadata keeps them, by the id that a task tells
+        ] = {}  # as ML Metadata keeps them, by the id that a task reports
         self.secrets: dict[tuple[str, str], str] = {}  # of Kubernetes, by name and key
 
     def answer(self, call: Call) -> dict[str, Any]:
@@ -135,7 +135,7 @@ class KubeflowServer(Server):
 
 
 def pods(given: dict[str, Any]) -> dict[str, Any]:
-    """What is asked of Kubernetes for each executor, once it is what the message of kfp-kubernetes has."""
+    """Return the requests to Kubernetes of each executor, after checking them against the message of kfp-kubernetes."""
     platforms = given.get("platform_spec", {}).get("platforms", {})
     executors = platforms.get("kubernetes", {}).get("deploymentSpec", {}).get("executors", {})
     for about in executors.values():
@@ -146,7 +146,7 @@ def pods(given: dict[str, Any]) -> dict[str, Any]:
 def with_secrets(
     spec: dict[str, Any], executors: dict[str, Any], secrets: dict[tuple[str, str], str]
 ) -> dict[str, Any]:
-    """A spec whose steps are given the values of the Kubernetes secrets that they ask for."""
+    """Return a spec whose steps get the values of the Kubernetes secrets that they ask for."""
     changed = copy.deepcopy(spec)
     for name, about in executors.items():
         env = changed["deploymentSpec"]["executors"][name]["container"].setdefault("env", [])
@@ -157,7 +157,7 @@ def with_secrets(
 
 
 def without_marks(spec: dict[str, Any]) -> dict[str, Any]:
-    """A spec that asks the engine of this machine, which runs it here, for nothing of a cluster."""
+    """Return a spec without requests to a cluster, for the engine on this machine."""
     for one in spec["deploymentSpec"]["executors"].values():
         container = one.get("container", {})
         if "env" in container:
@@ -168,7 +168,7 @@ def without_marks(spec: dict[str, Any]) -> dict[str, Any]:
 
 
 def wanted(call: Call) -> str:
-    """The name that a list is filtered by."""
+    """Return the name that a list is filtered by."""
     (predicate,) = json.loads(call.query["filter"])["predicates"]
     if predicate["key"] != "display_name" or predicate["operation"] not in (1, "EQUALS"):
         raise Refusal(400, f"the filter {predicate} is not covered")
@@ -176,7 +176,7 @@ def wanted(call: Call) -> str:
 
 
 def checked(kind: str, value: Any) -> Any:
-    """A body, once it is what the client's models say."""
+    """Return a body after checking it against the client's models."""
     try:
         _validator(kind).validate(value)
     except jsonschema.ValidationError as error:

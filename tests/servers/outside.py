@@ -1,4 +1,4 @@
-"""The environment of a program that runs outside of every cloud, and is told nothing about logs."""
+"""The environment of a program that runs outside of every cloud, without variables for logs."""
 
 from __future__ import annotations
 
@@ -8,5 +8,5 @@ OURS = ("CLOUD_ML_JOB_ID", "KUBERNETES_SERVICE_HOST", "RUNWIDE_LOG", "RUNWIDE_LO
 
 
 def environment(**variables: str) -> dict[str, str]:
-    """This process's environment without what concerns logs, and with these variables."""
+    """Return this process's environment without the variables for logs, and with the given ones."""
     return {**{key: value for key, value in os.environ.items() if key not in OURS}, **variables}

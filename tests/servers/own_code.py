@@ -1,4 +1,4 @@
-"""Runs of the program in ``own_code``: one for each way to compile it and each engine."""
+"""Runs of the program in ``own_code``, for each way to compile it and for each engine."""
 
 from __future__ import annotations
 
@@ -59,14 +59,14 @@ sys.meta_path.append(Finder)
 
 
 class Failed(Exception):
-    """A program has failed; its text is what it printed."""
+    """A program has failed; the message is its output."""
 
 
 class Client:
-    """A machine of a user's: an interpreter with runwide and a package that is installed editable, and empty folders.
+    """A user's machine: an interpreter with runwide and a package that is installed editable, and empty folders.
 
     Args:
-        folder: Where all of it goes.
+        folder: The folder for all files.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -83,7 +83,7 @@ class Client:
             self._command(name)
 
     def _install_editable(self, site: Path) -> None:
-        """Install two packages as installers do: by a path and where it came from, and by a hook into imports."""
+        """Install two editable packages as installers do: one by a path file, one by an import hook."""
         (site / "toolbox.pth").write_text(f"{self.source}\n")
         (site / "_gadgets_finder.py").write_text(
             FINDER.format(folder=str(self.folder / "hooked" / "gadgets"))
@@ -136,7 +136,7 @@ class Client:
         return folder
 
     def run(self, command: list[str], where: Path, **variables: str) -> str:
-        """Run a program with no other variables than these; return what it prints.
+        """Run a program with only these variables, and return its output.
 
         Raises:
             Failed: The program has failed.
@@ -150,11 +150,11 @@ class Client:
 
 
 class Engines:
-    """What the engines are for a client: how it makes them, on the command line as well, and its store.
+    """The engines of a client, in programs and on the command line, and their stores.
 
     Args:
-        request: The test's.
-        emulator: Of the store of the engines in the cloud.
+        request: pytest's request of the test.
+        emulator: The emulator with the store of the engines in the cloud.
     """
 
     def __init__(self, request: Any, emulator: Any, stack: ExitStack) -> None:
@@ -162,7 +162,7 @@ class Engines:
         self._servers: dict[str, Any] = {}
 
     def server(self, name: str) -> Any:
-        """The server of an engine in the cloud."""
+        """Return the server of an engine in the cloud."""
         if name not in self._servers:
             if name == "vertex":
                 from vertex_server import VertexServer as Server
@@ -172,7 +172,7 @@ class Engines:
         return self._servers[name]
 
     def made_by(self, name: str) -> list[Any]:
-        """How a program makes the engine: its class, arguments and options."""
+        """Return the class, arguments and options with which a program makes an engine."""
         if name in ("subprocess", "docker"):
             return ["Local", [name], {}]
         if name == "kubeflow":
@@ -181,7 +181,7 @@ class Engines:
         return ["Vertex", ["shop", "europe-west1"], options]
 
     def options(self, name: str) -> list[str]:
-        """The engine's options on the command line."""
+        """Return the engine's options on the command line."""
         if name == "kubeflow":
             return ["--engine", name, "--host", self.server(name).url]
         if name == "vertex":
@@ -190,7 +190,7 @@ class Engines:
         return ["--engine", name]
 
     def variables(self, name: str) -> dict[str, str]:
-        """What the client needs to find the servers and the image."""
+        """Return the variables with which the client finds the servers and the image."""
         if name == "docker":
             engine = {key: value for key, value in os.environ.items() if key.startswith("DOCKER_")}
             return {"RUNWIDE_IMAGE": self._request.getfixturevalue("image_of_this_python"), **engine}
@@ -205,7 +205,7 @@ class Engines:
         return f"gs://{self._emulator.bucket}/matrix-root"
 
     def store(self, name: str, way: str, folder: Path) -> str:
-        """An empty store that the engine's steps see."""
+        """Return an empty store that the engine's steps can use."""
         return (
             f"gs://{self._emulator.bucket}/matrix-{os.getpid()}-{name}-{way}-{folder.name}"
             if name in ("vertex", "kubeflow")
@@ -214,11 +214,11 @@ class Engines:
 
 
 class Ways:
-    """The ways to run the program, each by its name; all return what each shape has given.
+    """The ways to run the program, by name; each returns the result of each shape.
 
     Args:
-        client: Of the user.
-        engines: Where it runs.
+        client: The user's machine.
+        engines: The engines.
     """
 
     def __init__(self, client: Client, engines: Engines) -> None:
@@ -227,7 +227,7 @@ class Ways:
         self.python = str(client.bin / "python")
 
     def verdict(self, way: str, engine: str, shape: str, together: list[str]) -> dict[str, Any]:
-        """Run some shapes in one program, once, and tell of one; if that fails, run this one alone.
+        """Run some shapes once in one program, and return the result of one; if that fails, run this shape alone.
 
         Raises:
             Failed: The program fails also with this shape alone.

@@ -1,4 +1,4 @@
-"""What the kernel says of processes on this machine."""
+"""The states of processes on this machine."""
 
 from __future__ import annotations
 
@@ -14,5 +14,5 @@ def state_of(pid: int) -> str:
 
 
 def is_alive(pid: int) -> bool:
-    """Whether a process runs; one that has ended and that nobody has waited for does not."""
+    """Return whether a process runs; a zombie does not."""
     return state_of(pid) not in "ZX"

@@ -1,4 +1,4 @@
-"""A terminal that a program runs in, and what is on its screen at the end."""
+"""Run a program in a terminal, and read the screen."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ _CODE = re.compile(r"\x1b\[([0-9;]*)([A-Za-z])|[\r\n]|[^\x1b\r\n]+|\x1b")
 
 @dataclass
 class Shown:
-    """What a program has written to its terminal.
+    """The output of a program to its terminal.
 
     Args:
         code: Its exit code.
-        text: Everything, with control characters.
-        pieces: Pieces in order, each with the seconds after which it came.
+        text: All output, with control characters.
+        pieces: Pieces in order, each with its time in seconds since the start.
     """
 
     code: int
@@ -31,12 +31,12 @@ class Shown:
     pieces: list[tuple[float, str]] = field(default_factory=list)
 
     def screen(self) -> list[str]:
-        """The lines that are to be seen at the end, without those that are empty."""
+        """Return the visible lines at the end, without empty ones."""
         return screen(self.text)
 
 
 def screen(text: str) -> list[str]:
-    """The lines that are to be seen once a text has been written to a terminal, without those that are empty."""
+    """Return the visible lines after a text was written to a terminal, without empty ones."""
     lines, row, column = [""], 0, 0
     for found in _CODE.finditer(text):
         word, code = found[0], found[2]
@@ -58,9 +58,9 @@ def run(command: list[str], *, seconds: float = 120, on_text=None, **options: ob
 
     Args:
         command: Its words.
-        seconds: How long it may take.
-        on_text: Called with everything that has been written so far, when more is.
-        **options: Of `subprocess.Popen`.
+        seconds: The time limit.
+        on_text: Called with all output so far, whenever there is more.
+        **options: Options of `subprocess.Popen`.
     """
     ours, theirs = pty.openpty()
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 100, 0, 0))
@@ -70,7 +70,7 @@ def run(command: list[str], *, seconds: float = 120, on_text=None, **options: ob
         while True:
             try:
                 data = os.read(ours, _READ)
-            except OSError:  # nobody has the other end
+            except OSError:  # no process has the other end open
                 break
             if not data:
                 break

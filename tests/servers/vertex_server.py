@@ -4,15 +4,15 @@ It creates, gets, lists, cancels and deletes pipeline jobs, runs each submitted 
 body of every request, and of every answer of its own, against Google's published discovery document of the API
 (the one that google-api-python-client ships).
 
-Where a task may be cached, its step runs once for each set of resolved inputs.
+If a task may be cached, its step runs once for each set of resolved inputs.
 
-What it does not cover: IAM and credentials (any are accepted), quotas other than those that a test injects, the gRPC form,
+Not covered: IAM and credentials (any are accepted), quotas other than those that a test injects, the gRPC form,
 filters of lists other than none, page tokens, pre-flight validations, schedules, lineage, machines and their start
-times. How the rounds of a loop stand among ``taskDetails`` is not documented by Google; here each round is a task of its
-own below the loop, named after it. Output parameters stand in the metadata of a task's execution as ``output:NAME``, as
-Google's own client reads them there; output artifacts in its ``outputs``, as the step has told of them in the file that
-kfp's executor writes. That Vertex copies their metadata from there is how its own page comes to show metrics. A step that
-starts a CustomJob is held against the type and the schema of that, and its container run in the launcher's place.
+times. Google does not document how ``taskDetails`` shows the rounds of a loop; here each round is a task below the loop,
+named after it. Output parameters are in the metadata of a task's execution as ``output:NAME``, where Google's own client
+reads them. Output artifacts are in its ``outputs``, as the step has reported them in the file that kfp's executor writes.
+Vertex copies their metadata from there, since its page shows metrics. A step that starts a CustomJob is checked against the
+type and schema of CustomJobs, and its container runs instead of the launcher.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ _LABEL = re.compile(r"[a-z0-9_-]{0,63}")
 
 
 class VertexServer(Server):
-    """See the module."""
+    """The server, see the module."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -127,7 +127,7 @@ class VertexServer(Server):
 
 
 def without_launchers(spec: dict[str, Any], found: list[dict[str, Any]]) -> dict[str, Any]:
-    """A spec in which the container of each CustomJob runs in the place of the launcher that would start it."""
+    """Return a spec in which the container of each CustomJob runs instead of its launcher."""
     changed = copy.deepcopy(spec)
     for executor in changed["deploymentSpec"]["executors"].values():
         container = executor["container"]
@@ -143,20 +143,20 @@ def without_launchers(spec: dict[str, Any], found: list[dict[str, Any]]) -> dict
 
 
 def typed(spec: dict[str, Any], arguments: dict[str, Any]) -> dict[str, Any]:
-    """Arguments as the pipeline declares them: every number travels as a double."""
+    """Return arguments with the types that the pipeline declares: every number travels as a double."""
     declared = spec["root"].get("inputDefinitions", {}).get("parameters", {})
     whole = {name for name, one in declared.items() if one["parameterType"] == "NUMBER_INTEGER"}
     return {name: int(value) if name in whole else value for name, value in arguments.items()}
 
 
 def task_details(execution: Execution) -> Iterator[dict[str, Any]]:
-    """Every task of the spec with what it put out, from the files that it left."""
+    """Return every task of the spec with its outputs, from the files that it has written."""
     return Walk(execution, itertools.count(1001)).dag(execution.spec["root"]["dag"], "0", "")
 
 
 @dataclass(frozen=True)
 class Walk:
-    """The way through a spec, task by task."""
+    """A walk through a spec, task by task."""
 
     execution: Execution
     ids: Iterator[int]
@@ -202,9 +202,9 @@ def _common(name: str, mine: str, parent: str, state: str) -> dict[str, Any]:
 
 
 def checked(kind: str, value: Any, *, request: bool = False) -> Any:
-    """A body, once it is what the discovery document says.
+    """Return a body after checking it against the discovery document.
 
-    Clients may give an enum as its number, and must not send what is output only.
+    Clients may give an enum as its number, and must not send fields that are for output only.
     """
     try:
         _validator(kind, request).validate(value)
@@ -227,7 +227,7 @@ def _definitions(request: bool) -> dict[str, Any]:
 
 
 def _schema(about: dict[str, Any], request: bool) -> dict[str, Any]:
-    """A schema of a discovery document as one of JSON Schema."""
+    """Convert a schema of a discovery document to JSON Schema."""
     if "$ref" in about:
         return {"$ref": f"#/$defs/{about['$ref']}"}
     kind = about.get("type", "any")

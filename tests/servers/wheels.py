@@ -1,4 +1,4 @@
-"""Wheels of one module, and an index that has them, for tests that install something."""
+"""Wheels of one module, and an index that serves them, for tests that install packages."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ if TYPE_CHECKING:
 
 
 def written(folder: Path, name: str, version: str, text: str, more: Mapping[str, str] | None = None) -> Path:
-    """Make the smallest wheel that there is: one module and what more is given.
+    """Make a wheel with one module and further files.
 
     Args:
-        folder: Where to.
-        name: Of the distribution, and of its module.
+        folder: The folder to write it to.
+        name: The name of the distribution, and of its module.
         version: Its version.
         text: The module.
         more: Further files, by their names.
@@ -48,7 +48,7 @@ def index(folder: Path) -> Iterator[str]:
     """Serve the wheels of a folder as an index of packages on this machine; gives its URL.
 
     Args:
-        folder: Which has wheels as `written` makes them.
+        folder: A folder with wheels that `written` has made.
     """
     for wheel in folder.glob("*.whl"):
         page = folder / wheel.name.partition("-")[0].replace("_", "-")

@@ -1,4 +1,4 @@
-"""The program's own modules that a function needs are found by their imports, and none is loaded for it."""
+"""The program's own modules that a function needs are found by their imports, and none is loaded."""
 
 from __future__ import annotations
 
@@ -16,15 +16,14 @@ from types import ModuleType
 
 import pytest
 
-from runwide import own_files, own_graph
-from runwide.own import needed_by
+from runwide import own, own_files, own_graph
 
 FAILS = "raise RuntimeError('this module was loaded')\n"
 
 
 @pytest.fixture
 def write(tmp_path, monkeypatch):
-    """Write modules, each of which fails where it is loaded, into a folder that Python searches."""
+    """Write modules, each of which fails if it is loaded, into a folder on the search path."""
     folder = tmp_path / "program"
     folder.mkdir()
     monkeypatch.syspath_prepend(str(folder))
@@ -42,6 +41,11 @@ def write(tmp_path, monkeypatch):
     loaded = [sys.modules[name] for name in set(sys.modules) - before]
     files = [str(vars(module).get("__file__")) for module in loaded if isinstance(module, ModuleType)]
     assert not [file for file in files if file.startswith(str(tmp_path))]
+
+
+def needed_by(names):
+    files = own.reached(names).files.values()
+    return dict(sorted((file.module, file.digest) for file in files if file.module))
 
 
 def reached(*names):
@@ -109,7 +113,7 @@ def test_each_form_of_import_is_followed(text, expected, write):
     ],
 )
 @pytest.mark.parametrize("place", ["pkg/__init__.py", "pkg/start.py"])
-def test_relative_imports_are_those_of_the_package(place, text, expected, write):
+def test_relative_imports_are_resolved_against_the_package(place, text, expected, write):
     files = {"pkg/__init__.py": "", "pkg/part.py": "", "pkg/deep/__init__.py": "", "pkg/deep/leaf.py": ""}
     write({**files, "tools.py": "", place: f"{text}\n"})
     name = place.removesuffix(".py").removesuffix("/__init__").replace("/", ".")
@@ -129,7 +133,7 @@ def test_a_relative_import_of_a_deeper_module_counts_its_dots(write):
     assert reached("pkg.deep.leaf") == ["pkg", "pkg.deep", "pkg.deep.leaf", "pkg.deep.twin", "pkg.part"]
 
 
-def test_what_is_imported_imports_further_and_cycles_end(write):
+def test_imports_of_imported_modules_are_followed_and_cycles_end(write):
     write(
         {
             "a.py": "import b\n",
@@ -141,7 +145,7 @@ def test_what_is_imported_imports_further_and_cycles_end(write):
     assert reached("a") == reached("b") == reached("c", "a") == ["a", "b", "c"]
 
 
-def test_a_package_that_is_loaded_before_a_module_counts_with_what_it_imports(write):
+def test_a_package_above_a_module_is_included_with_its_imports(write):
     write({"pkg/__init__.py": "import tools\n", "pkg/part.py": "", "tools.py": ""})
     assert reached("pkg.part") == ["pkg", "pkg.part", "tools"]
 
@@ -160,7 +164,7 @@ def test_a_star_takes_the_submodules_that_the_package_makes_public(write):
     assert reached("pkg") == ["pkg"]
 
 
-def test_namespace_packages_have_no_file_and_lead_to_those_that_have_one(write, tmp_path, monkeypatch):
+def test_namespace_packages_have_no_file_but_their_modules_are_found(write, tmp_path, monkeypatch):
     write(
         {
             "space/one.py": "from space.deep import two\nimport space.elsewhere\n",
@@ -174,7 +178,7 @@ def test_namespace_packages_have_no_file_and_lead_to_those_that_have_one(write, 
     assert reached("space.one") == ["space.deep.three", "space.deep.two", "space.elsewhere", "space.one"]
 
 
-def test_a_package_that_is_loaded_is_looked_into_where_its_path_says(tmp_path, monkeypatch):
+def test_submodules_of_a_loaded_package_are_found_on_its_path(tmp_path, monkeypatch):
     package, added = tmp_path / "stretched", tmp_path / "added"
     package.mkdir()
     added.mkdir()
@@ -194,12 +198,12 @@ def test_a_package_that_is_loaded_is_looked_into_where_its_path_says(tmp_path, m
      "kfp.dsl", "runwide", "runwide.job", "runwide_components", "__main__", "nowhere", "nowhere.at.all", "", ".", "..x",
      "a..b", "*", "os.path", "numpy.no_such"],
 )  # fmt: skip
-def test_what_is_standard_installed_ours_or_nowhere_is_left_out(name):
+def test_standard_installed_missing_and_our_own_modules_are_left_out(name):
     assert needed_by([name]) == {}
 
 
 @pytest.mark.parametrize("folder", ["site-packages", "dist-packages"])
-def test_what_lies_in_a_folder_of_installed_packages_is_left_out_and_not_followed(
+def test_modules_in_a_folder_of_installed_packages_are_left_out_and_not_followed(
     folder, write, tmp_path, monkeypatch
 ):
     installed = tmp_path / "lib" / folder
@@ -210,8 +214,8 @@ def test_what_lies_in_a_folder_of_installed_packages_is_left_out_and_not_followe
     assert reached("theirs") == []
 
 
-def test_a_program_beside_an_environment_of_its_own_is_its_own(write):
-    """The standard library of a virtual environment lies elsewhere; a folder whose name begins as its own does is not it."""
+def test_a_program_beside_its_virtual_environment_is_own_code(write):
+    """The standard library of a virtual environment is in another folder, also if the names of both begin alike."""
     standard = Path(sysconfig.get_path("stdlib"))
     assert own_graph.is_installed(str(standard / "json" / "__init__.py"))
     assert not own_graph.is_installed(f"{standard}-mine/tools.py")
@@ -227,15 +231,15 @@ def test_an_editable_install_is_own_by_a_path_file(tmp_path):
     site.mkdir(parents=True)
     (site / "mine.pth").write_text(f"{source}\n")
     program = (
-        f"import site; site.addsitedir({str(site)!r}); from runwide.own import needed_by;"
-        "print(list(needed_by(['mine'])))"
+        f"import site; site.addsitedir({str(site)!r}); from runwide.own import reached;"
+        "print(sorted(file.module for file in reached(['mine']).files.values()))"
     )
     out = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True).stdout
     assert out.strip() == "['mine', 'mine.part']"
 
 
 def test_an_editable_install_is_own_by_a_finder(write, tmp_path, monkeypatch):
-    """As setuptools installs a package whose folder has another layout than its names."""
+    """setuptools installs a finder if a package's folder has another layout than its names."""
     from importlib.util import spec_from_file_location
 
     layout = write({"lib/__init__.py": "from . import part\n", "lib/part.py": ""}, below=tmp_path / "layout")
@@ -253,13 +257,13 @@ def test_an_editable_install_is_own_by_a_finder(write, tmp_path, monkeypatch):
     class Broken:
         @staticmethod
         def find_spec(name, path=None, target=None):
-            raise RuntimeError("a finder of somebody else")
+            raise RuntimeError("a foreign finder")
 
     monkeypatch.setattr(sys, "meta_path", [Broken, *sys.meta_path, Finder])
     assert reached("mapped") == ["mapped", "mapped.part"]
 
 
-def test_what_is_no_module_among_the_modules_is_looked_for_in_files(write, monkeypatch):
+def test_objects_in_sys_modules_that_are_not_modules_are_ignored(write, monkeypatch):
     class Odd:
         def __getattr__(self, name):
             raise RuntimeError(name)
@@ -306,7 +310,7 @@ def digest_of(write, text, name="measured"):
     ],
     ids=["coding", "lines above", "comment", "lines within", "parentheses", "quotes", "line ends"],
 )
-def test_comments_and_layout_do_not_count(same, write):
+def test_comments_and_layout_do_not_change_the_digest(same, write):
     assert digest_of(write, PLAIN) == digest_of(write, same)
 
 
@@ -324,7 +328,7 @@ def test_comments_and_layout_do_not_count(same, write):
     ],
     ids=["number", "operator", "text", "type", "bool", "name", "import", "call"],
 )
-def test_each_change_of_the_code_counts(other, write):
+def test_each_change_of_the_code_changes_the_digest(other, write):
     assert digest_of(write, PLAIN) != digest_of(write, other)
 
 
@@ -334,7 +338,7 @@ def test_the_digest_is_the_same_in_each_process_and_folder(tmp_path):
         folder = tmp_path / str(number)
         folder.mkdir()
         (folder / "measured.py").write_text("# x\n" * number + PLAIN + "\nS = {'a', 'b', 'c'}\n")
-        program = "from runwide.own import needed_by; print(needed_by(['measured']))"
+        program = "from runwide.own import reached; print(reached(['measured']).digests)"
         done = subprocess.run(
             [sys.executable, "-c", program], check=True, capture_output=True, text=True, cwd=folder,
             env={**os.environ, "PYTHONHASHSEED": str(number), "PYTHONSAFEPATH": ""},
@@ -349,13 +353,13 @@ def test_the_digest_is_the_same_in_each_process_and_folder(tmp_path):
     ["def f(:\n", "x = 1\0\n", "# coding: nonsense\n", "x = " + "(" * 5000 + ")" * 5000, "x = " + "-" * 200_000 + "1"],
     ids=["syntax", "null byte", "coding", "parentheses", "depth"],
 )  # fmt: skip
-def test_what_cannot_be_parsed_counts_by_its_bytes(text, write):
+def test_a_file_that_cannot_be_parsed_counts_by_its_bytes(text, write):
     first = digest_of(write, text)
     assert first != digest_of(write, f"# a comment\n{text}")
     assert first == digest_of(write, text)
 
 
-def test_warnings_of_a_source_are_those_of_its_import_alone(write):
+def test_reading_a_source_gives_no_warnings(write):
     text = 'x = "\\d"\n'  # an invalid escape
     assert digest_of(write, text) == digest_of(write, f"# a comment\n{text}")
 
@@ -405,7 +409,7 @@ def test_a_file_is_read_again_only_when_it_has_changed(write, monkeypatch):
     assert needed_by(["kept"]) == {}
 
 
-def test_several_threads_may_ask_at_once(write):
+def test_several_threads_may_search_at_once(write):
     write({f"m{number}.py": f"import m{(number + 1) % 20}\n{PLAIN}\n" for number in range(20)})
     own_files.known.clear()
     found = []
@@ -421,7 +425,7 @@ def test_several_threads_may_ask_at_once(write):
 
 def test_nothing_heavy_is_loaded():
     program = (
-        "import sys; import runwide.own; runwide.own.needed_by(['json']);"
+        "import sys; import runwide.own; runwide.own.reached(['json']);"
         "print([name for name in ('kfp', 'google.auth', 'cloudpickle', 'numpy', 'runwide.pool') if name in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True)

@@ -1,4 +1,4 @@
-"""The program's own code travels as an archive: which files are in it, what is refused, and how it is found again."""
+"""The program's own code travels as an archive: its files, its limits, and its import elsewhere."""
 
 from __future__ import annotations
 
@@ -15,12 +15,13 @@ from pathlib import Path
 import pytest
 
 import runwide
-from runwide import archive, own, own_asked, reproducible
+from runwide import archive, own, reproducible
 from runwide.archive import Code, code_of
 from runwide.errors import FrameCorrupt, InputError, ResultNotLoadable
 from runwide.function_pickle import NOTHING, Needs
 from runwide.item_definitions import Definitions
 from runwide.job import code as job_code
+from runwide.own_asked import asked_for
 
 LOOKS = "from pathlib import Path\nHERE = Path(__file__).parent\n"
 
@@ -56,7 +57,7 @@ PACKAGE = {
     ["__file__", "__path__", "import importlib.resources", "from importlib import resources", "import pkgutil",
      "from importlib.resources import files\nfiles('shop')"],
 )  # fmt: skip
-def test_data_of_a_package_travels_where_code_looks_for_files(looks, program):
+def test_data_of_a_package_travels_if_code_looks_for_files(looks, program):
     program({**PACKAGE, "shop/prices.py": f"{looks}\n"})
     assert paths("shop.prices") == [
         "shop/__init__.py",
@@ -66,7 +67,7 @@ def test_data_of_a_package_travels_where_code_looks_for_files(looks, program):
     ]
 
 
-def test_no_data_travels_where_no_code_looks_for_files(program):
+def test_no_data_travels_if_no_code_looks_for_files(program):
     program(PACKAGE)
     assert paths("shop.prices") == ["shop/__init__.py", "shop/prices.py"]
 
@@ -86,7 +87,7 @@ def test_no_data_travels_where_no_code_looks_for_files(program):
         ('"../../../../../../../../etc/passwd"', []),
     ],
 )
-def test_a_file_beside_a_script_travels_where_a_text_names_it(text, expected, program):
+def test_a_file_beside_a_script_travels_if_a_text_names_it(text, expected, program):
     folder = program({"helper.py": f"{LOOKS}def f(name): return {text}\n", "labels.json": "{}", ".env": "SECRET=1",
                       "notes.txt": "not named", "tables/small.csv": "1", "tables/large.csv": "2"})  # fmt: skip
     (folder.parent / "outside.json").write_text("{}")
@@ -159,7 +160,7 @@ def test_a_package_that_searches_its_modules_has_them_all(program):
         ("from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    import numpy", ()),
     ],
 )
-def test_installed_modules_count_where_the_code_cannot_do_without(text, expected, program):
+def test_installed_modules_are_required_if_the_code_cannot_run_without_them(text, expected, program):
     program({"start.py": f"{text}\n", "other.py": "import numpy\n"})
     assert own.reached(["start"]).installed == expected
 
@@ -167,7 +168,7 @@ def test_installed_modules_count_where_the_code_cannot_do_without(text, expected
 # --- code=
 
 
-def test_what_is_asked_for_travels_whole(program, monkeypatch):
+def test_packages_that_are_asked_for_travel_whole(program, monkeypatch):
     folder = program({**PACKAGE, "labels.json": "{}", "tables/a/b.csv": "1"})
     monkeypatch.chdir(folder)
     found = json.loads(
@@ -182,7 +183,7 @@ def test_what_is_asked_for_travels_whole(program, monkeypatch):
     } <= found.keys()
 
 
-def test_a_folder_of_data_is_no_package_without_modules(program, monkeypatch):
+def test_a_folder_without_modules_is_data(program, monkeypatch):
     monkeypatch.chdir(program({"extra/labels.txt": "1", "extra/deep/more.txt": "2"}))
     assert set(json.loads(code_of(NOTHING, whole=["extra"]).files)) == {
         "extra/labels.txt",
@@ -201,15 +202,15 @@ def test_a_folder_of_data_is_no_package_without_modules(program, monkeypatch):
         (3, "not a list of names or paths"),
     ],
 )
-def test_what_cannot_be_asked_for_is_said(asked, said):
+def test_an_invalid_code_option_is_rejected(asked, said):
     with pytest.raises(InputError, match=said):
-        own_asked.read(asked)
+        asked_for(asked)
 
 
 # --- the archive
 
 
-def test_an_archive_is_the_same_bytes_wherever_the_program_lies(tmp_path):
+def test_an_archive_is_the_same_bytes_in_every_folder(tmp_path):
     text = (
         "from runwide.archive import code_of; from runwide.function_pickle import Needs; import sys;"
         "sys.stdout.write(code_of(Needs(frozenset({'shop'}))).digest)"
@@ -229,7 +230,7 @@ def test_an_archive_is_the_same_bytes_wherever_the_program_lies(tmp_path):
     assert len(found) == 1
 
 
-def test_comments_do_not_count_and_other_changes_do(program):
+def test_comments_do_not_change_the_digest_and_other_changes_do(program):
     program({"helper.py": "x = 1\n"})
     first = code_of(needs("helper"))
     program({"helper.py": "x = 1  # one\n"})
@@ -276,14 +277,14 @@ def zipped(names, kind=zipfile.ZIP_STORED):
         "cut",
     ],
 )
-def test_archives_that_lead_elsewhere_are_refused(data, tmp_path):
+def test_archives_whose_names_lead_out_of_the_folder_are_refused(data, tmp_path):
     with pytest.raises(FrameCorrupt):
         archive.unpack(data, str(tmp_path))
     assert not list(tmp_path.iterdir())
     assert not Code("{}", data).is_sound()
 
 
-def test_code_is_unpacked_once_in_a_process_and_goes_with_it(program, tmp_path):
+def test_code_is_unpacked_once_in_a_process_and_removed_at_its_end(program, tmp_path):
     program({"helper.py": "x = 1\n"})
     code = code_of(needs("helper"))
     (tmp_path / "scratch").mkdir()
@@ -300,7 +301,7 @@ def test_code_is_unpacked_once_in_a_process_and_goes_with_it(program, tmp_path):
     assert not list((tmp_path / "scratch").iterdir())
 
 
-def test_it_is_unpacked_too_where_no_tasks_can_run(program, monkeypatch, tmp_path):
+def test_code_is_unpacked_too_on_systems_that_run_no_tasks(program, monkeypatch, tmp_path):
     """A client on Windows reads results whose classes came with the job."""
     program({"helper.py": "x = 1\n"})
     code = code_of(needs("helper"))
@@ -310,7 +311,7 @@ def test_it_is_unpacked_too_where_no_tasks_can_run(program, monkeypatch, tmp_pat
     assert Path(job_code.unpacked(code), "helper.py").read_text() == "x = 1\n"
 
 
-def test_a_place_without_room_is_said(monkeypatch, tmp_path, program):
+def test_a_scratch_folder_that_cannot_be_written_is_reported(monkeypatch, tmp_path, program):
     program({"helper.py": "x = 1\n"})
     monkeypatch.setenv("RUNWIDE_SCRATCH", str(tmp_path / "missing"))
     with pytest.raises(InputError, match="cannot be unpacked"):
@@ -343,7 +344,7 @@ def test_a_module_that_was_made_at_run_time_goes_by_value(monkeypatch):
 
 
 def test_a_function_without_a_name_has_the_globals_of_its_module(program):
-    """What a closure of an own module refers to need not be picklable: the module itself is imported."""
+    """The globals of a closure in an own module need not be picklable, since the module itself is imported."""
     program({"helper.py": "import threading\nLOCK = threading.Lock()\nSEEN = []\n"
                           "def make(n):\n    def inner(x):\n        with LOCK:\n            SEEN.append(x)\n"
                           "        return x + n\n    return inner\n"})  # fmt: skip
@@ -383,7 +384,7 @@ print(runwide.scatter(f, [1], store=sys.argv[1], shards=1))
 """
 
 
-def test_objects_that_a_script_took_from_a_module_are_the_modules_own(program, tmp_path):
+def test_objects_that_a_script_imported_stay_those_of_the_module(program, tmp_path):
     folder = program({"counters.py": COUNTERS, "main.py": MEETS})
     store = str(tmp_path / "store")
     made = subprocess.run(
@@ -419,7 +420,7 @@ if __name__ == "__main__":
 
 
 @pytest.mark.parametrize("words", [["main.py"], ["-m", "pk.main"]], ids=["script", "module"])
-def test_paths_that_a_script_works_out_from_its_own_lead_to_what_travels(words, program, tmp_path):
+def test_paths_computed_from_a_scripts_file_lead_to_files_that_travel(words, program, tmp_path):
     folder = program({})
     package = folder / "pk" if words[0] == "-m" else folder
     (package / "tables").mkdir(parents=True)
@@ -446,7 +447,7 @@ def test_paths_that_a_script_works_out_from_its_own_lead_to_what_travels(words, 
     assert runwide.gather(job, [reference]) == [["{}", "1", "{}", "{}", "2"]]
 
 
-def test_a_pipelines_module_that_one_imports_that_travels_goes_by_name(program):
+def test_a_module_with_pipelines_goes_by_name_if_a_module_that_travels_imports_it(program):
     program({"pipe_a.py": "import kfp\nclass P:\n    pass\ndef f(p):\n    from helper import g\n    return g(p)\n",
              "helper.py": "from pipe_a import P\ndef g(p):\n    return isinstance(p, P)\n"})  # fmt: skip
     pipe = importlib.import_module("pipe_a")
@@ -458,17 +459,17 @@ def test_a_pipelines_module_that_one_imports_that_travels_goes_by_name(program):
     assert shared.modules == {"pipe_a"}
 
 
-def test_another_module_of_the_same_name_is_told(program, tmp_path):
+def test_another_module_of_the_same_name_is_reported(program, tmp_path):
     program({"helper.py": "class P:\n    pass\ndef f(x):\n    return P()\n"})
     job = runwide.scatter(importlib.import_module("helper").f, [1], store=str(tmp_path / "store"), shards=1)
     reference = runwide.shard(job, 0, workers=1)
     del importlib.import_module("helper").P
-    with pytest.raises(ResultNotLoadable, match="helper here is another one than the job's"):
+    with pytest.raises(ResultNotLoadable, match="helper in this process is another one than the job's"):
         runwide.gather(job, [reference])
 
 
-def test_a_module_of_ones_own_comes_before_one_of_the_same_name(program, tmp_path):
-    """A worker has loaded Python's own before the code comes."""
+def test_own_modules_take_precedence_over_pythons_modules(program, tmp_path):
+    """A worker has loaded Python's module before the code arrives."""
     folder = program({"resource.py": "def mine(x):\n    return x + 1\n"})
     text = "import resource, runwide, sys; print(runwide.scatter(resource.mine, [1], store=sys.argv[1], shards=1))"
     made = subprocess.run(
@@ -482,7 +483,7 @@ def test_a_module_of_ones_own_comes_before_one_of_the_same_name(program, tmp_pat
     assert runwide.gather(job, [runwide.shard(job, 0, workers=1)]) == [2]
 
 
-def test_code_behind_all_other_takes_no_module_away(program, tmp_path, monkeypatch):
+def test_code_at_the_end_of_the_path_replaces_no_module(program, tmp_path, monkeypatch):
     """A client that has read results with the code of a job keeps its own modules of the same names."""
     program({"helper.py": "def f(x):\n    return x\n"})
     helper = importlib.import_module("helper")
@@ -491,7 +492,7 @@ def test_code_behind_all_other_takes_no_module_away(program, tmp_path, monkeypat
     assert sys.modules["helper"] is helper
 
 
-def test_results_of_two_jobs_with_other_code_in_one_process_are_told(program, tmp_path, caplog, monkeypatch):
+def test_two_jobs_with_different_code_in_one_process_give_a_warning(program, tmp_path, caplog, monkeypatch):
     monkeypatch.setattr("sys.path", [*sys.path])  # which gets the code of a job
     jobs = []
     for number in (1, 2):
@@ -511,7 +512,7 @@ def test_results_of_two_jobs_with_other_code_in_one_process_are_told(program, tm
     assert [one["event"] for one in told] == ["code.differed"]
 
 
-def test_values_note_the_modules_of_their_classes(program):
+def test_the_modules_of_the_classes_of_values_are_recorded(program):
     program({"helper.py": "class P:\n    pass\ndef f(): pass\n"})
     helper = importlib.import_module("helper")
     for value in (

@@ -1,4 +1,4 @@
-"""Files beside the program's own code travel as they are on disk: links, programs and archives too; what cannot is named."""
+"""Files beside the program's own code travel as they are on disk; files that cannot travel are named."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from runwide import archive, own, own_data, own_source, places, reproducible
 from runwide.archive import code_of
 from runwide.errors import FunctionChanged, InputError
 from runwide.function_pickle import Needs
-from runwide.job.begin import begun
+from runwide.job.begin import scatter_or_find
 
 LOOKS = "from pathlib import Path\nHERE = Path(__file__).parent\n"
 PACKAGE = {"pk/__init__.py": "", "pk/work.py": LOOKS, "pk/data/a.txt": "a"}
@@ -42,10 +42,8 @@ def unpacked(names, folder, whole=()):
 @pytest.mark.parametrize(
     "name", [b"12:00.csv", b"a\\b.csv", b"caf\xe9.txt"], ids=["colon", "backslash", "bytes"]
 )
-def test_a_file_whose_name_no_archive_can_have_is_left_out_and_named(
-    name, whole, program, caplog, monkeypatch
-):
-    monkeypatch.setattr(archive, "_told", set())
+def test_a_file_with_an_invalid_name_is_left_out_and_named(name, whole, program, caplog, monkeypatch):
+    monkeypatch.setattr(archive, "_reported", set())
     folder = program(PACKAGE)
     Path(os.fsdecode(os.fsencode(folder / "pk" / "data") + b"/" + name)).write_text("x")
     with caplog.at_level(logging.WARNING):
@@ -59,10 +57,10 @@ def test_a_file_whose_name_no_archive_can_have_is_left_out_and_named(
     assert own.reached(["pk.work"]).left_out == (f"{folder}/pk/data/{shown}",)
 
 
-def test_a_file_that_is_asked_for_by_a_name_no_archive_can_have_is_refused_by_name(program, monkeypatch):
+def test_a_file_with_an_invalid_name_is_refused_if_it_is_asked_for(program, monkeypatch):
     folder = program({**PACKAGE, "pk/data/12:00.csv": "x"})
     for asked in ("pk/data/12:00.csv", "pk/data"):
-        with pytest.raises(InputError, match=r"pk/data/12:00\.csv.*a name that cannot be in an archive"):
+        with pytest.raises(InputError, match=r"pk/data/12:00\.csv.*its name is not valid on every system"):
             code_of(Needs(frozenset()), whole=[str(folder / asked)])
 
 
@@ -73,7 +71,7 @@ def test_programs_beside_a_module_can_be_run_in_the_component(program, tmp_path)
     made, there = unpacked(["pk.work"], tmp_path / "there", [str(folder / "bin" / "tool")])
     (folder / "more.py").write_text("")
     importlib.invalidate_caches()
-    added = code_of(Needs(frozenset({"more"})), base=made)  # what arrived is sent on
+    added = code_of(Needs(frozenset({"more"})), base=made)  # a component sends received files on
     (tmp_path / "again").mkdir()
     archive.unpack(added.archive, str(tmp_path / "again"))
     for root in (there, tmp_path / "again"):
@@ -83,7 +81,7 @@ def test_programs_beside_a_module_can_be_run_in_the_component(program, tmp_path)
 
 
 @pytest.mark.parametrize("asked", ["", ["pk", ""]], ids=["text", "list"])
-def test_an_empty_text_asks_for_nothing_that_could_be_sent(asked):
+def test_an_empty_text_as_code_is_rejected(asked):
     with pytest.raises(InputError, match="is not a list of names or paths"):
         code_of(Needs(frozenset()), whole=asked)
 
@@ -101,11 +99,11 @@ def test_only_files_with_content_travel(program):
     (folder / "pk" / "loop").symlink_to("loop")
     assert sent("pk.work") == ["pk/__init__.py", "pk/data/a.txt", "pk/work.py"]
     assert sent(whole=[str(folder / "pk" / "data")]) == ["pk/data/a.txt"]
-    with pytest.raises(InputError, match="pipe' is no regular file"):
+    with pytest.raises(InputError, match="pipe' is not a regular file"):
         code_of(Needs(frozenset()), whole=[str(folder / "pk" / "pipe")])
 
 
-def test_links_to_folders_are_followed_and_end(program, tmp_path):
+def test_links_to_folders_are_followed_without_loops(program, tmp_path):
     folder = program(PACKAGE)
     (tmp_path / "far").mkdir()
     (tmp_path / "far" / "b.txt").write_text("b")
@@ -148,8 +146,8 @@ def called():
 
 
 @pytest.mark.parametrize("travels", ["by name", "by value"])
-def test_a_folder_travels_where_its_text_is_a_part_of_a_path(travels, program, caplog, monkeypatch):
-    monkeypatch.setattr(archive, "_told", set())
+def test_a_folder_travels_if_its_text_is_a_part_of_a_path(travels, program, caplog, monkeypatch):
+    monkeypatch.setattr(archive, "_reported", set())
     folders = ["env", "data", "build", "runs", "tables", "one"]
     folder = program({"helper.py": KEYS, "VERSION": "1", **{f"{name}/x.txt": "123" for name in folders}})
     if travels == "by name":
@@ -164,8 +162,8 @@ def test_a_folder_travels_where_its_text_is_a_part_of_a_path(travels, program, c
     assert list(json.loads(reproducible.function(about["f"]).modules)) == ["tables/x.txt"]
 
 
-def test_stores_of_runwide_are_no_data(program):
-    """Else each run would have the results of those before, and would be another function than the last."""
+def test_stores_of_runwide_are_not_data(program):
+    """Otherwise each run would send the results of earlier runs, and its function would have another digest."""
     job, digest = "4-20261130t205754-35c463e602fe9c31", "1b" * 32
     stored = [f"{job}/job.json", f"{job}/shards/0000/shard.json", f"names/{digest}.json", f"code/{digest}.zip",
               "batches/nightly/batch.json", "batches/nightly/runs/001.json"]  # fmt: skip
@@ -190,7 +188,7 @@ def closed(name):
 """
 
 
-def test_texts_in_groups_defaults_and_values_name_files_beside_a_script(program):
+def test_texts_in_containers_defaults_and_values_name_files_beside_a_script(program):
     names = ["one.csv", "two.csv", "three.csv", "four.csv", "five.csv", "six.csv", "7.csv", "eight.csv"]
     folder = program({**dict.fromkeys([*names, "other.csv"], "1"), "script.py": SCRIPT})
     about = {"__name__": "__main__", "__file__": str(folder / "script.py"), "__spec__": None}
@@ -201,7 +199,7 @@ def test_texts_in_groups_defaults_and_values_name_files_beside_a_script(program)
     assert list(json.loads(made.modules)) == ["eight.csv"]
 
 
-def test_data_of_an_archive_travels_as_that_of_folders_does(tmp_path, monkeypatch):
+def test_data_in_a_zip_archive_travels_like_data_in_a_folder(tmp_path, monkeypatch):
     app = tmp_path / "app.pyz"
     files = {"zlib_/__init__.py": "", "zlib_/work.py": "import pkgutil\npkgutil.get_data('zlib_', 'n.txt'); 'side/s.txt'",
              "zlib_/n.txt": "n", "zlib_/deep/d.json": "{}", "zlib_/.env": "SECRET", "zlib_/sub/__init__.py": "",
@@ -234,7 +232,7 @@ def test_an_import_whose_failure_is_suppressed_is_not_needed(text, optional):
     assert [one.optional for one in found if one.name == "pydantic"] == [optional]
 
 
-def test_a_module_under_a_name_whose_package_is_not_there_goes_by_value(program, monkeypatch):
+def test_a_module_whose_package_does_not_exist_goes_by_value(program, monkeypatch):
     folder = program(
         {"rule_c.py": "class C:\n    def __init__(self): self.x = 2\ndef f(x): return x + C().x\n"}
     )
@@ -255,16 +253,18 @@ def test_the_error_of_a_changed_function_names_the_files_that_differ(program, tm
     (folder / "pk/work.py").write_text(f"{LOOKS}def f(x): return (HERE / 'rates.csv').read_text()\n")
     work = importlib.import_module("pk.work")
     options = {"store": str(folder / "pk" / "runs"), "shards": 1, "name": "rates"}
-    first = begun(work.f, [1], **options)
-    assert begun(work.f, [1], **options) == first  # the store itself is no data of the package
+    first = scatter_or_find(work.f, [1], **options).job.reference
+    assert (
+        scatter_or_find(work.f, [1], **options).job.reference == first
+    )  # the store itself is no data of the package
     (folder / "pk/rates.csv").write_text("2")
     (folder / "pk/new.csv").write_text("1")
     (folder / "pk/old.csv").unlink()
     with pytest.raises(FunctionChanged) as caught:
-        begun(work.f, [1], **options)
+        scatter_or_find(work.f, [1], **options)
     assert str(caught.value).startswith(
         "the function of the job 'rates' has changed since its results were made, and files that travel with it: "
-        "'pk/new.csv' (new), 'pk/old.csv' (not there any more), 'pk/rates.csv' (changed)"
+        "'pk/new.csv' (new), 'pk/old.csv' (removed), 'pk/rates.csv' (changed)"
     )
 
 
@@ -281,7 +281,7 @@ def by_space(x):
 """
 
 
-def test_a_package_that_is_read_by_its_name_travels_with_its_data(program):
+def test_a_package_that_code_reads_by_name_travels_with_its_data(program):
     folder = program({"shopdata/__init__.py": "", "shopdata/x.txt": "x", "space/tables/x.txt": "x", "settings.py": "",
                       "reads.py": READS})  # fmt: skip
     about = {"__name__": "__main__", "__file__": str(folder / "script.py"), "__spec__": None}
@@ -295,7 +295,7 @@ def test_a_package_that_is_read_by_its_name_travels_with_its_data(program):
     assert sent("reads") == ["reads.py", "shopdata/__init__.py", "shopdata/x.txt", "space/tables/x.txt"]
 
 
-def test_functions_that_are_chosen_by_a_type_travel():
+def test_singledispatch_functions_travel():
     import pickle
 
     about = {"__name__": "__main__"}
@@ -306,8 +306,8 @@ def test_functions_that_are_chosen_by_a_type_travel():
         assert [found(1), found("a")] == ["i", "any"]
 
 
-def test_files_that_look_like_keys_travel_only_if_they_are_asked_for_themselves(program, caplog, monkeypatch):
-    monkeypatch.setattr(archive, "_told", set())
+def test_files_that_look_like_keys_travel_only_if_they_are_asked_for_by_name(program, caplog, monkeypatch):
+    monkeypatch.setattr(archive, "_reported", set())
     keys = ["client_secret_1.json", "token.json", "prod.env", "conf/secrets.yaml", "id_rsa.bak"]
     folder = program(
         {**PACKAGE, **{f"pk/{name}": "k" for name in keys}, "pk/.env": "k", "pk/.git/config": "k"}
@@ -320,11 +320,11 @@ def test_files_that_look_like_keys_travel_only_if_they_are_asked_for_themselves(
         assert sent(whole=[f"{folder}/pk/"]) == ["pk/__init__.py", "pk/data/a.txt", "pk/work.py"]
     assert "count=7" in caplog.text
     assert sent(whole=[f"{folder}/pk/.env"]) == ["pk/.env"]
-    monkeypatch.chdir(folder)  # on the search path: what is in it keeps its place
+    monkeypatch.chdir(folder)  # a folder on the search path: its files keep their paths below it
     assert sent(whole=["."]) == ["pk/__init__.py", "pk/data/a.txt", "pk/work.py"]
 
 
-def test_links_that_lead_back_end_where_all_modules_of_a_package_count(program):
+def test_links_to_a_parent_are_not_followed_in_a_whole_package(program):
     folder = program({**PACKAGE, "pk/a/x.py": "", "pk/b/y.py": ""})
     for link, to in [
         ("data/loop", ".."),
@@ -352,11 +352,11 @@ def test_a_module_with_a_long_chain_keeps_its_imports_and_its_digest(deep):
     assert own_source.read(text.replace("x", "y").encode(), "x.py").digest != read.digest
 
 
-def test_a_loaded_module_whose_file_is_gone_is_said_before_anything_is_sent(program):
+def test_a_loaded_module_without_its_file_is_reported_before_anything_is_sent(program):
     folder = program({"gone.py": "def f(x): return x\n"})
     importlib.import_module("gone")
     (folder / "gone.py").unlink()
     with pytest.raises(
-        InputError, match=r"the module 'gone' is loaded here, and its file is not there any more"
+        InputError, match=r"the module 'gone' is loaded here, but its file does not exist any more"
     ):
         code_of(Needs(frozenset({"gone"})))

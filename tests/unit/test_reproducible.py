@@ -1,4 +1,4 @@
-"""Pickles of functions and items depend on the source alone."""
+"""Pickles of functions and items depend on the source only."""
 
 import json
 import os
@@ -25,7 +25,7 @@ ANOTHER_DAY = "import time\nreal = time.time\ntime.time = lambda: real() + 400 *
 
 
 def run(arguments, folder, seed, **variables):
-    """What a program prints, with little of this process's environment."""
+    """Run a program with few variables of this process's environment, and return its output."""
     found = subprocess.run(
         [sys.executable, *map(str, arguments)],
         cwd=folder,
@@ -40,7 +40,7 @@ def run(arguments, folder, seed, **variables):
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory):
-    """What the program of many shapes gives: as a script, elsewhere and later with lines above, and with ``-m``."""
+    """Return the output of the program of many shapes: as a script, in another folder with lines added, and with ``-m``."""
     here, there = tmp_path_factory.mktemp("here"), tmp_path_factory.mktemp("there") / "a" / "checkout"
     there.mkdir(parents=True)
     source = SHAPES.read_text()
@@ -61,11 +61,11 @@ def test_functions_and_items_of_many_shapes_give_the_same_bytes_in_every_process
         assert [name for name in first if first[name] != other[name]] == []
 
 
-def test_what_is_loaded_gives_what_was_pickled(runs):
+def test_loading_gives_the_values_that_were_pickled(runs):
     assert [name for name, found in runs[0].items() if found is False] == []
 
 
-def test_a_line_above_a_function_changes_nothing_but_its_place():
+def test_a_line_above_a_function_changes_only_its_place():
     first, second = (
         reproducible.function(eval(f"{lines}lambda x: (x, [1 / y for y in x])")) for lines in ("", "\n\n")
     )
@@ -74,7 +74,7 @@ def test_a_line_above_a_function_changes_nothing_but_its_place():
     assert first.beside != second.beside
 
 
-def test_what_a_function_does_is_in_its_digest():
+def test_a_change_of_a_function_changes_its_digest():
     digests = {
         reproducible.function(eval(source)).digest
         for source in (
@@ -89,7 +89,7 @@ def test_what_a_function_does_is_in_its_digest():
     assert len(digests) == 6
 
 
-def test_a_traceback_of_what_was_loaded_shows_file_and_line():
+def test_a_traceback_of_a_loaded_function_shows_file_and_line():
     code = compile("\n\ndef fails(x):\n    y = 1\n    return y / x\n", "/somewhere/else/program.py", "exec")
     names = {"__name__": "__main__"}
     exec(code, names)
@@ -99,7 +99,7 @@ def test_a_traceback_of_what_was_loaded_shows_file_and_line():
     assert traceback.extract_tb(caught.value.__traceback__)[-1][:2] == ("program.py", 5)
 
 
-def test_many_threads_load_functions_each_with_its_places():
+def test_functions_loaded_in_many_threads_keep_their_places():
     made = [reproducible.function(eval("\n" * lines + "lambda x: x")).data for lines in range(20)]
     found = {}
 
@@ -123,7 +123,7 @@ def test_an_object_with_several_names_is_one_object_also_in_large_data():
     assert all(by_id_there[row["id"]] is row for row in rows_there)
 
 
-def test_a_large_list_in_itself_comes_back():
+def test_a_large_list_that_contains_itself_can_be_loaded():
     loop = list(range(500))
     loop.append(loop)
     there = pickle.loads(reproducible.function(lambda _: loop).data)(0)
@@ -131,7 +131,7 @@ def test_a_large_list_in_itself_comes_back():
     assert there[:500] == loop[:500]
 
 
-def test_a_set_with_a_member_that_refers_to_it_comes_back():
+def test_a_set_with_a_member_that_refers_to_it_can_be_loaded():
     members = set()
     member = Referring(members)
     members.update((member, "a", "b"))
@@ -147,7 +147,7 @@ class Referring:
 
 
 @pytest.mark.parametrize("depth", [250, 5000])
-def test_what_is_too_deep_for_python_is_pickled_in_c_or_refused(depth):
+def test_values_too_deep_for_python_are_pickled_in_c_or_refused(depth):
     deep = []
     for _ in range(depth):
         deep = [deep]
@@ -159,7 +159,7 @@ def test_what_is_too_deep_for_python_is_pickled_in_c_or_refused(depth):
             reproducible.function(lambda _: deep)
 
 
-def test_parts_are_read_without_running_anything():
+def test_parts_are_read_without_loading_the_pickle():
     made = reproducible.function(lambda x: x)
     assert parts_of(made.data) == made
     evil = pickle.dumps(Evil())
@@ -214,7 +214,7 @@ print(back[2] == Named(1), back[1] == second(1), back[0] == first(1), back[0].tw
 """
 
 
-def test_local_classes_that_are_made_of_the_same_have_the_same_bytes_in_each_process(tmp_path):
+def test_local_classes_with_the_same_content_have_the_same_bytes_in_each_process(tmp_path):
     (tmp_path / "program.py").write_text(CLASSES)
     texts = {run(["program.py"], tmp_path, seed) for seed in (1, 2)}
     (text,) = texts
@@ -242,7 +242,7 @@ print(*[reproducible.function(one).digest for one in (by_name, by_attribute, ins
 """
 
 
-def test_what_the_programs_own_modules_do_is_part_of_a_functions_digest(tmp_path):
+def test_the_code_of_own_modules_is_part_of_a_functions_digest(tmp_path):
     package = tmp_path / "helpers"
     package.mkdir()
     (package / "__init__.py").write_text("from .deep import scale\ndef weigh(x): return scale(x)\n")
@@ -275,7 +275,7 @@ def test_what_the_programs_own_modules_do_is_part_of_a_functions_digest(tmp_path
     ]
 
 
-# --- classes that are alike, and what a class holds
+# --- classes with the same content, and objects in classes
 
 
 def numbered():
@@ -285,7 +285,7 @@ def numbered():
     return Kind
 
 
-def test_several_classes_that_are_made_of_the_same_stay_several(tmp_path):
+def test_classes_with_the_same_content_stay_different_classes(tmp_path):
     kinds = {name: numbered() for name in "abc"}
     names = {kind: name for name, kind in kinds.items()}
     assert runwide.map(lambda name: names[kinds[name]], list("abc"), workers=2) == list("abc")
@@ -297,13 +297,13 @@ def test_several_classes_that_are_made_of_the_same_stay_several(tmp_path):
         )
 
 
-def test_a_local_class_that_is_made_again_after_the_first_is_gone_has_the_same_bytes():
+def test_a_local_class_that_replaces_a_collected_one_has_the_same_bytes():
     first, second = (reproducible.function(numbered()).digest for _ in range(2))
     assert first == second
 
 
 def loaded_elsewhere(value, program):
-    """What a program prints that loads an item."""
+    """Return the output of a program that loads an item."""
     found = subprocess.run(
         [
             sys.executable,
@@ -318,9 +318,9 @@ def loaded_elsewhere(value, program):
     return found.stdout.decode()
 
 
-def test_a_class_and_an_item_that_share_an_object_share_it_there_too():
+def test_a_class_and_an_item_that_share_an_object_share_it_after_loading():
     class Node:
-        registry = []  # noqa: RUF012 - as people write it
+        registry = []  # noqa: RUF012 - users write this
 
         def __init__(self):
             self.registry.append(self)
@@ -403,7 +403,7 @@ print(*[reproducible.function(one).digest for one in (lambda: Access.READ, lambd
 """
 
 
-def test_what_python_keeps_in_a_class_when_it_is_used_is_no_part_of_it(tmp_path):
+def test_attributes_that_python_adds_to_a_used_class_are_left_out(tmp_path):
     (tmp_path / "lazy.py").write_text(LAZY)
     assert run(["lazy.py"], tmp_path, 1) == run(["lazy.py", "used"], tmp_path, 2)
 
@@ -428,7 +428,7 @@ print(*[reproducible.function(one).digest for one in (by_attribute, by_cache, ca
     ("module", "changed"),
     [("deep", [True, False, False, False]), ("__init__", [True] * 4), ("late", [False, False, False, True])],
 )
-def test_a_module_that_is_reached_by_an_attribute_a_cache_or_a_text_counts(tmp_path, module, changed):
+def test_modules_reached_by_an_attribute_a_cache_or_a_text_are_included(tmp_path, module, changed):
     package = tmp_path / "helpers"
     package.mkdir()
     cached = "from functools import lru_cache\n@lru_cache\ndef cached(x): return {}\n"
@@ -442,7 +442,7 @@ def test_a_module_that_is_reached_by_an_attribute_a_cache_or_a_text_counts(tmp_p
     assert [one != other for one, other in zip(first, second, strict=True)] == changed
 
 
-# --- what anyone may have written
+# --- pickles that are not trusted
 
 
 def using_json():
@@ -450,13 +450,13 @@ def using_json():
 
 
 def planted(**changes):
-    """The pickle of a function, and the same with something else beside it."""
+    """Return the pickle of a function, and the same with other data beside it."""
     made = reproducible.function(using_json())
     beside = json.dumps({**json.loads(made.beside), **changes})
     return made.data, Pickle(made.core, made.modules, beside).data
 
 
-def test_a_pickle_of_the_same_function_on_other_lines_is_the_same():
+def test_a_function_on_other_lines_is_the_same_function():
     made = reproducible.function(using_json())
     places = [[file, line + 5, *rest] for file, line, *rest in json.loads(made.beside)["places"]]
     assert is_same(*planted(places=places, submodules=[]))
@@ -480,12 +480,12 @@ def test_a_pickle_of_the_same_function_on_other_lines_is_the_same():
     ],
     ids=json.dumps,
 )
-def test_what_is_beside_a_pickle_can_neither_import_nor_show_what_the_function_does_not_name(changes):
+def test_data_beside_a_pickle_can_neither_import_nor_show_more_than_the_function_names(changes):
     assert not is_same(*planted(**changes))
 
 
 @pytest.mark.parametrize("table", ["", "AA==", "////"])
-def test_lines_that_are_damaged_do_no_harm(table):
+def test_damaged_places_do_no_harm(table):
     loaded = pickle.loads(planted(places=[["a.py", -5, table, None]])[1])
     assert loaded(1)[1] == 1
     assert all(line is None or line >= 0 for _, _, line in loaded.__code__.co_lines())
@@ -541,7 +541,7 @@ else:
 """
 
 
-def test_classes_of_own_modules_are_those_of_the_modules_where_these_are_and_come_along_where_not(tmp_path):
+def test_classes_of_own_modules_are_imported_if_possible_and_sent_otherwise(tmp_path):
     package = tmp_path / "pkg"
     package.mkdir()
     (package / "__init__.py").write_text("")
