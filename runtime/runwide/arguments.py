@@ -1,16 +1,15 @@
-"""What a user gives as function, items and constants, as a function of one item and its items."""
+"""The function, items and constants of a call, made into a function of one item and its items."""
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from runwide.calls import Starred
-from runwide.errors import InputError, WrongType
+from runwide.calls import Starred, check_constants
+from runwide.errors import WrongType
 from runwide.fitness import check
-from runwide.naming import name_of, shown
+from runwide.naming import shown
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -27,15 +26,15 @@ def made(
     """Return a function of one item, and its items, for a call that may have more than one iterable.
 
     Args:
-        function: What the user has given.
+        function: The user's function.
         items: The first iterable.
-        iterables: The others; the shortest of all ends them.
+        iterables: The other iterables; the shortest of all ends the call.
         constants: Keyword arguments that are the same for each item.
-        starred: Whether each item is taken apart into arguments.
+        starred: True to unpack each item into arguments.
 
     Raises:
-        TypeError: The function cannot be called, or something is not iterable, or constants are no keyword arguments.
-        InputError: The function cannot be run by workers.
+        TypeError: The function is not callable, an iterable is not iterable, or ``constants`` is not a dict with text keys.
+        InputError: Workers cannot run the function.
 
     Example:
         >>> function, items = made(pow, [2, 3], ([5, 2],), {"mod": 7})
@@ -50,39 +49,25 @@ def made(
                 f"constants must be keyword arguments by name, not {shown(constants)}",
                 hint='give a dict, such as {"rate": 0.1}',
             )
-        _check_constants(function, constants)
+        check_constants(function, constants, "constants=", items=None)
         function = partial(function, **constants) if constants else function
     if iterables:
         return Starred(function), zip(*map(values_of, (items, *iterables)))  # noqa: B905 - the shortest ends it
     return (Starred(function) if starred else function), items
 
 
-def _check_constants(function: Callable[..., Any], constants: Mapping[str, Any]) -> None:
-    try:
-        parameters = inspect.signature(function).parameters
-    except (TypeError, ValueError):  # a builtin may not say what it takes
-        return
-    kinds = {one.kind for one in parameters.values()}
-    for name in constants if inspect.Parameter.VAR_KEYWORD not in kinds else ():
-        if name not in parameters or parameters[name].kind is inspect.Parameter.POSITIONAL_ONLY:
-            raise InputError(
-                f"constants= has {name!r}, and {name_of(function)} has no such keyword argument",
-                hint=f"it takes {', '.join(parameters) or 'none'}",
-            )
-
-
 def values_of(items: Iterable[Any]) -> Iterable[Any]:
-    """Return the results of the job that a reference means, read one after another; other items as they are.
+    """Return items; for the reference of a job, an iterator of its results.
 
     Example:
         >>> values_of([1, 2])
         [1, 2]
     """
     if isinstance(items, str):
-        from runwide.job.reference import is_reference  # rarely needed
+        from runwide.job.reference import is_reference  # few calls need it
 
         if is_reference(items):
-            from runwide.job.gather import load
+            from runwide.job._gather import load
 
             return load(items, stream=True)
     return items

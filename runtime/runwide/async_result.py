@@ -1,8 +1,7 @@
-"""A result to come, as the standard library's pool has it."""
+"""The result of an asynchronous call of a pool, with the interface of the standard library."""
 
 from __future__ import annotations
 
-import multiprocessing
 import threading
 from typing import TYPE_CHECKING, Any
 
@@ -17,12 +16,12 @@ if TYPE_CHECKING:
 
 
 class AsyncResult:
-    """A result to come, as ``multiprocessing.pool.AsyncResult``.
+    """The result of an asynchronous call, with the interface of ``multiprocessing.pool.AsyncResult``.
 
     Args:
         callback: Called with the value.
         error_callback: Called with the exception.
-        pool: Kept until then.
+        pool: Kept alive until the result arrives.
     """
 
     def __init__(
@@ -36,45 +35,47 @@ class AsyncResult:
         self._error_callback = error_callback
 
     def get(self, timeout: float | None = None) -> Any:
-        """Wait for the result, so many seconds at most.
+        """Wait for the result, for at most ``timeout`` seconds.
 
         Raises:
-            multiprocessing.TimeoutError: It is not there yet.
-            Exception: Whatever the function raised.
+            multiprocessing.TimeoutError: It has not arrived.
+            Exception: The function raised it.
         """
         if not self._ended.wait(timeout):
+            import multiprocessing  # slow to load, and needed only here
+
             raise multiprocessing.TimeoutError(f"no result within {timeout} s")
         if self._error is not None:
             raise self._error
         return self._value
 
     def wait(self, timeout: float | None = None) -> None:
-        """Wait until the result is there, so many seconds at most."""
+        """Wait until the result has arrived, for at most ``timeout`` seconds."""
         self._ended.wait(timeout)
 
     def ready(self) -> bool:
-        """Whether it has ended."""
+        """Return True if the call has ended."""
         return self._ended.is_set()
 
     def successful(self) -> bool:
-        """Whether it has ended without an exception.
+        """Return True if the call has ended without an exception.
 
         Raises:
-            ValueError: It has not ended.
+            ValueError: The call has not ended.
         """
         if not self.ready():
             raise InputError(f"{self!r} not ready")
         return self._error is None
 
     def take(self, future: Future[Any]) -> None:
-        """End as a future has."""
+        """End with the result of a future."""
         error = future.exception()
-        if isinstance(error, StopIterationRaised):  # which `get` may raise itself
+        if isinstance(error, StopIterationRaised):  # `get` may raise it
             error = error.__cause__
         self.settle(None if error is not None else future.result(), error)
 
     def settle(self, value: Any, error: BaseException | None) -> None:
-        """End with a value or an error, and call back."""
+        """End with a value or an error, and call the callback."""
         self._value, self._error = value, error
         callback = self._callback if error is None else self._error_callback
         if callback is not None:

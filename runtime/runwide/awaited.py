@@ -1,4 +1,4 @@
-"""The forms of a map for an event loop, which goes on meanwhile: `amap` and `aimap`."""
+"""The calls for an event loop, which is not blocked: `amap` and `aimap`."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from runwide import ended, ending
 from runwide.arguments import made, values_of
 from runwide.options import MAP, Options, RunOptions
 from runwide.records import Failure
-from runwide.results import Results, telling
+from runwide.results import Results, reportable
 from runwide.signatures import taking
 from runwide.sigterm import Relay, handled
 from runwide.where import Where, here, streamed, traced
@@ -44,18 +44,10 @@ async def amap(
 ) -> Results[R]:
     """As `map`, without blocking the event loop; cancelling it stops the workers, or the components of a job without a name.
 
-    Items are taken on a thread of their own, with this coroutine's context variables.
+    A thread of its own takes the items, with this coroutine's context variables.
 
     Args:
-        function: As for `map`.
-        items: As for `map`.
-        *iterables: As for `map`.
-        on: As for `map`.
-        store: As for `map`.
-        name: As for `map`.
-        reuse: As for `map`.
-        constants: As for `map`.
-        on_error: As for `map`.
+        function: As for `map`, and so are all arguments that are not listed.
         **options: As in `runwide.options.Options`.
 
     Example:
@@ -64,14 +56,14 @@ async def amap(
         [1, 4, 9]
     """
     function, items = made(function, items, iterables, constants)
-    where = _checked(Where(on, store, name, reuse), on_error, options)
+    where, chosen = _checked(Where(on, store, name, reuse), on_error, options)
     if where.place() is not None:
         opening = partial(streamed, function, items, where, ordered=True, on_error=on_error, options=options)
         return await _collected(opening, on_error)
-    trace, listened = traced(function, options)
-    with telling(trace=trace):
+    trace, chosen = traced(function, chosen)
+    with reportable(trace=trace):
         try:
-            values = await here()[0].amap(function, values_of(items), on_error=on_error, **listened)
+            values = await here()[0].run_async(function, values_of(items), chosen, on_error)
         finally:
             trace.end()
     return Results(values, trace=trace)
@@ -91,19 +83,12 @@ def aimap(
     on_error: str = "raise",
     **options: Unpack[Options],
 ) -> AsyncIterator[R]:
-    """As `imap`, to be iterated over with ``async for``, without blocking the event loop.
+    """As `imap`, for ``async for``, without blocking the event loop.
 
     Args:
-        function: As for `map`.
-        items: As for `map`; they are taken on a thread of their own.
-        *iterables: As for `map`.
-        on: As for `map`.
-        store: As for `map`.
-        name: As for `imap`.
-        reuse: As for `map`.
-        constants: As for `map`.
-        ordered: Whether results come in the order of the items, or as they finish.
-        on_error: As for `imap`.
+        function: As for `imap`, and so are all arguments that are not listed.
+        items: As for `map`; a thread of its own takes them.
+        ordered: True for results in the order of the items, False for the order in which they finish.
         **options: As in `runwide.options.Options`.
 
     Example:
@@ -114,25 +99,25 @@ def aimap(
         [0, 1, 4]
     """
     function, items = made(function, items, iterables, constants)
-    where = _checked(Where(on, store, name, reuse), on_error, options)
+    where, _ = _checked(Where(on, store, name, reuse), on_error, options)
     return each(
         partial(streamed, function, items, where, ordered=ordered, on_error=on_error, options=options)
     )
 
 
-def _checked(where: Where, on_error: str, options: Mapping[str, Any]) -> Where:
-    """Refuse what cannot be meant at the call, before there is anything to wait for."""
+def _checked(where: Where, on_error: str, options: Mapping[str, Any]) -> tuple[Where, RunOptions]:
+    """Reject invalid arguments when the call is made, before anything is awaited."""
     ended.check(on_error)
-    RunOptions.on(MAP, options)
+    chosen = RunOptions.on(MAP, options)
     where.place()
-    return where
+    return where, chosen
 
 
 async def each(opening: Callable[[], Iterator[T]]) -> AsyncGenerator[T, None]:
-    """Yield what an iterator gives; it is opened, and each value taken, on a thread, with this task's context variables.
+    """Yield the values of an iterator, which a thread opens and advances with this task's context variables.
 
-    Where this is left early, or cancelled, the iterator's ``stop`` is called, from another thread than that which is in it,
-    and then its ``close``.
+    If this is left early or cancelled, the iterator's ``stop`` is called while another thread may be in it, and then its
+    ``close``.
 
     Args:
         opening: Returns the iterator.
@@ -143,7 +128,7 @@ async def each(opening: Callable[[], Iterator[T]]) -> AsyncGenerator[T, None]:
         >>> asyncio.run(main())
         ['a', 'b']
     """
-    ending.check_interpreter(with_main=True)  # after which no event loop has a thread to wait in
+    ending.check_interpreter(with_main=True)  # while the interpreter ends, an event loop has no threads
     loop, relay = asyncio.get_running_loop(), Relay()
     run = relay.context().run
     with handled(relay):
@@ -157,14 +142,14 @@ async def each(opening: Callable[[], Iterator[T]]) -> AsyncGenerator[T, None]:
                 if value is _END:
                     return
                 yield value
-                del value  # it is kept no longer than whoever iterates does
+                del value  # so that only the caller keeps it
         finally:
             if not taking.done():
                 getattr(values, "stop", _nothing)()
                 await asyncio.wait([taking])
-                if values is None and taking.exception() is None:  # it was left while it was opened
+                if values is None and taking.exception() is None:  # left while the iterator was opened
                     values = taking.result()
-                taking.exception()  # it says that it was stopped, which is what was asked for
+                taking.exception()  # the expected error, that it was stopped
             await loop.run_in_executor(None, getattr(values, "close", _nothing))
 
 
@@ -176,7 +161,7 @@ def _next(values: Iterator[Any]) -> Any:
 
 
 async def _collected(opening: Callable[[], Iterator[Any]], on_error: str) -> Results[Any]:
-    """Return all that an iterator gives, in the order of the items, or raise the first failure once all have ended."""
+    """Return the values of an iterator in the order of the items, or raise the first failure once all items have ended."""
     streams: list[Any] = []
 
     def opened() -> Iterator[Any]:
@@ -189,6 +174,6 @@ async def _collected(opening: Callable[[], Iterator[Any]], on_error: str) -> Res
     failures = [value for value in found if isinstance(value, Failure)]
     results = Results(found, job=getattr(streams[0], "job", None))
     if failures and on_error == "raise":
-        with telling(job=results.job):
+        with reportable(job=results.job):
             raise ended.first_error(failures, found, ended.portable_exception_of)
     return results

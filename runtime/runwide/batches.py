@@ -1,4 +1,4 @@
-"""Calls that are submitted one by one, run as jobs on a place: one batch of them at a time."""
+"""Calls that are submitted within a short time, run as one job on a place."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import threading
 import time
 from collections import deque
 from concurrent.futures import Future
-from concurrent.futures import TimeoutError as FutureTimeout  # another one before Python 3.11
+from concurrent.futures import TimeoutError as FutureTimeout  # a class of its own before Python 3.11
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -25,17 +25,17 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 
 QUIET_SECONDS = 0.1
-"""A batch starts when no call has been submitted for so long, …"""
+"""A batch starts when no call has been submitted for this time, …"""
 
 LONGEST_SECONDS = 1.0
-"""… when its first call has waited for so long, …"""
+"""… when its first call has waited for this time, …"""
 
 MOST_CALLS = 100_000
-"""… or when it has so many calls."""
+"""… or when it has this number of calls."""
 
 
 class Streams(Protocol):
-    """A place that gives results as they are stored, such as ``runwide_components.Components``."""
+    """A place that yields results as they are stored, such as ``runwide_components.Components``."""
 
     def stream(self, function: Callable[[Any], Any], items: Iterable[Any], **options: Any) -> Any:
         """As `runwide_components.Components.stream`."""
@@ -46,11 +46,11 @@ class Call:
     """One call and the future of its result.
 
     Args:
-        function: What is called.
+        function: The function.
         args: Its arguments.
         kwargs: Its keyword arguments.
         future: Its result.
-        number: Which of all calls it is, once it was submitted.
+        number: Number of the call among all submitted calls.
     """
 
     function: Callable[..., Any]
@@ -60,19 +60,19 @@ class Call:
     number: int = 0
 
     def fail(self, error: BaseException) -> None:
-        """End with an error, unless it has ended."""
+        """Give the future an error, unless it has ended."""
         if not self.future.done():
             undisturbed(self.future.set_exception, error)
 
 
 def seconds_until_due(calls: int, first: float, last: float, now: float) -> float:
-    """Return how long a batch waits for further calls.
+    """Return the time for which a batch waits for further calls.
 
     Args:
-        calls: How many it has.
-        first: When the first was submitted, in seconds of any clock.
-        last: When the last was.
-        now: The time.
+        calls: Number of its calls.
+        first: Time at which the first was submitted, in seconds of any clock.
+        last: Time at which the last was submitted.
+        now: The current time.
 
     Example:
         >>> seconds_until_due(3, first=0.0, last=0.0, now=0.0)
@@ -88,12 +88,12 @@ def seconds_until_due(calls: int, first: float, last: float, now: float) -> floa
 class Batches:
     """Runs calls on a place; futures get their results as components store them.
 
-    Calls that are submitted within a short time become one job. One job runs at a time; calls that come meanwhile become the
-    next. A thread is there while there are calls.
+    Calls that are submitted within a short time become one job. One job runs at a time; calls that are submitted meanwhile
+    become the next. A thread runs while there are calls.
 
     Args:
-        place: Where.
-        options: Of each job, as for ``place.stream``.
+        place: The place.
+        options: Options of each job, as for ``place.stream``.
     """
 
     def __init__(self, place: Streams, options: Mapping[str, Any]) -> None:
@@ -111,11 +111,11 @@ class Batches:
         """Take calls.
 
         Args:
-            calls: The calls; those of one sequence go into one job.
-            why: What is said if no more are taken.
+            calls: The calls, which become parts of the same job.
+            why: Message of the error after `close`.
 
         Raises:
-            PoolClosed: No more are taken.
+            PoolClosed: It is closed.
         """
         with self._changed:
             if self._closed:
@@ -127,13 +127,13 @@ class Batches:
                 call.number = next(self._numbers)
             self._waiting.extend(calls)
             if self._thread is None and calls:
-                # no daemon: as for the standard executors, the program ends when its calls have
+                # no daemon: as for the standard executors, the program waits for its calls
                 self._thread = threading.Thread(target=self._run, name="runwide-batches", daemon=False)
                 self._thread.start()
             self._changed.notify_all()
 
     def close(self, *, cancel: bool = False) -> None:
-        """Take no more; with ``cancel``, what was not sent is cancelled."""
+        """Take no more calls; with ``cancel``, cancel those that were not sent."""
         with self._changed:
             self._closed = True
             if cancel:
@@ -144,7 +144,7 @@ class Batches:
             self._changed.notify_all()
 
     def kill(self) -> None:
-        """Cancel what was not sent, and the run."""
+        """Cancel the calls that were not sent, and the run."""
         self.close(cancel=True)
         with self._changed:
             self._killed, running = True, self._running
@@ -167,7 +167,7 @@ class Batches:
             del calls, begun
 
     def _next(self) -> list[Call] | None:
-        """The calls of the next job, once it is due; None if there are none."""
+        """Wait until the next job is due and return its calls; None if there are none."""
         with self._changed:
             while self._waiting and not self._closed:
                 wait = seconds_until_due(len(self._waiting), self._first, self._last, time.monotonic())
@@ -181,13 +181,17 @@ class Batches:
             return list(found)
 
     def _work(self, calls: list[Call]) -> None:
-        """Run calls; those that cannot be sent fail alone."""
+        """Run calls; a call that cannot be sent fails alone."""
         results = None
         while calls and results is None:
             functions, items = _packed(calls)
             try:
                 results = self._place.stream(
-                    partial(called, functions), items, ordered=False, on_error="return", **self._told(calls)
+                    partial(called, functions),
+                    items,
+                    ordered=False,
+                    on_error="return",
+                    **self._options_of(calls),
                 )
             except ItemNotPicklable as error:
                 if error.item is None:
@@ -198,12 +202,12 @@ class Batches:
                 if len(left) == len(calls):
                     raise raised_by_pickle(error) from error
                 calls = left
-        items = []  # what was sent is kept no longer
+        items = []  # they are sent, and need no memory any more
         if results is not None:
             self._take(results, calls)
 
-    def _told(self, calls: Sequence[Call]) -> dict[str, Any]:
-        """The options of a job, whose events have the numbers of the calls since the beginning."""
+    def _options_of(self, calls: Sequence[Call]) -> dict[str, Any]:
+        """Return the options of a job; the user's listener gets events with the number of the call as index."""
         listener = self._options.get("on_event")
         if listener is None:
             return self._options
@@ -214,7 +218,7 @@ class Batches:
         }
 
     def _take(self, results: Any, calls: list[Call]) -> None:
-        """Give each future its result; what has one is kept no longer."""
+        """Give each future its result, and drop the call."""
         with self._changed:
             self._running, killed = results, self._killed
         left = dict(enumerate(calls))
@@ -240,7 +244,7 @@ class Batches:
 
 
 def _packed(calls: Sequence[Call]) -> tuple[tuple[Callable[..., Any], ...], list[Any]]:
-    """Return the functions of calls, each once, and the calls as items."""
+    """Return the different functions of calls, and the calls as items."""
     places: dict[Any, int] = {}
     functions: list[Callable[..., Any]] = []
     items = []
@@ -254,18 +258,18 @@ def _packed(calls: Sequence[Call]) -> tuple[tuple[Callable[..., Any], ...], list
 
 
 def _key(function: Callable[..., Any]) -> Any:
-    """Tell functions apart by what they are; methods are made anew by each look."""
+    """Return a key of a function; each access to a method makes another object, so its key is that of its parts."""
     if isinstance(function, MethodType):
         return id(function.__self__), id(function.__func__)
     return id(function)
 
 
 def _fails(call: Call) -> bool:
-    """Fail a call whose function cannot be sent; return whether it cannot."""
-    from runwide.pickled import function_bytes
+    """Fail a call whose function cannot be sent, and return True; return False for others."""
+    from runwide.pickled import function_pickle
 
     try:
-        function_bytes(call.function)
+        function_pickle(call.function)
     except FunctionNotPicklable as error:
         call.fail(raised_by_pickle(error))
         return True
@@ -274,25 +278,25 @@ def _fails(call: Call) -> bool:
 
 _NOT_HERE = {
     "name": "each batch of calls is a job of its own: give name= to runwide.map or runwide.imap",
-    "reuse": "it is about a job with a name, and there is none",
-    "store": "the place that on= names has a store",
+    "reuse": "it is for a job with a name, and these jobs have none",
+    "store": "the place of on= has a store",
 }
 
 
 def checked(surface: str, place: Any, options: Mapping[str, Any]) -> None:
-    """Refuse a place that takes no calls, and options that no batch of calls can honour.
+    """Reject a place that takes no calls, and options that a batch of calls cannot honour.
 
     Args:
         surface: ``Executor`` or ``Pool``.
-        place: Where.
-        options: By name; what is None is not given.
+        place: The value of ``on=``.
+        options: Values by name; None for an option that is not given.
 
     Raises:
-        InputError: It is refused.
+        InputError: The place or an option is rejected.
     """
     if not callable(getattr(place, "stream", None)):
         raise InputError(
-            f"on={place!r} is no place to run", hint="name one, such as runwide_components.Components(4)"
+            f"on={place!r} is no place to run", hint="give one, such as runwide_components.Components(4)"
         )
     for name, why in _NOT_HERE.items():
         if options.get(name) is not None:
@@ -302,14 +306,14 @@ def checked(surface: str, place: Any, options: Mapping[str, Any]) -> None:
 def in_time(
     futures: Generator[Future[Any], None, None], deadline: float | None
 ) -> Generator[Any, None, None]:
-    """Yield the results of futures in order; leaving it closes the iterator of futures.
+    """Yield the results of futures in order; leaving this closes the iterator of futures.
 
     Args:
-        futures: The futures, each of which is kept until its turn; see `until_left`.
-        deadline: When the next result must be there, on the monotonic clock; None for any time.
+        futures: The futures, from `until_left`.
+        deadline: Time on the monotonic clock by which the next result must arrive; None for no limit.
 
     Raises:
-        TimeoutError: It is not.
+        TimeoutError: It did not arrive in time.
     """
     with closing(futures):
         for future in futures:
@@ -318,10 +322,10 @@ def in_time(
 
 
 def until_left(futures: deque[Future[Any]]) -> Generator[Future[Any], None, None]:
-    """Yield futures and let go of them; leaving it cancels those that were not sent.
+    """Yield futures and drop them; leaving this cancels those that were not sent.
 
     Args:
-        futures: The futures; it may grow meanwhile.
+        futures: The futures, to which others may be appended meanwhile.
     """
     try:
         while futures:
@@ -335,7 +339,7 @@ def _result(future: Future[Any], deadline: float | None) -> Any:
     try:
         return future.result(None if deadline is None else max(0.0, deadline - time.monotonic()))
     except FutureTimeout as error:
-        if future.done():  # the call's own
+        if future.done():  # the error of the call itself
             raise
         future.cancel()
-        raise TimeoutError("the next result is not there in time") from error
+        raise TimeoutError("the next result did not arrive in time") from error

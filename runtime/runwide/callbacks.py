@@ -1,4 +1,4 @@
-"""Calls of the user's code that call back, and stop nobody else's work."""
+"""Calls of the user's callbacks, whose exceptions are logged."""
 
 from __future__ import annotations
 
@@ -17,21 +17,21 @@ _SAID = 2_000  # characters of an error
 
 
 def undisturbed(function: Callable[..., object], *args: Any, logs: bool = True) -> bool:
-    """Call what calls back: whatever the user's code raises is logged, and stops nobody else's work.
+    """Call a callback of the user; an exception is logged, and does not stop the caller.
 
     Args:
-        function: What to call.
+        function: The callback.
         *args: Its arguments.
-        logs: Whether an exception is logged.
+        logs: False to log no exception.
 
     Returns:
-        Whether it raised nothing.
+        True if it raised no exception.
     """
     try:
         function(*args)
     except BaseException as error:
         if logs:
-            said = shortened(text_of(error), _SAID)  # on the scheduler's thread, which is to be back soon
+            said = shortened(text_of(error), _SAID)  # the scheduler's thread must not spend much time here
             _log.error("callback.failed", type=type(error).__name__, error=said)
         return False
     return True

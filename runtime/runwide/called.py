@@ -1,4 +1,4 @@
-"""One call among many, as components run those of an executor."""
+"""One call of an executor, as components run it."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ def called(
     """Make the call that an item describes; return its number and what it returned.
 
     Args:
-        functions: The functions of all calls, each once.
-        item: Number of the call, place of its function, arguments and keyword arguments.
+        functions: The different functions of all calls.
+        item: Number of the call, index of its function, arguments and keyword arguments.
 
     Example:
         >>> called([abs, int], (7, 1, ("ff",), {"base": 16}))

@@ -1,4 +1,4 @@
-"""Functions of one item that are made of a user's function: with its item taken apart, with what prepares a worker."""
+"""Functions of one item that are made of a user's function."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from runwide.fitness import check
 from runwide.naming import shown
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
 
 def apply(item: tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any]]) -> Any:
-    """Call what the item names.
+    """Call the function of an item with its arguments.
 
     Example:
         >>> apply((int, ("ff",), {"base": 16}))
@@ -26,7 +26,7 @@ def apply(item: tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any]]) -> A
 
 
 class Starred(partial[Any]):
-    """A function that takes its item apart into arguments; a partial, so that its name and its code are the function's.
+    """A function that unpacks its item into arguments; as a partial, it has the name and the code of the user's function.
 
     Example:
         >>> Starred(pow)((2, 3))
@@ -34,16 +34,16 @@ class Starred(partial[Any]):
     """
 
     def __call__(self, item: Any) -> Any:
-        """Call the function with the item's elements."""
+        """Call the function with the elements of the item."""
         return self.func(*self.args, *item, **self.keywords)
 
 
 class Program(partial[Any]):
-    """What a job stores as its function: the function of one item, with what each worker does before its first task.
+    """The function that a job stores: the function of one item, with the initializer of workers and a reduction.
 
     Attributes:
-        first: Called once in each worker, None for nothing.
-        reduce: Makes one result of two, None where each stays.
+        first: Called once in each worker; None for no call.
+        reduce: Makes one result of two; None for a job without reduction.
 
     Example:
         >>> program_of(abs) is abs
@@ -62,7 +62,7 @@ def program_of(
     initargs: tuple[Any, ...] = (),
     reduce: Callable[[Any, Any], Any] | None = None,
 ) -> Callable[[Any], Any]:
-    """Return a function as a job stores it; the function itself where nothing else belongs to it.
+    """Return a function as a job stores it: a `Program`, or the function itself without initializer and reduction.
 
     Args:
         function: Takes one item.
@@ -79,7 +79,7 @@ def program_of(
 
 
 def bound(function: Callable[..., Any], constants: Mapping[str, Any]) -> Callable[[Any], Any]:
-    """Return a function with keyword arguments; of a job's function, with all else that belongs to it.
+    """Return a function with keyword arguments; a `Program` keeps its initializer and reduction.
 
     Example:
         >>> bound(program_of(round, print), {"ndigits": 1})(1.25)
@@ -94,16 +94,51 @@ def bound(function: Callable[..., Any], constants: Mapping[str, Any]) -> Callabl
     return made
 
 
-def check_reduce(reduce: Any, on_error: str) -> None:
-    """Refuse a reduction that cannot be one.
+def check_constants(
+    function: Callable[..., Any], names: Iterable[str], what: str, *, items: int | None = 1
+) -> None:
+    """Reject keyword arguments that a function does not take, before there is a job of which every item fails.
 
     Args:
-        reduce: What the user has given; None for none.
-        on_error: What becomes of failed items.
+        function: The function.
+        names: Names of the keyword arguments.
+        what: Name of the option that has them, for the message.
+        items: Number of arguments before them, so that missing ones are rejected, too; None if unknown.
 
     Raises:
-        TypeError: It cannot be called.
-        InputError: Workers cannot run it, or failed items would have to be left out.
+        InputError: They do not fit.
+
+    Example:
+        >>> check_constants(lambda x, k: x * k, ["k"], "constants=")
+    """
+    import inspect  # slow to load, and few calls have constants
+
+    try:
+        taken = inspect.signature(function, follow_wrapped=False)
+    except (TypeError, ValueError):  # some builtins have no signature
+        return
+    given: dict[str, Any] = dict.fromkeys(names)
+    try:
+        if items is None:
+            taken.bind_partial(**given)
+        else:
+            taken.bind(*[None] * items, **given)
+    except TypeError as error:
+        raise InputError(
+            f"{what} does not fit the function: {error}", hint=f"it takes {taken}, the item first"
+        ) from error
+
+
+def check_reduce(reduce: Any, on_error: str) -> None:
+    """Reject an invalid reduction.
+
+    Args:
+        reduce: The user's function; None for no reduction.
+        on_error: As for `runwide.map`.
+
+    Raises:
+        TypeError: It is not callable.
+        InputError: Workers cannot run it, or ``on_error`` would leave failed items out.
 
     Example:
         >>> check_reduce(max, "return")
@@ -121,12 +156,12 @@ def check_reduce(reduce: Any, on_error: str) -> None:
     if on_error == "return":
         raise InputError(
             'reduce= cannot be combined with on_error="return": an item that fails has no result to fold',
-            hint="leave out on_error=, or have the function return a neutral value where it fails",
+            hint="leave out on_error=, or let the function return a neutral value when it fails",
         )
 
 
 def reduce_of(function: Callable[[Any], Any]) -> Callable[[Any, Any], Any] | None:
-    """Return what makes one result of two of a job's function, None where each stays.
+    """Return the reduction of a job's function; None if it has none.
 
     Example:
         >>> reduce_of(abs), reduce_of(program_of(abs, reduce=max)) is max
@@ -136,7 +171,7 @@ def reduce_of(function: Callable[[Any], Any]) -> Callable[[Any, Any], Any] | Non
 
 
 class Named:
-    """A function by its name, which need not be there where it is pickled; where it is loaded, it is the function.
+    """A function by its name. It need not exist where this is pickled; unpickling returns the function itself.
 
     Args:
         name: ``"package.module:function"``.
@@ -151,20 +186,26 @@ class Named:
         self.name = name
 
     def __call__(self, item: Any) -> Any:
-        """Call it."""
-        return _imported(self.name)(item)
+        """Call the function."""
+        return imported(self.name)(item)
 
     def __reduce__(self) -> Any:
-        return _imported, (self.name,)
+        return imported, (self.name,)
 
 
-def _imported(name: str) -> Any:
+def imported(name: str) -> Any:
+    """Return the function, or other object, of a name such as ``"package.module:function"``; imports may raise any error.
+
+    Example:
+        >>> imported("math:sqrt")(4)
+        2.0
+    """
     module, _, path = name.partition(":")
     return reduce(getattr, path.split("."), import_module(module))
 
 
 def first_of(function: Callable[[Any], Any]) -> Callable[[], object] | None:
-    """Return what a worker does before the first task of a job's function, None for nothing.
+    """Return the initializer of a job's function; None if it has none.
 
     Example:
         >>> first_of(abs), first_of(program_of(abs, print)) is print

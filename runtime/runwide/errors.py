@@ -2,43 +2,43 @@
 
 ::
 
-    RunwideError                     what went wrong, where (item or URI), what to do next
-    ├── InputError                   ValueError: the call cannot be right
-    │   ├── NoItems                  there is nothing to map over
+    RunwideError                     has a message, an item or URI, and a hint what to do next
+    ├── InputError                   ValueError: the call is invalid
+    │   ├── NoItems                  there are no items
     │   ├── FunctionNotPicklable     PicklingError
     │   ├── ItemNotPicklable         PicklingError
     │   ├── FunctionChanged          the job of that name has results of another function
-    │   ├── WrongType                TypeError: an argument is of another type
+    │   ├── WrongType                TypeError: an argument has the wrong type
     │   ├── BadReference             a job, shard or store URI is malformed
     │   └── ShardOutOfRange          IndexError
-    ├── TaskError                    one task failed for a reason that is not its own exception
-    │   ├── WorkerDied               BrokenProcessPool: the process that ran it is gone
-    │   │   └── WorkerOutOfMemory    MemoryError: the kernel's OOM killer took it
+    ├── TaskError                    a task failed, but not by an exception of its own
+    │   ├── WorkerDied               BrokenProcessPool: the process that ran the task died
+    │   │   └── WorkerOutOfMemory    MemoryError: the kernel's OOM killer killed it
     │   ├── TaskTimeout              TimeoutError
     │   ├── FunctionNotLoadable      UnpicklingError, in the worker
     │   ├── ItemNotLoadable          UnpicklingError, in the worker
     │   ├── ResultNotPicklable       PicklingError, in the worker
     │   ├── ResultNotLoadable        UnpicklingError, in the caller
-    │   ├── ExceptionNotPortable     the task's own exception could not cross processes
-    │   └── StopIterationRaised      RuntimeError: a StopIteration, which would end what iterates over results
+    │   ├── ExceptionNotPortable     the task's exception could not be sent to the caller
+    │   └── StopIterationRaised      RuntimeError: a StopIteration, which would end the iteration over results
     ├── RemoteTraceback              the cause of a task's exception: index, worker, remote traceback
-    ├── Partial                      has what a map had brought until then
+    ├── Partial                      has the results and failures until then
     │   ├── TasksFailed              the summary of all failed tasks of one map
-    │   │   └── TooManyFailures      max_failures= was passed; the rest was not run
-    │   └── PoolBroken               BrokenProcessPool: an error inside the pool has ended it
+    │   │   └── TooManyFailures      more than max_failures=; the other tasks were not run
+    │   └── PoolBroken               BrokenProcessPool: an internal error ended the pool
     ├── Preempted                    SystemExit: SIGTERM came; the exit status is 143
-    ├── PoolClosed                   RuntimeError and ValueError, as the two standard pools raise
+    ├── PoolClosed                   RuntimeError and ValueError, like the errors of the two standard pools
     ├── SystemNotSupported           NotImplementedError: tasks do not run on Windows
     ├── ScratchError                 OSError: a payload between two processes could not be written or read
-    │   └── ScratchFull              there is no room for it
+    │   └── ScratchFull              there is no space for it
     ├── StoreError                   OSError
     │   ├── StoreNotFound            FileNotFoundError
     │   ├── StoreNotWritable         PermissionError
     │   ├── StoreNotReadable         PermissionError
-    │   ├── StoreUnavailable         ConnectionError: gave up after retries
+    │   ├── StoreUnavailable         ConnectionError: no answer after retries
     │   ├── ObjectNotFound           FileNotFoundError
-    │   └── ObjectExists             FileExistsError: somebody else's bytes are there
-    ├── IntegrityError               ValueError: bytes are not those that were promised
+    │   └── ObjectExists             FileExistsError: an object with other bytes exists
+    ├── IntegrityError               ValueError: bytes differ from those that were written
     │   ├── DigestMismatch
     │   └── FrameCorrupt
     ├── JobError                     RuntimeError
@@ -47,11 +47,11 @@
     │   ├── JobIncomplete            shards are missing
     │   └── ReductionFailed          the function of reduce= raised an exception, or its worker died
     ├── ExchangeTimeout              TimeoutError: a value was not published in time
-    └── EngineError                  RuntimeError: what runs the pipelines refused or failed
-        ├── StepFailed               one step of a run ended with an error; has the end of its log
-        └── RunsFailed               runs of a batch did not succeed; has the batch
+    └── EngineError                  RuntimeError: the engine of a pipeline refused or failed
+        ├── StepFailed               a step of a run failed; has the end of its log
+        └── RunsFailed               runs of a batch failed; has the batch
 
-Every one inherits the builtin that a caller would expect, pickles, and reads as one line.
+Each error inherits the builtin that a caller would expect, can be pickled, and is shown as one line.
 """
 
 from __future__ import annotations
@@ -62,14 +62,14 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from runwide.deaths import PoolBroken as PoolBroken  # noqa: PLC0414 - so that it is known to be passed on
-    from runwide.deaths import WorkerDied as WorkerDied  # noqa: PLC0414 - likewise
-    from runwide.deaths import WorkerOutOfMemory as WorkerOutOfMemory  # noqa: PLC0414 - likewise
+    from runwide.deaths import PoolBroken as PoolBroken  # noqa: PLC0414 - a re-export
+    from runwide.deaths import WorkerDied as WorkerDied  # noqa: PLC0414 - a re-export
+    from runwide.deaths import WorkerOutOfMemory as WorkerOutOfMemory  # noqa: PLC0414 - a re-export
     from runwide.records import Failure
 
 
 def __getattr__(name: str) -> Any:
-    """Load the ends of workers and pools on first use: what they inherit brings half of multiprocessing along."""
+    """Load the deaths of workers and pools on first use: their bases load much of multiprocessing."""
     if name not in ("PoolBroken", "WorkerDied", "WorkerOutOfMemory"):
         raise AttributeError(f"module 'runwide.errors' has no attribute {name!r}")
     from runwide import deaths
@@ -81,10 +81,10 @@ class RunwideError(Exception):
     """Base of all errors of runwide.
 
     Args:
-        message: What went wrong, without full stop.
-        item: Index of the item concerned, counted from 0 in the input of the whole map.
-        uri: URI or path of the object concerned.
-        hint: What to do next, as an imperative sentence.
+        message: The problem, without full stop.
+        item: Index of the item, from 0 in the input of the whole map.
+        uri: URI or path of the object.
+        hint: The next step, as an imperative sentence.
 
     Example:
         >>> str(RunwideError("the store cannot be written", uri="file:///x", hint="choose another store"))
@@ -101,29 +101,28 @@ class RunwideError(Exception):
 
     @property
     def message(self) -> str:
-        """What went wrong, alone."""
+        """The problem, without item, URI and hint."""
         return str(self.args[0])
 
     def __str__(self) -> str:
         where = f"item {self.item}: " if self.item is not None else ""
         uri = f" [{self.uri}]" if self.uri else ""
-        between = (
-            "" if self.message.endswith("\n") else "; "
-        )  # what takes several lines has its hint on its own
+        # the hint of a message of several lines is a line of its own
+        between = "" if self.message.endswith("\n") else "; "
         hint = f"{between}{self.hint}" if self.hint else ""
         return f"{where}{self.message}{uri}{hint}"
 
 
 class InputError(RunwideError, ValueError):
-    """The call cannot be right, whatever the machine does."""
+    """The call is invalid on any machine."""
 
 
 class NoItems(InputError):
-    """There is nothing to map over."""
+    """There are no items."""
 
 
 class FunctionNotPicklable(InputError, pickle.PicklingError):
-    """The function, or something that it closes over, cannot be sent to another process."""
+    """The function, or an object in its closure, cannot be sent to another process."""
 
 
 class ItemNotPicklable(InputError, pickle.PicklingError):
@@ -131,11 +130,11 @@ class ItemNotPicklable(InputError, pickle.PicklingError):
 
 
 class FunctionChanged(InputError):
-    """The job of that name has results of another function; ``uri`` is the job's."""
+    """The job of that name has results of another function; ``uri`` is that of the job."""
 
 
 class WrongType(InputError, TypeError):
-    """An argument is of another type than it may be."""
+    """An argument has the wrong type."""
 
 
 class BadReference(InputError):
@@ -143,44 +142,44 @@ class BadReference(InputError):
 
 
 class ShardOutOfRange(InputError, IndexError):
-    """The job has no shard of that index."""
+    """The job has no shard with that index."""
 
 
 class TaskError(RunwideError):
-    """A task failed for a reason that is not an exception of its own."""
+    """A task failed, but not by an exception of its own."""
 
 
 class TaskTimeout(TaskError, TimeoutError):
-    """The task ran longer than ``timeout=`` and its worker was stopped."""
+    """The task ran longer than ``timeout=``, and its worker was stopped."""
 
 
 class FunctionNotLoadable(TaskError, pickle.UnpicklingError):
-    """The function arrived in the worker but could not be unpickled there."""
+    """The worker could not unpickle the function."""
 
 
 class ItemNotLoadable(TaskError, pickle.UnpicklingError):
-    """The item arrived in the worker but could not be unpickled there."""
+    """The worker could not unpickle the item."""
 
 
 class ResultNotPicklable(TaskError, pickle.PicklingError):
-    """The task returned something that cannot be sent back; ``value`` shows it, shortened."""
+    """The task returned an object that cannot be sent back; ``value`` shows it, shortened."""
 
     value = ""
 
 
 class ResultNotLoadable(TaskError, pickle.UnpicklingError):
-    """The result came back but could not be unpickled in the caller."""
+    """The caller could not unpickle the result."""
 
 
 class ExceptionNotPortable(TaskError):
-    """The task raised an exception that could not cross processes; its text and traceback did."""
+    """The task raised an exception that could not be sent back; its text and traceback are here."""
 
 
 class StopIterationRaised(TaskError, RuntimeError):
-    """A task raised ``StopIteration``, or an iterable did where its iteration begins; that is the ``__cause__``.
+    """A task raised ``StopIteration``, or an iterable did when its iteration began; that exception is the ``__cause__``.
 
-    Iterators, futures and coroutines raise this instead: Python takes a ``StopIteration`` that comes out of them for the
-    end of the results, or refuses it. `runwide.map`, which returns a list, raises the exception itself.
+    Iterators, futures and coroutines raise this error instead, since Python would treat a ``StopIteration`` from them as the
+    end of the results, or reject it. `runwide.map`, which returns a list, raises the exception itself.
 
     Example:
         >>> def first(items):
@@ -194,7 +193,7 @@ class StopIterationRaised(TaskError, RuntimeError):
 
 
 class RemoteTraceback(RunwideError):
-    """The ``__cause__`` of a task's exception: where it was raised.
+    """The ``__cause__`` of a task's exception, with its traceback in the worker.
 
     Args:
         traceback: The traceback as text, formatted in the worker.
@@ -209,11 +208,11 @@ class RemoteTraceback(RunwideError):
 
 
 class Partial(RunwideError):
-    """Base of the errors that have what a map had brought until then.
+    """Base of the errors that have the results and failures of a map until then.
 
     Args:
         failures: One record per failed item.
-        results: Results by index, the `Failure` itself where an item had failed; None where it had not ended.
+        results: Results by index; for a failed item its `Failure`, for an item that had not ended None.
     """
 
     def __init__(
@@ -230,11 +229,11 @@ class Partial(RunwideError):
 
 
 class TasksFailed(Partial):
-    """The summary of a map in which tasks failed: every failure, and every result that there is.
+    """The summary of a map in which tasks failed, with every failure and every result.
 
     Args:
         failures: One record per failed item, by index.
-        results: The results in input order, with the `Failure` itself in the place of a failed item.
+        results: The results in input order; for a failed item its `Failure`.
 
     Example:
         >>> try:
@@ -246,16 +245,16 @@ class TasksFailed(Partial):
 
 
 class TooManyFailures(TasksFailed):
-    """More items failed than ``max_failures`` allows; ``results`` has None for those that had not ended."""
+    """More items failed than ``max_failures`` allows; ``results`` has None for items that had not ended."""
 
 
 class Preempted(RunwideError, SystemExit):
-    """The process was asked to leave by SIGTERM; what had finished is kept. Uncaught, it exits with status 143.
+    """SIGTERM asked the process to end; finished results are kept. If it is not caught, the process exits with status 143.
 
-    Of a map that keeps nothing in a store, ``results`` are those that there are, with None for items that had not ended.
+    For a map without a store, ``results`` has the finished results, and None for items that had not ended.
     """
 
-    code = 143  # 128 + SIGTERM, as a shell has it
+    code = 143  # 128 + SIGTERM, as in a shell
     results: Sequence[Any] = ()
 
 
@@ -264,22 +263,22 @@ class PoolClosed(RunwideError, RuntimeError, ValueError):
 
 
 class SystemNotSupported(RunwideError, NotImplementedError):
-    """Tasks do not run on this operating system; the standard pools raise a ``NotImplementedError`` too."""
+    """Tasks do not run on this operating system; the standard pools raise ``NotImplementedError``, too."""
 
 
 class ScratchError(RunwideError, OSError):
-    """A payload between two processes could not be written or read; ``uri`` is where."""
+    """A payload between two processes could not be written or read; ``uri`` is its path."""
 
     def __reduce__(self) -> Any:
-        return type(self), self.args, {**vars(self), "errno": self.errno}  # which is no attribute of its own
+        return type(self), self.args, {**vars(self), "errno": self.errno}  # it is not in vars()
 
 
 class ScratchFull(ScratchError):
-    """There is no room, in shared memory or on disk, for a payload between two processes."""
+    """There is no space in shared memory or on disk for a payload between two processes."""
 
 
 class StoreError(RunwideError, OSError):
-    """A store did not do what was asked."""
+    """An operation on a store failed."""
 
 
 class StoreNotFound(StoreError, FileNotFoundError):
@@ -291,11 +290,11 @@ class StoreNotWritable(StoreError, PermissionError):
 
 
 class StoreNotReadable(StoreError, PermissionError):
-    """The store is there but this process may not read it, or has no credentials at all."""
+    """The store exists but this process may not read it, or has no credentials."""
 
 
 class StoreUnavailable(StoreError, ConnectionError):
-    """The store did not answer within the retry deadline."""
+    """The store did not answer before the deadline of retries."""
 
 
 class ObjectNotFound(StoreError, FileNotFoundError):
@@ -303,23 +302,23 @@ class ObjectNotFound(StoreError, FileNotFoundError):
 
 
 class ObjectExists(StoreError, FileExistsError):
-    """An object of that name is there already, with other bytes."""
+    """An object of that name exists, with other bytes."""
 
 
 class IntegrityError(RunwideError, ValueError):
-    """Bytes are not those that were promised; they were not unpickled."""
+    """Bytes differ from those that were written; they were not unpickled."""
 
 
 class DigestMismatch(IntegrityError):
-    """The SHA-256 digest of what was read is not the one in the manifest or the reference."""
+    """The SHA-256 digest of the bytes differs from that in the manifest or the reference."""
 
 
 class FrameCorrupt(IntegrityError):
-    """The bytes are not a frame of runwide, or a damaged one."""
+    """The bytes are not a frame of runwide, or the frame is damaged."""
 
 
 class JobError(RunwideError, RuntimeError):
-    """A job cannot go on as it stands."""
+    """A job cannot continue."""
 
 
 class FormatTooNew(JobError):
@@ -327,33 +326,33 @@ class FormatTooNew(JobError):
 
 
 class EnvironmentMismatch(JobError):
-    """This process differs from the one that made the job in a way that breaks pickles."""
+    """This process differs from the process that made the job in a way that breaks pickles."""
 
 
 class JobIncomplete(JobError):
-    """Results are missing: some shard has not finished."""
+    """Results are missing, since shards have not finished."""
 
 
 class ReductionFailed(JobError):
-    """The results are stored, and the function of ``reduce=`` did not fold them into one value; the cause says why."""
+    """The results are stored, but the function of ``reduce=`` failed; see the ``__cause__``."""
 
 
 class ExchangeTimeout(RunwideError, TimeoutError):
-    """What was waited for in an exchange was not published in time."""
+    """A value of an exchange was not published in time."""
 
 
 class EngineError(RunwideError, RuntimeError):
-    """The engine that runs the pipelines refused or failed."""
+    """The engine of a pipeline refused or failed."""
 
 
 class StepFailed(EngineError):
-    """One step of a pipeline run ended with an error.
+    """A step of a pipeline run failed.
 
     Args:
         step: Name of the step, such as ``shard 3``.
         exitcode: Exit status of its process or container.
         log: Last lines of its log.
-        log_path: Path of its whole log, where that is on this machine.
+        log_path: Path of its whole log, if it is on this machine.
     """
 
     def __init__(
@@ -374,7 +373,7 @@ class StepFailed(EngineError):
 
 
 class RunsFailed(EngineError):
-    """Some runs of a batch did not succeed.
+    """Runs of a batch failed.
 
     Args:
         runs: All runs of the batch.

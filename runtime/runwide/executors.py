@@ -1,4 +1,4 @@
-"""`Executor`: calls as futures, on the physical cores of this container or on a place."""
+"""`Executor`, which chooses the class that runs its calls here or on a place."""
 
 from __future__ import annotations
 
@@ -18,24 +18,24 @@ if TYPE_CHECKING:
 class Executor(concurrent.futures.Executor):
     """Runs calls in worker processes, one per physical core of this container, or on many components.
 
-    Whatever takes a ``concurrent.futures.Executor`` takes it. Functions may be closures, lambdas or nested. A worker that
-    dies fails the future of the task that it ran, with `runwide.errors.WorkerDied` (a ``BrokenProcessPool``), after one
-    more try; every other future is served, and so are later ones.
+    It can be used wherever a ``concurrent.futures.Executor`` can. Functions may be closures, lambdas or nested. If a worker
+    dies, its task is tried once more; if that worker dies too, the future of the task raises `runwide.errors.WorkerDied` (a
+    ``BrokenProcessPool``). All other futures, and later ones, are not affected.
 
     With ``on``, calls that are submitted within a short time (0.1 seconds after the last, a second after the first, or
-    100,000 calls) are one job with one pipeline run. One runs at a time; calls that come meanwhile are the next. A future
-    has its result soon after a component has stored it, long before the run ends. What ends the run, such as
-    `runwide.errors.StepFailed`, is the error of the futures that have no result by then. A future can be cancelled until its
-    job is begun.
+    100,000 calls) are one job with one pipeline run. One job runs at a time; calls that are submitted meanwhile become the
+    next job. A future has its result soon after a component has stored it, long before the run ends. An error that ends the
+    run, such as `runwide.errors.StepFailed`, is raised by the futures that have no result by then. A future can be cancelled
+    until its job begins.
 
     Args:
         max_workers: Number of workers (with ``on``: in each component); None for one per physical core.
-        on: Where to run instead of here, such as ``runwide_components.Components``.
+        on: Place to run instead of this container's cores, such as ``runwide_components.Components``.
         max_tasks_per_child: Tasks after which a worker is replaced by a fresh one.
         **options: As in `runwide.options.Options`.
 
     Raises:
-        InputError: An option cannot be honoured there.
+        InputError: The place cannot honour an option.
 
     Example:
         >>> with runwide.Executor(max_workers=2) as executor:
@@ -43,14 +43,14 @@ class Executor(concurrent.futures.Executor):
         1024
     """
 
-    is_chosen = False  # whether a class runs calls itself
+    is_chosen = False  # True for a class that runs calls
 
-    if not TYPE_CHECKING:  # which would check calls against this one
+    if not TYPE_CHECKING:  # type checkers would use its signature
 
         def __new__(cls, *args: Any, on: Any = None, **options: Any) -> Any:  # noqa: ARG004 - they are those of `__init__`
-            """Make an executor of the kind that runs calls here, or on a place."""
+            """Make an object of the class that runs calls here or on a place."""
             kind: Any = cls
-            return super().__new__(kind if cls.is_chosen else _chosen(kind, placed=on is not None))
+            return super().__new__(kind if cls.is_chosen else chosen(kind, Executor, placed=on is not None))
 
     def __init__(
         self,
@@ -60,37 +60,50 @@ class Executor(concurrent.futures.Executor):
         max_tasks_per_child: int | None = None,
         **options: Unpack[Options],
     ) -> None:
-        """Only for its signature: the class that is chosen has its own."""
+        """Give the signature only: the chosen class has an ``__init__`` of its own."""
         raise NotImplementedError
 
     def kill(self) -> None:
-        """Stop the calls at once, without finishing; from any thread."""
+        """Stop all calls at once, from any thread."""
         raise NotImplementedError
+
+    @staticmethod
+    def running(*, placed: bool) -> Any:
+        """Load the class that runs calls."""
+        if placed:
+            from runwide.placed import PlacedExecutor
+
+            return PlacedExecutor
+        from runwide import pool
+
+        return pool.Executor
 
 
 vars(Executor.__new__)["__signature__"] = inspect.signature(Executor.__init__)
 
 
-def take_place(one: Executor) -> Any:
-    """Make an object that was to run calls here one that runs them on a place, and return the class that does.
+def take_place(one: Any, base: Any) -> Any:
+    """Turn an object that would run calls here into one that runs them on a place, and return the class that does.
 
-    A subclass may give ``on=`` to this class only when its own ``__init__`` runs.
+    A subclass may pass ``on=`` only when its own ``__init__`` runs, after `__new__` has chosen a class without it.
+
+    Args:
+        one: The object.
+        base: `Executor` or `runwide.Pool`.
     """
-    kinds = type(one).__mro__
-    kind = next(
-        (kind for kind in kinds if kind is not kinds[0] and not kind.__dict__.get("is_chosen")), Executor
-    )
-    one.__class__ = _chosen(kind, placed=True)
-    return _chosen(Executor, placed=True)
+    kind = next((kind for kind in type(one).__mro__[1:] if not vars(kind).get("is_chosen")), base)
+    one.__class__ = chosen(kind, base, placed=True)
+    return chosen(base, base, placed=True)
 
 
 @cache
-def _chosen(kind: Any, *, placed: bool) -> Any:
-    """The class that runs calls here or there; of a user's subclass one with its methods."""
-    if placed:
-        from runwide.placed import PlacedExecutor as Chosen
-    else:
-        from runwide.pool import Executor as Chosen  # type: ignore[assignment]
-    return (
-        Chosen if kind is Executor else type(kind.__name__, (kind, Chosen), {"__module__": kind.__module__})
-    )
+def chosen(kind: Any, base: Any, *, placed: bool) -> Any:
+    """Return the class that runs calls here or on a place; for a user's subclass, a class with the methods of both.
+
+    Args:
+        kind: The class of which an object is made.
+        base: `Executor` or `runwide.Pool`.
+        placed: True for a place.
+    """
+    runs = base.running(placed=placed)
+    return runs if kind is base else type(kind.__name__, (kind, runs), {"__module__": kind.__module__})

@@ -1,4 +1,4 @@
-"""Reads the values of options: what is meant, or one line that says what is expected."""
+"""Checks of the values of options: each returns the value, or raises an error with the expected one."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*(?:([KMGTP])(i?)B?|B)?", re.IGNORECASE)
 
 
 def whole(least: int, *, by_default: Any = None) -> Callable[[str, Any], Any]:
-    """Return what reads a whole number of so much or more; None stands for none, unless there is another default."""
+    """Return a check for whole numbers from ``least`` on; None is valid unless there is another default."""
 
     def read(name: str, value: Any) -> Any:
         if value is None and by_default is None:
@@ -40,18 +40,18 @@ _LEAVE_OUT = "leave {}= out for the default"
 
 
 def workers(name: str, value: Any) -> Any:
-    """Read a number of workers."""
+    """Check a number of workers."""
     if isinstance(value, str):
         if value == PER_GPU:
             return value
         raise InputError(
-            f"workers={value!r} is neither a number nor {PER_GPU!r}", hint="leave workers out for all cores"
+            f"workers={value!r} is neither a number nor {PER_GPU!r}", hint="leave workers= out for all cores"
         )
     return whole(1)(name, value)
 
 
 def seconds(*, least_is_0: bool) -> Callable[[str, Any], Any]:
-    """Return what reads a number of seconds, 0 among them or not; one without end stands for none."""
+    """Return a check for seconds, with or without 0; infinity means no limit."""
 
     def read(name: str, value: Any) -> Any:
         if value is None and not least_is_0:
@@ -70,7 +70,7 @@ def seconds(*, least_is_0: bool) -> Callable[[str, Any], Any]:
         if math.isinf(number):
             if least_is_0:
                 raise InputError(f"{name}={number} never ends", hint=f"give {name}= a number of seconds")
-            return None  # as where there is none
+            return None
         return number
 
     return read
@@ -83,7 +83,7 @@ def _float(value: Any) -> float:
 
 
 def size(name: str, value: Any) -> Any:
-    """Read a number of bytes, or a text that says one."""
+    """Check a number of bytes, or a text such as ``"2G"``."""
     if not isinstance(value, str):
         return whole(1)(name, value)
     found = _SIZE.fullmatch(value.strip())
@@ -96,26 +96,26 @@ def size(name: str, value: Any) -> Any:
 
 
 def function(name: str, value: Any) -> Any:
-    """Read what can be called, or None."""
+    """Check a callable, or None."""
     if value is not None and not callable(value):
         raise WrongType(f"{name} must be a callable")  # in the words of the standard library
     return value
 
 
 def arguments(name: str, value: Any) -> Any:
-    """Read arguments as a tuple."""
+    """Check an iterable of arguments, and return a tuple."""
     if not isinstance(value, Iterable) or isinstance(value, (str, bytes)):
         raise WrongType(f"{name} must be the arguments in a tuple, not {shown(value)}")
     return tuple(value)
 
 
 def flag(name: str, value: Any) -> Any:
-    """Read True or False."""
+    """Check True or False."""
     if value not in (True, False):
         raise WrongType(f"{name} must be True or False, not {shown(value)}")
     return bool(value)
 
 
 def wanted(name: str, value: Any) -> Any:
-    """Read True, False, or None for neither."""
+    """Check True, False or None."""
     return None if value is None else flag(name, value)

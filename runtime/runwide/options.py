@@ -1,23 +1,23 @@
-"""How the tasks of one call are run: every option once, from which signatures, command lines and help are made."""
+"""Every option of a call, from which signatures, command lines and help are made."""
 
-# Annotations are evaluated here: what stands in them is the source of all else.
+# Annotations are evaluated here: the options are read from them.
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, TypedDict
 
 from runwide import option_checks
 from runwide.errors import InputError
-from runwide.records import TaskEvent
+from runwide.events.model import TaskEvent
 
 
 class Option(NamedTuple):
     """One option.
 
     Args:
-        help: What it does, a sentence.
-        read: Takes its name and a value; returns what is meant, or raises.
-        default: Its value where it is not given.
-        word: How the command line has it: the name of a kind that `runwide.cli.run_options` knows; None where it cannot.
-        travels: Whether it goes with a job to components.
+        help: Its purpose, in one sentence.
+        read: Takes its name and a value; returns the checked value, or raises an error.
+        default: Its value if it is not given.
+        word: Kind of its word on the command line, see `runwide.cli.run_options`; None if it has none.
+        travels: True if it goes with a job to components.
     """
 
     help: str
@@ -28,12 +28,12 @@ class Option(NamedTuple):
 
 
 class WorkerOptions(TypedDict, total=False):
-    """How tasks are run, but for what workers do first, which the standard pools have as arguments of their own."""
+    """Options of tasks and workers, without the initializer: the standard pools have it as an argument of their own."""
 
     workers: Annotated[
         int | str | None,
         Option(
-            'Worker processes, in each component; unless given one per physical core, as "per-gpu" one per NVIDIA GPU.',
+            'Worker processes, in each component; by default one per physical core. "per-gpu" starts one per NVIDIA GPU.',
             option_checks.workers,
             word="workers",
         ),
@@ -58,7 +58,7 @@ class WorkerOptions(TypedDict, total=False):
     max_crashes: Annotated[
         int,
         Option(
-            "Deaths of its worker after which an item is given up.",
+            "Deaths of its worker after which an item counts as failed.",
             option_checks.whole(1, by_default=2),
             2,
             word="number",
@@ -67,7 +67,7 @@ class WorkerOptions(TypedDict, total=False):
     max_failures: Annotated[
         int | None,
         Option(
-            "Failed items that are accepted, of all workers and components together; one more stops the rest.",
+            "Failed items that are accepted, of all workers and components together; one more stops the call.",
             option_checks.whole(0),
             word="number",
         ),
@@ -81,7 +81,7 @@ class WorkerOptions(TypedDict, total=False):
     max_memory: Annotated[
         int | str | None,
         Option(
-            'Resident memory, in bytes or as "2G", above which a worker is replaced by a fresh one, once it is free.',
+            'Resident memory, in bytes or as "2G", above which a worker is replaced by a fresh one after its task.',
             option_checks.size,
             word="size",
         ),
@@ -89,7 +89,7 @@ class WorkerOptions(TypedDict, total=False):
     chunksize: Annotated[
         int | None,
         Option(
-            "Items that travel to a worker together; unless given, as many as their measured time allows.",
+            "Items that travel to a worker together; by default, their number depends on their measured time.",
             option_checks.whole(1),
             word="number",
         ),
@@ -106,8 +106,8 @@ class WorkerOptions(TypedDict, total=False):
     fresh: Annotated[
         bool,
         Option(
-            "Start new workers, which end with the call, instead of using those that are kept between calls; a component's "
-            "are always new.",
+            "Start new workers, which end with the call, instead of using those that are kept between calls. Components "
+            "always start new ones.",
             option_checks.flag,
             False,
         ),
@@ -115,7 +115,7 @@ class WorkerOptions(TypedDict, total=False):
 
 
 class TaskOptions(WorkerOptions, total=False):
-    """How tasks are run, wherever that is; these options travel with a job."""
+    """Options of tasks and workers, which travel with a job."""
 
     initializer: Annotated[
         Callable[..., object] | None,
@@ -125,12 +125,12 @@ class TaskOptions(WorkerOptions, total=False):
 
 
 class Options(TaskOptions, total=False):
-    """How the tasks of one call are run, with what shows them to whoever waits for it."""
+    """All options of a call: those that travel, and those that show its progress to the caller."""
 
     progress: Annotated[
         bool | None,
         Option(
-            "Whether to show a progress bar; unless given, a bar on a terminal or in a notebook, else log lines.",
+            "Show a progress bar, or nothing; by default a bar on a terminal or in a notebook, and log lines elsewhere.",
             option_checks.wanted,
             word="switch",
             travels=False,
@@ -139,7 +139,7 @@ class Options(TaskOptions, total=False):
     on_event: Annotated[
         Callable[[TaskEvent], None] | None,
         Option(
-            "Called with each runwide.records.TaskEvent, on another thread; with components, as their results are stored.",
+            "Called with each runwide.events.TaskEvent, on another thread; with components, when their events are stored.",
             option_checks.function,
             travels=False,
         ),
@@ -151,19 +151,19 @@ OPTIONS: Mapping[str, Option] = {name: kind.__metadata__[0] for name, kind in Op
 
 
 class Surface(NamedTuple):
-    """A way to run tasks, and the options that it cannot honour.
+    """A function, class or command that takes options, and the options that it rejects.
 
     Args:
-        name: What it is called in a message.
-        refused: Why, for each option that it refuses.
+        name: Its name in messages.
+        refused: The reason for each option that it rejects.
     """
 
     name: str
     refused: Mapping[str, str]
 
 
-_OF_ONE_CALL = "it is about all items of one call, and there is none: give it to runwide.map"
-_NOBODY_WAITS = "nobody waits for it in a pipeline: the report and runwide status show what happens"
+_OF_ONE_CALL = "it is about the items of one call: give it to runwide.map"
+_IN_PIPELINE = "no client waits for a pipeline: see its progress in runwide status and in the report"
 
 _ABOUT_ONE_CALL = ("max_failures", "progress", "chunksize", "grace")
 
@@ -172,21 +172,21 @@ COMPONENTS = Surface("Components", {})
 SHARD = Surface("shard", {})
 EXECUTOR = Surface("Executor", dict.fromkeys(_ABOUT_ONE_CALL, _OF_ONE_CALL))
 POOL = Surface("Pool", dict.fromkeys(_ABOUT_ONE_CALL, _OF_ONE_CALL))
-_STANDARD = (EXECUTOR, POOL)  # which take what the standard library's take
-PIPELINE = Surface("fan_out", {"progress": _NOBODY_WAITS, "on_event": _NOBODY_WAITS})
-SUBMIT = Surface("submit", {"progress": _NOBODY_WAITS, "on_event": _NOBODY_WAITS})
+_STANDARD = (EXECUTOR, POOL)  # they take the arguments of the standard library's
+PIPELINE = Surface("fan_out", {"progress": _IN_PIPELINE, "on_event": _IN_PIPELINE})
+SUBMIT = Surface("submit", {"progress": _IN_PIPELINE, "on_event": _IN_PIPELINE})
 SURFACES = (MAP, COMPONENTS, SHARD, EXECUTOR, POOL, PIPELINE, SUBMIT)
 
 
 class RunOptions:
-    """The options of one call, each of them set and checked; it cannot be changed.
+    """The options of one call, checked and with defaults; immutable.
 
     Args:
         **options: As in `Options`.
 
     Raises:
         TypeError: There is no such option.
-        InputError: A value cannot be meant.
+        InputError: A value is invalid.
 
     Example:
         >>> chosen = RunOptions(workers=2, max_memory="1G")
@@ -211,14 +211,14 @@ class RunOptions:
 
     @classmethod
     def on(cls, surface: Surface, options: Mapping[str, Any]) -> "RunOptions":
-        """Return the options of a call, once the surface can honour them all.
+        """Return the options of a call, after the check that the surface honours all of them.
 
         Args:
-            surface: Where it runs.
-            options: By name.
+            surface: The function, class or command.
+            options: Values by name.
 
         Raises:
-            InputError: The surface refuses one of them, by name.
+            InputError: The surface rejects an option, which the message names.
         """
         refuse_unknown(options, surface)
         chosen = cls(**options)
@@ -227,7 +227,8 @@ class RunOptions:
                 raise InputError(f"{surface.name} cannot honour {name}=: {why}", hint=f"leave {name}= out")
         if chosen.initargs and chosen.initializer is None and surface not in _STANDARD:
             raise InputError(
-                "initargs= are those of an initializer, and there is none", hint="give initializer="
+                "initargs= are arguments of an initializer, and initializer= is missing",
+                hint="give initializer=",
             )
         return chosen
 
@@ -240,11 +241,16 @@ class RunOptions:
         }
 
     def but(self, **changes: Any) -> "RunOptions":
-        """Return the same with other values of some options."""
-        return RunOptions(**{**self.given(), **changes})
+        """Return a copy with other values of some options; only these are checked."""
+        refuse_unknown(changes)
+        made = object.__new__(RunOptions)
+        for name, option in OPTIONS.items():
+            value = option.read(name, changes[name]) if name in changes else getattr(self, name)
+            object.__setattr__(made, name, value)
+        return made
 
     def words(self) -> tuple[str, ...]:
-        """Return what of it a component's command line has.
+        """Return the words for the command line of a component.
 
         Example:
             >>> RunOptions(workers=2, retries=3, initializer=print).words()
@@ -257,12 +263,12 @@ class RunOptions:
         )
 
     def about(self) -> dict[str, Any]:
-        """Return what of it may be written as JSON: what `words` has."""
+        """Return the options that JSON can have: those of `words`."""
         return {name: value for name, value in self.given().items() if _is_word(OPTIONS[name])}
 
     def __setattr__(self, name: str, value: Any) -> None:
         raise AttributeError(
-            f"cannot assign to {name!r}: options cannot be changed; .but({name}=...) gives others"
+            f"cannot assign to {name!r}: options are immutable; .but({name}=...) returns a copy"
         )
 
     def __eq__(self, other: object) -> bool:
@@ -294,27 +300,27 @@ _ELSEWHERE = {
 
 
 def refuse_unknown(options: Iterable[str], surface: Surface | None = None) -> None:
-    """Refuse names that are none of an option.
+    """Reject names of options that do not exist.
 
     Args:
         options: Names.
-        surface: Of which the message lists what it takes; None for all.
+        surface: Surface whose options the message lists; None for all.
 
     Raises:
-        TypeError: One is not.
+        TypeError: An option does not exist.
     """
     for name in options:
         if name in OPTIONS:
             continue
         if name in _ELSEWHERE:
-            raise TypeError(f"unknown option {name!r} here; {_ELSEWHERE[name]} have it")
+            raise TypeError(f"unknown option {name!r} here; it is an option of {_ELSEWHERE[name]}")
         from difflib import get_close_matches  # slow to load
 
         near = get_close_matches(name, OPTIONS, n=1)
         taken = sorted(OPTIONS.keys() - (surface.refused if surface else {}).keys())
-        rest = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(taken)}"
+        rest = f"did you mean {near[0]!r}?" if near else f"the options are {', '.join(taken)}"
         raise TypeError(f"unknown option {name!r}; {rest}")
 
 
 DEFAULTS = RunOptions()
-"""Nothing is given."""
+"""Options of a call that gives none."""

@@ -1,4 +1,4 @@
-"""The executor whose calls run on a place: `runwide.Executor` with ``on=``."""
+"""The executor on a place: `runwide.Executor` with ``on=``."""
 
 from __future__ import annotations
 
@@ -24,20 +24,7 @@ AFTER_SHUTDOWN = "cannot schedule new futures after shutdown"
 
 
 class PlacedExecutor(Executor):
-    """Runs calls on a place, such as components: those that are submitted within a short time are one job.
-
-    Args:
-        max_workers: Worker processes in each component; None for one per physical core.
-        on: Where.
-        max_tasks_per_child: As for `runwide.Executor`.
-        name: Refused, as are the next two.
-        reuse: About jobs with a name.
-        store: The place has one.
-        **options: As in `runwide.options.Options`.
-
-    Raises:
-        InputError: An option cannot be honoured there.
-    """
+    """`runwide.Executor` on a place; it rejects ``name``, ``reuse`` and ``store``."""
 
     is_chosen = True
 
@@ -62,10 +49,10 @@ class PlacedExecutor(Executor):
         self._batches = Batches(on, chosen.given())
 
     def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
-        """Schedule ``fn(*args, **kwargs)``; returns its future.
+        """Schedule ``fn(*args, **kwargs)`` and return its future.
 
         Raises:
-            PoolClosed: The executor is shut down: a ``RuntimeError``.
+            PoolClosed: The executor is shut down; this is a ``RuntimeError``.
         """
         call = Call(fn, args, kwargs)
         self._batches.submit([call], AFTER_SHUTDOWN)
@@ -79,14 +66,14 @@ class PlacedExecutor(Executor):
         chunksize: int | None = None,
         buffersize: int | None = None,
     ) -> Iterator[Any]:
-        """Results of ``fn`` over the zipped iterables, in order; all of them are one job, unless ``buffersize`` is given.
+        """Yield results of ``fn`` over the zipped iterables, in order; all are one job, unless ``buffersize`` is given.
 
         Args:
             fn: Takes one item of each iterable.
-            *iterables: Taken whole now, unless ``buffersize`` is given.
-            timeout: Seconds from this call within which the next result must be there, else ``TimeoutError``.
-            chunksize: Accepted, as by all executors; components choose how many items travel to a worker together.
-            buffersize: Take no more than so many items ahead of the results that were consumed.
+            *iterables: Taken completely now, unless ``buffersize`` is given.
+            timeout: Seconds from this call after which ``TimeoutError`` is raised, if the next result has not arrived.
+            chunksize: Ignored: components choose how many items travel to a worker together.
+            buffersize: Most items to take ahead of the consumed results.
         """
         standard.positive(chunksize, standard.CHUNKSIZE)
         ahead = standard.positive(buffersize, standard.BUFFERSIZE)
@@ -101,7 +88,7 @@ class PlacedExecutor(Executor):
     def _buffered(
         self, futures: deque[Future[Any]], calls: Iterator[Call]
     ) -> Generator[Future[Any], None, None]:
-        """Yield futures, and submit one more call for each that was asked for."""
+        """Yield futures, and submit one more call after each."""
         with closing(until_left(futures)) as several:
             for future in several:
                 yield future
@@ -113,20 +100,20 @@ class PlacedExecutor(Executor):
         """Take no more calls.
 
         Args:
-            wait: Return only when those submitted have ended.
-            cancel_futures: Cancel what was not sent.
+            wait: True to return only when all submitted calls have ended.
+            cancel_futures: True to cancel the calls that were not sent.
         """
         self._batches.close(cancel=cancel_futures)
         if wait:
             self._batches.join()
 
     def kill(self) -> None:
-        """Cancel the run, and what was not sent; from any thread."""
+        """Cancel the run and the calls that were not sent, from any thread."""
         self._batches.kill()
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if kind is not None and not issubclass(kind, Exception):  # Ctrl-C: nobody wants to wait for the rest
+        if kind is not None and not issubclass(kind, Exception):  # Ctrl-C: do not wait for the other calls
             self.kill()
         self.shutdown()

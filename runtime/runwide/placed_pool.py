@@ -1,4 +1,4 @@
-"""The pool whose calls run on a place: `runwide.Pool` with ``on=``."""
+"""The pool on a place: `runwide.Pool` with ``on=``."""
 
 from __future__ import annotations
 
@@ -23,29 +23,13 @@ if TYPE_CHECKING:
     from typing_extensions import Self, Unpack
 
     from runwide.async_result import Callback
-    from runwide.records import TaskEvent
+    from runwide.events.model import TaskEvent
 
 _NOT_RUNNING = "Pool not running"
 
 
 class PlacedPool(Pool):
-    """Runs functions on a place, such as components.
-
-    Args:
-        processes: Worker processes in each component; None for one per physical core.
-        initializer: As for `runwide.Pool`.
-        initargs: As for `runwide.Pool`.
-        maxtasksperchild: As for `runwide.Pool`.
-        on: Where.
-        name: Refused, as are the next two.
-        reuse: About jobs with a name.
-        store: The place has one.
-        on_event: As for `runwide.Pool`.
-        **options: As in `runwide.options.WorkerOptions`.
-
-    Raises:
-        InputError: An option cannot be honoured there.
-    """
+    """`runwide.Pool` on a place; it rejects ``name``, ``reuse`` and ``store``."""
 
     is_chosen = True
 
@@ -79,7 +63,7 @@ class PlacedPool(Pool):
         callback: Callback = None,
         error_callback: Callback = None,
     ) -> AsyncResult:
-        """As `apply`, but returns at once."""
+        """As `apply`, but return at once."""
         result = AsyncResult(callback, error_callback, self)
         (future,) = self._submitted([Call(func, tuple(args), dict(kwds or {}))])
         future.add_done_callback(result.take)
@@ -93,7 +77,7 @@ class PlacedPool(Pool):
         callback: Callback = None,
         error_callback: Callback = None,
     ) -> AsyncResult:
-        """As `map`, but returns when all items have been taken."""
+        """As `map`, but return when all items have been taken."""
         return self._all([Call(func, (item,), {}) for item in iterable], chunksize, callback, error_callback)
 
     def starmap_async(
@@ -104,7 +88,7 @@ class PlacedPool(Pool):
         callback: Callback = None,
         error_callback: Callback = None,
     ) -> AsyncResult:
-        """As `starmap`, but returns when all items have been taken."""
+        """As `starmap`, but return when all items have been taken."""
         return self._all(
             [Call(func, tuple(item), {}) for item in iterable], chunksize, callback, error_callback
         )
@@ -112,17 +96,17 @@ class PlacedPool(Pool):
     def imap(
         self, func: Callable[[Any], Any], iterable: Iterable[Any], chunksize: int | None = None
     ) -> Iterator[Any]:
-        """Results in order, each as soon as it and those before it are stored; all items are taken now.
+        """Yield results in order, each as soon as it and all earlier ones are stored; all items are taken now.
 
-        An exception takes the place of a result, and the iterator goes on after it. ``next(timeout)`` of the iterator raises
-        ``multiprocessing.TimeoutError`` if the result is not there in time.
+        The iterator raises the exception of a failed item, and continues after it. Its ``next(timeout)`` raises
+        ``multiprocessing.TimeoutError`` if the result does not arrive in time.
         """
         return _Results(self._items(func, iterable, chunksize), self, ordered=True)
 
     def imap_unordered(
         self, func: Callable[[Any], Any], iterable: Iterable[Any], chunksize: int | None = None
     ) -> Iterator[Any]:
-        """As `imap`, in the order in which they are stored."""
+        """As `imap`, in the order in which results are stored."""
         return _Results(self._items(func, iterable, chunksize), self, ordered=False)
 
     def close(self) -> None:
@@ -131,7 +115,7 @@ class PlacedPool(Pool):
         self._batches.close()
 
     def terminate(self) -> None:
-        """Stop at once: cancel the run and all tasks that were not sent."""
+        """Cancel the run and all tasks that were not sent."""
         self._closed = True
         self._batches.kill()
         self._batches.join()
@@ -169,12 +153,12 @@ class PlacedPool(Pool):
 
 
 def _check(chunksize: int | None) -> None:
-    """Refuse a wrong number; a right one changes nothing: components choose how many items travel to a worker together."""
+    """Reject an invalid number; a valid one is ignored: components choose how many items travel to a worker together."""
     standard.positive(chunksize, standard.POOL_CHUNKSIZE)
 
 
 class _Together:
-    """Settles one result when all of some futures have ended."""
+    """Settles a result when all of its futures have ended."""
 
     def __init__(self, futures: list[Future[Any]], result: AsyncResult) -> None:
         self._futures = futures
@@ -183,7 +167,7 @@ class _Together:
         self._lock = threading.Lock()
 
     def begin(self) -> None:
-        """Listen to them."""
+        """Wait for the futures through callbacks."""
         if not self._futures:
             self._result.settle([], None)
         for future in self._futures:
@@ -209,7 +193,7 @@ class _Results:
     """The results of `PlacedPool.imap`: an iterator, as ``multiprocessing.pool.IMapIterator``."""
 
     def __init__(self, futures: list[Future[Any]], pool: PlacedPool, *, ordered: bool) -> None:
-        self._pool = pool  # kept until then
+        self._pool = pool  # kept alive until all results are consumed
         self._left = len(futures)
         self._ended: queue.SimpleQueue[Future[Any]] = queue.SimpleQueue()
         self._turns = deque(futures) if ordered else None
@@ -221,16 +205,16 @@ class _Results:
         return self
 
     def next(self, timeout: float | None = None) -> Any:
-        """Wait for the next result, so many seconds at most.
+        """Wait for the next result, for at most ``timeout`` seconds.
 
         Raises:
-            multiprocessing.TimeoutError: It is not there yet; it may be asked for again.
-            StopIteration: There are no more.
-            Exception: Whatever the function raised for this item; the next result may be asked for.
+            multiprocessing.TimeoutError: It has not arrived; call again to wait further.
+            StopIteration: There are no more results.
+            Exception: The function raised it for this item; call again for the next result.
         """
         if not self._left:
             raise StopIteration
-        future = self._ended_one(None if timeout is None else time.monotonic() + timeout)
+        future = self._next_ended(None if timeout is None else time.monotonic() + timeout)
         if future is None:
             raise multiprocessing.TimeoutError(f"no result within {timeout} s")
         self._left -= 1
@@ -242,7 +226,7 @@ class _Results:
     def __next__(self) -> Any:
         return self.next()
 
-    def _ended_one(self, deadline: float | None) -> Future[Any] | None:
+    def _next_ended(self, deadline: float | None) -> Future[Any] | None:
         wait = None if deadline is None else max(0.0, deadline - time.monotonic())
         if self._turns is None:
             try:
@@ -253,4 +237,4 @@ class _Results:
 
         if not wait_for([self._turns[0]], wait).done:
             return None
-        return self._turns.popleft()  # kept no longer
+        return self._turns.popleft()  # so that only the caller keeps it

@@ -1,12 +1,12 @@
-"""`Pool`: the interface of ``multiprocessing.Pool``, on the physical cores of this container or on a place."""
+"""`Pool`, which chooses the class that runs its calls here or on a place."""
 
 from __future__ import annotations
 
 import inspect
-from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from runwide import ending
+from runwide.executors import chosen
 from runwide.options import POOL, WorkerOptions
 from runwide.signatures import taking
 
@@ -18,37 +18,37 @@ if TYPE_CHECKING:
     from typing_extensions import Self, Unpack
 
     from runwide.async_result import AsyncResult, Callback
-    from runwide.records import TaskEvent
+    from runwide.events.model import TaskEvent
 
 
 @taking(WorkerOptions, POOL)
 class Pool:
-    """Runs functions in worker processes, one per physical core, or on components, with ``multiprocessing.Pool``'s methods.
+    """Runs functions in worker processes, or on components, with the methods of ``multiprocessing.Pool``.
 
-    ``from runwide import Pool`` instead of ``from multiprocessing import Pool`` is all that changes. Functions may be
-    closures, lambdas or nested; a worker that dies fails its own task and no other.
+    To use it, change ``from multiprocessing import Pool`` to ``from runwide import Pool``. Functions may be closures,
+    lambdas or nested. A worker that dies fails its own task and no other.
 
-    With ``on``, each call of a method is one job with one pipeline run, and so are single calls that come within a short
-    time (see `runwide.Executor`). All items are taken when a method is called; ``imap`` and ``imap_unordered`` give results
-    as components store them.
+    With ``on``, each call of a method is one job with one pipeline run; single calls within a short time are one job, too
+    (see `runwide.Executor`). All items are taken when a method is called; ``imap`` and ``imap_unordered`` yield results as
+    components store them.
 
     Args:
         processes: Number of workers (with ``on``: in each component); None for one per physical core.
         initializer: Called once in each worker before its first task.
         initargs: Arguments of ``initializer``.
         maxtasksperchild: Tasks after which a worker is replaced by a fresh one.
-        store: Where all forms of ``map`` keep results while they run, as `runwide.map` does. A job in a store has a known
-            number of items and is read back when it has finished. So ``imap`` and ``imap_unordered`` return when all items
-            have ended, raise the first failure then, and take no endless input; ``map_async`` takes all items first.
-        name: Names their jobs there, with the number of the call: the same calls in the same order go on where an earlier
-            process was killed.
+        store: Place to keep the results of all forms of ``map`` while they run, as for `runwide.map`. A job in a store has a
+            known number of items and is read back when it has finished. So ``imap`` and ``imap_unordered`` return when all
+            items have ended, raise the first failure then, and take no endless input; ``map_async`` takes all items first.
+        name: Name of their jobs there, to which the number of the call is added: the same calls in the same order continue
+            those of a process that was killed.
         reuse: As for `runwide.map`, for each of these jobs.
-        on: Where to run instead of here, such as ``runwide_components.Components``.
-        on_event: Called with each `runwide.records.TaskEvent`.
+        on: Place to run instead of this container's cores, such as ``runwide_components.Components``.
+        on_event: Called with each `runwide.events.TaskEvent`.
         **options: As in `runwide.options.WorkerOptions`.
 
     Raises:
-        InputError: An option cannot be honoured there.
+        InputError: The place cannot honour an option.
 
     Example:
         >>> with runwide.Pool(processes=2) as pool:
@@ -59,14 +59,14 @@ class Pool:
         [8, 9]
     """
 
-    is_chosen = False  # whether a class runs calls itself
+    is_chosen = False  # True for a class that runs calls
 
-    if not TYPE_CHECKING:  # which would check calls against this one
+    if not TYPE_CHECKING:  # type checkers would use its signature
 
         def __new__(cls, *args: Any, on: Any = None, **options: Any) -> Any:  # noqa: ARG004 - they are those of `__init__`
-            """Make a pool of the kind that runs tasks here, or on a place."""
+            """Make an object of the class that runs tasks here or on a place."""
             kind: Any = cls
-            return super().__new__(kind if cls.is_chosen else _chosen(kind, placed=on is not None))
+            return super().__new__(kind if cls.is_chosen else chosen(kind, Pool, placed=on is not None))
 
     def __init__(
         self,
@@ -82,7 +82,7 @@ class Pool:
         on_event: Callable[[TaskEvent], None] | None = None,
         **options: Unpack[WorkerOptions],
     ) -> None:
-        """Only for its signature: the class that is chosen has its own."""
+        """Give the signature only: the chosen class has an ``__init__`` of its own."""
         raise NotImplementedError
 
     def apply(
@@ -99,13 +99,13 @@ class Pool:
         callback: Callback = None,
         error_callback: Callback = None,
     ) -> AsyncResult:
-        """As `apply`, but returns at once."""
+        """As `apply`, but return at once."""
         raise NotImplementedError
 
     def map(
         self, func: Callable[[Any], Any], iterable: Iterable[Any], chunksize: int | None = None
     ) -> list[Any]:
-        """Apply the function to each item; results in order."""
+        """Apply the function to each item; return the results in order."""
         results: list[Any] = self.map_async(func, iterable, chunksize).get()
         return results
 
@@ -117,7 +117,7 @@ class Pool:
         callback: Callback = None,
         error_callback: Callback = None,
     ) -> AsyncResult:
-        """As `map`, but returns when all items have been taken."""
+        """As `map`, but return when all items have been taken."""
         raise NotImplementedError
 
     def starmap(
@@ -135,19 +135,19 @@ class Pool:
         callback: Callback = None,
         error_callback: Callback = None,
     ) -> AsyncResult:
-        """As `starmap`, but returns when all items have been taken."""
+        """As `starmap`, but return when all items have been taken."""
         raise NotImplementedError
 
     def imap(
         self, func: Callable[[Any], Any], iterable: Iterable[Any], chunksize: int | None = None
     ) -> Iterator[Any]:
-        """Results in order, each as soon as those before it are there."""
+        """Yield results in order, each as soon as it and all earlier results have arrived."""
         raise NotImplementedError
 
     def imap_unordered(
         self, func: Callable[[Any], Any], iterable: Iterable[Any], chunksize: int | None = None
     ) -> Iterator[Any]:
-        """As `imap`, in the order in which they finish."""
+        """As `imap`, in the order in which the tasks finish."""
         raise NotImplementedError
 
     def close(self) -> None:
@@ -155,11 +155,11 @@ class Pool:
         raise NotImplementedError
 
     def terminate(self) -> None:
-        """Stop at once, without finishing."""
+        """Stop all tasks at once."""
         raise NotImplementedError
 
     def join(self) -> None:
-        """Wait for the workers to leave, after `close` or `terminate`."""
+        """Wait for the workers to end, after `close` or `terminate`."""
         raise NotImplementedError
 
     def __enter__(self) -> Self:
@@ -170,30 +170,20 @@ class Pool:
     ) -> None:
         self.terminate()
 
+    @staticmethod
+    def running(*, placed: bool) -> Any:
+        """Load the class that runs tasks."""
+        if placed:
+            from runwide.placed_pool import PlacedPool
 
-vars(Pool.__new__)["__signature__"] = inspect.signature(Pool.__init__)
-
-
-def take_place(one: Pool) -> Any:
-    """Make an object that was to run calls here one that runs them on a place, and return the class that does.
-
-    A subclass may give ``on=`` to this class only when its own ``__init__`` runs.
-    """
-    kinds = type(one).__mro__
-    kind = next((kind for kind in kinds if kind is not kinds[0] and not kind.__dict__.get("is_chosen")), Pool)
-    one.__class__ = _chosen(kind, placed=True)
-    return _chosen(Pool, placed=True)
-
-
-@cache
-def _chosen(kind: Any, *, placed: bool) -> Any:
-    """The class that runs tasks here or there; of a user's subclass one with its methods."""
-    if placed:
-        from runwide.placed_pool import PlacedPool as Chosen
-    else:
-        ending.check_interpreter()  # after which nothing can be imported
+            return PlacedPool
+        ending.check_interpreter()  # while the interpreter ends, imports fail
         from runwide import systems
 
         systems.refuse("runwide runs tasks", hint="use WSL, or a container of runwide's image")
-        from runwide.stored_pool import Pool as Chosen  # type: ignore[assignment]
-    return Chosen if kind is Pool else type(kind.__name__, (kind, Chosen), {"__module__": kind.__module__})
+        from runwide import stored_pool
+
+        return stored_pool.Pool
+
+
+vars(Pool.__new__)["__signature__"] = inspect.signature(Pool.__init__)

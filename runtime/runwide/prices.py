@@ -1,28 +1,40 @@
-"""What machine time costs, estimated from list prices that have a date and a source."""
+"""Estimates of the cost of machine time, from list prices with a date and a source."""
 
 from __future__ import annotations
 
 import math
 import re
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from runwide import settings
 from runwide.errors import InputError
 from runwide.parsing import json_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
 _TYPE = re.compile(r"([a-z]\d+[a-z]?)-(standard|highmem|highcpu)-(\d+)")
 _CUSTOM = re.compile(r"([a-z]\d+[a-z]?)-custom-(\d+)-(\d+)(?:-ext)?")
-_GIB = {"standard": 4.0, "highmem": 8.0, "highcpu": 1.0}  # for each vCPU
+_GIB = {"standard": 4.0, "highmem": 8.0, "highcpu": 1.0}  # GiB for each vCPU
 _GIB_OF_N1 = {"standard": 3.75, "highmem": 6.5, "highcpu": 0.9}
-_TWO_GIB = ("c2d", "c3", "c3d", "c4", "c4a", "c4d", "n4")  # for each vCPU of their highcpu machines
-_SHARED = {"e2-micro": (0.25, 1.0), "e2-small": (0.5, 2.0), "e2-medium": (1.0, 4.0)}  # as they are billed
-_L4 = {12: 1, 24: 2, 48: 4, 96: 8}  # that come with a g2 machine of so many vCPUs; one with any other
-_UNKNOWN_GIB = 4.0  # for each vCPU, where the memory is not known
+_TWO_GIB = (
+    "c2d",
+    "c3",
+    "c3d",
+    "c4",
+    "c4a",
+    "c4d",
+    "n4",
+)  # families with 2 GiB for each vCPU of a highcpu machine
+_SHARED = {
+    "e2-micro": (0.25, 1.0),
+    "e2-small": (0.5, 2.0),
+    "e2-medium": (1.0, 4.0),
+}  # vCPUs and GiB that are billed
+_L4 = {12: 1, 24: 2, 48: 4, 96: 8}  # accelerators of a g2 machine by its vCPUs; 1 for other numbers
+_UNKNOWN_GIB = 4.0  # for each vCPU, if the memory is unknown
 _HOUR = 3600.0
 _MOST = 1e9  # dollars an hour
 
@@ -32,10 +44,10 @@ class Rate:
     """The price of a machine family, in US dollars an hour.
 
     Args:
-        vcpu: Of one vCPU.
-        gib: Of one GiB of memory.
-        spot_vcpu: Of one vCPU as Spot capacity; None where it is not known.
-        spot_gib: Of one GiB as Spot capacity.
+        vcpu: Price of one vCPU.
+        gib: Price of one GiB of memory.
+        spot_vcpu: Price of one vCPU as Spot capacity; None if unknown.
+        spot_gib: Price of one GiB as Spot capacity; None if unknown.
     """
 
     vcpu: float
@@ -49,13 +61,13 @@ class Prices:
     """A table of prices.
 
     Args:
-        date: When they were read.
-        source: Where.
+        date: Date at which the prices were read.
+        source: Source of the prices.
         families: Rates by machine family.
-        accelerators: Dollars an hour by type of accelerator, as Vertex AI names it.
-        vertex: What Vertex AI's price of a machine is of Compute Engine's.
+        accelerators: Dollars an hour by type of accelerator, with the names of Vertex AI.
+        vertex: Ratio of Vertex AI's price of a machine to that of Compute Engine.
         run: Dollars for each pipeline run on Vertex AI.
-        family: The family that stands in where the machine is not known.
+        family: The family whose rates are used if that of a machine is unknown.
     """
 
     date: str
@@ -67,10 +79,10 @@ class Prices:
     family: str
 
 
-# The rates on demand and those of accelerators: Cloud Billing Catalog, service 6F81-5844-456A, SKUs "running in Americas",
-# which are those of us-central1, as published with their SKU ids on 2026-09-23; t2d as published for us-west1 in 2026.
-# Spot: the same catalog for us-central1 on 2026-10-10; it changes up to daily, and of the other families no dated price was
-# found. Vertex AI: its page of prices lists n1-standard-4 at 0.21849885 and e2-standard-4 at 0.154126276 an hour for custom
+# Rates on demand and of accelerators: Cloud Billing Catalog, service 6F81-5844-456A, SKUs "running in Americas", which apply
+# to us-central1, published with their SKU ids on 2026-09-23; t2d as published for us-west1 in 2026.
+# Spot: the same catalog for us-central1 on 2026-10-10. It changes up to daily; no dated price was found for other families.
+# Vertex AI: its page of prices lists n1-standard-4 at 0.21849885 and e2-standard-4 at 0.154126276 an hour for custom
 # training in September 2026, which is 1.15 times the same machine on Compute Engine, and 0.03 for a pipeline run.
 LISTED = Prices(
     date="2026-09-23",
@@ -95,21 +107,21 @@ LISTED = Prices(
     run=0.03,
     family="e2",
 )
-"""The prices that are used where ``RUNWIDE_PRICES`` names no others."""
+"""The prices of this release, which a file of ``RUNWIDE_PRICES`` may replace."""
 
 
 @dataclass(frozen=True, slots=True)
 class Machine:
-    """A machine, as far as it matters for its price.
+    """The facts of a machine that determine its price.
 
     Args:
-        vcpus: Its vCPUs.
-        gib: Its memory in GiB; None where it is not known.
-        family: Its family; None where it is not known.
+        vcpus: Number of vCPUs.
+        gib: Memory in GiB; None if unknown.
+        family: Machine family; None if unknown.
         accelerator: Type of its accelerators.
-        accelerators: How many.
-        spot: Whether it is Spot capacity.
-        vertex: Whether it is one of Vertex AI's.
+        accelerators: Number of its accelerators.
+        spot: True for Spot capacity.
+        vertex: True for a machine of Vertex AI.
     """
 
     vcpus: float
@@ -127,8 +139,8 @@ class Estimate:
 
     Args:
         dollars: US dollars.
-        date: Of the prices.
-        notes: What was assumed.
+        date: Date of the prices.
+        notes: Assumptions.
     """
 
     dollars: float
@@ -140,15 +152,15 @@ class Estimate:
 
     @property
     def basis(self) -> str:
-        """What it was made from, in words."""
+        """The date of the prices and the assumptions, in words."""
         return "; ".join([f"list prices of {self.date}", *self.notes])
 
 
 def machine_of(name: str) -> Machine | None:
-    """The machine of a type's name; None for one whose size its name does not tell.
+    """Return the machine of a machine type; None if its name does not give its size.
 
     Args:
-        name: Such as ``n2-highmem-16``.
+        name: Name of the type, such as ``n2-highmem-16``.
 
     Example:
         >>> machine_of("n2-highmem-16").gib, machine_of("g2-standard-24").accelerators, machine_of("a2-megagpu-16g")
@@ -166,37 +178,37 @@ def machine_of(name: str) -> Machine | None:
     each = (_GIB_OF_N1 if family == "n1" else _GIB)[kind]
     each = 2.0 if kind == "highcpu" and family in _TWO_GIB else each
     made = Machine(count, count * each, family)
-    if family == "g2":  # which has them in any case
+    if family == "g2":  # always with accelerators
         return replace(made, accelerator="NVIDIA_L4", accelerators=_L4.get(count, 1))
     return made
 
 
 def estimate(machine: Machine, seconds: float, prices: Prices | None = None) -> Estimate:
-    """Estimate what a machine costs for a while.
+    """Estimate the cost of a machine for some time.
 
     Args:
         machine: The machine.
-        seconds: How long.
-        prices: From which prices; `current` where None.
+        seconds: The time.
+        prices: The prices; None for `current`.
 
     Example:
         >>> print(estimate(machine_of("n2-standard-8"), 3600, LISTED))
         $0.39 (an estimate: list prices of 2026-09-23)
         >>> print(estimate(Machine(4, 16.0), 7200, LISTED))
-        $0.27 (an estimate: list prices of 2026-09-23; machines that are not known are priced as e2)
+        $0.27 (an estimate: list prices of 2026-09-23; unknown machines are priced as e2)
     """
     prices = prices or current()
     notes = []
     family = machine.family or ""
     if family not in prices.families:
-        what = f"there is no price of {family}, it is" if family else "machines that are not known are"
+        what = f"there is no price of {family}, it is" if family else "unknown machines are"
         notes.append(f"{what} priced as {prices.family}")
         family = prices.family
     rate = prices.families[family]
     vcpu, gib = rate.vcpu, rate.gib
     if machine.spot:
         if rate.spot_vcpu is None or rate.spot_gib is None:
-            notes.append(f"there is no Spot price of {family}, this is the one on demand, which is higher")
+            notes.append(f"there is no Spot price of {family}, so the higher price on demand is used")
         else:
             vcpu, gib = rate.spot_vcpu, rate.spot_gib
     memory = machine.vcpus * _UNKNOWN_GIB if machine.gib is None else machine.gib
@@ -204,14 +216,14 @@ def estimate(machine: Machine, seconds: float, prices: Prices | None = None) -> 
     if machine.accelerator and machine.accelerators:
         each = prices.accelerators.get(machine.accelerator)
         if each is None:
-            notes.append(f"without {machine.accelerator}, of which there is no price")
+            notes.append(f"without {machine.accelerator}, which has no listed price")
         hour += machine.accelerators * (each or 0.0)
     hour *= prices.vertex if machine.vertex else 1.0
     return Estimate(hour * seconds / _HOUR, prices.date, tuple(notes))
 
 
 def total(estimates: Iterable[Estimate]) -> Estimate | None:
-    """The sum of estimates, with all that was assumed; None of none.
+    """Return the sum of estimates, with all assumptions; None for no estimates.
 
     Example:
         >>> hour = estimate(machine_of("e2-standard-4"), 3600, LISTED)
@@ -226,7 +238,7 @@ def total(estimates: Iterable[Estimate]) -> Estimate | None:
 
 
 def money(dollars: float) -> str:
-    """Dollars as people read them.
+    """Return dollars as text for people.
 
     Example:
         >>> money(1234.5), money(0.27), money(0.0012), money(0)
@@ -236,10 +248,10 @@ def money(dollars: float) -> str:
 
 
 def current() -> Prices:
-    """The prices of the file that ``RUNWIDE_PRICES`` names, over those of this release.
+    """Return the prices of this release, with those that the file of ``RUNWIDE_PRICES`` replaces.
 
     Raises:
-        InputError: The file cannot be read, or is not of that form.
+        InputError: The file cannot be read, or is malformed.
 
     Example:
         >>> current().date
@@ -249,12 +261,8 @@ def current() -> Prices:
     return LISTED if path is None else _read(path)
 
 
-@dataclass(frozen=True, slots=True)
-class _File:
+class _File(NamedTuple):
     path: str
-    known: tuple[str, ...] = field(
-        default=("date", "source", "families", "accelerators", "vertex", "run", "family")
-    )
 
     def error(self, what: str) -> InputError:
         return InputError(
@@ -265,7 +273,7 @@ class _File:
 
     def number(self, value: Any, where: str) -> float:
         if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value <= _MOST:
-            raise self.error(f"{where} is {str(value)[:100]!r}, not a price")
+            raise self.error(f"{where} is {str(value)[:100]!r}, not a price: expected a number from 0 to 1e9")
         return float(value)
 
     def text(self, value: Any, where: str) -> str:
@@ -277,7 +285,7 @@ class _File:
         if not isinstance(value, dict):
             raise self.error(f"{where} is not an object of JSON")
         if known and (strange := [name for name in value if name not in known]):
-            raise self.error(f"{where} has {strange[0][:100]!r}, which is none of {', '.join(known)}")
+            raise self.error(f"{where} has {strange[0][:100]!r}; expected only {', '.join(known)}")
         return value
 
     def rate(self, value: Any, where: str) -> Rate:
@@ -285,6 +293,10 @@ class _File:
         if missing := [name for name in ("vcpu", "gib") if name not in about]:
             raise self.error(f"{where} has no {missing[0]}")
         return Rate(**{name: self.number(one, f"{where}.{name}") for name, one in about.items()})
+
+    def each(self, about: dict[str, Any], where: str, read: Callable[[Any, str], Any]) -> dict[str, Any]:
+        values = self.object(about.get(where, {}), where)
+        return {name: read(value, f"{where}.{name}") for name, value in values.items()}
 
 
 def _read(path: str) -> Prices:
@@ -295,25 +307,17 @@ def _read(path: str) -> Prices:
         raise file.error(f"the file cannot be read ({error.strerror})") from error
     except ValueError as error:
         raise file.error(f"it is not JSON ({error})") from error
-    about = file.object(about, "the file", file.known)
-    families = file.object(about.get("families", {}), "families")
-    accelerators = file.object(about.get("accelerators", {}), "accelerators")
+    about = file.object(about, "the file", tuple(one.name for one in fields(Prices)))
     found = replace(
         LISTED,
         date=file.text(about.get("date"), "date"),
         source=file.text(about.get("source", path), "source"),
-        families={
-            **LISTED.families,
-            **{name: file.rate(one, f"families.{name}") for name, one in families.items()},
-        },
-        accelerators={
-            **LISTED.accelerators,
-            **{name: file.number(one, f"accelerators.{name}") for name, one in accelerators.items()},
-        },
+        families={**LISTED.families, **file.each(about, "families", file.rate)},
+        accelerators={**LISTED.accelerators, **file.each(about, "accelerators", file.number)},
         vertex=file.number(about.get("vertex", LISTED.vertex), "vertex"),
         run=file.number(about.get("run", LISTED.run), "run"),
         family=file.text(about.get("family", LISTED.family), "family"),
     )
     if found.family not in found.families:
-        raise file.error(f"family is {found.family!r}, of which families has no price")
+        raise file.error(f"family is {found.family!r}, which has no price in families")
     return found

@@ -19,34 +19,34 @@ _TABLE_BYTES = 1 << 30
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """What the environment says, parsed.
+    """The parsed variables of the environment.
 
     Args:
         workers: ``RUNWIDE_WORKERS``: number of workers, instead of the number of cores.
         store: ``RUNWIDE_STORE``: default store of jobs.
         scratch: ``RUNWIDE_SCRATCH``: directory for large payloads between processes.
         image: ``RUNWIDE_IMAGE``: image of the components.
-        store_deadline: ``RUNWIDE_STORE_DEADLINE``: how long a store that answered before may be away, in seconds.
-        store_timeout: ``RUNWIDE_STORE_TIMEOUT``: how long a connection may be silent before it is given up, in seconds.
-        compression: ``RUNWIDE_COMPRESSION``: ``zstd`` to compress values of which a sample shows that it pays.
+        store_deadline: ``RUNWIDE_STORE_DEADLINE``: seconds for which a store that has answered before may be unreachable.
+        store_timeout: ``RUNWIDE_STORE_TIMEOUT``: seconds for which a connection may be silent before it is closed.
+        compression: ``RUNWIDE_COMPRESSION``: ``zstd`` to compress values if a sample shows that it pays.
         user_project: ``RUNWIDE_USER_PROJECT``: the project that pays for requests to buckets where the requester pays.
         storage_emulator: ``STORAGE_EMULATOR_HOST``: a Cloud Storage emulator, instead of Google's.
-        signing_key: ``RUNWIDE_SIGNING_KEY``: vouches for what is found in a store.
-        signing_key_file: ``RUNWIDE_SIGNING_KEY_FILE``: a file with it.
-        signing_key_secret: ``RUNWIDE_SIGNING_KEY_SECRET``: its name in Secret Manager,
+        signing_key: ``RUNWIDE_SIGNING_KEY``: signs objects of a store and verifies them.
+        signing_key_file: ``RUNWIDE_SIGNING_KEY_FILE``: a file with the key.
+        signing_key_secret: ``RUNWIDE_SIGNING_KEY_SECRET``: the key's name in Secret Manager,
             ``projects/P/secrets/S/versions/V``.
-        secret_endpoint: ``CLOUDSDK_API_ENDPOINT_OVERRIDES_SECRETMANAGER``: as gcloud understands it.
-        vertex_endpoint: ``CLOUDSDK_API_ENDPOINT_OVERRIDES_AIPLATFORM``: likewise.
-        storage_endpoint: ``CLOUDSDK_API_ENDPOINT_OVERRIDES_STORAGE``: likewise, as for Private Service Connect.
-        universe_domain: ``GOOGLE_CLOUD_UNIVERSE_DOMAIN``: of Google's clouds, the one that the credentials must be of.
+        secret_endpoint: ``CLOUDSDK_API_ENDPOINT_OVERRIDES_SECRETMANAGER``: endpoint, as for gcloud.
+        vertex_endpoint: ``CLOUDSDK_API_ENDPOINT_OVERRIDES_AIPLATFORM``: endpoint, as for gcloud.
+        storage_endpoint: ``CLOUDSDK_API_ENDPOINT_OVERRIDES_STORAGE``: endpoint, such as one of Private Service Connect.
+        universe_domain: ``GOOGLE_CLOUD_UNIVERSE_DOMAIN``: the cloud of Google's that the credentials must belong to.
         memory_guard: ``RUNWIDE_MEMORY_GUARD``: whether the largest worker is stopped near the memory limit: ``always``,
-            ``never``, or ``auto`` for where one OOM kill would take the whole container.
+            ``never``, or ``auto`` if one OOM kill would end the whole container.
         otel: ``RUNWIDE_OTEL``: ``1`` for OpenTelemetry spans and metrics.
-        idle_seconds: ``RUNWIDE_IDLE_SECONDS``: how long workers without work are kept for the next call.
-        log_format: ``RUNWIDE_LOG``: ``json``, ``text``, or empty for what suits the output.
-        max_json_depth: ``RUNWIDE_MAX_JSON_DEPTH``: how many lists and objects of given JSON may be inside of each other.
-        max_function_bytes: ``RUNWIDE_MAX_FUNCTION_BYTES``: how many bytes a given function may have.
-        max_table_bytes: ``RUNWIDE_MAX_TABLE_BYTES``: how many bytes a table of items may have once it is decompressed.
+        idle_seconds: ``RUNWIDE_IDLE_SECONDS``: seconds for which idle workers are kept for the next call.
+        log_format: ``RUNWIDE_LOG``: ``json``, ``text``, or empty to choose by the output.
+        max_json_depth: ``RUNWIDE_MAX_JSON_DEPTH``: the largest number of nested lists and objects in given JSON.
+        max_function_bytes: ``RUNWIDE_MAX_FUNCTION_BYTES``: the largest size of a given function, in bytes.
+        max_table_bytes: ``RUNWIDE_MAX_TABLE_BYTES``: the largest decompressed size of a table of items, in bytes.
         prices: ``RUNWIDE_PRICES``: a JSON file with prices of machines, for estimates of costs.
         log_level: ``RUNWIDE_LOG_LEVEL``: ``debug``, ``info``, ``warning`` or ``error``.
     """
@@ -82,7 +82,7 @@ def read() -> Settings:
     """Read the environment now.
 
     Raises:
-        InputError: A variable has a value that cannot be meant.
+        InputError: A variable has an invalid value.
 
     Example:
         >>> read().log_level
@@ -120,24 +120,15 @@ def read() -> Settings:
 
 
 def store_patience() -> tuple[int, int]:
-    """``store_deadline`` and ``store_timeout`` alone, for each request: reading all takes a tenth of a small one's time.
-
-    Example:
-        >>> store_patience()
-        (900, 60)
-    """
+    """Read only ``store_deadline`` and ``store_timeout``: reading all takes a tenth of the time of a small request."""
     return _positive("RUNWIDE_STORE_DEADLINE") or 900, _positive("RUNWIDE_STORE_TIMEOUT") or 60
 
 
 def idle_seconds() -> float:
-    """``idle_seconds`` alone, for each call.
+    """Read only ``idle_seconds``.
 
     Raises:
-        InputError: It is no number of seconds.
-
-    Example:
-        >>> idle_seconds()
-        60.0
+        InputError: It is not a number of seconds.
     """
     text = os.environ.get("RUNWIDE_IDLE_SECONDS") or "60"
     try:
@@ -153,68 +144,40 @@ def idle_seconds() -> float:
 
 
 def max_json_depth() -> int:
-    """``max_json_depth`` alone.
-
-    Example:
-        >>> max_json_depth()
-        200
-    """
+    """Read only ``max_json_depth``."""
     return _positive("RUNWIDE_MAX_JSON_DEPTH") or _JSON_DEPTH
 
 
 def max_function_bytes() -> int:
-    """``max_function_bytes`` alone.
-
-    Example:
-        >>> max_function_bytes()
-        268435456
-    """
+    """Read only ``max_function_bytes``."""
     return _positive("RUNWIDE_MAX_FUNCTION_BYTES") or _FUNCTION_BYTES
 
 
 def max_table_bytes() -> int:
-    """``max_table_bytes`` alone.
-
-    Example:
-        >>> max_table_bytes()
-        1073741824
-    """
+    """Read only ``max_table_bytes``."""
     return _positive("RUNWIDE_MAX_TABLE_BYTES") or _TABLE_BYTES
 
 
 def log_format() -> str:
-    """``log_format`` alone, for each line.
+    """Read only ``log_format``, for each line.
 
     Raises:
-        InputError: There is no such form.
-
-    Example:
-        >>> log_format()
-        ''
+        InputError: It is not a known format.
     """
     return _one_of("RUNWIDE_LOG", ("", "json", "text"))
 
 
 def log_level() -> str:
-    """``log_level`` alone, for each line; empty where it is not set.
+    """Read only ``log_level``, for each line; empty if it is not set.
 
     Raises:
-        InputError: There is no such level.
-
-    Example:
-        >>> log_level()
-        ''
+        InputError: It is not a known level.
     """
     return _one_of("RUNWIDE_LOG_LEVEL", ("", "debug", "info", "warning", "error", "critical"))
 
 
 def prices() -> str | None:
-    """``prices`` alone: the path of the file; None where none is set.
-
-    Example:
-        >>> prices() is None
-        True
-    """
+    """Read only ``prices``, the path of a file; None if it is not set."""
     return os.environ.get("RUNWIDE_PRICES") or None
 
 
@@ -223,35 +186,30 @@ _handed_key: str | None = None
 
 
 def signing_key() -> str | None:
-    """``signing_key`` alone: the variable's value, or what `hand_signing_key` was given.
-
-    Example:
-        >>> signing_key() is None
-        True
-    """
+    """Read only ``signing_key``: the variable's value, or the argument of `hand_signing_key`."""
     return os.environ.get(SIGNING_KEY) or _handed_key
 
 
 def hand_signing_key(text: str | None) -> None:
-    """Tell this process the key, whose environment does not have it, and so nothing that it starts.
+    """Set the key of this process without the environment, so that programs that it starts do not get it.
 
     Args:
-        text: What `signing_key` gave in the process that has started this one.
+        text: The result of `signing_key` in the parent process.
     """
     global _handed_key  # noqa: PLW0603 - one process, one key
     _handed_key = text
 
 
 _CLOUD = ("CLOUD_ML_PROJECT_ID", "CLOUD_ML_JOB_ID", "KUBERNETES_SERVICE_HOST")
-"""Set by Vertex AI in the containers of a custom job, and by Kubernetes in those of a pod."""
+"""Variables that Vertex AI sets in the containers of a custom job, and Kubernetes in those of a pod."""
 
 
 def in_cloud() -> bool:
-    """Whether this process runs where a log collector reads its output."""
+    """Return whether this process runs on Vertex or Kubernetes, where a log collector reads its output."""
     return any(name in os.environ for name in _CLOUD)
 
 
-# Cloud Run, whose sandbox shows no firmware, functions, App Engine, and Vertex AI's training and prediction.
+# Variables of Cloud Run (whose sandbox shows no firmware), functions, App Engine, and Vertex AI's training and prediction.
 _SERVICES = (
     "K_SERVICE",
     "K_REVISION",
@@ -264,16 +222,16 @@ _VERTEX = "AIP_"
 
 
 def in_service_of_googles() -> bool:
-    """Whether a service of Google's has started this process, as the variables say that it sets."""
+    """Return whether a service of Google's has started this process, according to the variables that it sets."""
     return any(name in os.environ for name in _SERVICES) or any(
         name.startswith(_VERTEX) for name in os.environ
     )
 
 
 def trace() -> str | None:
-    """The trace that this process is part of, as Cloud Logging names it; None where there is none.
+    """Return the trace of this process, as Cloud Logging names it; None if there is none.
 
-    From the W3C's ``TRACEPARENT`` and the project's name.
+    It is made of the W3C's ``TRACEPARENT`` and the project's name.
     """
     parts = os.environ.get("TRACEPARENT", "").split("-")
     if len(parts) != 4 or not _project():  # noqa: PLR2004 - version, trace, span, flags
@@ -282,7 +240,7 @@ def trace() -> str | None:
 
 
 def trace_name(trace_id: str) -> str:
-    """A trace as Cloud Logging names it, of which the project's name is a part where it is known.
+    """Return a trace as Cloud Logging names it, with the project's name if that is known.
 
     Example:
         >>> trace_name("0af7651916cd43dd8448eb211c80319c")
@@ -297,22 +255,17 @@ def _project() -> str | None:
 
 
 def is_set(name: str) -> bool:
-    """Whether the user has set a variable, to any value, so that theirs wins."""
+    """Return whether the user has set a variable, to any value, which then takes precedence."""
     return name in os.environ
 
 
 def value(name: str) -> str | None:
-    """The user's own setting of another program's variable, None where there is none.
-
-    Example:
-        >>> value("NO_SUCH_VARIABLE") is None
-        True
-    """
+    """Return the user's value of another program's variable; None if it is not set."""
     return os.environ.get(name)
 
 
 def set_default(name: str, value: str) -> None:
-    """Set a variable for a library that reads it, unless the user has."""
+    """Set a variable for a library that reads it, unless the user has set it."""
     os.environ.setdefault(name, value)
 
 
@@ -322,7 +275,7 @@ def set_value(name: str, value: str) -> None:
 
 
 def with_variables(variables: Mapping[str, str]) -> dict[str, str]:
-    """The environment for a child process: this one's without the signing key, with some variables set.
+    """Return the environment for a child process: this one's without the signing key, and with more variables.
 
     Example:
         >>> with_variables({"RUNWIDE_LOG": "json"})["RUNWIDE_LOG"]

@@ -1,4 +1,4 @@
-"""Signatures and help of what takes options: each of them by its name, with its default and a line of help."""
+"""Signatures and help of functions that take options: each option by its name, with its default and its help."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ _PLACE = "**options: As in `runwide.options.{}`."
 
 
 def taking(kind: type, surface: Surface) -> Callable[[C], C]:
-    """Have a call whose ``**options`` are of a kind show each of them, to editors, ``help`` and `inspect.signature`.
+    """Return a decorator that shows each option of ``**options`` to editors, ``help`` and `inspect.signature`.
 
     Args:
-        kind: `Options`, or one that it extends.
-        surface: Where it runs: what it refuses is not shown.
+        kind: `Options`, or one of its bases.
+        surface: Surface of the function: options that it rejects are not shown.
 
     Example:
         >>> from runwide.options import Surface, TaskOptions
@@ -42,7 +42,7 @@ def taking(kind: type, surface: Surface) -> Callable[[C], C]:
         described: Any = call
         starts: Any = vars(described)["__init__"] if isinstance(described, type) else described
         made = starts.__signature__ = _explicit(starts, kind, names)
-        if starts is not described:  # of which its `__new__` says less
+        if starts is not described:  # a class, whose `__new__` has another signature
             described.__signature__ = made.replace(parameters=list(made.parameters.values())[1:])
         mark = _PLACE.format(kind.__name__)
         described.__doc__ = documented(described.__doc__ or "", mark, names)
@@ -52,7 +52,7 @@ def taking(kind: type, surface: Surface) -> Callable[[C], C]:
 
 
 def names_of(kind: type) -> list[str]:
-    """Return the names of the options of a kind, in the order of the whole record.
+    """Return the names of the options of a kind, in the order of `OPTIONS`.
 
     Example:
         >>> from runwide.options import Options, TaskOptions, WorkerOptions
@@ -65,12 +65,12 @@ def names_of(kind: type) -> list[str]:
 
 
 def documented(text: str, mark: str, names: Iterable[str]) -> str:
-    """Return a docstring in which a line for each option stands in the place of the one that stands for them all.
+    """Return a docstring in which one line for all options is replaced by a line for each.
 
     Args:
         text: The docstring.
-        mark: That line, without what is before it.
-        names: The options.
+        mark: The line for all, without its indentation.
+        names: Names of the options.
     """
     before, found, after = text.partition(mark)
     if not found:

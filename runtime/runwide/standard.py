@@ -1,4 +1,4 @@
-"""Refuses numbers in the words of the standard library's pools."""
+"""Options that the standard library's pools name in their own way, with the messages of the standard library."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ Given = tuple[Any, "Words"]
 
 
 class Words(NamedTuple):
-    """What is said of a number that cannot be.
+    """Messages about an invalid number.
 
     Args:
-        wrong_type: If it is no whole number.
-        too_small: If it is less than 1.
+        wrong_type: For a value that is not a whole number.
+        too_small: For a number less than 1.
     """
 
     wrong_type: str
     too_small: str
 
 
-# Where the standard library words no error of its own for a wrong type, Python's arithmetic raises one.
+# For some wrong types the standard library has no message of its own: there, Python's arithmetic raises an error.
 MAX_WORKERS = Words("max_workers must be an integer, not {}", "max_workers must be greater than 0")
 MAX_TASKS_PER_CHILD = Words("max_tasks_per_child must be an integer", "max_tasks_per_child must be >= 1")
 CHUNKSIZE = Words("chunksize must be an integer, not {}", "chunksize must be >= 1.")
@@ -41,11 +41,11 @@ POOL_CHUNKSIZE = Words("chunksize must be an integer, not {}", "Chunksize must b
 
 
 def positive(number: Any, words: Words) -> int | None:
-    """Return a number that is 1 or more, and None for None.
+    """Return a number from 1 on, or None.
 
     Raises:
         InputError: It is less than 1.
-        WrongType: It is no whole number.
+        WrongType: It is not a whole number.
 
     Example:
         >>> positive(True, MAX_WORKERS)
@@ -66,22 +66,22 @@ def positive(number: Any, words: Words) -> int | None:
 
 
 def workers(number: Any, words: Words) -> Any:
-    """As `positive`, and ``"per-gpu"`` as it is."""
+    """Return a number from 1 on, None, or ``"per-gpu"``."""
     return number if isinstance(number, str) and number == PER_GPU else positive(number, words)
 
 
 def chosen(surface: Surface, options: Mapping[str, Any], workers_: Given, max_tasks: Given) -> RunOptions:
-    """Return the options of a standard pool, whose own names for two of them come first.
+    """Return the options of a standard pool, which has its own names for two of them.
 
     Args:
         surface: The pool.
-        options: What it was given, by our names.
-        workers_: What it was given for the number of workers, and what is said of a wrong one.
-        max_tasks: Likewise for the tasks of a worker.
+        options: Options by our names.
+        workers_: The number of workers by its own name, and messages about it.
+        max_tasks: The number of tasks of a worker by its own name, and messages about it.
 
     Raises:
-        InputError: A number is too small, or the pool refuses an option by name.
-        WrongType: A number is none.
+        InputError: A number is too small, or the pool rejects an option.
+        WrongType: A value is not a number.
     """
     found = dict(options)
     theirs = {"workers": workers(*workers_), "max_tasks": positive(*max_tasks)}

@@ -1,4 +1,4 @@
-"""The pool of `multiprocessing` whose maps may keep their results in a store: `Pool`, with `register_joblib`."""
+"""The pool of this machine whose maps may keep their results in a store."""
 
 from __future__ import annotations
 
@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING, Any
 from runwide import pools, standard
 from runwide.async_result import AsyncResult
 from runwide.errors import InputError, NoItems
-from runwide.options import POOL, WorkerOptions
+from runwide.executors import take_place
 from runwide.pool import compat
-from runwide.signatures import taking
 from runwide.surface import map
 from runwide.unpicklable import raising_what_pickle_raised
 from runwide.where import check_reuse
@@ -23,38 +22,12 @@ if TYPE_CHECKING:
     from typing_extensions import Unpack
 
     from runwide.async_result import Callback
-    from runwide.records import TaskEvent
+    from runwide.events.model import TaskEvent
+    from runwide.options import WorkerOptions
 
 
-@taking(WorkerOptions, POOL)
 class Pool(compat.Pool, pools.Pool):
-    """Runs functions in worker processes, one per physical core, with the methods of ``multiprocessing.Pool``.
-
-    ``from runwide import Pool`` in the place of ``from multiprocessing import Pool`` is all that changes. Functions may be
-    closures, lambdas or nested; a worker that dies fails its own task and no other.
-
-    Args:
-        processes: Number of workers; None for one per physical core.
-        initializer: Called once in each worker before its first task.
-        initargs: Arguments of ``initializer``.
-        maxtasksperchild: Tasks after which a worker is replaced by a fresh one.
-        store: Where all forms of ``map`` keep results while they run, as `runwide.map` does. A job in a store has a known
-            number of items and is read back when it has finished. So ``imap`` and ``imap_unordered`` return when all items
-            have ended, raise the first failure then, and take no endless input; ``map_async`` takes all items first.
-        name: Names their jobs there, with the number of the call: the same calls in the same order go on where an earlier
-            process was killed.
-        reuse: As for `runwide.map`, for each of these jobs.
-        on: As for `runwide.Pool`, which chooses another class where one is given.
-        **options: As in `runwide.options.WorkerOptions`.
-
-    Example:
-        >>> with runwide.Pool(processes=2) as pool:
-        ...     pool.starmap(pow, [(2, 3), (3, 2)])
-        [8, 9]
-        >>> with runwide.Pool(processes=2, store="memory://doc-pool", name="powers") as pool:
-        ...     pool.starmap(pow, [(2, 3), (3, 2)])
-        [8, 9]
-    """
+    """`runwide.Pool` on this machine."""
 
     is_chosen = True
 
@@ -73,28 +46,30 @@ class Pool(compat.Pool, pools.Pool):
         **options: Unpack[WorkerOptions],
     ) -> None:
         if on is not None:
-            pools.take_place(self).__init__(
+            take_place(self, pools.Pool).__init__(
                 self, processes, initializer, initargs, maxtasksperchild,
                 on=on, store=store, name=name, reuse=reuse, on_event=on_event, **options,
             )  # fmt: skip
             return
         check_reuse(name, reuse)
         if store is None and name is not None:
-            raise InputError("name= names jobs in a store, and there is none", hint="give store= as well")
+            raise InputError(
+                "name= is for jobs in a store, and store= is missing", hint="give store= as well"
+            )
         super().__init__(processes, initializer, initargs, maxtasksperchild, on_event=on_event, **options)
         self._store = store
         self._name = name
         self._reuse = reuse
         self._calls = count()
 
-    def map(  # noqa: D102 - as the class it stands for
+    def map(  # noqa: D102 - as in runwide.Pool
         self, func: Callable[[Any], Any], iterable: Iterable[Any], chunksize: int | None = None
     ) -> list[Any]:
         if self._store is None:
             return super().map(func, iterable, chunksize)
         return self._stored(func, iterable, chunksize)()
 
-    def map_async(  # noqa: D102 - as the class it stands for
+    def map_async(  # noqa: D102 - as in runwide.Pool
         self,
         func: Callable[[Any], Any],
         iterable: Iterable[Any],
@@ -119,7 +94,7 @@ class Pool(compat.Pool, pools.Pool):
     def imap(
         self, func: Callable[[Any], Any], iterable: Iterable[Any], chunksize: int | None = None
     ) -> Iterator[Any]:
-        """As ``multiprocessing.Pool.imap``; with ``store=``, all items are run by this call, and then iterated over."""
+        """As ``multiprocessing.Pool.imap``; with ``store=``, this call runs all items before it returns an iterator."""
         if self._store is None:
             return super().imap(func, iterable, chunksize)
         return iter(self.map(func, iterable, chunksize))
@@ -127,7 +102,7 @@ class Pool(compat.Pool, pools.Pool):
     def imap_unordered(
         self, func: Callable[[Any], Any], iterable: Iterable[Any], chunksize: int | None = None
     ) -> Iterator[Any]:
-        """As ``multiprocessing.Pool.imap_unordered``; with ``store=`` as `imap`, in the order of the items."""
+        """As ``multiprocessing.Pool.imap_unordered``; with ``store=``, as `imap`, in the order of the items."""
         if self._store is None:
             return super().imap_unordered(func, iterable, chunksize)
         return iter(self.map(func, iterable, chunksize))
@@ -135,7 +110,7 @@ class Pool(compat.Pool, pools.Pool):
     def _stored(
         self, func: Callable[[Any], Any], items: Iterable[Any], chunksize: int | None
     ) -> Callable[[], list[Any]]:
-        """One map, numbered now and ready to be run."""
+        """Return a function that runs one map, whose number is taken now."""
         with self._running():
             self._lease.check_open()
         size = standard.positive(chunksize, standard.POOL_CHUNKSIZE)
@@ -150,7 +125,7 @@ class Pool(compat.Pool, pools.Pool):
                     )
                     return found
             except NoItems as error:
-                if error.__cause__ is not None:  # a task's own
+                if error.__cause__ is not None:  # raised by a task
                     raise
                 return []
 

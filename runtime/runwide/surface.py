@@ -1,6 +1,6 @@
-"""The calls that run a function over items, here, with a store, or on components: `map` and its streams.
+"""The calls that run a function over items: `map`, `starmap`, `imap` and `imap_unordered`.
 
-The pool is loaded where a call runs here: a map on components works where no pool does, as on Windows.
+A call that runs on this machine loads the pool. A map on components does not, so it works on Windows, too.
 """
 
 from __future__ import annotations
@@ -8,10 +8,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from runwide.arguments import made, values_of
-from runwide.options import MAP, Options
-from runwide.results import Results, telling
+from runwide.options import MAP, Options, RunOptions
+from runwide.results import Results, reportable
 from runwide.signatures import taking
-from runwide.where import Where, here, reduced_at, streamed, traced
+from runwide.where import Where, here, streamed, traced
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -75,47 +75,47 @@ def map(  # noqa: A001 - the field's name
 ) -> Any:
     """Apply a function to every item, on the physical cores of this container or on many components.
 
-    The function may be a closure, a lambda or nested; results come back in the order of the items. A task that raises, or
-    whose worker dies, fails alone: the others are finished first.
+    The function may be a closure, a lambda or nested. Results are in the order of the items. A task that raises an
+    exception, or whose worker dies, fails alone: the others are finished first.
 
-    With ``store``, results are stored as they finish, from when all items are known. A call with the same ``name`` and the
-    same items goes on where an earlier one was killed: what has succeeded is not run again, what has failed is. It may run
-    elsewhere: here with ``store``, or with ``on`` on components with the same store.
+    With ``store``, results are stored as they finish, once all items are known. A call with the same ``name`` and the same
+    items continues a call that was killed: items that succeeded are not run again, items that failed are. The calls may run
+    on different machines: one here with ``store``, another with ``on`` on components with the same store.
 
     Args:
-        function: Takes one item; with further iterables, one of each.
-        items: At least one item. What takes its time is advanced on this thread, and each item is started as soon as it is
-            there; with ``store`` too, but for a ``name`` that has a job there already.
-        *iterables: Further arguments of the function, as the built-in ``map`` takes them: the shortest ends it.
-        on: Where to run instead of on this container's cores, such as ``runwide_components.Components``.
-        store: Where to keep results while this runs: ``gs://bucket/prefix`` or a folder.
-        name: Names the job in its store; the same for one function and one list of items, and no other. None for a new job.
-        reuse: What to do where the job of that name has another function than this call. None is the error
-            `FunctionChanged`. ``"results"`` keeps its results, and runs what is missing with this function. ``"nothing"``
-            begins a new job of that name and runs all items, whether the function has changed or not; the items may be
-            others, too. The next call without ``reuse`` finds the job that was begun last.
-        shards: Into how many parts a new job is divided, for components that may go on with it.
+        function: Takes one item; with further iterables, one item of each.
+        items: At least one item. A slow iterator is advanced on this thread, and each item is started as soon as it
+            arrives; with ``store``, too, unless ``name`` names an existing job.
+        *iterables: Further arguments of the function, as for the built-in ``map``: the shortest iterable ends the call.
+        on: Place to run instead of this container's cores, such as ``runwide_components.Components``.
+        store: Place to keep results while this runs: ``gs://bucket/prefix`` or a folder.
+        name: Name of the job in its store, for one function and one list of items. None for a new job.
+        reuse: Action if the job of that name has another function than this call. None raises `FunctionChanged`.
+            ``"results"`` keeps its results, and runs the missing items with this function. ``"nothing"`` begins a new job of
+            that name and runs all items, with the same or another function, and with the same or other items. The next call
+            without ``reuse`` finds the job that was begun last.
+        shards: Number of parts of a new job, for components that may continue it.
         constants: Further keyword arguments of the function, the same for each item.
-        reduce: Makes one value of two results, and is associative: then this returns one value of all. Workers fold the
-            results of neighbouring items, and components those of each other, as a tree.
-        on_error: ``"raise"`` the first failed item's own exception, its ``__cause__`` a `TasksFailed` with every failure
-            and every result; or ``"return"`` a `Failure` in the place of each failed result.
+        reduce: Makes one value of two results, and must be associative. This call then returns one value for all items.
+            Workers fold the results of neighbouring items, and components the results of each other, as a tree.
+        on_error: ``"raise"`` raises the exception of the first failed item; its ``__cause__`` is a `TasksFailed` with every
+            failure and every result. ``"return"`` returns a `Failure` instead of each failed result.
         **options: As in `runwide.options.Options`.
 
     Returns:
-        The results, a list; its ``.report()`` is one page of what happened. Where failures are raised, the results in
-        ``error.__cause__`` have it as well. With ``reduce``, the one value.
+        The results, a list with a method ``.report()``, as have the results in ``error.__cause__`` of a raised failure. With
+        ``reduce``, one value.
 
     Raises:
         NoItems: There are no items.
         FunctionNotPicklable: The function cannot be sent to a worker.
         FunctionChanged: The job of that name has another function, and ``reuse`` is None.
         InputError: The job of that name has other items.
-        Exception: Whatever the function raised, by ``on_error``.
-        TooManyFailures: ``max_failures`` was passed.
-        StoreUnavailable: The store did not answer; what was finished is stored.
-        Preempted: SIGTERM came, also while the next item was waited for; without ``store``, its ``results`` are those that
-            there are.
+        Exception: The function raised it; see ``on_error``.
+        TooManyFailures: More items failed than ``max_failures`` allows.
+        StoreUnavailable: The store did not answer; finished results are stored.
+        Preempted: SIGTERM came, perhaps while the call waited for an item; without ``store``, its ``results`` are those that
+            had finished.
 
     Example:
         >>> runwide.map(lambda x: x * x, [1, 2, 3])
@@ -133,20 +133,14 @@ def map(  # noqa: A001 - the field's name
         [1, 8, 27]
     """
     function, items = made(function, items, iterables, constants)
-    where = Where(on, store, name, reuse, shards)
-    place = where.place()
-    if reduce is not None:
-        return reduced_at(function, items, reduce, where, on_error=on_error, options=options)
-    if place is None:
-        trace, listened = traced(function, options)
-        with telling(trace=trace):
-            try:
-                values = here()[0].map(function, values_of(items), on_error=on_error, **listened)
-            finally:
-                trace.end()
-        return Results(values, trace=trace)
-    found = place.map(function, items, on_error=on_error, **where.words(), **options)
-    return found if isinstance(found, Results) else Results(found)
+    return _run(
+        function,
+        items,
+        Where(on, store, name, reuse, shards),
+        reduce=reduce,
+        on_error=on_error,
+        options=options,
+    )
 
 
 @taking(Options, MAP)
@@ -164,19 +158,11 @@ def starmap(
     on_error: str = "raise",
     **options: Unpack[Options],
 ) -> Any:
-    """As `map`, with each item taken apart into the function's arguments, as ``multiprocessing.Pool.starmap`` does.
+    """As `map`, with each item unpacked into the arguments of the function, as for ``multiprocessing.Pool.starmap``.
 
     Args:
-        function: Takes what is in one item.
-        items: At least one item, each of some arguments.
-        on: This and the following are as for `map`.
-        store: As for `map`.
-        name: As for `map`.
-        reuse: As for `map`.
-        shards: As for `map`.
-        constants: As for `map`.
-        reduce: As for `map`.
-        on_error: As for `map`.
+        function: Takes the elements of one item.
+        items: At least one item, each an iterable of arguments. All other arguments are as for `map`.
         **options: As in `runwide.options.Options`.
 
     Example:
@@ -184,19 +170,43 @@ def starmap(
         [32, 9]
     """
     function, items = made(function, items, starred=True, constants=constants)
-    run: Callable[..., Any] = map
-    return run(
+    return _run(
         function,
         items,
-        on=on,
-        store=store,
-        name=name,
-        reuse=reuse,
-        shards=shards,
+        Where(on, store, name, reuse, shards),
         reduce=reduce,
         on_error=on_error,
-        **options,
+        options=options,
     )
+
+
+def _run(
+    function: Callable[[Any], R],
+    items: Iterable[Any],
+    where: Where,
+    *,
+    reduce: Callable[[Any, Any], Any] | None,
+    on_error: str,
+    options: Mapping[str, Any],
+) -> Any:
+    """Run a map at its place."""
+    place = where.place()
+    if place is None and reduce is not None:
+        from runwide.reducing import reduced
+
+        return reduced(function, values_of(items), reduce, on_error=on_error, **options)
+    if place is None:
+        trace, chosen = traced(function, RunOptions.on(MAP, options))
+        with reportable(trace=trace):
+            try:
+                values = here()[0].run(function, values_of(items), chosen, on_error)
+            finally:
+                trace.end()
+        return Results(values, trace=trace)
+    if reduce is not None:
+        return place.map(function, items, reduce=reduce, on_error=on_error, **where.words(), **options)
+    found = place.map(function, items, on_error=on_error, **where.words(), **options)
+    return found if isinstance(found, Results) else Results(found)
 
 
 @taking(Options, MAP)
@@ -212,24 +222,20 @@ def imap(
     on_error: str = "raise",
     **options: Unpack[Options],
 ) -> Iterator[R]:
-    """As `map`, but yields each result as soon as those before it are there.
+    """As `map`, but yield each result as soon as it and all earlier results have arrived.
 
-    Items are taken as results are consumed, with a bounded look-ahead, so both may be endless. Where taking them may take
-    time it is done on a thread, with the caller's context variables: the iterable may wait for anything, such as earlier
-    results. With ``on``, all items are spilled first, and results come as components store them. Who stops iterating
-    cancels what still runs, but for components that run a named job.
+    Items are taken as results are consumed, with a bounded look-ahead, so both may be endless. An iterator that may be slow
+    is advanced on a thread, with the caller's context variables: it may wait for anything, such as earlier results. With
+    ``on``, all items are stored first, and results arrive as components store them. Leaving the iteration cancels the tasks
+    that still run, except on components that run a named job.
 
     Args:
-        function: As for `map`.
-        items: As for `map`.
-        *iterables: As for `map`.
-        on: As for `map`.
-        store: As for `map`; results come as they are stored, within seconds.
-        name: As for `map`: a client that was killed gets all results in the same call again, and what is
-            stored is not run again.
-        reuse: As for `map`.
-        constants: As for `map`.
-        on_error: ``"raise"`` a failed item's own exception when its turn comes, or ``"return"`` a `Failure` in its place.
+        function: As for `map`, and so are all arguments that are not listed.
+        store: As for `map`; results arrive within seconds after they are stored.
+        name: As for `map`: a client that was killed gets all results when it makes the same call again, and items whose
+            results are stored are not run again.
+        on_error: ``"raise"`` raises the exception of a failed item when it is its turn; ``"return"`` yields a `Failure`
+            instead.
         **options: As in `runwide.options.Options`.
 
     Example:
@@ -258,18 +264,10 @@ def imap_unordered(
     on_error: str = "raise",
     **options: Unpack[Options],
 ) -> Iterator[R]:
-    """As `imap`, but yields results in the order in which they finish.
+    """As `imap`, but yield results in the order in which they finish.
 
     Args:
-        function: As for `map`.
-        items: As for `map`.
-        *iterables: As for `map`.
-        on: As for `map`.
-        store: As for `map`.
-        name: As for `imap`.
-        reuse: As for `map`.
-        constants: As for `map`.
-        on_error: As for `imap`.
+        function: As for `imap`, and so are all arguments that are not listed.
         **options: As in `runwide.options.Options`.
 
     Example:

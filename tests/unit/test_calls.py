@@ -1,4 +1,4 @@
-"""The forms of a map: several iterables, constants, items taken apart, references, for an event loop, with a store."""
+"""The forms of a map: several iterables, constants, unpacked items, references, event loops, stores."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def test_several_iterables_end_with_the_shortest_and_constants_are_the_same_for_
     assert found == [(1, "a", 9), (2, "b", 9)]
 
 
-def test_starmap_takes_items_apart():
+def test_starmap_unpacks_items():
     assert runwide.starmap(pair, [(1, 2), (3, 4)], constants={"third": 5}) == [(1, 2, 5), (3, 4, 5)]
     assert runwide.starmap(pow, [(2, 3), (3, 2)], store="memory://calls", reduce=max) == 9
 
@@ -61,19 +61,23 @@ def test_starmap_takes_items_apart():
     [
         (((pair, [1], 5), {}), TypeError, "the items are no list"),
         (((fails, [1]), {"constants": ["third"]}), TypeError, "constants must be keyword arguments by name"),
-        (((fails, [1]), {"constants": {"y": 1}}), InputError, "constants= has 'y', and fails has no such"),
+        (
+            ((fails, [1]), {"constants": {"y": 1}}),
+            InputError,
+            "constants= does not fit the function: got an unexpected keyword argument 'y'",
+        ),
         (((fails, [1]), {"on": runwide.Pool}), InputError, "is no place to run"),
     ],
     ids=["iterable", "constants", "constant", "place"],
 )
-def test_what_cannot_be_meant_is_refused_in_one_line(given, error, said):
+def test_an_invalid_argument_is_rejected_in_one_line(given, error, said):
     for way in (runwide.map, runwide.imap, runwide.imap_unordered, runwide.aimap):
         with pytest.raises(error, match=said) as caught:
             way(*given[0], **given[1])
         assert "\n" not in str(caught.value)
 
 
-def test_a_reference_among_several_iterables_stands_for_its_results():
+def test_a_reference_among_several_iterables_gives_its_results():
     job = runwide.map(abs, [-1, -2], store="memory://calls").job
     assert runwide.map(pair, job, "xy") == [(1, "x", 0), (2, "y", 0)]
     assert runwide.map(pair, "xy", job, store="memory://calls") == [("x", 1, 0), ("y", 2, 0)]
@@ -81,7 +85,7 @@ def test_a_reference_among_several_iterables_stands_for_its_results():
 
 
 @pytest.mark.parametrize("options", [{}, {"store": "memory://calls"}], ids=["here", "store"])
-def test_amap_takes_items_beside_the_event_loop_and_raises_as_map_does(options):
+def test_amap_takes_items_outside_of_the_event_loop_and_raises_like_map(options):
     taken_on = []
 
     def items():
@@ -99,7 +103,7 @@ def test_amap_takes_items_beside_the_event_loop_and_raises_as_map_does(options):
     assert found.report().metrics["results"] == 2
 
 
-def test_leaving_an_async_loop_with_a_store_stops_the_tasks_and_keeps_what_is_stored(tmp_path):
+def test_leaving_an_async_loop_with_a_store_stops_the_tasks_and_keeps_stored_results(tmp_path):
     async def first():
         results = runwide.aimap(
             abs, range(-500, 0), store=tmp_path / "store", name="left", workers=1, chunksize=1
@@ -144,8 +148,8 @@ def test_sigterm_reaches_the_pool_of_an_event_loop(tmp_path):
     assert not (tmp_path / "first-second").exists()
 
 
-def test_a_handler_of_sigterm_that_is_left_behind_is_none():
-    """As of an iterator that the garbage collector closes on another thread."""
+def test_a_handler_of_sigterm_whose_block_has_ended_does_nothing():
+    """It may stay behind when the garbage collector closes an iterator on another thread."""
     before = signal.getsignal(signal.SIGTERM)
     came = []
 
@@ -164,7 +168,7 @@ def test_a_handler_of_sigterm_that_is_left_behind_is_none():
     assert signal.getsignal(signal.SIGTERM) == before
 
 
-def test_of_two_handlers_of_sigterm_at_once_either_may_end_first():
+def test_either_of_two_handlers_of_sigterm_may_end_first():
     before = signal.getsignal(signal.SIGTERM)
     first, second = sigterm.leaves_on_sigterm(), sigterm.handled(lambda *_: None)
     first.__enter__()

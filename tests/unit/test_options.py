@@ -1,4 +1,4 @@
-"""Every option on every surface: it has an effect there, or is refused by name."""
+"""Each option has an effect on each surface, or is rejected by name."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ NOT_ON_COMMAND_LINES = {
     "fresh",
     "initargs",
     "on_event",
-}  # a command's workers are always new; a text is no callable
+}  # a command always starts new workers, and a text is not a callable
 _TABLE = Path(__file__).parents[2] / "docs" / "options.md"
 
 
-# The surfaces, each a function of a function, items and options: its results in order, failures in their place.
+# The surfaces: each takes a function, items and options, and returns results in order, with failures among them.
 
 
 def _map(function, items, **options):
@@ -92,7 +92,7 @@ SURFACES = {
 }  # fmt: skip
 
 
-# What each option does: a probe runs a surface and raises if the option had no effect.
+# The probes of options: each runs a surface, and raises an error if the option had no effect.
 
 
 def _expect(found, wanted):
@@ -148,7 +148,7 @@ def _max_failures(run, folder):
 
 def _replaced(name, value):
     def probe(run, folder):
-        # the memory of workers is looked at each second
+        # the pool reads the memory of workers each second
         pids = run(lambda _: time.sleep(0.6) or os.getpid(), range(4), workers=1, **{name: value})
         if len(set(pids)) == 1:
             raise AssertionError("all tasks ran in one process")
@@ -194,7 +194,7 @@ PROBES = {
     "max_failures": _max_failures, "max_tasks": _replaced("max_tasks", 1), "max_memory": _replaced("max_memory", 1),
     "chunksize": _chunksize, "fresh": _fresh, "initializer": _initializer, "initargs": _initargs, "on_event": _on_event,
 }  # fmt: skip
-_IN_A_PROGRAM = {"grace", "progress"}  # of which a program of its own shows the effect
+_IN_A_PROGRAM = {"grace", "progress"}  # tested by a program of its own below
 _VALUES = {
     "workers": 2, "timeout": 9.5, "retries": 1, "max_crashes": 1, "max_failures": 3, "max_tasks": 4, "max_memory": 10**9,
     "chunksize": 5, "grace": 2.5, "fresh": True, "initializer": print, "initargs": ("x",), "progress": True,
@@ -208,7 +208,7 @@ def test_every_option_has_a_probe():
 
 @pytest.mark.parametrize("name", sorted(PROBES))
 @pytest.mark.parametrize("surface", SURFACES)
-def test_an_option_has_an_effect_or_is_refused_by_name(surface, name, tmp_path):
+def test_an_option_has_an_effect_or_is_rejected_by_name(surface, name, tmp_path):
     run, about = SURFACES[surface]
     if name in about.refused:
         with pytest.raises(InputError, match=f"cannot honour {name}="):
@@ -253,7 +253,7 @@ def _ran(tmp_path, surface, name, value):
 
 
 @pytest.mark.parametrize("surface", SURFACES)
-def test_grace_is_what_running_tasks_have_after_sigterm_or_is_refused(surface, tmp_path):
+def test_running_tasks_have_the_grace_after_sigterm_or_it_is_rejected(surface, tmp_path):
     run, about = SURFACES[surface]
     if "grace" in about.refused:
         with pytest.raises(InputError, match="cannot honour grace="):
@@ -266,7 +266,7 @@ def test_grace_is_what_running_tasks_have_after_sigterm_or_is_refused(surface, t
 
 
 @pytest.mark.parametrize("surface", SURFACES)
-def test_progress_is_shown_or_not_or_is_refused(surface, tmp_path):
+def test_progress_is_shown_or_hidden_or_rejected(surface, tmp_path):
     run, about = SURFACES[surface]
     if "progress" in about.refused:
         with pytest.raises(InputError, match="cannot honour progress="):
@@ -281,7 +281,7 @@ def test_progress_is_shown_or_not_or_is_refused(surface, tmp_path):
 @pytest.mark.parametrize("command", ["map", "rerun", "shard", "submit"])
 def test_a_command_has_every_option_that_a_command_line_can_have(command):
     shown = CliRunner().invoke(cli, [command, "--help"], terminal_width=200).output
-    but = {"shard": {"initializer"}}.get(command, set())  # which its job has
+    but = {"shard": {"initializer"}}.get(command, set())  # its job has it
     for name in OPTIONS.keys() - NOT_ON_COMMAND_LINES - but:
         assert f"--{name.replace('_', '-')}" in shown
     assert OPTIONS.keys() - set(names_on()) == NOT_ON_COMMAND_LINES
@@ -300,7 +300,7 @@ def test_a_signature_and_its_help_list_every_option(call):
 
 
 @pytest.mark.parametrize(("surface", "about"), [("Executor", known.EXECUTOR), ("Pool", known.POOL)])
-def test_a_pool_lists_what_it_does_not_refuse(surface, about):
+def test_a_pool_lists_the_options_that_it_honours(surface, about):
     found = getattr(runwide, surface)
     shown = set(inspect.signature(found).parameters) & OPTIONS.keys()
     assert shown == OPTIONS.keys() - about.refused.keys()
@@ -325,7 +325,7 @@ def test_a_pool_lists_what_it_does_not_refuse(surface, about):
         ({"grace": -1}, InputError, "grace=-1 is not a number of seconds 0 or more"),
         ({"initializer": 3}, WrongType, "initializer must be a callable"),
         ({"initargs": "ab"}, WrongType, "initargs must be the arguments in a tuple"),
-        ({"initargs": (1,)}, InputError, "initargs= are those of an initializer"),
+        ({"initargs": (1,)}, InputError, "initargs= are arguments of an initializer"),
         ({"timeout": "inf"}, WrongType, "timeout must be a number"),
         ({"grace": float("inf")}, InputError, "grace=inf never ends"),
         ({"progress": "yes"}, WrongType, "progress must be True or False"),
@@ -334,15 +334,15 @@ def test_a_pool_lists_what_it_does_not_refuse(surface, about):
     ],
     ids=str,
 )
-def test_a_wrong_value_is_refused_in_one_line_before_anything_starts(options, error, said):
+def test_an_invalid_value_is_rejected_in_one_line_before_anything_starts(options, error, said):
     with pytest.raises(error, match=said.replace("?", r"\?")) as caught:
         runwide.map(abs, [1], **options)
     assert "\n" not in str(caught.value)
 
 
-def test_a_record_cannot_be_changed_and_gives_others():
+def test_a_record_is_immutable_and_returns_changed_copies():
     record = RunOptions(workers=2, initargs=["a"])
-    with pytest.raises(AttributeError, match="cannot be changed"):
+    with pytest.raises(AttributeError, match="options are immutable"):
         record.workers = 3
     assert (record.but(workers=3).workers, record.initargs, record.workers) == (3, ("a",), 2)
     assert record == RunOptions(workers=2, initargs=("a",)) != RunOptions()
@@ -371,7 +371,7 @@ def test_a_misspelt_option_is_found_by_mypy(tmp_path):
     assert lines == {"3", "4", "5", "6"}, done.stdout
 
 
-def test_the_table_in_the_docs_is_true():
+def test_the_table_in_the_docs_is_correct():
     assert _table() in _TABLE.read_text()
 
 

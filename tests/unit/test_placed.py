@@ -1,4 +1,4 @@
-"""Executors and pools on a place: calls become jobs in batches, futures have results as they are stored."""
+"""Executors and pools on a place: batches of calls become jobs, and futures get results as they are stored."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _numbers = count()
 
 
 class Here:
-    """A place whose shards run in this process, one when the results of the last were taken; it counts its jobs."""
+    """A place that runs shards in this process, each after the results of the one before were taken, and counts its jobs."""
 
     def __init__(self, *, ends_with=None):
         self.jobs = []
@@ -79,7 +79,7 @@ def fail(x):
     raise KeyError(x)
 
 
-def test_calls_that_come_together_are_one_job_whatever_their_functions_and_arguments():
+def test_calls_within_a_short_time_are_one_job_for_any_functions_and_arguments():
     place, events, factor = Here(), [], 3
     with runwide.Executor(on=place, max_workers=2, retries=1, on_event=events.append) as executor:
         futures = [
@@ -103,7 +103,7 @@ def test_calls_that_come_together_are_one_job_whatever_their_functions_and_argum
         executor.submit(abs, 1)
 
 
-def test_calls_that_come_while_a_job_runs_are_the_next_one_and_can_be_cancelled_until_then():
+def test_calls_that_are_submitted_while_a_job_runs_are_the_next_job_and_can_be_cancelled_until_then():
     place = Here()
     with runwide.Executor(on=place) as executor:
         place.gate.clear()
@@ -128,7 +128,7 @@ def test_a_call_that_cannot_be_sent_fails_alone():
                 future.result(60)
 
 
-def test_what_ends_the_run_is_the_error_of_the_futures_without_a_result():
+def test_an_error_that_ends_the_run_is_raised_by_futures_without_a_result():
     place = Here(ends_with=StepFailed("shard 1 failed", step="shard 1"))
     with runwide.Executor(on=place) as executor:
         futures = [executor.submit(abs, -number) for number in range(4)]
@@ -139,7 +139,7 @@ def test_what_ends_the_run_is_the_error_of_the_futures_without_a_result():
     assert {type(ended[number]) for number in range(4) if number not in have} == {StepFailed}
 
 
-def test_map_gives_results_in_order_in_time_and_a_bounded_number_ahead():
+def test_map_yields_results_in_order_in_time_and_takes_a_bounded_number_ahead():
     place = Here()
     with runwide.Executor(on=place) as executor:
         assert list(executor.map(pow, [2, 3, 4], [3, 2, 1], chunksize=2)) == [8, 9, 4]
@@ -221,14 +221,14 @@ def test_a_pool_has_all_methods_of_the_standard_one():
         ("Pool", {"name": "calls"}, r"Pool\(on=\) cannot honour name="),
     ],
 )
-def test_what_cannot_be_honoured_is_refused_by_name(surface, options, said):
+def test_an_option_that_cannot_be_honoured_is_rejected_by_name(surface, options, said):
     with pytest.raises(InputError, match=said):
         getattr(runwide, surface)(on=Here(), **options)
     with pytest.raises(InputError, match="is no place to run"):
         getattr(runwide, surface)(on=4)
 
 
-def test_a_subclass_runs_calls_where_it_is_told():
+def test_a_subclass_runs_calls_here_or_on_its_place():
     class Doubled(runwide.Executor):
         def __init__(self, workers, **options):
             super().__init__(workers, **options)
@@ -244,7 +244,7 @@ def test_a_subclass_runs_calls_where_it_is_told():
         assert isinstance(pool, runwide.Pool)
 
 
-def test_neither_loads_the_pool_where_a_place_is_given():
+def test_neither_loads_the_pool_if_a_place_is_given():
     program = (
         "import sys, runwide\n"
         "class Place:\n    def stream(self, *args, **options): pass\n"
@@ -265,7 +265,7 @@ class PoolOfOnePlace(runwide.Pool):
         super().__init__(2, on=place)
 
 
-def test_a_subclass_may_name_its_place_itself():
+def test_a_subclass_may_give_its_place_itself():
     place = Here()
     with OfOnePlace(place) as executor:
         assert isinstance(executor, OfOnePlace)
@@ -278,7 +278,7 @@ def test_a_subclass_may_name_its_place_itself():
 
 
 @pytest.mark.parametrize("surface", [runwide.Executor, runwide.Pool])
-def test_two_names_of_one_option_with_two_values_are_refused(surface):
+def test_two_names_of_one_option_with_two_values_are_rejected(surface):
     for place in ({}, {"on": Here()}):
         with pytest.raises(InputError, match="two names for workers=, and was given two numbers: 3 and 2"):
             surface(2, workers=3, **place)

@@ -1,4 +1,4 @@
-"""Estimates of costs: sums of list prices that have a date, from a table that a file may replace."""
+"""Estimates of costs: sums of list prices with a date, from a table that a file may replace."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ HOUR = 3600.0
 @pytest.mark.parametrize(
     ("name", "spot", "dollars"),
     [
-        ("n2-standard-8", False, 0.388472),  # as Google's page of prices lists them
+        ("n2-standard-8", False, 0.388472),  # from Google's page of prices
         ("e2-standard-4", False, 0.134023),
         ("n1-standard-4", False, 0.19),
         ("g2-standard-8", False, 0.853608),
@@ -33,7 +33,7 @@ def test_a_machine_costs_what_its_parts_cost(name, spot, dollars):
     assert found.notes == ()
 
 
-def test_vertex_takes_more_as_its_own_table_lists_it():
+def test_prices_of_vertex_are_those_of_its_own_table():
     machine = Machine(4, 15.0, "n1", vertex=True)
     assert estimate(machine, HOUR, LISTED).dollars == pytest.approx(0.21849885, abs=1e-6)
     assert estimate(Machine(4, 16.0, "e2", vertex=True), HOUR, LISTED).dollars == pytest.approx(
@@ -44,14 +44,14 @@ def test_vertex_takes_more_as_its_own_table_lists_it():
 @pytest.mark.parametrize(
     ("machine", "note"),
     [
-        (Machine(4, 16.0), "machines that are not known are priced as e2"),
+        (Machine(4, 16.0), "unknown machines are priced as e2"),
         (Machine(4, 16.0, "x9"), "there is no price of x9, it is priced as e2"),
         (Machine(4, 16.0, "n2", spot=True), "there is no Spot price of n2"),
-        (Machine(4, 16.0, "n2", "NVIDIA_Z1", 2), "without NVIDIA_Z1, of which there is no price"),
+        (Machine(4, 16.0, "n2", "NVIDIA_Z1", 2), "without NVIDIA_Z1, which has no listed price"),
     ],
     ids=["family", "no-rate", "spot", "accelerator"],
 )
-def test_what_is_not_known_is_said(machine, note):
+def test_an_estimate_names_its_assumptions(machine, note):
     assert note in str(estimate(machine, HOUR, LISTED))
 
 
@@ -79,7 +79,7 @@ def test_a_file_replaces_prices(tmp_path, monkeypatch):
         ("{", "it is not JSON"),
         ("[]", "the file is not an object of JSON"),
         ("{}", "date is not a text"),
-        ('{"date": "x", "machine": {}}', "the file has 'machine', which is none of date, "),
+        ('{"date": "x", "machine": {}}', "the file has 'machine'; expected only date, "),
         ('{"date": "x", "families": {"n2": {"vcpu": 1}}}', "families.n2 has no gib"),
         (
             '{"date": "x", "families": {"n2": {"vcpu": "1", "gib": 1}}}',
@@ -88,7 +88,7 @@ def test_a_file_replaces_prices(tmp_path, monkeypatch):
         ('{"date": "x", "accelerators": {"T4": -1}}', "accelerators.T4 is '-1', not a price"),
         (f'{{"date": "x", "run": {"9" * 400}}}', f"run is '{'9' * 100}', not a price"),
         ('{"date": "x", "vertex": 1e308}', "vertex is '1e+308', not a price"),
-        ('{"date": "x", "family": "x9"}', "family is 'x9', of which families has no price"),
+        ('{"date": "x", "family": "x9"}', "family is 'x9', which has no price in families"),
     ],
     ids=[
         "absent",
@@ -104,7 +104,7 @@ def test_a_file_replaces_prices(tmp_path, monkeypatch):
         "family",
     ],
 )
-def test_a_file_that_is_no_table_of_prices_is_refused_in_one_line(text, message, tmp_path, monkeypatch):
+def test_a_malformed_file_of_prices_is_rejected_in_one_line(text, message, tmp_path, monkeypatch):
     file = tmp_path / "prices.json"
     if text is not None:
         file.write_text(text)
@@ -118,7 +118,7 @@ def test_a_file_that_is_no_table_of_prices_is_refused_in_one_line(text, message,
 
 VERTEX, KUBEFLOW = Vertex("shop-123", "europe-west1"), Kubeflow("https://pipelines.example.com")
 BASIS = "(an estimate: list prices of 2026-09-23"
-UNKNOWN = "machines that are not known are priced as e2"
+UNKNOWN = "unknown machines are priced as e2"
 IMAGE = "europe-west1-docker.pkg.dev/shop/images/runwide:1"
 
 
@@ -138,4 +138,4 @@ def test_a_dry_run_says_what_an_hour_costs(engine, options, said):
     assert said in lines["cost"]
     on_this_machine = engine.about()["engine"] == "local"
     assert (IMAGE in lines["components"]) is not on_this_machine
-    assert ("those of this machine" in lines["CPUs"]) is on_this_machine
+    assert ("the CPUs of this machine" in lines["CPUs"]) is on_this_machine
