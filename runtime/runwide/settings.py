@@ -25,7 +25,7 @@ class Settings:
         workers: ``RUNWIDE_WORKERS``: number of workers, instead of the number of cores.
         store: ``RUNWIDE_STORE``: default store of jobs.
         scratch: ``RUNWIDE_SCRATCH``: directory for large payloads between processes.
-        image: ``RUNWIDE_IMAGE``: image of the components.
+        image: ``RUNWIDE_IMAGE``: image of the components; in a component, its own image.
         store_deadline: ``RUNWIDE_STORE_DEADLINE``: seconds for which a store that has answered before may be unreachable.
         store_timeout: ``RUNWIDE_STORE_TIMEOUT``: seconds for which a connection may be silent before it is closed.
         compression: ``RUNWIDE_COMPRESSION``: ``zstd`` to compress values if a sample shows that it pays.

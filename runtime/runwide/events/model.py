@@ -278,6 +278,7 @@ class Run:
         sampled: Share of the successful tasks that are written.
         job: Id of the job; empty for a map without a job.
         function: Name of the function.
+        image: Image of its container; empty outside of a container, or if its variable ``RUNWIDE_IMAGE`` is not set.
         options: Options of the call that differ from their defaults, as far as they are numbers or texts.
         host: Facts of its machine: ``workers``, ``physical``, ``logical``, ``quota``, ``memory``, ``python``, ….
     """
@@ -289,6 +290,7 @@ class Run:
     sampled: float = 1.0
     job: str = ""
     function: str = ""
+    image: str = ""
     options: Mapping[str, Any] = field(default_factory=dict)
     host: Mapping[str, Any] = field(default_factory=dict)
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from runwide import settings
 from runwide.errors import (
     EnvironmentMismatch,
     ItemNotLoadable,
@@ -176,6 +177,7 @@ def _log_of(store: Store, job: Job, index: int, options: RunOptions) -> EventLog
         sampled=share_written(job.count),
         job=job.id,
         function=job.function_name,
+        image=settings.read().image or "",
         options=options.about(),
     )
     folder = shard_names.shard_folder(index)
