@@ -1,4 +1,4 @@
-"""What is known of the runs of a batch: records in a store, and the table that they make."""
+"""The runs of a batch: a sequence that is also a table and a page."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from rich.table import Table
 
-    from runwide.report import Report
+    from runwide._report import Report
 
 _RESULT = re.compile(r"[^\s#]+/result[^/\s#]*\.json#sha256=[0-9a-f]{64}")
 _COLOURS = {
@@ -34,17 +34,17 @@ class PipelineRun:
     """One run of a batch.
 
     Args:
-        name: Its name.
-        arguments: Its arguments.
-        state: Where it is.
-        outputs: Its output parameters by name, as far as the engine tells them.
-        error: Why it failed, in one line.
-        run: What the engine calls it.
-        logs: Where its logs are.
-        attempts: How often it was submitted.
-        seconds: From its submission to its end.
-        reused: Whether it had succeeded before, and was not run again.
-        started: When it was submitted, Unix time in seconds; 0 where that is not known.
+        name: Name of the run.
+        arguments: Arguments of the pipeline.
+        state: State of the run.
+        outputs: Output parameters by name, as far as the engine reports them.
+        error: Cause of a failure, in one line.
+        run: Id of the run in the engine.
+        logs: Link to its logs.
+        attempts: Number of submissions.
+        seconds: Seconds from its submission to its end.
+        reused: Whether it succeeded in an earlier call, and was not run again.
+        started: Time of its submission, Unix time in seconds; 0 if unknown.
     """
 
     name: str
@@ -60,9 +60,9 @@ class PipelineRun:
     started: float = 0.0
 
     def row(self) -> dict[str, Any]:
-        """Its arguments, its outputs, and what became of it, in one flat row.
+        """Return its arguments, its outputs and its end in one flat row.
 
-        An output has its own name, but for one that an argument has as well.
+        An output whose name is also the name of an argument is called ``output.NAME``.
         """
         outputs = {
             name if name not in self.arguments else f"output.{name}": one
@@ -77,6 +77,7 @@ class Batch(Sequence[PipelineRun]):
 
     Args:
         runs: The runs.
+        uri: URI of the batch; empty if unknown.
 
     Example:
         >>> batch = Batch([PipelineRun("a", {"x": 1}, RunState.SUCCEEDED, {"Output": 2})])
@@ -84,15 +85,16 @@ class Batch(Sequence[PipelineRun]):
         [{'x': 1, 'Output': 2, 'run': 'a', 'state': 'succeeded', 'seconds': 0.0, 'error': ''}]
     """
 
-    def __init__(self, runs: Sequence[PipelineRun]) -> None:
+    def __init__(self, runs: Sequence[PipelineRun], *, uri: str = "") -> None:
         self._runs = tuple(runs)
+        self.uri = uri
 
     @overload
     def __getitem__(self, index: int) -> PipelineRun: ...
     @overload
     def __getitem__(self, index: slice) -> Batch: ...
     def __getitem__(self, index: int | slice) -> PipelineRun | Batch:
-        return Batch(self._runs[index]) if isinstance(index, slice) else self._runs[index]
+        return Batch(self._runs[index], uri=self.uri) if isinstance(index, slice) else self._runs[index]
 
     def __len__(self) -> int:
         return len(self._runs)
@@ -103,19 +105,19 @@ class Batch(Sequence[PipelineRun]):
     @property
     def failed(self) -> Batch:
         """The runs that have not succeeded."""
-        return Batch([run for run in self._runs if run.state is not RunState.SUCCEEDED])
+        return Batch([run for run in self._runs if run.state is not RunState.SUCCEEDED], uri=self.uri)
 
     def summary(self) -> str:
-        """How many runs are where."""
+        """Return the number of runs in each state, as text."""
         counts = Counter(run.state for run in self._runs)
         return ", ".join(f"{counts[state]} {state.value}" for state in RunState if counts[state]) or "no runs"
 
     def table(self) -> list[dict[str, Any]]:
-        """One row for each run, see `PipelineRun.row`."""
+        """Return one row for each run, see `PipelineRun.row`."""
         return [run.row() for run in self._runs]
 
     def dataframe(self) -> Any:
-        """The same as a DataFrame of pandas.
+        """Return the table as a DataFrame of pandas.
 
         Raises:
             InputError: pandas is not installed.
@@ -123,9 +125,7 @@ class Batch(Sequence[PipelineRun]):
         try:
             import pandas as pd
         except ImportError as error:
-            raise InputError(
-                "pandas is not installed here", hint="use table(), or pip install pandas"
-            ) from error
+            raise InputError("pandas is not installed", hint="use table(), or pip install pandas") from error
         return pd.DataFrame(self.table())
 
     def __rich__(self) -> Table:
@@ -142,28 +142,28 @@ class Batch(Sequence[PipelineRun]):
         return table
 
     def page(self, *, title: str = "", reports: Mapping[str, str] | None = None) -> str:
-        """One self-contained HTML page: all runs with their links, and what they say together.
+        """Return a self-contained HTML page: all runs with their links, and findings about them.
 
         Args:
-            title: What it is called.
-            reports: Links to the reports of the runs' fan-outs, by name of the run; those that their outputs name are
-                found by themselves.
+            title: Title of the page; the name of the batch if empty.
+            reports: Links to the reports of the runs' fan-outs, by name of the run. A link that is an output of a run
+                need not be given.
         """
         from runwide_components import batch_page
 
         found = {run.name: link for run in self._runs if (link := batch_page.link_of(run))}
-        return batch_page.page(self._runs, title=title, reports={**found, **(reports or {})})
+        return batch_page.page(self._runs, title=title, uri=self.uri, reports={**found, **(reports or {})})
 
     def save(self, path: str | Path, *, title: str = "") -> Path:
-        """Write the page to a file, and beside it the report of each run's fan-out, as far as it can be read.
+        """Write the page to a file, and the reports of the runs' fan-outs beside it, as far as they can be read.
 
-        A run's fan-out is known where the run puts out its results: the ``.output`` of a `fan_out`.
+        A run has a report if the ``.output`` of a `fan_out` is an output of its pipeline.
 
         Returns:
             The file.
 
         Raises:
-            InputError: It cannot be written there.
+            InputError: The file cannot be written.
         """
         target = Path(path)
         folder = target.with_name(f"{target.stem}-reports")
@@ -177,18 +177,18 @@ class Batch(Sequence[PipelineRun]):
             target.parent.mkdir(parents=True, exist_ok=True)
             target.write_text(self.page(title=title, reports=links), encoding="utf-8")
         except OSError as error:
-            raise InputError(f"the page cannot be written ({error.strerror})", uri=str(target)) from error
+            raise InputError(f"cannot write the page ({error.strerror})", uri=str(target)) from error
         return target
 
     def _repr_html_(self) -> str:
-        from runwide.report import framed
+        from runwide._report import framed
 
         return framed(self.page(), title="runs of a batch", height=min(900, 420 + 34 * len(self)), links=True)
 
 
 def _report(run: PipelineRun) -> Report | None:
-    """The report of the fan-out whose results a run has put out; None where there is none, or it is gone."""
-    from runwide.report import report
+    """Return the report of the fan-out whose results are an output of a run; None if there is no such job."""
+    from runwide._report import report
 
     for value in run.outputs.values():
         if isinstance(value, str) and _RESULT.fullmatch(value):

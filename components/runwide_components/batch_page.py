@@ -1,16 +1,18 @@
-"""The page of a batch: one row for each run, with links, and what the runs say together."""
+"""Make the page of a batch: one row for each run, with links, and findings about all runs."""
 
 from __future__ import annotations
 
 import json
+import time
 from collections import Counter
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
+from runwide import words
+from runwide._report.findings import Finding, Level
+from runwide._report.rendering import render
+from runwide.job.reference import quoted
 from runwide.redaction import redacted_fields, shortened
-from runwide.report import markup, words
-from runwide.report.findings import Finding, Level
-from runwide.report.markup import text
 from runwide_components.engines.base import RunState
 
 if TYPE_CHECKING:
@@ -18,49 +20,67 @@ if TYPE_CHECKING:
 
     from runwide_components.batch import PipelineRun
 
-_SLOW = 2.0  # times the median from which a run is called slow
-_ENOUGH = 4  # runs from which a median says something
-_ALIKE = 2  # runs that failed with the same words
+_SLOW = 2.0  # times the median: a run that takes longer is slow
+_ENOUGH = 4  # fewer runs have no meaningful median
 _CELL = 200  # characters of a value that are shown
 _CLOUD = "https://storage.cloud.google.com/"
 
-Columns = list[tuple[str, bool]]
 
-
-def page(runs: Sequence[PipelineRun], *, title: str = "", reports: Mapping[str, str] | None = None) -> str:
-    """The page.
+def page(
+    runs: Sequence[PipelineRun], *, title: str = "", uri: str = "", reports: Mapping[str, str] | None = None
+) -> str:
+    """Return the page.
 
     Args:
         runs: The runs.
-        title: What the batch is called.
-        reports: Links to the reports of their fan-outs, by name of the run.
+        title: Title of the page; the name of the batch if empty.
+        uri: URI of the batch; empty if unknown.
+        reports: Links to the reports of the runs' fan-outs, by name of the run.
 
     Example:
         >>> "There are no runs" in page([])
         True
     """
-    assets = {name: markup.asset("runwide_components", f"batch.{name}") for name in ("html", "css", "js")}
-    style = markup.asset("runwide.report", "page.css") + assets["css"]
     states = Counter(run.state for run in runs)
-    options = (
-        f'<option value="{state.value}">{state.value} ({states[state]})</option>' for state in RunState if states[state]
-    )  # fmt: skip
-    name = title or "Pipeline runs"
-    parts = {
-        "title": text(name),
-        "heading": text(name),
-        "subtitle": text(words.count(len(runs), "run") + _total(runs)),
-        "tiles": markup.tiles(_tiles(runs)),
-        "findings": markup.findings(findings(runs)),
-        "states": "".join(options),
-        "runs": _table(runs, reports or {}) if runs else "<p>There are no runs.</p>",
-        "common": _common(runs),
-    }
-    return markup.filled(assets["html"], style=style, script=assets["js"], parts=parts)
+    took = [run.seconds for run in runs if run.state is RunState.SUCCEEDED and run.seconds]
+    # a run that an earlier call has ended is not a part of the time of this call
+    timed = [run for run in runs if run.started and not run.reused]
+    start = min((run.started for run in timed), default=0.0)
+    end = max((run.started + run.seconds for run in timed), default=0.0)
+    first = min((run.started for run in runs if run.started), default=0.0)
+    same = _same(runs)
+    shown = [("arguments", name) for name in _names(runs, "arguments") if name not in same]
+    shown += [("outputs", name) for name in _names(runs, "outputs")]
+    numeric = [_are_numbers(runs, where, name) for where, name in shown]
+    columns = [("run", False), ("state", False), ("duration", True), ("attempts", True)]
+    columns += [("over time", False)] if end > start else []
+    columns += [(name, number) for (_, name), number in zip(shown, numeric, strict=True)]
+    return render(
+        "batch.html",
+        packages=("runwide_components",),
+        styles=("batch.css",),
+        scripts=("batch.js",),
+        title=title or uri.rpartition("/")[2] or "Pipeline runs",
+        runs=runs,
+        date=time.strftime("%Y-%m-%d %H:%M", time.gmtime(first)) if first else "",
+        total=sum(run.seconds for run in runs),
+        succeeded=states[RunState.SUCCEEDED],
+        failed=states[RunState.FAILED],
+        active=sum(not run.state.ended for run in runs),
+        took=took,
+        median=median(took) if took else 0.0,
+        start=start,
+        end=end,
+        findings=findings(runs, uri),
+        states={state.value: states[state] for state in RunState if states[state]},
+        columns=columns,
+        rows=[(run, (reports or {}).get(run.name, ""), _values(run, shown, numeric)) for run in runs],
+        same=same,
+    )
 
 
 def link_of(run: PipelineRun) -> str:
-    """A link to the report of a run's fan-out that its outputs name: an HTML file in a bucket.
+    """Return a link to the report that a run's outputs name: an HTML file in a bucket.
 
     Example:
         >>> from runwide_components.batch import PipelineRun
@@ -73,10 +93,15 @@ def link_of(run: PipelineRun) -> str:
     return ""
 
 
-def findings(runs: Sequence[PipelineRun]) -> list[Finding]:
-    """What the runs say together, what matters most first."""
+def findings(runs: Sequence[PipelineRun], uri: str = "") -> list[Finding]:
+    """Return findings about all runs, the most important first.
+
+    Args:
+        runs: The runs.
+        uri: URI of the batch; empty if unknown.
+    """
     order = list(Level)
-    found = [*_failures(runs), *_unended(runs), *_slow(runs), *_repeated(runs), *_well(runs)]
+    found = [*_failures(runs), *_unended(runs, uri), *_slow(runs), *_repeated(runs), *_well(runs)]
     return sorted(found, key=lambda finding: order.index(finding.level))
 
 
@@ -85,28 +110,32 @@ def _failures(runs: Sequence[PipelineRun]) -> Iterator[Finding]:
     if not failed:
         return
     yield Finding(
-        Level.BAD,
+        Level.ERROR,
         f"{len(failed)} of {words.count(len(runs), 'run')} failed.",
-        "See why in their rows and on their pages. The same call again runs only those that have not succeeded.",
+        "The cause is in the row of each run, and on its page. The same call again runs only runs that have not succeeded.",
     )
-    error, count = Counter(run.error for run in failed if run.error).most_common(1)[0] if any(
-        run.error for run in failed
-    ) else ("", 0)  # fmt: skip  # the commonest
-    if count >= _ALIKE:
+    causes = Counter(run.error for run in failed if run.error).most_common(1)
+    if causes and causes[0][1] > 1:
+        error, count = causes[0]
         yield Finding(
             Level.WARNING,
             f"{count} runs failed alike: {shortened(error, _CELL)}",
-            "One cause, probably: mend it once.",
+            "They probably have one cause.",
         )
 
 
-def _unended(runs: Sequence[PipelineRun]) -> Iterator[Finding]:
-    going = sum(not run.state.ended for run in runs)
-    if going:
+def _unended(runs: Sequence[PipelineRun], uri: str) -> Iterator[Finding]:
+    active = sum(not run.state.ended for run in runs)
+    if active:
+        commands = (
+            ("See how far they are", f"runwide status {quoted(uri)}"),
+            ("Wait for them", f"runwide wait {quoted(uri)}"),
+        )
         yield Finding(
             Level.NOTE,
-            f"{words.count(going, 'run')} {words.verb(going, 'has', 'have')} not ended.",
-            "Follow them with runwide status, or runwide wait, and the URI or the name of the batch.",
+            f"{words.count(active, 'run')} {words.verb(active, 'has', 'have')} not ended.",
+            "" if uri else "Follow them with `runwide status` and the name of the batch.",
+            commands if uri else (),
         )
     cancelled = sum(run.state is RunState.CANCELLED for run in runs)
     if cancelled:
@@ -124,18 +153,18 @@ def _slow(runs: Sequence[PipelineRun]) -> Iterator[Finding]:
     typical = median(took)
     slow = [run for run in runs if run.seconds > _SLOW * typical and run.seconds - typical > 1]
     for run in sorted(slow, key=lambda run: -run.seconds)[:3]:
-        times = f"{run.seconds / typical:.1f} \N{MULTIPLICATION SIGN}"
         yield Finding(
             Level.WARNING,
-            f"{run.name} took {words.seconds(run.seconds)}, {times} the median run.",
-            "Look at its page: more data, a queue, or a slow machine. If it is the data, give it more components.",
+            f"{run.name} took {words.seconds(run.seconds)}, {run.seconds / typical:.1f} {words.TIMES} the median run.",
+            "Its page shows if it had more data, waited in a queue, or had a slow machine. For more data, give it more "
+            "components.",
         )
 
 
 def _repeated(runs: Sequence[PipelineRun]) -> Iterator[Finding]:
     again = sum(max(0, run.attempts - 1) for run in runs)
     if again:
-        yield Finding(Level.NOTE, f"{words.count(again, 'attempt')} had to be made again.")
+        yield Finding(Level.NOTE, f"{words.count(again, 'attempt')} had to be repeated.")
     reused = sum(run.reused for run in runs)
     if reused:
         verb = words.verb(reused, "was", "were")
@@ -147,114 +176,17 @@ def _well(runs: Sequence[PipelineRun]) -> Iterator[Finding]:
         yield Finding(Level.GOOD, "All runs succeeded.")
 
 
-def _total(runs: Sequence[PipelineRun]) -> str:
-    seconds = sum(run.seconds for run in runs)
-    return f" · {words.seconds(seconds)} of run time" if seconds else ""
-
-
-def _tiles(runs: Sequence[PipelineRun]) -> list[tuple[str, str, str, float]]:
-    succeeded = [run for run in runs if run.state is RunState.SUCCEEDED]
-    failed = sum(run.state is RunState.FAILED for run in runs)
-    active = sum(not run.state.ended for run in runs)
-    took = [run.seconds for run in succeeded if run.seconds]
-    start, end = _span(runs)
-    tiles: list[tuple[str, str, str, float]] = [
-        ("succeeded", f"{len(succeeded):,}", "succeeded", len(succeeded)),
-        ("failed", f"{failed:,}", "failed", failed),
-        ("active", f"{active:,}", "not ended", active),
-    ]
-    if end > start:
-        tiles.append(("wall", words.seconds(end - start), "from first submission to last end", end - start))
-    if took:
-        tiles.append(("median", words.seconds(median(took)), "the median run that succeeded", median(took)))
-    return tiles
-
-
-def _span(runs: Sequence[PipelineRun]) -> tuple[float, float]:
-    known = [
-        run for run in runs if run.started and not run.reused
-    ]  # those of an earlier call say nothing of this one
-    start = min((run.started for run in known), default=0.0)
-    return start, max((run.started + run.seconds for run in known), default=0.0)
-
-
 def _names(runs: Sequence[PipelineRun], where: str) -> list[str]:
     return list(dict.fromkeys(name for run in runs for name in getattr(run, where)))
 
 
 def _same(runs: Sequence[PipelineRun]) -> dict[str, str]:
-    """Parameters that say nothing of a run, since all have the same."""
+    """Return the arguments that have the same value in all runs."""
     found = {}
     for name in _names(runs, "arguments") if len(runs) > 1 else []:
-        value = runs[0].arguments.get(name)
         if len({_written(run.arguments.get(name)) for run in runs}) == 1:
-            found[name] = _shown(_hidden(name, value))
+            found[name] = _written(_clean(name, runs[0].arguments.get(name)))
     return found
-
-
-def _common(runs: Sequence[PipelineRun]) -> str:
-    same = _same(runs)
-    if not same:
-        return ""
-    listed = ", ".join(f"<code>{text(name)} = {text(value)}</code>" for name, value in same.items())
-    return f"<p>The same in all runs: {listed}.</p>"
-
-
-def _table(runs: Sequence[PipelineRun], reports: Mapping[str, str]) -> str:
-    same = _same(runs)
-    given = [name for name in _names(runs, "arguments") if name not in same]
-    made = _names(runs, "outputs")
-    start, end = _span(runs)
-    columns: Columns = [("run", False), ("state", False), ("took", True), ("attempts", True)]
-    columns += [("over time", False)] if end > start else []
-    columns += [(name, _are_numbers(runs, "arguments", name)) for name in given]
-    columns += [(name, _are_numbers(runs, "outputs", name)) for name in made]
-    body = []
-    for run in runs:
-        lane = [_lane(run, start, end)] if end > start else []
-        values = [_value(name, run.arguments.get(name, "")) for name in given]
-        values += [_value(name, run.outputs.get(name, "")) for name in made]
-        seconds = (
-            f'<data value="{run.seconds!r}">{text(words.seconds(run.seconds))}</data>' if run.seconds else ""
-        )
-        cells = [
-            _run(run, reports.get(run.name, "")),
-            _state(run),
-            seconds,
-            str(run.attempts or ""),
-            *lane,
-            *values,
-        ]
-        body.append(f'<tr data-state="{run.state.value}">{markup.cells(cells, columns)}</tr>')
-    heading = "".join(
-        f'<th scope="col"{" class=num" if number else ""}><button type="button">{text(name)}</button></th>'
-        for name, number in columns
-    )
-    return markup.framed(heading, "".join(body), name="runs", label="The runs of the batch")
-
-
-def _run(run: PipelineRun, report: str) -> str:
-    name = text(run.name)
-    if run.logs.startswith(("https://", "http://")):
-        name = f'<a href="{text(run.logs)}" target="_blank" rel="noopener noreferrer">{name}</a>'
-    link = f' · <a href="{text(report)}">report</a>' if report else ""
-    error = f'<span class="error">{text(run.error)}</span>' if run.error else ""
-    return f"{name}{link}{error}"
-
-
-def _state(run: PipelineRun) -> str:
-    before = " before" if run.reused else ""
-    return f'<span class="state {run.state.value}">{run.state.value}{before}</span>'
-
-
-def _lane(run: PipelineRun, start: float, end: float) -> str:
-    if not run.started or run.reused:
-        return ""
-    lasted = run.seconds if run.state.ended else end - run.started
-    left, width = 100 * (run.started - start) / (end - start), 100 * lasted / (end - start)
-    about = text(f"{run.name}: from {words.seconds(run.started - start)} on, for {words.seconds(lasted)}")
-    bar = f'<i class="{run.state.value}" style="left:{left:.2f}%;width:{width:.2f}%"></i>'
-    return f'<data value="{run.started - start!r}"><span class="lane" role="img" aria-label="{about}">{bar}</span></data>'
 
 
 def _are_numbers(runs: Sequence[PipelineRun], where: str, name: str) -> bool:
@@ -262,20 +194,21 @@ def _are_numbers(runs: Sequence[PipelineRun], where: str, name: str) -> bool:
     return all(isinstance(value, (int, float)) and not isinstance(value, bool) for value in found)
 
 
-def _value(name: str, value: Any) -> str:
-    clean = _hidden(name, value)
-    if isinstance(clean, float):
-        return f'<data value="{clean!r}">{clean:.6g}</data>'
-    return text(_shown(clean))
+def _values(
+    run: PipelineRun, shown: Sequence[tuple[str, str]], numeric: Sequence[bool]
+) -> list[tuple[float | str, bool]]:
+    """Return the cells of a run's arguments and outputs, each with whether its column has numbers."""
+    found = [_clean(name, getattr(run, where).get(name, "")) for where, name in shown]
+    return [
+        (one if isinstance(one, float) else _written(one), number)
+        for one, number in zip(found, numeric, strict=True)
+    ]
 
 
-def _hidden(name: str, value: Any) -> Any:
-    """A value without its secrets, of which its name may be the only sign."""
-    return redacted_fields({name: value})[name]
-
-
-def _shown(value: Any) -> str:
-    return shortened(_written(value), _CELL)
+def _clean(name: str, value: Any) -> Any:
+    """Return a value without secrets; its name may show that it is one."""
+    clean = redacted_fields({name: value})[name]
+    return clean if isinstance(clean, float) else shortened(_written(clean), _CELL)
 
 
 def _written(value: Any) -> str:

@@ -1,4 +1,4 @@
-"""A real browser for the page: Debian's Chromium, started for each test and gone after it."""
+"""A real browser for pages: Debian's Chromium, started for each test and stopped after it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parent))  # the stories, for the tests beside this file
+sys.path.insert(0, str(Path(__file__).parent))  # so that tests beside this file can import the stories
 
 FLAGS = (
     "--headless",
@@ -26,7 +26,7 @@ FLAGS = (
 
 @pytest.fixture
 def browse(tmp_path):
-    """Opens a page given as HTML; what the console says and what is requested is in ``.said`` and ``.asked``."""
+    """Open a page given as HTML; ``.said`` has the messages of the console, ``.asked`` the requested URLs."""
     chromium = shutil.which("chromium")
     if chromium is None:
         reason = "there is no chromium; .ci/browser installs it, as root"
@@ -72,5 +72,5 @@ class Browser:
 
     @property
     def outside(self):
-        """What was requested beyond the file itself."""
+        """Requested URLs beyond the file itself."""
         return [url for url in self.asked if not url.startswith(("file://", "about:", "data:"))]

@@ -1,4 +1,4 @@
-"""Makes the pictures of the docs: the pages of jobs with many troubles and with few, and that of a batch.
+"""Make the pictures of the docs: pages of a job with many troubles, a job with few, and a batch.
 
 python tests/report/screenshots.py docs/images        # needs chromium: .ci/browser
 """
@@ -14,8 +14,10 @@ from playwright.sync_api import sync_playwright
 from stories import brief, forecasts, story_of, troubled
 
 from conftest import opened
-from runwide.report.page import page
+from runwide._report.page import page
+from runwide_components import Batch
 
+JOB = f"gs://bucket/runs/a-20261124t000000-0123456789abcdef/job.json#sha256={'0a1b2c3d' * 8}"
 PICTURES = {
     "report-light": {"width": 1100, "height": 1500, "scheme": "light"},
     "report-dark": {"width": 1100, "height": 1500, "scheme": "dark"},
@@ -32,10 +34,13 @@ def main() -> None:
     folder = parser.parse_args().folder
     texts, failures = troubled()
     few, failed = brief()
+    last = story_of(texts[:5], items=300, failures=failures)
+    inputs = dict.fromkeys((20, 140, 260), "{'amount': 12.5, 'count': 0}")
+    known = {"reference": JOB, "name": "scores", "previous": last, "inputs": inputs}
     pages = {
-        "report": page(story_of(texts, items=360, failures=failures)),
-        "brief": page(story_of(few, items=120, failures=failed, function="model")),
-        "batch": forecasts().page(title="forecast"),
+        "report": page(story_of(texts, items=360, failures=failures, **known)),
+        "brief": page(story_of(few, items=120, failures=failed, function="model", reference=JOB)),
+        "batch": Batch(forecasts(), uri="gs://bucket/runs/batches/forecast").page(),
     }
     with (
         tempfile.TemporaryDirectory() as scratch,

@@ -1,14 +1,14 @@
-"""Jobs and batches that never ran: events as runs would have written them, with all that can go wrong."""
+"""Made-up jobs and batches: events as runs would write them, with all kinds of trouble."""
 
 from __future__ import annotations
 
 import random
 
-from runwide.job import events
-from runwide.records import Failure, FailureKind, TaskEvent
-from runwide.report.reading import Reader
-from runwide.report.story import Story
-from runwide.sums import WorkerSums
+from runwide._report.story import Story
+from runwide.events import lines as events
+from runwide.events.model import ObjectEvent, Run, TaskEvent, WorkerSums
+from runwide.events.reading import Reader
+from runwide.records import Failure, FailureKind
 from runwide_components import Batch, PipelineRun, RunState
 
 START = 1_795_000_000.0
@@ -35,7 +35,7 @@ class Shard:
         self.index = index
         self.start = start
         self.clock = [start + 1.0] * host["workers"]  # imports and processes take a second
-        self.run = events.Run(
+        self.run = Run(
             id=f"run{index}-{start}", started=start, shard=index, sampled=sampled, job=job, host=host
         )
         self.lines = [events.run_line(self.run, 0)]
@@ -58,9 +58,7 @@ class Shard:
 
     def moved(self, name, size):
         now = max(self.clock)
-        self.lines.append(
-            events.object_line(events.ObjectEvent(name, now, 0.05, size, f"shards/{self.index}"))
-        )
+        self.lines.append(events.object_line(ObjectEvent(name, now, 0.05, size, f"shards/{self.index}")))
 
     def memory(self, used):
         self.lines.append(events.memory_line(max(self.clock), int(used)))
@@ -73,7 +71,7 @@ class Shard:
         return "".join(self.lines).encode()
 
 
-def story_of(texts, *, items, failures=(), shards=None, function="score"):
+def story_of(texts, *, items, failures=(), shards=None, function="score", **known):
     reader = Reader()
     for index, text in enumerate(texts):
         reader.read(text, shard=index)
@@ -90,6 +88,7 @@ def story_of(texts, *, items, failures=(), shards=None, function="score"):
         uri="gs://bucket/runs/a-20261124t000000-0123456789abcdef",
         created="2026-11-24T00:00:00",
         environment={"python": "3.11.7", "cloudpickle": "3.1.3", "runwide": "0.1.0"},
+        **known,
     )
 
 

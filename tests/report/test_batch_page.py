@@ -1,4 +1,4 @@
-"""The page of a batch in a real browser: one row a run, its links, and what the runs say together."""
+"""The page of a batch in a real browser: a row for each run, its links, and findings about all runs."""
 
 from __future__ import annotations
 
@@ -17,11 +17,9 @@ def test_every_run_has_a_row_with_its_state_parameters_outputs_and_the_link_of_i
     rows = shown.locator("#runs tbody tr")
     assert rows.count() == 12
     heads = shown.locator("#runs thead th").all_inner_texts()
-    for name in ("run", "state", "took", "attempts", "market", "rmse"):
+    for name in ("run", "state", "duration", "attempts", "market", "rmse"):
         assert any(head.strip().startswith(name) for head in heads), (name, heads)
-    assert not any(
-        head.startswith(("days", "store")) for head in heads
-    )  # the same everywhere: they say nothing of a run
+    assert not any(head.startswith(("days", "store")) for head in heads)  # the same in all runs
     assert "days = 7" in shown.locator("main").inner_text()
     assert rows.nth(1).locator("a").first.get_attribute("href") == f"{CONSOLE}forecast-de?project=shop"
     assert "step train failed: ValueError: no rows" in rows.nth(2).inner_text()
@@ -41,7 +39,7 @@ def test_the_numbers_on_the_page_are_those_of_the_runs(browse):
     assert number(shown, "median") == pytest.approx(took[4])
 
 
-def test_the_findings_say_what_the_runs_have_in_common_and_what_to_do(browse):
+def test_findings_report_common_failures_and_what_to_do(browse):
     said = browse(forecasts().page()).locator(".findings").inner_text()
     assert "2 of 12 runs failed." in said
     assert "2 runs failed alike: step train failed: ValueError: no rows" in said
@@ -49,6 +47,21 @@ def test_the_findings_say_what_the_runs_have_in_common_and_what_to_do(browse):
     assert "1 run succeeded before and was not run again" in said
     assert "1 run has not ended" in said
     assert "The same call again runs only" in said
+
+
+def test_the_page_has_the_batchs_name_its_date_and_commands_with_its_uri(browse):
+    uri = "gs://bucket/runs/batches/forecast"
+    shown = browse(Batch(forecasts(), uri=uri).page())
+    assert shown.locator("h1").inner_text() == "forecast"
+    assert "started 2026-11-18 11:06 UTC" in shown.locator("header").inner_text()
+    assert shown.locator(".command code").all_inner_texts() == [
+        f"runwide status {uri}",
+        f"runwide wait {uri}",
+    ]
+    assert (
+        browse(Batch(forecasts(), uri=uri).failed.page(title="Markets")).locator("h1").inner_text()
+        == "Markets"
+    )
 
 
 def test_filters_and_columns_find_runs(browse):
@@ -62,7 +75,7 @@ def test_filters_and_columns_find_runs(browse):
     shown.get_by_role("searchbox", name="Find").fill("-de")
     expect(visible).to_have_count(1)
     shown.get_by_role("searchbox", name="Find").fill("")
-    column = shown.locator("#runs th", has_text="took")
+    column = shown.locator("#runs th", has_text="duration")
     column.get_by_role("button").press("Enter")
     column.get_by_role("button").press("Enter")
     assert column.get_attribute("aria-sort") == "descending"
@@ -95,7 +108,7 @@ def test_a_saved_page_links_the_report_of_each_runs_fan_out(browse, tmp_path):
 HOSTILE = """</script><script>alert(1)</script>"><img src=x onerror=alert(2)>"""
 
 
-def test_what_users_and_engines_wrote_stays_text_and_bad_links_are_none(browse):
+def test_texts_of_users_and_engines_stay_text_and_unsafe_links_are_left_out(browse):
     batch = Batch([
         PipelineRun(HOSTILE, {HOSTILE: HOSTILE}, RunState.FAILED, {"a": HOSTILE}, HOSTILE, logs="javascript:alert(3)"),
         PipelineRun("b", {}, RunState.FAILED, error="https://b/o?X-Goog-Signature=0badc0de", logs="data:text/html,x"),
@@ -126,7 +139,7 @@ def test_in_a_notebook_the_batch_is_its_page_in_a_sandboxed_frame(browse):
     assert browse.outside == []
 
 
-def test_a_thousand_runs_stay_small_and_no_run_is_no_fault(browse):
+def test_the_page_of_a_thousand_runs_is_small_and_a_batch_may_be_empty(browse):
     many = Batch([
         PipelineRun(f"run-{x}", {"x": x}, RunState.SUCCEEDED, {"y": x}, seconds=1.0 * x, started=START + x)
         for x in range(1000)

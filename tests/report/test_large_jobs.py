@@ -1,4 +1,4 @@
-"""Jobs of very many tasks, really run: the page stays small, what is sampled is fair, and what is exact is exact."""
+"""Jobs of very many tasks that really ran: the page stays small, the sample is fair, and totals are exact."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ import pytest
 from looking import number
 
 import runwide
-from runwide.job import events
-from runwide.report import report
+from runwide._report import report
+from runwide.events import lines as events
 
 
 def work(x):
@@ -23,7 +23,7 @@ def work(x):
 
 
 def ran(count, store, *, shards=2):
-    """The reference of a job that has run, and its events."""
+    """Run a job, and return its reference and its events."""
     job = runwide.scatter(work, range(count), store=str(store), shards=shards)
     for index in range(shards):
         runwide.shard(job, index, workers=2)
@@ -34,8 +34,8 @@ def ran(count, store, *, shards=2):
     ]
 
 
-def told(lines):
-    """Item and seconds of each task that has a line and gave a value."""
+def recorded(lines):
+    """Yield item and seconds of each task that has a line and gave a value."""
     for line in lines:
         if line["name"] == "tasks.ended":
             yield from zip(line["items"], (nanos / 1e9 for nanos in line["lasted"]), strict=True)
@@ -54,7 +54,7 @@ def test_the_page_of_100_000_tasks_that_ran_is_small_and_its_numbers_are_those_o
     html = report(job).html()
     assert len(html.encode()) < 2_000_000
     bad = [line["item"] for line in lines if line["name"] == "task.failed"]
-    good = dict(told(lines))
+    good = dict(recorded(lines))
     assert sorted([*good, *bad]) == list(range(100_000))
     shown = browse(html)
     assert number(shown, "ended") == len(good) == summed(lines, "ended")
@@ -70,10 +70,10 @@ def test_the_page_of_100_000_tasks_that_ran_is_small_and_its_numbers_are_those_o
 
 
 def check_sample(lines, count, share):
-    """Of the tasks that went well, so large a share is written, chosen by their index alone; all else is exact."""
+    """Check that this share of the successful tasks is written, chosen by index alone, and that the rest is exact."""
     runs = [line for line in lines if line["name"] == "run.started"]
     assert {run["sampled"] for run in runs} == {share}
-    items = [item for item, _ in told(lines)]
+    items = [item for item, _ in recorded(lines)]
     wanted = [x for x in range(count) if x % 10_007 != 5 and events.is_written(x, share)]
     assert sorted(items) == wanted
     bad = [line["item"] for line in lines if line["name"] == "task.failed"]
@@ -82,7 +82,7 @@ def check_sample(lines, count, share):
     assert sum(line["left_out"] for line in lines if line["name"] == "events.summed") == count - len(
         bad
     ) - len(items)
-    tenths = Counter(item * 10 // count for item in items)  # as many from everywhere
+    tenths = Counter(item * 10 // count for item in items)  # evenly over the items
     assert max(tenths.values()) - min(tenths.values()) <= 0.02 * len(items)
 
 
@@ -99,7 +99,7 @@ def test_a_large_job_is_sampled_fairly_and_its_totals_are_exact(tmp_path, monkey
 
 @pytest.mark.slow
 def test_a_job_of_over_a_million_tasks_is_sampled_and_its_page_is_small(browse, tmp_path):
-    faulthandler.dump_traceback_later(1800, exit=True)  # a long run is no hang
+    faulthandler.dump_traceback_later(1800, exit=True)  # a long run is not a hang
     count = 1_200_000
     job, lines = ran(count, tmp_path / "store", shards=4)
     share = events.share_written(count)

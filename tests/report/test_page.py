@@ -11,9 +11,10 @@ from looking import number, serious
 from stories import GIB, TRACEBACK, many, story_of, troubled
 
 import runwide
+from runwide._report import Report, report
+from runwide._report.page import page
+from runwide._report.story import Story
 from runwide.records import Failure, FailureKind
-from runwide.report import Report, report
-from runwide.report.page import page
 
 
 @pytest.fixture(scope="module")
@@ -23,7 +24,7 @@ def trouble():
     return story_of(texts, items=360, failures=failures), lines
 
 
-def test_the_page_of_a_real_job_is_quiet_and_asks_nobody(browse, tmp_path):
+def test_the_page_of_a_real_job_is_quiet_and_makes_no_request(browse, tmp_path):
     job = runwide.scatter(lambda x: 1 / (x - 7), range(40), store=str(tmp_path / "store"), shards=2)
     for index in range(2):
         runwide.shard(job, index, workers=2)
@@ -46,7 +47,7 @@ def test_the_page_of_the_flights_demo_is_quiet_and_complete(browse, tmp_path, mo
         runwide.shard(job, index)
     shown = browse(report(job).html())
     assert (number(shown, "ended"), number(shown, "failed")) == (len(routes), 0)
-    assert shown.locator("#no-failure").inner_text() == "None."
+    assert shown.locator("#failed, nav a[href='#failed']").count() == 0  # no section without content
     assert serious(shown) == []
     assert browse.said == []
     assert browse.outside == []
@@ -136,7 +137,7 @@ def test_the_keyboard_reaches_filters_and_tracebacks(browse, trouble):
     assert shown.locator("#failures > li:visible pre").inner_text().strip() == TRACEBACK.strip()
 
 
-def test_marks_stand_for_failures_retries_and_kills(browse, trouble):
+def test_failures_retries_and_kills_have_marks(browse, trouble):
     shown = browse(page(trouble[0]))
     counts = {kind: shown.locator(f".lane .mark.{kind}").count() for kind in ("failed", "retried", "killed")}
     assert counts == {"failed": 3, "retried": 6, "killed": 4}
@@ -236,3 +237,68 @@ def test_the_parts_of_the_page_are_reached_from_its_head_also_in_a_sandboxed_fra
     assert all(shown.frames[1].evaluate(f"document.getElementById('{one}') !== null") for one in links)
     assert browse.said == []
     assert browse.outside == []
+
+
+def test_commands_have_the_job_and_are_copied_in_a_page_and_in_a_sandboxed_frame(browse, tmp_path):
+    job = runwide.scatter(lambda x: 1 / x, [0, 1], store=str(tmp_path / "store"), shards=1)
+    runwide.shard(job, 0, workers=1)
+    found = report(job)
+    shown = browse(found.html())
+    command = shown.locator(".command").first
+    assert command.locator("code").inner_text() == f"runwide replay '{job}' 0 --pdb"
+    command.get_by_role("button", name="Copy").click()
+    assert command.locator("button").inner_text() == "Copied"
+    assert shown.evaluate("getSelection().toString()") == f"runwide replay '{job}' 0 --pdb"
+    frame = browse(f"<!doctype html><title>viewer</title>{found._repr_html_()}").frame_locator("iframe")
+    frame.get_by_role("button", name="Copy").first.click()
+    assert frame.locator(".command button").first.inner_text() == "Copied"
+    assert browse.said == []
+
+
+def test_the_tiles_repeat_no_number_of_the_headline(browse, trouble):
+    shown = browse(page(trouble[0]))
+    headline = shown.locator(".verdict data").evaluate_all("all => all.map(one => one.id)")
+    assert headline == ["n-ended", "n-wall", "n-failed"]
+    assert not {*headline} & {*shown.locator(".tile data").evaluate_all("all => all.map(one => one.id)")}
+    assert shown.locator(".findings .error").count() == 2
+    assert "bad" not in shown.locator(".findings").inner_text()
+
+
+def test_marks_of_the_legend_and_of_the_timeline_look_alike(browse, trouble):
+    shown = browse(page(trouble[0]))
+    look = "one => [getComputedStyle(one).color, getComputedStyle(one).backgroundColor, one.textContent]"
+    for kind in ("failed", "retried", "killed"):
+        legend, lane = (
+            shown.locator(f"{place} .mark.{kind}").first.evaluate(look) for place in (".legend", ".lane")
+        )
+        assert legend == lane
+
+
+def test_the_histogram_has_the_number_of_tasks_on_each_bar(browse, trouble):
+    story, lines = trouble
+    shown = browse(page(story))
+    counts = [int(text or 0) for text in shown.locator(".bars .number").all_inner_texts()]
+    assert sum(counts) == sum(line["name"] == "task.ended" for line in lines)
+    assert shown.locator("#data-times td:nth-child(2)").all_text_contents() == [
+        str(count) for count in counts
+    ]
+
+
+def test_a_table_that_is_wider_than_a_phone_scrolls_and_says_so(browse, trouble):
+    shown = browse(page(trouble[0]), width=360)
+    table = shown.locator(".scroll", has=shown.locator("#shards"))
+    hint = "one => getComputedStyle(one, '::before').content"
+    assert "Scroll sideways" in table.evaluate(hint)
+    assert all(cell.is_visible() for cell in table.locator("th").all())
+    table.evaluate("one => { one.scrollLeft = one.scrollWidth }")
+    assert table.locator("th").last.evaluate("one => one.getBoundingClientRect().right") <= 360
+    assert "Scroll" not in browse(page(trouble[0])).locator(".scroll").first.evaluate(hint)
+
+
+def test_a_page_has_no_section_without_content(browse):
+    shown = browse(page(many(200, shards=2)))
+    for absent in ("memory", "store", "compared"):
+        assert shown.locator(f"#{absent}").count() == 0
+    empty = browse(page(Story("empty", "f", 0, 1, 0, ())))
+    assert empty.locator("h2").all_inner_texts() == ["Findings", "Environment"]
+    assert browse.said == []

@@ -1,6 +1,6 @@
-"""A job with real troubles, on the page: the kernel's OOM kill, a crash, a timeout, failures, a retry and a straggler.
+"""The page of a job with real troubles: the kernel's OOM kill, a crash, a timeout, failures, a retry and a straggler.
 
-It runs in a container with a memory limit; what is expected of the page is worked out here from the events alone.
+The job runs in a container with a memory limit; the expected numbers of the page are computed here from the events.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import pytest
 from looking import number
 
 import runwide
-from runwide.report import report
+from runwide._report import report
 
 pytestmark = [pytest.mark.docker, pytest.mark.mounts]
 
@@ -58,7 +58,7 @@ print(memory.oom_kills(), runwide.job.finish(job))
 
 @pytest.fixture(scope="module")
 def troubled(engine, image, tmp_path_factory):
-    """The reference of the job's results, and its events."""
+    """Run the job, and return the reference of its results and its events."""
     folder = tmp_path_factory.mktemp("troubles")
     folder.chmod(0o777)
     container = engine.containers.create(

@@ -1,4 +1,4 @@
-"""The numbers of a report, held against what was written."""
+"""The numbers of a report are the numbers of the events."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runwide.job import events
-from runwide.records import FailureKind, TaskEvent
-from runwide.report import figures, metrics, series
-from runwide.report.figures import Clock
-from runwide.report.reading import Reader
-from runwide.report.story import Story
-from runwide.sums import WorkerSums
+from runwide._report import figures, series
+from runwide._report.series import Clock
+from runwide._report.story import Story
+from runwide.events import lines as events
+from runwide.events.model import Run, TaskEvent, WorkerSums
+from runwide.events.reading import Reader
+from runwide.records import FailureKind
 
 HOST = {"workers": 2, "physical": 2, "logical": 2, "usable": 2, "memory": 1000}
 
 
 def run_text(attempts, *, start=1000.0, end=1010.0, run="r", shard=0, host=HOST):
     """A run with attempts given as (item, worker, started, seconds, name)."""
-    lines = [events.run_line(events.Run(run, start, shard=shard, host=host), 0)]
+    lines = [events.run_line(Run(run, start, shard=shard, host=host), 0)]
     sums: dict[int, WorkerSums] = {}
     for item, worker, started, seconds, name in attempts:
         kind = None if name == "task.ended" else FailureKind.EXCEPTION
@@ -58,7 +58,7 @@ def story_of(*texts, items=10):
     return Story("t", "f", items, len({shard for shard, _ in texts}), len(texts), found)
 
 
-def test_lost_time_is_told_apart():
+def test_lost_time_is_divided_by_cause():
     runs = runs_of((0, run_text([
         (0, 0, 1001.0, 2.0, "task.ended"),
         (1, 0, 1004.0, 1.0, "task.retried"),   # a second of waiting before it
@@ -89,7 +89,7 @@ def test_lost_time_adds_up_to_workers_times_duration(tasks):
     assert lost.total == pytest.approx(2 * (end - 1000), abs=1e-3)
 
 
-def test_shards_wait_for_the_slowest_whenever_they_ran():
+def test_shards_wait_for_the_slowest_one_at_any_time_of_their_runs():
     first = run_text([(0, 0, 1000.0, 1.0, "task.ended")], end=1004.0)
     second = run_text([(1, 0, 5000.0, 1.0, "task.ended")], start=5000.0, end=5010.0)
     assert figures.lost(runs_of((0, first), (1, second))).imbalance == pytest.approx(12.0)
@@ -102,7 +102,7 @@ def test_an_item_that_succeeds_in_a_later_run_has_not_failed():
     assert figures.of(story_of((0, first), (0, second))).failed == 0
 
 
-def test_the_last_time_heard_of_ends_a_killed_run():
+def test_the_last_event_ends_a_killed_run():
     text = run_text([(0, 0, 1001.0, 5.0, "task.ended")], end=0)
     found = figures.of(story_of((0, text)))
     assert found.killed_runs == 1
@@ -131,7 +131,7 @@ def test_bins_hold_all_busy_time():
     assert sum(found.cores) * found.step == pytest.approx(20.0)
 
 
-def test_memory_over_time_is_that_of_the_fullest_container():
+def test_memory_over_time_is_the_memory_of_the_fullest_container():
     lines = run_text([], host={**HOST, "memory": 1000})
     more = events.memory_line(1005.0, 250) + events.memory_line(1005.1, 750)
     (log,) = runs_of((0, lines + more.encode()))
@@ -148,7 +148,7 @@ def test_every_task_is_in_the_bar_of_its_time(seconds):
 
 
 def test_metrics_are_plain_finite_numbers():
-    found = metrics.of(figures.of(story_of((0, run_text([(0, 0, 1001.0, 2.0, "task.ended")])))))
+    found = figures.metrics(figures.of(story_of((0, run_text([(0, 0, 1001.0, 2.0, "task.ended")])))))
     assert json.loads(json.dumps(found, allow_nan=False)) == found
     assert (found["results"], found["median_task_seconds"]) == (1, 2.0)
 
@@ -173,7 +173,7 @@ GOOD = run_text([(0, 0, 1001.0, 2.0, "task.ended")])
         b"[" * 100_000,
     ],
 )
-def test_lines_that_make_no_sense_are_counted_and_left_out(line):
+def test_malformed_lines_are_counted_and_left_out(line):
     reader = Reader()
     reader.read(GOOD + line + b"\n")
     assert reader.unreadable == 1
@@ -181,7 +181,7 @@ def test_lines_that_make_no_sense_are_counted_and_left_out(line):
     assert [one.item for one in log.attempts] == [0]
 
 
-def test_the_shard_is_where_the_file_lies_and_not_what_it_says():
+def test_the_shard_is_known_by_the_place_of_the_file_and_not_by_its_content():
     (log,) = runs_of((5, run_text([(0, 0, 1001.0, 2.0, "task.ended")], shard=0)))
     assert log.run.shard == 5
     assert log.attempts[0].shard == 5

@@ -1,4 +1,4 @@
-"""Findings are functions of numbers, and say what to do."""
+"""Findings are functions of numbers, and advise what to do."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ from dataclasses import replace
 
 import pytest
 
-from runwide.report import figures, findings
-from runwide.report.figures import Lost, ShardFigures, Times
-from runwide.report.findings import Level
-from runwide.report.story import Story
+from runwide._report import figures, findings
+from runwide._report.figures import Lost, ShardFigures, Times
+from runwide._report.findings import Level
+from runwide._report.story import Story
 
 GIB = 1 << 30
 NOTHING_LOST = Lost(100.0, 100.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0)
@@ -39,7 +39,7 @@ def test_a_shard_far_behind_is_named_with_how_far():
     assert "smaller shards" in one.advice
 
 
-def test_even_shards_and_a_single_one_are_not_mentioned():
+def test_even_shards_and_a_single_shard_are_not_reported():
     assert texts(findings.uneven_shards([shard(0), shard(1, 12.0)])) == []
     assert texts(findings.uneven_shards([shard(0, 500.0)])) == []
 
@@ -52,7 +52,7 @@ def test_memory_near_the_limit_asks_for_more_or_one_worker_less():
     assert texts(findings.memory([shard(0, peak=5 * GIB, memory=10 * GIB)])) == []
 
 
-def test_a_single_worker_cannot_be_made_fewer():
+def test_the_advice_for_a_single_worker_is_more_memory():
     (one,) = findings.memory([shard(0, workers=1, peak=95, memory=100)])
     assert one.advice == "Raise it."
     (one,) = findings.out_of_memory(1, workers=1)
@@ -61,7 +61,7 @@ def test_a_single_worker_cannot_be_made_fewer():
 
 
 @pytest.mark.parametrize("part", ["startup", "queueing", "stragglers", "spill", "unused"])
-def test_a_loss_of_a_tenth_is_named_and_a_smaller_one_is_not(part):
+def test_a_loss_of_a_tenth_is_reported_and_a_smaller_one_is_not(part):
     (one,) = findings.losses(replace(NOTHING_LOST, **{part: 15.0}))
     assert one.text.startswith("15 % of the workers' time")
     assert one.advice
@@ -85,7 +85,7 @@ def test_a_single_long_task_is_a_straggler():
         ({"logical": 4, "physical": 4, "workers": 4, "usable": 4}, []),
         (
             {"logical": 8, "physical": 8, "workers": 2, "usable": 2, "quota": 1.5},
-            ["A CPU limit of 1.5 holds 8 cores back: 2 workers were used."],
+            ["A CPU limit of 1.5 restricts 8 cores: 2 workers were used."],
         ),
         ({"logical": 2, "physical": 2, "workers": 8, "usable": 2}, ["8 workers shared 2 cores."]),
         ({"logical": 4, "physical": 4, "workers": 1, "usable": 4}, ["Only 1 worker ran on 4 cores."]),
@@ -96,24 +96,46 @@ def test_the_number_of_workers_is_explained(host, said):
     assert texts(findings.cores(host)) == said
 
 
-def test_waiting_and_threads_are_told_from_computing():
+def test_tasks_that_wait_and_tasks_with_threads_are_reported():
     assert texts(findings.waiting(95.0, 100.0)) == []
     assert texts(findings.waiting(10.0, 100.0))[0].startswith("Tasks waited 90 %")
     assert texts(findings.waiting(400.0, 100.0))[0].startswith("Each task used 4.0 cores")
 
 
-def test_what_was_sampled_or_unreadable_is_said():
+def test_sampled_and_unreadable_events_are_reported():
     assert texts(findings.sampling(1.0, 0)) == []
     assert texts(findings.sampling(0.25, 0))[0].startswith("A fair sample of 25 %")
     assert texts(findings.sampling(1.0, 3)) == ["3 lines of the events could not be read."]
 
 
-def test_unfinished_shards_and_killed_runs_are_said():
+def test_unfinished_shards_and_killed_runs_are_reported():
     assert texts(findings.completeness(4, 4, 0)) == []
     assert texts(findings.completeness(4, 2, 1)) == [
         "2 of 4 shards have not finished.",
         "1 run did not end in order: killed from outside, or still going on.",
     ]
+
+
+@pytest.mark.parametrize(
+    ("function", "named"),
+    [
+        ("shop.score:score", "shop.score:score"),
+        ("__main__:score", "MODULE:FUNCTION"),
+        ("f", "MODULE:FUNCTION"),
+    ],
+)
+def test_commands_for_failed_items_name_the_job_the_item_and_the_function(function, named):
+    story = Story("bad", "f", 3, 1, 1, ())
+    (found,) = findings.failures(
+        replace(figures.of(story), failed=1), job="/runs/a/job.json", function=function
+    )
+    assert [command for _, command in found.commands] == [
+        "runwide replay /runs/a/job.json 0 --pdb",
+        f"runwide rerun /runs/a/job.json --function {named}",
+    ]
+    assert str(found).endswith(
+        f"run only the failed items: runwide rerun /runs/a/job.json --function {named}"
+    )
 
 
 def test_an_empty_story_has_findings_but_no_error():
@@ -122,7 +144,7 @@ def test_an_empty_story_has_findings_but_no_error():
     assert texts(found) == ["2 of 2 shards have not finished."]
 
 
-def test_what_matters_most_comes_first():
+def test_the_most_important_finding_comes_first():
     order = [finding.level for finding in findings.of(*bad_story())]
     assert order == sorted(order, key=list(Level).index)
 

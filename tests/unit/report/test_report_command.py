@@ -9,7 +9,7 @@ from click.testing import CliRunner
 
 import runwide
 from runwide.cli import cli
-from runwide.cli.report import Said, picture
+from runwide.cli.report import Causes, picture
 from runwide.job.progress import Progress
 
 
@@ -79,7 +79,7 @@ def test_the_live_view_counts_the_items_of_a_shard_that_goes_on_and_says_what_fa
     runwide.shard(job, 0, workers=1)
     next((tmp_path / "store").glob("*/shards/0000/shard.json")).unlink()  # as while it goes on
     with Progress(job) as progress:
-        said = Said()
+        said = Causes()
         said.add(progress.look())
         said.add(progress.look())  # tells nothing twice
         text = shown(progress, 4.0, said)
@@ -105,8 +105,7 @@ def test_a_map_on_this_container_is_recorded_and_reported():
     assert found.story.function == "square"
 
 
-def test_report_is_callable_whoever_has_imported_the_room():
-    import runwide.report as room
+def test_report_is_a_function_after_its_modules_were_imported():
+    import runwide._report.public
 
-    assert callable(room)
-    assert callable(runwide.report)
+    assert runwide.report is runwide._report.public.report

@@ -1,4 +1,4 @@
-"""What a map returns is a list that also tells what happened."""
+"""A map returns a list that also has a report."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ import pytest
 
 import runwide
 from runwide.errors import InputError, TasksFailed, TooManyFailures
-from runwide.pool import trace
+from runwide.events import trace
 from runwide.records import FailureKind
 
 
-def test_results_are_a_list_and_what_is_made_of_them_is_a_plain_one():
+def test_results_are_a_list_and_copies_of_them_are_plain_lists():
     results = runwide.map(lambda x: x * x, range(4), workers=1)
     assert isinstance(results, list)
     assert results == [0, 1, 4, 9]
@@ -41,7 +41,7 @@ def spin(seconds):
     return seconds
 
 
-def test_a_map_without_store_tells_each_task_that_takes_a_millisecond():
+def test_a_map_without_store_records_each_task_that_takes_a_millisecond():
     results = runwide.map(spin, [0.004] * 30 + [0.2], workers=2)
     report = results.report()
     assert report.metrics["results"] == 31
@@ -55,7 +55,7 @@ def test_a_map_without_store_tells_each_task_that_takes_a_millisecond():
     assert report._repr_html_().startswith('<iframe sandbox="allow-scripts"')
 
 
-def test_short_tasks_are_told_in_groups_and_the_page_says_so():
+def test_short_tasks_are_recorded_in_groups_and_the_page_says_so():
     report = runwide.map(abs, range(20_000), workers=2).report()
     assert report.metrics["results"] == report.figures.times.count == 20_000
     assert report.figures.times.longest < 0.1
@@ -78,7 +78,7 @@ def test_failures_that_are_returned_are_on_the_page_with_their_tracebacks():
     assert report.story.failures[0].kind is FailureKind.EXCEPTION
 
 
-def test_failures_that_are_raised_leave_the_report_in_the_error():
+def test_an_error_has_the_report_of_failures_that_are_raised():
     with pytest.raises(ZeroDivisionError) as raised:
         runwide.map(lambda x: 1 / (x - 3), range(6), workers=1, retries=1)
     summary = raised.value.__cause__
@@ -90,7 +90,7 @@ def test_failures_that_are_raised_leave_the_report_in_the_error():
     assert many.value.results.report().metrics["failed_items"] >= 2
 
 
-def test_a_map_with_a_store_tells_the_job(tmp_path):
+def test_results_of_a_map_with_a_store_have_its_job(tmp_path):
     results = runwide.map(abs, [-1, -2], store=str(tmp_path), name="two", workers=1)
     assert results == [1, 2]
     assert results.job.startswith(str(tmp_path))
@@ -101,7 +101,7 @@ def test_a_map_with_a_store_tells_the_job(tmp_path):
     assert raised.value.__cause__.results.report().metrics["failed_items"] == 1
 
 
-def test_gather_and_load_tell_the_job_too(tmp_path):
+def test_results_of_gather_and_load_have_their_job(tmp_path):
     job = runwide.scatter(abs, [-1, -2], store=str(tmp_path), shards=1)
     references = [runwide.shard(job, 0, workers=1)]
     assert runwide.gather(job, references).report().metrics["results"] == 2
@@ -110,13 +110,13 @@ def test_gather_and_load_tell_the_job_too(tmp_path):
     assert runwide.report(result).metrics["results"] == 2
 
 
-def test_a_map_in_a_coroutine_tells_as_well():
+def test_a_map_in_a_coroutine_has_a_report():
     results = asyncio.run(runwide.amap(abs, [-1, -2, -3], workers=1))
     assert results == [1, 2, 3]
     assert results.report().metrics["results"] == 3
 
 
-def test_whoever_listens_hears_each_task_and_the_report_is_there_too():
+def test_a_listener_gets_each_task_and_the_report_is_complete():
     heard = []
     results = runwide.map(abs, range(3000), workers=2, on_event=heard.append)
     assert sorted(event.index for event in heard) == list(range(3000))
@@ -127,10 +127,10 @@ def test_whoever_listens_hears_each_task_and_the_report_is_there_too():
     assert runwide.report(recording).metrics["results"] == results.report().metrics["results"] == 3000
 
 
-def test_of_very_many_tasks_a_bounded_number_of_times_is_kept_and_totals_stay_exact(monkeypatch):
+def test_a_map_of_very_many_tasks_keeps_a_bounded_number_of_times_and_exact_totals(monkeypatch):
     monkeypatch.setattr(trace, "_ROWS", 50)
     results = runwide.map(spin, [0.001] * 400, workers=2)
-    # the bound, and what came at once on a busy machine
+    # the bound, and tasks that arrived together on a busy machine
     assert sum(map(len, results.trace.rows.values())) < 200
     report = results.report()
     assert report.metrics["results"] == report.figures.times.count == 400
@@ -141,7 +141,7 @@ def test_of_very_many_tasks_a_bounded_number_of_times_is_kept_and_totals_stay_ex
     )
 
 
-def test_results_that_nothing_is_known_of_say_how_to_record():
+def test_results_without_events_say_how_to_record_them():
     class Elsewhere:
         def map(self, function, items, **options):
             return [function(item) for item in items]
@@ -175,7 +175,7 @@ def test_a_report_opens_in_a_browser(monkeypatch):
 
 def test_the_page_of_a_map_speaks_of_no_shard_and_of_no_job():
     report = runwide.map(lambda x: 1 / x, [0, 1], workers=1, on_error="return").report()
-    (bad,) = [finding for finding in report.findings if finding.level == "bad"]
+    (bad,) = [finding for finding in report.findings if finding.level == "error"]
     assert "JOB" not in bad.advice
     assert "store=" in bad.advice
     assert "shard finished" not in report.html()

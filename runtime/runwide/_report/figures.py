@@ -1,4 +1,4 @@
-"""The numbers of a report, as pure functions of what was written."""
+"""Compute the numbers of a report; pure functions of the events."""
 
 from __future__ import annotations
 
@@ -9,33 +9,37 @@ from dataclasses import dataclass
 from itertools import accumulate
 from typing import TYPE_CHECKING
 
-from runwide.job import events
-from runwide.job.usage import Used
-from runwide.report.story import last_attempts
+from runwide._report.series import Clock, physical
+from runwide._report.story import last_attempts
+from runwide.events.model import ENDED, FAILED
+from runwide.events.parts import Used
+from runwide.records import FailureKind
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
+    from runwide._report.story import Story
+    from runwide.events.model import Attempt, ObjectEvent
+    from runwide.events.reading import RunLog
     from runwide.prices import Estimate
-    from runwide.report.story import Attempt, RunLog, Story
 
 SLOWEST = 25
 
 
 @dataclass(frozen=True, slots=True)
 class Lost:
-    """Where the time of the workers went, in worker-seconds; all but ``imbalance`` add up to ``total``.
+    """The time of the workers in parts, in worker-seconds; all parts but ``imbalance`` add up to ``total``.
 
     Args:
-        total: Workers times duration, of all runs.
+        total: Workers times duration, summed over all runs.
         useful: Attempts that gave a value.
-        wasted: Attempts that failed, the last ones included.
+        wasted: Attempts that failed.
         startup: From the start of a run to a worker's first task: imports, reading the job, starting processes.
-        queueing: Between the tasks of a worker: it waited for its next one, or was being replaced.
-        stragglers: From a worker's last task to the last one of its shard.
-        spill: From the last task of a shard to its end: writing what was left.
+        queueing: Between the tasks of a worker, while it waits for the next task or is replaced.
+        stragglers: From a worker's last task to the last task of its shard.
+        spill: From the last task of a shard to its end: writing the remaining results.
         unused: Workers that never had a task.
-        imbalance: What the shards would have waited for the slowest one had all started at once; on top of ``total``.
+        imbalance: Time that shards would wait for the slowest shard if all started at once; not a part of ``total``.
     """
 
     total: float
@@ -49,26 +53,26 @@ class Lost:
     imbalance: float
 
     def share(self, name: str) -> float:
-        """A part of the total."""
+        """Return a part as a share of the total."""
         part: float = getattr(self, name)
         return part / self.total if self.total > 0 else 0.0
 
 
 @dataclass(frozen=True, slots=True)
 class ShardFigures:
-    """One shard, all its runs together.
+    """The numbers of one shard, over all its runs.
 
     Args:
-        index: Its index.
-        seconds: How long its runs took.
+        index: Index of the shard.
+        seconds: Duration of its runs.
         workers: Number of workers.
         ended: Attempts that gave a value.
         failed: Items whose last attempt failed.
-        retried: Attempts that were followed by another.
+        retried: Attempts that were repeated.
         busy: Share of the workers' time in which a task ran.
         peak_worker: Highest memory of one worker, in bytes.
-        peak: Highest memory of its container that was seen, in bytes; 0 if none was.
-        memory: What there was, in bytes; 0 if not known.
+        peak: Highest memory sample of its container, in bytes; 0 without samples.
+        memory: Memory limit of its container, in bytes; 0 if unknown.
     """
 
     index: int
@@ -85,7 +89,7 @@ class ShardFigures:
 
 @dataclass(frozen=True, slots=True)
 class Times:
-    """How long the attempts that gave a value took, in seconds, of those written one by one."""
+    """The durations of the attempts that gave a value, in seconds, as far as events record them singly."""
 
     count: int
     mean: float
@@ -97,13 +101,13 @@ class Times:
 
 @dataclass(frozen=True, slots=True)
 class Moved:
-    """Operations on the store of one kind.
+    """The operations of one kind on the store.
 
     Args:
-        name: As in the events.
-        count: How many.
-        bytes: What they moved.
-        seconds: How long they took together.
+        name: Name of their events.
+        count: Number of operations.
+        bytes: Bytes that they moved.
+        seconds: Sum of their durations.
     """
 
     name: str
@@ -120,23 +124,23 @@ class Figures:
         items: Items of the job.
         ended: Attempts that gave a value.
         failed: Items whose last attempt failed.
-        retried: Attempts that were followed by another.
-        killed: Attempts whose worker died or was stopped.
-        out_of_memory: Of these, those for want of memory.
-        timeouts: Of these, those that were stopped after the timeout.
-        wall: Seconds from the first start to the last end, without the pauses in which nothing ran.
+        retried: Attempts that were repeated.
+        killed: Attempts whose worker died or was killed.
+        out_of_memory: Killed attempts whose worker ran out of memory.
+        timeouts: Killed attempts that ran into the timeout.
+        wall: Seconds from the first start to the last end, without pauses in which nothing ran.
         cpu_seconds: CPU time of all attempts.
-        core_seconds: Physical cores times duration, of all runs.
-        lost: Where the time went.
-        times: Of the tasks.
-        shards: Each shard that ran.
-        moved: Operations on the store.
+        core_seconds: Physical cores times duration, summed over all runs.
+        lost: The time of the workers in parts.
+        times: Durations of tasks.
+        shards: The shards that ran.
+        moved: Operations on the store, by kind.
         slowest: The longest attempts, the longest first.
         failures: The last attempts of failed items, by item.
-        kinds: Failed attempts by kind.
-        sampled: Share of the good attempts that are written one by one.
-        killed_runs: Runs that did not end in order.
-        cost: What the time of machines costs by list prices, an estimate; None where nothing has run.
+        kinds: Number of failed attempts by kind.
+        sampled: Share of the successful attempts that events record singly.
+        killed_runs: Runs without an event of their end.
+        cost: Estimated cost of the machines by list prices; None if nothing has run.
     """
 
     items: int
@@ -166,16 +170,21 @@ class Figures:
         return self.cpu_seconds / self.core_seconds if self.core_seconds > 0 else 0.0
 
     @property
+    def cores(self) -> float:
+        """Mean number of cores that tasks used."""
+        return self.cpu_seconds / self.wall if self.wall > 0 else 0.0
+
+    @property
     def throughput(self) -> float:
-        """Items that gave a value, a second."""
+        """Results a second."""
         return self.ended / self.wall if self.wall > 0 else 0.0
 
 
 def of(story: Story) -> Figures:
-    """Work out all numbers."""
+    """Compute all numbers."""
     attempts = [attempt for log in story.runs for attempt in log.attempts]
-    good = [attempt for attempt in attempts if attempt.name == events.ENDED]
-    bad = [attempt for attempt in attempts if attempt.name != events.ENDED]
+    good = [attempt for attempt in attempts if attempt.name == ENDED]
+    bad = [attempt for attempt in attempts if attempt.name != ENDED]
     sums = [row for log in story.runs for row in log.sums.values()]
     failures = failed_items(story.runs)
     known = {failure.index for failure in story.failures} | {attempt.item for attempt in failures}
@@ -186,8 +195,8 @@ def of(story: Story) -> Figures:
         failed=len(known),
         retried=sum(row.retried for row in sums),
         killed=sum(attempt.killed for attempt in bad),
-        out_of_memory=kinds["out-of-memory"],
-        timeouts=kinds["timeout"],
+        out_of_memory=kinds[FailureKind.OUT_OF_MEMORY.value],
+        timeouts=kinds[FailureKind.TIMEOUT.value],
         wall=Clock.over(story.runs).span,
         cpu_seconds=math.fsum(row.cpu_seconds for row in sums),
         core_seconds=math.fsum(physical(log) * (log.end - log.run.started) for log in story.runs),
@@ -205,19 +214,13 @@ def of(story: Story) -> Figures:
 
 
 def failed_items(runs: Iterable[RunLog]) -> list[Attempt]:
-    """The last attempts of items that failed and did not succeed later, by item."""
+    """Return the last attempts of items whose last attempt failed, by item."""
     last = last_attempts(runs)
-    return [last[item] for item in sorted(last) if last[item].name == events.FAILED]
-
-
-def physical(log: RunLog) -> float:
-    """Cores that a run could keep busy: its physical ones, or its quota where that is less."""
-    cores = float(log.run.host.get("physical") or log.workers)
-    return min(cores, float(log.run.host.get("quota") or cores))
+    return [last[item] for item in sorted(last) if last[item].name == FAILED]
 
 
 def lost(runs: Sequence[RunLog]) -> Lost:
-    """Where the time of the workers went."""
+    """Divide the time of the workers into parts."""
     parts: dict[str, float] = defaultdict(float)
     for log in runs:
         began, last, end = log.run.started, log.last, log.end
@@ -239,7 +242,7 @@ def lost(runs: Sequence[RunLog]) -> Lost:
 
 
 def _durations(runs: Sequence[RunLog]) -> dict[int, tuple[float, int]]:
-    """Seconds and workers of each shard."""
+    """Return the duration and the number of workers of each shard."""
     found: dict[int, tuple[float, int]] = {}
     for log in runs:
         seconds, workers = found.get(log.run.shard, (0.0, 0))
@@ -248,10 +251,10 @@ def _durations(runs: Sequence[RunLog]) -> dict[int, tuple[float, int]]:
 
 
 def times(found: Iterable[tuple[float, int]]) -> Times:
-    """How task times are distributed.
+    """Compute the distribution of durations.
 
     Args:
-        found: Seconds, and how many tasks took them.
+        found: Pairs of a duration in seconds and the number of tasks that took that long.
 
     Example:
         >>> times([(1.0, 1), (2.0, 1), (3.0, 1), (4.0, 1)]).median
@@ -277,7 +280,7 @@ def times(found: Iterable[tuple[float, int]]) -> Times:
 
 
 def shards(runs: Sequence[RunLog], failures: Sequence[Attempt]) -> list[ShardFigures]:
-    """The numbers of each shard that ran."""
+    """Compute the numbers of each shard that ran."""
     failed = Counter(attempt.shard for attempt in failures)
     by_index: dict[int, list[RunLog]] = defaultdict(list)
     for log in runs:
@@ -304,9 +307,9 @@ def _shard(index: int, logs: list[RunLog], failed: int) -> ShardFigures:
     )
 
 
-def moved(objects: Iterable[events.ObjectEvent]) -> list[Moved]:
-    """Operations on the store, by kind."""
-    found: dict[str, list[events.ObjectEvent]] = defaultdict(list)
+def moved(objects: Iterable[ObjectEvent]) -> list[Moved]:
+    """Sum operations on the store by kind."""
+    found: dict[str, list[ObjectEvent]] = defaultdict(list)
     for one in objects:
         found[one.name].append(one)
     return [
@@ -315,52 +318,34 @@ def moved(objects: Iterable[events.ObjectEvent]) -> list[Moved]:
     ]
 
 
-@dataclass(frozen=True, slots=True)
-class Clock:
-    """Time since the first start, without the pauses in which nothing ran.
-
-    Args:
-        spans: Start, end, and the clock's time at the start, of each stretch without a pause.
-    """
-
-    spans: tuple[tuple[float, float, float], ...]
-
-    @classmethod
-    def over(cls, runs: Sequence[RunLog]) -> Clock:
-        """The clock of some runs; pauses are left out where they are longer than a minute and a tenth of all work."""
-        stretches = sorted((log.run.started, log.end) for log in runs)
-        pause = max(60.0, 0.1 * math.fsum(end - start for start, end in stretches))
-        merged: list[list[float]] = []
-        for start, end in stretches:
-            if merged and start - merged[-1][1] <= pause:
-                merged[-1][1] = max(merged[-1][1], end)
-            else:
-                merged.append([start, end])
-        spans, passed = [], 0.0
-        for start, end in merged:
-            spans.append((start, end, passed))
-            passed += end - start
-        return cls(tuple(spans))
-
-    @property
-    def span(self) -> float:
-        """Seconds in all."""
-        return self.spans[-1][2] + self.spans[-1][1] - self.spans[-1][0] if self.spans else 0.0
-
-    @property
-    def pauses(self) -> int:
-        """How many pauses are left out."""
-        return max(0, len(self.spans) - 1)
-
-    def at(self, time: float) -> float:
-        """The clock's time at a moment.
-
-        Example:
-            >>> Clock(((100.0, 110.0, 0.0), (1000.0, 1005.0, 10.0))).at(1002.0)
-            12.0
-        """
-        found = 0.0
-        for start, end, passed in self.spans:
-            if time >= start:
-                found = passed + min(time, end) - start
-        return found
+def metrics(numbers: Figures) -> dict[str, float]:
+    """Return the numbers for `dsl.Metrics`, by name."""
+    lost = numbers.lost
+    return {
+        "items": numbers.items,
+        "results": numbers.ended,
+        "failed_items": numbers.failed,
+        "retried_attempts": numbers.retried,
+        "killed_attempts": numbers.killed,
+        "out_of_memory_kills": numbers.out_of_memory,
+        "wall_seconds": round(numbers.wall, 3),
+        "cpu_seconds": round(numbers.cpu_seconds, 6),
+        "core_seconds": round(numbers.core_seconds, 3),
+        "results_per_second": round(numbers.throughput, 3),
+        "core_utilisation": round(numbers.utilisation, 4),
+        "useful_share": round(lost.share("useful"), 4),
+        "wasted_share": round(lost.share("wasted"), 4),
+        "startup_share": round(lost.share("startup"), 4),
+        "queueing_share": round(lost.share("queueing"), 4),
+        "straggler_share": round(lost.share("stragglers"), 4),
+        "spill_share": round(lost.share("spill"), 4),
+        "median_task_seconds": round(numbers.times.median, 6),
+        "p99_task_seconds": round(numbers.times.p99, 6),
+        "longest_task_seconds": round(numbers.times.longest, 6),
+        "peak_memory_share": round(
+            max((one.peak / one.memory for one in numbers.shards if one.memory), default=0.0), 4
+        ),
+        "estimated_dollars": round(numbers.cost.dollars, 6) if numbers.cost else 0.0,
+        "store_operations": sum(one.count for one in numbers.moved),
+        "store_bytes": sum(one.bytes for one in numbers.moved),
+    }

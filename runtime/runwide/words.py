@@ -1,4 +1,4 @@
-"""Numbers as people read them."""
+"""Format numbers for people."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ TIMES = "\N{MULTIPLICATION SIGN}"
 
 
 def seconds(value: float) -> str:
-    """A duration.
+    """Format a duration.
 
     Example:
-        >>> seconds(0.00042), seconds(0.5), seconds(12.34), seconds(125), seconds(7300)
-        ('420 µs', '500 ms', '12.3 s', '2 min 5 s', '2 h 1 min')
+        >>> seconds(0.00042), seconds(0.5), seconds(12.34), seconds(125), seconds(7200)
+        ('420 µs', '500 ms', '12.3 s', '2 min 5 s', '2 h')
     """
     if value < 0.001:  # noqa: PLR2004 - of a unit
         return f"{value * 1e6:.0f} µs"
@@ -20,12 +20,13 @@ def seconds(value: float) -> str:
         return f"{value:.3g} s"
     minutes, rest = divmod(round(value), 60)
     if minutes < 60:  # noqa: PLR2004 - of a unit
-        return f"{minutes} min {rest} s"
-    return f"{minutes // 60:,} h {minutes % 60} min"
+        return f"{minutes} min {rest} s" if rest else f"{minutes} min"
+    hours, rest = divmod(minutes, 60)
+    return f"{hours:,} h {rest} min" if rest else f"{hours:,} h"
 
 
 def size(value: float) -> str:
-    """A number of bytes.
+    """Format a number of bytes.
 
     Example:
         >>> size(512), size(1536), size(3 << 30)
@@ -41,7 +42,7 @@ def size(value: float) -> str:
 
 
 def share(value: float) -> str:
-    """A part of a whole.
+    """Format a part of a whole.
 
     Example:
         >>> share(0.923), share(0.004), share(0)
@@ -52,7 +53,7 @@ def share(value: float) -> str:
 
 
 def count(number: int, noun: str) -> str:
-    """So many of something.
+    """Format a number with its noun.
 
     Example:
         >>> count(1, "core"), count(2000, "core")
@@ -62,5 +63,5 @@ def count(number: int, noun: str) -> str:
 
 
 def verb(number: int, one: str, many: str) -> str:
-    """The form of a verb for so many."""
+    """Return the form of a verb that goes with a number."""
     return one if number == 1 else many

@@ -1,4 +1,4 @@
-"""A report as an object: shown in a notebook, saved as a page, or taken as numbers."""
+"""The report of a job or a map: shown in a notebook, saved as a page, or read as numbers."""
 
 from __future__ import annotations
 
@@ -10,12 +10,14 @@ from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from runwide._report import figures, findings, reading
+from runwide._report.page import page
 from runwide.errors import InputError
+from runwide.events.log import EventLog
+from runwide.events.model import Run
 from runwide.host import space
-from runwide.job import event_log, events
-from runwide.job.reference import whole
-from runwide.report import figures, findings, metrics, reading
-from runwide.report.page import page
+from runwide.job.environment import host_facts
+from runwide.job.reference import resolve
 from runwide.results import Results
 
 if TYPE_CHECKING:
@@ -24,19 +26,19 @@ if TYPE_CHECKING:
 
     from typing_extensions import Self
 
-    from runwide.records import TaskBatch, TaskEvent
-    from runwide.report.figures import Figures
-    from runwide.report.findings import Finding
-    from runwide.report.story import Story
+    from runwide._report.figures import Figures
+    from runwide._report.findings import Finding
+    from runwide._report.story import Story
+    from runwide.events.model import TaskBatch, TaskEvent
 
 _HEIGHT = 900  # pixels of the frame in a notebook
 
 
 class Report:
-    """What happened in a job or a map; the last value of a notebook's cell shows it in place.
+    """The report of a job or a map; a notebook shows its page.
 
     Args:
-        story: What was read.
+        story: The facts about the job or the map.
     """
 
     def __init__(self, story: Story) -> None:
@@ -45,23 +47,23 @@ class Report:
 
     @property
     def findings(self) -> list[Finding]:
-        """What the numbers mean, those that matter most first."""
+        """Findings, the most important first."""
         return findings.of(self.story, self.figures)
 
     @property
     def metrics(self) -> dict[str, float]:
-        """The numbers under plain names, as for ``dsl.Metrics``."""
-        return metrics.of(self.figures)
+        """Numbers by name, as for ``dsl.Metrics``."""
+        return figures.metrics(self.figures)
 
     def html(self) -> str:
-        """The page: self-contained, for a file, a sandboxed frame, or an artifact."""
+        """Return the page: self-contained HTML, for a file, a sandboxed frame, or an artifact."""
         return page(self.story)
 
     def save(self, path: str | os.PathLike[str]) -> Path:
-        """Write the page to a file, whose folder is made if need be.
+        """Write the page to a file; missing folders are made.
 
         Raises:
-            InputError: It cannot be written there.
+            InputError: The file cannot be written.
         """
         target = Path(path)
         try:
@@ -72,7 +74,7 @@ class Report:
         return target
 
     def open(self) -> Path:
-        """Show the page in a browser; it stays in a file in the folder for temporary ones, which is returned."""
+        """Show the page in a browser, and return its file, which stays in the folder for temporary files."""
         folder = Path(tempfile.mkdtemp(prefix="runwide-report-", dir=space.temporary()))
         target = self.save(folder / "report.html")
         webbrowser.open(target.as_uri())
@@ -87,13 +89,13 @@ class Report:
 
 
 def framed(html: str, *, title: str, height: int = _HEIGHT, links: bool = False) -> str:
-    """A page in a frame of its own, for a notebook: what is around it is out of its reach.
+    """Put a page into a sandboxed frame, for a notebook: the page cannot reach the notebook.
 
     Args:
         html: The page.
-        title: What it is, for a screen reader.
-        height: Of the frame, in pixels.
-        links: Whether links in it may open windows.
+        title: Title of the frame, for a screen reader.
+        height: Height of the frame in pixels.
+        links: Whether links of the page may open windows.
     """
     allowed = "allow-scripts allow-popups allow-popups-to-escape-sandbox" if links else "allow-scripts"
     return (
@@ -103,7 +105,7 @@ def framed(html: str, *, title: str, height: int = _HEIGHT, links: bool = False)
 
 
 class Recording:
-    """Records a map on this container's cores, which writes no events by itself.
+    """Record the events of a map without a store.
 
     Args:
         name: A title for the report.
@@ -118,13 +120,13 @@ class Recording:
 
     def __init__(self, name: str = "map", *, workers: int | None = None) -> None:
         self._parts: list[bytes] = []
-        run = events.Run(
+        run = Run(
             id=uuid.uuid4().hex[:12],
             started=time.time(),
             function=name,
-            host=event_log.host_facts(workers),
+            host=host_facts(workers),
         )
-        self._log = event_log.EventLog(run, lambda _, part: self._parts.append(part))
+        self._log = EventLog(run, lambda _, part: self._parts.append(part))
 
     def __call__(self, event: TaskEvent) -> None:
         """Take one event; give this object as ``on_event=``."""
@@ -155,16 +157,16 @@ class Recording:
 
 
 def report(job: str | Recording | Results[Any], *, store: str | None = None) -> Report:
-    """What happened in a job, or in a map.
+    """Make the report of a job or a map.
 
     Args:
-        job: The reference that `runwide.scatter` returned, that of the job's results, a `Recording`,
-            or what `runwide.map` has returned; or another name of a job, see `runwide.gather`.
-        store: Where an id or a name is looked for; ``RUNWIDE_STORE`` where None.
+        job: The reference that `runwide.scatter` returned, the reference of the job's results, another name of a job
+            (see `runwide.gather`), the results of `runwide.map`, or a `Recording`.
+        store: Store in which an id or a name is looked up; ``RUNWIDE_STORE`` if None.
 
     Raises:
-        InputError: Nothing was recorded of these results.
-        ObjectNotFound: The job is not there (any more).
+        InputError: No events were recorded for these results.
+        ObjectNotFound: The job does not exist, or was deleted.
 
     Example:
         >>> job = runwide.scatter(abs, [-1, -2], store="memory://doc-report", shards=1)
@@ -175,12 +177,13 @@ def report(job: str | Recording | Results[Any], *, store: str | None = None) -> 
     if isinstance(job, Recording):
         return Report(reading.of_lines(job.lines, title=job.name))
     if not isinstance(job, Results):
-        return Report(reading.of_job(whole(job, store)))
+        return Report(reading.of_job(resolve(job, store)))
     if job.job is not None:
         return Report(reading.of_job(job.job))
     if job.trace is None or not job.trace.sums:
         raise InputError(
-            "nothing was recorded of how these results came about",
-            hint="a map inside of a task runs in place, and other places may keep nothing: runwide.Recording or store= do",
+            "nothing was recorded of these results",
+            hint="a map inside of a task, or on an engine of your own, may record nothing: give the call "
+            "on_event=runwide.Recording(), or store=",
         )
     return Report(reading.of_trace(job.trace, job))

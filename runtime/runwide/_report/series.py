@@ -1,4 +1,4 @@
-"""What happened over time: binned, so that a page stays small whatever the number of tasks."""
+"""Put events into bins of time, so that a page stays small for any number of tasks."""
 
 from __future__ import annotations
 
@@ -7,36 +7,87 @@ from collections import Counter, defaultdict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from runwide.job import events
+from runwide.events.model import ENDED, RETRIED
 from runwide.redaction import shortened
-from runwide.report.figures import Clock, physical
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from runwide.report.story import Attempt, RunLog
+    from runwide.events.model import Attempt
+    from runwide.events.reading import RunLog
 
 BINS = 240
 ROWS = 400
-"""Rows of the timeline at most: of more workers, those of a shard, or of several shards, share one."""
+"""Most rows of the timeline. If there are more workers, those of one shard, or of several shards, share a row."""
 
 EXACT = 1500
-"""Up to so many attempts each is drawn by itself."""
+"""Up to this number of attempts, each is drawn singly."""
 
 _ROW_BINS = 60_000
 _MARKS = 3000
 
 
 @dataclass(frozen=True, slots=True)
-class Series:
-    """Averages over equal stretches of time.
+class Clock:
+    """Time since the first start, without the pauses in which nothing ran.
 
     Args:
-        step: Seconds of one stretch.
+        spans: The periods without a pause: start, end, and the clock's time at the start.
+    """
+
+    spans: tuple[tuple[float, float, float], ...]
+
+    @classmethod
+    def over(cls, runs: Sequence[RunLog]) -> Clock:
+        """Make the clock of some runs. It skips pauses longer than both a minute and a tenth of all work."""
+        stretches = sorted((log.run.started, log.end) for log in runs)
+        pause = max(60.0, 0.1 * math.fsum(end - start for start, end in stretches))
+        merged: list[list[float]] = []
+        for start, end in stretches:
+            if merged and start - merged[-1][1] <= pause:
+                merged[-1][1] = max(merged[-1][1], end)
+            else:
+                merged.append([start, end])
+        spans, passed = [], 0.0
+        for start, end in merged:
+            spans.append((start, end, passed))
+            passed += end - start
+        return cls(tuple(spans))
+
+    @property
+    def span(self) -> float:
+        """Length in seconds."""
+        return self.spans[-1][2] + self.spans[-1][1] - self.spans[-1][0] if self.spans else 0.0
+
+    @property
+    def pauses(self) -> int:
+        """Number of pauses that are skipped."""
+        return max(0, len(self.spans) - 1)
+
+    def at(self, time: float) -> float:
+        """Return the clock's time at a Unix time.
+
+        Example:
+            >>> Clock(((100.0, 110.0, 0.0), (1000.0, 1005.0, 10.0))).at(1002.0)
+            12.0
+        """
+        found = 0.0
+        for start, end, passed in self.spans:
+            if time >= start:
+                found = passed + min(time, end) - start
+        return found
+
+
+@dataclass(frozen=True, slots=True)
+class Series:
+    """Means over bins of time.
+
+    Args:
+        step: Length of a bin in seconds.
         busy: Workers that ran a task.
-        used: Cores' worth of CPU time that tasks used.
-        cores: Physical cores that there were.
-        memory: Highest share of its memory that any container used; None where none was sampled.
+        used: CPU time that tasks used, in cores.
+        cores: Physical cores.
+        memory: Highest share of its memory limit that a container used; None without samples.
     """
 
     step: float
@@ -48,13 +99,13 @@ class Series:
 
 @dataclass(frozen=True, slots=True)
 class Mark:
-    """Attempts of one kind that ended badly in one place of a row.
+    """Attempts of one kind that failed at one place of a row.
 
     Args:
-        at: Share of the whole time.
+        at: Place, as a share of the whole time.
         kind: ``failed``, ``retried`` or ``killed``.
-        count: How many.
-        text: About the first.
+        count: Number of attempts.
+        text: Description of the first attempt.
     """
 
     at: float
@@ -68,15 +119,15 @@ class Row:
     """One line of the timeline.
 
     Args:
-        label: What it is of.
-        short: The same where there is little room.
-        shards: First shard and the one after the last.
-        levels: Share of each stretch in which tasks ran, in tenths; empty where attempts are drawn one by one.
-        exact: Start and end as shares of the whole time, and the attempt, where they are.
-        marks: What ended badly.
-        attempts: How many attempts of it are known.
+        label: Name of the row.
+        short: Short name of the row.
+        shards: First shard, and the last shard plus one.
+        levels: Share of each bin in which tasks ran, in tenths; empty if attempts are drawn singly.
+        exact: Start and end as shares of the whole time, and the attempt; empty if ``levels`` are drawn.
+        marks: Failed attempts.
+        attempts: Number of attempts that are recorded singly.
         busy: Share of the whole time in which tasks ran.
-        bad: Attempts that ended badly, by kind.
+        bad: Number of failed attempts, by kind.
     """
 
     label: str
@@ -90,15 +141,21 @@ class Row:
     bad: dict[str, int]
 
 
+def physical(log: RunLog) -> float:
+    """Return the number of cores that a run could use: its physical cores, or its quota if that is less."""
+    cores = float(log.run.host.get("physical") or log.workers)
+    return min(cores, float(log.run.host.get("quota") or cores))
+
+
 def scale(log: RunLog) -> float:
-    """By how much to multiply what was written, to have what happened."""
+    """Return the factor by which the attempts of a sampled run are multiplied."""
     written = math.fsum(attempt.seconds for attempt in log.attempts)
     happened = math.fsum(row.seconds + row.wasted for row in log.sums.values())
     return happened / written if log.run.sampled < 1 and written > 0 else 1.0
 
 
 def over_time(runs: Sequence[RunLog], bins: int = BINS) -> Series:
-    """Workers, cores and memory over time."""
+    """Compute workers, cores and memory over time."""
     clock = Clock.over(runs)
     step = clock.span / bins if clock.span > 0 else 1.0
     busy, used, cores = ([0.0] * bins for _ in range(3))
@@ -119,7 +176,7 @@ def over_time(runs: Sequence[RunLog], bins: int = BINS) -> Series:
 
 
 def _add(bins: list[float], start: float, end: float, weight: float, step: float) -> None:
-    """Add a weight to the bins that it lasts for, in parts to those that it only touches."""
+    """Add a weight to bins, in proportion to the time that it covers in each."""
     last = len(bins) - 1
     first, stop = min(last, int(start / step)), min(last, int(end / step))
     if first == stop:
@@ -132,23 +189,20 @@ def _add(bins: list[float], start: float, end: float, weight: float, step: float
 
 
 def timeline(runs: Sequence[RunLog]) -> list[Row]:
-    """Rows of workers by shard."""
-    attempts = [(log, one) for log in runs for one in log.attempts]
-    key = _grouping(runs)
-    rows: dict[tuple[int, int], list[tuple[Attempt, float]]] = {
-        key(log.run.shard, worker): [] for log in runs for worker in range(log.workers)
-    }
-    factors = {id(log): scale(log) for log in runs}
-    lanes: Counter[tuple[int, int]] = Counter()
+    """Make the rows of the timeline: workers by shard."""
+    width = _width(runs)
+    rows: dict[tuple[int, int], list[tuple[Attempt, float]]] = {}
     for log in runs:
-        lanes.update({key(log.run.shard, worker) for worker in range(log.workers)})
-    for log, one in attempts:
-        rows.setdefault(key(log.run.shard, one.worker), []).append((one, factors[id(log)]))
+        factor = scale(log)
+        for worker in range(log.workers):
+            rows.setdefault(_place(log.run.shard, worker, width), [])
+        for one in log.attempts:
+            rows.setdefault(_place(log.run.shard, one.worker, width), []).append((one, factor))
     bins = max(24, min(BINS * 2, _ROW_BINS // max(1, len(rows))))
-    clock, width = Clock.over(runs), _width(runs)
+    clock = Clock.over(runs)
     per_row = max(2, _MARKS // max(1, len(rows)))
-    exact = len(attempts) <= EXACT
-    alone = width == (1, 1) and len({log.run.shard for log in runs}) == 1  # then the shard says nothing
+    exact = sum(len(log.attempts) for log in runs) <= EXACT
+    alone = width == (1, 1) and len({log.run.shard for log in runs}) == 1  # rows need no number of a shard
     return [
         _row(place, found, clock=clock, bins=bins, width=width, alone=alone, exact=exact, marks=per_row)
         for place, found in sorted(rows.items())
@@ -156,7 +210,7 @@ def timeline(runs: Sequence[RunLog]) -> list[Row]:
 
 
 def _width(runs: Sequence[RunLog]) -> tuple[int, int]:
-    """How many shards, and how many workers, share a row."""
+    """Return how many shards, and how many workers, share a row."""
     shards = {log.run.shard for log in runs}
     workers = Counter({log.run.shard: log.workers for log in runs})
     if sum(workers.values()) <= ROWS:
@@ -164,9 +218,10 @@ def _width(runs: Sequence[RunLog]) -> tuple[int, int]:
     return max(1, math.ceil((max(shards) + 1) / ROWS)), max(workers.values())
 
 
-def _grouping(runs: Sequence[RunLog]):  # type: ignore[no-untyped-def]  # noqa: ANN202 - of the line below
-    shards, workers = _width(runs)
-    return lambda shard, worker: (shard // shards * shards, worker if workers == 1 else -1)
+def _place(shard: int, worker: int, width: tuple[int, int]) -> tuple[int, int]:
+    """Return the first shard of a worker's row, and the worker, or -1 if workers share the row."""
+    shards, workers = width
+    return shard // shards * shards, worker if workers == 1 else -1
 
 
 def _row(
@@ -182,7 +237,7 @@ def _row(
 ) -> Row:
     shard, worker = place
     span = clock.span or 1.0
-    bad = [one for one, _ in found if one.name != events.ENDED]
+    bad = [one for one, _ in found if one.name != ENDED]
     levels, busy = _levels(found, clock, bins, lanes=width[0] * width[1])
     drawn = (
         [(clock.at(one.started) / span, clock.at(one.time) / span, one) for one, _ in found] if exact else []
@@ -207,7 +262,7 @@ def _levels(
     filled = [0.0] * bins
     for one, factor in found:
         _add(filled, clock.at(one.started), clock.at(one.time), factor / lanes, step)
-    # What is there at all shows.
+    # rounded up, so that short tasks are visible
     return [min(10, math.ceil(10 * share)) for share in filled], min(1.0, math.fsum(filled) / bins)
 
 
@@ -224,10 +279,12 @@ def _short(shard: int, shards: int, worker: int) -> str:
 
 
 def kind_of(attempt: Attempt) -> str:
-    """How a bad end is marked."""
+    """Return the kind of mark for a failed attempt, or ``ok``."""
+    if attempt.name == ENDED:
+        return "ok"
     if attempt.killed:
         return "killed"
-    return "retried" if attempt.name == events.RETRIED else "failed"
+    return "retried" if attempt.name == RETRIED else "failed"
 
 
 def _marks(bad: Sequence[Attempt], clock: Clock, most: int) -> list[Mark]:
@@ -249,9 +306,9 @@ class Bar:
     """One bar of a histogram.
 
     Args:
-        low: From so many seconds.
-        high: Below so many.
-        count: How many tasks.
+        low: Least duration in seconds.
+        high: Duration that is too long for this bar.
+        count: Number of tasks.
     """
 
     low: float
@@ -260,10 +317,10 @@ class Bar:
 
 
 def histogram(found: Iterable[tuple[float, int]]) -> list[Bar]:
-    """How many tasks took how long, in steps of 1, 2, 5, 10, 20, 50 ….
+    """Count tasks by duration, in steps of 1, 2, 5, 10, 20, 50 ….
 
     Args:
-        found: Seconds, and how many tasks took them.
+        found: Pairs of a duration in seconds and the number of tasks that took that long.
 
     Example:
         >>> [(bar.low, bar.high, bar.count) for bar in histogram([(0.11, 1), (0.15, 2), (0.3, 1)])]

@@ -1,34 +1,37 @@
-"""What the numbers mean in plain words, and what to do about it: pure functions of numbers."""
+"""Explain the numbers in words, and advise what to do; pure functions of numbers."""
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from enum import Enum
 from statistics import median
 from typing import TYPE_CHECKING
 
+from runwide import words
+from runwide.causes import FINDINGS
 from runwide.job.reference import quoted
-from runwide.report import words
+from runwide.records import FailureKind
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from runwide.report.figures import Figures, Lost, ShardFigures, Times
-    from runwide.report.story import Story
+    from runwide._report.figures import Figures, Lost, ShardFigures, Times
+    from runwide._report.story import Story
 
-_UNEVEN = 1.5  # times the median from which a shard is called slow
-_NOTICEABLE = 0.1  # share of the workers' time from which a loss is worth a sentence
-_TIGHT = 0.85  # share of the memory from which it is called tight
-_SPREAD = 10.0  # times the median from which a task is called a straggler
+_UNEVEN = 1.5  # times the median: a shard that takes longer is slow
+_NOTICEABLE = 0.1  # share of the workers' time: a larger loss is a finding
+_TIGHT = 0.85  # share of the memory limit: a higher peak is a finding
+_SPREAD = 10.0  # times the median: a task that takes longer is a straggler
 
-
-_CALL = "Call the function with one of them in a debugger; with store= runwide keeps the exact input, and replays it."
+_IMPORTABLE = re.compile(r"(?!__main__)[a-zA-Z_][\w.]*:[a-zA-Z_][\w.]*")
+_CALL = "Call the function with the item in a debugger. If the call has `store=`, runwide keeps the item and can replay it."
 
 
 class Level(str, Enum):
-    """How much a finding matters."""
+    """Weight of a finding, the highest first."""
 
-    BAD = "bad"
+    ERROR = "error"
     WARNING = "warning"
     NOTE = "note"
     GOOD = "good"
@@ -36,25 +39,31 @@ class Level(str, Enum):
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One thing that the numbers say.
+    """A fact that the numbers show.
 
     Args:
-        level: How much it matters.
-        text: What was found.
-        advice: What to do; empty where nothing needs doing.
+        level: Its weight.
+        text: The fact.
+        advice: What to do, with code between backticks; empty if there is nothing to do.
+        commands: Commands that help: the purpose of each, and the command.
     """
 
     level: Level
     text: str
     advice: str = ""
+    commands: tuple[tuple[str, str], ...] = ()
+
+    def __str__(self) -> str:
+        commands = (f"{purpose}: {command}" for purpose, command in self.commands)
+        return " ".join(filter(None, (self.text, self.advice, *commands)))
 
 
 def of(story: Story, figures: Figures) -> list[Finding]:
-    """All findings, those that matter most first."""
+    """Return all findings, the most important first."""
     host = next((log.run.host for log in story.runs), {})
     found = [
         *completeness(story.shards, story.finished, figures.killed_runs, job=story.reference),
-        *failures(figures, job=story.reference),
+        *failures(figures, job=story.reference, function=story.function),
         *out_of_memory(figures.out_of_memory, workers=int(host.get("workers") or 1)),
         *memory(figures.shards),
         *uneven_shards(figures.shards),
@@ -72,7 +81,13 @@ def of(story: Story, figures: Figures) -> list[Finding]:
 
 
 def completeness(shards: int, finished: int, killed_runs: int, *, job: str = "") -> Iterator[Finding]:
-    """Whether everything has run.
+    """Report shards and runs that have not ended.
+
+    Args:
+        shards: Number of shards.
+        finished: Number of shards that have finished.
+        killed_runs: Number of runs without an event of their end.
+        job: Reference of the job; empty if it is not stored.
 
     Example:
         >>> [finding.text for finding in completeness(4, 3, 0)]
@@ -80,83 +95,83 @@ def completeness(shards: int, finished: int, killed_runs: int, *, job: str = "")
     """
     if finished < shards:
         missing = shards - finished
-        waiting = f"runwide wait {quoted(job)}"
-        verb = "has" if missing == 1 else "have"
         yield Finding(
             Level.WARNING,
-            f"{missing} of {shards} shards {verb} not finished.",
-            f"Run them again{f' ({waiting})' if job else ''}: what was stored is kept, and only the rest is computed.",
+            f"{missing} of {shards} shards {words.verb(missing, 'has', 'have')} not finished.",
+            "Run them again: only items without a stored result are computed.",
+            (("Wait for them, and resubmit runs that have stopped", f"runwide wait {quoted(job)}"),)
+            if job
+            else (),
         )
     if killed_runs:
         yield Finding(
             Level.WARNING,
             f"{words.count(killed_runs, 'run')} did not end in order: killed from outside, or still going on.",
-            "If the container was killed for lack of memory, give it more, or use fewer workers.",
+            "If the container ran out of memory, give it more memory, or use fewer workers.",
         )
 
 
-def failures(figures: Figures, *, job: str = "") -> Iterator[Finding]:
-    """What failed, and what it cost.
+def failures(figures: Figures, *, job: str = "", function: str = "") -> Iterator[Finding]:
+    """Report failed items and attempts.
 
     Args:
         figures: The numbers.
-        job: The job's reference; empty for a map that is stored nowhere.
+        job: Reference of the job; empty if it is not stored.
+        function: Name of the function, with its module.
     """
     if figures.failed:
         first = figures.failures[0] if figures.failures else None
         example = f" Item {first.item}: {first.detail or first.kind}." if first is not None else ""
         yield Finding(
-            Level.BAD,
+            Level.ERROR,
             f"{words.count(figures.failed, 'item')} of {figures.items} failed.{example}",
-            _replay(job, first.item if first is not None else 0) if job else _CALL,
+            "" if job else _CALL,
+            _commands(job, first.item if first is not None else 0, function) if job else (),
         )
-    if figures.timeouts:
-        yield Finding(
-            Level.WARNING,
-            f"{words.count(figures.timeouts, 'attempt')} ran into the timeout.",
-            "Raise timeout= if these items are meant to take that long.",
-        )
+    yield from _of_cause(FailureKind.TIMEOUT, figures.timeouts)
     died = figures.killed - figures.timeouts - figures.out_of_memory
-    if died > 0:
-        yield Finding(
-            Level.WARNING,
-            f"{words.count(died, 'worker')} died of a task; only that task was run again or given up.",
-            "Look at the item below: native code that crashes, or a call of exit.",
-        )
+    yield from _of_cause(FailureKind.CRASH, died)
     wasted = figures.lost.share("wasted")
-    if figures.retried and wasted > 0.01:  # noqa: PLR2004 - a hundredth is worth a sentence
+    if figures.retried and wasted > 0.01:  # noqa: PLR2004 - less is no finding
         yield Finding(
             Level.NOTE,
-            f"{words.count(figures.retried, 'attempt')} had to be made again; failed attempts took "
+            f"{words.count(figures.retried, 'attempt')} had to be repeated; failed attempts took "
             f"{words.share(wasted)} of the workers' time.",
         )
 
 
-def _replay(job: str, item: int) -> str:
+def _commands(job: str, item: int, function: str) -> tuple[tuple[str, str], ...]:
+    named = function if _IMPORTABLE.fullmatch(function) else "MODULE:FUNCTION"
     return (
-        f"Replay it here with its exact input: runwide replay {quoted(job)} {item}. After a fix of the function, run only "
-        f"what failed: runwide rerun {quoted(job)} --function MODULE:FUNCTION."
+        ("Replay it here with the same input", f"runwide replay {quoted(job)} {item} --pdb"),
+        (
+            "After a fix of the function, run only the failed items",
+            f"runwide rerun {quoted(job)} --function {named}",
+        ),
     )
 
 
 def out_of_memory(kills: int, *, workers: int) -> Iterator[Finding]:
-    """What kills for lack of memory ask for.
+    """Report workers that were killed for lack of memory.
 
     Example:
         >>> next(out_of_memory(2, workers=4)).advice
         'Raise the memory of the component, or use 3 workers.'
     """
-    if kills:
-        fewer = f", or use {words.count(workers - 1, 'worker')}" if workers > 1 else ""
-        yield Finding(
-            Level.BAD,
-            f"{words.count(kills, 'worker')} {words.verb(kills, 'was', 'were')} killed for lack of memory.",
-            f"Raise the memory of the component{fewer}.",
-        )
+    fewer = f", or use {words.count(workers - 1, 'worker')}" if workers > 1 else ""
+    yield from _of_cause(FailureKind.OUT_OF_MEMORY, kills, or_fewer_workers=fewer)
+
+
+def _of_cause(kind: FailureKind, number: int, **advice: str) -> Iterator[Finding]:
+    """Yield the finding about attempts that failed for one kind of causes, if there are any."""
+    if number > 0:
+        row = FINDINGS[kind]
+        text = f"{words.count(number, row.noun)} {words.verb(number, row.one, row.many)}"
+        yield Finding(Level.ERROR if row.is_error else Level.WARNING, text, row.advice.format(**advice))
 
 
 def memory(shards: Sequence[ShardFigures]) -> Iterator[Finding]:
-    """How close to the limit the memory came."""
+    """Report a peak of memory that is near the limit."""
     known = [shard for shard in shards if shard.memory and shard.peak]
     if not known:
         return
@@ -173,8 +188,8 @@ def memory(shards: Sequence[ShardFigures]) -> Iterator[Finding]:
 
 
 def uneven_shards(shards: Sequence[ShardFigures]) -> Iterator[Finding]:
-    """Whether one shard kept the others waiting."""
-    if len(shards) < 2:  # noqa: PLR2004 - one has nobody to be compared with
+    """Report a shard that took much longer than the others."""
+    if len(shards) < 2:  # noqa: PLR2004 - a comparison needs two
         return
     slowest = max(shards, key=lambda shard: shard.seconds)
     typical = median(shard.seconds for shard in shards)
@@ -188,15 +203,15 @@ def uneven_shards(shards: Sequence[ShardFigures]) -> Iterator[Finding]:
 
 
 def losses(lost: Lost) -> Iterator[Finding]:
-    """Where the workers lost noticeable time."""
+    """Report large losses of the workers' time."""
     advice = {
         "startup": (
-            "went by before the first task: starting, importing, reading the job",
+            "passed before the first task: starting, importing, reading the job",
             "Give each component more work: use fewer of them.",
         ),
         "queueing": (
             "was spent waiting between tasks",
-            "Return smaller results and pass smaller items, or do more in one item.",
+            "Return smaller results, pass smaller items, or do more work in one item.",
         ),
         "stragglers": (
             "was spent waiting for the last tasks of a shard",
@@ -204,7 +219,7 @@ def losses(lost: Lost) -> Iterator[Finding]:
         ),
         "spill": (
             "was spent writing results after the last task",
-            "Return less, or references instead of data; keep the bucket in the region of the components.",
+            "Return less data, or references to data. Keep the bucket in the region of the components.",
         ),
         "unused": ("belonged to workers that never had a task", "Use fewer shards: there are too few items."),
     }
@@ -216,18 +231,18 @@ def losses(lost: Lost) -> Iterator[Finding]:
 
 
 def stragglers(times: Times, *, wall: float) -> Iterator[Finding]:
-    """Whether single tasks are far longer than the others."""
+    """Report a task that took far longer than the others."""
     if times.count and times.longest > _SPREAD * times.median and times.longest > _NOTICEABLE * wall:
         yield Finding(
             Level.WARNING,
             f"The longest task took {words.seconds(times.longest)}, {times.longest / max(times.median, 1e-6):,.0f} "
             f"{words.TIMES} the median, and {words.share(min(1.0, times.longest / wall) if wall else 0)} of the whole run.",
-            "Split that item, or start it first.",
+            "Split that item, or put it first.",
         )
 
 
 def small_tasks(times: Times) -> Iterator[Finding]:
-    """Whether tasks are too small to be worth a task each."""
+    """Report tasks that are too short for one item each."""
     if times.count >= 1000 and times.median < 0.0005:  # noqa: PLR2004 - fewer, or longer ones, do not matter
         yield Finding(
             Level.NOTE,
@@ -237,7 +252,7 @@ def small_tasks(times: Times) -> Iterator[Finding]:
 
 
 def cores(host: Mapping[str, float]) -> Iterator[Finding]:
-    """How many workers the machine allowed.
+    """Explain the number of workers.
 
     Example:
         >>> next(cores({"logical": 4, "physical": 2, "workers": 2})).text
@@ -250,7 +265,7 @@ def cores(host: Mapping[str, float]) -> Iterator[Finding]:
     used = f"{words.count(workers, 'worker')} {words.verb(workers, 'was', 'were')} used"
     if quota and quota < physical:
         yield Finding(
-            Level.NOTE, f"A CPU limit of {quota:g} holds {words.count(physical, 'core')} back: {used}."
+            Level.NOTE, f"A CPU limit of {quota:g} restricts {words.count(physical, 'core')}: {used}."
         )
     elif logical > physical:
         yield Finding(Level.NOTE, f"{logical} vCPUs are {words.count(physical, 'core')}: {used}.")
@@ -258,18 +273,18 @@ def cores(host: Mapping[str, float]) -> Iterator[Finding]:
         yield Finding(
             Level.NOTE,
             f"{workers} workers shared {words.count(usable, 'core')}.",
-            "For work that computes, leave workers= out.",
+            "For tasks that compute, leave `workers=` out.",
         )
     elif usable and workers < usable:
         yield Finding(
             Level.NOTE,
             f"Only {words.count(workers, 'worker')} ran on {words.count(usable, 'core')}.",
-            "Leave workers= out to use all, unless memory forbids it.",
+            "Leave `workers=` out to use all cores, unless memory is too small.",
         )
 
 
 def waiting(cpu_seconds: float, worked: float) -> Iterator[Finding]:
-    """Whether tasks computed, waited, or fought for cores.
+    """Report tasks that waited most of their time, or used more than one core.
 
     Example:
         >>> next(waiting(20.0, 100.0)).text
@@ -282,47 +297,47 @@ def waiting(cpu_seconds: float, worked: float) -> Iterator[Finding]:
         yield Finding(
             Level.NOTE,
             f"Tasks waited {words.share(1 - share)} of their time: for a network, a disk, or a sleep.",
-            "More workers than cores (workers=) would overlap the waiting.",
+            "More workers than cores (`workers=`) would overlap the waiting.",
         )
     elif share > 1.5:  # noqa: PLR2004 - clearly more than one thread
         yield Finding(
             Level.NOTE,
-            f"Each task used {share:.1f} cores on average: its libraries start threads of their own.",
-            "Set their thread count to 1, or use fewer workers.",
+            f"Each task used {share:.1f} cores on average: its libraries start threads.",
+            "Set the thread count of the libraries to 1, or use fewer workers.",
         )
 
 
 def sampling(sampled: float, unreadable: int) -> Iterator[Finding]:
-    """What the page does not show one by one."""
+    """Report events that are sampled or unreadable."""
     if sampled < 1:
         yield Finding(
             Level.NOTE,
-            f"A fair sample of {words.share(sampled)} of the tasks is shown one by one; totals and lost time are exact, "
-            "all failures and retries are there.",
+            f"A fair sample of {words.share(sampled)} of the tasks is shown one by one. Totals and lost time are exact, "
+            "and all failures and retries are shown.",
         )
     if unreadable:
         yield Finding(Level.WARNING, f"{words.count(unreadable, 'line')} of the events could not be read.")
 
 
 def grouping(largest: int) -> Iterator[Finding]:
-    """Whether tasks were timed together.
+    """Report tasks that were timed in groups.
 
     Example:
         >>> next(grouping(512)).text
-        'Short tasks were timed in groups of up to 512: of each, the mean of its group is shown.'
+        'Short tasks were timed in groups of up to 512: each is shown with the mean of its group.'
     """
     if largest > 1:
         yield Finding(
             Level.NOTE,
-            f"Short tasks were timed in groups of up to {largest:,}: of each, the mean of its group is shown.",
-            "To have each timed, listen: on_event=runwide.Recording(), or store=.",
+            f"Short tasks were timed in groups of up to {largest:,}: each is shown with the mean of its group.",
+            "To time each task, give `on_event=runwide.Recording()` or `store=`.",
         )
 
 
 def well(figures: Figures) -> Iterator[Finding]:
-    """What went well."""
+    """Report a good result."""
     busy = figures.lost.share("useful")
-    if busy >= 0.8 and figures.lost.total > 1:  # noqa: PLR2004 - of a second, nothing can be said
+    if busy >= 0.8 and figures.lost.total > 1:  # noqa: PLR2004 - a second is too short to tell
         yield Finding(Level.GOOD, f"The workers were busy with useful work {words.share(busy)} of the time.")
     if not figures.failed and figures.ended and figures.ended >= figures.items:
         yield Finding(Level.GOOD, "No item failed.")

@@ -2,6 +2,7 @@
 "use strict";
 (() => {
   const form = document.getElementById("filters");
+  if (!form) return;  // nothing has run
   const shown = document.getElementById("shown");
   const rows = [...document.querySelectorAll("#rows .row")];
   const failures = [...document.querySelectorAll("#failures > li")];
