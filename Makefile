@@ -1,4 +1,4 @@
-# Every target does all of its own set-up, and may be called again.
+# Every target includes its set-up, and may be called again.
 # `make` lists them; the variables are PYTHON (default python3), PYTHONS (of `make image-test`) and RUNWIDE_REQUIRE_DOCKER (1: no engine is a failure).
 
 PYTHON ?= python3
@@ -31,7 +31,7 @@ test-slow: $(READY) ## soak and fuzz
 	@.ci/image-where-possible
 	@$(BIN)/python -m pytest -m slow
 
-lint: $(READY) ## ruff, mypy, import-linter, shellcheck, hadolint
+lint: $(READY) ## ruff, mypy, import-linter, shellcheck, hadolint, plain English, figures of the house
 	@.ci/check lint
 
 format: $(READY) ## format the code, and repair what ruff can
@@ -47,14 +47,14 @@ image: ## build the image runwide:dev
 image-test: $(READY) ## build the image and test it (PYTHONS="3.10 3.13": on these versions of Python)
 	@docker/image-test $(PYTHONS)
 
-cloudbuild-local: $(READY) ## the steps of cloudbuild.yaml, here, with a registry of its own; then a pipeline in what was pushed
+cloudbuild-local: $(READY) ## the steps of cloudbuild.yaml on this machine, with a temporary registry; then a pipeline in the pushed image
 	@docker/ensure-engine
-	@docker/run-cloudbuild --advisories docker/advisories-example.json
+	@tools/run-cloudbuild --advisories tools/advisories-example.json
 
-wheel-test: $(READY) ## build the wheel, and use it in an environment of its own
+wheel-test: $(READY) ## build the wheel, and use it in a new environment
 	@.ci/check wheel
 
-clean: ## remove what make made here; images and the engine stay
+clean: ## remove the files that make made here; images and the engine stay
 	@rm -rf .venv .venv-lock dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache local_outputs
 	@find . -name __pycache__ -not -path './.git/*' -prune -exec rm -rf {} +
 

@@ -2,16 +2,16 @@
 
     audit.py BILL_OF_MATERIALS
 
-Every ``pkg:pypi`` component of a CycloneDX file is looked up by pip-audit. The verdict is the exit code:
+pip-audit looks up every ``pkg:pypi`` component of a CycloneDX file. The exit code is the verdict:
 
-    0  nothing is known against them, but for what accepted-vulnerabilities.txt lets through
-    1  something is known
-    3  the service did not answer, or not for each, so nothing is known either way; RUNWIDE_ACCEPT_UNREACHED=yes makes it 0
-    4  there is nothing to judge, or a list that cannot be read
+    0  no vulnerability is known, except those in accepted-vulnerabilities.txt
+    1  a vulnerability is known
+    3  the service did not answer for all packages; with RUNWIDE_ACCEPT_UNREACHED=yes the exit code is 0
+    4  there is no package to judge, or a list cannot be read
 
-``RUNWIDE_ADVISORIES`` says who is asked: ``osv``, or ``pypi`` where an index is all that a build reaches.
-``RUNWIDE_OSV_URL`` names another service that answers as OSV's ``/v1/query`` does.
-Debian's packages are not judged here: they are the base's, and follow it.
+``RUNWIDE_ADVISORIES`` names the service: ``osv``, or ``pypi`` if the build can reach only a package index.
+``RUNWIDE_OSV_URL`` names another service with the interface of OSV's ``/v1/query``.
+Debian's packages are not judged here, since they come from the base image.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class UnreadableError(Exception):
 
 
 def requirements(bill: dict[str, Any]) -> list[str]:
-    """The packages of a bill of materials, as pins.
+    """Return the packages of a bill of materials as pins.
 
     Example:
         >>> requirements({"components": [{"purl": "pkg:pypi/six@1.17.0"}, {"purl": "pkg:deb/debian/tini@0.19"}]})
@@ -50,10 +50,10 @@ def requirements(bill: dict[str, Any]) -> list[str]:
 
 
 def accepted(text: str, today: dt.date) -> list[str]:
-    """The identifiers that a list lets through on a day.
+    """Return the identifiers that a list of accepted vulnerabilities allows on a day.
 
     Raises:
-        UnreadableError: A line has not the three parts.
+        UnreadableError: A line does not have three parts.
 
     Example:
         >>> accepted("GHSA-1 2027-01-31 never called", datetime.date(2027, 1, 31))
@@ -72,7 +72,7 @@ def accepted(text: str, today: dt.date) -> list[str]:
 
 
 def audit(pins: list[str], through: list[str], service: str, url: str) -> tuple[dict[str, Any] | None, str]:
-    """What pip-audit found, None where it could not find out, and what it said."""
+    """Return the findings of pip-audit, or None if it failed, and its messages."""
     with tempfile.NamedTemporaryFile("w", suffix=".txt") as file:
         file.write("\n".join(pins) + "\n")
         file.flush()
@@ -96,7 +96,7 @@ def audit(pins: list[str], through: list[str], service: str, url: str) -> tuple[
 
 
 def unanswered(found: dict[str, Any]) -> list[str]:
-    """The packages that the service has said nothing about, which pip-audit skips and otherwise calls clean.
+    """Return the packages for which the service had no answer; pip-audit skips them as if they were clean.
 
     Example:
         >>> unanswered({"dependencies": [{"name": "six", "skip_reason": "not found"}, {"name": "tqdm", "vulns": []}]})
@@ -106,7 +106,7 @@ def unanswered(found: dict[str, Any]) -> list[str]:
 
 
 def main(path: str) -> int:
-    """Judge a bill of materials; returns the exit code."""
+    """Judge a bill of materials; return the exit code."""
     try:
         pins = requirements(json.loads(Path(path).read_text(encoding="utf-8")))
         through = accepted(ACCEPTED.read_text(encoding="utf-8"), dt.datetime.now(dt.timezone.utc).date())
@@ -118,7 +118,7 @@ def main(path: str) -> int:
 
 
 def judge(pins: list[str], through: list[str]) -> int:
-    """Judge packages but for what is let through, say so, and return the exit code."""
+    """Judge packages, except for accepted vulnerabilities; print the verdict, and return the exit code."""
     service, url = os.environ.get("RUNWIDE_ADVISORIES") or "osv", os.environ.get("RUNWIDE_OSV_URL", "")
     if service not in _SERVICES:
         return _say(4, f"RUNWIDE_ADVISORIES={service} is none of {', '.join(_SERVICES)}")

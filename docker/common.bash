@@ -1,7 +1,7 @@
-# What the scripts of this folder share: which client, whether an engine answers, how to say things.
+# Functions that the scripts of this folder share: find the client, ask the engine, print messages.
 
-# Root of the checkout, wherever the script was called from.
-# shellcheck disable=SC2034  # for those who source this
+# Root of the checkout.
+# shellcheck disable=SC2034  # scripts that source this file use it
 ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 
 say() { printf '%s: %s\n' "$(basename "$0")" "$*" >&2; }
@@ -11,7 +11,7 @@ fail() {
     exit 1
 }
 
-# Run a command with its output in a file, which is shown only when the command fails.
+# Run a command, and show its output only if it fails.
 quietly() {
     local log
     log=$(mktemp)
@@ -23,8 +23,7 @@ quietly() {
     rm -f "$log"
 }
 
-# Clients before 23 have BuildKit built in; later ones only with the buildx plugin, which a standalone
-# client on PATH may lack.
+# Clients before 23 have BuildKit built in; later ones need the buildx plugin, which a standalone client may lack.
 _has_buildkit() {
     local major
     "$1" buildx version >/dev/null 2>&1 && return 0
@@ -32,7 +31,7 @@ _has_buildkit() {
     [[ -n $major && $major -lt 23 ]]
 }
 
-# The client to use: $DOCKER where set, else the first on PATH that can build with BuildKit.
+# Print the client to use: $DOCKER if it is set, else the first on PATH that can build with BuildKit.
 docker_client() {
     local client
     if [[ -n ${DOCKER:-} ]]; then

@@ -1,10 +1,10 @@
-"""List what is inside the image: one CycloneDX bill of materials, and one list of licences.
+"""List the contents of the image: a CycloneDX bill of materials, and a list of licences.
 
     inventory.py PYTHON_BOM FOLDER
 
-Python's packages come from the bill that cyclonedx-py made; Debian's packages and Python itself are added here.
-Writes ``FOLDER/sbom.cdx.json`` and ``FOLDER/licenses.json``. Runs while the image is built, so nothing but the
-standard library is imported, and the same packages give the same bytes.
+The Python packages come from the bill that cyclonedx-py made; this program adds Debian's packages and Python itself. It
+writes ``FOLDER/sbom.cdx.json`` and ``FOLDER/licenses.json``. It runs while the image is built, so it imports the standard
+library only, and the same packages give the same bytes.
 """
 
 from __future__ import annotations
@@ -90,7 +90,7 @@ def _canonical(name: str) -> str:
 
 
 def _python_licence(about: Any) -> str:
-    """What a package says of its licence: the expression, the classifiers, or the first line of the old field."""
+    """Return the licence in a package's metadata: its expression, its classifiers, or the first line of the old field."""
     if expression := about.get("License-Expression"):
         return str(expression)
     classified = [line.split(" :: ")[-1] for line in about.get_all("Classifier", []) if "License ::" in line]
@@ -115,7 +115,7 @@ def _debian_packages() -> list[dict[str, Any]]:
 
 
 def _debian_licence(package: str) -> str:
-    """The licences that a package's copyright file names, where its form lets a program find them."""
+    """Return the licences that the copyright file of a package names, if the file is machine-readable."""
     path = Path("/usr/share/doc", package, "copyright")
     text = path.read_text(encoding="utf-8", errors="replace") if path.exists() else ""
     named = _LICENCE_LINE.findall(text) or _LICENCE_FILE.findall(text)

@@ -1,12 +1,12 @@
-"""Measure how long a component takes from the start of its container to the user's first line, and how large its image is.
+"""Measure the time from the start of a container to the first line of the user's code, and the size of the image.
 
     measure.py [--image runwide:dev] [--base IMAGE] [--runs 15] [--write]
 
-Needs a Docker engine and, for the one way that installs kfp at each start, a package index. The ways take turns, so that
-a busy moment is shared by all; given are the median and the quartiles. ``--write`` puts the table into docs/start.md.
+This needs a Docker engine and, for the row that installs kfp at each start, a package index. The ways to start take turns,
+so that a busy moment affects all of them. The table has medians and quartiles; ``--write`` puts it into docs/start.md.
 
-The goal: in a container that has started, `runwide shard` reaches the function's first line no later than kfp's own
-lightweight component with its pip step does, where kfp is in the image already and there is no network.
+The goal: in a running container, `runwide shard` reaches the function's first line no later than kfp's own lightweight
+component with its pip step, if kfp is in the image and there is no network.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ PIP_STEP = "lightweight component, kfp's pip step"
 FIRST_LINE = "import time; print(time.time(), flush=True)"
 
 
-# Compiles a lightweight component in the image itself, and prints the command that an engine would start.
+# A program that compiles a lightweight component in the image, and prints the command that an engine would start.
 _COMPILE = """
 import json, yaml
 from kfp import compiler, dsl
@@ -55,7 +55,7 @@ def first_line(item):
     with open(f"/store/first-{item}", "w") as file:
         file.write(str(time.time()))
 """
-# Starts each in one container that runs already, in turn, and prints the medians in milliseconds.
+# A program that starts each way in turn in one running container, and prints the medians in milliseconds.
 _STARTED = f"""
 import json, statistics, subprocess, sys, time
 from pathlib import Path
@@ -87,7 +87,7 @@ class Way:
         image: The image.
         command: The words of its command; ``{run}`` is the number of the run.
         options: Further options of ``docker create``.
-        file: The file below the store that gets the moment of the first line; None where it is printed.
+        file: The file in the store that gets the time of the first line; None if the time is printed.
     """
 
     name: str
@@ -98,7 +98,7 @@ class Way:
 
 
 def docker(*words: str, check: bool = True) -> str:
-    """What a docker command prints."""
+    """Run a docker command, and return its output."""
     ran = subprocess.run(["docker", *words], capture_output=True, text=True, check=False)
     if check and ran.returncode:
         sys.exit(f"docker {' '.join(words)[:200]}: {ran.stderr.strip()[-500:]}")
@@ -106,7 +106,7 @@ def docker(*words: str, check: bool = True) -> str:
 
 
 def seconds(way: Way, run: int, store: Path) -> float:
-    """Seconds from the start of a container to the user's first line in it."""
+    """Return the seconds from the start of a container to the user's first line in it."""
     command = [word.replace("{run}", str(run)) for word in way.command]
     container = docker("create", *way.options, way.image, *command)
     try:
@@ -122,7 +122,7 @@ def seconds(way: Way, run: int, store: Path) -> float:
 
 
 def compiled(image: str, store: Path) -> dict[str, list[str]]:
-    """The commands of a lightweight component, with and without kfp's pip step."""
+    """Return the commands of a lightweight component, with and without kfp's pip step."""
     (store / "compile.py").write_text(_COMPILE)
     mounted = ["run", "--rm", "--network", "none", "--volume", f"{store}:/store:ro"]
     found = json.loads(docker(*mounted, image, "python3", "/store/compile.py"))
@@ -130,9 +130,9 @@ def compiled(image: str, store: Path) -> dict[str, list[str]]:
 
 
 def ways(image: str, base: str, origin: str, job: str, store: Path) -> list[Way]:
-    """The ways that are compared, bare Python first."""
+    """Return the ways to start that are compared, bare Python first."""
     lightweight = compiled(image, store)
-    # All have the store's folder, though one needs it: to mount it takes time as well.
+    # All containers mount the store's folder, although only one needs it, since mounting takes time.
     alone = ["--network", "none", "--volume", f"{store}:/store", "--user", f"{os.getuid()}:{os.getgid()}"]
     bare = ["python3", "-c", FIRST_LINE]
     return [
@@ -173,7 +173,7 @@ def _networked() -> list[str]:
 
 
 def make_origin(base: str) -> str:
-    """The image that people start from: a base with pip, and without kfp."""
+    """Build an image that users start from: a base with pip, and without kfp."""
     tag = "runwide-measure:origin"
     recipe = f"FROM {base}\nRUN python3 -m venv /venv\nENV PATH=/venv/bin:/usr/local/bin:/usr/bin:/bin\n"
     with tempfile.TemporaryDirectory() as context:
@@ -184,13 +184,13 @@ def make_origin(base: str) -> str:
 
 
 def in_image(image: str, store: Path, *command: str, limits: tuple[str, ...] = ()) -> str:
-    """What a command prints in a container of its own, as the calling user and without a network."""
+    """Run a command in a new container, as the calling user and without a network, and return its output."""
     options = ["--network", "none", "--user", f"{os.getuid()}:{os.getgid()}", "--workdir", "/store", *limits]
     return docker("run", "--rm", *options, "--volume", f"{store}:/store", image, *command)
 
 
 def make_job(image: str, store: Path, runs: int) -> str:
-    """A job of one item for each run, each item a shard of its own."""
+    """Make a job with one item for each run, each item in its own shard."""
     (store / "starts.py").write_text(_SHARD_FUNCTION)
     items = ["--items-json", json.dumps(list(range(runs))), "--shards", str(runs)]
     where = ["--function", "starts:first_line", "--store", "/store/jobs"]
@@ -199,7 +199,7 @@ def make_job(image: str, store: Path, runs: int) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Started:
-    """Milliseconds to the first line in a container that runs already, by the median.
+    """Median milliseconds to the first line in a running container.
 
     Args:
         bare: Of ``python3 -c``.
@@ -218,7 +218,7 @@ class Started:
         )
 
     def verdict(self) -> str:
-        """Say whether the goal is met."""
+        """Return a sentence that says whether the goal is met."""
         word = "met" if self.shard <= self.kfp else "MISSED"
         return f"The goal that `runwide shard` is no slower than that is {word} ({self.shard / self.kfp:.2f} times)"
 
@@ -233,7 +233,7 @@ def started(image: str, store: Path, runs: int, *limits: str) -> Started:
 
 
 def table(measured: dict[str, list[float]], listed: list[Way]) -> str:
-    """The table, in Markdown."""
+    """Return the table in Markdown."""
     pip_step = statistics.median(measured[PIP_STEP])
     lines = [
         "| start | seconds: median (quartiles) | times kfp's pip step | image, MB |",
@@ -256,12 +256,12 @@ def write(text: str) -> None:
 
 
 def main() -> int:
-    """Measure, print the table, and say whether the goal is met."""
+    """Measure, and print the table and whether the goal is met."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--image", default=os.environ.get("RUNWIDE_IMAGE") or "runwide:dev")
-    parser.add_argument("--base", help="default: what the image says that it was built on")
+    parser.add_argument("--base", help="default: the base image in the labels of the image")
     parser.add_argument("--runs", type=int, default=15)
     parser.add_argument("--write", action="store_true", help="into docs/start.md")
     asked = parser.parse_args()
@@ -270,7 +270,7 @@ def main() -> int:
     origin = make_origin(base)
     with tempfile.TemporaryDirectory(prefix="runwide-measure-") as folder:
         store = Path(folder)
-        store.chmod(0o755)  # the image's user reads programs there
+        store.chmod(0o755)  # the user of the image reads programs there
         listed = ways(asked.image, base, origin, make_job(asked.image, store, asked.runs + 1), store)
         measured: dict[str, list[float]] = {way.name: [] for way in listed}
         for run in range(asked.runs + 1):

@@ -1,9 +1,9 @@
-"""Take from all files of the image the rights that they give to whoever runs them: setuid, setgid, capabilities.
+"""Remove setuid and setgid bits and capabilities, which give rights to users who run a file, from all files of the image.
 
     rights.py
 
-Runs while the image is built, as root. No program of the image needs to become another user; what a task could become is
-what it may reach. On directories the bit says that files made there get the directory's group, and goes too.
+This runs as root while the image is built. No program of the image needs another user's rights, and with them a task could
+get more rights than its user. On directories, the setgid bit gives new files the group of the directory; it is removed too.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _CAPABILITIES = "security.capability"
 
 
 def main() -> None:
-    """Take them."""
+    """Remove these rights from all files."""
     for path in _files_of("/"):
         mode = stat.S_IMODE(os.lstat(path).st_mode)
         if mode & _GAINED:

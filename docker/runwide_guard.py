@@ -1,7 +1,7 @@
 """In the image, keep root's Python from modules that another user may have put into a shared directory.
 
-`python3 -c` and `python3 -m` look for modules in the working directory first, a script beside itself; where that is the
-image's home or /tmp, anyone may write there. Root finds in such a directory the files that are its own, and no others.
+`python3 -c` and `python3 -m` search the working directory first, and a script its own folder. If that is the home of the
+image or /tmp, any user can write there. In such a directory, root's Python finds only files that root owns.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _BY_OTHERS = stat.S_IWGRP | stat.S_IWOTH
 
 
 class _FromSource(SourceFileLoader):
-    """A loader that leaves alone what is compiled already, since another user may have put it there."""
+    """A loader that ignores compiled files, since another user may have written them."""
 
     def get_code(self, fullname: str) -> CodeType:
         path = self.get_filename(fullname)
@@ -37,11 +37,7 @@ class _FromSource(SourceFileLoader):
 
 
 class _Shared:
-    """The finder of a directory that others may write.
-
-    Args:
-        path: The directory.
-    """
+    """The finder of a directory that other users may write."""
 
     def __init__(self, path: str) -> None:
         self._files = FileFinder(
@@ -52,7 +48,7 @@ class _Shared:
         )
 
     def find_spec(self, name: str, target: ModuleType | None = None) -> ModuleSpec | None:
-        """Find a module whose file and directory are root's alone."""
+        """Find a module if only root can write its file and directory."""
         found = self._files.find_spec(name, target)
         if found is None:
             return None
@@ -66,19 +62,19 @@ class _Shared:
 
 
 def _is_roots(path: str) -> bool:
-    """Whether nobody but root could have made or changed a file."""
+    """Return whether only root can have made or changed a file."""
     found = os.stat(path)  # noqa: PTH116 - pathlib is slow to load
-    # A link, too, may lead to what was never meant to be imported.
+    # Another user's link may lead to a file that was not meant to be imported.
     return not (found.st_uid or os.lstat(path).st_uid or found.st_mode & _BY_OTHERS)
 
 
 def _finder_of(path: str) -> _Shared:
-    """Make the finder of a directory that others may write; the next hook is for all others.
+    """Return the finder for a directory that several users may write.
 
-    A directory of one other user is not such a one: root goes there because it means that user's files.
+    A directory that belongs to one other user does not count: root goes there to use that user's files.
 
     Raises:
-        ImportError: Others may not write there.
+        ImportError: Other users may not write there, so the next hook is used.
     """
     try:
         found = os.stat(path)  # noqa: PTH116 - as above

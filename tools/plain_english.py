@@ -2,8 +2,10 @@
 
     python tools/plain_english.py [PATH...]
 
-Without a path it reads the whole project. Each finding is printed as `file:line: phrase: text`; the exit status is 1 if there is one.
-A line with the comment `plain: REASON` is not looked at: for a phrase that is data, and not text of ours.
+Without a path it reads the whole project.
+It prints each finding as `file:line: phrase: text`, and exits with 1 after a finding.
+It reads text, and no code: names, examples of doctest, expressions in f-strings and strings of one word may be anything.
+It skips a line with the comment `plain: REASON`, for a phrase that is data.
 """
 
 from __future__ import annotations
@@ -13,12 +15,16 @@ import io
 import re
 import sys
 import tokenize
-from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 ROOT = Path(__file__).resolve().parent.parent
 FOLDERS = ("runtime", "components", "docker", "tools", "tests", "docs", ".ci")
 PAGES = ("README.md", "CHANGELOG.md", "SECURITY.md")
+WITH_PHRASES = ("tools/plain_english.py", "tests/unit/test_house.py")  # have the phrases as data
 TEXTS = {".md", ".html", ".js", ".css", ".sh", ".yaml", ".toml", ""}
 
 # Each phrase with the words to write instead.
@@ -32,12 +38,14 @@ PHRASES = {
     r"\bfor good\b": "permanently",
     r"\bin (?:the|its|their|his) place of\b": "instead of",
     r"\bby (?:its|their|his) word\b": "say what it relies on",
-    r"\bstands?\b(?! ?(?:alone|still)\b)": "is, is written, is at",
+    r"\bstands?\b(?! ?(?:alone|still)\b|-)": "is, is written, is at",
     r"\btold\b": "reported, said, given",
     r"\bmade so\b": "say what was done",
     r"\bas it is with\b": "as for, like",
 }
 _PHRASES = re.compile("|".join(PHRASES), re.IGNORECASE)
+_EXPRESSION = re.compile(r"\{[^{}]*\}")  # of an f-string, which is one token before Python 3.12
+_STRINGS = {tokenize.STRING, getattr(tokenize, "FSTRING_MIDDLE", -1)}
 _OPENINGS = re.compile(r"\s*(What|Who|How|Whether|Where|When|That)(ever|m|se)?\b(?!ever)")
 _ADVICE = [(re.compile(pattern, re.IGNORECASE), advice) for pattern, advice in PHRASES.items()]
 
@@ -65,9 +73,10 @@ def _in_text(path: Path, lines: list[str]) -> Iterator[tuple[int, str, str]]:
 def _in_python(text: str) -> Iterator[tuple[int, str, str]]:
     """Yield phrases in comments, strings and names of tests, and openings of docstrings."""
     for token in tokenize.generate_tokens(io.StringIO(text).readline):
-        if token.type in {tokenize.COMMENT, tokenize.STRING, getattr(tokenize, "FSTRING_MIDDLE", -1)}:
+        if token.type == tokenize.COMMENT or (token.type in _STRINGS and len(token.string.split()) > 1):
             for offset, line in enumerate(token.string.splitlines()):
-                yield from _phrases(token.start[0] + offset, line)
+                if not line.lstrip().startswith((">>> ", "... ")):
+                    yield from _phrases(token.start[0] + offset, _EXPRESSION.sub("{}", line))
     for node in ast.walk(ast.parse(text)):
         if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.Module)):
             yield from _openings(node)
@@ -79,12 +88,18 @@ def _phrases(number: int, line: str) -> Iterator[tuple[int, str, str]]:
         yield number, f"{found.group()!r}: {advice}", line.strip()[:120]
 
 
-def _openings(node: ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef | ast.Module) -> Iterator[tuple[int, str, str]]:
+def _openings(
+    node: ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef | ast.Module,
+) -> Iterator[tuple[int, str, str]]:
     """Yield the docstring's opening, and phrases in a test's name."""
     docstring = ast.get_docstring(node)
     if docstring and (found := _OPENINGS.match(docstring)):
         line = node.body[0].lineno
-        yield line, f"docstring opens with {found.group().strip()!r}: a verb in the imperative, or the thing's name", docstring.splitlines()[0][:120]
+        yield (
+            line,
+            f"docstring opens with {found.group().strip()!r}: a verb in the imperative, or the thing's name",
+            docstring.splitlines()[0][:120],
+        )
     if not isinstance(node, ast.Module) and node.name.startswith("test_"):
         yield from _phrases(node.lineno, node.name.replace("_", " "))
 
@@ -100,7 +115,7 @@ def files(paths: list[str]) -> Iterator[Path]:
 
 
 def _is_text(path: Path) -> bool:
-    """Return whether a file without an ending is a script: its first bytes say so."""
+    """Return whether a file is text of ours: one without an ending is, if it is a script."""
     if path.suffix or not path.is_file():
         return True
     with path.open("rb") as file:
@@ -113,7 +128,7 @@ def main() -> int:
     for path in files(sys.argv[1:]):
         shown = path.resolve()
         name = shown.relative_to(ROOT) if shown.is_relative_to(ROOT) else shown
-        if name == Path("tools/plain_english.py"):
+        if name.as_posix() in WITH_PHRASES:
             continue
         for line, advice, excerpt in findings(path):
             count += 1

@@ -1,4 +1,4 @@
-"""How far a map is: a bar where somebody looks, a log line now and then elsewhere."""
+"""Show the progress of a map: as a bar on a terminal and in a notebook, as log lines elsewhere."""
 
 from __future__ import annotations
 
@@ -21,27 +21,27 @@ if TYPE_CHECKING:
 _log = Log("progress")
 
 QUIET_SECONDS = 1.0
-"""No bar is shown of a map that is over by then."""
+"""A map that ends within this time shows no bar."""
 
 LOG_SECONDS = 10.0
-"""After which the first log line comes."""
+"""The time of the first log line."""
 
 LOG_FACTOR = 1.5
-"""Each further line comes when the map has taken so many times as long: nine lines in five minutes, twenty in six hours."""
+"""The time of each line is that of the line before times this factor: nine lines in five minutes, twenty in six hours."""
 
 _BAR_SECONDS = 0.2
 _CLOCK_SECONDS = 1.0
-_CLOCK_IDLE_SECONDS = 5.0  # so that a program of many small maps starts no thread for each of them
+_CLOCK_IDLE_SECONDS = 5.0  # so that many small maps one after another share a thread
 
 
 def shown(
     arriving: Generator[Outcome, None, None], total: int | None, *, wanted: bool | None
 ) -> Generator[Outcome, None, None]:
-    """Return the same outcomes, with progress shown on standard error.
+    """Yield the same outcomes, and show progress on standard error.
 
     Args:
-        arriving: Outcomes as they come.
-        total: How many there will be; None if that is not known.
+        arriving: The outcomes.
+        total: The number of outcomes; None if it is not known.
         wanted: As for `display`.
     """
     return arriving if wanted is False else _counted(arriving, total, wanted=wanted)
@@ -57,16 +57,16 @@ def display(
     event: str = "map.progressed",
     **more: Any,
 ) -> Bar | Lines | None:
-    """Show progress until it is closed.
+    """Show progress until the returned display is closed.
 
     Args:
-        total: How many items there are; None if that is not known.
-        count: Returns how many have ended, and how many of them have failed; called from another thread.
+        total: The number of items; None if it is not known.
+        count: Returns how many items have ended, and how many of these have failed; called from another thread.
         wanted: True for a bar, False for nothing, None for a bar on a terminal or in a notebook and log lines elsewhere.
-        known: How many had ended before, which the pace does not count.
-        quiet: Seconds for which there is no bar; None for `QUIET_SECONDS`.
-        event: Name of the lines.
-        **more: What else a line says.
+        known: How many items had ended before the start; the pace does not count them.
+        quiet: Seconds before the bar is shown; None for `QUIET_SECONDS`.
+        event: The event name of log lines.
+        **more: Further fields of log lines.
     """
     if wanted is False:
         return None
@@ -80,21 +80,21 @@ def _counted(
 ) -> Generator[Outcome, None, None]:
     counts = [0, 0]
     shows = display(total, lambda: (counts[0], counts[1]), wanted=wanted)
-    assert shows is not None  # noqa: S101 - it is wanted
+    assert shows is not None  # noqa: S101 - progress is wanted
     with closing(arriving), closing(shows):
         for outcome in arriving:  # enumerate() would keep the last one
             counts[0] += 1
             counts[1] += outcome.failure is not None
             yield outcome
-            del outcome  # while it waits for the next, it keeps nobody's memory
+            del outcome  # free its memory while waiting for the next one
 
 
 class Clock:
-    """A thread that lets displays tick, while there are any; one that is lost, since Ctrl-C came, is none.
+    """A thread that calls `tick` of displays; it starts with the first display, and again if Ctrl-C has ended it.
 
     Args:
-        seconds: How often they tick.
-        idle_seconds: How long the thread stays when there are none.
+        seconds: The time between ticks.
+        idle_seconds: How long the thread stays without displays.
     """
 
     def __init__(self, seconds: float, idle_seconds: float) -> None:
@@ -106,7 +106,7 @@ class Clock:
         self._thread: threading.Thread | None = None
 
     def add(self, display: Bar | Lines) -> None:
-        """Let it tick from now."""
+        """Call `tick` of a display from now on."""
         with self._lock:
             self._shown.add(display)
             if self._thread is None or not self._thread.is_alive():
@@ -117,12 +117,12 @@ class Clock:
                 self._thread.start()
 
     def remove(self, display: Bar | Lines) -> None:
-        """Let it tick no more; a tick that is under way may still end."""
+        """Stop calling `tick` of a display; a call that has begun may still be running."""
         with self._lock:
             self._shown.discard(display)
 
     def rest(self) -> None:
-        """End the thread, if there is nothing to show, and wait for its end."""
+        """End the thread and wait for its end, if there are no displays."""
         with self._lock:
             if self._shown:
                 return
@@ -144,21 +144,15 @@ class Clock:
     def _tick(self) -> int:
         with self._lock:
             shown = list(self._shown)
-        for display in shown:  # not with the lock: what it calls may be the user's, and take long
+        for display in shown:  # without the lock: `count` may be the user's code, and take long
             display.tick()
         return len(shown)
 
 
 class Bar:
-    """A bar on standard error, once a map has taken a while; one that cannot be drawn is given up, and stops nobody.
+    """A bar of tqdm on standard error; if it cannot be drawn, the map goes on without it.
 
-    A thread of its own draws it, since the caller may wait in the user's code.
-
-    Args:
-        total: How many items there are; None if that is not known.
-        count: Returns how many have ended, and how many of them have failed.
-        known: How many had ended before it began, which its pace does not count.
-        quiet: Seconds for which nothing is shown.
+    A thread of its own draws the bar, since the caller may wait in the user's code. The arguments are those of `display`.
     """
 
     def __init__(
@@ -175,23 +169,23 @@ class Bar:
         self._clock.add(self)
 
     def say(self, **more: Any) -> None:
-        """Show these beside the numbers, from now."""
+        """Show more values beside the numbers."""
         self._more = more
 
     def tick(self) -> None:
-        """Draw it, if that is due."""
+        """Draw the bar if it is due."""
         now = time.time()
         if now >= self._due:
             self._due = now + (0.0 if is_watched() else LOG_SECONDS)
             self._draw()
 
     def close(self) -> None:
-        """Show the last numbers, and leave the bar as it is."""
+        """Show the last numbers, and leave the bar on the screen."""
         self._clock.remove(self)
         self._clock.rest()
         if self._drawn is not None or time.time() >= self._due:
             self._draw()
-        with suppress(Exception):  # also where there is none
+        with suppress(Exception):  # also if the bar was never drawn
             self._drawn.close()
 
     def _draw(self) -> None:
@@ -209,15 +203,7 @@ class Bar:
 
 
 class Lines:
-    """A log line now and then, ever less often.
-
-    Args:
-        total: How many items there are; None if that is not known.
-        count: Returns how many have ended, and how many of them have failed.
-        known: How many had ended before it began, which its pace does not count.
-        event: Its name.
-        **more: Further fields.
-    """
+    """Log lines in growing intervals; the arguments are those of `display`."""
 
     def __init__(
         self,
@@ -238,16 +224,16 @@ class Lines:
         _clock.add(self)
 
     def say(self, **more: Any) -> None:
-        """Write these too, from now."""
+        """Write more fields from now on."""
         self._more.update(more)
 
     def close(self) -> None:
-        """Write no more."""
+        """Write no more lines."""
         self._next = float("inf")
         _clock.remove(self)
 
     def tick(self) -> None:
-        """Write a line, if one is due."""
+        """Write a line if one is due."""
         seconds = time.monotonic() - self._began
         if seconds >= self._next:
             self._next = seconds * LOG_FACTOR
@@ -259,22 +245,16 @@ class Lines:
 
 
 def bar(total: int | None, known: int, began: float) -> Any:
-    """Return a bar of tqdm, in a notebook with widgets one of those; on a standard error in whatever state.
-
-    Args:
-        total: How many items there are; None if that is not known.
-        known: How many had ended when it began.
-        began: When that was, in Unix seconds.
-    """
+    """Return a bar of tqdm: a widget in a notebook that has widgets, else text on standard error."""
     import warnings
 
     from tqdm import TqdmWarning
 
-    with warnings.catch_warnings():  # that a notebook has no widgets: it gets a bar of text
+    with warnings.catch_warnings():  # without ipywidgets, a notebook gets a bar of text
         warnings.simplefilter("ignore", TqdmWarning)
-        from tqdm.auto import tqdm
+        from tqdm.auto import tqdm  # looks for a notebook without importing IPython
 
-    # Smoothed over all: results of a pool come in bursts, and the last few tell little.
+    # smoothing=0: the average of the whole map, since results of a pool come in bursts
     drawn = tqdm(
         total=total,
         initial=known,
@@ -282,7 +262,7 @@ def bar(total: int | None, known: int, began: float) -> Any:
         file=Tolerant(sys.stderr),
         dynamic_ncols=True,
         smoothing=0,
-        delay=1e-9,  # not before its clock is set
+        delay=1e-9,  # do not draw before `start_t` is set
     )
     drawn.start_t = began
     return drawn
@@ -292,12 +272,12 @@ _clock = Clock(_CLOCK_SECONDS, _CLOCK_IDLE_SECONDS)
 
 
 def rest() -> None:
-    """End the thread that writes lines, if there is nothing to write about."""
+    """End the thread that writes log lines, if there are no maps."""
     _clock.rest()
 
 
 def _renew() -> None:
-    """In a fork there are no threads, and another one of the parent may have held the lock."""
+    """Make a new clock in a fork: it has no thread, and a thread of the parent may have held the lock."""
     global _clock  # noqa: PLW0603 - a fact about this process
     _clock = Clock(_CLOCK_SECONDS, _CLOCK_IDLE_SECONDS)
 

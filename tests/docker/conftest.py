@@ -1,4 +1,4 @@
-"""What the tests of the image share."""
+"""Fixtures of the tests of the image."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def wheel(tmp_path):
-    """Make the smallest wheel that there is: one module and what more is given, in a folder that every user can read."""
+    """Make a small wheel with one module and further files, in a folder that every user can read."""
 
     def make(name: str, version: str, text: str, *, more: dict[str, str] | None = None) -> Path:
         path = wheels.written(tmp_path, name, version, text, more)

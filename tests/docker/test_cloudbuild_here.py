@@ -1,4 +1,4 @@
-"""Builds are carried out here as Cloud Build would: steps, pushed images, and a pipeline in what was pushed."""
+"""Builds run here as in Cloud Build: steps, pushed images, and a pipeline in the pushed image."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import yaml
 pytestmark = [pytest.mark.docker, pytest.mark.mounts]
 
 ROOT = Path(__file__).parents[2]
-# The image under test, tagged and published by steps of the kinds that cloudbuild.yaml has.
+# A build that tags and publishes the image under test, with the kinds of steps of cloudbuild.yaml.
 SMALL = {
     "substitutions": {
         "_HOST": "nowhere",
@@ -44,12 +44,12 @@ SMALL = {
 
 @pytest.fixture
 def carry_out(tmp_path, image):
-    """Carry out a build, and return how it ended."""
+    """Run a build, and return its result."""
     if not (ROOT / ".venv" / "bin" / "python").exists():
-        pytest.skip("docker/run-cloudbuild runs in the checkout's own environment, which `make` sets up")
+        pytest.skip("tools/run-cloudbuild runs in the checkout's own environment, which `make` sets up")
 
     def run(build: dict | None, *words: str, seconds: int = 300) -> subprocess.CompletedProcess[str]:
-        command: list = [ROOT / "docker" / "run-cloudbuild", *words]
+        command: list = [ROOT / "tools" / "run-cloudbuild", *words]
         if build is not None:
             path = tmp_path / "cloudbuild.yaml"
             path.write_text(yaml.safe_dump(build).replace("IMAGE", image))
@@ -63,12 +63,12 @@ def carry_out(tmp_path, image):
 
 
 def left_behind(engine) -> list[str]:
-    # In one answer of the engine: other tests remove images meanwhile.
+    # One request, since other tests remove images meanwhile.
     tags = [tag for image in engine.api.images() for tag in image["RepoTags"] or ()]
     return [tag for tag in tags if tag.startswith("127.0.0.1:")]
 
 
-def test_what_passed_is_pushed_and_a_pipeline_pulls_it_by_digest_and_runs(carry_out, engine):
+def test_an_image_that_passes_is_pushed_and_a_pipeline_runs_in_it_by_its_digest(carry_out, engine):
     ran = carry_out(SMALL)
     assert ran.returncode == 0, ran.stderr
     said = [line for line in ran.stderr.splitlines() if line.startswith("cloudbuild: ")]
@@ -78,7 +78,7 @@ def test_what_passed_is_pushed_and_a_pipeline_pulls_it_by_digest_and_runs(carry_
     assert left_behind(engine) == []
 
 
-def test_a_step_that_fails_ends_the_build_and_nothing_is_pushed(carry_out, engine):
+def test_a_step_that_fails_ends_the_build_and_no_image_is_pushed(carry_out, engine):
     failing = {"id": "fail", "name": "${_URI}:1", "entrypoint": "sh", "args": ["-c", "exit 7"]}
     ran = carry_out({**SMALL, "steps": [*SMALL["steps"], failing]})
     assert ran.returncode == 1
@@ -87,7 +87,7 @@ def test_a_step_that_fails_ends_the_build_and_nothing_is_pushed(carry_out, engin
     assert left_behind(engine) == []
 
 
-def test_an_image_that_no_step_has_made_is_a_failure_and_nothing_is_pushed(carry_out):
+def test_an_image_that_no_step_has_made_is_a_failure_and_no_image_is_pushed(carry_out):
     ran = carry_out({**SMALL, "images": ["${_URI}:1", "${_URI}:2"]})
     assert ran.returncode == 1
     assert "no step has made 127.0.0.1:" in ran.stderr
@@ -96,7 +96,7 @@ def test_an_image_that_no_step_has_made_is_a_failure_and_nothing_is_pushed(carry
 
 @pytest.mark.slow
 def test_the_steps_of_cloudbuild_yaml_pass_here(carry_out, engine):
-    ran = carry_out(None, "--advisories", str(ROOT / "docker" / "advisories-example.json"), seconds=3000)
+    ran = carry_out(None, "--advisories", str(ROOT / "tools" / "advisories-example.json"), seconds=3000)
     assert ran.returncode == 0, ran.stdout[-3000:] + ran.stderr[-2000:]
     for step in ("check", "last", "build", "inside", "outside", "bill", "gate"):
         assert f"cloudbuild: step {step} done" in ran.stderr

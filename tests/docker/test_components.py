@@ -1,6 +1,6 @@
 """The image as base of components: kfp starts them in it, as kfp does.
 
-No ``from __future__ import annotations`` here: kfp reads the annotations of nested functions as they stand.
+No ``from __future__ import annotations`` here: kfp reads the annotations of nested functions as objects.
 """
 
 import json

@@ -1,4 +1,4 @@
-"""The image says what it is and what is inside, and both are true."""
+"""The image describes itself and its contents truthfully."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ ROOT = Path(__file__).parents[2]
 
 @pytest.fixture(scope="module")
 def inside(engine, image):
-    """What a command prints in the image, as root and without a network."""
+    """Run a command in the image, as root and without a network, and return its output."""
 
     def printed(*command: str) -> str:
         out = engine.containers.run(image, list(command), remove=True, network_mode="none", user="0")
@@ -33,7 +33,7 @@ def inside(engine, image):
 
 @pytest.fixture(scope="module")
 def file_of(engine, image):
-    """The bytes of a file of the image. Not what `cat` prints: an engine's log may lack the end when a container ends."""
+    """Return the bytes of a file of the image. Not by `cat`: an engine's log may lack the end of a container's output."""
 
     def read(path: str) -> bytes:
         container = engine.containers.create(image)
@@ -62,7 +62,7 @@ def installed(inside) -> set[tuple[str, str]]:
     return {(re.sub(r"[-_.]+", "-", one["name"]).lower(), one["version"]) for one in listed}
 
 
-def test_it_says_which_version_revision_python_and_base_it_is(engine, image, inside):
+def test_it_names_its_version_revision_python_and_base(engine, image, inside):
     identity = json.loads(inside("cat", "/opt/runwide/image.json"))
     labels = engine.images.get(image).labels
     assert set(identity) == {"version", "revision", "python", "base"}
@@ -98,14 +98,14 @@ def test_the_bill_of_materials_names_every_package_that_is_installed(inside, bil
         assert any(purl.startswith(f"pkg:deb/debian/{package}@") for purl in named), package
 
 
-def test_the_bill_of_materials_is_what_its_schema_says(bill):
+def test_the_bill_of_materials_matches_its_schema(bill):
     from cyclonedx.schema import SchemaVersion
     from cyclonedx.validation.json import JsonStrictValidator
 
     assert JsonStrictValidator(SchemaVersion.V1_6).validate_str(json.dumps(bill)) is None
 
 
-def test_the_list_of_licences_leaves_nothing_out(inside, licences):
+def test_the_list_of_licences_is_complete(inside, licences):
     python = {(row["name"], row["version"]) for row in licences if row["kind"] == "python"}
     assert python == installed(inside)
     debian = [row["name"] for row in licences if row["kind"] == "debian"]
@@ -113,7 +113,7 @@ def test_the_list_of_licences_leaves_nothing_out(inside, licences):
     assert all(row["licence"].strip() for row in licences)
 
 
-def test_every_package_of_python_states_a_licence_that_lets_it_be_shipped(licences):
+def test_every_python_package_has_a_licence_that_allows_shipping_it(licences):
     allowed = re.compile(
         r"Apache|BSD|MIT|MPL|Mozilla Public|PSF|Python Software Foundation|ISC", re.IGNORECASE
     )
@@ -160,7 +160,7 @@ def test_no_layer_holds_a_secret_of_the_build(engine, tmp_path):
 
 
 def _holds(path: Path, text: bytes) -> bool:
-    """Whether the bytes stand anywhere in an archive, whose layers are tar files that are not compressed."""
+    """Return whether an archive, whose layers are uncompressed tar files, contains the bytes."""
     tail = b""
     with path.open("rb") as archive:
         while piece := archive.read(1 << 22):

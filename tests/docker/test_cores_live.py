@@ -1,4 +1,4 @@
-"""The image, under Docker's own limits, counts what they leave."""
+"""The image counts the cores and memory that Docker's limits leave."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ pytestmark = pytest.mark.docker
 
 @pytest.fixture
 def record(engine, image):
-    """The record of `runwide cores --json` in a container with some limits."""
+    """Return the output of `runwide cores --json` in a container with some limits."""
 
     def run(command: tuple[str, ...] = ("runwide", "cores", "--json"), **limits) -> dict:
         printed = engine.containers.run(image, list(command), remove=True, network_mode="none", **limits)

@@ -1,6 +1,6 @@
 """Every way to start a component works with as little as a careful cluster gives it.
 
-No ``from __future__ import annotations`` here: kfp reads the annotations of nested functions as they stand.
+No ``from __future__ import annotations`` here: kfp reads the annotations of nested functions as objects.
 """
 
 import importlib.util
@@ -27,7 +27,7 @@ HARDENED = {
     "pids_limit": 128,
     "tmpfs": {"/tmp": "size=64m,mode=1777"},
 }
-# kfp's own outputs belong to who calls it, and kfp unpacks a lightweight component below /tmp.
+# kfp's outputs belong to the calling user, and kfp unpacks a lightweight component below /tmp.
 AS_KFP_RUNS_IT = {key: value for key, value in HARDENED.items() if key != "user"}
 
 
@@ -145,7 +145,7 @@ def test_a_container_component_needs_no_more(image, kfp_hardened):
 
 @pytest.fixture
 def kfp_builds(engine, image):
-    """`kfp component build`, and what it leaves on the engine: the containers of its steps, and the images below its own."""
+    """`kfp component build`, and remove its containers and intermediate images."""
     built = []
 
     def build(folder: Path, tag: str) -> None:
@@ -163,10 +163,10 @@ def kfp_builds(engine, image):
     before = {container.id for container in engine.containers.list(all=True, ignore_removed=True)}
     yield build
     ended = {"ancestor": image, "status": ["exited", "created"]}
-    # Other tests remove containers of theirs meanwhile.
+    # Other tests remove their containers meanwhile.
     for container in engine.containers.list(all=True, filters=ended, ignore_removed=True):
         command = container.attrs["Config"]["Cmd"] or []
-        # As a RUN of a Dockerfile is started.
+        # The command of a RUN in a Dockerfile.
         if container.id not in before and command[:2] == ["/bin/sh", "-c"]:
             container.remove(force=True)
     for tag in built:
@@ -178,7 +178,7 @@ def kfp_builds(engine, image):
 def test_a_containerised_component_that_kfp_builds_on_the_image_needs_no_more(
     image, kfp_builds, kfp_hardened, tmp_path
 ):
-    """``target_image``: the function lives in a module of an image that ``kfp component build`` makes of ours."""
+    """``target_image``: the function is in a module of an image that ``kfp component build`` builds on ours."""
     folder, tag = tmp_path / "context", "runwide-test-scoring:1"
     folder.mkdir()
     (folder / "scoring.py").write_text(

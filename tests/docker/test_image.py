@@ -1,4 +1,4 @@
-"""The image does what a component needs of it, as whichever user, with as little as it may be given."""
+"""The image serves components under any user, with few rights and resources."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ HARDENED = {
     "shm_size": "64m",
     "tmpfs": {"/tmp": "size=64m"},
 }
-# What kfp's own start of a lightweight component runs before the function.
+# The command that kfp runs before the function of a lightweight component.
 PIP_STEP = "python3 -m pip install --quiet --no-warn-script-location 'kfp=={kfp}' --no-deps"
 
 
@@ -39,7 +39,7 @@ class Ran:
 
 @pytest.fixture
 def run(engine, image):
-    """Run a command in a container of its own; nothing is reached from it unless a test says so."""
+    """Run a command in a new container, without a network unless a test asks for one."""
 
     def run(*command: str, **options) -> Ran:
         container = engine.containers.create(image, list(command), **{"network_mode": "none", **options})
@@ -55,11 +55,11 @@ def run(engine, image):
 
 
 def at(folder: Path) -> dict[str, dict[str, str]]:
-    """Show a folder in the container, at the same path."""
+    """Mount a folder in the container, at the same path."""
     return {str(folder): {"bind": str(folder), "mode": "ro"}}
 
 
-# what it is
+# cores, Python and packages
 
 
 def test_cores_are_counted_in_it(run):
@@ -78,7 +78,7 @@ def test_a_limit_of_one_cpu_makes_one_worker(run, limit):
 COUNTED = "import loky, os; print(loky.cpu_count(), os.environ['LOKY_MAX_CPU_COUNT'])"
 
 
-def test_a_program_that_counts_cores_in_it_is_told_them(run):
+def test_joblib_and_loky_get_the_number_of_cores(run):
     """Without that, loky rounds 1.05 CPUs up to two."""
     limit = {"nano_cpus": 1_050_000_000}
     assert run("python3", "-c", COUNTED, **limit) == Ran(0, "1 1\n", "")
@@ -117,7 +117,7 @@ def test_pipelines_can_be_written_in_it(run):
 
 
 def test_with_kfps_run_time_half_alone_a_module_that_defines_a_component_cannot_be_loaded(run):
-    """Why the image does not set ``_KFP_RUNTIME``: the module of a containerised component is such a one."""
+    """This is why the image does not set ``_KFP_RUNTIME``: the module of a containerised component defines one."""
     module = "from kfp import dsl\n@dsl.component\ndef one() -> int:\n    return 1\nprint(one.name)"
     program = f"echo '{module}' > /tmp/one.py && python3 /tmp/one.py"
     whole = run("sh", "-c", program)
@@ -147,7 +147,7 @@ def test_constraints_are_the_pins_of_the_lock(run):
             assert f"\n{name.lower().replace('_', '-')}=={version} " in lock
 
 
-# who may do what in it
+# users and rights
 
 
 def test_the_user_is_not_root_and_has_a_home(run):
@@ -169,7 +169,7 @@ def test_a_map_runs_with_little_memory_and_little_shared_memory(run):
     assert (ran.status, ran.out) == (0, "[0, 1, 4, 9, 16]\n"), ran.err
 
 
-def test_nobody_but_root_writes_what_is_locked(run):
+def test_only_root_may_write_locked_packages(run):
     ran = run("sh", "-c", f"find {LOCKED} ! -user 0 -o ! -type l -perm /022", user="0")
     assert ran == Ran(0, "", "")
     assert run("touch", f"{LOCKED}/x").status != 0
@@ -195,7 +195,7 @@ def test_a_signal_to_stop_reaches_the_command(engine, image):
         container.remove(force=True)
 
 
-# what is in it, and what is not
+# contents
 
 
 def test_everything_locked_is_compiled_and_is_not_checked_at_a_start(run):
@@ -257,7 +257,7 @@ def test_a_package_that_a_component_asks_for_goes_before_the_locked_one(run, whe
 
 
 @pytest.mark.mounts
-def test_constraints_refuse_what_would_move_a_locked_package(run, wheel):
+def test_constraints_refuse_other_versions_of_locked_packages(run, wheel):
     extra = wheel("tabulate", "99.0", "word = 'newer'\n")
     install = f"pip install --quiet --no-index -c /opt/runwide/constraints.txt {extra}"
     ran = run("sh", "-c", install, volumes=at(extra.parent))
@@ -266,7 +266,7 @@ def test_constraints_refuse_what_would_move_a_locked_package(run, wheel):
 
 
 @pytest.mark.mounts
-def test_the_doctor_tells_what_an_extension_has_moved_and_whether_it_broke_something(run, wheel):
+def test_the_doctor_names_packages_that_an_extension_has_changed_and_those_it_broke(run, wheel):
     found = json.loads(run("runwide", "doctor", "--json").out)["checks"]
     assert next(check for check in found if check["name"] == "locked")["state"] == "ok"
     moved = wheel("tabulate", "99.0", "word = 'newer'\n")

@@ -1,4 +1,4 @@
-"""`runwide image` builds an image with more packages, and pushes it; steps install them where there is none."""
+"""`runwide image` builds an image with more packages, and pushes it; without such an image, steps install them."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ pytestmark = [pytest.mark.docker, pytest.mark.mounts]
 
 @pytest.fixture
 def index(tmp_path, monkeypatch):
-    """An index of packages on this machine, with one in it, which pip is told of."""
+    """An index on this machine with one package, which pip uses."""
     folder = tmp_path / "index"
     folder.mkdir()
     wheels.written(folder, "tiny_fixture", "1.0", "VALUE = 7")
@@ -31,7 +31,7 @@ def index(tmp_path, monkeypatch):
 
 
 def called(*words):
-    """Run the command as the program does; its exit code, and what it prints."""
+    """Run the command as the program does; return its exit code and its output."""
 
     def run():
         with coded():
@@ -75,7 +75,7 @@ def test_an_image_with_more_packages_is_built_pushed_and_run(image, engine, inde
             engine.images.remove(tag, force=True)
 
 
-def test_a_package_that_is_not_there_is_one_line_with_the_reason_of_pip(image, index, tmp_path):
+def test_a_missing_package_is_one_line_with_the_reason_of_pip(image, index, tmp_path):
     (tmp_path / "requirements.txt").write_text("no-such-fixture==1.0\n")
     code, printed, shown = called("--requirements", str(tmp_path / "requirements.txt"), "--base", image)
     assert (code, printed) == (1, "")

@@ -1,4 +1,4 @@
-"""What one user of a container leaves in it is run by that user's programs, and never by root's."""
+"""Files that one user of a container leaves in it are run by that user's programs, and never by root's."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ import pytest
 
 pytestmark = pytest.mark.docker
 
-MARKS = "/marks"  # each line names what was run
+MARKS = "/marks"  # each line names a planted file that was run
 
-# As a careless or hostile user: in every directory that it may write, all that a program might run or read by itself.
+# A careless or hostile user writes files that programs run or read by themselves into every writable directory.
 PLANT = """
 import os, sys
 from pathlib import Path
@@ -80,7 +80,7 @@ BASE_PYTHON = "cd / && $(python3 -c 'import sys; print(sys._base_executable)') -
 
 @pytest.fixture
 def kept(engine, image):
-    """Start containers that stay until the test ends, with what is committed of them and the volumes they name."""
+    """Start containers that stay until the test ends, with their committed images and volumes."""
     made, images, volumes = [], [], []
 
     def keep(of: str = image, *, volume: str | None = None, **options):
@@ -111,7 +111,7 @@ def kept(engine, image):
 
 
 def said(container, *command: str, user: str = "0", status: int | None = 0, **options) -> str:
-    """What a command prints in a container that runs."""
+    """Run a command in a running container, and return its output."""
     ran = container.exec_run(list(command), user=user, **options)
     assert status is None or ran.exit_code == status, (command, ran.output.decode())
     return ran.output.decode()
@@ -153,7 +153,7 @@ def test_root_runs_nothing_that_another_user_has_planted(kept, user, kept_by):
     assert said(container, "cat", MARKS) == ""
 
 
-def test_what_is_planted_is_run_by_others_so_that_the_test_above_means_something(kept):
+def test_other_users_run_planted_files_so_the_test_above_can_fail(kept):
     container = kept()
     planted(container, "1000")
     said(container, "python3", "-c", "import json", user="1000", status=None)
@@ -178,7 +178,7 @@ print(json.dumps(found))
 """
 
 
-def test_no_file_makes_who_runs_it_another_user_or_gives_it_capabilities(kept):
+def test_no_file_has_setuid_setgid_or_capabilities(kept):
     assert json.loads(said(kept(), "python3", "-c", RIGHTS)) == []
 
 
@@ -210,7 +210,7 @@ print(json.dumps([len(seen), wrong]))
 """
 
 
-def test_nobody_but_root_may_write_what_roots_search_paths_and_home_name(kept):
+def test_only_root_may_write_the_folders_in_roots_search_paths_and_home(kept):
     looked_at, wrong = json.loads(said(kept(), "python3", "-c", OTHERS_MAY_WRITE))
     assert looked_at > 500
     assert wrong == []
@@ -235,7 +235,7 @@ def test_a_pth_that_a_user_installs_runs_once(kept):
     assert said(container, "cat", MARKS) == "once"
 
 
-# what root may still do in a directory that others may write
+# what root can do in a directory that others may write
 
 OWN = """
 mkdir {at} && chmod {mode} {at} && cd {at}
@@ -257,7 +257,7 @@ def test_root_finds_its_own_modules_in_a_directory_that_others_may_write(kept, m
     assert "aroots ownb" in said(container, "sh", "-c", as_function, workdir=at)
 
 
-def test_what_another_user_has_compiled_beside_roots_own_module_is_not_run(kept):
+def test_compiled_files_of_another_user_beside_roots_module_are_not_run(kept):
     container = kept()
     said(container, "sh", "-ec", OWN.format(at="/tmp/shared", mode="1777"))
     compiled = """
@@ -276,7 +276,7 @@ py_compile.compile("/tmp/other.py", importlib.util.cache_from_source("/tmp/share
     assert said(container, *in_hand, workdir="/tmp/shared", user="1000") == "planted\n"
 
 
-def test_a_link_of_another_user_leads_root_nowhere(kept):
+def test_root_does_not_follow_a_link_of_another_user(kept):
     container = kept()
     said(container, "sh", "-c", "mkdir /srv/own; echo 'print(1)' >/srv/own/danger.py")
     said(container, "ln", "-s", "/srv/own/danger.py", "/tmp/json.py", user="1000")
@@ -285,7 +285,7 @@ def test_a_link_of_another_user_leads_root_nowhere(kept):
 
 
 def test_root_goes_to_a_directory_of_one_other_user_because_it_means_that_users_files(kept):
-    """As where a checkout is mounted into a container."""
+    """For example, a checkout that is mounted into a container."""
     container = kept()
     said(container, "sh", "-c", "mkdir /tmp/work; echo 'word = 1' >/tmp/work/theirs.py", user="1000")
     printed = said(container, "python3", "-c", "import theirs; print(theirs.word)", workdir="/tmp/work")
@@ -314,7 +314,7 @@ EXTRA_TOOL = {"extra-1.0.dist-info/entry_points.txt": "[console_scripts]\nextra-
 
 @pytest.mark.mounts
 @pytest.mark.parametrize("user", ["1000", "4321:4321", "2000000000:0"])
-def test_what_a_user_installs_is_found_by_users_but_not_by_root(kept, wheel, user):
+def test_packages_that_a_user_installs_are_found_by_users_but_not_by_root(kept, wheel, user):
     path = wheel("extra", "1.0", EXTRA, more=EXTRA_TOOL)
     container = kept(mounts=[_shown(path.parent)])
     said(container, "python3", "-m", "pip", "install", "--quiet", "--no-index", str(path), user=user)
@@ -328,7 +328,7 @@ def test_what_a_user_installs_is_found_by_users_but_not_by_root(kept, wheel, use
 
 
 @pytest.mark.mounts
-def test_what_root_installs_in_an_image_is_found_by_all(kept, wheel):
+def test_packages_that_root_installs_in_an_image_are_found_by_all(kept, wheel):
     path = wheel("extra", "1.0", EXTRA, more=EXTRA_TOOL)
     builder = kept(mounts=[_shown(path.parent)])
     said(builder, "pip", "install", "--quiet", "--no-index", "-c", "/opt/runwide/constraints.txt", str(path))

@@ -28,14 +28,14 @@ class Ran:
 
     @cached_property
     def printed(self):
-        """What the program printed last, from JSON."""
+        """The last line that the program printed, read as JSON."""
         assert self.status == 0, self.err
         return json.loads(self.out.splitlines()[-1])
 
 
 @pytest.fixture
 def started(engine, image):
-    """Start a program in a container of its own; it is removed after the test."""
+    """Start a program in a new container, which is removed after the test."""
     containers = []
 
     def start(program: str, **options):
@@ -92,7 +92,7 @@ class Array:
 def array(megabytes):
     return Array(bytearray(b"0123456789abcdef" * (megabytes * MEGABYTE // 16)))
 
-def told(result):
+def described(result):
     if not isinstance(result, Failure):
         return result
     error = result.exception
@@ -116,11 +116,11 @@ TOO_LARGE = """
 
     results = runwide.map(task, range(12), workers=2, on_error="return", chunksize=1)
     starts = sorted(map(float, os.listdir("/tmp/starts")))
-    print(json.dumps({"results": list(map(told, results)), "starts": starts, "kills": memory.oom_kills()}))
+    print(json.dumps({"results": list(map(described, results)), "starts": starts, "kills": memory.oom_kills()}))
 """
 
 
-def test_the_kernels_oom_kill_is_told_apart_and_the_innocent_finish(run):
+def test_an_oom_kill_is_recognised_and_other_items_finish(run):
     ran = run(TOO_LARGE, **LIMITED)
     guilty = ran.printed["results"].pop(3)
     assert (guilty["type"], guilty["kind"], guilty["item"]) == ("WorkerOutOfMemory", "out-of-memory", 3)
@@ -148,12 +148,12 @@ def test_two_items_that_fit_only_one_at_a_time_both_succeed(run):
             return allocate(x, seconds=1) if x else 0
 
         results = runwide.map(task, [320, 320, 0, 0, 320, 320], workers=2, on_error="return", chunksize=1)
-        print(json.dumps({"results": list(map(told, results)), "kills": memory.oom_kills()}))
+        print(json.dumps({"results": list(map(described, results)), "kills": memory.oom_kills()}))
         """,
         **LIMITED,
     )
     assert ran.printed["results"] == [320, 320, 0, 0, 320, 320]
-    assert ran.printed["kills"] >= 1  # else they would have fitted together
+    assert ran.printed["kills"] >= 1  # else both would have had room at the same time
 
 
 def test_workers_whose_start_fits_only_one_at_a_time_become_one(run):
@@ -174,7 +174,7 @@ def test_workers_whose_start_fits_only_one_at_a_time_become_one(run):
         **LIMITED,
     )
     assert ran.printed["results"] == list(range(6))
-    assert ran.printed["kills"] >= 1  # else they would have fitted together
+    assert ran.printed["kills"] >= 1  # else both would have had room at the same time
     assert "pool.narrowed" in ran.err
 
 
@@ -189,7 +189,7 @@ def test_the_guard_acts_before_the_kernel(run, pause):
             return x
 
         results = runwide.map(task, range(12), workers=2, on_error="return", chunksize=1)
-        print(json.dumps({{"results": list(map(told, results)), "kills": memory.oom_kills()}}))
+        print(json.dumps({{"results": list(map(described, results)), "kills": memory.oom_kills()}}))
         """,
         environment={"RUNWIDE_MEMORY_GUARD": "always"},
         **LIMITED,
@@ -221,7 +221,7 @@ CROSSING = """
     def task(item):
         assert len(item.data) == {size} * MEGABYTE
         assert item.data[-16:] == b"0123456789abcdef"
-        item.data[0] = 65  # what arrived is the task's own
+        item.data[0] = 65  # the argument belongs to the task
         return item
 
     items = [array({size}) for _ in range({number})]
@@ -248,7 +248,7 @@ def test_an_argument_that_no_disk_has_room_for_fails_alone(run):
         """
         items = [array(32) if x == 5 else Array(bytearray(40_000)) for x in range(50)]
         results = runwide.map(lambda item: len(item.data), items, workers=2, on_error="return")
-        print(json.dumps(list(map(told, results))))
+        print(json.dumps(list(map(described, results))))
         """,
         **SMALL_DISK,
     )
@@ -265,7 +265,7 @@ def test_a_result_that_no_disk_has_room_for_fails_alone(run):
             return array(32) if x == 700 else "y" * 2000
 
         results = runwide.map(task, range(1000), workers=2, on_error="return")
-        print(json.dumps([told(result) if isinstance(result, Failure) else len(result) for result in results]))
+        print(json.dumps([described(result) if isinstance(result, Failure) else len(result) for result in results]))
         """,
         **SMALL_DISK,
     )
@@ -288,7 +288,7 @@ def test_arguments_that_the_disk_holds_one_at_a_time_all_arrive(run):
 # its end
 
 
-def test_a_stopped_container_exits_with_143_and_has_said_what_had_finished(started):
+def test_a_stopped_container_exits_with_143_and_has_printed_finished_results(started):
     container = started(
         """
         for value in runwide.imap_unordered(lambda x: time.sleep(1) or x, range(1000), workers=2):

@@ -1,4 +1,4 @@
-"""The gate: pip-audit, asking a service of the tests' own, lets through what nothing is known against."""
+"""The gate accepts packages without known vulnerabilities; the tests give pip-audit a service of their own."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ BILL = {
 
 
 def advisory(name: str, version: str) -> dict:
-    """An advisory in the form of OSV, with what pip-audit reads of it."""
+    """An advisory in the form of OSV, with the fields that pip-audit reads."""
     return {
         "id": "TEST-2026-0001",
         "summary": "made for a test",
@@ -41,7 +41,7 @@ def advisory(name: str, version: str) -> dict:
 
 @pytest.fixture
 def judge(tmp_path):
-    """Run the gate as the build does, and return its exit code and what it said."""
+    """Run the gate as the build does, and return its exit code and its output."""
 
     def run(bill: dict, *, url: str, **environment: str) -> tuple[int, str]:
         path = tmp_path / "sbom.cdx.json"
@@ -61,7 +61,7 @@ def judge(tmp_path):
 
 @pytest.fixture
 def service(tmp_path):
-    """The address of a service that knows some advisories."""
+    """Start a service with some advisories, and return its address."""
     with_file = []
 
     def start(*known: dict) -> str:
@@ -76,24 +76,24 @@ def service(tmp_path):
         context.__exit__(None, None, None)
 
 
-def test_packages_that_nothing_is_known_against_pass(judge, service):
+def test_packages_without_known_vulnerabilities_pass(judge, service):
     code, said = judge(BILL, url=service(advisory("six", "1.16.0")))
     assert (code, said) == (0, "audit: nothing known against 2 packages\n")
 
 
-def test_a_known_vulnerability_is_a_failure_that_names_package_and_repair(judge, service):
+def test_a_known_vulnerability_is_a_failure_that_names_the_package_and_the_fixed_version(judge, service):
     code, said = judge(BILL, url=service(advisory("six", "1.17.0")))
     assert code == 1
     assert said.splitlines()[0] == "TEST-2026-0001: six 1.17.0; repaired in 99"
 
 
-def test_a_service_that_is_not_reached_is_a_failure(judge):
+def test_a_service_that_cannot_be_reached_is_a_failure(judge):
     code, said = judge(BILL, url="http://127.0.0.1:9/v1/query")
     assert code == 3
     assert said.startswith("audit: service not reached (http://127.0.0.1:9/v1/query): ")
 
 
-def test_only_an_explicit_variable_lets_an_unjudged_image_through_and_it_says_so(judge):
+def test_only_an_explicit_variable_accepts_an_unjudged_image_and_the_output_says_so(judge):
     url = "http://127.0.0.1:9/v1/query"
     code, said = judge(BILL, url=url, RUNWIDE_ACCEPT_UNREACHED="yes")
     assert code == 0
@@ -101,12 +101,12 @@ def test_only_an_explicit_variable_lets_an_unjudged_image_through_and_it_says_so
     assert judge(BILL, url=url, RUNWIDE_ACCEPT_UNREACHED="no")[0] == 3
 
 
-def test_the_variable_lets_nothing_known_through(judge, service):
+def test_the_variable_accepts_no_known_vulnerability(judge, service):
     url = service(advisory("six", "1.17.0"))
     assert judge(BILL, url=url, RUNWIDE_ACCEPT_UNREACHED="yes")[0] == 1
 
 
-def test_an_index_that_is_not_reached_is_a_failure_as_well(judge):
+def test_an_index_that_cannot_be_reached_is_a_failure(judge):
     nowhere = "http://127.0.0.1:9"
     code, said = judge(BILL, url="", RUNWIDE_ADVISORIES="pypi", https_proxy=nowhere, HTTPS_PROXY=nowhere)
     assert code == 3
@@ -115,12 +115,12 @@ def test_an_index_that_is_not_reached_is_a_failure_as_well(judge):
 
 
 @pytest.mark.parametrize("service", ["esms", "none"])
-def test_a_service_that_there_is_not_is_refused(judge, service):
+def test_an_unknown_service_is_refused(judge, service):
     code, said = judge(BILL, url="", RUNWIDE_ADVISORIES=service)
     assert (code, said) == (4, f"audit: RUNWIDE_ADVISORIES={service} is none of osv, pypi\n")
 
 
-def test_a_bill_without_a_package_is_not_a_clean_one(judge, service):
+def test_a_bill_without_packages_is_a_failure(judge, service):
     assert judge({"components": []}, url=service())[0] == 4
 
 

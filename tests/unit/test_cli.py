@@ -1,4 +1,4 @@
-"""The program ``runwide``: how it ends, and that each command is loaded when it is called."""
+"""The program ``runwide``: its exit codes, its help, and commands that are loaded when they are called."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ COMMANDS = cli.list_commands(click.Context(cli))
 
 
 def examples(command: click.Command) -> list[list[str]]:
-    """The words of each example in the help of a command, as a shell gives them to it."""
+    """The words of each example in the help of a command, as a shell passes them."""
     text = (command.help or "").partition("Example:\n")[2].replace("\\\n", " ")
     lines = (line.partition(" | ")[0].partition(" > ")[0] for line in text.splitlines())
     return [shlex.split(line.replace('"$job"', JOB)) for line in lines if line.strip()]
@@ -83,16 +83,16 @@ def test_the_help_keeps_the_lines_of_its_example(capsys):
 
 
 @pytest.mark.parametrize("name", COMMANDS)
-def test_the_help_of_each_command_has_examples_that_it_takes(name):
+def test_each_command_accepts_the_examples_in_its_help(name):
     command = cli.get_command(click.Context(cli), name)
     found = examples(command)
     assert found
     for program, called, *words in found:
         assert (program, called) == ("runwide", name)
-        command.make_context(name, words)  # which raises what the command would
+        command.make_context(name, words)  # raises the error that the command would raise
 
 
-def test_the_help_of_all_has_examples_that_commands_take():
+def test_the_examples_in_the_help_of_the_group_name_commands():
     for program, called, *words in examples(cli):
         assert program == "runwide"
         cli.get_command(click.Context(cli), called).make_context(called, words)
@@ -108,7 +108,7 @@ def test_the_help_of_all_has_examples_that_commands_take():
     ],
     ids=["map", "results", "option", "far"],
 )
-def test_a_misspelt_word_is_told_with_those_that_are_near(words, said, capsys):
+def test_a_misspelt_command_is_an_error_that_names_similar_ones(words, said, capsys):
     with pytest.raises(SystemExit) as caught:
         main(words)
     assert caught.value.code == 2
@@ -127,7 +127,7 @@ FILES = {
 
 @pytest.mark.parametrize("command", ["map", "submit"])
 @pytest.mark.parametrize("file", [*FILES, "items.parquet", "*.csv", "part"])
-def test_items_are_read_alike_by_map_and_submit(command, file, tmp_path, monkeypatch):
+def test_map_and_submit_read_items_in_the_same_way(command, file, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for name, data in FILES.items():
         (tmp_path / name).write_bytes(data)
@@ -153,7 +153,7 @@ def test_items_are_read_alike_by_map_and_submit(command, file, tmp_path, monkeyp
 
 
 @pytest.mark.parametrize("name", COMMANDS)
-def test_the_help_of_each_command_has_no_mark_of_its_source(name, capsys):
+def test_the_help_of_commands_has_no_markup(name, capsys):
     with pytest.raises(SystemExit) as caught:
         main([name, "--help"])
     assert not caught.value.code
@@ -162,7 +162,7 @@ def test_the_help_of_each_command_has_no_mark_of_its_source(name, capsys):
     assert "\\b" not in said
 
 
-def test_a_command_loads_no_module_of_another():
+def test_a_command_loads_no_module_of_another_command():
     program = (
         "import json, sys\nfrom runwide.cli import main\ntry:\n    main(['cores'])\n"
         "finally:\n    print(json.dumps(sorted(sys.modules)))"
@@ -172,7 +172,7 @@ def test_a_command_loads_no_module_of_another():
     assert set(commands._COMMANDS.values()) & loaded == {"runwide.cli.cores"}
 
 
-def test_a_command_called_in_a_program_leaves_the_programs_own_prints_as_they_are(tmp_path, capfd):
+def test_a_command_that_a_program_calls_does_not_change_the_programs_own_output(tmp_path, capfd):
     (tmp_path / "items.json").write_text("[4]")
     called = CliRunner().invoke(cli, ["map", "math:sqrt", str(tmp_path / "items.json"), "--workers", "1"])
     assert called.output.splitlines()[-1:] == ["2.0"]
@@ -180,7 +180,7 @@ def test_a_command_called_in_a_program_leaves_the_programs_own_prints_as_they_ar
     assert "mine" in capfd.readouterr().out.splitlines()
 
 
-def test_the_results_of_a_job_are_items_however_it_is_meant(tmp_path, monkeypatch):
+def test_the_results_of_a_job_are_items_in_each_way_to_name_the_job(tmp_path, monkeypatch):
     job = runwide.map(abs, [-4, 9], store=tmp_path, name="scores", workers=1).job
     uri = parse(job).folder
     monkeypatch.setenv("RUNWIDE_STORE", str(tmp_path))

@@ -1,4 +1,4 @@
-"""cloudbuild.yaml names nothing that it does not say, runs what it publishes, and is read here as Cloud Build reads it."""
+"""cloudbuild.yaml defines all names that it uses, tests the image that it publishes, and is read as Cloud Build reads it."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def build() -> dict:
 # the file
 
 
-def test_its_defaults_are_enough_under_gcloud_builds_submit(build):
+def test_its_defaults_are_enough_for_gcloud_builds_submit(build):
     plan = cloudbuild.plan(build, {}, SUBMITTED)
     uri = "europe-west1-docker.pkg.dev/project/runwide/runwide"
     assert plan.images == [f"{uri}:dev-py311", f"{uri}:dev"]
@@ -40,7 +40,7 @@ def test_a_trigger_may_name_the_tag_and_the_python(build):
     assert "PYTHON=py313" in made.env
 
 
-def test_what_is_published_was_checked_built_run_listed_and_judged_before(build):
+def test_the_published_image_was_checked_built_run_listed_and_judged_before(build):
     plan = cloudbuild.plan(build, {}, SUBMITTED)
     steps = {step.id: step for step in plan.steps}
     assert list(steps) == ["check", "last", "build", "inside", "outside", "bill", "gate"]
@@ -53,7 +53,7 @@ def test_what_is_published_was_checked_built_run_listed_and_judged_before(build)
     assert [f"{name}:{tag}" for tag in tags] == plan.images
 
 
-def test_no_step_pushes_so_that_cloud_build_attests_where_the_image_comes_from(build):
+def test_no_step_pushes_so_that_cloud_build_attests_the_origin_of_the_image(build):
     assert not re.search(r"\bpush\b", yaml.safe_dump(build["steps"]))
     assert build["options"]["requestedVerifyOption"] == "VERIFIED"
 
@@ -64,7 +64,7 @@ def test_the_build_is_the_one_that_make_image_calls(build):
     assert f"@{script}" in (ROOT / "Makefile").read_text()
 
 
-def test_files_that_the_steps_name_are_there(build):
+def test_files_that_the_steps_name_exist(build):
     named = set(re.findall(r"(?<![\w./-])(?:docker|tests|\.ci)/[\w./-]+", yaml.safe_dump(build["steps"])))
     assert {"docker/build", "docker/audit.py", ".ci/venv", "tests/unit"} <= named
     assert [name for name in named if not (ROOT / name).exists()] == []
@@ -74,20 +74,20 @@ def test_logs_need_no_bucket(build):
     assert build["options"]["logging"] == "CLOUD_LOGGING_ONLY"
 
 
-# how it is read here
+# reading it
 
 
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
-        ({"substitutions": {"_UNUSED": "x"}}, "nothing uses: _UNUSED"),
+        ({"substitutions": {"_UNUSED": "x"}}, "unused substitutions: _UNUSED"),
         ({"steps": [{"name": "${_NOBODY}"}]}, "without a value: _NOBODY"),
         ({"substitutions": {"_A": "$_B", "_B": "$_A x"}}, "in a circle"),
-        ({"steps": [{"name": "x", "waitFor": ["-"]}]}, "not carried out here: waitFor"),
-        ({"artifacts": {}}, "not carried out here: artifacts"),
+        ({"steps": [{"name": "x", "waitFor": ["-"]}]}, "not supported here: waitFor"),
+        ({"artifacts": {}}, "not supported here: artifacts"),
     ],
 )
-def test_what_cloud_build_or_the_runner_cannot_carry_out_is_refused(change, reason):
+def test_a_build_that_cloud_build_or_the_runner_cannot_run_is_refused(change, reason):
     build = {"steps": [{"name": "image"}], "options": {"dynamicSubstitutions": True}, **change}
     with pytest.raises(cloudbuild.BuildError, match=re.escape(reason)):
         cloudbuild.plan(build, {}, {})
@@ -98,7 +98,7 @@ def test_a_substitution_that_the_file_does_not_name_is_refused(build):
         cloudbuild.plan(build, {"_TAGG": "1"}, SUBMITTED)
 
 
-def test_what_only_a_trigger_knows_is_empty_otherwise(build):
+def test_substitutions_of_triggers_are_empty_without_a_trigger(build):
     made = next(step for step in cloudbuild.plan(build, {}, SUBMITTED).steps if step.id == "build")
     assert "REVISION=" in made.env
 

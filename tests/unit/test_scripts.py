@@ -1,4 +1,4 @@
-"""The scripts that set up and build say in one line what they lack."""
+"""Scripts that set up and build print one line about a missing program."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def run(*command: str, **environment: str) -> subprocess.CompletedProcess[str]:
 
 @pytest.fixture
 def old_python(tmp_path) -> str:
-    """This Python, saying that it is 3.9."""
+    """This Python, which reports version 3.9."""
     program = tmp_path / "python3.9"
     (tmp_path / "sitecustomize.py").write_text("import sys\nsys.version_info = (3, 9, 1, 'final', 0)\n")
     program.write_text(f'#!/bin/sh\nPYTHONPATH={tmp_path} exec {sys.executable} "$@"\n')
@@ -48,25 +48,25 @@ def test_a_python_that_is_too_old_is_refused_in_one_line(tmp_path, old_python):
     assert not (tmp_path / "venv").exists()
 
 
-def test_no_python_at_all_is_said_in_one_line(tmp_path):
-    ran = run(".ci/venv", str(tmp_path / "venv"), PYTHON="python-of-nobody")
+def test_a_missing_python_is_an_error_of_one_line(tmp_path):
+    ran = run(".ci/venv", str(tmp_path / "venv"), PYTHON="python-that-is-missing")
     assert ran.returncode == 1
-    assert ran.stderr.startswith("there is no python-of-nobody here")
+    assert ran.stderr.startswith("there is no python-that-is-missing here")
     assert ran.stderr.count("\n") == 1
 
 
 @pytest.fixture
 def recorded(tmp_path):
-    """A Python whose environments install nothing and write down what they are told to, one line for each pip."""
-    told = tmp_path / "told"
+    """A Python whose environments install nothing, and record one line for each call of pip."""
+    calls = tmp_path / "calls"
     program = tmp_path / "python"
     program.write_text(
         f"""#!/bin/bash
 case "$1 $2" in
 "-m venv") mkdir -p "${{@: -1}}/bin" && cp "$0" "${{@: -1}}/bin/python" ;;
 "-m pip")
-    echo "$*" >>{told}
-    while [[ $# -gt 0 ]]; do [[ $1 != -r ]] || cat "$2" >"{tmp_path}/asked-$(wc -l <{told})"; shift; done ;;
+    echo "$*" >>{calls}
+    while [[ $# -gt 0 ]]; do [[ $1 != -r ]] || cat "$2" >"{tmp_path}/asked-$(wc -l <{calls})"; shift; done ;;
 *) exec {sys.executable} "$@" ;;
 esac
 """
@@ -74,12 +74,12 @@ esac
     program.chmod(0o755)
     return (
         program,
-        lambda: told.read_text().splitlines(),
+        lambda: calls.read_text().splitlines(),
         lambda number: (tmp_path / f"asked-{number}").read_text(),
     )
 
 
-def test_setting_up_says_what_runs_now_and_how_long_it_took(tmp_path, recorded):
+def test_setting_up_prints_each_step_and_its_time(tmp_path, recorded):
     program, _, _ = recorded
     ran = run(".ci/venv", str(tmp_path / "venv"), PYTHON=str(program))
     assert ran.returncode == 0, ran.stderr
@@ -89,7 +89,7 @@ def test_setting_up_says_what_runs_now_and_how_long_it_took(tmp_path, recorded):
     assert all(re.fullmatch(r"  \S.+ … \d+ s", step) for step in steps)
 
 
-def test_a_step_of_setting_up_that_fails_ends_it(tmp_path):
+def test_setting_up_ends_when_a_step_fails(tmp_path):
     program = tmp_path / "python"
     program.write_text(f'#!/bin/sh\n[ "$2" = venv ] && exit 3\nexec {sys.executable} "$@"\n')
     program.chmod(0o755)
@@ -99,9 +99,9 @@ def test_a_step_of_setting_up_that_fails_ends_it(tmp_path):
 
 
 def test_the_demo_is_set_up_without_the_tools_and_every_package_by_its_hash(tmp_path, recorded):
-    program, told, asked = recorded
+    program, calls, asked = recorded
     assert run(".ci/venv", str(tmp_path / "venv"), "demo", PYTHON=str(program)).returncode == 0
-    *locked, ours = told()
+    *locked, ours = calls()
     assert "--editable ." in ours
     assert all("--require-hashes" in line for line in locked)
     assert not any("requirements-dev.lock" in line for line in locked)
@@ -110,8 +110,8 @@ def test_the_demo_is_set_up_without_the_tools_and_every_package_by_its_hash(tmp_
     assert sum("--hash=sha256:" in line for line in entries) >= 2
 
 
-def test_a_build_without_a_client_says_what_to_do():
-    ran = run("docker/build", DOCKER="docker-of-nobody")
+def test_a_build_without_a_docker_client_is_an_error_that_names_the_remedy():
+    ran = run("docker/build", DOCKER="docker-that-is-missing")
     assert ran.returncode == 1
     assert "docker/ensure-engine" in ran.stderr
     assert ran.stderr.count("\n") == 1
@@ -123,7 +123,7 @@ def test_make_lists_its_targets():
         assert f"  make {target} " in ran.stdout
 
 
-def test_no_engine_is_said_and_is_a_failure_where_one_is_required(tmp_path):
+def test_a_missing_engine_is_one_line_and_a_failure_if_it_is_required(tmp_path):
     nowhere = f"unix://{tmp_path}/none.sock"
     possible = run(".ci/image-where-possible", DOCKER_HOST=nowhere, RUNWIDE_REQUIRE_DOCKER="0")
     assert (possible.returncode, possible.stderr.count("\n")) == (0, 1)
@@ -134,8 +134,10 @@ def test_no_engine_is_said_and_is_a_failure_where_one_is_required(tmp_path):
     assert required.stderr.count("\n") == 1
 
 
-@pytest.mark.parametrize("name", sorted(path.stem for path in (ROOT / "docker").glob("*.py")))
-def test_the_examples_of_a_program_of_the_image_show_what_it_does(name):
+@pytest.mark.parametrize(
+    "name", sorted(path.stem for folder in ("docker", "tools") for path in (ROOT / folder).glob("*.py"))
+)
+def test_the_examples_of_programs_are_true(name):
     said: list[str] = []
     runner = doctest.DocTestRunner()
     for test in doctest.DocTestFinder().find(importlib.import_module(name), extraglobs={"datetime": dt}):

@@ -1,4 +1,4 @@
-"""Items, constants, store and number of shards of ``runwide scatter``, in each of the ways in which they are given."""
+"""The items, constants, store and number of shards that ``runwide scatter`` receives, from all options that give them."""
 
 from __future__ import annotations
 
@@ -15,9 +15,12 @@ if TYPE_CHECKING:
 
 Pairs = tuple[tuple[str, str], ...]
 QUOTED = 96 * 1024
-"""Bytes of values that surely fit into one argument: an engine hands all inputs of a step over in one, and quotes them."""
+"""Most bytes of values in one argument: an engine passes all inputs of a step as one argument, and quotes them there."""
 
-_DIGEST = 43  # characters of a digest in a shard's short reference
+AUTO = "auto"
+"""The text of ``--shards`` that asks for a measurement, see `runwide.cli.sizing`."""
+
+_DIGEST = 43  # characters of a digest in a short reference of a shard
 _WAYS = (
     "--items-json",
     "--items-file",
@@ -31,13 +34,13 @@ _WAYS = (
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """How a table of items is read.
+    """The options for reading a table of items.
 
     Args:
-        form: Its format, see `runwide.cli.formats`; None for what its metadata, its name or its first bytes tell.
-        types: JSON of the types of columns of CSV.
-        executor_input: The engine's description of the step, which has the metadata of its artifacts.
-        store: Where the job goes, if results of a job there need not be read to be its items.
+        form: The format, see `runwide.cli.formats`; None to find it from metadata, name or first bytes.
+        types: JSON of the types of CSV columns.
+        executor_input: The engine's description of the step, with the metadata of its artifacts.
+        store: The store of the new job. If set, results of another job in this store become items without being read.
     """
 
     form: str | None = None
@@ -46,17 +49,19 @@ class Table:
     store: str | None = None
 
     def opened(self, found: Any) -> Any:
-        """Return items that are a list, or those that a text names: a list, or a `runwide.job.chained.Chain`.
-
-        Args:
-            found: The list or the text.
+        """Return the items of a list, or of the table, files or job that a text names: a list or a `Chain`.
 
         Raises:
-            InputError: It is neither, or cannot be read.
+            InputError: It is neither a list nor a text, or the items cannot be read.
         """
         if not isinstance(found, str):
             inputs.refuse_table_options(self.form, self.types)
-            return _checked(found)
+            if not isinstance(found, list):
+                raise InputError(
+                    f"items is a {type(found).__name__}, not a list",
+                    hint="give a list, or the URI of a table",
+                )
+            return found
         from runwide.cli import executor, sources
 
         if self.store is not None and self.form is None and self.types is None:
@@ -68,13 +73,10 @@ class Table:
         return sources.items_from(refuse_unfilled(found), form=self.form, types=self.types, metadata=metadata)
 
     def of_artifacts(self, name: str) -> list[Any]:
-        """Return items that are a list of artifacts: their URIs, or the rows of all where a format is given.
-
-        Args:
-            name: Name of the step's input.
+        """Return the URIs of the artifacts in an input of the step; with a format, the rows of all of them.
 
         Raises:
-            InputError: There is no such input, or one of them cannot be read.
+            InputError: The step has no such input, or an artifact cannot be read.
         """
         from runwide.cli import executor, sources
 
@@ -84,12 +86,12 @@ class Table:
 
 @dataclass(frozen=True, slots=True)
 class Arguments:
-    """What the step was given, beside options that say it outright.
+    """The arguments of ``--pickled``, ``--composed`` and ``--given``.
 
     Args:
-        pickled: Pickles of the items and the constants, by ``items`` and ``constants``.
-        composed: Texts with parameters in them, by ``store``, ``shards`` and ``items``.
-        given: Texts of the parameters by name.
+        pickled: Pickles of ``items`` and ``constants``.
+        composed: Texts with parameters in them: ``store``, ``shards`` and ``items``.
+        given: The texts of the parameters by name.
     """
 
     pickled: Mapping[str, str]
@@ -98,10 +100,10 @@ class Arguments:
 
     @classmethod
     def of(cls, pickled: Pairs, composed: Pairs, given: Pairs) -> Arguments:
-        """From the pairs of ``--pickled``, ``--composed`` and ``--given``.
+        """Make one of the pairs of these options.
 
         Raises:
-            InputError: A pair is for something else.
+            InputError: The first word of a pair is unknown.
         """
         for option, pairs, known in (
             ("--pickled", pickled, ("items", "constants")),
@@ -112,19 +114,19 @@ class Arguments:
         return cls(dict(pickled), dict(composed), dict(given))
 
     def text(self, what: str, value: str | None) -> str:
-        """The text of ``--store`` or ``--shards``, given or composed.
+        """Return the text of ``--store`` or ``--shards``, from the option itself or from ``--composed``.
 
         Args:
             what: ``store`` or ``shards``.
-            value: As the option has it.
+            value: The value of the option.
 
         Raises:
-            InputError: It is neither given nor composed, or both, or the engine has left a mark of kfp in it.
+            InputError: There is no text or two, or a placeholder of kfp is left in it.
 
         Example:
-            >>> told = Arguments.of((), (("store", '["gs://", {"name": "b", "type": "str"}]'),), (("b", "bucket"),))
-            >>> told.text("store", None)
-            'gs://bucket'
+            >>> arguments = Arguments.of((), (("store", '["gs://", {"name": "b", "type": "str"}]'),), (("b", "shop"),))
+            >>> arguments.text("store", None)
+            'gs://shop'
         """
         template = self.composed.get(what)
         if (value is None) == (template is None):
@@ -142,15 +144,15 @@ class Arguments:
     def constants(
         self, text: str | None, parameter: str | None = None, typed: Iterable[tuple[str, str, str]] = ()
     ) -> dict[str, Any] | None:
-        """All constants by name, `LEFT_OUT` for a parameter without a value; None where there are none.
+        """Return all constants by name, with `LEFT_OUT` for a parameter without a value; None if there are no constants.
 
         Args:
-            text: A JSON object of some.
-            parameter: A dict parameter of a pipeline, of others.
-            typed: Name, type and text of others.
+            text: A JSON object.
+            parameter: The text of a dict parameter of a pipeline.
+            typed: Name, type and text of single constants.
 
         Raises:
-            InputError: They cannot be read.
+            InputError: A constant cannot be read.
         """
         values = wire.pickled(self.pickled["constants"], "--pickled") if "constants" in self.pickled else None
         found = wire.constants(text, typed, values, self.given)
@@ -169,19 +171,19 @@ class Arguments:
         artifacts: str | None = None,
         table: Table,
     ) -> Any:
-        """The items: a list, or a `runwide.job.chained.Chain`.
+        """Return the items: a list, or a `runwide.job.chained.Chain`.
 
         Args:
             text: A JSON list.
-            file: A file of JSON.
-            parameter: A list parameter of a pipeline.
-            kind: Its type.
-            source: The URI of a table, a pattern, or a reference.
-            artifacts: Name of an input that is a list of artifacts.
-            table: How a table is read.
+            file: A file with a table.
+            parameter: The text of a list parameter of a pipeline.
+            kind: The type of ``parameter``.
+            source: The URI of a table, a pattern of files, or a reference.
+            artifacts: The name of an input that is a list of artifacts.
+            table: The options for reading a table.
 
         Raises:
-            InputError: They are given in no way or in several, or cannot be read.
+            InputError: No option gives items, several do, or the items cannot be read.
         """
         pickled, template = self.pickled.get("items"), self.composed.get("items")
         ways = (text, file, parameter, source, artifacts, pickled, template)
@@ -189,21 +191,22 @@ class Arguments:
         if not count:
             raise _left_out()
         if count > 1:
-            raise InputError("the items are given in several ways", hint=f"give one of {', '.join(_WAYS)}")
-        if parameter is not None:
-            return table.opened(wire.value_of(kind, parameter, "items"))
-        if pickled is not None:
-            return table.opened(filled(wire.pickled(pickled, "--pickled"), self.given))
-        if template is not None:
-            found = _whole(self._composed("items", template), self.given)
-            if found is None:
-                raise _left_out()
-            return table.opened(found)
-        if source is not None:
-            return table.opened(source)
+            raise InputError(f"{count} options give the items", hint=f"give one of {', '.join(_WAYS)}")
+        if file is not None:
+            return inputs.items_of_file(file, form=table.form, types=table.types)
         if artifacts is not None:
             return table.of_artifacts(artifacts)
-        return inputs.items(text=text, file=file, form=table.form, types=table.types)
+        if parameter is not None:
+            found = wire.value_of(kind, parameter, "items")
+        elif pickled is not None:
+            found = filled(wire.pickled(pickled, "--pickled"), self.given)
+        elif template is not None:
+            found = _whole(self._composed("items", template), self.given)
+        else:
+            found = source if text is None else inputs.json_list(text, "--items-json")
+        if found is None:
+            raise _left_out()
+        return table.opened(found)
 
 
 def _left_out() -> InputError:
@@ -214,28 +217,17 @@ def _left_out() -> InputError:
 
 
 def _whole(template: Composed, given: Mapping[str, str]) -> Any:
-    """A text, or the value of the only parameter in it."""
+    """Return the text of a template, or the value of its only part if that is a parameter."""
     if len(template.parts) == 1 and not isinstance(template.parts[0], str):
         return template.parts[0].value(given)
     return template.text(given)
 
 
-def _checked(found: Any) -> list[Any]:
-    if not isinstance(found, list):
-        raise InputError(
-            f"items is a {type(found).__name__}, not a list", hint="give a list, or the URI of a table"
-        )
-    return found
-
-
 def check_shards(count: int) -> None:
-    """Reject a number of shards whose references are too long for the step that gathers them.
-
-    Args:
-        count: How many.
+    """Reject a number of shards whose references are too long for an argument of the gather step.
 
     Raises:
-        InputError: They are.
+        InputError: They are too long.
 
     Example:
         >>> check_shards(200)
@@ -243,20 +235,20 @@ def check_shards(count: int) -> None:
     size = sum(len(f'"{index}:", ') + _DIGEST for index in range(count))
     if size > QUOTED:
         raise InputError(
-            f"{count} components give {size} bytes of references, and one argument of a step takes {QUOTED} with its quotes",
+            f"{count} components have {size} bytes of references, and an argument of a step accepts {QUOTED} with quotes",
             hint="use fewer components, with more items in each",
         )
 
 
 def shared(store: str, run_id: str | None) -> str:
-    """Return the store of a job, once the other steps of its run find it as well.
+    """Return the URI of a store, if the other steps of the run can find it too.
 
     Args:
-        store: Its URI.
-        run_id: The pipeline's run; None where this command is no step of one.
+        store: The URI of the store.
+        run_id: The id of the pipeline run; None if this command is no step of a pipeline.
 
     Raises:
-        InputError: It is a folder in the step's own directory.
+        InputError: The store is a folder in the step's own directory.
 
     Example:
         >>> shared("runs", None), shared("/mnt/runs", "run-1")
@@ -265,6 +257,6 @@ def shared(store: str, run_id: str | None) -> str:
     if run_id is not None and "://" not in store and not store.startswith(("/", "~")):
         raise InputError(
             f"the store {store!r} is a relative folder, and each step of a run has a directory of its own",
-            hint="give gs://bucket/prefix, or a folder in full that all steps see",
+            hint="give gs://bucket/prefix, or the absolute path of a folder that all steps can access",
         )
     return store

@@ -1,4 +1,4 @@
-"""The kinds of the values in a column of Parquet, of which pyarrow would convert some to others without an error."""
+"""The kinds of values in a column of Parquet: pyarrow converts values of some kinds to another one without an error."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-Path: TypeAlias = "tuple[str | None, ...]"
-"""The place of a value inside of a column's: keys of dicts, and None for the elements of a list."""
+Place: TypeAlias = "tuple[str | None, ...]"
+"""The place of a value inside a value of the column: keys of dicts, and None for the elements of a list."""
 
 _KINDS: tuple[tuple[type | tuple[type, ...], str], ...] = (
     (bool, "a bool"),
@@ -29,48 +29,45 @@ _KINDS: tuple[tuple[type | tuple[type, ...], str], ...] = (
 
 @dataclass(slots=True)
 class Kinds:
-    """The kinds of values that a column has, by their places.
+    """The kinds of values in a column.
 
     Args:
         known: The kind at each place.
-        fine: Places of times of pandas that have nanoseconds, which Python's types do not have.
+        fine: Places of pandas times with nanoseconds; Python's own types have microseconds only.
     """
 
-    known: dict[Path, str] = field(default_factory=dict)
-    fine: set[Path] = field(default_factory=set)
+    known: dict[Place, str] = field(default_factory=dict)
+    fine: set[Place] = field(default_factory=set)
 
     def misfit(self, value: Any) -> str | None:
-        """Add a value; return an error where it is of another kind than those before it.
-
-        Args:
-            value: A value of the column, or None.
+        """Add a value, which may be None; return an error if its kind differs from that of earlier values.
 
         Example:
             >>> kinds = Kinds()
             >>> [kinds.misfit(value) for value in (1, None, 2.5, True)]
-            [None, None, None, 'it is a bool, and those before it are not: a number']
+            [None, None, None, 'it is a bool, and an earlier value is a number']
         """
-        for path, one in _inside(value, ()):
+        for place, one in _inside(value, ()):
             kind = _kind(one)
-            before = self.known.setdefault(path, kind)
+            before = self.known.setdefault(place, kind)
             if before != kind:
-                return f"{_place(path)} is {kind}, and those before it are not: {before}"
+                return f"{_named_place(place)} is {kind}, and an earlier value is {before}"
             if getattr(one, "nanosecond", 0) or getattr(one, "nanoseconds", 0):
-                self.fine.add(path)
+                self.fine.add(place)
         return None
 
 
-def _inside(value: Any, path: Path) -> Iterator[tuple[Path, Any]]:
-    """A value and those inside of it, without missing ones."""
+def _inside(value: Any, place: Place) -> Iterator[tuple[Place, Any]]:
+    """Yield a value and all values inside it, with their places; skip None."""
     if value is None:
         return
-    yield path, value
+    yield place, value
     if isinstance(value, dict):
         for name, one in value.items():
-            yield from _inside(one, (*path, name))
+            yield from _inside(one, (*place, name))
     elif isinstance(value, list):
         for one in value:
-            yield from _inside(one, (*path, None))
+            yield from _inside(one, (*place, None))
 
 
 def _kind(value: Any) -> str:
@@ -79,17 +76,17 @@ def _kind(value: Any) -> str:
     return next((kind for types, kind in _KINDS if isinstance(value, types)), type(value).__name__)
 
 
-def _place(path: Path) -> str:
-    return "its " + "".join("[]" if one is None else f"[{one!r}]" for one in path) if path else "it"
+def _named_place(place: Place) -> str:
+    return "its " + "".join("[]" if one is None else f"[{one!r}]" for one in place) if place else "it"
 
 
-def with_nanoseconds(kind: Any, fine: set[Path], path: Path = ()) -> Any:
-    """Return a type of pyarrow in which times at some places have nanoseconds.
+def with_nanoseconds(kind: Any, fine: set[Place], place: Place = ()) -> Any:
+    """Return a type of pyarrow in which the times at some places have nanoseconds.
 
     Args:
-        kind: The type.
-        fine: The places.
-        path: The place of the type.
+        kind: The type of pyarrow.
+        fine: The places with nanoseconds.
+        place: The place of ``kind`` itself.
 
     Example:
         >>> import pyarrow as pa
@@ -99,9 +96,11 @@ def with_nanoseconds(kind: Any, fine: set[Path], path: Path = ()) -> Any:
     import pyarrow as pa
 
     if pa.types.is_struct(kind):
-        return pa.struct([one.with_type(with_nanoseconds(one.type, fine, (*path, one.name))) for one in kind])
+        return pa.struct(
+            [one.with_type(with_nanoseconds(one.type, fine, (*place, one.name))) for one in kind]
+        )
     if pa.types.is_list(kind):
-        return pa.list_(with_nanoseconds(kind.value_type, fine, (*path, None)))
-    if path not in fine:
+        return pa.list_(with_nanoseconds(kind.value_type, fine, (*place, None)))
+    if place not in fine:
         return kind
     return pa.duration("ns") if pa.types.is_duration(kind) else pa.timestamp("ns", kind.tz)

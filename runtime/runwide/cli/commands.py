@@ -1,4 +1,4 @@
-"""The group of all commands, and the program that runs one of them."""
+"""The ``runwide`` command: a group whose commands are loaded when they are called."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from runwide.log import take_over_logging
 if TYPE_CHECKING:
     from importlib.metadata import EntryPoints
 
-# command name -> module that defines it, under a function of the same name
+# Each command with the module that defines it as `<command>_command`.
 _COMMANDS = {
     "clean": "runwide.cli.housekeeping",
     "cores": "runwide.cli.cores",
@@ -33,9 +33,9 @@ _COMMANDS = {
 }
 
 
-# where packages that the runtime does not know say which commands they have; read only where it is needed
+# Entry points of commands in packages that the runtime does not know; read only if necessary.
 _GROUP = "runwide.commands"
-_WITH_ENGINES = frozenset({"status"})  # commands of ours that such a package may answer in more cases
+_WITH_ENGINES = frozenset({"status"})  # our commands that such a package may extend
 
 
 class _Lazy(click.Group):
@@ -64,7 +64,7 @@ class _Lazy(click.Group):
 
 
 def _with_suggestion(error: click.UsageError, word: str, known: list[str]) -> click.UsageError:
-    """The same error with the commands that are nearly called so."""
+    """Return the same error with the commands of similar names."""
     from difflib import get_close_matches
 
     near = get_close_matches(word, known, 3, 0.5)
@@ -74,7 +74,7 @@ def _with_suggestion(error: click.UsageError, word: str, known: list[str]) -> cl
 
 
 def _others() -> EntryPoints:
-    # most commands are ours, and need nothing of this, which is slow to load
+    # importlib.metadata is slow to load, and most commands do not need it
     from importlib.metadata import entry_points
 
     return entry_points(group=_GROUP)
@@ -94,21 +94,21 @@ def cli() -> None:
 
 
 def main(args: list[str] | None = None) -> None:
-    """Run the command line; errors of ours are one line on standard error and a non-zero exit.
+    """Run a command; an error of ours is one line on standard error, and an exit code that is not 0.
 
-    Exit codes: 0 done, 1 failed, 2 the call was wrong, 130 interrupted by Ctrl-C, 143 stopped by SIGTERM.
+    Exit codes: 0 done, 1 failed, 2 invalid call, 130 interrupted by Ctrl-C, 143 stopped by SIGTERM.
 
     Args:
         args: The words of the command; None for those of this process.
     """
-    _escape_what_cannot_be_shown()
+    _escape_missing_characters()
     with coded():
         take_over_logging()
         sys.exit(cli.main(args=args, prog_name="runwide", standalone_mode=False))
 
 
-def _escape_what_cannot_be_shown() -> None:
-    """Escape the characters that standard output does not have, as on a console with code page 1252, instead of raising."""
+def _escape_missing_characters() -> None:
+    """Make standard output escape characters that its encoding lacks, such as code page 1252, instead of raising."""
     stream = sys.stdout
     if getattr(stream, "errors", None) == "strict" and hasattr(stream, "reconfigure"):
         stream.reconfigure(errors="backslashreplace")

@@ -1,4 +1,4 @@
-"""Variables and secrets of a step, set in its process before anything of the user's is loaded."""
+"""Set the environment variables and secrets of a step in its process, before any code of the user is loaded."""
 
 from __future__ import annotations
 
@@ -21,15 +21,11 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 NONE = "-"
-"""The text for no variables: some engines pass no empty text on."""
+"""The text for no variables: some engines do not pass empty texts."""
 
 
 def configured(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Give a command ``--env``, ``--env-text`` and ``--secret``, whose variables are set before it begins.
-
-    Args:
-        command: The function of a click command.
-    """
+    """Add ``--env``, ``--env-text`` and ``--secret`` to the function of a click command, and set their variables first."""
 
     @wraps(command)
     def run(
@@ -50,11 +46,7 @@ def configured(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def composing(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Give a command ``--composed-env`` and ``--env-out``; it needs the options of `configured`, and ``--given``.
-
-    Args:
-        command: The function of a click command.
-    """
+    """Add the options of `configured`, ``--composed-env`` and ``--env-out`` to a command that has ``--given``."""
     inner = configured(command)
 
     @wraps(inner)
@@ -68,7 +60,7 @@ def composing(command: Callable[..., Any]) -> Callable[..., Any]:
 
         found = composed_variables(composed_env, dict(given["given"]))
         given["env"] = (*given["env"], *found)
-        files.write(env_out, text_of(found))
+        files.write_text(env_out, variables_text(found))
         return inner(*args, **given)
 
     for option in (options.env_out, options.composed_env):
@@ -77,13 +69,10 @@ def composing(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def check_env(name: str) -> None:
-    """Reject the name of a variable that must not be written into a pipeline.
-
-    Args:
-        name: The variable.
+    """Reject an invalid name of a variable, and a variable that must not be written into a pipeline.
 
     Raises:
-        InputError: It is no name of a variable, or the variable is the signing key.
+        InputError: The name is invalid, or it is that of the signing key.
 
     Example:
         >>> check_env("TZ")
@@ -91,18 +80,16 @@ def check_env(name: str) -> None:
     check_variable(name)
     if name == settings.SIGNING_KEY:
         raise InputError(
-            f"{name} in env= would be written into the pipeline, where others can read it",
-            hint="keep the key in Secret Manager, and set RUNWIDE_SIGNING_KEY_SECRET to its name: it travels by itself",
+            f"env= has {name}, which would be written into the pipeline, where others can read it",
+            hint="keep the key in Secret Manager, and set RUNWIDE_SIGNING_KEY_SECRET to its name; "
+            "runwide passes that variable to the steps",
         )
 
 
 def set_variables(pairs: Iterable[tuple[str, str]]) -> None:
-    """Set variables of this process, which its workers inherit.
+    """Set variables of this process; its workers inherit them.
 
-    ``PYTHONPATH`` and ``TZ`` take effect in this process as well, which has read them when it started.
-
-    Args:
-        pairs: Names and values.
+    ``PYTHONPATH`` and ``TZ`` take effect in this process too, although Python reads them only when it starts.
 
     Raises:
         InputError: A name is invalid.
@@ -117,27 +104,21 @@ def set_variables(pairs: Iterable[tuple[str, str]]) -> None:
         time.tzset()
 
 
-def text_of(pairs: Iterable[tuple[str, str]]) -> str:
-    """Return variables as one text without quotes or braces, which every engine passes on as it is.
-
-    Args:
-        pairs: Names and values.
+def variables_text(pairs: Iterable[tuple[str, str]]) -> str:
+    """Return variables as one text without quotes and braces, so that every engine passes it unchanged.
 
     Example:
-        >>> text_of([("A", "1 {{x}}")]), text_of([])
+        >>> variables_text([("A", "1 {{x}}")]), variables_text([])
         ('A=1+%7B%7Bx%7D%7D', '-')
     """
     return urlencode(list(pairs)) or NONE
 
 
 def variables_of(text: str) -> list[tuple[str, str]]:
-    """Return the variables of a text, see `text_of`.
-
-    Args:
-        text: The text.
+    """Return the variables in a text that `variables_text` made.
 
     Raises:
-        InputError: It is none.
+        InputError: It is another text.
 
     Example:
         >>> variables_of("A=1+%7B%7Bx%7D%7D&B="), variables_of("-")
@@ -149,20 +130,22 @@ def variables_of(text: str) -> list[tuple[str, str]]:
         return parse_qsl(text, keep_blank_values=True, strict_parsing=True, max_num_fields=10_000)
     except ValueError as error:
         raise InputError(
-            f"--env-text {shortened(text, 80)!r} has no variables ({error})",
-            hint="give NAME=VALUE&NAME=VALUE",
+            f"invalid --env-text {shortened(text, 80)!r} ({error})",
+            hint="give NAME=VALUE&NAME=VALUE, quoted as in a URL",
         ) from error
 
 
 def composed_variables(pairs: Iterable[tuple[str, str]], given: Mapping[str, str]) -> list[tuple[str, str]]:
-    """Return variables whose values have parameters of a pipeline in them; one whose parameter was left out is none.
+    """Return the variables whose values contain parameters of the pipeline.
+
+    A variable that consists of one parameter is missing from the result if the parameter was left out.
 
     Args:
-        pairs: Of each the name, and the JSON of a text with parameters.
-        given: Texts of the parameters by name.
+        pairs: Name of each variable, and the JSON of its text with parameters.
+        given: The texts of the parameters by name.
 
     Raises:
-        InputError: A text with more in it than the parameter has one that was left out, or it is none.
+        InputError: A longer text contains a parameter that was left out, or the JSON is invalid.
 
     Example:
         >>> composed_variables([("DAY", '["d-", {"name": "n", "type": "int"}]')], {"n": "3.0"})

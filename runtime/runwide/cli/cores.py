@@ -1,4 +1,4 @@
-"""The command that shows what this machine gives to CPU-bound work: ``runwide cores``."""
+"""The command ``runwide cores``: the cores of this machine for CPU-bound work."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 
 
 @click.command("cores")
-@click.option("--json", "as_json", is_flag=True, help="The same for programs.")
-@click.option("--workers", type=click.IntRange(min=1), help="Overrides the count, as workers= does.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@click.option("--workers", type=click.IntRange(min=1), help="Override the count, as workers= does.")
 @click.option(
     "--measure",
     "measured",
@@ -41,16 +41,18 @@ if TYPE_CHECKING:
     "items",
     multiple=True,
     metavar="JSON",
-    help="What the function is called with; may be repeated.",
+    help="An argument to call the function with; may be repeated.",
 )
 @click.option(
-    "--record", type=click.Path(dir_okay=False, path_type=Path), help="Write what was read to this file."
+    "--record",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Write the files of /proc and /sys that were read to this file.",
 )
 @click.option(
     "--from",
     "recorded",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help="Count a recorded machine.",
+    help="Count the cores of a recorded machine.",
 )
 def cores_command(
     *,
@@ -62,7 +64,7 @@ def cores_command(
     record: Path | None,
     recorded: Path | None,
 ) -> None:
-    """Show the physical cores that may be used here, and how they are counted.
+    """Show the physical cores that this process may use, and how they are counted.
 
     \b
     Example:
@@ -84,9 +86,9 @@ def cores_command(
 
 def _check(*, measured: bool, function: str, items: tuple[str, ...], recorded: Path | None) -> None:
     if (function or items) and not measured:
-        raise InputError("--function and --item say what to measure", hint="add --measure")
+        raise InputError("--function and --item need --measure", hint="add --measure")
     if items and not function:
-        raise InputError("--item needs a function to be given to", hint="add --function module:name")
+        raise InputError("--item needs --function", hint="add --function module:name")
     if function and not all(function.partition(":")):
         raise InputError(
             f"{function!r} is not of the form module:name", hint="write the module, a colon, the name"
@@ -100,13 +102,6 @@ def _check(*, measured: bool, function: str, items: tuple[str, ...], recorded: P
             raise InputError(
                 f"--item {item!r} is not JSON", hint="quote text twice: --item '\"text\"'"
             ) from None
-
-
-def _check_item(item: str) -> None:
-    try:
-        json_of(item)
-    except ValueError:
-        raise InputError(f"--item {item!r} is not JSON", hint="quote text twice: --item '\"text\"'") from None
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,9 +176,7 @@ def _show_pressure(
     screen: Console, counted: Cores, throttled: Throttling | None, stolen: Steal | None
 ) -> None:
     host = counted.hypervisor
-    trust = (
-        "its word on shared cores is guaranteed" if host.truthful else "its word on shared cores is its own"
-    )
+    trust = f"its report of shared cores is {'reliable' if host.truthful else 'not guaranteed'}"
     screen.print(
         f"virtual machine: {host.name}, {trust}" if host.name else "no hypervisor is seen", markup=False
     )
@@ -210,11 +203,10 @@ def _readings(verdict: Verdict) -> Table:
 
 def _measured(verdict: Verdict, counted: Cores) -> str:
     if verdict.recommended is None:
-        return f"Measured: {verdict.reason}; the count below stands."
-    word = "as counted" if verdict.recommended == counted.count else f"where {counted.count} are counted"
-    override = (
-        ""
-        if verdict.recommended == counted.count
-        else f"; set RUNWIDE_WORKERS={verdict.recommended} to use it"
+        return f"Measured: {verdict.reason}; use the count below."
+    if verdict.recommended == counted.count:
+        return f"Measured: {verdict.recommended} workers, as counted: {verdict.reason}."
+    return (
+        f"Measured: {verdict.recommended} workers, where {counted.count} are counted: {verdict.reason}; "
+        f"set RUNWIDE_WORKERS={verdict.recommended} to use it."
     )
-    return f"Measured: {verdict.recommended} workers, {word}: {verdict.reason}{override}."

@@ -1,4 +1,4 @@
-"""The rows of CSV as dicts, with a type for each column."""
+"""Read the rows of CSV as dicts, with a type for each column."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ MISSING = frozenset(
     ("", "#N/A", "#N/A N/A", "#NA", "-1.#IND", "-1.#QNAN", "-NaN", "-nan", "1.#IND", "1.#QNAN", "<NA>", "N/A", "NA",
      "NULL", "NaN", "None", "n/a", "nan", "null")
 )  # fmt: skip
-"""Fields that are missing values: the default of ``na_values`` of `pandas.read_csv`."""
+"""Fields that mean a missing value: the default of ``na_values`` of `pandas.read_csv`."""
 
 _SPACE = r"[ \t\n\v\f\r]*"
 _INT = re.compile(rf"{_SPACE}[+-]?[0-9]+{_SPACE}")
@@ -27,19 +27,16 @@ _FLOAT = re.compile(
     rf"{_SPACE}[+-]?(?:(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?|inf(?:inity)?){_SPACE}", re.IGNORECASE
 )
 _BOOL = {"true": True, "false": False}
-_BLANK = " \t\n\r"  # of which pandas passes over lines
-_DIGITS = 4300  # of a whole number that Python makes of a text; of more, a float would be infinite
+_BLANK = " \t\n\r"  # pandas skips lines that have nothing else
+_DIGITS = (
+    4300  # Python converts whole numbers of at most so many digits; a longer one would be an infinite float
+)
 _SHOWN = 10  # columns in one message
 
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """A file of CSV.
-
-    Args:
-        text: What is in it.
-        uri: Where it comes from, for errors.
-    """
+    """The text of a file of CSV, and its URI for errors."""
 
     text: str
     uri: str
@@ -55,15 +52,15 @@ class _Line:
 def rows(parts: Iterable[Part], types: Mapping[str, str]) -> list[dict[str, Any]]:
     r"""Return the rows of files that have the same columns, in order.
 
-    A column whose fields all are whole numbers has ints, one of numbers floats, one of true and false bools: the rules of
-    `pandas.read_csv`, also for what is a missing value, which is None. Whole numbers stay ints where some are missing.
+    The types of columns follow `pandas.read_csv`: ints if all fields are whole numbers, floats if all are numbers, bools if
+    all are true or false, else texts. Missing values are None. Unlike in pandas, integers stay ints if some are missing.
 
     Args:
         parts: The files.
-        types: Types of columns that are told: of ``str``, the text is taken as it is, and only an empty field is missing.
+        types: Types of some columns by name. In a column of ``str``, only an empty field is missing.
 
     Raises:
-        InputError: A row has more or fewer values than the header, or a value is not of its column's type.
+        InputError: A row has more or fewer values than the header, or a value does not have the type of its column.
 
     Example:
         >>> rows([Part("zip,days\n01234,7\n75001,\n", "x.csv")], {"zip": "str"})
@@ -75,7 +72,7 @@ def rows(parts: Iterable[Part], types: Mapping[str, str]) -> list[dict[str, Any]
         header, found = _read(part)
         if header and names and sorted(header) != sorted(names):
             raise InputError(
-                f"the columns differ from those of the files before: {_shown(header)}, not {_shown(names)}",
+                f"the columns differ from those of the first file: {_shown(header)}, not {_shown(names)}",
                 uri=part.uri,
                 hint="give files that have the same columns",
             )
@@ -91,9 +88,6 @@ def rows(parts: Iterable[Part], types: Mapping[str, str]) -> list[dict[str, Any]
 def texts(part: Part) -> list[dict[str, str]]:
     r"""Return the rows of a file with their values as texts.
 
-    Args:
-        part: The file.
-
     Raises:
         InputError: A row has more or fewer values than the header.
 
@@ -106,7 +100,7 @@ def texts(part: Part) -> list[dict[str, str]]:
 
 
 def _in_order(lines: list[_Line], header: list[str], names: list[str]) -> list[_Line]:
-    """Lines with their values in the order of the first file's columns."""
+    """Return lines with their values in the order of the columns of the first file."""
     if not names or header == names:
         return lines
     order = [header.index(name) for name in names if name in header]
@@ -134,7 +128,7 @@ def _records(part: Part) -> Iterator[_Line]:
             raise InputError(
                 f"this cannot be read as csv: line {number}: {error}",
                 uri=part.uri,
-                hint="quote fields that have commas, quotes or line ends in them, and write a quote as two",
+                hint='quote fields that contain commas, quotes or line ends, and write a quote as two: ""',
             ) from error
         if values is None:
             return
@@ -143,11 +137,7 @@ def _records(part: Part) -> Iterator[_Line]:
 
 
 class _Last:
-    """Lines, and the last one that was read: whether it is blank, the module `csv` tells only where it has no white space.
-
-    Args:
-        lines: The lines.
-    """
+    """An iterator over lines that remembers the last line, since the module `csv` does not report all blank lines."""
 
     def __init__(self, lines: Iterable[str]) -> None:
         self._lines = iter(lines)
@@ -163,7 +153,7 @@ class _Last:
 
 @contextmanager
 def _fields_of_any_length() -> Iterator[None]:
-    """Lift the limit of the module `csv`, which holds for the whole process."""
+    """Lift the field limit of the module `csv` for a while; it is one limit for the whole process."""
     before = csv.field_size_limit(sys.maxsize)
     try:
         yield
@@ -172,7 +162,7 @@ def _fields_of_any_length() -> Iterator[None]:
 
 
 def _names(header: _Line) -> list[str]:
-    """The names of the columns; one without a name is called as pandas calls it."""
+    """Return the names of the columns; a column without a name gets the name that pandas gives it."""
     names = [name or f"Unnamed: {at}" for at, name in enumerate(header.values)]
     double = sorted({name for name in names if names.count(name) > 1}) if len(set(names)) < len(names) else []
     if double:
@@ -189,7 +179,7 @@ def _fitting(record: _Line, columns: int) -> _Line:
         raise InputError(
             f"line {record.number} has {len(record.values)} values, and the header has {columns}",
             uri=record.uri,
-            hint="write one value for each column; quote values that have commas in them",
+            hint="write one value for each column; quote values that contain commas",
         )
     return record
 
@@ -226,7 +216,7 @@ def _typed(name: str, values: list[str], types: Mapping[str, str], lines: Sequen
 
 
 def _inferred(values: list[str]) -> list[Any]:
-    """The values of a column with the type that fits all of them."""
+    """Convert the values of a column to the first type that fits all of them."""
     present = [value for value in values if value not in MISSING]
     for convert in (_int, _float, _bool):
         try:

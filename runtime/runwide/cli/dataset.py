@@ -1,21 +1,21 @@
-"""Results as a file that other tools read: JSON lines, or Parquet."""
+"""Write results as a file for other tools: JSON lines, or Parquet."""
 
 from __future__ import annotations
 
 import json
 from typing import TYPE_CHECKING, Any
 
-from runwide.cli import files
 from runwide.cli.column_kinds import Kinds, with_nanoseconds
+from runwide.cli.files import write_text
 from runwide.cli.plain_data import Plain
 from runwide.errors import InputError
 from runwide.log import Log
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from pathlib import Path as FilePath
+    from pathlib import Path
 
-    from runwide.cli.column_kinds import Path
+    from runwide.cli.column_kinds import Place
 
 log = Log("cli")
 
@@ -25,43 +25,43 @@ _LARGE = "a whole number does not fit into 64 bits with a sign, from -2**63 to 2
 _SHOWN = 300  # characters of what pyarrow says
 
 
-def write(path: FilePath, results: Sequence[Any], form: str) -> None:
-    """Write results to a file, whose folder is made if need be, in order.
+def write(path: Path, results: Sequence[Any], form: str) -> None:
+    """Write results to a file in order, and create its folder if necessary.
 
     Args:
         path: The file.
-        results: What the items gave; a `runwide.Failure` becomes a null, or a row of nulls. Tuples become lists, numbers and
-            arrays of numpy those of Python.
-        form: ``jsonl``, one result a line, where NaN and infinities are null, with a warning that counts them; or
-            ``parquet``, one a row: a dict has its keys as columns, anything else is in the column ``result``.
+        results: The results; a `runwide.Failure` becomes a null, or a row of nulls. Tuples become lists, and numbers and
+            arrays of numpy become those of Python.
+        form: ``jsonl`` for one result a line: NaN and infinities become null, and a warning counts them. ``parquet`` for one
+            result a row: the keys of a dict are its columns, and any other result is in the column ``result``.
 
     Raises:
-        InputError: A result is no plain data, or does not fit the others; ``error.item`` is its
-            index. Or pyarrow is missing.
+        InputError: A result is not plain data, or does not fit the other results; ``error.item`` is its index. Or pyarrow
+            is missing.
     """
     plain = Plain(rich=form == "parquet")
     values = [plain.of(result, item) for item, result in enumerate(results)]
     if form == "parquet":
         _write_parquet(path, values)
         return
-    files.write(path, "".join(json.dumps(value, allow_nan=False) + "\n" for value in values))
+    write_text(path, "".join(json.dumps(value, allow_nan=False) + "\n" for value in values))
     if plain.nulled:
         log.warning(
             "dataset.nulled",
             numbers=plain.nulled,
             items=plain.items,
-            cause="JSON has no NaN and no infinite numbers: they were written as null",
+            cause="JSON has no NaN and no infinite numbers; they were written as null",
         )
 
 
-def _write_parquet(path: FilePath, values: list[Any]) -> None:
+def _write_parquet(path: Path, values: list[Any]) -> None:
     try:
         import pyarrow as pa
         from pyarrow import parquet
     except ImportError as error:
         raise InputError(
-            "a dataset as Parquet takes pyarrow, which is not installed here",
-            hint="install pyarrow in the image of the components, or take JSON lines",
+            "writing Parquet needs pyarrow, which is not installed here",
+            hint="install pyarrow in the image of the components, or write JSON lines",
         ) from error
     table = pa.table({name: _column(name, column) for name, column in _columns(values).items()})
     try:
@@ -69,7 +69,7 @@ def _write_parquet(path: FilePath, values: list[Any]) -> None:
         parquet.write_table(table, path)
     except pa.ArrowException as error:
         raise InputError(
-            f"these results are no table of Parquet: {_said(error)}",
+            f"these results are no table of Parquet: {_one_line(error)}",
             hint="return plain values, or a dict with the same keys for each item",
         ) from error
     except OSError as error:
@@ -84,19 +84,19 @@ def _columns(values: list[Any]) -> dict[str, list[Any]]:
             raise InputError(
                 f"the result is no row of the table: it is a {type(value).__name__}, and others are dicts",
                 item=item,
-                hint="return a dict for each item, or for none",
+                hint="return a dict for each item, or for no item",
             )
     names = dict.fromkeys(name for row in values for name in row or ())
     if not names:
         raise InputError(
-            "the results are empty dicts, of which Parquet makes no columns",
-            hint="return a value for each item, or take JSON lines",
+            "all results are empty dicts, so the Parquet table would have no columns",
+            hint="return a value for each item, or write JSON lines",
         )
     return {name: [(row or {}).get(name) for row in values] for name in names}
 
 
 def _column(name: str, values: list[Any]) -> Any:
-    """Make a column; reject the first value that does not fit those before it."""
+    """Make a column; reject the first value that does not fit the earlier values."""
     import pyarrow as pa
 
     fine = _checked_kinds(name, values)
@@ -106,20 +106,20 @@ def _column(name: str, values: list[Any]) -> Any:
     if _is_unsigned(values):
         return pa.array(values, pa.uint64())
     fitting, least = 0, len(values)
-    while least - fitting > 1:  # so many values fit, and so many do not
+    while least - fitting > 1:  # the first `fitting` values fit together, the first `least` do not
         middle = (fitting + least) // 2
         found = _misfit(values[:middle], fine)
         fitting, least, error = (middle, least, error) if found is None else (fitting, middle, found)
     large = isinstance(error, OverflowError) or "too large" in str(error)
     raise InputError(
-        f"the result does not fit the column {name!r}: " + (_LARGE if large else _said(error)),
+        f"the result does not fit the column {name!r}: " + (_LARGE if large else _one_line(error)),
         item=least - 1,
         hint="return values of one type in each column" + (", and large numbers as text" if large else ""),
     ) from error
 
 
-def _checked_kinds(name: str, values: list[Any]) -> set[Path]:
-    """Reject the first value of another kind than those before it; return the places of nanoseconds."""
+def _checked_kinds(name: str, values: list[Any]) -> set[Place]:
+    """Reject the first value whose kind differs from that of earlier values; return the places of nanoseconds."""
     kinds = Kinds()
     for item, value in enumerate(values):
         if misfit := kinds.misfit(value):
@@ -131,21 +131,21 @@ def _checked_kinds(name: str, values: list[Any]) -> set[Path]:
     return kinds.fine
 
 
-def _type(values: list[Any], fine: set[Path]) -> Any:
-    """The type of a column, None where pyarrow may infer it."""
+def _type(values: list[Any], fine: set[Place]) -> Any:
+    """Return the type of a column; None if pyarrow may infer it."""
     import pyarrow as pa
 
     return with_nanoseconds(pa.infer_type(values), fine) if fine else None
 
 
 def _is_unsigned(values: list[Any]) -> bool:
-    """Tell whether the values are whole numbers of 64 bits without a sign, a type that pyarrow does not infer."""
+    """Return whether the values are unsigned 64-bit integers, a type that pyarrow does not infer."""
     known = [value for value in values if value is not None]
     return all(type(value) is int and 0 <= value < _UNSIGNED for value in known)
 
 
-def _misfit(values: list[Any], fine: set[Path]) -> Exception | None:
-    """Return the error of pyarrow for values that are no column, or None."""
+def _misfit(values: list[Any], fine: set[Place]) -> Exception | None:
+    """Return the error that pyarrow raises for the values of a column, or None."""
     import pyarrow as pa
 
     try:
@@ -155,20 +155,20 @@ def _misfit(values: list[Any], fine: set[Path]) -> Exception | None:
     return None
 
 
-def _said(error: Exception) -> str:
+def _one_line(error: Exception) -> str:
     return " ".join(str(error).split())[:_SHOWN]
 
 
-def write_results(path: FilePath, form: str, reference: str) -> None:
-    """Write the results of a job as a dataset, None for those that failed.
+def write_results(path: Path, form: str, reference: str) -> None:
+    """Write the results of a job as a dataset, None for failed items.
 
     Args:
         path: The file.
         form: ``jsonl`` or ``parquet``.
-        reference: The results.
+        reference: The reference of the results.
 
     Raises:
-        InputError: They do not fit the format, and say where they are stored.
+        InputError: The results do not fit the format; the error says where they are stored.
     """
     from runwide import job as jobs
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
 SAFE = 2**53
-"""Engines keep numbers as doubles: from here on, two whole numbers may be the same double."""
+"""Engines store numbers as doubles: from this number on, two integers may become the same double."""
 
 _LARGEST = 2**64
 
@@ -32,13 +32,13 @@ KINDS = ("str", "int", "float", "bool", "list", "dict")
 
 @dataclass(frozen=True, slots=True)
 class Declared:
-    """A type of a value of a pipeline.
+    """The declared type of a value of a pipeline.
 
     Args:
-        kind: ``str``, ``int``, ``float``, ``bool``, ``list``, ``dict``, ``optional``, or ``json``: any value of JSON, where
-            a whole number is an int, and one of 2**64 and more a float.
-        items: Type of a list's elements, of a dict's values, or of what is optional; None where it is not declared.
-        keys: Type of a dict's keys; None where it is not declared, or text.
+        kind: ``str``, ``int``, ``float``, ``bool``, ``list``, ``dict``, ``optional``, or ``json`` for any JSON value. In
+            ``json``, whole numbers below 2**64 are ints, and larger ones are floats.
+        items: The type of the elements of a list, the values of a dict, or an optional value; None if it is not declared.
+        keys: The type of the keys of a dict; None for text, or if it is not declared.
 
     Example:
         >>> str(parse("typing.Dict[String, typing.List[Integer]]"))
@@ -60,13 +60,13 @@ JSON = Declared("json")
 
 
 def parse(spelling: str) -> Declared | None:
-    """The type that a spelling of kfp or of Python names.
+    """Return the type with a name as kfp or Python writes it.
 
     Args:
-        spelling: Such as ``List``, ``typing.List[str]``, ``Dict[String, Integer]``, ``list[int]`` or ``int | None``.
+        spelling: A name such as ``List``, ``typing.List[str]``, ``Dict[String, Integer]``, ``list[int]`` or ``int | None``.
 
     Returns:
-        The type; None where the outermost name is none of JSON. Names inside of lists and dicts that are none are `JSON`.
+        The type; None if the outermost name is not a type of JSON. Inside lists and dicts, such a name becomes `JSON`.
 
     Example:
         >>> str(parse("List[Integer]")), str(parse("list[Decimal]")), parse("set")
@@ -88,7 +88,7 @@ def parse(spelling: str) -> Declared | None:
 
 
 def _one_of(branches: list[str]) -> Declared:
-    """The type of a union: what is optional, or any value."""
+    """Return the type of a union: an optional type, or any JSON value."""
     wanted = [one for one in branches if one.lower() not in _NOTHING]
     if len(wanted) != 1:
         return JSON
@@ -97,7 +97,7 @@ def _one_of(branches: list[str]) -> Declared:
 
 
 def _split(text: str, mark: str) -> list[str]:
-    """The parts of a spelling between marks that are in no brackets."""
+    """Split a name at marks that are outside brackets."""
     depth, parts = 0, [""]
     for letter in text:
         depth += (letter == "[") - (letter == "]")
@@ -109,7 +109,7 @@ def _split(text: str, mark: str) -> list[str]:
 
 
 def of_annotation(annotation: Any) -> Declared | None:
-    """The type that an annotation of a function's parameter means, None where it says nothing of JSON.
+    """Return the type of JSON that an annotation of a parameter means; None if it means none.
 
     Example:
         >>> str(of_annotation(list[float])), of_annotation(set)
@@ -120,7 +120,7 @@ def of_annotation(annotation: Any) -> Declared | None:
 
 
 def _spelt(annotation: Any) -> str:
-    """An annotation as text; a ``NewType`` as what it is at run time."""
+    """Return an annotation as text; for a ``NewType``, the text of its base."""
     while hasattr(annotation, "__supertype__"):
         annotation = annotation.__supertype__
     origin, inner = get_origin(annotation), get_args(annotation)
@@ -133,7 +133,7 @@ def _spelt(annotation: Any) -> str:
 
 
 def of_values(values: Iterable[Any]) -> Declared:
-    """The type that all of some values have; `JSON` where they differ.
+    """Return the type that some values have in common; `JSON` if their types differ.
 
     Example:
         >>> str(of_values([1.0, 2.5])), str(of_values([1, "a"])), str(of_values([[1], []]))
@@ -160,15 +160,15 @@ def _common(one: Declared, other: Declared) -> Declared:
 
 
 def convert(value: Any, declared: Declared, where: str) -> Any:
-    """A value of JSON as the type that is declared for it.
+    """Convert a JSON value to its declared type.
 
     Args:
-        value: The value; engines give numbers as doubles.
-        declared: The type. Where it says nothing of numbers, a whole one is an int.
-        where: Names the value, for errors.
+        value: The value; engines pass numbers as doubles.
+        declared: The type. If it does not declare a number's type, a whole number becomes an int.
+        where: The name of the value, for errors.
 
     Raises:
-        InputError: It is of another type, or a whole number that has lost digits on its way.
+        InputError: The value has another type, or is an integer that has lost digits in the engine.
 
     Example:
         >>> convert([1.0, 2.0], parse("list[int]"), "items"), convert([1, 2], parse("list[float]"), "items")
@@ -178,7 +178,7 @@ def convert(value: Any, declared: Declared, where: str) -> Any:
 
 
 def fitted(value: Any, like: Declared | None, where: str) -> Any:
-    """As `convert`, for a type that is only a wish: another value stays what it is, also in lists and dicts.
+    """Convert the parts of a value that fit a type; leave other parts unchanged, also inside lists and dicts.
 
     Example:
         >>> fitted(1, parse("float"), "x"), fitted("a", parse("float"), "x")
@@ -211,7 +211,7 @@ def _json(value: Any, _declared: Declared, where: str) -> Any:
         return {name: _json(one, JSON, f"{where}[{name!r}]") for name, one in value.items()}
     if isinstance(value, bool) or not isinstance(value, (int, float)) or value != value // 1:
         return value
-    if _LARGEST <= abs(value) <= sys.float_info.max:  # an engine had no whole number of that size
+    if _LARGEST <= abs(value) <= sys.float_info.max:  # too large for an integer of an engine
         return float(value)
     return _whole(value, where, "a number")
 
@@ -225,7 +225,7 @@ def _whole(value: float, where: str, wanted: str) -> int:
 
 
 def beyond(value: float, where: str) -> InputError:
-    """The error of a whole number that does not survive a pipeline.
+    """Return the error for an integer that a pipeline cannot pass exactly.
 
     Example:
         >>> print(beyond(2**53, "items[0]").message)
@@ -240,7 +240,7 @@ def beyond(value: float, where: str) -> InputError:
 def _shown(value: float) -> str:
     try:
         return shortened(repr(value), 40)
-    except ValueError:  # Python writes only so many digits
+    except ValueError:  # Python limits the digits of integers (sys.set_int_max_str_digits)
         return f"a number of {int(value).bit_length()} bits"
 
 
@@ -278,7 +278,7 @@ def _dict(value: Any, declared: Declared, where: str) -> Any:
 
 
 def _key(name: str, keys: Declared | None, where: str) -> Any:
-    """A key of JSON, which is text, as what is declared."""
+    """Convert a key of JSON, which is always text, to the declared type."""
     if keys is None:
         return name
     try:

@@ -1,4 +1,4 @@
-"""The command that says whether a job can run here: ``runwide doctor``."""
+"""The command ``runwide doctor``: check whether a job can run here."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _OLDEST = (3, 10)
 _IMAGE = Path("/opt/runwide/image.json")  # written when the image is built
 _LOCKED = Path("/opt/runwide/constraints.txt")  # likewise
 _NAMED = 5  # packages named in one line
-# what a job needs, and the module that shows whether it can be loaded
+# Packages that a job needs, each with the module to load as a test.
 _NEEDED = {
     "runwide": "runwide.pool.worker",
     "click": "click",
@@ -40,7 +40,7 @@ _NEEDED = {
     "structlog": "structlog",
     "threadpoolctl": "threadpoolctl",
 }
-_WELCOME = ("kfp", "numpy", "pandas", "pyarrow", "scikit-learn", "torch")
+_OPTIONAL = ("kfp", "numpy", "pandas", "pyarrow", "scikit-learn", "torch")
 _STYLES = {State.OK: "green", State.WARNING: "yellow", State.FAILURE: "bold red"}
 
 
@@ -51,12 +51,14 @@ class _Machine:
 
 
 @click.command("doctor")
-@click.option("--store", "uri", metavar="URI", help="Also write, read back and delete a probe object there.")
-@click.option("--json", "as_json", is_flag=True, help="The same for programs.")
+@click.option(
+    "--store", "uri", metavar="URI", help="Also write, read and delete a test object in this store."
+)
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def doctor_command(*, uri: str | None, as_json: bool) -> None:
-    """Say whether a job can run here, and why not.
+    """Check whether a job can run here, and print the reasons if it cannot.
 
-    Exits with 1 when something would make a job fail.
+    The exit code is 1 if something would make a job fail.
 
     \b
     Example:
@@ -103,7 +105,7 @@ def _settings() -> Check:
         settings.read()
     except InputError as error:
         return Check("settings", State.FAILURE, error.message, error.hint or "")
-    return Check("settings", State.OK, "every RUNWIDE_ variable can be read")
+    return Check("settings", State.OK, "all RUNWIDE_ variables are valid")
 
 
 def _python() -> Check:
@@ -114,7 +116,7 @@ def _python() -> Check:
 
 
 def _packages() -> list[Check]:
-    versions = {name: _version(name) for name in (*_NEEDED, *_WELCOME)}
+    versions = {name: _version(name) for name in (*_NEEDED, *_OPTIONAL)}
     there = ", ".join(f"{name} {version}" for name, version in versions.items() if version)
     missing = [name for name in _NEEDED if not versions[name]]
     hint = "install runwide with its dependencies"
@@ -129,13 +131,13 @@ def _packages() -> list[Check]:
 def _reason_not_to_load(module: str) -> str:
     try:
         import_module(module)
-    except Exception as error:  # whatever an installed package does when it is loaded
+    except Exception as error:  # loading a package runs its code
         return f"{module} cannot be loaded ({type(error).__name__}: {error})"
     return ""
 
 
 def _moved() -> list[Check]:
-    """Whether the image has been extended with other versions than those that it was locked, and tested, with."""
+    """Check whether the image has other versions of packages than those that it was tested with."""
     try:
         lines = _LOCKED.read_text(encoding="utf-8").split()
     except FileNotFoundError:
@@ -147,9 +149,10 @@ def _moved() -> list[Check]:
         if _version(name) != locked
     ]
     if not moved:
-        return [Check("locked", State.OK, f"all {len(pins)} packages of the image are as it was tested with")]
+        says = f"all {len(pins)} packages of the image have the versions that it was tested with"
+        return [Check("locked", State.OK, says)]
     named = ", ".join(moved[:_NAMED]) + (", …" if len(moved) > _NAMED else "")
-    says = f"{len(moved)} of {len(pins)} packages of the image were moved: {named}"
+    says = f"{len(moved)} of {len(pins)} packages of the image have another version: {named}"
     return [Check("locked", State.WARNING, says, f"extend it with pip install -c {_LOCKED}")]
 
 
@@ -172,7 +175,7 @@ def _image() -> Check:
 
 
 def signing_key() -> Check:
-    """Whether there is a key that vouches for what is found in a store, and what is believed if not."""
+    """Check whether a signing key is set, and describe what runwide trusts without one."""
     from runwide.spill import signing
 
     try:
@@ -183,11 +186,11 @@ def signing_key() -> Check:
         return Check(
             "signing key",
             State.OK,
-            "is set: what no reference names is believed only if signed",
+            "is set: objects that no reference names are trusted only if they are signed",
         )
     says = (
-        "none is set: results that are found in a store, and no reference names, are believed as far as who may write "
-        "there is; values of an Exchange may be plain data only"
+        "none is set: results in a store that no reference names are trusted as much as everyone who can write to "
+        "the store; values of an Exchange may be plain data only"
     )
     return Check("signing key", State.OK, says, signing.HINT)
 
@@ -213,12 +216,11 @@ def store(uri: str) -> Check:
             opened.delete(name)
     except RunwideError as error:
         says = f"cannot be {doing}: {type(error).__name__}: {error.message}"
-        needed = doing != "deleted from"  # a bucket with a retention policy serves as well
+        needed = doing != "deleted from"  # a bucket with a retention policy works as well
         return Check("store", State.FAILURE if needed else State.WARNING, f"{uri} {says}", error.hint or "")
     if not same:
-        return Check(
-            "store", State.FAILURE, f"{uri} gave other bytes back than were written", "use another store"
-        )
+        says = f"{uri} returned other bytes than were written"
+        return Check("store", State.FAILURE, says, "use another store")
     return Check("store", State.OK, f"{uri}: written, read back and deleted")
 
 

@@ -1,4 +1,4 @@
-"""How a command ends: an error of ours is one line on standard error, and everything an exit code."""
+"""Exit codes of commands; an error of ours is one line on standard error."""
 
 from __future__ import annotations
 
@@ -19,14 +19,19 @@ from runwide.writing import printable, write
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-_INTERRUPTED = 130  # 128 + SIGINT, as a shell has it
+_INTERRUPTED = 130  # 128 + SIGINT, as shells report it
 _WRONG_CALL = 2
-_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EFBIG)  # of a file without a name: standard output
+_FULL = (
+    errno.ENOSPC,
+    errno.EDQUOT,
+    errno.EIO,
+    errno.EFBIG,
+)  # errors of standard output, which has no file name
 
 
 @contextmanager
 def coded() -> Iterator[None]:
-    """Exit as `runwide.cli.main` says when the block raises an error of ours or of click's, or is interrupted."""
+    """Exit with the code that `runwide.cli.main` lists if the block raises our error or click's, or is interrupted."""
     try:
         yield
     except click.ClickException as error:
@@ -46,7 +51,7 @@ def coded() -> Iterator[None]:
 
 
 def _drop_output() -> None:
-    """Have what standard output still holds go nowhere: the interpreter would fail once more as it ends."""
+    """Discard buffered output: the interpreter would fail again when it flushes at its end."""
     with suppress(OSError, ValueError, AttributeError):
         nowhere = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nowhere, sys.stdout.fileno())
@@ -57,7 +62,9 @@ def _show(error: click.ClickException) -> None:
     text = StringIO()
     error.show(text)
     if isinstance(error, click.NoSuchOption):
-        text.write(f"runwide: this is {__version__}; a pipeline made by another release may ask for more\n")
+        text.write(
+            f"runwide: this is {__version__}; a pipeline made by another release may use other options\n"
+        )
     _say(text.getvalue())
 
 
@@ -73,11 +80,11 @@ def _exit(line: str, code: int) -> None:
 
 
 def _say(text: str) -> None:
-    """Write to standard error without secrets, in one entry where a log collector reads it."""
+    """Write a text to standard error without secrets; as one log entry if a log collector reads it."""
     text = printable(redacted(text))
     if log.is_collected():
-        with suppress(Exception):  # of an installation that is not whole
-            from runwide.log import chain  # which takes a tenth of a second to load
+        with suppress(Exception):  # an incomplete installation
+            from runwide.log import chain  # loading it takes 0.1 seconds
 
             text = f"{chain.last(text.rstrip(), 'ERROR')}\n"
     write(sys.stderr, text)

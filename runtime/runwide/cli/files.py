@@ -1,4 +1,4 @@
-"""Files that a command writes where it is told to."""
+"""Write the files that the options of a command name."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-def write(path: Path | None, text: str) -> None:
-    """Write text to a file, whose folder is made if need be; nothing where no file is asked for.
+def write_text(path: Path | None, text: str) -> None:
+    """Write a text to a file, and create its folder if necessary; do nothing if the path is None.
 
     Raises:
-        InputError: It cannot be written there.
+        InputError: The file cannot be written.
     """
     if path is None:
         return

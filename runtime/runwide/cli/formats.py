@@ -1,4 +1,4 @@
-"""Which format a table has: by what the caller says, by metadata, by the file's name, or by its first bytes."""
+"""Find the format of a table: from the caller, its metadata, its file name, or its first bytes."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from runwide import settings
 from runwide.errors import InputError
-from runwide.parsing import json_of
+from runwide.parsing import TooDeep, json_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -17,8 +17,8 @@ TYPES = ("str", "int", "float", "bool")
 
 GIVE_FORMAT = 'give items_format= (--items-format): "jsonl", "json", "csv" or "parquet"'
 
-_PARQUET = b"PAR1"  # with which it begins and ends
-_SNIFFED = 64 << 10  # characters by which a format is guessed, beside the first line
+_PARQUET = b"PAR1"  # at the beginning and the end of a file
+_SNIFFED = 64 << 10  # characters after the first line from which the format is guessed
 _KEYS = ("format", "content_type", "contentType", "mimetype", "mime_type", "mimeType")
 _SILENT = (
     "",
@@ -35,14 +35,35 @@ _NAMES = {
 _MEDIA_TYPES = {
     "application/jsonl": "jsonl", "application/x-jsonlines": "jsonl", "application/jsonlines": "jsonl",
     "application/ndjson": "jsonl", "application/x-ndjson": "jsonl", "text/jsonl": "jsonl",
-    "newline_delimited_json": "jsonl",  # as BigQuery calls it
+    "newline_delimited_json": "jsonl",  # BigQuery's name
     "application/json": "json", "text/json": "json", "text/csv": "csv", "application/csv": "csv",
     "application/vnd.apache.parquet": "parquet", "application/x-parquet": "parquet", "application/parquet": "parquet",
 }  # fmt: skip
 
 
+def json_value(text: str, what: str, *, uri: str | None = None, hint: str | None = None) -> Any:
+    """Return the value of a JSON text.
+
+    Args:
+        text: The text.
+        what: The name of the text, for errors.
+        uri: The URI of the text, for errors.
+        hint: The hint of the error for text that is not JSON.
+
+    Raises:
+        InputError: The text is not JSON, or is nested deeper than ``RUNWIDE_MAX_JSON_DEPTH``.
+    """
+    try:
+        return json_of(text, depth=settings.max_json_depth())
+    except TooDeep as error:
+        deeper = "if that is intended, set RUNWIDE_MAX_JSON_DEPTH to more"
+        raise InputError(f"{what} cannot be read: {error}", uri=uri, hint=deeper) from error
+    except ValueError as error:
+        raise InputError(f"{what} is not JSON ({error})", uri=uri, hint=hint) from error
+
+
 def checked_format(form: str | None) -> str | None:
-    """Return a format that a caller has named.
+    """Return a format that a caller has given, if it exists.
 
     Raises:
         InputError: There is no such format.
@@ -62,19 +83,19 @@ def checked_format(form: str | None) -> str | None:
 
 
 def _named(value: Any) -> str:
-    """A value for a message; a parameter of a pipeline by its type, since its value is not known yet."""
+    """Return a value as text for a message; for a parameter of a pipeline, its type, since it has no value yet."""
     return repr(value) if isinstance(value, (str, int, float, type)) else f"a {type(value).__name__}"
 
 
 def checked_types(types: Mapping[str, Any] | None, form: str | None = None) -> dict[str, str]:
-    """Return the types of columns that a caller has named, as their names.
+    """Return the names of the types of columns that a caller has given.
 
     Args:
         types: A type for each column: ``"str"``, ``"int"``, ``"float"`` or ``"bool"``, or the Python type itself.
-        form: The format that the caller has named, if any.
+        form: The format that the caller has given, if any.
 
     Raises:
-        InputError: A type is none of these, or the format has types of its own.
+        InputError: A type is none of these, or the format stores types itself.
 
     Example:
         >>> checked_types({"zip": "str", "n": int})
@@ -84,7 +105,7 @@ def checked_types(types: Mapping[str, Any] | None, form: str | None = None) -> d
         return {}
     if not hasattr(types, "items"):
         raise InputError(
-            f"items_types is a {type(types).__name__}, not a dict", hint='give something like {"zip": "str"}'
+            f"items_types is a {type(types).__name__}, not a dict", hint='give a dict such as {"zip": "str"}'
         )
     if form not in (None, "csv"):
         raise InputError(
@@ -112,27 +133,27 @@ def _type(column: str, kind: Any) -> str:
 
 
 def of_metadata(metadata: Mapping[str, Any], uri: str) -> str | None:
-    """Return the format that an artifact's metadata tell, or None where they say nothing of it.
+    """Return the format that the metadata of an artifact name, or None.
 
     Args:
         metadata: The metadata.
-        uri: The artifact, for errors.
+        uri: The URI of the artifact, for errors.
 
     Raises:
-        InputError: They name a format that cannot be read.
+        InputError: The metadata name a format that runwide cannot read.
 
     Example:
         >>> of_metadata({"format": "CSV"}, "gs://bucket/x"), of_metadata({"rows": 7}, "gs://bucket/x")
         ('csv', None)
     """
     for key in _KEYS:
-        told = str(metadata.get(key) or "").partition(";")[0].strip().lower().lstrip(".")
-        if told in _SILENT:
+        name = str(metadata.get(key) or "").partition(";")[0].strip().lower().lstrip(".")
+        if name in _SILENT:
             continue
-        found = _NAMES.get(told) or _MEDIA_TYPES.get(told)
+        found = _NAMES.get(name) or _MEDIA_TYPES.get(name)
         if found is None:
             raise InputError(
-                f"the artifact's metadata say {key}={metadata[key]!r}, which is not a format of items",
+                f"the artifact's metadata have {key}={metadata[key]!r}, which is not a format of items",
                 uri=uri,
                 hint=GIVE_FORMAT,
             )
@@ -141,7 +162,7 @@ def of_metadata(metadata: Mapping[str, Any], uri: str) -> str | None:
 
 
 def of_name(name: str) -> str | None:
-    """Return the format that a file's name tells, or None.
+    """Return the format that the ending of a file name means, or None.
 
     Example:
         >>> of_name("rows.CSV"), of_name("rows.jsonl.gz"), of_name("rows")
@@ -152,12 +173,12 @@ def of_name(name: str) -> str | None:
 
 
 def is_parquet(data: bytes) -> bool:
-    """Tell whether bytes begin as Parquet does."""
+    """Return whether bytes begin like a Parquet file."""
     return data[: len(_PARQUET)] == _PARQUET
 
 
 def has_other_separator(text: str) -> bool:
-    r"""Tell whether the first line of CSV has no commas, and other marks that may separate its columns.
+    r"""Return whether the first line of CSV has no commas, but tabs, semicolons or bars that may separate its columns.
 
     Example:
         >>> has_other_separator("a;b\n1,5;2\n"), has_other_separator("a,b;c\n"), has_other_separator("a\n")
@@ -170,15 +191,15 @@ def has_other_separator(text: str) -> bool:
 def guessed(text: str, uri: str) -> str:
     r"""Return the format that a text seems to have.
 
-    Lines that are all values of JSON are JSON lines, whatever the values are. One list of JSON is a JSON list. Anything else
-    is CSV where its first line has commas, and is no value of JSON.
+    If every line is a JSON value, the text is JSON lines. A single JSON list is a JSON list. Any other text is CSV if its
+    first line has commas and is no JSON value.
 
     Args:
         text: The text, without a byte-order mark.
-        uri: Where it comes from, for errors.
+        uri: The URI of the text, for errors.
 
     Raises:
-        InputError: It may be more than one of them, or it is none.
+        InputError: The text may have several of these formats, or has none of them.
 
     Example:
         >>> guessed('"a"\nnull\n[1, 2]\n', "x"), guessed("[1, 2]", "x"), guessed("country,days\nfr,7\n", "x")
@@ -204,7 +225,7 @@ _NONE = object()
 
 
 def _are_numbers(values: list[Any]) -> bool:
-    """Whether lines after a text may be a column of CSV whose name is in quotes."""
+    """Return whether the lines below a text in quotes may be a CSV column of numbers, whose name is that text."""
     return bool(values) and all(type(value) in (int, float) for value in values)
 
 
@@ -216,7 +237,7 @@ def _value(line: str) -> Any:
 
 
 def _sniffed(text: str) -> list[str]:
-    """The first line that is not blank, whole, and the whole lines after it that are near the start."""
+    """Return the first line that is not blank, and the complete lines in the characters after it."""
     start = len(text) - len(text.lstrip())
     end = text.find("\n", start)
     if end < 0:
@@ -228,22 +249,22 @@ def _sniffed(text: str) -> list[str]:
 
 
 def _without_json(first: str, values: list[Any], uri: str) -> str:
-    """The format of a text whose first line is not a value of JSON."""
+    """Return the format of a text whose first line is not a JSON value."""
     if first.startswith(("[", "{")):
         return "jsonl" if first.startswith("{") and any(value is not _NONE for value in values) else "json"
     if any(ord(character) < ord(" ") and character not in "\t\r" for character in first):
-        raise InputError("this is not a table that can be read", uri=uri, hint=GIVE_FORMAT)
+        raise InputError("this is not a table that runwide can read", uri=uri, hint=GIVE_FORMAT)
     if "," in first:
         return "csv"
     if has_other_separator(first):
         raise InputError(
-            "the columns seem to be separated by something else than commas",
+            "the columns seem to be separated by something other than commas",
             uri=uri,
             hint='write commas between them; for one column, give items_format="csv" (--items-format csv)',
         )
     raise InputError(
-        "the first line may be the name of the only column of CSV, or an item like those below it",
+        "the first line may be the name of a single CSV column, or an item like the lines below it",
         uri=uri,
-        hint='for a column with its name, give items_format="csv" (--items-format csv), or call the file .csv; '
+        hint='for a column with its name, give items_format="csv" (--items-format csv), or end the file name in .csv; '
         "for texts, write JSON lines",
     )

@@ -1,4 +1,4 @@
-"""A function as text: in the arguments of a pipeline's steps, and on a command line."""
+"""Functions and code as text, for the arguments of a pipeline's steps and for command lines."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 _COMPRESSED = "z:"
 _APART = "~"
-_ZLIB = r"eN[\w+/=]+"  # base64 of what zlib gives at its highest level
+_ZLIB = r"eN[\w+/=]+"  # base64 of zlib at its highest level
 _CODE = "c:"
 _ARCHIVE = re.compile(rf"(?P<kept>{_CODE}{_ZLIB}){_APART}({_ZLIB}|\S+#sha256=[0-9a-f]{{64}})")
 _PLACES = re.compile(
@@ -29,7 +29,7 @@ _PLACES = re.compile(
 
 
 def written(function: Pickle) -> str:
-    """Return a function as text: what it does, then where its code stands.
+    """Return a function as text: first its code, then the files and line numbers of the code.
 
     Example:
         >>> from runwide.pickled import function_pickle
@@ -43,7 +43,7 @@ def written(function: Pickle) -> str:
 
 
 def parted(text: str) -> tuple[str, str]:
-    """Return a function as text, or a reference to it, without where its code stands; and the latter.
+    """Split the text of a function, or a reference to it, into its code and its files and line numbers.
 
     Example:
         >>> parted("z:eNx~eNw~eNz"), parted("z:eNx")
@@ -54,9 +54,9 @@ def parted(text: str) -> tuple[str, str]:
 
 
 def without_places(text: str) -> str:
-    """Return a value of a pipeline without where code stands, if it is a function; any other text as it is.
+    """Return the text of a function without files and line numbers; return any other text unchanged.
 
-    Of code of a program's own the digests are left, in which comments and lines do not count.
+    For the code of the user's own modules, keep the digests, which do not depend on comments and line numbers.
 
     Example:
         >>> without_places("z:eNx~eNw=~eNz"), without_places("~/data")
@@ -67,14 +67,14 @@ def without_places(text: str) -> str:
 
 
 def unpacked(data: bytes, option: str) -> bytes:
-    """Return the pickle in what was given: as it is, as base64, or as `written`.
+    """Return the pickle in the value of an option: a pickle, its base64, or a text that `written` made.
 
     Args:
-        data: What was given.
-        option: Its name, for errors.
+        data: The value of the option.
+        option: The name of the option, for errors.
 
     Raises:
-        InputError: It is none of these.
+        InputError: The value is none of these.
     """
     if data[:1] == pickle.PROTO:
         return data
@@ -100,18 +100,18 @@ def _joined(texts: list[bytes], option: str) -> bytes:
     found = [_decompressed(base64.b64decode(one, validate=True), option) for one in texts]
     if len(found) == 1:
         return found[0]
-    if len(found) != 3:  # noqa: PLR2004 - as `written` has
+    if len(found) != 3:  # noqa: PLR2004 - the parts that `written` writes
         raise zlib.error("it is cut off")
     core, modules, beside = found
     return Pickle(core, modules.decode(), beside.decode()).data
 
 
 def written_code(code: Code, reference: str | None = None) -> str:
-    """Return code of a program's own as text: the digests of its files, then the archive, or a reference to it.
+    """Return the code of the user's own modules as text: the digests of its files, then the archive or a reference to it.
 
     Args:
         code: The code.
-        reference: Where the archive lies, with its digest; None to have it in the text.
+        reference: The reference of the archive; None to put the archive into the text.
 
     Example:
         >>> from runwide.archive import Code
@@ -126,16 +126,16 @@ def code_in(text: str, fetch: Callable[[str], bytes]) -> Code:
 
     Args:
         text: The text.
-        fetch: Return the verified object of a reference.
+        fetch: Returns the verified object of a reference.
 
     Raises:
-        InputError: It is another text.
+        InputError: `written_code` did not make the text.
     """
     from runwide.archive import Code
 
     files, found, archive = text.removeprefix(_CODE).partition(_APART)
     if not text.startswith(_CODE) or not found:
-        raise InputError("--code is no text of a program's code", hint="pass it whole and unchanged")
+        raise InputError("--code is no text that runwide made", hint="pass it whole and unchanged")
     try:
         data = (
             fetch(archive)
@@ -145,7 +145,7 @@ def code_in(text: str, fetch: Callable[[str], bytes]) -> Code:
         return Code(_decompressed(base64.b64decode(files, validate=True), "--code").decode(), data)
     except (binascii.Error, zlib.error, UnicodeDecodeError) as error:
         raise InputError(
-            f"--code is no text of a program's code ({error})", hint="pass it whole and unchanged"
+            f"--code is no text that runwide made ({error})", hint="pass it whole and unchanged"
         ) from error
 
 
@@ -159,7 +159,7 @@ def _base64(data: bytes) -> str:
 
 
 def _decompressed(data: bytes, option: str) -> bytes:
-    """Return the bytes of a zlib stream, of which no more are made than a function may have."""
+    """Return the bytes of a zlib stream; stop at the size limit of a function."""
     most = settings.max_function_bytes()
     stream = zlib.decompressobj()
     raw = stream.decompress(data, most + 1)
@@ -173,6 +173,6 @@ def _decompressed(data: bytes, option: str) -> bytes:
 def too_large(option: str) -> InputError:
     """Return the error of a function that is too large."""
     return InputError(
-        f"what {option} gives has more than {settings.max_function_bytes()} bytes",
-        hint="set RUNWIDE_MAX_FUNCTION_BYTES to more, if it is meant",
+        f"the value of {option} has more than {settings.max_function_bytes()} bytes",
+        hint="if that is intended, set RUNWIDE_MAX_FUNCTION_BYTES to more",
     )

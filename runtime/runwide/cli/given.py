@@ -1,4 +1,4 @@
-"""Values with parameters of a pipeline inside of them, which the step fills in once it knows these."""
+"""Values that contain parameters of a pipeline; the step fills them in when it knows the parameters."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
 Texts: TypeAlias = "Mapping[str, str]"
-"""The texts that a step is given for parameters of its pipeline, by name."""
+"""The texts of the parameters of the pipeline that a step receives, by name."""
 
 UNFILLED = re.compile(
     r"\{\{(\$(?=\}\})|\$\.(?:pipeline_|inputs|outputs|workspace_path)|channel:task=)[^\n]*?\}\}"
 )
-"""A mark of kfp that stands for a value; an engine that knows it puts the value there."""
+"""A placeholder of kfp, which the engine replaces by a value."""
 
 LEFT_OUT = object()
 """The value of an optional parameter that was left out."""
@@ -35,11 +35,11 @@ class Given:
     """The place of a parameter in a value.
 
     Args:
-        name: Of the parameter, among the step's.
-        type: Its declared type, or that of the value below ``key``; ``json`` where none is known.
-        like: A type that the value is brought to if it fits; empty for none.
-        key: The value of this key is meant, not the whole.
-        among: Name of a list, of whose elements the parameter is one; its text alone may not tell a number from a text.
+        name: The name of the parameter in the step.
+        type: The declared type of the parameter, or of its value at ``key``; ``json`` if it is not known.
+        like: A type to convert the value to if possible; empty for none.
+        key: A key of the parameter whose value is used instead of the whole parameter.
+        among: The name of a list that has the parameter as an element: the text alone may be a number or a text.
 
     Example:
         >>> Given("n", "int").value({"n": "3.0"}), Given("row", key="a").value({"row": '{"a": [2.0]}'})
@@ -53,19 +53,16 @@ class Given:
     among: str = ""
 
     def value(self, texts: Texts) -> Any:
-        """The parameter's value; None for one that was left out.
-
-        Args:
-            texts: What the step is given.
+        """Return the value of the parameter; None if it was left out.
 
         Raises:
-            InputError: It is not of the declared type, or the engine has not filled it in.
+            InputError: The value does not have the declared type, or the engine has not filled it in.
         """
         found = self._found(texts)
         return None if found is LEFT_OUT else found
 
     def is_left_out(self, texts: Texts) -> bool:
-        """Whether it is an optional parameter without a value."""
+        """Return whether the parameter is optional and has no value."""
         return self._found(texts) is LEFT_OUT
 
     def _found(self, texts: Texts) -> Any:
@@ -82,7 +79,7 @@ class Given:
         if self.among:
             if self.among not in texts:
                 raise InputError(
-                    f"{where} is one of {self.among!r}, which is not given",
+                    f"{where} is an element of {self.among!r}, which is missing",
                     hint=f"give --given {self.among} as well",
                 )
             return convert(_chosen(text, _read(texts[self.among], where), where), declared, where)
@@ -112,7 +109,7 @@ def _read(text: str, where: str) -> Any:
 
 
 def _below(value: Any, key: str, name: str) -> Any:
-    if isinstance(value, str):  # engines may give an object as its text
+    if isinstance(value, str):  # engines may pass an object as its text
         value = _read(value, name)
     if not isinstance(value, dict) or key not in value:
         raise InputError(
@@ -122,12 +119,12 @@ def _below(value: Any, key: str, name: str) -> Any:
 
 
 def _chosen(text: str, among: Any, where: str) -> Any:
-    """The element of a list that engines write as this text."""
+    """Return the element of a list that an engine writes as this text."""
     found = [one for one in among if _is_written(one, text)]
     if not found or len({type(_number(one)) for one in found}) > 1:
         raise InputError(
             f"{where} is {shortened(repr(text), 80)}, which may be a text or another value",
-            hint="declare what is in the list of the loop, such as list[str]",
+            hint="declare the type of the elements of the loop's list, such as list[str]",
         )
     return found[0]
 
@@ -151,7 +148,7 @@ class Composed:
     """A text with parameters in it.
 
     Args:
-        parts: Texts and places, in order.
+        parts: Texts and places of parameters, in order.
 
     Example:
         >>> Composed(("gs://", Given("bucket", "str"), "/", Given("n", "int"))).text({"bucket": "b", "n": "3.0"})
@@ -161,13 +158,10 @@ class Composed:
     parts: tuple[str | Given, ...]
 
     def text(self, texts: Texts) -> str:
-        """The text with the values of its parameters, as Python writes them.
-
-        Args:
-            texts: What the step is given.
+        """Return the text with the values of its parameters, as Python writes them.
 
         Raises:
-            InputError: A parameter was left out, or is not of the declared type.
+            InputError: A parameter was left out, or does not have its declared type.
         """
         return "".join(part if isinstance(part, str) else self._part(part, texts) for part in self.parts)
 
@@ -175,12 +169,12 @@ class Composed:
     def _part(part: Given, texts: Texts) -> str:
         if part.is_left_out(texts):
             raise InputError(
-                f"the parameter {part.name} was left out, and a text has it in it", hint="give it a default"
+                f"the parameter {part.name} was left out, and a text contains it", hint="give it a default"
             )
         return str(part.value(texts))
 
     def to_json(self) -> str:
-        """The text as a step's argument."""
+        """Return the JSON of the parts, for an argument of a step."""
         return json.dumps(
             [
                 part
@@ -192,14 +186,14 @@ class Composed:
 
 
 def composed(text: str, option: str) -> Composed:
-    """A text from a step's argument, see `Composed.to_json`.
+    """Read a text with parameters that `Composed.to_json` wrote.
 
     Args:
-        text: The argument.
-        option: Its option, for errors.
+        text: The argument of the step.
+        option: The name of its option, for errors.
 
     Raises:
-        InputError: It is none.
+        InputError: The argument is invalid.
 
     Example:
         >>> composed('["a-", {"name": "n", "type": "int"}]', "--composed").text({"n": "3"})
@@ -210,16 +204,16 @@ def composed(text: str, option: str) -> Composed:
         return Composed(tuple(part if isinstance(part, str) else Given(**part) for part in parts))
     except TypeError as error:
         raise InputError(
-            f"{option} is no text with parameters ({error})", hint="it is written by fan_out"
+            f"{option} is no text with parameters ({error})", hint="pass the text that fan_out writes"
         ) from error
 
 
 def filled(value: Any, texts: Texts) -> Any:
-    """A value with the values of its parameters; an argument that is a parameter left out is None.
+    """Fill in the parameters of a value; a parameter that was left out becomes None.
 
     Args:
-        value: With `Given` and `Composed` in its lists, tuples, sets, dicts and dataclasses.
-        texts: What the step is given.
+        value: A value with `Given` and `Composed` in its lists, tuples, sets, dicts and dataclasses.
+        texts: The texts of the parameters.
 
     Example:
         >>> filled({"a": (1, Given("n", "int"))}, {"n": "2.0"})
@@ -235,12 +229,12 @@ def filled(value: Any, texts: Texts) -> Any:
 
 
 def rebuilt(value: Any, change: Callable[[Any], Any], inside: tuple[int, ...] = ()) -> Any:
-    """A value with its leaves changed; parts in which nothing changes are the same objects.
+    """Return a value with its leaves changed; parts without a change stay the same objects.
 
     Args:
-        value: Lists, tuples, named tuples, sets, dicts and dataclasses are gone through; anything else is a leaf.
+        value: Its lists, tuples, named tuples, sets, dicts and dataclasses are searched; anything else is a leaf.
         change: Takes a leaf, and returns it or another value.
-        inside: Ids of the values around it, which are not gone through again.
+        inside: Ids of the values that contain this one, which are not searched again.
 
     Example:
         >>> rebuilt([1, {"a": (2, 3)}], lambda one: -one if isinstance(one, int) else one)
@@ -274,15 +268,13 @@ def _fields(value: Any) -> list[str]:
 
 
 def _again(value: Any, parts: list[Any]) -> Any:
-    """A value of the same type with other parts."""
+    """Make a value of the same type with other parts."""
     if isinstance(value, (tuple, frozenset)):
         return _built(value, parts)
     made = copy.copy(value)
     if isinstance(value, dict):
         made.clear()
-        for key, one in zip(
-            parts[::2], parts[1::2], strict=True
-        ):  # update() may do something else, as Counter's
+        for key, one in zip(parts[::2], parts[1::2], strict=True):  # not update(): Counter's adds
             made[key] = one
     elif isinstance(value, list):
         made[:] = parts
@@ -296,11 +288,11 @@ def _again(value: Any, parts: list[Any]) -> Any:
 
 
 def _built(value: Any, parts: list[Any]) -> Any:
-    """A tuple or frozen set of the same type with other parts, whatever else its own ``__new__`` takes."""
+    """Make a tuple or frozen set of the same type with other parts, also if its own ``__new__`` takes other arguments."""
     kind = type(value)
     try:
         made = (tuple if isinstance(value, tuple) else frozenset).__new__(kind, parts)
-    except TypeError:  # one that is written in C, such as time.struct_time
+    except TypeError:  # a type that is written in C, such as time.struct_time
         return kind(parts)
     if hasattr(value, "__dict__"):
         vars(made).update(vars(value))
@@ -308,13 +300,10 @@ def _built(value: Any, parts: list[Any]) -> Any:
 
 
 def refuse_unfilled(text: str) -> str:
-    """Return a text, once no mark of kfp is left in it.
-
-    Args:
-        text: Such as the URI of a store.
+    """Return a text, such as the URI of a store, if it contains no placeholder of kfp.
 
     Raises:
-        InputError: The engine has left one where a value should be.
+        InputError: The engine has left a placeholder in it.
 
     Example:
         >>> refuse_unfilled("gs://bucket/runs")
@@ -322,7 +311,7 @@ def refuse_unfilled(text: str) -> str:
     """
     if found := UNFILLED.search(text):
         raise InputError(
-            f"{shortened(text, 200)} has {found[0]} in it, which the engine has not filled in",
+            f"{shortened(text, 200)} contains {found[0]}, which the engine has not filled in",
             hint="pass it as a parameter of the pipeline",
         )
     return text

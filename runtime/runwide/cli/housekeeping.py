@@ -1,4 +1,4 @@
-"""The command that removes jobs: ``clean``."""
+"""The command ``clean``, which deletes jobs."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from runwide.job.found import folder_of
 @click.command("clean")
 @click.argument("job", metavar="JOB_OR_STORE", required=False)
 @click.option(
-    "--older-than", metavar="AGE", help="Delete all jobs of a store that are older: 7d, 12h or 30m."
+    "--older-than", metavar="AGE", help="Delete all jobs of a store that are older, such as 7d, 12h or 30m."
 )
-@click.option("--yes", is_flag=True, help="Do not ask.")
+@click.option("--yes", is_flag=True, help="Delete without asking.")
 @named.store
 def clean_command(job: str | None, *, older_than: str | None, yes: bool, store: str | None) -> None:
-    """Delete everything of a job from its store: its items, its results, its manifests.
+    """Delete all objects of a job from its store: items, results and manifests.
 
-    A job is named by its reference, the URI of its folder, its id, the start of that, or its name.
+    JOB is a job's reference, the URI of its folder, its id, the start of its id, or its name.
 
     \b
     Example:
@@ -30,27 +30,27 @@ def clean_command(job: str | None, *, older_than: str | None, yes: bool, store: 
     """  # noqa: D301 - \b is click's mark for a paragraph that keeps its lines
     job = job or (store if older_than is not None else None)
     if not job:
-        raise InputError("there is no job to delete", hint="give a job; or --older-than 7d and a store")
+        raise InputError("no job was given", hint="give a job, or --older-than and a store")
     found = (
         [folder_of(job, store)] if older_than is None else jobs.older(job, seconds=inputs.seconds(older_than))
     )
     refused: list[StoreNotWritable] = []
     for one in found:
         if not yes and not _agreed(f"Delete everything below {one} ?"):
-            raise InputError(f"nothing of {one} was deleted", hint="answer y, or say --yes")
+            raise InputError(f"nothing of {one} was deleted", hint="answer y, or give --yes")
         try:
             click.echo(f"deleted {jobs.clean(one)} objects below {one}")
-        except StoreNotWritable as error:  # the other jobs are not kept by it
+        except StoreNotWritable as error:  # first delete the other jobs
             refused.append(error)
     if refused:
         raise refused[0]
     if not found:
-        click.echo("nothing is that old")
+        click.echo("no job is that old")
 
 
 def _agreed(question: str) -> bool:
     try:
         return click.confirm(question, err=True)
-    except click.Abort:  # a Ctrl-C, or there is nobody to ask
+    except click.Abort:  # Ctrl-C, or the end of standard input
         click.echo(err=True)
         return False

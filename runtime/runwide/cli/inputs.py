@@ -1,8 +1,7 @@
-"""Functions and items as they are given on a command line."""
+"""Functions and items that are named on a command line."""
 
 from __future__ import annotations
 
-import importlib
 import pickle
 import re
 import sys
@@ -12,12 +11,14 @@ from typing import TYPE_CHECKING, Any
 
 from runwide import settings
 from runwide.calls import bound
+from runwide.calls import check_constants
+from runwide.calls import imported
+from runwide.cli.formats import json_value
 from runwide.cli.function_text import too_large, unpacked
 from runwide.cli.given import LEFT_OUT
-from runwide.cli.taken import check_constants, without_default
+from runwide.cli.taken import without_default
 from runwide.errors import InputError, RunwideError
 from runwide.function_pickle import NOTHING, Needs
-from runwide.parsing import TooDeep, json_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -26,16 +27,16 @@ _HINT_FUNCTION = "give MODULE:FUNCTION, both importable from here"
 
 
 def look_here() -> None:
-    """Put the working directory on the search path, where it is for ``python -m`` as well."""
+    """Put the working directory on the search path, as ``python -m`` does."""
     if "" not in sys.path and str(Path.cwd()) not in sys.path:
         sys.path.insert(0, str(Path.cwd()))
 
 
 def function_of(text: str) -> Callable[..., Any]:
-    """The function that ``MODULE:FUNCTION`` names, with the working directory on the path.
+    """Import the function that ``MODULE:FUNCTION`` names, with the working directory on the search path.
 
     Raises:
-        InputError: There is none.
+        InputError: There is no such function.
 
     Example:
         >>> function_of("math:sqrt")(9)
@@ -46,9 +47,7 @@ def function_of(text: str) -> Callable[..., Any]:
         raise InputError(f"{text!r} names no function", hint=_HINT_FUNCTION)
     look_here()
     try:
-        value: Any = importlib.import_module(module)
-        for part in name.split("."):
-            value = getattr(value, part)
+        value: Any = imported(text)
     except Exception as error:  # importing runs the user's code
         raise InputError(
             f"{text} cannot be imported: {type(error).__name__}: {error}", hint=_HINT_FUNCTION
@@ -61,12 +60,12 @@ def function_of(text: str) -> Callable[..., Any]:
 
 @dataclass(frozen=True, slots=True)
 class Chosen:
-    """The function that was given.
+    """A pickled function.
 
     Args:
-        data: Its pickle.
-        name: Its name, for people.
-        needs: What it needs of the program's own code, as far as this process has found out.
+        data: The pickle.
+        name: The name of the function, for people.
+        needs: The user's own modules that the function needs, as far as this process knows them.
     """
 
     data: bytes
@@ -77,16 +76,16 @@ class Chosen:
 def pickled_function(
     *, function: str | None, file: Path | None, text: str | None, constants: Mapping[str, Any] | None
 ) -> Chosen:
-    """The function that was given in one of three ways.
+    """Return the pickle of a function that was given in one of three ways.
 
     Args:
         function: ``MODULE:FUNCTION``.
-        file: A file with the bytes or their base64.
-        text: Base64 of the bytes.
-        constants: Keyword arguments to bind; one that is `LEFT_OUT` is the function's default, or None if it has none.
+        file: A file with the pickle or its base64.
+        text: The base64 of the pickle.
+        constants: Keyword arguments to bind. For `LEFT_OUT`, the function's default is used, or None if it has no default.
 
     Raises:
-        InputError: None of them was given, more than one, or one that makes no sense.
+        InputError: Not exactly one was given, or it is invalid.
     """
     given = {"--function": function, "--function-file": file, "--function-base64": text}
     names = [name for name, value in given.items() if value is not None]
@@ -99,75 +98,52 @@ def pickled_function(
     return _bound(pickled, constants, names[0])
 
 
-def items(
-    *, text: str | None, file: Path | None, form: str | None = None, types: str | None = None
-) -> list[Any]:
-    """The items, from JSON text or a file.
-
-    Args:
-        text: A JSON list.
-        file: As for `items_of_file`.
-        form: As for `items_of_file`.
-        types: As for `items_of_file`.
-
-    Raises:
-        InputError: Neither was given, both, or no list.
-    """
-    if (text is None) == (file is None):
-        raise InputError("give one of --items-json and --items-file")
-    if file is not None:
-        return items_of_file(file, form=form, types=types)
-    refuse_table_options(form, types)
-    return _list(text or "", "--items-json")
-
-
 def refuse_table_options(
     form: str | None, types: str | None, *, hint: str = "give --items-from or --items-file as well"
 ) -> None:
-    """Reject what says how a table is read where there is none.
-
-    Args:
-        form: Of ``--items-format``.
-        types: Of ``--items-types``.
-        hint: What to do instead.
+    """Reject ``--items-format`` and ``--items-types`` if the items are no table.
 
     Raises:
-        InputError: There is one.
+        InputError: One of them was given.
     """
     if form or types:
-        raise InputError(
-            "--items-format and --items-types are for tables of items",
-            hint=hint,
-        )
+        raise InputError("--items-format and --items-types are for tables of items", hint=hint)
 
 
 def items_of_file(path: Path, *, form: str | None = None, types: str | None = None) -> list[Any]:
-    """The items in a file: JSON lines, a JSON list, CSV or Parquet, by its name, or else by its first bytes.
+    """Return the items in a file of JSON lines, a JSON list, CSV or Parquet.
 
     Args:
         path: The file.
-        form: Its format, of `runwide.cli.formats.TABLES`.
-        types: JSON of the types of columns of CSV.
+        form: A format in `runwide.cli.formats.TABLES`; None to find it from the file's name or first bytes.
+        types: JSON of the types of CSV columns.
 
     Raises:
-        InputError: The file cannot be read, or is none of these.
+        InputError: The file cannot be read, or has none of these formats.
     """
-    from runwide.cli.sources import items_of_path
+    from runwide.cli import rows
 
-    return items_of_path(path, read(path), form=form, types=types)
+    if form == "files":
+        raise InputError(
+            'items_format="files" is for a pattern or a folder',
+            uri=str(path),
+            hint="give --items-from FOLDER, or name a pattern such as FOLDER/*.csv",
+        )
+    how = rows.reading(form, types, None, str(path))
+    return rows.items([rows.File(read(path), path.name, str(path))], how)
 
 
 def items_named(text: str, *, form: str | None = None, types: str | None = None) -> list[Any]:
-    """The items that a word of a command names: a file, or as for `runwide.cli.sources.items_from`.
+    """Return the items that a word of a command names.
 
     Args:
-        text: A file, a folder, a URI, a pattern of files, or a job, whose results are the items: its reference or that of
-            its results, the URI of its folder, its id or its name.
+        text: A file, a folder, a URI or a pattern of files. Or a job, whose results are the items: the reference of the job
+            or of its results, the URI of its folder, its id or its name.
         form: As for `runwide.cli.sources.items_from`.
         types: As for `runwide.cli.sources.items_from`.
 
     Raises:
-        InputError: They cannot be read.
+        InputError: The items cannot be read.
     """
     from runwide.cli.sources import is_pattern, items_from
 
@@ -180,18 +156,18 @@ def items_named(text: str, *, form: str | None = None, types: str | None = None)
         return items_from(text, form=form, types=types)
     if path.is_dir() or is_pattern(text):
         return items_from(Path.cwd().joinpath(path).as_posix(), form=form, types=types)
-    return items_of_file(path, form=form, types=types)  # which says what is wrong with it
+    return items_of_file(path, form=form, types=types)  # raises the error of a missing file
 
 
 def job_meant(text: str, store: str | None = None) -> str | None:
-    """Return the reference of the job that a word of a command means by its folder's URI, its id or name; None for no job.
+    """Return the reference of the job that a word of a command names; None if the word names no job.
 
     Args:
-        text: The word.
-        store: Where an id or a name is looked for; ``RUNWIDE_STORE`` where None.
+        text: The URI of the job's folder, its id or its name, or anything else.
+        store: The store in which to look for an id or a name; None for ``RUNWIDE_STORE``.
 
     Raises:
-        InputError: It has the form of a job's id or URI, and no job is there.
+        InputError: The word has the form of a job's id or URI, and there is no such job.
     """
     from runwide.cli.sources import is_pattern
     from runwide.job.found import JOB_ID, reference_of
@@ -204,27 +180,27 @@ def job_meant(text: str, store: str | None = None) -> str | None:
         return None
     try:
         return reference_of(text, store)
-    except RunwideError:  # then it is a file, whose error says what is wrong with it
+    except RunwideError:  # no name of a job: the caller reads it as a file
         return None
 
 
 def strings(text: str, option: str) -> list[str]:
-    """A JSON list of strings.
+    """Return the strings of a JSON list.
 
     Raises:
-        InputError: It is none.
+        InputError: The text is no JSON list of strings.
     """
-    found = _list(text, option)
+    found = json_list(text, option)
     if not all(isinstance(one, str) for one in found):
-        raise InputError(f"{option} is not a list of strings", hint="pass what the shards printed")
+        raise InputError(f"{option} is not a list of strings", hint="pass the lines that the shards printed")
     return found
 
 
 def seconds(text: str) -> float:
-    """An age such as ``7d``, ``12h``, ``30m`` or ``45s``, in seconds.
+    """Return the seconds of an age such as ``7d``, ``12h``, ``30m`` or ``45s``.
 
     Raises:
-        InputError: It is none.
+        InputError: The text is no age.
 
     Example:
         >>> seconds("7d")
@@ -232,7 +208,7 @@ def seconds(text: str) -> float:
     """
     found = re.fullmatch(r"(\d+(?:\.\d+)?)([smhd])", text.strip())
     if not found:
-        raise InputError(f"{text!r} is not an age", hint="give something like 7d, 12h or 30m")
+        raise InputError(f"{text!r} is not an age", hint="give an age such as 7d, 12h or 30m")
     return float(found[1]) * {"s": 1, "m": 60, "h": 3600, "d": 86400}[found[2]]
 
 
@@ -243,29 +219,29 @@ def _pickled(
     name: str,
     alone: Chosen | None = None,
 ) -> Chosen:
-    """The pickle of a function with its constants; ``alone`` is that of the function without any, if there is one."""
+    """Pickle a function with its constants; return ``alone``, its pickle without constants, if there are none."""
     from runwide.pickled import function_pickle
 
-    arguments = _bound_to(function, constants or {})
+    arguments = _arguments(function, constants or {})
     if not arguments and alone is not None:
         return alone
     made = function_pickle(bound(function, arguments))
     return Chosen(made.data, name, made.needs)
 
 
-def _bound_to(function: Callable[..., Any], constants: Mapping[str, Any]) -> dict[str, Any]:
-    """The keyword arguments, checked; None for a parameter without a default that was left out, as kfp's steps have it."""
+def _arguments(function: Callable[..., Any], constants: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the checked keyword arguments; as in steps of kfp, a parameter without a default that was left out is None."""
     found = {
         name: None if value is LEFT_OUT else value
         for name, value in constants.items()
         if value is not LEFT_OUT or without_default(function, name)
     }
-    check_constants(function, found, "what it is given")
+    check_constants(function, found, "the constants")
     return found
 
 
 def _bound(pickled: bytes, constants: Mapping[str, Any] | None, name: str) -> Chosen:
-    """The pickle with keyword arguments bound; if the call has none, it is passed on unopened."""
+    """Bind keyword arguments to a pickled function; without constants, do not load it."""
     alone = Chosen(pickled, name, NOTHING)
     if constants is None:
         return alone
@@ -274,24 +250,20 @@ def _bound(pickled: bytes, constants: Mapping[str, Any] | None, name: str) -> Ch
     except Exception as error:
         raise InputError(
             f"the function cannot be loaded here: {type(error).__name__}: {error}",
-            hint="install in this image what the function's module imports",
+            hint="install the packages that the function's module imports in this image",
         ) from error
     return _pickled(function, constants, name=name, alone=alone)
 
 
 def read(path: Path, *, function: bool = False) -> bytes:
-    """The bytes of a file.
-
-    Args:
-        path: The file.
-        function: Whether it is a function, of which more than a limit is not read.
+    """Return the bytes of a file; with ``function``, only up to the size limit of a function.
 
     Raises:
-        InputError: It cannot be read.
+        InputError: The file cannot be read, or is too large.
     """
     try:
         most = settings.max_function_bytes()
-        if function and path.stat().st_size > 2 * most:  # base64 takes a third more
+        if function and path.stat().st_size > 2 * most:  # base64 needs a third more bytes
             raise too_large("--function-file")
         return path.read_bytes()
     except OSError as error:
@@ -300,45 +272,22 @@ def read(path: Path, *, function: bool = False) -> bytes:
         raise InputError("the file is larger than this machine's memory", uri=str(path)) from error
 
 
-def _list(text: str, what: str) -> list[Any]:
+def json_list(text: str, what: str) -> list[Any]:
+    """Return the elements of a JSON list.
+
+    Raises:
+        InputError: The text is no JSON list.
+    """
     found = json_value(text, what)
     if not isinstance(found, list):
-        raise InputError(f"{what} is not a JSON list", hint='pass something like ["a", "b"]')
+        raise InputError(f"{what} is not a JSON list", hint='pass a list such as ["a", "b"]')
     return found
 
 
 def json_file(path: str) -> Any:
-    """The value of JSON in a file.
-
-    Args:
-        path: The file.
+    """Return the JSON value in a file.
 
     Raises:
-        InputError: It cannot be read, or is no JSON.
+        InputError: The file cannot be read, or is not JSON.
     """
-    text = read(Path(path)).decode("utf-8", errors="replace")
-    try:
-        return json_value(text, "the file")
-    except InputError as error:
-        error.uri = path
-        raise
-
-
-def json_value(text: str, what: str) -> Any:
-    """The value of JSON text.
-
-    Args:
-        text: The text.
-        what: What it is, for errors.
-
-    Raises:
-        InputError: It is no JSON, or nested deeper than ``RUNWIDE_MAX_JSON_DEPTH`` allows.
-    """
-    try:
-        return json_of(text, depth=settings.max_json_depth())
-    except TooDeep as error:
-        raise InputError(
-            f"{what} cannot be read: {error}", hint="set RUNWIDE_MAX_JSON_DEPTH to more, if it is meant"
-        ) from error
-    except ValueError as error:
-        raise InputError(f"{what} is not JSON ({error})") from error
+    return json_value(read(Path(path)).decode("utf-8", errors="replace"), "the file", uri=path)

@@ -1,4 +1,4 @@
-"""Install a step's requirements into scratch, in front of the image's own packages, for as long as the step runs."""
+"""Install the requirements of a step into scratch, in front of the image's own packages, until the step ends."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ import click
 
 from runwide import settings
 from runwide.cli.requirements import checked
-from runwide.cli.satisfied import Wanted, standing
+from runwide.cli.satisfied import Wanted, needed_by_runwide
 from runwide.errors import EnvironmentMismatch, InputError
 from runwide.host import space
 from runwide.log import Log
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 log = Log("cli")
 
-_FOLDER = "site-packages"  # what is in a folder of that name counts as installed
+_FOLDER = "site-packages"  # packages in a folder of this name count as installed
 _SITES = (_FOLDER, "dist-packages")
 _WORDS = (
     "install", "--no-user", "--no-input", "--disable-pip-version-check", "--no-warn-script-location",
@@ -39,29 +39,28 @@ _OTHER_PLACES = ("PIP_TARGET", "PIP_USER", "PIP_PREFIX", "PIP_ROOT", "PIP_REQUIR
 _CONFLICT = "conflicting dependencies"  # as pip's resolver says
 _HINT = "change them, name another index (env={'PIP_INDEX_URL': …}), or build an image (runwide image)"
 _HINT_CONFLICT = (
-    "what runwide itself stands on keeps its version: allow that one, or build an image (runwide image)"
+    "allow the versions of the packages that runwide itself needs, or build an image (runwide image)"
 )
 _REASON = 800  # characters
-_UNREACHED = re.compile(
-    r"Could not fetch URL|Retrying \("
-)  # as pip says of an index, before it says that nothing was found
+# Messages of pip about an index that it cannot reach; later pip reports only that no distribution was found.
+_UNREACHED = re.compile(r"Could not fetch URL|Retrying \(")
 
 
 def install(text: str | None, at: str | None = None) -> str | None:
-    """Have requirements on the path of this command and its workers until the command ends.
+    """Install requirements for this command and its workers, until the command ends.
 
-    Where everything is here in a version that they allow, nothing is installed, and pip is not started.
+    If the image has everything in allowed versions, install nothing, and do not start pip.
 
     Args:
-        text: As `runwide.cli.requirements.text_of` returns it; None or empty for none.
-        at: The folder where the process that has started this one has installed them.
+        text: A text of `runwide.cli.requirements.text_of`; None or empty for no requirements.
+        at: The folder in which the parent process has installed the requirements.
 
     Returns:
-        The folder where they are; None where nothing had to be installed.
+        The folder of the installed packages; None if nothing had to be installed.
 
     Raises:
-        EnvironmentMismatch: pip has failed.
-        InputError: They ask for another runwide.
+        EnvironmentMismatch: pip failed.
+        InputError: The requirements ask for another version of runwide.
     """
     if not (text or at):
         return None
@@ -70,7 +69,7 @@ def install(text: str | None, at: str | None = None) -> str | None:
 
 @contextmanager
 def installed(text: str, at: str | None = None) -> Iterator[str | None]:
-    """As `install`, while the block runs.
+    """Install requirements as `install` does, until the block ends.
 
     Example:
         >>> with installed("click>=8") as folder:
@@ -85,10 +84,10 @@ def installed(text: str, at: str | None = None) -> Iterator[str | None]:
         wanted = Wanted.of(checked(text))
     except InputError:
         raise
-    except ValueError as error:  # of what a pipeline's author has not checked
+    except ValueError as error:  # of a text that `text_of` did not make
         raise InputError(
             f"the requirements cannot be read: {str(error).partition(chr(10))[0]}",
-            hint='give such as "nltk==3.9.1"',
+            hint='give requirements such as "nltk==3.9.1"',
         ) from error
     if not wanted.missing:
         yield None
@@ -109,7 +108,7 @@ def _install(wanted: Wanted, folder: Path, site: Path) -> None:
     began = time.monotonic()
     log.info("requirements.installing", missing=", ".join(wanted.missing)[:_REASON], folder=str(site))
     said = _pip(wanted.lines, wanted.constraints, folder, site)
-    if said and _CONFLICT in said and wanted.kept:  # another version of what is here may fit
+    if said and _CONFLICT in said and wanted.kept:  # another version of an installed package may fit
         said = _pip([*wanted.lines, *wanted.kept], wanted.given, folder, site)
     if said is not None:
         raise EnvironmentMismatch(
@@ -121,8 +120,8 @@ def _install(wanted: Wanted, folder: Path, site: Path) -> None:
 
 
 def _pip(lines: Sequence[str], constraints: Sequence[str], folder: Path, site: Path) -> str | None:
-    """Run pip; return what it says where it fails."""
-    files = {"requirements.txt": lines, "constraints.txt": [*constraints, *standing()]}
+    """Run pip; return its output if it fails."""
+    files = {"requirements.txt": lines, "constraints.txt": [*constraints, *needed_by_runwide()]}
     for name, content in files.items():
         Path(folder, name).write_text("\n".join([*content, ""]), encoding="utf-8")
     (folder / "tmp").mkdir(exist_ok=True)
@@ -130,7 +129,7 @@ def _pip(lines: Sequence[str], constraints: Sequence[str], folder: Path, site: P
     try:
         ran = subprocess.run(
             [sys.executable, "-m", "pip", *_WORDS, *words],
-            cwd=folder,  # -m looks for modules there first
+            cwd=folder,  # -m searches this directory first
             env=_environment(folder),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
@@ -145,7 +144,7 @@ def _pip(lines: Sequence[str], constraints: Sequence[str], folder: Path, site: P
 
 
 def _environment(folder: Path) -> Mapping[str, str]:
-    """The variables of pip: without the signing key, and with places that can be written."""
+    """Return the variables for pip: without the signing key, and with writable folders."""
     found = settings.with_variables({"TMPDIR": str(folder / "tmp")})
     for name in _OTHER_PLACES:
         found.pop(name, None)
@@ -156,7 +155,7 @@ def _environment(folder: Path) -> Mapping[str, str]:
 
 
 def reason_of(said: str) -> str:
-    r"""Return why pip has failed, on one line, from all that it has said.
+    r"""Return the reason of a failure of pip, on one line, from its output.
 
     Example:
         >>> reason_of("WARNING: retrying\nERROR: No matching distribution found for nltk==0\n\nTo fix this …")
@@ -177,7 +176,7 @@ def reason_of(said: str) -> str:
 
 @contextmanager
 def _on_path(folder: str) -> Iterator[None]:
-    """Put a folder in front of all installed packages, behind the standard library; its programs behind all others."""
+    """Put a folder on the search path between the standard library and installed packages, and its bin last on PATH."""
     place = next(
         (at for at, entry in enumerate(sys.path) if any(site in Path(entry).parts for site in _SITES)),
         len(sys.path),
@@ -189,6 +188,6 @@ def _on_path(folder: str) -> Iterator[None]:
     try:
         yield
     finally:
-        with suppress(ValueError):  # of a function that has changed the path
+        with suppress(ValueError):  # the user's function may have removed it
             sys.path.remove(folder)
         settings.set_value("PATH", path or os.defpath)

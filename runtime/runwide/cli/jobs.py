@@ -1,4 +1,4 @@
-"""The commands that run a job: ``map``, ``scatter``, ``gather``, ``rerun`` and ``replay``."""
+"""The commands ``map``, ``gather``, ``rerun`` and ``replay``."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from runwide.cli.run_options import chosen, running
 from runwide.ended import line_of
 from runwide.errors import InputError, RunwideError, TasksFailed
 from runwide.host.threads import announce
-from runwide.job.reference import quoted, whole
+from runwide.job.reference import quoted, resolve
 from runwide.records import Failure
 from runwide.sigterm import leaves_on_sigterm
 
@@ -26,7 +26,7 @@ _LISTED = 5  # failures named in one line
 _mended = click.option(
     "--function",
     metavar="MODULE:FUNCTION",
-    help="Run this one in the place of the function that the job has stored.",
+    help="Run this function instead of the one that the job has stored.",
 )
 
 
@@ -48,9 +48,9 @@ def map_command(
 ) -> None:
     """Run a function over items on the cores of this machine; print one line of JSON per result, in order.
 
-    ITEMS is a .json file with a list, a .jsonl file with one item per line, or .csv or .parquet with one per row; also its
-    URI, a pattern of files, which are the items then, or another job, whose results they are: its reference, the URI of its
-    folder, its id or name (in RUNWIDE_STORE).
+    ITEMS is a .json file with a list, a .jsonl file with one item per line, a .csv or .parquet file with one item per row,
+    or the URI of such a file. A pattern of files means that the files are the items. A job means that its results are the
+    items: give its reference, the URI of its folder, its id or its name (in RUNWIDE_STORE).
 
     \b
     Example:
@@ -60,7 +60,7 @@ def map_command(
     """  # noqa: D301 - \b is click's mark for a paragraph that keeps its lines
     from runwide import surface
 
-    announce()  # before the function's module is imported, which may ask
+    announce()  # before the function's module is imported: it may ask for the number of cores
     failed: list[Failure] = []
     with results.alone() as write, leaves_on_sigterm():
         found = inputs.function_of(function)
@@ -71,56 +71,61 @@ def map_command(
             return
         for result in surface.imap(found, values, on_error="return", **chosen(words)):
             write(_as_json(result, failed))
-    _complain(
-        len(values), failed, hint="the results of the others were printed, null stands for a failed one"
-    )
+    _raise_failed(len(values), failed, hint="the other results were printed, with null for each failed item")
 
 
 @click.command("gather")
 @click.argument("job")
 @click.option(
-    "--shards-json", metavar="TEXT", help="A JSON list of what the shards printed or wrote, in any order."
+    "--shards-json", metavar="TEXT", help="A JSON list of the references of the shards, in any order."
 )
 @click.option(
-    "--result-out", type=click.Path(path_type=Path), help="Write the result's reference there as well."
+    "--result-out",
+    type=click.Path(path_type=Path),
+    help="Also write the reference of the results to this file.",
 )
 @click.option(
     "--report-out",
     type=click.Path(path_type=Path),
-    help="Write the page of what happened there, as runwide report does.",
+    help="Write the job's page to this file, as runwide report does.",
 )
 @click.option(
-    "--metrics-out", type=click.Path(path_type=Path), help="Write its numbers there, as a JSON object."
+    "--metrics-out",
+    type=click.Path(path_type=Path),
+    help="Write the job's numbers to this file, as a JSON object.",
 )
 @click.option(
     "--executor-input",
     metavar="TEXT",
-    help="What kfp puts in the place of {{$}}: the engine is then told of the artifacts, with the numbers as metadata.",
+    help="The text that kfp writes for {{$}}; with it, the numbers become metadata of the step's artifacts.",
 )
 @click.option(
     "--on-error",
     type=click.Choice(["raise", "return"]),
     default="raise",
-    help="Whether failed items fail this command.",
+    help="raise: failed items fail this command; return: they do not.",
 )
 @click.option(
     "--close",
     is_flag=True,
-    help="End the shards that have not finished: their items count as failed. They must not run any more.",
+    help="Close the shards that have not finished: their items count as failed. These shards must not be running.",
 )
 @click.option(
     "--min-success",
     type=click.FloatRange(0, 1),
     default=1.0,
-    help="Share of the items that must have succeeded, with --on-error raise; 1 for all.",
+    help="With --on-error raise: the share of items that must have succeeded; 1 for all.",
 )
 @click.option(
     "--dataset-out",
     type=click.Path(path_type=Path),
-    help="Write the results there, one a line or row; null stands for a failed item.",
+    help="Write the results to this file, one per line or row, with null for each failed item.",
 )
 @click.option(
-    "--dataset-format", type=click.Choice(dataset.FORMATS), default="jsonl", help="JSON lines, or Parquet."
+    "--dataset-format",
+    type=click.Choice(dataset.FORMATS),
+    default="jsonl",
+    help="The format of --dataset-out: JSON lines or Parquet.",
 )
 @named.store
 @options.run_key
@@ -143,10 +148,10 @@ def gather_command(
     run_key: str | None,
     requirements: str | None,
 ) -> None:
-    """Check that every item has ended exactly once, write the result's manifest, print its reference.
+    """Check that every item has ended exactly once, write the manifest of the results, and print its reference.
 
-    `runwide.load` of it gives the results. JOB is a job's reference, the URI of its folder, its id, the start of that, or
-    its name.
+    `runwide.load` of this reference returns the results. JOB is a job's reference, the URI of its folder, its id, the start
+    of its id, or its name.
 
     \b
     Example:
@@ -161,18 +166,18 @@ def gather_command(
     reference = jobs.finish(job, shards, run_key=run_key)
     count, failed = jobs.failures(reference)
     numbers = report.outputs(job, report_out=report_out, metrics_out=metrics_out)
-    executor.tell(executor_input, numbers, {"dataset": {"format": dataset_format}})
+    executor.write_output(executor_input, numbers, {"dataset": {"format": dataset_format}})
     if on_error == "raise" and count - len(failed) < min_success * count:
-        _complain(
+        _raise_failed(
             count,
             failed,
             uri=reference,
             hint=f"the others are finished: runwide gather {quoted(job)} --on-error return, then "
             f"runwide.load({reference!r}, on_error='return')",
         )
-    files.write(result_out, reference)
+    files.write_text(result_out, reference)
     click.echo(reference)
-    if dataset_out is not None:  # last: whatever is wrong with it, the results are there
+    if dataset_out is not None:  # last: if it fails, the results are stored already
         dataset.write_results(dataset_out, dataset_format, reference)
 
 
@@ -182,10 +187,10 @@ def gather_command(
 @_mended
 @named.store
 def rerun_command(job: str, *, function: str | None, store: str | None, **words: Any) -> None:
-    """Run the failed items of a job again on this machine, and what its shards have not finished.
+    """Run the failed and unfinished items of a job again on this machine.
 
-    Prints the shards' references as JSON, for gather --shards-json. JOB is a job's reference, the URI of its folder, its
-    id, the start of that, or its name.
+    The command prints the references of the shards as JSON, for gather --shards-json. JOB is a job's reference, the URI of
+    its folder, its id, the start of its id, or its name.
 
     \b
     Example:
@@ -193,7 +198,7 @@ def rerun_command(job: str, *, function: str | None, store: str | None, **words:
         runwide rerun scores --store gs://bucket/runs --workers 1
     """  # noqa: D301 - \b is click's mark for a paragraph that keeps its lines
     announce()
-    job = whole(job, store, runs=True)
+    job = resolve(job, store, runs=True)
     with results.alone() as write, leaves_on_sigterm():
         mended = None if function is None else inputs.function_of(function)
         references = jobs.rerun(job, function=mended, **chosen(words))
@@ -203,13 +208,13 @@ def rerun_command(job: str, *, function: str | None, store: str | None, **words:
 @click.command("replay")
 @click.argument("job")
 @click.argument("item", type=int)
-@click.option("--pdb", "debug", is_flag=True, help="Enter the debugger where the item raises.")
+@click.option("--pdb", "debug", is_flag=True, help="Enter the debugger where the function raises.")
 @_mended
 @named.store
 def replay_command(job: str, item: int, *, debug: bool, function: str | None, store: str | None) -> None:
-    """Run one ITEM of a job in this process, from its exact verified bytes; print what it returns, write nothing.
+    """Run one ITEM of a job in this process, from its stored bytes; print its result, and store nothing.
 
-    JOB is a job's reference, the URI of its folder, its id, the start of that, or its name.
+    JOB is a job's reference, the URI of its folder, its id, the start of its id, or its name.
 
     \b
     Example:
@@ -217,7 +222,7 @@ def replay_command(job: str, item: int, *, debug: bool, function: str | None, st
         runwide replay scores 4711 --store gs://bucket/runs --function mymodule:score
     """  # noqa: D301 - \b is click's mark for a paragraph that keeps its lines
     announce()
-    job = whole(job, store, runs=True)
+    job = resolve(job, store, runs=True)
     try:
         with nullcontext(click.echo) if debug else results.alone() as write:  # a debugger has the terminal
             mended = None if function is None else inputs.function_of(function)
@@ -226,7 +231,7 @@ def replay_command(job: str, item: int, *, debug: bool, function: str | None, st
         raise
     except Exception as error:
         if debug:
-            import pdb  # noqa: T100 - asked for
+            import pdb  # noqa: T100 - the user asked for it
 
             pdb.post_mortem(error.__traceback__)
         raise
@@ -244,11 +249,9 @@ def _as_json(result: Any, failed: list[Failure]) -> str:
         ) from error
 
 
-def _complain(count: int, failed: list[Failure], *, uri: str | None = None, hint: str) -> None:
+def _raise_failed(count: int, failed: list[Failure], *, uri: str | None = None, hint: str) -> None:
     if failed:
-        failed = sorted(
-            failed, key=lambda failure: failure.index
-        )  # shards have told theirs one after another
+        failed = sorted(failed, key=lambda failure: failure.index)  # they came shard by shard
         named = "; ".join(line_of(failure) for failure in failed[:_LISTED]) + (
             "; …" if len(failed) > _LISTED else ""
         )

@@ -1,4 +1,4 @@
-"""The command that makes a signing key: ``runwide keygen``."""
+"""The command ``runwide keygen``, which makes a signing key."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0)
 
 @click.command("keygen")
 @click.argument("file", type=click.Path(path_type=Path), required=False)
-@click.option("--secret", metavar="NAME", help="Print the commands that keep a key in Secret Manager.")
+@click.option("--secret", metavar="NAME", help="Print commands that store a new key in Secret Manager.")
 @click.option("--project", metavar="ID", default="PROJECT", help="The project of the secret.")
 def keygen_command(file: Path | None, *, secret: str | None, project: str) -> None:
-    """Make a signing key, which vouches for what is found in a store (SECURITY.md).
+    """Make a signing key, which proves that objects in a store come from its owner (SECURITY.md).
 
-    With FILE, it is written there, for its owner alone; without, it is printed, for another program to read. The key must
-    be the same for all components and clients, and must not lie in the bucket.
+    The key is written to FILE, readable only by its owner. Without FILE it is printed, for another program to read. All
+    components and clients need the same key, and it must not be stored in the bucket.
 
     \b
     Example:
@@ -34,7 +34,7 @@ def keygen_command(file: Path | None, *, secret: str | None, project: str) -> No
     """  # noqa: D301 - \b is click's mark for a paragraph that keeps its lines
     if secret is not None:
         if file is not None:
-            raise InputError("a key goes into a file or into Secret Manager", hint="leave out one of them")
+            raise InputError("FILE and --secret exclude each other", hint="leave out one of them")
         for line in _commands(secret, project):
             click.echo(line)
         return
@@ -47,7 +47,7 @@ def keygen_command(file: Path | None, *, secret: str | None, project: str) -> No
 
 
 def _commands(secret: str, project: str) -> list[str]:
-    """What makes a secret without showing it, and what names it then."""
+    """Return the commands that make a secret without showing it, and that set the variable with its name."""
     if not _SECRET.fullmatch(secret):
         raise InputError(
             f"{secret!r} is not the name of a secret", hint="use letters, digits, hyphens and underscores"
@@ -60,7 +60,7 @@ def _commands(secret: str, project: str) -> list[str]:
 
 
 def _set(variable: str, value: str) -> str:
-    """The line that sets a variable in this system's shell."""
+    """Return the command that sets a variable in this system's shell."""
     if sys.platform == "win32":
         return f"$env:{variable} = '{value.replace(chr(39), chr(39) * 2)}'"
     return f"export {variable}={shlex.quote(value)}"
@@ -71,13 +71,13 @@ def _write(path: Path, key: str) -> None:
         descriptor = os.open(path, _NEW, 0o600)
     except FileExistsError as error:
         raise InputError(
-            "there is a file already, which may be a key that is in use",
+            "the file exists, and may hold a key that is in use",
             uri=str(path),
-            hint="name another one",
+            hint="name another file",
         ) from error
     except OSError as error:
         raise InputError(f"the key cannot be written ({error.strerror})", uri=str(path)) from error
     with os.fdopen(descriptor, "w", encoding="ascii") as file:
-        if hasattr(os, "fchmod"):  # on Windows, the folder says who may read it
+        if hasattr(os, "fchmod"):  # on Windows, the folder decides who may read the file
             os.fchmod(descriptor, 0o600)  # whatever the umask
         file.write(f"{key}\n")

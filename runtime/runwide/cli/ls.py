@@ -1,4 +1,4 @@
-"""The command that lists what is in a store: ``ls``."""
+"""The command ``ls``, which lists the jobs of a store."""
 
 from __future__ import annotations
 
@@ -8,12 +8,11 @@ from typing import TYPE_CHECKING
 
 import click
 
-from runwide import settings
+from runwide import settings, words
 from runwide.errors import InputError
 from runwide.job.listing import State, as_json, jobs_of
 from runwide.job.reference import quoted
 from runwide.prices import money
-from runwide.report import words
 from runwide.writing import printable
 
 if TYPE_CHECKING:
@@ -25,15 +24,15 @@ if TYPE_CHECKING:
 
 _LIMIT = 100
 _SHRINK = {"name": 24, "function": 32}  # columns whose texts may be cut, and their widths
-_WIDE = 120  # columns of a terminal in which all of a job has room
+_WIDE = 120  # columns of a terminal that is wide enough for a whole row
 _STYLES = {State.FAILURES: "red", State.DAMAGED: "red", State.RUNNING: "green", State.INCOMPLETE: "yellow"}
-_SHOWN = 5  # folders that are no jobs
+_SHOWN = 5  # folders named in one line
 
 
 @click.command("ls")
 @click.argument("store", required=False)
 @click.option(
-    "--json", "json_lines", is_flag=True, help="Print one object of JSON a line for each job and batch."
+    "--json", "json_lines", is_flag=True, help="Print a line with one JSON object for each job and batch."
 )
 @click.option(
     "--limit",
@@ -45,9 +44,9 @@ _SHOWN = 5  # folders that are no jobs
 def ls_command(store: str | None, *, json_lines: bool, limit: int) -> None:
     """List the jobs of a store, the newest first, and its batches.
 
-    STORE is gs://bucket/prefix or a folder; RUNWIDE_STORE when left out. A job is running if something was written there
-    in the last 10 minutes, and incomplete if not: nobody is asked who runs it, as runwide wait does. Costs are estimates
-    from list prices (RUNWIDE_PRICES).
+    STORE is gs://bucket/prefix or a folder; the default is RUNWIDE_STORE. An unfinished job is running if something was
+    written there in the last 10 minutes, and incomplete otherwise; no engine is asked, unlike in runwide wait. Costs are
+    estimates from list prices (RUNWIDE_PRICES).
 
     \b
     Example:
@@ -56,7 +55,7 @@ def ls_command(store: str | None, *, json_lines: bool, limit: int) -> None:
     """  # noqa: D301 - \b is click's mark for a paragraph that keeps its lines
     store = store or settings.read().store
     if not store:
-        raise InputError("there is no store to list", hint="give its URI, or set RUNWIDE_STORE")
+        raise InputError("no store was given", hint="give its URI, or set RUNWIDE_STORE")
     found = jobs_of(store, limit=limit or None)
     if json_lines:
         for one in found.jobs:
@@ -70,11 +69,7 @@ def ls_command(store: str | None, *, json_lines: bool, limit: int) -> None:
 
 
 def notes(found: Listing) -> Iterable[str]:
-    """What is in a store beside the jobs that are shown, in lines for people.
-
-    Args:
-        found: What is there.
-    """
+    """Yield lines for people about the contents of a store that the table does not show."""
     if not found.jobs and not found.batches:
         yield f"no jobs in {found.uri}"
     for one in found.jobs:
@@ -82,9 +77,9 @@ def notes(found: Listing) -> Iterable[str]:
             yield f"{one.uri} cannot be read: {one.cause}; remove it with: runwide clean {quoted(one.uri)}"
     if found.others:
         shown = ", ".join(found.others[:_SHOWN]) + (", …" if len(found.others) > _SHOWN else "")
-        yield f"passed over, no jobs of runwide: {shown}"
+        yield f"folders that are no jobs: {shown}"
     if found.older:
-        yield f"{found.older:,} older jobs were not looked at: --limit 0 shows all"
+        yield f"{found.older:,} older jobs are not shown: --limit 0 shows all"
     costs = dict.fromkeys(note for one in found.jobs if one.cost for note in one.cost.basis.split("; "))
     if costs:
         yield f"costs are estimates: {'; '.join(costs)}"
@@ -103,48 +98,44 @@ def _show(found: Listing) -> None:
 
 
 def _table(jobs: Iterable[Listed], *, width: int) -> Table:
-    """A row for each job; on a narrow terminal without what matters less, so that an id can be copied."""
+    """Return a table with a row for each job; on a narrow terminal it has fewer columns, and full ids."""
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(box=None, pad_edge=False, header_style="dim")
+    def cut(text: str) -> Text:
+        return Text(printable(text), overflow="ellipsis", no_wrap=True)
+
     now = time.time()
     rows: list[dict[str, str | Text]] = [
         {
             "job": one.id,
-            "name": printable(one.name),
+            "name": cut(one.name),
             "age": age(now - one.created),
-            "function": printable(one.function.rpartition(":")[2]),  # JSON has its module as well
+            "function": cut(one.function.rpartition(":")[2]),  # --json has its module as well
             "items": "" if one.state is State.DAMAGED else f"{one.items:,}",
-            "state": Text(said(one), style=_STYLES.get(one.state, "")),
+            "state": Text(state_text(one), style=_STYLES.get(one.state, "")),
             "size": words.size(one.bytes) if one.bytes else "",
             "cost": money(one.cost.dollars) if one.cost else "",
         }
         for one in jobs
     ]
+    table = Table(box=None, pad_edge=False, header_style="dim")
     columns = [name for name in rows[0] if width >= _WIDE or name not in ("function", "size", "cost")]
-    longest = {name: max(len(name), *(len(row[name]) for row in rows)) for name in columns}
-    room = width - 2 * (len(columns) - 1) - sum(longest[name] for name in columns if name not in _SHRINK)
     for name in columns:
-        if name in _SHRINK:
-            longest[name] = max(
-                4, min(longest[name], _SHRINK[name], room // (2 if "function" in columns else 1))
-            )
-        left = name in ("job", "state", *_SHRINK)
         table.add_column(
-            name, justify="left" if left else "right", overflow="ellipsis", no_wrap=True, width=longest[name]
+            name,
+            justify="left" if name in ("job", "state", *_SHRINK) else "right",
+            no_wrap=name not in _SHRINK,  # rich narrows only columns that may wrap
+            min_width=4,
+            max_width=_SHRINK.get(name),
         )
     for row in rows:
         table.add_row(*(row[name] for name in columns))
     return table
 
 
-def said(one: Listed) -> str:
-    """The state of a job in a few words.
-
-    Args:
-        one: The job.
-    """
+def state_text(one: Listed) -> str:
+    """Return the state of a job in a few words."""
     if one.state is State.FAILURES:
         return f"{one.failed:,} failed"
     if one.state in (State.RUNNING, State.INCOMPLETE):
@@ -153,7 +144,7 @@ def said(one: Listed) -> str:
 
 
 def age(seconds: float) -> str:
-    """How long ago something was, in its largest unit.
+    """Return a duration in its largest unit.
 
     Example:
         >>> age(5), age(300), age(7200), age(3 * 86400)

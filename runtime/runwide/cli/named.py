@@ -1,4 +1,4 @@
-"""How a job is named on a command line, and the option for where its name is looked for."""
+"""The option of the store in which a command looks for a job."""
 
 from __future__ import annotations
 
@@ -8,5 +8,5 @@ store = click.option(
     "--store",
     envvar="RUNWIDE_STORE",
     metavar="STORE",
-    help="Where the job lies, if JOB is an id or a name; RUNWIDE_STORE when not given.",
+    help="The store of the job, if JOB is an id or a name; the default is RUNWIDE_STORE.",
 )

@@ -1,4 +1,4 @@
-"""Options that several commands have."""
+"""Options that several commands share."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from runwide.cli import formats
 items_format = click.option(
     "--items-format",
     type=click.Choice(formats.FORMATS),
-    help="What the items are read as, whatever metadata, name and content say; files: the files of a pattern or a folder.",
+    help="The format of the items; by default, metadata, name or content decide. files: the files of a pattern or a folder.",
 )
 items_types = click.option(
     "--items-types",
     metavar="TEXT",
-    help='A JSON object with the type of columns of CSV: {"zip": "str"}, or int, float, bool; others by their values.',
+    help='A JSON object with types of CSV columns, such as {"zip": "str"}: str, int, float or bool.',
 )
 items_artifacts = click.option(
     "--items-artifacts",
     metavar="NAME",
-    help="An input of --executor-input that is a list of artifacts: their URIs, or with --items-format the rows of all.",
+    help="An input in --executor-input that is a list of artifacts: their URIs, or with --items-format the rows of all.",
 )
 secret = click.option(
     "--secret",
@@ -29,39 +29,38 @@ secret = click.option(
     multiple=True,
     nargs=2,
     metavar="VARIABLE SECRET",
-    help="A variable for the function, with the value of projects/P/secrets/S/versions/V of Secret Manager.",
+    help="A variable for the function, with the value of the secret projects/P/secrets/S/versions/V.",
 )
 env = click.option(
     "--env",
     multiple=True,
     nargs=2,
     metavar="VARIABLE VALUE",
-    help="A variable for the function, set before it or any of its modules is loaded.",
+    help="A variable for the function, set before the function and its modules are loaded.",
 )
 env_text = click.option(
     "--env-text",
     multiple=True,
     metavar="TEXT",
-    help="Such variables as NAME=VALUE&NAME=VALUE, quoted as in a URL; '-' for none.",
+    help="Variables as --env, written as NAME=VALUE&NAME=VALUE, quoted as in a URL; '-' for none.",
 )
 composed_env = click.option(
     "--composed-env",
     multiple=True,
     nargs=2,
     metavar="VARIABLE JSON",
-    help="A variable whose value has parameters of --given in it.",
+    help="A variable whose value contains parameters of --given.",
 )
 env_out = click.option(
     "--env-out",
     type=click.Path(path_type=Path),
-    help="Write the variables of --composed-env there, as --env-text of the shards and the gather has them.",
+    help="Write the variables of --composed-env to this file, for --env-text of shards and gather.",
 )
-
 requirements = click.option(
     "--requirements-text",
     "requirements",
     metavar="TEXT",
-    help="Requirements of pip, one a line, with -c in front of a constraint: installed for this step alone, into scratch.",
+    help="Requirements of pip, one a line, with -c before a constraint; installed into scratch, for this step only.",
 )
 
 
@@ -72,11 +71,11 @@ def _or_none(_context: click.Context, _option: click.Parameter, value: str | Non
 reduce = click.option(
     "--reduce",
     metavar="MODULE:FUNCTION",
-    help="Makes one result of two, and is associative, such as operator:add: the result is one value.",
+    help="An associative function that makes one result of two, such as operator:add; the result is then one value.",
 )
 run_key = click.option(
     "--run-key",
     metavar="KEY",
     callback=_or_none,
-    help="A key of this run of the pipeline, with which results are signed where no signing key is set; '-' for none.",
+    help="The key of this pipeline run, which signs results if no signing key is set; '-' for none.",
 )

@@ -1,4 +1,4 @@
-"""The rows of Parquet as dicts, of a file or of a folder of files."""
+"""Read the rows of Parquet as dicts, from a file or a folder of files."""
 
 from __future__ import annotations
 
@@ -12,18 +12,14 @@ from runwide.errors import InputError
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-_FOLDER = "table"  # what the folder is called below, of which only its inside counts
+_FOLDER = "table"  # the name of the folder for pyarrow
 
 
-def rows(data: bytes, uri: str) -> list[Any]:
-    """Return the rows of a file.
-
-    Args:
-        data: Its bytes.
-        uri: Where it comes from, for errors.
+def rows_of_file(data: bytes, uri: str) -> list[Any]:
+    """Return the rows of a file, whose URI is for errors.
 
     Raises:
-        InputError: It is not Parquet, or pyarrow is missing.
+        InputError: The file is not Parquet, or pyarrow is missing.
     """
     with _mapped(uri):
         import pyarrow as pa
@@ -37,16 +33,15 @@ def rows(data: bytes, uri: str) -> list[Any]:
 def rows_of_folder(files: Mapping[str, bytes], uri: str) -> list[Any]:
     """Return the rows of the files of a folder, in the order of their names.
 
-    A folder ``day=2024-01-01`` is the column ``day``, as pyarrow reads it. A column that only some files have is None in the
-    others.
+    A subfolder ``day=2024-01-01`` means a column ``day``, as in pyarrow. A column is None in files that do not have it.
 
     Args:
         files: The bytes of each file, by its name in the folder.
-        uri: The folder, for errors.
+        uri: The URI of the folder, for errors.
 
     Raises:
-        InputError: A file is not Parquet, their columns do not fit each other, a file has other values in a column than its
-            folder's name says, or pyarrow is missing.
+        InputError: A file is not Parquet, the columns of the files do not fit each other, a column contradicts the name of
+            its folder, or pyarrow is missing.
     """
     with _mapped(uri):
         import pyarrow as pa
@@ -73,7 +68,7 @@ def rows_of_folder(files: Mapping[str, bytes], uri: str) -> list[Any]:
 
 @contextmanager
 def _mapped(uri: str) -> Iterator[None]:
-    """Turn the errors of pyarrow into ours."""
+    """Turn errors of pyarrow into ours."""
     try:
         import pyarrow as pa
     except ImportError as error:
@@ -90,12 +85,12 @@ def _mapped(uri: str) -> Iterator[None]:
         raise InputError(
             f"this cannot be read as parquet ({' '.join(str(error).split())})",
             uri=uri,
-            hint="write the file anew; or give items_format=, if it is something else",
+            hint="write the file again; or give items_format=, if it has another format",
         ) from error
 
 
 def _check_names(names: list[str], uri: str) -> None:
-    """Reject columns of the same name, of which a row would have one."""
+    """Reject columns of the same name: a row, which is a dict, would keep only one of them."""
     double = sorted({name for name in names if names.count(name) > 1})
     if double:
         raise InputError(
@@ -106,24 +101,24 @@ def _check_names(names: list[str], uri: str) -> None:
 
 
 def _check_folders(name: str, data: bytes) -> None:
-    """Reject a file with a column of its folder's name that has other values: pyarrow would replace them silently."""
+    """Reject a column that contradicts the name of its folder: pyarrow would silently replace its values."""
     import pyarrow as pa
     from pyarrow import parquet
 
     file = parquet.ParquetFile(pa.BufferReader(data))
-    told = [part.partition("=") for part in name.split("/")[:-1]]
-    for column, value in [(unquote(before), unquote(after)) for before, found, after in told if found]:
+    parts = [part.partition("=") for part in name.split("/")[:-1]]
+    for column, value in [(unquote(before), unquote(after)) for before, found, after in parts if found]:
         if column not in file.schema_arrow.names:
             continue
         if any(one != value for one in file.read([column])[column].unique().to_pylist()):
             raise InputError(
-                f"the file has a column {column!r}, with other values or another type than the name of its folder has",
+                f"the column {column!r} has other values, or another type, than the name of its folder says",
                 hint="rename the column or the folder, or leave the column out of the file",
             )
 
 
 def _handler(files: Mapping[str, bytes]) -> Any:
-    """A file system of pyarrow that has these files."""
+    """Return a file system for pyarrow with these files."""
     import pyarrow as pa
     from pyarrow import fs
 
@@ -153,7 +148,7 @@ def _handler(files: Mapping[str, bytes]) -> Any:
         open_input_stream = open_input_file
 
         def _refuse(self, *_: Any) -> None:
-            raise NotImplementedError("it is only read")
+            raise NotImplementedError("this file system is read-only")
 
         create_dir = delete_dir = delete_dir_contents = delete_root_dir_contents = delete_file = _refuse
         move = copy_file = open_output_stream = open_append_stream = _refuse

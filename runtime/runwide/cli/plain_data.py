@@ -1,4 +1,4 @@
-"""Results as plain data, which tables hold, with the item of what is none."""
+"""Convert results to plain data that JSON lines and Parquet can hold."""
 
 from __future__ import annotations
 
@@ -15,22 +15,22 @@ from runwide.errors import InputError, ResultNotLoadable
 from runwide.records import Failure
 
 _HINT = "return plain data from the function, or leave out the dataset and use runwide.load"
-_RICH = (date, datetime, time, timedelta, Decimal, bytes)  # which Parquet has types for
+_RICH = (date, datetime, time, timedelta, Decimal, bytes)  # Parquet has types for these
 _ARRAY_KINDS = "biufU"  # of numpy: bools, whole numbers, floats, texts
 
 
 class NotPlain(ValueError):
-    """A value is no plain data."""
+    """A value is not plain data."""
 
 
 @dataclass(slots=True)
 class Plain:
-    """Makes plain data of results.
+    """A conversion of results to plain data, with counts of the numbers that became null.
 
     Args:
-        rich: Whether dates, decimals and bytes are plain as well, and NaN stays what it is, as in Parquet.
+        rich: True for Parquet: dates, decimals and bytes are plain, and NaN stays NaN.
         nulled: How many NaN and infinite numbers have become null.
-        items: In how many results.
+        items: How many results had such numbers.
     """
 
     rich: bool
@@ -38,14 +38,14 @@ class Plain:
     items: int = 0
 
     def of(self, result: Any, item: int) -> Any:
-        """Return a result as plain data; what has failed is None.
+        """Return a result as plain data; None for a failed item.
 
         Args:
             result: The result.
-            item: Its index.
+            item: The index of its item.
 
         Raises:
-            InputError: It is no plain data.
+            InputError: The result is not plain data.
 
         Example:
             >>> Plain(rich=False).of({"a": (1, float("nan"))}, 0)
@@ -65,7 +65,7 @@ class Plain:
 
     def _of(self, value: Any, depth: int) -> Any:
         if not depth:
-            raise NotPlain("the result is nested too deep, or holds itself")
+            raise NotPlain("the result is nested too deep, or contains itself")
         scalar = self._scalar(value)
         if scalar is not _OTHER:
             return scalar
@@ -105,7 +105,7 @@ class Plain:
     def _object(self, value: dict[Any, Any], depth: int) -> dict[str, Any]:
         found = {_key(key): self._of(one, depth - 1) for key, one in value.items()}
         if len(found) < len(value):
-            raise NotPlain("keys of a dict are the same once they are texts")
+            raise NotPlain("keys of a dict become the same text")
         return found
 
 
@@ -117,12 +117,12 @@ def _text(value: str) -> str:
     try:
         text.encode()
     except UnicodeEncodeError:
-        raise NotPlain(f"the text {text[:80]!r} is not Unicode, and has no UTF-8") from None
+        raise NotPlain(f"the text {text[:80]!r} is invalid Unicode, and cannot be written as UTF-8") from None
     return text
 
 
 def _key(key: Any) -> str:
-    """A key as JSON has it, a text."""
+    """Return a key of a dict as JSON writes it, a text."""
     if isinstance(key, str):
         return _text(key)
     if _is_of_numpy(key) and not key.shape:
@@ -133,10 +133,10 @@ def _key(key: Any) -> str:
 
 
 def _is_missing(value: Any) -> bool:
-    """Whether it is what pandas has for a missing value; pandas need not be installed."""
+    """Return whether a value is a missing value of pandas, without importing pandas."""
     return type(value).__module__.startswith("pandas.") and type(value).__name__ in ("NaTType", "NAType")
 
 
 def _is_of_numpy(value: Any) -> bool:
-    """Whether it is a number or an array of numpy, which need not be installed."""
+    """Return whether a value is a number or an array of numpy, without importing numpy."""
     return type(value).__module__ == "numpy" and hasattr(value, "dtype") and hasattr(value, "tolist")

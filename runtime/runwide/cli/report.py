@@ -1,4 +1,4 @@
-"""The command that shows what happened in a job, ``report``, and the live view of ``status``."""
+"""The command ``report``, and the live view of ``status``."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 _log = Log("cli")
 
-_INTERVAL = 3.0  # seconds: one listing of the job each time, and a read of each chunk that is new
+_INTERVAL = 3.0  # seconds; each look lists the job's objects once, and reads each new chunk
 _CAUSES, _CAUSE = 5, 200  # errors that are shown, and characters of one
 _LINES = 20  # unfinished shards that are listed
 
@@ -33,76 +33,80 @@ _LINES = 20  # unfinished shards that are listed
 @click.command("report")
 @click.argument("job")
 @click.option(
-    "--out", type=click.Path(path_type=Path), help="Where to write the page; report-JOB.html when not given."
+    "--out",
+    type=click.Path(path_type=Path),
+    help="Write the page to this file; the default is report-JOB.html.",
 )
-@click.option("--metrics-out", type=click.Path(path_type=Path), help="Write the numbers there, as JSON.")
+@click.option(
+    "--metrics-out", type=click.Path(path_type=Path), help="Write the numbers to this file, as JSON."
+)
 @click.option("--open", "opened", is_flag=True, help="Open the page in a browser.")
 @named.store
 def report_command(
     job: str, *, out: Path | None, metrics_out: Path | None, opened: bool, store: str | None
 ) -> None:
-    """Make a page of what happened in JOB; print what it found and where the page is.
+    """Write a page about JOB; print its findings and the path of the page.
 
-    JOB is a job's reference, the URI of its folder, its id, the start of that, or its name.
+    JOB is a job's reference, the URI of its folder, its id, the start of its id, or its name.
 
     \b
     Example:
         runwide report "$job" --open
         runwide report scores --store gs://bucket/runs --metrics-out numbers.json
     """  # noqa: D301 - \b is click's mark for a paragraph that keeps its lines
-    from runwide.report import report
+    from runwide._report import report
 
     found = report(job, store=store)
     path = found.save(out or f"report-{found.story.title}.html")
-    files.write(metrics_out, json.dumps(found.metrics, indent=1))
+    files.write_text(metrics_out, json.dumps(found.metrics, indent=1))
     for finding in found.findings:
-        click.echo(printable(f"{finding.level.value:>8}  {finding.text} {finding.advice}".rstrip()))
+        click.echo(printable(f"{finding.level.value:>8}  {finding}"))
     click.echo(str(path))
     if opened:
         click.launch(path.resolve().as_uri())
 
 
 def outputs(job: str, *, report_out: Path | None, metrics_out: Path | None) -> dict[str, float]:
-    """Write a job's page and numbers where asked, as the step that ends a job does; parent folders are made.
+    """Write the page and the numbers of a job to files, for the last step of a job.
 
     Returns:
-        The numbers; none where neither is asked for, or the report cannot be made.
+        The numbers; empty if there are no files to write, or if the report fails.
     """
     if report_out is None and metrics_out is None:
         return {}
-    from runwide.report import report
+    from runwide._report import report
 
     try:
         found = report(job)
         numbers = found.metrics
         if report_out is not None:
             found.save(report_out)
-    except Exception as error:  # whatever it is: the results are there, and matter more
+    except Exception as error:  # a report that fails must not fail the job
         _log.warning("report.failed", cause=f"{type(error).__name__}: {error}")
         return {}
-    files.write(metrics_out, json.dumps(numbers))
+    files.write_text(metrics_out, json.dumps(numbers))
     return numbers
 
 
 def watch(job: str, *, interval: float = _INTERVAL) -> None:
-    """Show how far a job is until all its shards have finished, or Ctrl-C is pressed."""
+    """Show the progress of a job until all its shards have finished, or the user presses Ctrl-C."""
     from rich.live import Live
 
     from runwide.cli.tables import console
     from runwide.job.progress import Progress
 
     with Progress(job) as progress, Live(console=console(), auto_refresh=False) as live:
-        pace, said = Pace(), Said()
+        pace, causes = Pace(), Causes()
         while True:
-            said.add(progress.look())
-            live.update(picture(progress, pace.at(progress.done, time.monotonic()), said), refresh=True)
+            causes.add(progress.look())
+            live.update(picture(progress, pace.at(progress.done, time.monotonic()), causes), refresh=True)
             if not progress.unfinished:
                 return
             time.sleep(interval)
 
 
 class Pace:
-    """Items a second since the first look.
+    """The number of items per second since the first look.
 
     Example:
         >>> pace = Pace()
@@ -114,34 +118,34 @@ class Pace:
         self._first: tuple[int, float] | None = None
 
     def at(self, done: int, now: float) -> float:
-        """The pace at a moment; 0 where it is not known yet."""
+        """Return the pace at a time; 0 if it is not known yet."""
         if self._first is None:
             self._first = done, now
         before, began = self._first
         return (done - before) / (now - began) if now > began else 0.0
 
 
-class Said:
-    """The last failures, by what they say."""
+class Causes:
+    """Counts of failures by their message."""
 
     def __init__(self) -> None:
         self.counts: Counter[str] = Counter()
 
     def add(self, failures: Sequence[Failure]) -> None:
-        """Take in more of them."""
+        """Count more failures."""
         for failure in failures:
             self.counts[shortened(f"{failure.type}: {failure.message}", _CAUSE)] += 1
 
 
-def picture(progress: Progress, pace: float = 0.0, said: Said | None = None) -> RenderableType:
-    """What is shown of a job: a bar for the whole, what failed, and a bar for each shard that has not finished."""
+def picture(progress: Progress, pace: float = 0.0, causes: Causes | None = None) -> RenderableType:
+    """Return the live view of a job: a bar for the job, causes of failures, and a bar for each unfinished shard."""
     from rich.console import Group
     from rich.padding import Padding
     from rich.progress_bar import ProgressBar
     from rich.text import Text
 
+    from runwide import words
     from runwide.cli.tables import plain_table
-    from runwide.report import words
 
     about, done = progress.about, progress.done
     unfinished = progress.unfinished
@@ -153,18 +157,12 @@ def picture(progress: Progress, pace: float = 0.0, said: Said | None = None) -> 
         left = words.seconds((about.count - done) / pace)
         head.append(f" \N{MIDDLE DOT} {pace:,.3g} a second, {left} to go", style="dim")
     parts: list[RenderableType] = [head]
-    for cause, count in said.counts.most_common(_CAUSES) if said is not None else ():
-        parts.append(
-            Text(
-                f"  {count:,} {words.TIMES} {printable(cause)}",
-                style="red",
-                overflow="ellipsis",
-                no_wrap=True,
-            )
-        )
+    for cause, count in causes.counts.most_common(_CAUSES) if causes is not None else ():
+        line = f"  {count:,} {words.TIMES} {printable(cause)}"
+        parts.append(Text(line, style="red", overflow="ellipsis", no_wrap=True))
     if unfinished:
         bar = ProgressBar(total=max(about.count, 1), completed=done, width=60)
-        parts.append(Padding(bar, (0, 0, 1, 0)))  # which ends its line
+        parts.append(Padding(bar, (0, 0, 1, 0)))  # the padding ends the bar's line
         table = plain_table("shard", "", "items")
         for index, (ended, items) in [*zip(unfinished, progress.by_shard(), strict=True)][:_LINES]:
             table.add_row(

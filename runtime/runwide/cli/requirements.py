@@ -1,6 +1,6 @@
 """Requirements of pip as one text, which travels with a job and needs no other file.
 
-A line of it is what a line of a requirements file is. A constraint has ``-c`` in front, since it has no file of its own::
+Each line is a line of a requirements file. A constraint begins with ``-c``, since it has no file of its own::
 
     nltk==3.9.1
     --extra-index-url https://packages.example.com/simple
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from packaging.requirements import Requirement
 
 MOST = 64 * 1024
-"""Bytes of requirements that a pipeline's steps take: they are words of a command line."""
+"""Most bytes of requirements: they are an argument of the commands of a pipeline's steps."""
 
 CONSTRAINT = "-c "
 _COMMENT = re.compile(r"(^|\s+)#.*$")
@@ -41,12 +41,7 @@ _OPTIONS = re.compile(r"\s--?[a-z]")  # of one requirement, such as --hash=…
 
 @dataclass(frozen=True, slots=True)
 class _Place:
-    """Where a line stands.
-
-    Args:
-        file: Its file; None for a text of a list.
-        line: Its number.
-    """
+    """The place of a line: its file, which is None for a text of a list, and its number."""
 
     file: Path | None
     line: int
@@ -56,17 +51,17 @@ class _Place:
 
 
 def text_of(given: Any) -> str:
-    r"""Read requirements now, with the files that they name by ``-r`` and ``-c``.
+    r"""Read requirements, and the files that they name by ``-r`` and ``-c``.
 
     Args:
-        given: Path of a requirements file, or a list of texts such as ``["nltk==3.9.1"]``; None for none.
+        given: The path of a requirements file, or a list of texts such as ``["nltk==3.9.1"]``; None for no requirements.
 
     Returns:
-        Text for `Requirements.of`; empty where there are none.
+        A text for `runwide.cli.installing.install`; empty if there are no requirements.
 
     Raises:
-        InputError: A file cannot be read, a line is no requirement or names what a component does not have, or the text is
-            longer than 64 KiB.
+        InputError: A file cannot be read, a line is no requirement or names a file of this machine, or the text is longer
+            than 64 KiB.
 
     Example:
         >>> from pathlib import Path
@@ -93,30 +88,27 @@ _EXPECTED = 'give the path of a requirements file, or a list such as ["nltk==3.9
 
 
 def checked(text: Any) -> str:
-    """Return requirements that `text_of` has made, if they are not too long.
+    """Return a text of requirements that `text_of` has made, if it is not too long.
 
     Raises:
-        InputError: They are, or are no text.
+        InputError: It is too long, or is no text.
     """
     if not isinstance(text, str):
         raise InputError(f"requirements are a {type(text).__name__}, not a text", hint=_EXPECTED)
     size = len(text.encode())
     if size > MOST:
         raise InputError(
-            f"the requirements take {size:,} bytes, and a pipeline's steps take {MOST:,}",
+            f"the requirements have {size:,} bytes, and a pipeline's steps accept {MOST:,}",
             hint="build an image that has them: runwide image --requirements requirements.txt",
         )
     return text
 
 
 def parsed(line: str) -> Requirement | None:
-    """Return the requirement of a line without its options; None for a URL without a name.
-
-    Args:
-        line: A line that is no option.
+    """Return the requirement in a line, without its options; None for a URL without a name.
 
     Raises:
-        ValueError: It is none.
+        ValueError: The line is no requirement.
 
     Example:
         >>> parsed("nltk==3.9.1 --hash=sha256:00").name, parsed("git+https://example.com/shop.git")
@@ -152,7 +144,7 @@ def _of_file(path: Path, *, constraint: bool, inside: tuple[Path, ...], where: s
 
 
 def _joined(text: str) -> Iterator[tuple[int, str]]:
-    """Yield the lines with their numbers, those that go on behind a backslash as one, without comments."""
+    """Yield the lines with their numbers, without comments; join lines that end in a backslash with the next one."""
     kept, start = "", 0
     for number, line in enumerate([*text.splitlines(), ""], 1):
         start = start or number
@@ -170,7 +162,7 @@ def _joined(text: str) -> Iterator[tuple[int, str]]:
 def _of_line(line: str, place: _Place, *, constraint: bool, inside: tuple[Path, ...]) -> Iterator[str]:
     if _CREDENTIALS.search(line):
         raise InputError(
-            f"{place}: the URL has a password, which would stand in the pipeline",
+            f"{place}: the URL has a password, which would be written into the pipeline",
             hint="write ${NAME} instead, and give its value by secrets=",
         )
     if found := _FILE.fullmatch(line):
@@ -193,7 +185,7 @@ def _of_line(line: str, place: _Place, *, constraint: bool, inside: tuple[Path, 
         except ValueError as error:
             raise InputError(
                 f"{place}: {line!r} is no requirement ({str(error).splitlines()[0]})",
-                hint='write it as pip takes it, such as "nltk==3.9.1"',
+                hint='write it as for pip, such as "nltk==3.9.1"',
             ) from error
         yield f"{CONSTRAINT}{line}" if constraint else line
 
@@ -201,8 +193,8 @@ def _of_line(line: str, place: _Place, *, constraint: bool, inside: tuple[Path, 
 def _of_other_file(name: str, place: _Place, *, constraint: bool, inside: tuple[Path, ...]) -> Iterator[str]:
     if _HAS_SCHEME.match(name):
         raise InputError(
-            f"{place}: {name} is not read, since it may be another one when the steps run",
-            hint="download it, and name the file",
+            f"{place}: {name} is not read, since its content may change before the steps run",
+            hint="download it, and give the path of the file",
         )
     folder = Path() if place.file is None else place.file.parent
     yield from _of_file(folder / name.strip("\"'"), constraint=constraint, inside=inside, where=str(place))

@@ -1,4 +1,4 @@
-"""Standard output of a command is its results alone: what the user's code prints meanwhile goes to standard error."""
+"""Keep standard output of a command for its results: output of the user's code goes to standard error."""
 
 from __future__ import annotations
 
@@ -11,9 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from runwide import log
+from runwide import log, writing
 from runwide.redaction import Lines
-from runwide.writing import write
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -23,14 +22,14 @@ _OUT, _ERROR = 1, 2
 
 @contextmanager
 def alone() -> Iterator[Callable[[str], None]]:
-    """Send everything that is printed while the block runs to standard error, in this process and in those it starts.
+    """Send all output of this process and its children to standard error while the block runs.
 
     Yields:
-        What writes a line to standard output.
+        A function that writes a line to standard output.
     """
     out, error = sys.stdout, sys.stderr
     with ExitStack() as ending:
-        # Nobody asks for a task's output as it was printed here.
+        # No program reads the output of tasks here, so each line may name its item.
         ending.enter_context(log.items_always_named())
         results = _apart(out, ending)
         ending.callback(setattr, sys, "stdout", out)
@@ -46,19 +45,19 @@ def _put(line: str, results: Any) -> None:
     try:
         click.echo(line, file=results)
     except OSError as error:
-        if error.errno == errno.EPIPE:  # whoever reads has enough
+        if error.errno == errno.EPIPE:  # the reader has closed the pipe, such as `head`
             raise
         raise click.ClickException(f"standard output cannot be written: {error.strerror}") from error
 
 
 def _apart(stream: Any, ending: ExitStack) -> Any:
-    """Point descriptor 1 to standard error, and return a stream to where it pointed before.
+    """Point descriptor 1 to standard error, and return a stream to its former target.
 
     Args:
-        stream: Standard output. One that is not of that descriptor, as in a test, is returned as it is.
-        ending: Undoes it.
+        stream: Standard output. A stream of another descriptor, as in a test, is returned unchanged.
+        ending: Restores the descriptor.
     """
-    if stream is None:  # it was closed
+    if stream is None:  # standard output is closed
         return io.StringIO()
     try:
         if stream.fileno() != _OUT:
@@ -66,7 +65,7 @@ def _apart(stream: Any, ending: ExitStack) -> Any:
         stream.flush()
         kept = os.dup(_OUT)
         os.dup2(_ERROR, _OUT)
-    except (AttributeError, OSError, ValueError):  # it is no file, or standard error is closed
+    except (AttributeError, OSError, ValueError):  # the stream is no file, or standard error is closed
         return stream
     out = open(kept, "w", encoding=stream.encoding, errors=stream.errors)  # noqa: SIM115, PTH123 - closed at the end
     ending.callback(_restore, out)
@@ -75,12 +74,12 @@ def _apart(stream: Any, ending: ExitStack) -> Any:
 
 def _restore(out: io.TextIOWrapper) -> None:
     os.dup2(out.fileno(), _OUT)
-    with suppress(OSError):  # of what could not be written
+    with suppress(OSError):  # buffered output may not be writable
         out.close()
 
 
 def _entries(stream: Any, severity: str, ending: ExitStack) -> Any:
-    """Return a stream whose lines become entries of JSON on another one."""
+    """Return a stream that writes each line as a JSON entry to another stream."""
     lines: Any = _Entries(stream, severity)
     made = io.TextIOWrapper(lines, "utf-8", "backslashreplace", line_buffering=True)
     ending.callback(made.close)
@@ -101,17 +100,17 @@ class _Entries(io.RawIOBase):
     def write(self, data: Any) -> int:
         *lines, self._rest = (self._rest + bytes(data)).split(b"\n")
         for line in lines:
-            self._say(line)
+            self._write_entry(line)
         return len(data)
 
     def close(self) -> None:
         if self._rest:
-            self._say(self._rest)
+            self._write_entry(self._rest)
         self._rest = b""
         super().close()
 
-    def _say(self, line: bytes) -> None:
+    def _write_entry(self, line: bytes) -> None:
         text = line.decode("utf-8", "backslashreplace")
         entry = log.print_line(text, severity=self._severity, hidden=self._hidden(text))
         if entry:
-            write(self._stream, entry)
+            writing.write(self._stream, entry)

@@ -1,10 +1,9 @@
-"""The items in the bytes of a table."""
+"""Read items from the bytes of a table."""
 
 from __future__ import annotations
 
 import gzip
 import io
-import json
 import zlib
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -13,7 +12,7 @@ from runwide import settings
 from runwide.cli import csv_rows, formats, parquet_rows
 from runwide.errors import InputError, NoItems
 from runwide.log import Log
-from runwide.parsing import TooDeep, json_of
+from runwide.parsing import json_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -21,33 +20,29 @@ if TYPE_CHECKING:
 log = Log("cli")
 
 _GZIP = b"\x1f\x8b"
-_PIECE = 1 << 20  # bytes that are decompressed at once
+_PIECE = 1 << 20  # bytes to decompress at once
+_HINT = "correct it; or give items_format=, if it has another format"
+_HINT_LINES = 'items_format="jsonl" (--items-format jsonl)'
 
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """How items are read from a table.
+    """Options for reading items from a table.
 
     Args:
-        form: Its format, of `runwide.cli.formats.FORMATS`; None where metadata, name or content tell it.
-        types: Types of columns of CSV.
-        told: The format that an artifact's metadata tell.
+        form: A format in `runwide.cli.formats.FORMATS`; None to find it from metadata, name or content.
+        types: Types of CSV columns.
+        metadata_form: The format that the metadata of the artifact name.
     """
 
     form: str | None = None
     types: Mapping[str, str] = field(default_factory=dict)
-    told: str | None = None
+    metadata_form: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class File:
-    """A file of a table.
-
-    Args:
-        data: Its bytes.
-        name: Its name, whose ending may tell its format.
-        uri: Where it comes from, for errors.
-    """
+    """A file of a table: its bytes, its name, whose ending may give the format, and its URI for errors."""
 
     data: bytes
     name: str
@@ -57,42 +52,38 @@ class File:
 def reading(
     form: str | None, types: str | Mapping[str, Any] | None, metadata: Mapping[str, Any] | None, uri: str
 ) -> Reading:
-    """Return how items are read, from the words of a command.
+    """Check options for reading a table.
 
     Args:
-        form: As for `Reading`.
-        types: As for `Reading`, or JSON of it.
-        metadata: Those of the artifact.
-        uri: The artifact.
+        form: The format, or None.
+        types: Types of CSV columns, or their JSON.
+        metadata: The metadata of the artifact.
+        uri: The URI of the artifact, for errors.
 
     Raises:
-        InputError: One of them makes no sense.
+        InputError: An option is invalid.
 
     Example:
         >>> reading(None, '{"zip": "str"}', {"format": "csv"}, "gs://bucket/x")
-        Reading(form=None, types={'zip': 'str'}, told='csv')
+        Reading(form=None, types={'zip': 'str'}, metadata_form='csv')
     """
     if isinstance(types, str):
         try:
             types = json_of(types)
         except ValueError as error:
             raise InputError(
-                f"--items-types is not JSON ({error})", hint='give something like \'{"zip": "str"}\''
+                f"--items-types is not JSON ({error})", hint='give an object such as \'{"zip": "str"}\''
             ) from error
     formats.checked_format(form)
-    told = None if form else formats.of_metadata(metadata or {}, uri)
-    return Reading(form, formats.checked_types(types, form), told)  # type: ignore[arg-type]  # which is checked
+    metadata_form = None if form else formats.of_metadata(metadata or {}, uri)
+    return Reading(form, formats.checked_types(types, form), metadata_form)  # type: ignore[arg-type]  # is checked
 
 
 def items(files: Iterable[File], how: Reading) -> list[Any]:
     r"""Return the items in the files of one table, in order.
 
-    Args:
-        files: The files.
-        how: How they are read.
-
     Raises:
-        InputError: The bytes are not what they should be.
+        InputError: A file does not have its format.
 
     Example:
         >>> items([File(b'"a"\nnull\n', "artifact", "gs://bucket/artifact")], Reading())
@@ -102,24 +93,24 @@ def items(files: Iterable[File], how: Reading) -> list[Any]:
     parts: list[csv_rows.Part] = []
     for file in files:
         data = unzipped(file.data, file.uri)
-        form = how.form or how.told or formats.of_name(file.name)
+        form = how.form or how.metadata_form or formats.of_name(file.name)
         if form == "parquet" or (form is None and formats.is_parquet(data)):
-            _check_types("parquet", how, file)
-            found += parquet_rows.rows(data, file.uri)
+            check_types("parquet", how, file.uri)
+            found += parquet_rows.rows_of_file(data, file.uri)
             continue
-        text = text_of(data, file.uri)
+        text = decoded(data, file.uri)
         form = form or (formats.guessed(text, file.uri) if text.strip() else "jsonl")
         if form == "csv":
             if how.form is None and formats.has_other_separator(text):
                 log.warning(
                     "table.separated",
                     uri=file.uri,
-                    cause="its columns seem to be separated by something else than commas, and are read as one column",
+                    cause="its columns seem to be separated by something other than commas, and are read as one column",
                     hint='write commas between them; for one column, give items_format="csv" (--items-format csv)',
                 )
             parts.append(csv_rows.Part(text, file.uri))
             continue
-        _check_types(form, how, file)
+        check_types(form, how, file.uri)
         found += values_of_lines(text, file.uri) if form == "jsonl" else _listed(text, file.uri)
     if parts and found:
         raise InputError(
@@ -128,18 +119,19 @@ def items(files: Iterable[File], how: Reading) -> list[Any]:
     return csv_rows.rows(parts, how.types) if parts else found
 
 
-def _check_types(form: str, how: Reading, file: File) -> None:
+def check_types(form: str, how: Reading, uri: str) -> None:
+    """Reject types of columns for a format other than CSV."""
     if how.types:
         raise InputError(
-            f"items_types= is for CSV, and this is {form}", uri=file.uri, hint="leave out items_types="
+            f"items_types= is for CSV, and this is {form}", uri=uri, hint="leave out items_types="
         )
 
 
 def unzipped(data: bytes, uri: str) -> bytes:
-    """Return what gzip has compressed, by whichever name; other bytes as they are.
+    """Decompress bytes of gzip; return other bytes unchanged.
 
     Raises:
-        InputError: It is damaged, or more than ``RUNWIDE_MAX_TABLE_BYTES``.
+        InputError: They are damaged, or become more than ``RUNWIDE_MAX_TABLE_BYTES``.
     """
     if data[: len(_GZIP)] != _GZIP:
         return data
@@ -153,20 +145,20 @@ def unzipped(data: bytes, uri: str) -> bytes:
                     raise InputError(
                         f"this has more than {most} bytes once it is decompressed",
                         uri=uri,
-                        hint="set RUNWIDE_MAX_TABLE_BYTES to more, if it is meant",
+                        hint="if that is intended, set RUNWIDE_MAX_TABLE_BYTES to more",
                     )
     except (OSError, EOFError, zlib.error) as error:
         raise InputError(
-            f"this cannot be read as gzip ({error})", uri=uri, hint="write the file anew"
+            f"this cannot be read as gzip ({error})", uri=uri, hint="write the file again"
         ) from error
     return bytes(found)
 
 
-def text_of(data: bytes, uri: str) -> str:
+def decoded(data: bytes, uri: str) -> str:
     """Return the text of a file in UTF-8, without a byte-order mark.
 
     Raises:
-        InputError: It is not UTF-8; the message names the line.
+        InputError: The file is not UTF-8; the message names the line.
     """
     try:
         return data.decode("utf-8-sig")
@@ -180,78 +172,39 @@ def text_of(data: bytes, uri: str) -> str:
 
 
 def values_of_lines(text: str, uri: str) -> list[Any]:
-    r"""Return the values of JSON lines; ``NaN`` and infinities are read as Python reads them.
+    r"""Return the values of JSON lines; ``NaN`` and infinities are allowed, as in Python.
 
-    Lines end at ``\n`` or ``\r\n`` and nowhere else. Blank ones are passed over.
-
-    Args:
-        text: The lines.
-        uri: Where they come from, for errors.
+    Lines end at ``\n`` or ``\r\n`` only. Blank lines are skipped.
 
     Raises:
-        InputError: A line is not JSON; the message names it.
+        InputError: A line is not JSON; the message names the line.
 
     Example:
         >>> values_of_lines('1\n{"a": 2}\n', "x.jsonl")
         [1, {'a': 2}]
     """
-    lines = enumerate(text.split("\n"), 1)
-    return [_value(line, f"line {number}", uri) for number, line in lines if line.strip(" \t\r")]
-
-
-def _value(text: str, what: str, uri: str) -> Any:
-    try:
-        return json_of(text, depth=settings.max_json_depth())
-    except TooDeep as error:
-        raise InputError(
-            f"{what} cannot be read: {error}",
-            uri=uri,
-            hint="set RUNWIDE_MAX_JSON_DEPTH to more, if it is meant",
-        ) from error
-    except ValueError as error:
-        raise InputError(f"{what} is not JSON ({error})", uri=uri, hint=_other(what, error)) from error
-
-
-def _other(what: str, error: ValueError) -> str:
-    """Return the hint for text that is not JSON."""
-    if what == "the file" and isinstance(error, json.JSONDecodeError) and error.msg == "Extra data":
-        return 'for JSON lines, call it .jsonl or give items_format="jsonl" (--items-format jsonl)'
-    return "correct it; or give items_format=, if it is something else"
+    return [
+        formats.json_value(line, f"line {number}", uri=uri, hint=_HINT)
+        for number, line in enumerate(text.split("\n"), 1)
+        if line.strip(" \t\r")
+    ]
 
 
 def _listed(text: str, uri: str) -> list[Any]:
     if not text.strip():
-        raise NoItems("the file is empty", uri=uri, hint="look at what has written it")
-    value = _value(text, "the file", uri)
+        raise NoItems("the file is empty", uri=uri, hint="look at the program that wrote it")
+    value = formats.json_value(text, "the file", uri=uri, hint=f"{_HINT}, such as {_HINT_LINES}")
     if not isinstance(value, list):
         raise InputError(
             "this is JSON, and not a JSON list",
             uri=uri,
-            hint='write a list; or for one item a line call it .jsonl, or give items_format="jsonl"',
+            hint=f"write a list; or for one item a line, give {_HINT_LINES}",
         )
     return value
 
 
-def parquet_folder(files: Mapping[str, bytes], how: Reading, uri: str) -> list[Any]:
-    """Return the rows of a folder of Parquet.
-
-    Args:
-        files: As for `runwide.cli.parquet_rows.rows_of_folder`.
-        how: How they are read.
-        uri: The folder.
-
-    Raises:
-        InputError: The files are not Parquet.
-    """
-    if how.types:
-        raise InputError(
-            "items_types= is for CSV, and this is parquet", uri=uri, hint="leave out items_types="
-        )
-    return parquet_rows.rows_of_folder(files, uri)
-
-
 def names_of_table(names: Sequence[str]) -> list[str]:
-    """Return the files of a folder that are parts of its table: others begin with ``_`` or ``.``, or are empty markers.
+    """Return the files of a folder that are parts of its table: those without a ``_`` or ``.`` at the start of a segment.
 
     Example:
         >>> names_of_table(["_SUCCESS", "day=1/part-0.parquet", "day=1/.part-0.parquet.crc", "_temporary/0/x.parquet"])

@@ -1,4 +1,4 @@
-"""The options of a call on the command line: made from `runwide.options`, so that each stands there once."""
+"""The options of a call on the command line, which are made from `runwide.options`."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
 
-class _Workers(click.ParamType):  # type: ignore[type-arg,unused-ignore]  # generic in click's newest alone
+class _Workers(click.ParamType):  # type: ignore[type-arg,unused-ignore]  # generic only in the newest click
     name = "integer"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
@@ -36,7 +36,7 @@ def names_on(*, but: Iterable[str] = ()) -> list[str]:
     """Return the names of the options that a command line can have.
 
     Args:
-        but: Those that this command has not.
+        but: The names of options that this command does not have.
 
     Example:
         >>> sorted(OPTIONS.keys() - set(names_on()))
@@ -46,7 +46,7 @@ def names_on(*, but: Iterable[str] = ()) -> list[str]:
 
 
 def running(*, but: Iterable[str] = (), of: str = "") -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """Give a command the options of a call; it takes them as keywords, those that are not given as None.
+    """Add the options of a call to a command, which takes them as keywords; an option that is not given is None.
 
     Args:
         but: Names of those that it has not.
@@ -67,7 +67,7 @@ def running(*, but: Iterable[str] = (), of: str = "") -> Callable[[Callable[...,
 
 
 def chosen(options: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what a command was given of the options of a call, as Python's calls take it.
+    """Return the options of a call that a command was given, as keywords for calls in Python.
 
     Args:
         options: All keywords of the command.

@@ -1,4 +1,4 @@
-"""Compare requirements with what is installed here, by metadata alone."""
+"""Compare requirements with the installed packages, from their metadata."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ if TYPE_CHECKING:
     from packaging.requirements import Requirement
 
 _OURS = "runwide"
-_NOT_IN_STEPS = frozenset({"kfp"})  # what runwide needs where pipelines are written
+_NOT_IN_STEPS = frozenset({"kfp"})  # runwide needs it only where pipelines are written
 
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """Requirements, as pip is given them.
+    """Requirements, divided for pip.
 
     Args:
-        missing: The requirements that do not hold here.
-        lines: What pip installs from: options of pip, and these requirements.
-        kept: The requirements that hold here already.
-        given: The constraints that came with them.
-        constraints: These, and the versions of what is kept.
+        missing: The requirements that the installed packages do not satisfy.
+        lines: The lines for pip: options of pip, and the missing requirements.
+        kept: The requirements that the installed packages satisfy.
+        given: The constraints in the text.
+        constraints: These constraints, and the installed versions of the kept requirements.
     """
 
     missing: tuple[str, ...]
@@ -39,13 +39,10 @@ class Wanted:
 
     @classmethod
     def of(cls, text: str) -> Wanted:
-        r"""Compare requirements with this environment.
-
-        Args:
-            text: As `runwide.cli.requirements.text_of` returns it.
+        r"""Compare a text of `runwide.cli.requirements.text_of` with the installed packages.
 
         Raises:
-            InputError: They ask for another runwide.
+            InputError: The requirements ask for another version of runwide.
 
         Example:
             >>> Wanted.of("click>=8\nno-such-thing==1\n--pre").missing
@@ -58,7 +55,7 @@ class Wanted:
         limits = [found for line in given if (found := parsed(line)) is not None]
         missing = tuple(line for line in wanted if not _holds_here(line, limits))
         if any("--hash" in line for line in wanted) or "--require-hashes" in options:
-            # with hashes, pip wants one for each package that it installs, and the file has them
+            # In this mode, pip needs a hash for each package that it installs, and only the lines have hashes.
             return cls(missing, (*options, *wanted), (), given, given)
         kept = tuple(line for line in wanted if line not in missing)
         pins = tuple(pin for line in kept if (pin := _pin(line)))
@@ -66,10 +63,10 @@ class Wanted:
 
 
 def _is_ours(line: str) -> bool:
-    """Whether a requirement is runwide itself, which is here.
+    """Return whether a requirement is the installed runwide itself.
 
     Raises:
-        InputError: It is another runwide.
+        InputError: It is another version of runwide.
     """
     found = parsed(line)
     if found is None or canonical(found.name) != _OURS:
@@ -79,7 +76,7 @@ def _is_ours(line: str) -> bool:
     if not found.specifier.contains(__version__, prereleases=True):
         raise InputError(
             f"the requirements ask for {line}, and this step runs runwide {__version__}",
-            hint="take that line out, and give image= with that release",
+            hint="remove that line, and give image= with that release",
         )
     return True
 
@@ -94,7 +91,7 @@ def _holds_here(line: str, limits: Sequence[Requirement]) -> bool:
 
 
 def _holds(requirement: Requirement, seen: set[tuple[str, str]], extra: str = "") -> bool:
-    """Whether a requirement, and all that it stands on, is here."""
+    """Return whether a requirement and all its dependencies are installed."""
     if not _applies(requirement, extra):
         return True
     if requirement.url is not None or not _allows(requirement):
@@ -136,15 +133,15 @@ def _required_by(name: str) -> Iterator[Requirement]:
     for text in metadata.requires(name) or ():
         try:
             yield Requirement(text)
-        except InvalidRequirement:  # of an old package: pip installed it all the same
+        except InvalidRequirement:  # of an old package, which pip has installed nevertheless
             continue
 
 
-def standing() -> list[str]:
-    """Return the versions of what runwide stands on in a step, as constraints: another one in front could break it.
+def needed_by_runwide() -> list[str]:
+    """Return the installed versions of runwide's own dependencies as constraints: other versions could break it.
 
     Example:
-        >>> [line.partition("==")[0] for line in standing() if line.startswith(("click=", "kfp="))]
+        >>> [line.partition("==")[0] for line in needed_by_runwide() if line.startswith(("click=", "kfp="))]
         ['click']
     """
     found: dict[str, str] = {}

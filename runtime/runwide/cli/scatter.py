@@ -1,4 +1,4 @@
-"""The command ``scatter``, which a pipeline's first step runs: items and constants come to it in many ways."""
+"""The command ``scatter``, the first step of a pipeline."""
 
 from __future__ import annotations
 
@@ -23,14 +23,22 @@ from runwide.spill import signing
 @click.option(
     "--function-file",
     type=click.Path(path_type=Path),
-    help="A file with cloudpickle's bytes of it, or their base64.",
+    help="A file with the function's pickle of cloudpickle, or its base64.",
 )
-@click.option("--function-base64", metavar="TEXT", help="The same as base64, or as 'z:' and base64 of zlib.")
-@click.option("--function-reference", metavar="REF", help="An object with the text of --function-base64.")
-@click.option("--function-name", metavar="NAME", help="What it is called, for people, where it is pickled.")
-@click.option("--code", metavar="TEXT", help="The program's own modules that the function needs.")
 @click.option(
-    "--pickled-by", metavar="VERSION", help="The Python that pickled the function, when not this one."
+    "--function-base64", metavar="TEXT", help="The pickle as base64, or as 'z:' and base64 of zlib."
+)
+@click.option(
+    "--function-reference",
+    metavar="REF",
+    help="The reference of an object with the text of --function-base64.",
+)
+@click.option("--function-name", metavar="NAME", help="A name of a pickled function, for people.")
+@click.option("--code", metavar="TEXT", help="The user's own modules that the function needs.")
+@click.option(
+    "--pickled-by",
+    metavar="VERSION",
+    help="The version of Python that pickled the function, if not this one.",
 )
 @click.option("--items-json", metavar="TEXT", help="A JSON list.")
 @click.option(
@@ -56,25 +64,25 @@ from runwide.spill import signing
 @click.option(
     "--executor-input",
     metavar="TEXT",
-    help="What kfp puts in the place of {{$}}: metadata of the artifact of --items-from may tell its format.",
+    help="The text that kfp writes for {{$}}: metadata of the artifact of --items-from may name its format.",
 )
 @click.option(
     "--store",
     metavar="URI",
-    help="gs://bucket/prefix, or a directory that all components see.",
+    help="gs://bucket/prefix, or a folder that all components can access.",
 )
 @click.option(
     "--shards",
     metavar="N|auto",
-    help="Number of components that share the work; auto: as many as it is worth, by running some items here.",
+    help="Number of components that share the work; auto: choose it by running some items in this step.",
 )
 @click.option(
-    "--constants-json", metavar="TEXT", help="A JSON object of further keyword arguments of the function."
+    "--constants-json", metavar="TEXT", help="A JSON object of more keyword arguments of the function."
 )
 @click.option(
     "--constants-parameter",
     metavar="TEXT",
-    help="The same as a dict parameter of a pipeline; whole numbers are ints.",
+    help="More keyword arguments, from a dict parameter of a pipeline; whole numbers are ints.",
 )
 @click.option(
     "--constant",
@@ -90,41 +98,45 @@ from runwide.spill import signing
     multiple=True,
     nargs=2,
     metavar="WHAT TEXT",
-    help="The items, or the constants, as 'z:' and base64 of zlib of their pickle, or an object with that text.",
+    help="Items or constants: 'z:' and base64 of zlib of their pickle, or the reference of an object with that text.",
 )
 @click.option(
     "--composed",
     multiple=True,
     nargs=2,
     metavar="WHAT JSON",
-    help="Text of --store, --shards or --items-from (WHAT: store, shards, items) with parameters in it.",
+    help="The text of --store, --shards or --items-from (WHAT: store, shards, items) with parameters in it.",
 )
 @click.option(
     "--given",
     multiple=True,
     nargs=2,
     metavar="NAME TEXT",
-    help="A parameter of the pipeline that --pickled or --composed refer to.",
+    help="A parameter of the pipeline that --pickled or --composed contain.",
 )
 @click.option(
-    "--run-id", metavar="ID", help="The pipeline's run, so that no other run is given this step's outputs."
+    "--run-id",
+    metavar="ID",
+    help="The id of the pipeline run, so that the engine's cache gives the outputs of this step to no other run.",
 )
-@click.option("--job-out", type=click.Path(path_type=Path), help="Write the job's reference there as well.")
+@click.option(
+    "--job-out", type=click.Path(path_type=Path), help="Also write the job's reference to this file."
+)
 @click.option(
     "--run-key-out",
     type=click.Path(path_type=Path),
-    help="Write a key there with which the shards of this run sign, or '-' where a signing key is set.",
+    help="Write a key to this file with which the shards of this run sign, or '-' if a signing key is set.",
 )
 @click.option(
     "--shards-out",
     type=click.Path(path_type=Path),
-    help="Write the shards' indices there, as a JSON list of strings.",
+    help="Write the indices of the shards to this file, as a JSON list of strings.",
 )
 @click.option(
-    "--reduced", is_flag=True, help="The pickled function has a reduction: the result is one value."
+    "--reduced", is_flag=True, help="The pickled function has a reduction, so the result is one value."
 )
 @options.requirements
-@click.option("--packages", metavar="JSON", help="Packages that the function needs, where it was pickled.")
+@click.option("--packages", metavar="JSON", help="The packages that the function needs, with their versions.")
 @composing
 def scatter_command(
     *,
@@ -160,7 +172,7 @@ def scatter_command(
     requirements: str | None,
     packages: str | None,
 ) -> None:
-    """Spill a function and its items to a store; print the job's reference.
+    """Write a function and its items to a store as a job; print the job's reference.
 
     \b
     Example:
@@ -179,7 +191,7 @@ def scatter_command(
         wanted = values.text("shards", shards)
         if function_reference is not None:
             reference, places = parted(function_reference)
-            function_base64 = wire.text_of(reference) + places
+            function_base64 = wire.object_of(reference).decode() + places
         chosen = inputs.pickled_function(
             function=function,
             file=function_file,
@@ -190,11 +202,10 @@ def scatter_command(
             text=items_json, file=items_file, parameter=items_parameter, kind=items_type, source=items_from,
             artifacts=items_artifacts,
             table=arguments.Table(
-                items_format, items_types, executor_input, store=None if wanted == sizing.AUTO else place
+                items_format, items_types, executor_input, store=None if wanted == arguments.AUTO else place
             ),
         )  # fmt: skip
-        # it came with the command line, as this command did
-        load = partial(pickle.loads, chosen.data)  # noqa: TID251
+        load = partial(pickle.loads, chosen.data)  # noqa: TID251 - as trusted as this command line
         size = sizing.size_of(wanted, load, items)
         count = min(size.shards, len(items))
         arguments.check_shards(count)
@@ -211,7 +222,7 @@ def scatter_command(
         run_key = None if run_key_out is None else signing.new_run_key()
         if size.results:
             jobs.keep(reference, size.results, run_key=run_key)
-        files.write(job_out, reference)
-        files.write(run_key_out, run_key or "-")
-        files.write(shards_out, json.dumps([str(index) for index in range(count)]))
+        files.write_text(job_out, reference)
+        files.write_text(run_key_out, run_key or "-")
+        files.write_text(shards_out, json.dumps([str(index) for index in range(count)]))
         write(reference)

@@ -1,4 +1,4 @@
-"""Secrets that a step reads itself, so that no pipeline holds them."""
+"""Secrets that a step reads itself, so that they are not in the pipeline."""
 
 from __future__ import annotations
 
@@ -20,13 +20,10 @@ _ROLE = "roles/secretmanager.secretAccessor"
 
 
 def check_variable(name: str) -> None:
-    """Reject what cannot be the name of a variable.
-
-    Args:
-        name: The name.
+    """Reject an invalid name of an environment variable.
 
     Raises:
-        InputError: It has other characters than letters, digits and underscores.
+        InputError: The name has other characters than letters, digits and underscores.
 
     Example:
         >>> check_variable("API_KEY")
@@ -36,14 +33,14 @@ def check_variable(name: str) -> None:
 
 
 def full_name(variable: str, secret: str) -> str:
-    """Return the full name of a secret, whose latest version is used where none is given.
+    """Return the full name of a secret; without a version, it gets the latest.
 
     Args:
-        variable: Name of a variable of the environment.
-        secret: Name of a secret in Secret Manager.
+        variable: The name of the environment variable for the secret.
+        secret: The name of the secret in Secret Manager.
 
     Raises:
-        InputError: It cannot be meant.
+        InputError: A name is invalid.
 
     Example:
         >>> full_name("API_KEY", "projects/shop/secrets/api-key")
@@ -53,31 +50,31 @@ def full_name(variable: str, secret: str) -> str:
     found = _SECRET.fullmatch(secret)
     if not found:
         raise InputError(
-            f"the secret of {variable} is not named as Secret Manager does",
+            f"the secret of {variable} is no name of a secret in Secret Manager",
             hint="give projects/P/secrets/S/versions/V, not the value itself",
         )
     return f"{found[1]}{found[2] or '/versions/latest'}"
 
 
 HIDDEN = "RUNWIDE_STEP_SECRETS"
-"""A variable with the names of those that an engine has set to secrets, which are taken out of log lines, too."""
+"""A variable that lists the variables that the engine has set to secrets."""
 
 
 def hide_given() -> None:
-    """Take the values of secrets that the engine has set out of log lines, as those that the step reads itself."""
+    """Hide the secrets in log lines that the engine has set as variables."""
     for name in (settings.value(HIDDEN) or "").split(","):
         if name and (value := settings.value(name)):
             hide(value)
 
 
 def set_secrets(pairs: Iterable[tuple[str, str]]) -> None:
-    """Read secrets, and set them as variables of this process's environment, which its workers inherit.
+    """Read secrets, set them as environment variables of this process and its workers, and hide them in log lines.
 
     Args:
-        pairs: Of each the variable, and the name of its secret.
+        pairs: Each variable with the name of its secret.
 
     Raises:
-        InputError: Something of it cannot be meant.
+        InputError: A name is invalid.
         StoreError: Secret Manager refuses, or does not answer.
     """
     for variable, secret in pairs:

@@ -1,4 +1,4 @@
-"""How many components a job should have, by the time that its items take."""
+"""Choose the number of components of a job from the time that its items take."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from math import ceil
 from typing import TYPE_CHECKING, Any
 
 from runwide.calls import first_of
+from runwide.cli.arguments import AUTO
 from runwide.errors import InputError
 from runwide.log import Log
 
@@ -17,24 +18,23 @@ if TYPE_CHECKING:
 
 log = Log("job")
 
-AUTO = "auto"
 _WORTH = 600.0
-"""Seconds of work that are worth a component: a machine takes two or three minutes to start on Vertex."""
+"""Seconds of work for which a component pays off: on Vertex AI, a machine takes two or three minutes to start."""
 
 _MOST = 20
-"""Components at once; the quotas of CPUs that projects begin with are 20 to 42 ("Quotas and limits" of Vertex AI)."""
+"""Most components: new projects have quotas of 20 to 42 CPUs ("Quotas and limits" of Vertex AI)."""
 
 _SAMPLE_SECONDS = 20.0
 _SAMPLE_ITEMS = 16
 
 
 def components_for(seconds: float, *, items: int, workers: int) -> int:
-    """How many components some work is worth.
+    """Return for how many components some work is enough.
 
     Args:
-        seconds: Time of one item on one core.
-        items: How many there are.
-        workers: How many run at the same time in a component.
+        seconds: The time of one item on one core.
+        items: The number of items.
+        workers: How many items run at the same time in a component.
 
     Example:
         >>> components_for(0.01, items=1000, workers=2), components_for(60, items=1000, workers=2)
@@ -47,11 +47,11 @@ def components_for(seconds: float, *, items: int, workers: int) -> int:
 
 @dataclass(frozen=True, slots=True)
 class Size:
-    """How many shards a job should have, and what is known of its results by now.
+    """The number of shards of a job, and the results that measuring it has produced.
 
     Args:
-        shards: How many.
-        results: Those of the items by which it was measured, by index.
+        shards: The number of shards.
+        results: The results of measured items, by index.
     """
 
     shards: int
@@ -59,10 +59,10 @@ class Size:
 
 
 def size_of(text: str, function: Callable[[], Callable[[Any], Any]], items: Sequence[Any]) -> Size:
-    """What ``--shards`` means.
+    """Return the number of shards that ``--shards`` asks for.
 
-    With ``auto`` the function runs here over some items, spread over all of them, for 20 seconds at most. What it
-    returns for these is kept; an item that failed here, or was under way when the time was up, runs again in its shard.
+    With ``auto``, the function runs here over a sample of the items, for at most 20 seconds. The results are kept. An item
+    that fails here, or does not finish in time, runs again in its shard.
 
     Args:
         text: A number, or ``auto``.
@@ -70,12 +70,12 @@ def size_of(text: str, function: Callable[[], Callable[[Any], Any]], items: Sequ
         items: All items.
 
     Raises:
-        InputError: It is neither.
+        InputError: The text is neither.
     """
     if text == AUTO:
         return _measured(function(), items)
     if not text.isdigit() or int(text) < 1:
-        raise InputError(f"--shards {text} cannot be meant", hint="give a number of 1 or more, or auto")
+        raise InputError(f"invalid --shards {text}", hint="give a number of 1 or more, or auto")
     return Size(int(text))
 
 

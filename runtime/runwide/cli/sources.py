@@ -1,4 +1,4 @@
-"""Items from where a pipeline keeps them: a table, a pattern of files, or the results of another job."""
+"""Read items from a table, a pattern of files, or the results of another job."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from runwide.cli import formats, rows
+from runwide.cli import formats, parquet_rows, rows
 from runwide.errors import InputError, NoItems, ObjectNotFound
 from runwide.spill import open_store
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from runwide.spill.store import Store
 
 _WILD = re.compile(r"[*?\[]")
-_MARKER = "_$folder$"  # the end of the name of an empty object that Hadoop makes for a folder
+_MARKER = "_$folder$"  # Hadoop makes an empty object whose name ends in this for each folder
 
 
 def items_from(
@@ -29,24 +29,23 @@ def items_from(
     types: str | Mapping[str, Any] | None = None,
     metadata: Mapping[str, Any] | None = None,
 ) -> list[Any]:
-    r"""Return the items that a text stands for.
+    r"""Return the items that a text names.
 
     Args:
         source: The reference of a job's results, which become the items. Or a URI with ``*``, ``?``, ``[…]`` or ``**`` (any
-            number of folders), whose matches are the items, as URIs in the order of their names. Or the URI of a table: a
-            file of JSON lines (one item a line), a JSON list, CSV or Parquet (one item a row, as a dict), also compressed by
+            number of folders); the items are the URIs that match, in the order of their names. Or the URI of a table: a file
+            of JSON lines (one item a line), a JSON list, CSV or Parquet (one item a row, as a dict), also compressed by
             gzip; or a folder of Parquet.
-        form: The format of the table: ``"jsonl"``, ``"json"``, ``"csv"`` or ``"parquet"``. With a pattern, the rows of all
-            files that match are the items. ``"files"``: the files themselves, of a pattern or a folder. None where the
-            artifact's metadata, the name's ending, or else the first bytes tell it.
-        types: Types of columns of CSV, such as ``{"zip": "str"}``, or JSON of it; those of the others are
-            told by their values, by the rules of pandas.
-        metadata: Those of the artifact.
+        form: The format of the table: ``"jsonl"``, ``"json"``, ``"csv"`` or ``"parquet"``. With a pattern, the items are the
+            rows of all files that match. ``"files"``: the items are the files of a pattern or a folder. None: the metadata,
+            the ending of the name, or else the first bytes decide.
+        types: Types of CSV columns such as ``{"zip": "str"}``, or their JSON; other columns get types from their values.
+        metadata: The metadata of the artifact.
 
     Raises:
         NoItems: Nothing matches, or the table is empty.
-        InputError: It cannot be read as any of these.
-        StoreError: The file is not there, or the store does not answer.
+        InputError: The source is none of these, or cannot be read.
+        StoreError: The file does not exist, or the store does not answer.
 
     Example:
         >>> with open_store("memory://doc-sources") as store:
@@ -60,9 +59,9 @@ def items_from(
     """
     found = _items(source, rows.reading(form, types, metadata, source))
     if not found:
-        hint = "look at what the step before has written"
+        hint = "look at the output of the previous step"
         if "[" in source and "#sha256=" not in source:
-            hint += '; for a "[" that is a part of a name, write [[]'
+            hint += '; for a "[" in a name, write [[]'
         raise NoItems("there are no items", uri=source, hint=hint)
     return found
 
@@ -73,16 +72,16 @@ def items_of_artifacts(
     form: str | None = None,
     types: str | Mapping[str, Any] | None = None,
 ) -> list[Any]:
-    """Return the items that a list of artifacts stands for: their URIs in order, or the rows of all of them.
+    """Return the items of a list of artifacts: their URIs in order, or the rows of all of them.
 
     Args:
-        artifacts: URI and metadata of each.
-        form: As for `items_from`: None or ``"files"`` for the URIs, another format for the rows.
+        artifacts: URI and metadata of each artifact.
+        form: None or ``"files"`` for the URIs, another format for the rows.
         types: As for `items_from`.
 
     Raises:
-        NoItems: There are no artifacts, or no rows in any.
-        InputError: One cannot be read.
+        NoItems: There are no artifacts, or they have no rows.
+        InputError: An artifact cannot be read.
 
     Example:
         >>> items_of_artifacts([("gs://b/1", {}), ("gs://b/2", {})])
@@ -99,41 +98,13 @@ def items_of_artifacts(
         ]
     if not found:
         raise NoItems(
-            f"there are no items in {len(uris)} artifacts", hint="look at what the step before has written"
+            f"there are no items in {len(uris)} artifacts", hint="look at the output of the previous step"
         )
     return found
 
 
-def items_of_path(
-    path: Path, data: bytes, *, form: str | None = None, types: str | Mapping[str, Any] | None = None
-) -> list[Any]:
-    r"""Return the items in a file of this machine that has been read.
-
-    Args:
-        path: The file.
-        data: Its bytes.
-        form: As for `items_from`, without ``"files"``.
-        types: As for `items_from`.
-
-    Raises:
-        InputError: It is not a table.
-
-    Example:
-        >>> items_of_path(Path("x.jsonl"), b"1\n2\n")
-        [1, 2]
-    """
-    if form == "files":
-        raise InputError(
-            'items_format="files" is for a pattern or a folder',
-            uri=str(path),
-            hint="give --items-from FOLDER, or name a pattern such as FOLDER/*.csv",
-        )
-    how = rows.reading(form, types, None, str(path))
-    return rows.items([rows.File(data, path.name, str(path))], how)
-
-
 def is_pattern(source: str) -> bool:
-    """Tell whether a text is a pattern of files.
+    """Return whether a text is a pattern of files.
 
     Example:
         >>> is_pattern("day/*.csv"), is_pattern("day/1.csv")
@@ -143,28 +114,23 @@ def is_pattern(source: str) -> bool:
 
 
 def check_words(source: str, form: str | None, types: Mapping[str, Any] | None) -> None:
-    """Reject words about a table that contradict its URI, before there is a job.
-
-    Args:
-        source: As for `items_from`.
-        form: As for `items_from`.
-        types: As for `items_from`.
+    """Reject options for a table that contradict its URI, before a job is made; the arguments are those of `items_from`.
 
     Raises:
-        InputError: The format or a type is unknown, or the URI is of something else.
+        InputError: The format or a type is unknown, or the URI is not of such a table.
 
     Example:
         >>> check_words("gs://bucket/rows.csv", None, {"zip": "str"})
     """
     how = rows.reading(form, types, None, source)
-    told = formats.of_name(source)
+    named = formats.of_name(source)
     if "#sha256=" in source:
         _check_results(source, how)
     elif _WILD.search(source) and how.form is None:
         _as_files([], how)
-    elif how.types and how.form is None and told not in (None, "csv"):
+    elif how.types and how.form is None and named not in (None, "csv"):
         raise InputError(
-            f"items_types= is for CSV, and this is {told}", uri=source, hint="leave out items_types="
+            f"items_types= is for CSV, and this is {named}", uri=source, hint="leave out items_types="
         )
 
 
@@ -197,7 +163,7 @@ def _results(source: str, how: rows.Reading) -> list[Any]:
 
     if not is_reference(source):
         raise InputError(
-            "this is not the reference of results", uri=source, hint="pass what gather or fan_out put out"
+            "this is not the reference of results", uri=source, hint="pass the output of gather or fan_out"
         )
     _check_results(source, how)
     from runwide import job as jobs
@@ -231,7 +197,7 @@ def _file(uri: str) -> rows.File:
 
 @contextmanager
 def _opened(folder: str, name: str) -> Iterator[tuple[Store, str]]:
-    """The store of a file, and its name there; a file of this machine may be a link, since the user has named it."""
+    """Open the store of a file, and yield its name there; a file of this machine may be a link, since the user named it."""
     with open_store(folder) as store:
         if not _is_local(store):
             yield store, name
@@ -251,23 +217,24 @@ def _is_local_folder(folder: str, name: str) -> bool:
 
 
 def _folder(uri: str, how: rows.Reading) -> list[Any]:
-    """The rows of a folder of Parquet."""
+    """Return the rows of a folder of Parquet."""
     names = rows.names_of_table(_names(uri))
     if not names:
-        raise NoItems("the folder has no files", uri=uri, hint="look at what the step before has written")
+        raise NoItems("the folder has no files", uri=uri, hint="look at the output of the previous step")
     files = {} if how.form not in (None, "parquet") or not _may_be_parquet(names, how) else _files(uri, names)
-    if not files or not (how.form or how.told or all(map(formats.is_parquet, files.values()))):
+    if not files or not (how.form or how.metadata_form or all(map(formats.is_parquet, files.values()))):
         raise InputError(
             "this is a folder, and only folders of Parquet are read as one table",
             uri=uri,
             hint="give a pattern of its files, such as FOLDER/**/*.csv, with items_format= for their rows",
         )
-    return rows.parquet_folder(files, how, uri)
+    rows.check_types("parquet", how, uri)
+    return parquet_rows.rows_of_folder(files, uri)
 
 
 def _may_be_parquet(names: Sequence[str], how: rows.Reading) -> bool:
-    told = how.form or how.told
-    return all((told or formats.of_name(name)) in (None, "parquet") for name in names)
+    known = how.form or how.metadata_form
+    return all((known or formats.of_name(name)) in (None, "parquet") for name in names)
 
 
 def _files(folder: str, names: Sequence[str]) -> dict[str, bytes]:
@@ -275,7 +242,7 @@ def _files(folder: str, names: Sequence[str]) -> dict[str, bytes]:
 
 
 def _names(folder: str, start: str = "") -> list[str]:
-    """The files below a folder, at any depth, in the order of their names."""
+    """Return the files below a folder, at any depth, in the order of their names."""
     with open_store(folder) as store:
         if _is_local(store):
             return _local_names(store.uri)
@@ -284,7 +251,7 @@ def _names(folder: str, start: str = "") -> list[str]:
 
 
 def _local_names(folder: str) -> list[str]:
-    """Files below a folder of the user's own, which may be links."""
+    """Return the files below a folder of this machine, which may be links."""
     found = (Path(directory, name) for directory, _, names in os.walk(folder) for name in names)
     return sorted(path.relative_to(folder).as_posix() for path in found if path.is_file())
 
@@ -297,13 +264,13 @@ def _matches(pattern: str) -> list[str]:
 
 
 def fits(name: Sequence[str], pattern: Sequence[str]) -> bool:
-    """Tell whether the segments of a name are those of a pattern, in which ``**`` is any number of them.
+    """Return whether the segments of a name match those of a pattern, in which ``**`` matches any number of segments.
 
     Example:
         >>> [fits(name.split("/"), ["**", "*.csv"]) for name in ("a.csv", "day/1/a.csv", "day/a.txt")]
         [True, True, False]
     """
-    parts = [*pattern, "*"] if pattern[-1] == "**" else pattern  # at the end, it stands for files
+    parts = [*pattern, "*"] if pattern[-1] == "**" else pattern  # at the end, ** matches files
     reached = _skipping({0}, parts)
     for segment in name:
         held = {at for at in reached if at < len(parts) and parts[at] == "**"}
@@ -313,7 +280,7 @@ def fits(name: Sequence[str], pattern: Sequence[str]) -> bool:
 
 
 def _skipping(reached: set[int], parts: Sequence[str]) -> set[int]:
-    """Places of a pattern that are reached, with those behind a ``**`` of no segments."""
+    """Return the reached places of a pattern, with those after a ``**`` that matches no segments."""
     found = set(reached)
     for at in range(len(parts)):
         if at in found and parts[at] == "**":

@@ -1,4 +1,4 @@
-"""The command that says how far a job is: ``status``."""
+"""The command ``status``, which shows the progress of a job."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 import click
 
 from runwide import job as jobs
+from runwide import words
 from runwide.cli import named, report
 from runwide.job.reference import quoted
-from runwide.report import words
 from runwide.writing import printable
 
 if TYPE_CHECKING:
@@ -25,13 +25,13 @@ _LINES = 20  # unfinished shards that are listed
 
 @click.command("status")
 @click.argument("job")
-@click.option("--json", "as_json", is_flag=True, help="Print it as JSON.")
-@click.option("--watch", "watched", is_flag=True, help="Show it until all shards have finished.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@click.option("--watch", "watched", is_flag=True, help="Show the progress until all shards have finished.")
 @named.store
 def status_command(job: str, *, as_json: bool, watched: bool, store: str | None) -> None:
-    """Show how far a job is, and the first items that failed.
+    """Show the progress of a job, and the first items that failed.
 
-    JOB is a job's reference, the URI of its folder, its id, the start of that, or its name.
+    JOB is a job's reference, the URI of its folder, its id, the start of its id, or its name.
 
     \b
     Example:
@@ -42,12 +42,12 @@ def status_command(job: str, *, as_json: bool, watched: bool, store: str | None)
 
 
 def show(job: str, *, as_json: bool, watched: bool) -> None:
-    """Print how far a job is.
+    """Print the progress of a job.
 
     Args:
-        job: Its reference.
-        as_json: Whether as JSON.
-        watched: Whether to show it live first, until all its shards have finished.
+        job: The reference of the job.
+        as_json: Print JSON.
+        watched: First show a live view, until all shards have finished.
     """
     if watched:
         report.watch(job)
@@ -60,10 +60,7 @@ def show(job: str, *, as_json: bool, watched: bool) -> None:
 
 
 def lines(found: Status) -> Iterator[str]:
-    r"""Say how far a job is, in lines for people.
-
-    Args:
-        found: What the store says.
+    r"""Yield the lines for people about the progress of a job.
 
     Example:
         >>> job = runwide.scatter(abs, [-1, -2], store="memory://doc-lines", shards=2)
@@ -89,9 +86,9 @@ def lines(found: Status) -> Iterator[str]:
 
 
 def _unfinished(shards: tuple[ShardStatus, ...]) -> Iterator[str]:
-    """A line for each shard that has not finished; those that have stored nothing share lines with their neighbours."""
+    """Yield a line for each unfinished shard; neighbours that have stored nothing share a line."""
     rows, unfinished = [], [one for one in shards if not one.finished]
-    # of neighbours, index and position differ by the same
+    # Neighbours have the same difference of index and position.
     for _, some in groupby(
         enumerate(unfinished),
         key=lambda pair: (pair[1].index, "") if pair[1].chunks else (pair[1].index - pair[0], "none"),
@@ -107,13 +104,13 @@ def _unfinished(shards: tuple[ShardStatus, ...]) -> Iterator[str]:
 
 
 def _next(found: Status) -> Iterator[str]:
-    """What can be done about what is missing, as commands that can be copied."""
+    """Yield the commands that may come next, ready to copy."""
     job = quoted(found.reference)
     if found.finished < len(found.shards):
-        yield f"follow it, or run what nobody runs any more: runwide wait {job}"
+        yield f"wait for it, and run stopped shards again: runwide wait {job}"
     if found.failures:
-        yield f"look at one that failed: runwide replay {job} {found.failures[0].item} --pdb"
+        yield f"debug an item that failed: runwide replay {job} {found.failures[0].item} --pdb"
     if found.finished == len(found.shards) and not found.gathered:
-        yield f"put the results together: runwide gather {job}"
+        yield f"gather the results: runwide gather {job}"
     if found.finished == len(found.shards) and found.gathered:
         yield f"read the results: runwide results {job}"

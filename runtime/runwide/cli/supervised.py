@@ -1,8 +1,8 @@
-"""A shard in a process of its own, so that what ends it for good becomes an outcome of its items and not the end of the run.
+"""Run a shard in a child process, so that a permanent failure of the shard fails its items and not the pipeline.
 
-One failed component may cut all others of a pipeline short, and what an engine hands on of a loop in which one has failed
-is not defined. So a pipeline that wants to go on without some items has its shards end well in any case: the items that a
-shard could not run are recorded as failed, as those are that raised.
+A failed component may make an engine stop all others, and the outputs of a loop with a failed component are undefined. So
+if a pipeline accepts failed items, its shards always succeed: items that a shard could not run are recorded as failed,
+like items that raised.
 """
 
 from __future__ import annotations
@@ -35,37 +35,37 @@ if TYPE_CHECKING:
 _log = log.Log("cli")
 
 _PARENT_SECONDS = 1.0
-_STARTS = 2  # a process that is killed runs again once: one death may be bad luck, two are not
+_STARTS = 2  # a killed process runs once more: one death may be bad luck, two are not
 _CAUSE = 300  # characters
 _LINES = 20
-_WRONG_CALL = 2  # as the command exits with an InputError
+_WRONG_CALL = 2  # the exit code of an InputError
 _ENVIRONMENT = "runwide: EnvironmentMismatch: "
-_PACKAGES = f"{_ENVIRONMENT}the function needs packages"  # as `runwide.job.environment` says
+_PACKAGES = f"{_ENVIRONMENT}the function needs packages"  # a message of `runwide.job.environment`
 _STOPPED = "runwide: TooManyFailures: "
 _READ_SECONDS = 5.0
 _LOG_LINE = re.compile(r"\d\d:\d\d:\d\d \[\w+\] ")
-_CHILD = "from runwide.cli.supervised import child; child()"
+_CHILD = f"from {__name__} import child; child()"
 
 
-def shard(job: str, index: int, manifest_out: Path | None, options: Mapping[str, Any]) -> None:
-    """Run a shard, or end it with its items failed; print its reference and write it where asked.
+def run(job: str, index: int, manifest_out: Path | None, options: Mapping[str, Any]) -> None:
+    """Run a shard; if it fails permanently, record its items as failed. Print the reference of the shard.
 
     Args:
-        job: The job's reference.
-        index: The shard.
-        manifest_out: File for its reference in short form.
-        options: Those of `runwide.job.shard`, and where requirements are installed.
+        job: The reference of the job.
+        index: The index of the shard.
+        manifest_out: A file for the shard's reference in its short form.
+        options: Options of `runwide.job.shard`, and the folder of installed requirements.
     """
     words = [*_words({**options, "manifest_out": manifest_out}), "--", job, str(index)]
     error = failure_of(words, index)
     if error is not None:
         reference = jobs.close(job, index, error, run_key=options.get("run_key"))
-        files.write(manifest_out, jobs.short_reference(index, reference))
+        files.write_text(manifest_out, jobs.short_reference(index, reference))
         click.echo(reference)
 
 
 def _words(options: Mapping[str, Any]) -> list[str]:
-    """Options as a command line has them. A 0 is one: the command says what is wrong with it."""
+    """Return options as words of a command line; 0 is kept, so that the command rejects it."""
     given = {f"--{name.replace('_', '-')}": value for name, value in options.items()}
     return [
         name if value is True else f"{name}={value}"
@@ -75,17 +75,17 @@ def _words(options: Mapping[str, Any]) -> list[str]:
 
 
 def failure_of(words: Sequence[str], index: int) -> StepFailed | None:
-    """Run ``runwide shard`` with these words in a process of its own; why it failed for good, if it did.
+    """Run ``runwide shard`` in a child process; return the error if it fails permanently.
 
     Args:
-        words: What stands behind ``runwide shard``.
-        index: The shard, for the error.
+        words: The words after ``runwide shard``.
+        index: The index of the shard, for the error.
 
     Raises:
-        Preempted: SIGTERM came, and was handed on: whoever sent it may start the shard again.
-        InputError: The call is wrong, and would be for every other shard.
-        EnvironmentMismatch: It has not the packages that the function needs, likewise.
-        TooManyFailures: All components together have more failed items than are accepted.
+        Preempted: SIGTERM came, and was passed to the child; the engine may start the shard again.
+        InputError: The call is invalid, and would be for every other shard.
+        EnvironmentMismatch: Packages that the function needs are missing, here and in every other shard.
+        TooManyFailures: All components together have more failed items than the limit.
     """
     code, said = 0, ""
     for start in range(1, _STARTS + 1):
@@ -93,15 +93,15 @@ def failure_of(words: Sequence[str], index: int) -> StepFailed | None:
         if code == 0:
             return None
         if code == Preempted.code:
-            raise Preempted("stopped by SIGTERM; what had finished is kept", hint="run it again to go on")
+            raise Preempted("stopped by SIGTERM; finished results are kept", hint="run it again to go on")
         if code == _WRONG_CALL:
-            raise InputError(said.removeprefix("runwide: ") or "the call of runwide shard is wrong")
+            raise InputError(said.removeprefix("runwide: ") or "the call of runwide shard is invalid")
         if said.startswith(_STOPPED):
             raise TooManyFailures(said.removeprefix(_STOPPED))
         if said.startswith(_PACKAGES):
             raise EnvironmentMismatch(said.removeprefix(_ENVIRONMENT))
         _log.warning("shard.died", shard=index, exitcode=code, start=start, cause=shortened(said, _CAUSE))
-        if code > 0:  # it has said why, and would again
+        if code > 0:  # it would fail again
             break
     how = f"exit code {code}" if code > 0 else f"signal {-code}, {_STARTS} times"
     return StepFailed(
@@ -111,21 +111,21 @@ def failure_of(words: Sequence[str], index: int) -> StepFailed | None:
 
 
 def _ended(words: Sequence[str]) -> tuple[int, str]:
-    """Exit code of one start, negative for a signal, and the line of its standard error that says why."""
+    """Run the child once; return its exit code, negative for a signal, and the reason from its standard error."""
     kept: deque[str] = deque(maxlen=_LINES)
     with subprocess.Popen(
         [sys.executable, "-c", _CHILD, *words], stdin=subprocess.DEVNULL, stderr=subprocess.PIPE
     ) as process:
-        reader = threading.Thread(target=_pass_on, args=(process.stderr, kept), daemon=True)
+        reader = threading.Thread(target=_copy_stderr, args=(process.stderr, kept), daemon=True)
         reader.start()
         with _sigterm_goes_to(process):
             code = process.wait()
-        reader.join(_READ_SECONDS)  # what a task has started may hold the stream open for longer
+        reader.join(_READ_SECONDS)  # processes that a task has started may keep the stream open for longer
     return code, _reason(kept)
 
 
 def _reason(lines: Iterable[str]) -> str:
-    """Return the line that says why a shard has failed, which may be an entry for a log collector.
+    """Return the line with the reason of a failure, which may be a log entry of JSON.
 
     Example:
         >>> _reason(["Killed", '{"message": "runwide: InputError: no", "severity": "ERROR"}', "bye"])
@@ -139,7 +139,7 @@ def _reason(lines: Iterable[str]) -> str:
 
 
 def _message(line: str) -> str:
-    """Return a line that is no log line; of an entry of the log, its message if that is an error's."""
+    """Return a line that is no log line, or the message of a log entry of an error; else an empty text."""
     try:
         entry = json_of(line)
         return str(entry["message"]) if entry["severity"] == "ERROR" else ""
@@ -147,12 +147,12 @@ def _message(line: str) -> str:
         return "" if line.startswith("{") or _LOG_LINE.match(line) else line
 
 
-def _pass_on(stream: IO[bytes], kept: deque[str]) -> None:
+def _copy_stderr(stream: IO[bytes], kept: deque[str]) -> None:
     """Copy a stream to our standard error, and keep its last lines."""
     hidden = Lines()
     for line in stream:
         text = line.decode(errors="backslashreplace")
-        if log.is_collected():  # a process that is killed says so in text
+        if log.is_collected():  # the last words of a killed process are no JSON
             plain = text.rstrip("\r\n")
             text = log.print_line(plain, severity="WARNING", hidden=hidden(plain))
         write(sys.stderr, text)
@@ -169,7 +169,7 @@ def _sigterm_goes_to(process: subprocess.Popen[Any]) -> Iterator[None]:
 
 
 def child() -> None:
-    """Be the process that runs the shard; it ends with the one that started it."""
+    """Run the shard in this child process, which ends with its parent."""
     from runwide.cli import main
 
     threading.Thread(target=_end_with, args=(os.getppid(),), name="runwide-watch", daemon=True).start()
@@ -179,4 +179,4 @@ def child() -> None:
 def _end_with(parent: int) -> None:
     while os.getppid() == parent:
         time.sleep(_PARENT_SECONDS)
-    os.kill(os.getpid(), signal.SIGKILL)  # its workers end with it
+    os.kill(os.getpid(), signal.SIGKILL)  # its workers end too

@@ -1,22 +1,28 @@
-"""How tables are printed: as wide as the terminal, and wide enough for a log where there is none."""
+"""Tables on standard output: as wide as the terminal, or wide enough for a log."""
 
 from __future__ import annotations
 
 import sys
+from typing import TYPE_CHECKING
 
-from rich.console import Console
-from rich.table import Table
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table
 
 _LOG_WIDTH = 160
 
 
 def console() -> Console:
-    """A console on standard output."""
+    """Return a console on standard output."""
+    from rich.console import Console
+
     return Console(highlight=False, width=None if sys.stdout.isatty() else _LOG_WIDTH)
 
 
 def plain_table(*columns: str, header: bool = True) -> Table:
-    """A table without lines."""
+    """Return a table without lines."""
+    from rich.table import Table
+
     table = Table(box=None, pad_edge=False, header_style="dim", show_header=header)
     for name in columns:
         table.add_column(name, overflow="fold")

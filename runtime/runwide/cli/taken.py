@@ -1,4 +1,4 @@
-"""Arguments that a function takes beside its item, checked before there is a job of which every item fails."""
+"""The parameters of a function, and their annotations."""
 
 from __future__ import annotations
 
@@ -8,45 +8,12 @@ from functools import partial
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, get_type_hints
 
-from runwide.errors import InputError
-
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
-
-
-def check_constants(function: Callable[..., Any], names: Iterable[str], what: str) -> None:
-    """Reject constants that a function does not take, and a function that needs more than its item and these.
-
-    Args:
-        function: Takes the item first.
-        names: Names of the constants.
-        what: What they are called, for errors.
-
-    Raises:
-        InputError: They do not fit.
-
-    Example:
-        >>> check_constants(lambda x, k: x * k, ["k"], "constants=")
-    """
-    try:
-        taken = inspect.signature(function, follow_wrapped=False)
-    except (TypeError, ValueError):  # a builtin may not say what it takes
-        return
-    try:
-        taken.bind(None, **dict.fromkeys(names))
-    except TypeError as error:
-        raise InputError(
-            f"{what} does not fit the function: {error}",
-            hint=f"it takes {taken}, the item first",
-        ) from error
+    from collections.abc import Callable
 
 
 def without_default(function: Callable[..., Any], name: str) -> bool:
-    """Whether a function has a parameter of this name that needs a value.
-
-    Args:
-        function: The function.
-        name: Of the parameter.
+    """Return whether a function has a parameter of this name without a default.
 
     Example:
         >>> without_default(lambda x, k: x, "k"), without_default(lambda x, k=1: x, "k"), without_default(print, "k")
@@ -54,16 +21,13 @@ def without_default(function: Callable[..., Any], name: str) -> bool:
     """
     try:
         found = inspect.signature(function, follow_wrapped=False).parameters.get(name)
-    except (TypeError, ValueError):  # a builtin may not say what it takes
+    except (TypeError, ValueError):  # some builtins have no signature
         return False
     return found is not None and found.default is inspect.Parameter.empty
 
 
 def annotations_of(function: Any) -> tuple[Any, dict[str, Any]]:
-    """The annotation of a function's item, and those of its other parameters by name; None where there is none.
-
-    Args:
-        function: Takes the item first.
+    """Return the annotation of a function's first parameter, or None, and all annotations by name.
 
     Example:
         >>> annotations_of(lambda x, k: x)
@@ -77,7 +41,7 @@ def annotations_of(function: Any) -> tuple[Any, dict[str, Any]]:
     """
     try:
         parameters = inspect.signature(function).parameters
-    except (TypeError, ValueError, NameError):  # a builtin may not say what it takes
+    except (TypeError, ValueError, NameError):  # some builtins have no signature
         return None, {}
     names = _globals_of(function)
     found = {
@@ -89,7 +53,7 @@ def annotations_of(function: Any) -> tuple[Any, dict[str, Any]]:
 
 
 def _globals_of(function: Any) -> dict[str, Any]:
-    """The names that annotations of a function are written with."""
+    """Return the global names that a function's annotations may use."""
     while isinstance(function, partial):
         function = function.func
     if not isinstance(function, type) and not hasattr(inspect.unwrap(function), "__code__"):
@@ -100,10 +64,10 @@ def _globals_of(function: Any) -> dict[str, Any]:
 
 
 def _resolved(annotation: Any, names: dict[str, Any]) -> Any:
-    """An annotation, evaluated if it is a text; None where there is none, or one that only type checkers know."""
+    """Evaluate an annotation; return None if there is none, or if only type checkers can evaluate it."""
     if annotation is inspect.Parameter.empty:
         return None
     try:
         return get_type_hints(SimpleNamespace(__annotations__={"it": annotation}), names)["it"]
-    except Exception:  # evaluating runs the author's names
+    except Exception:  # evaluating runs the user's code
         return None

@@ -1,4 +1,4 @@
-"""Values of a program on their way into a pipeline: pickled once, by value where a container could not import them."""
+"""Pickle values of a program for a pipeline; objects that a container cannot import are pickled by value."""
 
 from __future__ import annotations
 
@@ -12,22 +12,22 @@ from runwide.unpicklable import refusal
 if TYPE_CHECKING:
     from runwide.item_definitions import Definitions
 
-_BITS = 2000  # of whole numbers; Python writes and reads only so many digits (sys.set_int_max_str_digits)
+_BITS = 2000  # of integers: Python limits their digits (sys.set_int_max_str_digits)
 _BY_VALUE = (b"cloudpickle", b"runwide.arriving", b"runwide.places")
 _OF_KFP = (b"kfp.dsl.pipeline_channel", b"kfp.dsl.for_loop", b"kfp.dsl.pipeline_task")
 
 
 def values_bytes(value: Any, what: str = "the value", shared: Definitions | None = None) -> bytes:
-    """The pickle of a value for another program.
+    """Pickle a value for another program.
 
     Args:
         value: The value.
-        what: What it is, for errors.
-        shared: Notes the modules of the program's own that it names.
+        what: The name of the value, for errors.
+        shared: Records the user's own modules that the pickle names.
 
     Raises:
-        ItemNotPicklable: It, or something inside of it, cannot be pickled.
-        InputError: It holds a parameter of a pipeline where `runwide.cli.given.rebuilt` does not look.
+        ItemNotPicklable: The value, or a part of it, cannot be pickled.
+        InputError: It contains a parameter of a pipeline in a place that `runwide.cli.given.rebuilt` does not search.
 
     Example:
         >>> value_of_bytes(values_bytes((1, {2})))
@@ -52,25 +52,22 @@ def _pickled(value: Any, shared: Definitions | None) -> bytes:
 
 
 def value_of_bytes(data: bytes) -> Any:
-    """The value of a pickle that came with the command line, or was held against a digest that did.
-
-    Args:
-        data: The pickle.
+    """Load a pickle from the command line, or from an object whose digest is on the command line.
 
     Raises:
-        InputError: It cannot be loaded here.
+        InputError: The pickle cannot be loaded here.
     """
     try:
-        return pickle.loads(data)  # noqa: TID251 - it came with the command line, as this command did
+        return pickle.loads(data)  # noqa: TID251 - as trusted as this command line
     except Exception as error:
         raise InputError(
             f"the values cannot be loaded here: {type(error).__name__}: {error}",
-            hint="install in this image what they are made of, in the version of the program that compiled the pipeline",
+            hint="install their packages in this image, in the versions of the program that compiled the pipeline",
         ) from error
 
 
 def is_by_value(data: bytes) -> bool:
-    """Whether a pickle holds code, which only the same minor version of Python can load.
+    """Return whether a pickle contains code, which only the same minor version of Python can load.
 
     Example:
         >>> is_by_value(values_bytes([1])), is_by_value(values_bytes(lambda: 1))
@@ -80,39 +77,35 @@ def is_by_value(data: bytes) -> bool:
 
 
 def refuse_parameters(data: bytes, what: str) -> None:
-    """Reject a pickle that holds a parameter of a pipeline, which has no value yet.
+    """Reject a pickle that contains a parameter of a pipeline, which has no value yet.
 
     Args:
         data: The pickle.
-        what: What was pickled, for errors.
+        what: The name of the pickled value, for errors.
 
     Raises:
-        InputError: It does.
+        InputError: The pickle contains a parameter.
     """
     text = UNFILLED.search(data.decode("latin-1"))
     if any(name in data for name in _OF_KFP) or (text and text[1] == "channel:task="):
         raise InputError(
-            f"{what} holds a parameter of the pipeline, which has no value before it runs",
+            f"{what} contains a parameter of the pipeline, which has no value before the pipeline runs",
             hint="pass it in constants=, alone or inside of lists, tuples, dicts and dataclasses",
         )
     if text and text[1].startswith(("$.pipeline_", "$.workspace_path")):
         raise InputError(
-            f"{what} holds {text[0]}, which an engine fills in only in texts that it can see",
+            f"{what} contains {text[0]}, which an engine fills in only in texts that it can see",
             hint="pass it in constants=, alone or inside of lists, tuples, dicts and dataclasses",
         )
     if text:
         raise InputError(
-            f"{what} holds {text[0]}, which engines take for something of the step that is told of it",
-            hint="write the text in another way, or have the function put it together",
+            f"{what} contains {text[0]}, which engines replace in the arguments of a step",
+            hint="write the text in another way, or let the function compose it",
         )
 
 
 def is_plain(value: Any, levels: int = 100) -> bool:
-    """Whether JSON gives a value back exactly, every type in it included.
-
-    Args:
-        value: The value.
-        levels: How many lists and dicts may be inside of each other.
+    """Return whether a value survives JSON exactly, with all its types, in at most so many nested levels.
 
     Example:
         >>> is_plain([1, 2.5, {"a": None}]), is_plain((1,)), is_plain({1: 2})

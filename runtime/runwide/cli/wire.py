@@ -1,4 +1,4 @@
-"""Values as a pipeline engine hands them to a command: text of a known type, or a reference to a longer text."""
+"""Read values that a pipeline engine passes to a command: texts of a known type, or references of longer texts."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 from runwide import settings
 from runwide.cli.declared import KINDS, convert, parse
+from runwide.cli.formats import json_value
 from runwide.cli.function_text import code_in, unpacked
 from runwide.cli.given import LEFT_OUT, Given, filled
-from runwide.cli.inputs import json_value
 from runwide.cli.values import value_of_bytes
 from runwide.errors import EnvironmentMismatch, InputError
 from runwide.job import code as here
@@ -28,19 +28,19 @@ if TYPE_CHECKING:
     from runwide.cli.given import Texts
 
 ARGUMENT = 128 * 1024 - 1
-"""Bytes of one argument that Linux lets a program be started with (MAX_ARG_STRLEN, with the zero at its end)."""
+"""Most bytes of one argument of a program on Linux (MAX_ARG_STRLEN includes the zero at its end)."""
 
 
 def value_of(kind: str, text: str, where: str = "") -> Any:
-    """A pipeline parameter from its text.
+    """Return the value of a pipeline parameter from its text.
 
-    Engines keep every number as a double and print it as they like, so where a list or dict does not say what is in it, a
-    whole number is an int, whether it comes as ``1`` or ``1.0``.
+    Engines store every number as a double, and write it as ``1`` or ``1.0``. So if the type of a list or dict does not
+    declare the type of its elements, whole numbers become ints.
 
     Args:
-        kind: ``str``, ``int``, ``float``, ``bool``, ``list`` or ``dict``, or such as ``list[float]``.
-        text: A string as it is, anything else as JSON.
-        where: Names the parameter, for errors.
+        kind: ``str``, ``int``, ``float``, ``bool``, ``list`` or ``dict``, or a type such as ``list[float]``.
+        text: The string itself, or JSON for any other kind.
+        where: The name of the parameter, for errors.
 
     Raises:
         InputError: The text is not of that kind.
@@ -56,7 +56,7 @@ def value_of(kind: str, text: str, where: str = "") -> Any:
         return text
     shown = f"{where or repr(shortened(text, 80))} is not a {kind} of a pipeline"
     if declared is None:
-        raise InputError(shown, hint=f"kinds are {', '.join(KINDS)}, and such as list[int]")
+        raise InputError(shown, hint=f"kinds are {', '.join(KINDS)}, and types such as list[int]")
     try:
         found = json_of(text, depth=settings.max_json_depth())
     except ValueError as error:
@@ -68,13 +68,10 @@ def value_of(kind: str, text: str, where: str = "") -> Any:
 
 
 def code_used(text: str) -> Code:
-    """Have this process, and its workers, use the code of a program's own that a text holds; returns the code.
-
-    Args:
-        text: As `runwide.cli.function_text.written_code` made it.
+    """Make this process and its workers use the code in a text of `runwide.cli.function_text.written_code`; return the code.
 
     Raises:
-        InputError: It is another text.
+        InputError: `written_code` did not make the text.
     """
     code = code_in(text, object_of)
     folder = here.unpacked(code)
@@ -84,10 +81,10 @@ def code_used(text: str) -> Code:
 
 
 def object_of(reference: str) -> bytes:
-    """The object that a reference stands for, held against its digest.
+    """Return the object of a reference, verified by its digest.
 
     Raises:
-        BadReference: It is none.
+        BadReference: The text is no reference.
         ObjectNotFound: There is no such object.
         DigestMismatch: The object was changed.
     """
@@ -96,30 +93,18 @@ def object_of(reference: str) -> bytes:
         return bytes(fetch(store, found.name, digest=found.digest))
 
 
-def text_of(reference: str) -> str:
-    """The text that a reference stands for, held against its digest.
-
-    Raises:
-        BadReference: It is none.
-        ObjectNotFound: There is no such object.
-        DigestMismatch: The object was changed.
-    """
-    return object_of(reference).decode()
-
-
 def pickled(text: str, option: str) -> Any:
-    """The value that was pickled: in the text itself, or in an object to which it refers.
+    """Return a pickled value from a text, or from the object of a reference.
 
     Args:
         text: ``z:`` and base64 of zlib, or a reference with a digest.
-        option: Its option, for errors.
+        option: The name of the option, for errors.
 
     Raises:
-        InputError: It is neither, or cannot be loaded here.
+        InputError: The text is neither, or the value cannot be loaded here.
     """
-    if "#sha256=" in text:
-        text = text_of(text)
-    return value_of_bytes(unpacked(text.encode(), option))
+    data = object_of(text) if "#sha256=" in text else text.encode()
+    return value_of_bytes(unpacked(data, option))
 
 
 def constants(
@@ -128,16 +113,16 @@ def constants(
     values: Any = None,
     given: Texts | None = None,
 ) -> dict[str, Any] | None:
-    """The constants of ``--constants-json``, every ``--constant NAME KIND TEXT``, and ``--pickled constants``.
+    """Return the constants of ``--constants-json``, every ``--constant NAME KIND TEXT``, and ``--pickled constants``.
 
     Args:
         text: A JSON object.
         typed: Name, kind and text of each parameter of a pipeline.
-        values: Constants by name, with the places of parameters; one that was left out is `LEFT_OUT`.
+        values: Constants by name, with the places of parameters; a parameter that was left out becomes `LEFT_OUT`.
         given: The texts of these parameters.
 
     Raises:
-        InputError: The text is no JSON object, or a parameter is of another type.
+        InputError: The text is no JSON object, or a parameter has another type.
 
     Example:
         >>> constants('{"a": 1}', (("b", "str", "x"),))
@@ -147,7 +132,7 @@ def constants(
         return None
     found = {} if text is None else json_value(text, "--constants-json")
     if not isinstance(found, dict):
-        raise InputError("--constants-json is not a JSON object", hint='pass something like {"factor": 2}')
+        raise InputError("--constants-json is not a JSON object", hint='pass an object such as {"factor": 2}')
     found |= {name: value_of(kind, one, f"constant {name!r}") for name, kind, one in typed}
     texts = given or {}
     return found | {name: _filled(value, texts) for name, value in (values or {}).items()}
@@ -159,10 +144,10 @@ def _filled(value: Any, texts: Texts) -> Any:
 
 
 def check_python(version: str | None) -> None:
-    """Refuse a function that another minor version of Python pickled: it is bytecode, and could crash this one.
+    """Reject a function that another minor version of Python pickled: its bytecode could crash this process.
 
     Raises:
-        EnvironmentMismatch: It is another one.
+        EnvironmentMismatch: It was another version.
 
     Example:
         >>> check_python(None)
@@ -176,13 +161,13 @@ def check_python(version: str | None) -> None:
 
 
 def check_recorded(packages: str | None) -> None:
-    """Refuse a function whose packages are missing here, or too different, before it is loaded.
+    """Reject a function whose packages are missing here, or too different, before it is loaded.
 
     Args:
-        packages: JSON of the packages that it needs, as `runwide.distributions` names them.
+        packages: JSON of the packages that it needs, by the names in `runwide.distributions`.
 
     Raises:
-        EnvironmentMismatch: Some are.
+        EnvironmentMismatch: A package is missing or too different.
         InputError: The text is no JSON object of texts.
 
     Example:
@@ -191,6 +176,6 @@ def check_recorded(packages: str | None) -> None:
     found = {} if packages is None else json_value(packages, "--packages")
     if not isinstance(found, dict) or not all(isinstance(one, str) for one in found.values()):
         raise InputError(
-            "--packages is not a JSON object of texts", hint='pass something like {"numpy": "2.1.0"}'
+            "--packages is not a JSON object of texts", hint='pass an object such as {"numpy": "2.1.0"}'
         )
     check_packages(found)

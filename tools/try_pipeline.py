@@ -1,4 +1,4 @@
-"""Run a pipeline in an image: a fan-out of four components and its gather, each a container of it.
+"""Run a pipeline in an image: a fan-out of four components and its gather, each in a container of the image.
 
 try_pipeline.py IMAGE
 """
@@ -17,7 +17,7 @@ ITEMS = 100
 
 
 def main(image: str) -> int:
-    """Run it, and return the exit code."""
+    """Run the pipeline, and return the exit code."""
 
     def squares(numbers: list, store: str):  # noqa: ANN202 - kfp reads the annotations below
         return fan_out(lambda x: x * x, numbers, components=4, store=store, image=image).output

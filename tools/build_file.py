@@ -1,4 +1,4 @@
-"""A cloudbuild.yaml, read as Cloud Build reads it: substitutions and their rules, and what it would refuse."""
+"""Read a cloudbuild.yaml as Cloud Build does: apply its rules for substitutions, and refuse what Cloud Build refuses."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ _VARIABLE = re.compile(r"\$(?:\$|\{(\w+)\}|([A-Z_][A-Z0-9_]*))")
 
 
 class BuildError(Exception):
-    """The build cannot be carried out, or one of its steps failed."""
+    """The build cannot be run, or one of its steps failed."""
 
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One step, with nothing left to substitute."""
+    """A step, after all substitutions."""
 
     id: str
     image: str
@@ -38,7 +38,7 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """A build, with nothing left to substitute."""
+    """A build, after all substitutions."""
 
     steps: list[Step]
     images: list[str]
@@ -50,12 +50,12 @@ def plan(build: dict[str, Any], given: Mapping[str, str], built_in: Mapping[str,
     """Read a build.
 
     Args:
-        build: What cloudbuild.yaml says.
-        given: What ``--substitutions`` says.
-        built_in: What Cloud Build knows itself; what is missing is empty.
+        build: The content of cloudbuild.yaml.
+        given: The substitutions of ``--substitutions``.
+        built_in: The substitutions that Cloud Build sets itself; a missing one is empty.
 
     Raises:
-        BuildError: A key that is not carried out here, or substitutions that Cloud Build would refuse.
+        BuildError: A key is not supported here, or Cloud Build would refuse a substitution.
 
     Example:
         >>> build = {"substitutions": {"_A": "x"}, "steps": [{"name": "image:${_A}", "args": ["$$HOME"]}]}
@@ -63,7 +63,7 @@ def plan(build: dict[str, Any], given: Mapping[str, str], built_in: Mapping[str,
         'image:y'
     """
     if unknown := set(build) - BUILD_KEYS:
-        raise BuildError(f"keys that are not carried out here: {', '.join(sorted(unknown))}")
+        raise BuildError(f"keys that are not supported here: {', '.join(sorted(unknown))}")
     values = _values(build, given, built_in)
     steps = [_step(number, step, values) for number, step in enumerate(build["steps"])]
     images = [substituted(image, values) for image in build.get("images", [])]
@@ -76,7 +76,7 @@ def _values(build: dict[str, Any], given: Mapping[str, str], built_in: Mapping[s
         raise BuildError(f"substitutions that the file does not name: {', '.join(sorted(unknown))}")
     used = set(_names(json.dumps(build)))
     if unused := set(declared) - used:
-        raise BuildError(f"substitutions that nothing uses: {', '.join(sorted(unused))}")
+        raise BuildError(f"unused substitutions: {', '.join(sorted(unused))}")
     values = {**dict.fromkeys(BUILT_IN, ""), **built_in, **declared, **given}
     if missing := used - set(values):
         raise BuildError(f"substitutions without a value: {', '.join(sorted(missing))}")
@@ -90,7 +90,7 @@ def _names(text: str) -> Iterator[str]:
 
 
 def _resolved(values: dict[str, str]) -> dict[str, str]:
-    """Substitutions in substitutions, until there are none."""
+    """Resolve substitutions inside substitutions, until none is left."""
     for _ in values:
         after = {name: substituted(value, values) for name, value in values.items()}
         if after == values:
@@ -100,7 +100,7 @@ def _resolved(values: dict[str, str]) -> dict[str, str]:
 
 
 def substituted(text: str, values: Mapping[str, str]) -> str:
-    """A text with its variables replaced; ``$$`` is a dollar.
+    """Return a text with its variables replaced; ``$$`` becomes a dollar.
 
     Example:
         >>> substituted("${_A}-$_B $$HOME", {"_A": "x", "_B": "y"})
@@ -111,7 +111,7 @@ def substituted(text: str, values: Mapping[str, str]) -> str:
 
 def _step(number: int, step: dict[str, Any], values: Mapping[str, str]) -> Step:
     if unknown := set(step) - STEP_KEYS:
-        raise BuildError(f"step {number}: keys that are not carried out here: {', '.join(sorted(unknown))}")
+        raise BuildError(f"step {number}: keys that are not supported here: {', '.join(sorted(unknown))}")
     return Step(
         id=step.get("id", str(number)),
         image=substituted(step["name"], values),

@@ -1,12 +1,12 @@
-"""Carry out the steps of cloudbuild.yaml on this machine, with its Docker engine and a registry of its own.
+"""Run the steps of cloudbuild.yaml on this machine, with its Docker engine and a temporary registry.
 
-    cloudbuild.py FILE [--project ID] [--substitutions KEY=VALUE,…] [--advisories FILE] [--keep]
+    cloudbuild.py FILE [--project ID] [--substitutions KEY=VALUE,…] [--advisories FILE]
 
-What is as in Cloud Build: the substitutions and their rules, the order of the steps, one container a step with the
-image's own user, ``/workspace`` and ``HOME`` that are root's, the engine's socket, images pushed after the last step.
-What is not, and is said: images of builders that cannot be pulled are replaced by local ones; the containers have
-this machine's network; certificate authorities and index of pip are those of this machine; ``_HOST`` is a registry
-that is started here and stopped after; ``_OSV_URL`` is a service that knows the advisories of one file.
+As in Cloud Build: the substitutions and their rules, the order of the steps, one container for each step with the user of
+its image, ``/workspace`` and ``HOME`` that belong to root, the engine's socket, and images pushed after the last step.
+Different, and printed: builder images that cannot be pulled are replaced by local ones; containers use this machine's
+network, certificate authorities and pip index; ``_HOST`` is a registry that this program starts and stops; ``_OSV_URL``
+is a service that knows the advisories of one file.
 """
 
 from __future__ import annotations
@@ -42,12 +42,12 @@ _SECONDS_TO_START = 20.0
 _SECONDS_TO_FORGET = 30.0
 
 
-# what stands in for the cloud
+# replacements for services of the cloud
 
 
 @contextlib.contextmanager
 def registry() -> Iterator[str]:
-    """A registry on a free port of 127.0.0.1; gives its host name, and stops it after."""
+    """Start a registry on a free port of 127.0.0.1, yield its host name, and stop it."""
     program = shutil.which("docker-registry")
     if not program:
         raise BuildError("there is no docker-registry: apt-get install docker-registry")
@@ -94,9 +94,9 @@ def _wait_for(host: str, process: subprocess.Popen[bytes], log: Path) -> None:
 
 @contextlib.contextmanager
 def advisories(path: Path | None) -> Iterator[str]:
-    """A vulnerability service that answers as OSV's ``/v1/query`` does, from a JSON list of advisories; gives its address.
+    """Start a vulnerability service like OSV's ``/v1/query`` with a JSON list of advisories, and yield its address.
 
-    Without a file there is none, and an empty address: the gate then asks the real one.
+    Without a file, the address is empty, and the gate asks the real service.
     """
     if path is None:
         yield ""
@@ -114,7 +114,7 @@ def advisories(path: Path | None) -> Iterator[str]:
             self.wfile.write(answer)
 
         def log_message(self, *_: Any) -> None:
-            """Say nothing: who asks sees the answer."""
+            """Write no log: the client sees the answer."""
 
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
         thread = threading.Thread(target=server.serve_forever, daemon=True)
@@ -134,11 +134,11 @@ def _concerns(advisory: dict[str, Any], asked: dict[str, Any]) -> bool:
     )
 
 
-# carrying it out
+# running the build
 
 
 class Machine:
-    """The engine of this machine, and what this run leaves on it until it is tidied."""
+    """The Docker engine of this machine, with the folder of one build."""
 
     def __init__(self, docker: str) -> None:
         self.docker = docker
@@ -147,12 +147,12 @@ class Machine:
         self.work.chmod(0o755)
 
     def output(self, *words: str) -> str:
-        """What a docker command prints, an empty text where it fails."""
+        """Run a docker command, and return its output; an empty text if it fails."""
         ran = subprocess.run([self.docker, *words], capture_output=True, text=True, check=False)
         return ran.stdout.strip() if ran.returncode == 0 else ""
 
     def upload(self) -> None:
-        """Copy what ``gcloud builds submit`` would upload: the checkout without what git ignores, and without git."""
+        """Copy the files that ``gcloud builds submit`` would upload: the checkout without ``.git`` and ignored files."""
         workspace = self.work / "workspace"
         workspace.mkdir(mode=0o755)
         (self.work / "home").mkdir(mode=0o755)
@@ -164,12 +164,12 @@ class Machine:
         )
         for name in filter(None, listed.stdout.decode().split("\0")):
             source, target = ROOT / name, workspace / name
-            if source.is_file():  # one that is deleted but not yet committed is listed too
+            if source.is_file():  # git also lists files whose deletion is not committed
                 target.parent.mkdir(parents=True, exist_ok=True)
                 shutil.copy2(source, target)
 
     def image(self, name: str) -> str:
-        """The image to run a step in: the named one, or what stands in for it here."""
+        """Return the image for a step: the named one, or its replacement."""
         if self.output("image", "inspect", name):
             return name
         if name not in self.stand_ins:
@@ -188,16 +188,16 @@ class Machine:
     def _stand_in(self, name: str) -> str:
         python = re.fullmatch(r"python:(3\.\d+)-slim-bookworm", name)
         if not python and name != _DOCKER_BUILDER:
-            raise BuildError(f"{name} cannot be pulled, and nothing here stands in for it")
+            raise BuildError(f"{name} cannot be pulled, and there is no replacement for it")
         version = python[1] if python else "3.11"
         base = f"runwide-local-base:py{version.replace('.', '')}"
         subprocess.run([ROOT / "docker" / "local-base", version, base], check=True)
         chosen = base if python else self._with_client(base)
-        say(f"{name} cannot be pulled here: {chosen} stands in for it")
+        say(f"{name} cannot be pulled here: using {chosen} instead")
         return chosen
 
     def _with_client(self, base: str) -> str:
-        """A builder made of a base and this machine's own client, which links with nothing but the C library."""
+        """Build a builder image of a base and this machine's docker client, which needs only the C library."""
         tag = "runwide-local-builder:docker"
         with tempfile.TemporaryDirectory() as context:
             shutil.copy2(self.docker, Path(context, "docker"))
@@ -215,7 +215,7 @@ class Machine:
         """Run one step to its end.
 
         Raises:
-            BuildError: It failed, or the time of the build is over.
+            BuildError: The step failed, or the time of the build is over.
         """
         name = f"runwide-step-{uuid.uuid4().hex[:12]}"
         command = [self.docker, "run", "--rm", "--name", name, "--network", "host"]
@@ -241,7 +241,7 @@ class Machine:
             raise BuildError(f"step {step.id} failed with {ran.returncode}")
 
     def push(self, image: str) -> str:
-        """Push an image, and return what a registry knows it by: its name with a digest."""
+        """Push an image, and return its name with its digest in the registry."""
         subprocess.run([self.docker, "push", "--quiet", image], check=True, stdout=subprocess.DEVNULL)
         repository = image.rpartition(":")[0]
         known = json.loads(self.output("image", "inspect", "--format", "{{json .RepoDigests}}", image))
@@ -256,12 +256,12 @@ class Machine:
         deadline = time.monotonic() + _SECONDS_TO_FORGET
         while (names := self._known_of(host)) != []:
             if time.monotonic() > deadline:
-                raise BuildError(f"the engine keeps {', '.join(names or ['what it cannot list'])}")
+                raise BuildError(f"the engine keeps {', '.join(names or ['images that it cannot list'])}")
             for name in names or []:
-                self.output("image", "rm", "--force", name)  # a container that is about to end may keep it
+                self.output("image", "rm", "--force", name)  # fails while a container still uses the image
 
     def _known_of(self, host: str) -> list[str] | None:
-        """Tags and digests of a registry that the engine has; None where it fails, as when others remove an image now."""
+        """Return the tags and digests of a registry in the engine; None if listing fails, as during another removal."""
         form = "{{.Repository}}\t{{.Tag}}\t{{.Digest}}"
         listed = subprocess.run(
             [self.docker, "images", "--digests", "--format", form],
@@ -280,7 +280,7 @@ class Machine:
 
 
 def _of_this_machine() -> list[str]:
-    """What the steps need to reach packages from here, which Cloud Build has without asking."""
+    """Return the options with which the steps reach package indexes from this machine."""
     words = []
     authorities = os.environ.get("PIP_CERT") or os.environ.get("SSL_CERT_FILE") or ""
     if Path(authorities).is_file():
@@ -292,7 +292,7 @@ def _of_this_machine() -> list[str]:
 
 
 def say(text: str) -> None:
-    """One line on standard error, at once."""
+    """Print a line to standard error, unbuffered."""
     print(f"cloudbuild: {text}", file=sys.stderr, flush=True)
 
 
@@ -300,7 +300,7 @@ def carry_out(machine: Machine, build: Plan) -> dict[str, str]:
     """Run the steps, push the images, and return the name with digest of each.
 
     Raises:
-        BuildError: A step failed, or no step has made one of the images; nothing is pushed then.
+        BuildError: A step failed, or no step has made one of the images; then no image is pushed.
     """
     deadline = time.monotonic() + build.seconds
     machine.upload()
@@ -316,12 +316,12 @@ def carry_out(machine: Machine, build: Plan) -> dict[str, str]:
 
 
 def try_pushed(machine: Machine, host: str, pushed: str) -> None:
-    """Let a pipeline pull a pushed image by its digest and run in it."""
+    """Run a pipeline in a pushed image, which is pulled by its digest."""
     machine.forget(host)
     if machine.output("image", "inspect", pushed):
-        raise BuildError(f"{pushed} is still here: a pull would prove nothing")
+        raise BuildError(f"{pushed} is still in the engine, so a pull would not test the registry")
     subprocess.run([machine.docker, "pull", "--quiet", pushed], check=True, stdout=subprocess.DEVNULL)
-    ran = subprocess.run([sys.executable, ROOT / "docker" / "try_pipeline.py", pushed], check=False)
+    ran = subprocess.run([sys.executable, ROOT / "tools" / "try_pipeline.py", pushed], check=False)
     if ran.returncode:
         raise BuildError(f"the pipeline in {pushed} failed")
 
@@ -333,13 +333,13 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("file", nargs="?", type=Path, default=ROOT / "cloudbuild.yaml")
     parser.add_argument("--project", default="runwide-local")
     parser.add_argument("--substitutions", default="", metavar="KEY=VALUE,…")
-    parser.add_argument("--advisories", type=Path, help="JSON list of advisories that the gate is to know")
+    parser.add_argument("--advisories", type=Path, help="a JSON list of advisories for the gate")
     parser.add_argument("--docker", default="docker", help="the client")
     return parser.parse_args()
 
 
 def main() -> int:
-    """Carry out the build, and say what was pushed."""
+    """Run the build, and print the pushed images."""
     asked = _arguments()
     given = dict(pair.split("=", 1) for pair in asked.substitutions.split(",") if pair)
     built_in = {"PROJECT_ID": asked.project, "BUILD_ID": str(uuid.uuid4()), "LOCATION": "local"}
@@ -362,7 +362,7 @@ def main() -> int:
         machine.tidy()
     if asked.advisories:
         say(
-            f"the gate asked a service that knows {asked.advisories} only: it works, and says nothing of the packages"
+            f"the gate asked a service that knows {asked.advisories} only: this tests the gate, and not the packages"
         )
     say("every step passed")
     return 0
