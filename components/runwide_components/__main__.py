@@ -1,4 +1,4 @@
-"""Writes the three steps as YAML, for pipelines that are written without runwide: ``python -m runwide_components``."""
+"""Write the three steps as YAML, for pipelines without runwide: ``python -m runwide_components``."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from runwide_components.steps import write_yaml
 @click.argument("folder", type=click.Path(path_type=Path, file_okay=False), default="components/yaml")
 @click.argument("image", default=f"runwide:{__version__}")
 def write(folder: Path, image: str) -> None:
-    """Write the steps scatter, shard and gather into FOLDER, with IMAGE as the image that they name.
+    """Write the steps scatter, shard and gather into FOLDER, which name IMAGE.
 
     \b
     Example:
@@ -24,7 +24,7 @@ def write(folder: Path, image: str) -> None:
         write_yaml(folder, image)
     except OSError as error:
         raise click.ClickException(
-            f"{error.filename} cannot be written ({error.strerror}); name another folder"
+            f"cannot write {error.filename} ({error.strerror}); give another folder"
         ) from error
 
 

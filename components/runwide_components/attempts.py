@@ -1,8 +1,9 @@
-"""The records of a batch: what was submitted and how it ended, believed as far as somebody vouches for each."""
+"""The records of a batch: its submissions and their ends, trusted as far as a signature or a store vouches for them."""
 
 from __future__ import annotations
 
 import re
+import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +15,8 @@ from runwide.errors import (
     StoreNotFound,
     StoreNotReadable,
 )
-from runwide.job.fields import near, text
+from runwide.job.fields import text
+from runwide.job.plan import near
 from runwide.log import Log
 from runwide.redaction import shortened
 from runwide.spill import records, signing
@@ -37,13 +39,13 @@ _CONSOLE = "https://console.cloud.google.com/"
 
 
 @dataclass(frozen=True, slots=True)
-class Noted:
+class AttemptRecord:
     """One record.
 
     Args:
-        about: What it says; each value is of the type that it must have.
-        vouched: Whether the user's key has signed it.
-        uri: Where it lies.
+        about: Its content; the types of the values are checked.
+        vouched: True if the user's key signed it.
+        uri: Its URI.
     """
 
     about: dict[str, Any]
@@ -51,46 +53,37 @@ class Noted:
     uri: str
 
     def engine(self) -> Engine:
-        """The engine that a run was submitted to, as far as the record may be believed.
+        """Return the engine of the run, as far as the record can be trusted.
 
         Raises:
-            EngineError: Somebody has to say more.
+            EngineError: The record does not say enough that can be trusted.
         """
         return engine_recorded(self.about["engine"], vouched=self.vouched, uri=self.uri)
 
     def logs(self) -> str:
-        """A link to the run's page: one that nobody vouches for is shown only if it leads to Google's own console."""
+        """Return the link to the run's page. From an unsigned record only a link to Google's console is used."""
         logs: str = self.about["logs"]
         return logs if self.vouched or logs.startswith(_CONSOLE) else ""
 
     def outputs(self, stores: Iterable[str]) -> dict[str, Any]:
-        """What a run has put out.
+        """Return the outputs of the run.
 
-        The reference of results vouches for these. So where nobody vouches for the record, one is kept only if it leads
-        into a store whose results are believed anyway.
-
-        Args:
-            stores: URIs of these.
+        A reference vouches for the results that it names. So of an unsigned record, a reference is kept only if it leads
+        into a store whose results are trusted anyway.
         """
         outputs: dict[str, Any] = self.about["outputs"]
-        return outputs if self.vouched else believed(outputs, stores, self.uri)
+        return outputs if self.vouched else trusted(outputs, stores, self.uri)
 
 
-def believed(outputs: Mapping[str, Any], stores: Iterable[str], uri: str) -> dict[str, Any]:
-    """The outputs of a run for whose record nobody vouches: what names results elsewhere is left out.
-
-    Args:
-        outputs: All of them.
-        stores: As for `Noted.outputs`.
-        uri: Where the record lies.
-    """
-    roots = tuple(f"{_spelt(store)}/" for store in stores if store)
+def trusted(outputs: Mapping[str, Any], stores: Iterable[str], uri: str) -> dict[str, Any]:
+    """Return the outputs of a run with an unsigned record, without those that name results in other stores."""
+    roots = tuple(f"{_normal(store)}/" for store in stores if store)
     kept = {}
     for name, value in outputs.items():
         named = list(_references(value))
-        strange = [one for one in named if not _spelt(one).startswith(roots)]
-        if strange:
-            cause = f"nobody vouches for {shortened(strange[0], 200)}"
+        foreign = [one for one in named if not _normal(one).startswith(roots)]
+        if foreign:
+            cause = f"the record is not signed, and {shortened(foreign[0], 200)} is not in a store of the run"
             _log.warning("output.ignored", output=name, uri=uri, cause=cause)
             continue
         if named:
@@ -99,14 +92,14 @@ def believed(outputs: Mapping[str, Any], stores: Iterable[str], uri: str) -> dic
     return kept
 
 
-Attempts = dict[str, dict[int, dict[str, Noted]]]
+Attempts = dict[str, dict[int, dict[str, AttemptRecord]]]
 
 
 class Records:
-    """What was submitted and how it ended, each written once.
+    """The records of a batch, each written once.
 
     Args:
-        store: The batch's folder.
+        store: The folder of the batch.
     """
 
     def __init__(self, store: Store) -> None:
@@ -114,7 +107,7 @@ class Records:
         self._owner = store.uri.rpartition("/")[2]
 
     def attempts(self) -> Attempts:
-        """All attempts by key and number, each with what was written of it, from one listing."""
+        """Return all attempts by key and number, each with its records by kind, from one listing."""
         found: Attempts = {}
         try:
             names = [info.name for info in self._store.list("runs/")]
@@ -122,20 +115,20 @@ class Records:
             return found
         for name in names:
             match = _NAME.fullmatch(name)
-            noted = self._read(name, match[3]) if match else None
-            if match and noted:
-                found.setdefault(match[1], {}).setdefault(int(match[2]), {})[match[3]] = noted
+            found_record = self._read(name, match[3]) if match else None
+            if match and found_record:
+                found.setdefault(match[1], {}).setdefault(int(match[2]), {})[match[3]] = found_record
         kept = {key: {number: some[number] for number in near(some)} for key, some in found.items()}
         return {key: some for key, some in kept.items() if some}
 
     def write(self, key: str, attempt: int, kind: str, about: Mapping[str, Any]) -> bool:
-        """Write one record; false where there is one already, which stays.
+        """Write one record; return False if it exists already, and keep the old one.
 
         Args:
-            key: Which run.
-            attempt: Its attempt.
+            key: Key of the run.
+            attempt: Number of the attempt.
             kind: ``claimed`` before it is submitted, ``submitted`` or ``ended``.
-            about: What to write.
+            about: Content of the record.
         """
         name = f"runs/{key}/{attempt:03d}-{kind}.json"
         try:
@@ -146,11 +139,15 @@ class Records:
             return False
         return True
 
-    def _read(self, name: str, kind: str) -> Noted | None:
+    def end(self, key: str, attempt: int, **about: Any) -> None:
+        """Write the record of the end of an attempt; an existing one is kept."""
+        self.write(key, attempt, "ended", {**about, "time": time.time()})
+
+    def _read(self, name: str, kind: str) -> AttemptRecord | None:
         uri = self._store.child_uri(name)
         try:
             found = records.read(self._store, name, "attempt", owner=self._owner)
-            return Noted(_READERS[kind](found.about["about"]), found.vouched, uri)
+            return AttemptRecord(_READERS[kind](found.about["about"]), found.vouched, uri)
         except ObjectNotFound:  # deleted in the meantime
             return None
         except (IntegrityError, StoreNotReadable, KeyError, TypeError, ValueError, AttributeError) as error:
@@ -183,18 +180,18 @@ _READERS = {"claimed": _claimed, "submitted": _submitted, "ended": _ended}
 
 def _mapping(value: Any) -> dict[str, Any]:
     if not isinstance(value, dict):
-        raise TypeError(f"a {type(value).__name__} in the place of an object")
+        raise TypeError(f"expected an object, not a {type(value).__name__}")
     return value
 
 
 def _seconds(value: Any) -> float:
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < 1e11:  # noqa: PLR2004 - the year 5000
-        raise ValueError("a time that cannot be meant")
+        raise ValueError(f"invalid time {value!r}")
     return float(value)
 
 
 def _references(value: Any) -> Iterable[str]:
-    """All texts in a value that name results, with a digest or without."""
+    """Yield all texts in a value that name results, with a digest or without."""
     waiting = [value]
     while waiting:
         one = waiting.pop()
@@ -207,8 +204,8 @@ def _references(value: Any) -> Iterable[str]:
             waiting += one
 
 
-def _spelt(uri: str) -> str:
-    """A URI in the spelling of stores; what is none begins like no store."""
+def _normal(uri: str) -> str:
+    """Return a URI in the form that stores use; an empty text, which no store begins with, for an invalid one."""
     try:
         with open_store(uri.strip()) as opened:
             return opened.uri

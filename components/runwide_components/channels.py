@@ -1,4 +1,4 @@
-"""Parameters of a pipeline in the values of a fan-out: each is an input of the scatter step, and has its declared type."""
+"""Parameters of a pipeline in the values of a fan-out: each becomes an input of the scatter step, with its declared type."""
 
 from __future__ import annotations
 
@@ -34,15 +34,12 @@ _LOOPS = (for_loop.LoopParameterArgument, for_loop.LoopArgumentVariable)
 
 
 def is_channel(value: Any) -> bool:
-    """Whether it is a parameter of the pipeline or an output of a task, known only when it runs."""
+    """Return True for a parameter of the pipeline or an output of a task: values that are known only at run time."""
     return isinstance(value, pipeline_channel.PipelineChannel)
 
 
 def refuse_open(**options: Any) -> None:
-    """Reject options that are parameters of the pipeline, which has to have their values when it is compiled.
-
-    Args:
-        options: By name.
+    """Reject parameters of the pipeline as options whose values are needed when the pipeline is compiled.
 
     Raises:
         InputError: One of them is a parameter or an output.
@@ -59,24 +56,24 @@ def refuse_open(**options: Any) -> None:
 
 
 def is_of_loop(value: Any) -> bool:
-    """Whether it is an item of a ``dsl.ParallelFor``, or a value inside of one."""
+    """Return True for an item of a ``dsl.ParallelFor``, or a value inside of one."""
     return isinstance(value, _LOOPS)
 
 
 def is_artifact(channel: Any) -> bool:
-    """Whether a channel is an artifact, of which a step is given the URI."""
+    """Return True if a channel is an artifact. A step receives the URI of an artifact."""
     return isinstance(channel, (pipeline_channel.PipelineArtifactChannel, for_loop.LoopArtifactArgument)) or (
         isinstance(channel, dsl.Collected) and channel.is_artifact_channel
     )
 
 
 def unshared(channel: Any) -> Any:
-    """A channel for one input: kfp 2.17 changes a collected list as it compiles, and fails if another input has the same."""
+    """Return a channel for one input: kfp 2.17 modifies a collected list as it compiles, so two inputs cannot share it."""
     return dsl.Collected(channel.output) if isinstance(channel, dsl.Collected) else channel
 
 
 def declared(channel: Any) -> Declared:
-    """The type of a parameter's value, as exactly as the pipeline says it; `JSON` where it does not.
+    """Return the type of a parameter's value, as exactly as the pipeline declares it; `JSON` without a declaration.
 
     Args:
         channel: A parameter, an output, or an item of a loop.
@@ -98,7 +95,7 @@ def _inside(outer: Declared, kind: str) -> Declared:
 
 
 def _raw(channel: Any) -> list[Any] | None:
-    """The values that an item of a loop may have, where they stand in the program."""
+    """Return the possible values of an item of a loop, if they are a list in the program; None for others."""
     if isinstance(channel, for_loop.LoopArgumentVariable):
         return _below(_raw(channel.loop_argument), channel)
     if not isinstance(channel, for_loop.LoopParameterArgument):
@@ -128,30 +125,30 @@ def _below(items: list[Any] | None, channel: Any) -> list[Any] | None:
 
 def _listed(value: Any, channel: Any) -> list[Any]:
     if not isinstance(value, (list, tuple)):
-        raise InputError(f"{channel.name} loops over a {type(value).__name__}, not a list")
+        raise InputError(f"{channel.name} loops over a {type(value).__name__}: expected a list")
     return list(value)
 
 
 class Parameters:
-    """The parameters that one scatter step needs, collected as they are met in its values."""
+    """The parameters that one scatter step needs, collected from its values."""
 
     def __init__(self) -> None:
         self._ports: dict[str, tuple[Input, Any]] = {}
 
     def ports(self) -> list[tuple[Input, Any]]:
-        """Each input with its channel, or the mark of kfp that the engine replaces."""
+        """Return each input with its channel, or with the placeholder of kfp that the engine replaces."""
         return list(self._ports.values())
 
     def given(self, channel: Any, *, name: str = "", like: Any = None) -> Given:
-        """The place of a parameter.
+        """Add a parameter to the inputs, and return the mark of its place in the values.
 
         Args:
             channel: The parameter.
-            name: Name of the step's input; empty for one after the channel.
-            like: Annotation of the function's parameter that has this value, used where kfp declares nothing exact.
+            name: Name of the step's input; empty to derive it from the channel.
+            like: Annotation of the function's parameter that has this value, used if kfp declares no exact type.
 
         Raises:
-            InputError: It is an artifact, or no engine can tell its type.
+            InputError: It is an artifact, or its type cannot be known.
         """
         if is_artifact(channel):
             what = name.removeprefix("constant_") or channel.name
@@ -176,12 +173,12 @@ class Parameters:
         return Given(self._port(_as_declared(channel, found), name), **about)
 
     def _list_of(self, channel: Any) -> str:
-        """The list of a loop, as another input: of a list without a type of its items, the text of one tells too little."""
+        """Add the list of a loop as another input: without a declared type, the text of one item does not show its type."""
         items = channel.items_or_pipeline_channel
         if is_of_loop(items):
             raise InputError(
                 f"the type of {channel.name} cannot be known",
-                hint="declare what is in the list of the outer loop, such as List[Dict[str, List[int]]]",
+                hint="declare the items of the list of the outer loop, such as List[Dict[str, List[int]]]",
             )
         return self._port(items)
 
@@ -196,7 +193,7 @@ class Parameters:
         return self._ports[key][0].name
 
     def _mark(self, mark: str) -> Given:
-        """The place of what an engine knows of itself: an input of its own, since some replace only whole texts."""
+        """Add a placeholder of kfp as a separate input, since some engines replace only whole texts."""
         if mark not in self._ports:
             name = self._free(f"given_{mark.strip('{}$.')}")
             self._ports[mark] = (Input(name, str, ("--given", name)), mark)
@@ -212,13 +209,13 @@ class Parameters:
         )
 
     def text(self, text: str) -> str | Composed:
-        """A text; taken apart if there are parameters in it.
+        """Return a text, split into parts if it contains parameters.
 
         Args:
-            text: The text, in which an f-string may have left marks of kfp.
+            text: The text, in which an f-string may have left placeholders of kfp.
 
         Raises:
-            InputError: A mark stands for what no text can hold.
+            InputError: A placeholder is an artifact or a list, which a text cannot contain.
         """
         parts: list[str | Given] = []
         end = 0
@@ -228,19 +225,16 @@ class Parameters:
             parts.append(
                 self._mark(found[0])
                 if found[0] in _MARKS
-                else self.given(_meant(found[1], found[2], found[3]))
+                else self.given(_channel_of(found[1], found[2], found[3]))
             )
         parts.append(text[end:])
         return Composed(tuple(part for part in parts if part != "")) if len(parts) > 1 else text
 
     def inside(self, value: Any) -> Any:
-        """A value with the places of the parameters in it.
-
-        Args:
-            value: As `rebuilt` goes through it.
+        """Return a value with marks in the places of its parameters.
 
         Raises:
-            InputError: As `given`.
+            InputError: As for `given`.
         """
         return rebuilt(value, self._leaf)
 
@@ -248,19 +242,19 @@ class Parameters:
         if is_channel(value):
             return self.given(value)
         if isinstance(value, dsl.PipelineTask):
-            raise InputError("a value is a task, not what it puts out", hint="pass its .output")
+            raise InputError("a value is a task, not its output", hint="pass its .output")
         return self.text(value) if type(value) is str else value
 
 
 def _is_open(found: Declared) -> bool:
-    """Whether a type leaves it to the values which numbers are whole."""
+    """Return True if a type does not say whether its numbers are integers."""
     if found.kind in ("list", "dict", "optional"):
         return found.items is None or _is_open(found.items)
     return found == JSON
 
 
 def _refuse_large(values: Any, channel: Any) -> None:
-    """Reject whole numbers of a loop that would lose digits on their way."""
+    """Reject integers of a loop that would lose digits in the pipeline."""
     if isinstance(values, dict):
         values = list(values.values())
     if isinstance(values, (list, tuple)):
@@ -279,30 +273,32 @@ def _refuse_long(values: list[Any] | None, channel: Any) -> None:
     sizes = [len(json.dumps(value, default=str)) for value in values or ()]
     if sizes and max(sizes) > QUOTED:
         raise InputError(
-            f"item {sizes.index(max(sizes))} of the loop, {channel.name}, takes {max(sizes)} bytes, and one argument of a "
-            f"step takes {QUOTED} with its quotes",
-            hint="write it to a table, and loop over URIs",
+            f"item {sizes.index(max(sizes))} of the loop, {channel.name}, takes {max(sizes)} bytes: an argument of a "
+            f"step has at most {QUOTED}",
+            hint="write the items to tables, and loop over URIs",
         )
 
 
 def _as_declared(channel: Any, found: Declared) -> Any:
-    """An item of a loop, as a channel of the type that all its values have: kfp declares that of the first one."""
+    """Return an item of a loop as a channel with the type of all its values: kfp declares the type of the first value."""
     values = _raw(channel)
     if values is None or found.kind != "json":
         return channel
     if any(isinstance(value, bool) or not isinstance(value, (int, float)) for value in values):
         kinds = sorted({type(value).__name__ for value in values})
         raise InputError(
-            f"the items of the loop are of several types ({', '.join(kinds)}), and kfp declares all as the first one is",
+            f"the items of the loop have several types ({', '.join(kinds)}), and kfp declares them by the first item",
             hint='loop over dicts such as {"value": 1}, and use item.value',
         )
-    made = object.__new__(type(channel))  # copy.copy() asks it for attributes, and it has every one
+    made = object.__new__(
+        type(channel)
+    )  # copy.copy() does not work: the object pretends to have every attribute
     vars(made).update(vars(channel), channel_type="float")
     return made
 
 
-def _meant(task: str, name: str, kind: str) -> Any:
-    """The channel for which kfp has left a mark in a text."""
+def _channel_of(task: str, name: str, kind: str) -> Any:
+    """Return the channel whose placeholder is in a text."""
     pipeline = pipeline_context.Pipeline.get_default_pipeline()
     for group in reversed(pipeline.groups if pipeline else []):
         loop = getattr(group, "loop_argument", None)

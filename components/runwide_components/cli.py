@@ -1,6 +1,6 @@
-"""The command that starts maps and batches on an engine, ``submit``; and those that follow them, from `following`.
+"""The command that starts maps and batches on an engine, ``submit``, and the other commands on engines, from `following`.
 
-The ``runwide`` command finds them through the entry points of the package; it does not know this module.
+The command ``runwide`` finds them through the entry points of the package.
 """
 
 from __future__ import annotations
@@ -16,14 +16,13 @@ from runwide.cli import options as items_options
 from runwide.cli.run_options import chosen, running
 from runwide.errors import InputError
 from runwide.options import COMPONENTS, SUBMIT, RunOptions
-from runwide_components import cli_engine
 from runwide_components.cli_configuration import (
     configuration_of,
     configuring,
     refuse_options_of_functions,
     refuse_options_of_pipelines,
 )
-from runwide_components.cli_engine import ENGINE_OPTIONS, engine_from, with_engine
+from runwide_components.cli_engine import ENGINE_OPTIONS, engine_from, on_error_option, with_engine
 from runwide_components.following import cancel_command, results_command, status_command, wait_command
 from runwide_components.planned import estimated_requests
 from runwide_components.shown import show
@@ -51,10 +50,12 @@ _FUNCTION = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*")
     "--store", envvar="RUNWIDE_STORE", help="gs://bucket/prefix, or a folder that all components see."
 )
 @click.option(
-    "--components", type=click.IntRange(1), help="Of a function: how many components share the items."
+    "--components", type=click.IntRange(1), help="Of a function: number of components that share the items."
 )
 @click.option(
-    "--parallelism", type=click.IntRange(1), help="Of a function: how many of them run at the same time."
+    "--parallelism",
+    type=click.IntRange(1),
+    help="Of a function: number of components that run at the same time.",
 )
 @running(but=("retries",), of="Of a function")
 @click.option(
@@ -72,33 +73,40 @@ _FUNCTION = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*")
     default=0,
     help="Of a function: restarts of a component that failed.",
 )
-@cli_engine.on_error
+@on_error_option
 @click.option("--image", help="Of a function: image of the components.")
 @click.option(
-    "--code", multiple=True, metavar="NAME_OR_PATH", help="Of a function: own code to send as well."
+    "--code",
+    multiple=True,
+    metavar="NAME_OR_PATH",
+    help="Of a function: code of the program to send as well.",
 )
-@click.option("--requirements", metavar="FILE", help="Of a function: what each component installs first.")
+@click.option(
+    "--requirements", metavar="FILE", help="Of a function: packages that each component installs first."
+)
 @click.option("--name", help="Of a pipeline: name of the batch.")
 @click.option(
-    "--max-active", type=click.IntRange(1), default=8, help="Of a pipeline: runs under way at once."
+    "--max-active", type=click.IntRange(1), default=8, help="Of a pipeline: number of runs at the same time."
 )
 @click.option(
     "--reduce",
     metavar="MODULE:FUNCTION",
-    help="Of a function: makes one result of two; the job has one value then.",
+    help="Of a function: combines two results into one; the job then has one value.",
 )
 @items_options.items_format
 @items_options.items_types
-@click.option("--dry-run", is_flag=True, help="Print what would be submitted, and submit nothing.")
-@click.option("--wait/--no-wait", "wait", default=None, help="Of a function: whether to wait for its end.")
+@click.option("--dry-run", is_flag=True, help="Print the plan, and submit nothing.")
+@click.option(
+    "--wait/--no-wait", "wait", default=None, help="Of a function: wait for its end, or return at once."
+)
 @configuring
 @with_engine
 def submit_command(what: str, over: str, **options: Any) -> None:
     """Run a function over items on many components, or a pipeline for many sets of parameters.
 
-    FUNCTION_OR_PIPELINE is package.module:function with ITEMS as for runwide map, or the compiled .yaml
-    of a pipeline with PARAMETERS a .csv or .jsonl file, or a .json file with a list or a grid. Prints the job's reference,
-    or the table of runs.
+    FUNCTION_OR_PIPELINE is package.module:function, and ITEMS are as for runwide map. Or it is the compiled .yaml of a
+    pipeline, and PARAMETERS is a .csv or .jsonl file, or a .json file with a list or a grid. The command prints the job's
+    reference, or the table of runs.
 
     \b
     Example:
@@ -150,7 +158,10 @@ def _submit_function(
         return
     local = isinstance(wanted.place.engine, Local)
     if local and options["wait"] is False:
-        raise InputError("a run on this machine ends with this command", hint="leave out --no-wait")
+        raise InputError(
+            "a run on this machine ends with this command, so --no-wait would end it",
+            hint="leave out --no-wait",
+        )
     from runwide import job as jobs
 
     waits = local or bool(options["wait"])

@@ -1,4 +1,4 @@
-"""The options of ``runwide submit`` that configure the components, and those that a pipeline does not have."""
+"""The options of ``runwide submit`` that configure the components."""
 
 from __future__ import annotations
 
@@ -8,13 +8,14 @@ import click
 from click.core import ParameterSource
 
 from runwide.errors import InputError
+from runwide_components.cli_engine import adding
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Iterable, Mapping
 
-_OF_FUNCTIONS = ("Of a function", "Of a job")  # how the help of these options begins
+_OF_FUNCTIONS = ("Of a function", "Of a job")  # the beginning of the help of these options
 _OF_PIPELINES = ("Of a pipeline",)
-_OPTIONS = (
+_CONFIGURATION = (
     click.option(
         "--env",
         multiple=True,
@@ -49,25 +50,14 @@ _OPTIONS = (
 )
 
 
-def configuring(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Give a command the options.
-
-    Args:
-        command: The function of a click command.
-    """
-    for option in reversed(_OPTIONS):
-        command = option(command)
-    return command
+configuring = adding(_CONFIGURATION)
 
 
 def configuration_of(options: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what the options say, as `Components` takes it.
-
-    Args:
-        options: Those of the command.
+    """Return the options as arguments of `Components`.
 
     Raises:
-        InputError: One of them is not of its form.
+        InputError: The form of an option is invalid.
 
     Example:
         >>> given = {"env": ("TZ=UTC",), "secret": ("K=shop:key",), "toleration": ("gpu:NoSchedule",)}
@@ -86,30 +76,30 @@ def configuration_of(options: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def refuse_options_of_functions() -> None:
-    """Reject options of this command that are for a function, beside a pipeline, which is configured when it is compiled.
+    """Reject options for a function together with a pipeline, which is configured when it is compiled.
 
     Raises:
         InputError: One is given.
     """
     if name := _given(_OF_FUNCTIONS):
         raise InputError(
-            f"{name} is for a function, and a pipeline has been compiled with its configuration",
-            hint="leave it out; what fan_out takes can be given there, or be a parameter of the pipeline",
+            f"{name} is for a function: a compiled pipeline contains its configuration",
+            hint="leave it out; give the option to fan_out, or make it a parameter of the pipeline",
         )
 
 
 def refuse_options_of_pipelines() -> None:
-    """Reject options of this command that are for a pipeline, beside a function.
+    """Reject options for a pipeline together with a function.
 
     Raises:
         InputError: One is given.
     """
     if name := _given(_OF_PIPELINES):
-        raise InputError(f"{name} is for a pipeline, and a function is given", hint="leave it out")
+        raise InputError(f"{name} is for a pipeline, not for a function", hint="leave it out")
 
 
 def _given(beginnings: tuple[str, ...]) -> str | None:
-    """Return the first option on the command line whose help begins like that."""
+    """Return the first option on the command line whose help begins with one of the texts."""
     context = click.get_current_context()
     for option in context.command.params:
         if (

@@ -1,7 +1,8 @@
-"""The options of commands that say which engine runs something, and the engine that they describe."""
+"""The options of commands that name an engine, and the engine that they describe."""
 
 from __future__ import annotations
 
+from functools import reduce
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -10,35 +11,31 @@ from runwide import settings
 from runwide.errors import InputError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
     from runwide_components.engines.base import Engine
 
-_OPTIONS = (
+_ENGINE = (
     click.option(
         "--engine",
         type=click.Choice(["docker", "subprocess", "vertex", "kubeflow"]),
-        help="Where it runs: in containers or subprocesses of this machine, on Vertex AI, on Kubeflow Pipelines.",
+        help="The engine: containers or subprocesses on this machine, Vertex AI, Kubeflow Pipelines.",
     ),
     click.option("--project", help="Vertex: the project."),
     click.option("--location", help="Vertex: the region."),
-    click.option("--pipeline-root", help="Vertex, Kubeflow: where kfp itself writes."),
-    click.option("--service-account", help="Vertex, Kubeflow: whom the steps run as."),
+    click.option("--pipeline-root", help="Vertex, Kubeflow: folder for the files of kfp itself."),
+    click.option("--service-account", help="Vertex, Kubeflow: service account of the steps."),
     click.option("--network", help="Vertex: full name of the VPC network."),
     click.option("--host", help="Kubeflow: URL of the server."),
     click.option("--namespace", help="Kubeflow: the user's namespace."),
     click.option("--experiment", help="Kubeflow: the experiment."),
 )
 
-ENGINE_OPTIONS = (
-    "project", "location", "pipeline_root", "service_account", "network", "host", "namespace", "experiment",
-)  # fmt: skip
-
-on_error = click.option(
+on_error_option = click.option(
     "--on-error",
     type=click.Choice(["raise", "return"]),
     default="raise",
-    help="Of a job; return: a component that fails for good leaves its items failed, and does not fail the run.",
+    help="Of a job; return: a component that fails permanently leaves its items failed, and does not fail the run.",
 )
 
 
@@ -48,6 +45,7 @@ _TAKEN = {
     "vertex": ("project", "location", "pipeline_root", "service_account", "network"),
     "kubeflow": ("pipeline_root", "service_account", "host", "namespace", "experiment"),
 }
+ENGINE_OPTIONS = tuple(dict.fromkeys(name for names in _TAKEN.values() for name in names))
 
 
 def _option(name: str) -> str:
@@ -55,7 +53,7 @@ def _option(name: str) -> str:
 
 
 def _check_place(given: Mapping[str, Any]) -> None:
-    """Reject a run on Vertex AI of which neither options nor variables say where."""
+    """Reject a run on Vertex AI without project or location in options and variables."""
     missing = []
     if "project" not in given and not settings.value("GOOGLE_CLOUD_PROJECT"):
         missing.append(("--project", "GOOGLE_CLOUD_PROJECT"))
@@ -69,19 +67,20 @@ def _check_place(given: Mapping[str, Any]) -> None:
         raise InputError(f"--engine vertex has no {names}", hint=ways)
 
 
-def with_engine(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Give a command the options of an engine.
+def adding(options: Iterable[Callable[..., Any]]) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Return a decorator that adds options to a click command."""
 
-    Args:
-        command: The function of a click command.
-    """
-    for option in reversed(_OPTIONS):
-        command = option(command)
-    return command
+    def add(command: Callable[..., Any]) -> Callable[..., Any]:
+        return reduce(lambda made, option: option(made), reversed(tuple(options)), command)
+
+    return add
+
+
+with_engine = adding(_ENGINE)
 
 
 def engine_from(engine: str | None, **options: Any) -> Engine | None:
-    """The engine that the options of a command describe; None where none is named.
+    """Return the engine that the options of a command describe; None without ``--engine``.
 
     Raises:
         InputError: An option is missing, or belongs to another engine.
@@ -96,16 +95,16 @@ def engine_from(engine: str | None, **options: Any) -> Engine | None:
     if engine is None:
         if given:
             raise InputError(
-                f"{_option(next(iter(given)))} is of no use without --engine",
+                f"{_option(next(iter(given)))} has no effect without --engine",
                 hint="give --engine vertex, or --engine kubeflow, as well",
             )
         return None
-    if strange := [name for name in given if name not in _TAKEN[engine]]:
+    if foreign := [name for name in given if name not in _TAKEN[engine]]:
         taken = ", ".join(map(_option, _TAKEN[engine])) or "none of these options"
-        owners = " or ".join(one for one, names in _TAKEN.items() if strange[0] in names)
+        owners = " or ".join(one for one, names in _TAKEN.items() if foreign[0] in names)
         raise InputError(
-            f"{_option(strange[0])} is an option of --engine {owners}, not of {engine}",
-            hint=f"leave it out; --engine {engine} takes {taken}",
+            f"{_option(foreign[0])} is an option of --engine {owners}, not of {engine}",
+            hint=f"leave it out; --engine {engine} has {taken}",
         )
     if engine == "kubeflow" and "host" not in given:
         raise InputError(

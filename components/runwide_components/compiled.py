@@ -1,4 +1,4 @@
-"""The compiled pipeline of a batch, and what tells it from others."""
+"""The compiled pipeline of a batch, with its digest."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from google.protobuf import json_format
 
-from runwide_components.engines import spec as specs
-from runwide_components.engines.asked import Asked, check_asked, platforms_of
+from runwide_components.engines.asked import StepOptions, check_step_options, platforms_of
+from runwide_components.engines.spec import compiled, loaded, without_places
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -17,25 +17,20 @@ if TYPE_CHECKING:
     from runwide_components.engines.base import Engine
 
 
-def compiled(pipeline: Any, folder: Path, engine: Engine) -> tuple[Any, str, Any]:
-    """Return where the compiled pipeline is, its digest, and its spec; None for that of a registry or bucket.
-
-    Args:
-        pipeline: As `Engine.submit` takes it.
-        folder: Where it is compiled.
-        engine: What will run it.
+def digested(pipeline: Any, folder: Path, engine: Engine) -> tuple[Any, str, Any]:
+    """Compile a pipeline, and return its path, its digest, and its spec; None as the spec of one in a registry or bucket.
 
     Raises:
-        InputError: It is no pipeline, or its steps ask for something that the engine does not have.
+        InputError: It is not a pipeline, or the engine does not support options of its steps.
     """
     if isinstance(pipeline, str) and "://" in pipeline:
         return pipeline, hashlib.sha256(pipeline.encode()).hexdigest(), None
-    path = specs.compiled(pipeline, folder)
-    loaded = specs.loaded(path)
-    check_asked(engine, Asked.of(path, loaded))
-    about = json_format.MessageToDict(loaded)
-    about.pop("sdkVersion", None)  # the same pipeline, compiled by another release of kfp
+    path = compiled(pipeline, folder)
+    spec = loaded(path)
+    check_step_options(engine, StepOptions.of(path, spec))
+    about = json_format.MessageToDict(spec)
+    about.pop("sdkVersion", None)  # another release of kfp compiles the same pipeline
     if platforms := platforms_of(path):
         about["platforms"] = platforms
-    digest = hashlib.sha256(json.dumps(specs.without_places(about), sort_keys=True).encode()).hexdigest()
-    return path, digest, loaded
+    digest = hashlib.sha256(json.dumps(without_places(about), sort_keys=True).encode()).hexdigest()
+    return path, digest, spec

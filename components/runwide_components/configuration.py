@@ -1,4 +1,4 @@
-"""The configuration of a fan-out's steps: variables, secrets, labels, and where and as whom they run."""
+"""The configuration of a fan-out's steps: variables, secrets, labels, nodes and service account."""
 
 from __future__ import annotations
 
@@ -8,20 +8,20 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from runwide import settings
-from runwide.cli.configured import check_env, text_of
+from runwide.cli.configured import check_env, variables_text
 from runwide.cli.secrets import HIDDEN, check_variable, full_name
 from runwide.errors import InputError
 
 LABELS = "RUNWIDE_STEP_LABELS"
-"""A variable of a step's container that tells an engine which labels were asked for: pipeline specs have no labels."""
+"""A variable of a step's container with the labels for the engine: pipeline specs have no field for labels."""
 
 ACCOUNT = "RUNWIDE_STEP_SERVICE_ACCOUNT"
 """The same for the service account."""
 
 KUBERNETES = "RUNWIDE_STEP_KUBERNETES"
-"""The same for options of Kubernetes, which are also in a second document beside the spec."""
+"""The same for options of Kubernetes, which are also in a second document after the spec."""
 
-# settings of this process that change results, or without which a step cannot read what another has written
+# settings of this process that change results, or that steps need to read each other's objects
 _TRAVELLING = (
     "RUNWIDE_COMPRESSION",
     "RUNWIDE_MAX_FUNCTION_BYTES",
@@ -30,13 +30,17 @@ _TRAVELLING = (
     "RUNWIDE_SIGNING_KEY_SECRET",
     "RUNWIDE_USER_PROJECT",
 )
-_VALUE_BYTES = 64 * 1024  # a program is started with arguments of 128 KiB at most; quoting needs some of that
-# "Labels and Selectors" of Kubernetes, whose names include those of Google; engines hold them against their own rules
+_VALUE_BYTES = (
+    64 * 1024
+)  # Linux starts a program with arguments of at most 128 KiB; quoting needs a part of that
+# "Labels and Selectors" of Kubernetes, which allow all names of Google; engines check their own rules
 _NAME = re.compile(r"([a-z0-9A-Z.-]{1,253}/)?[A-Za-z0-9_.-]{1,63}")
 _LABEL = re.compile(r"[A-Za-z0-9_.-]{0,63}")
 _SECRET = re.compile(r"[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?")
 _KEY = re.compile(r"[A-Za-z0-9._-]{1,253}")
-_MARKED = ("{{", '{"Concat": ', '{"IfPresent": ')  # what engines take for more than text
+MARKED = ("{{", '{"Concat": ', '{"IfPresent": ')
+"""Texts that engines replace or evaluate."""
+
 _EFFECTS = ("NoSchedule", "PreferNoSchedule", "NoExecute")
 _TOLERATION = ("key", "operator", "value", "effect", "toleration_seconds")
 _PACKAGE = "pip install 'runwide[kubernetes]'"
@@ -55,8 +59,8 @@ class StepConfiguration:
         labels: Labels of runs, CustomJobs and pods.
         node_selector: Labels that a node must have.
         tolerations: Taints that a node may have, each as pairs.
-        service_account: The account that the steps run as.
-        composed: Whether the scatter step hands further variables on, whose values the pipeline knows when it runs.
+        service_account: The service account of the steps.
+        composed: True if the scatter step passes on further variables, whose values are known when the pipeline runs.
 
     Example:
         >>> StepConfiguration.of(env={"TZ": "UTC"}, secrets={"KEY": "projects/p/secrets/k"}).words()
@@ -84,16 +88,16 @@ class StepConfiguration:
         service_account: str | None = None,
         composed: bool = False,
     ) -> StepConfiguration:
-        """Return the configuration that a user has given.
+        """Return the configuration from a user's options.
 
         Args:
-            env: As for `fan_out`, without values that are parameters of the pipeline; and so are the others.
-            secrets: The secrets.
-            labels: The labels.
-            node_selector: The node selector.
-            tolerations: The tolerations.
-            service_account: The account.
-            composed: See the class.
+            env: As for `fan_out`, without values that are parameters of the pipeline.
+            secrets: As for `fan_out`.
+            labels: As for `fan_out`.
+            node_selector: As for `fan_out`.
+            tolerations: As for `fan_out`.
+            service_account: As for `fan_out`.
+            composed: As for the class.
 
         Raises:
             InputError: One of them is invalid.
@@ -113,18 +117,15 @@ class StepConfiguration:
             composed=composed,
         )
         if found.kubernetes:
-            _kubernetes()  # so that a missing package is an error here, and not when a pipeline is compiled
+            _kubernetes()  # a missing package is an error now, not when a pipeline is compiled
         return found
 
     @classmethod
     def of_record(cls, about: Mapping[str, Any]) -> StepConfiguration:
         """Return the configuration that `about` described.
 
-        Args:
-            about: The description.
-
         Raises:
-            TypeError: It is no description.
+            TypeError: It is not a description.
         """
         given = {name: _frozen(value) for name, value in about.items()}
         return cls(**given)
@@ -135,7 +136,7 @@ class StepConfiguration:
 
     @property
     def given(self) -> tuple[str, ...]:
-        """Names of the options that have been given, but for variables that travel by themselves."""
+        """Names of the given options, without variables that travel automatically."""
         own = tuple(name for name, _ in self.env if name not in _TRAVELLING)
         others = (
             "secrets",
@@ -165,7 +166,7 @@ class StepConfiguration:
 
     @property
     def kubernetes(self) -> tuple[str, ...]:
-        """Options that only Kubernetes has, as the user has spelled them."""
+        """Options that only Kubernetes has, as users write them."""
         found = {
             "Kubernetes secrets": self.kubernetes_secrets,
             "node_selector=": self.node_selector,
@@ -174,27 +175,27 @@ class StepConfiguration:
         return tuple(name for name, value in found.items() if value)
 
     def travelling(self, taken: Iterable[str] = ()) -> StepConfiguration:
-        """Return the same with the variables of this process that the steps should have, too.
+        """Return the configuration with those variables of this process that steps need.
 
         Args:
-            taken: Names of variables that the steps have from elsewhere.
+            taken: Names of variables that the steps get in another way.
         """
         known = {*taken, *(name for name, *_ in (*self.env, *self.secrets, *self.kubernetes_secrets))}
         ours = [(name, text) for name in _TRAVELLING if name not in known and (text := settings.value(name))]
         return replace(self, env=(*ours, *self.env))
 
     def words(self) -> tuple[str, ...]:
-        """Return the words that each of the three commands is given."""
-        plain = [one for one in self.env if not any(mark in one[1] for mark in _MARKED)]
+        """Return the options that each of the three commands gets."""
+        plain = [one for one in self.env if not any(mark in one[1] for mark in MARKED)]
         quoted = [one for one in self.env if one not in plain]
         return (
             *(word for pair in plain for word in ("--env", *pair)),
-            *(("--env-text", text_of(quoted)) if quoted else ()),
+            *(("--env-text", variables_text(quoted)) if quoted else ()),
             *(word for pair in self.secrets for word in ("--secret", *pair)),
         )
 
     def ask(self, task: Any) -> Any:
-        """Set on a task what is no word of its command.
+        """Set the parts of the configuration that are not options of the command on a task.
 
         Args:
             task: The task of a step, which is returned.
@@ -221,11 +222,7 @@ class StepConfiguration:
 
 
 def check_names(env: Mapping[str, Any] | None, secrets: Mapping[str, Any] | None) -> dict[str, Any]:
-    """Return variables by name, once their names are valid and no secret has one of them.
-
-    Args:
-        env: As for `fan_out`.
-        secrets: As for `fan_out`.
+    """Check the names of variables and secrets, and return the variables by name.
 
     Raises:
         InputError: A name is invalid, or given twice.
@@ -242,7 +239,9 @@ def check_names(env: Mapping[str, Any] | None, secrets: Mapping[str, Any] | None
             )
         for name in given or {}:
             if not isinstance(name, str):
-                raise InputError(f"{what}= has the name {name!r}, not a text", hint='give one such as "TZ"')
+                raise InputError(
+                    f"invalid name {name!r} in {what}=: expected a text", hint='give one such as "TZ"'
+                )
             (check_env if what == "env" else check_variable)(name)
     if both := [name for name in env or {} if name in (secrets or {})]:
         raise InputError(f"{both[0]} is in env= and in secrets=", hint="give it in one of them")
@@ -250,7 +249,7 @@ def check_names(env: Mapping[str, Any] | None, secrets: Mapping[str, Any] | None
 
 
 def _value(name: str, value: Any) -> str:
-    """The value of a variable as text, as Python writes it."""
+    """Return the value of a variable as text, as Python writes it."""
     if not isinstance(value, (str, int, float)):
         raise InputError(
             f"env={name!r} is a {type(value).__name__}, not a text",
@@ -259,8 +258,8 @@ def _value(name: str, value: Any) -> str:
     text = str.__str__(value) if isinstance(value, str) else str(value)
     if "\0" in text or len(text.encode(errors="replace")) > _VALUE_BYTES or not _is_unicode(text):
         raise InputError(
-            f"env={name!r} cannot be the value of a variable",
-            hint=f"give a text without null characters, of at most {_VALUE_BYTES} bytes",
+            f"invalid value of env={name!r}: it has null characters, is not Unicode, or is too long",
+            hint=f"give a text of at most {_VALUE_BYTES} bytes without null characters",
         )
     return text
 
@@ -279,7 +278,7 @@ def _kubernetes_secret(name: str, given: Any) -> tuple[str, str]:
     if named and _SECRET.fullmatch(pair[0]) and _KEY.fullmatch(pair[1]):
         return pair[0], pair[1]
     raise InputError(
-        f"the secret of {name} is neither one of Secret Manager nor one of Kubernetes",
+        f"invalid secret of {name}: it names no secret of Secret Manager and none of Kubernetes",
         hint='give "projects/P/secrets/S/versions/V", or ("name-of-the-secret", "key")',
     )
 
@@ -297,8 +296,8 @@ def _labels(what: str, given: Mapping[str, str] | None) -> Pairs:
             and _LABEL.fullmatch(value)
         ):
             raise InputError(
-                f"{what}={{{name!r}: {value!r}}} is no label",
-                hint="use at most 63 letters, digits, hyphens, underscores and dots in names and values, which are texts",
+                f"invalid label {what}={{{name!r}: {value!r}}}",
+                hint="use texts of at most 63 letters, digits, hyphens, underscores and dots as names and values",
             )
     return tuple(given.items())
 
@@ -313,7 +312,7 @@ def _listed(given: Any) -> Sequence[Any]:
 
 
 def _toleration(given: Any) -> tuple[tuple[str, Any], ...]:
-    """One toleration, also as Kubernetes spells it, as pairs in a fixed order."""
+    """Return one toleration, also in the spelling of Kubernetes, as pairs in a fixed order."""
     about = dict(given) if isinstance(given, Mapping) else {"": None}
     if "tolerationSeconds" in about:
         about["toleration_seconds"] = about.pop("tolerationSeconds")
@@ -329,7 +328,7 @@ def _toleration(given: Any) -> tuple[tuple[str, Any], ...]:
     )
     if not valid:
         raise InputError(
-            f"the toleration {given!r} is invalid",
+            f"invalid toleration {given!r}",
             hint='give {"key": "gpu", "operator": "Equal", "value": "yes", "effect": "NoSchedule"}; operators are Equal '
             f"and Exists (without a value), effects {', '.join(_EFFECTS)}, toleration_seconds goes with NoExecute",
         )
@@ -341,14 +340,14 @@ def _account(given: Any) -> str | None:
         isinstance(given, str) and re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9@.:_-]*", given)
     ):
         raise InputError(
-            f"service_account={given!r} is invalid",
-            hint="give an account such as steps@shop.iam.gserviceaccount.com, or the name of one of Kubernetes",
+            f"invalid service_account={given!r}",
+            hint="give an account such as steps@shop.iam.gserviceaccount.com, or the name of a Kubernetes service account",
         )
     return given
 
 
 def _frozen(value: Any) -> Any:
-    """A value of JSON with tuples for its lists."""
+    """Return a value of JSON with tuples instead of lists."""
     return tuple(_frozen(one) for one in value) if isinstance(value, list) else value
 
 

@@ -1,7 +1,7 @@
-"""A step as a CustomJob of Vertex AI: a machine by name and Spot capacity, for which a pipeline spec has no words.
+"""Turn a step into a CustomJob of Vertex AI, for a machine type or Spot capacity, which a pipeline spec cannot express.
 
-Vertex AI starts it through the launcher of ``google-cloud-pipeline-components``, which is an image and a command; that
-package itself is not needed, and could not be installed beside the ``google-cloud-aiplatform`` of today.
+Vertex AI starts it through the launcher of ``google-cloud-pipeline-components``, which is an image and a command. The
+package itself is not needed, and cannot be installed together with the current ``google-cloud-aiplatform``.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ LAUNCHER = "gcr.io/ml-pipeline/google-cloud-pipeline-components"
 _IMAGE = f"{LAUNCHER}:2.22.0"
 _COMMAND = ["python3", "-u", "-m", "google_cloud_pipeline_components.container.v1.custom_job.launcher"]
 
-# what Vertex AI puts in their places is that of the pipeline's run, so that all of its steps are alike
+# Vertex AI replaces these with the values of the pipeline's run, so that all its steps are alike
 _PROJECT = "{{$.pipeline_google_cloud_project_id}}"
 _LOCATION = "{{$.pipeline_google_cloud_location}}"
 _SERVICE_ACCOUNT = "{{$.pipeline_service_account}}"
@@ -40,15 +40,15 @@ def as_custom_job(
     labels: Mapping[str, str] | None = None,
     service_account: str | None = None,
 ) -> Any:
-    """The step that runs the container of another one as a CustomJob.
+    """Return a step that runs the container of another step as a CustomJob.
 
     Args:
         step: A container component with parameters only.
-        machine_type: Name of the machine, such as ``n2-highmem-16``.
-        spot: Whether it runs on Spot capacity, which may be taken away at any moment; Vertex AI then starts it again.
+        machine_type: Name of the machine type, such as ``n2-highmem-16``.
+        spot: True for Spot capacity, which Google may take away at any moment; Vertex AI then starts the job again.
         accelerator: Type and number of accelerators, such as ``("NVIDIA_L4", 1)``.
         labels: Labels of the CustomJob.
-        service_account: The account that it runs as; that of the pipeline's run where None.
+        service_account: Its service account; None for the account of the pipeline's run.
 
     Example:
         >>> from runwide_components.steps import steps_of
@@ -82,7 +82,7 @@ def _job(
     *,
     spot: bool,
 ) -> dict[str, Any]:
-    """The ``CustomJob``, as the launcher takes it."""
+    """Return the ``CustomJob`` in the form that the launcher reads."""
     machine: dict[str, Any] = {"machine_type": machine_type}
     if accelerator is not None:
         machine |= {"accelerator_type": accelerator[0], "accelerator_count": accelerator[1]}
@@ -91,6 +91,7 @@ def _job(
         "replica_count": 1,
         "container_spec": {
             "image_uri": container["image"], "command": container["command"], "args": container["args"],
+            "env": container.get("env", []),
         },
     }  # fmt: skip
     return {

@@ -1,4 +1,4 @@
-"""The commands that follow what runs on an engine: ``status``, ``wait``, ``cancel`` and ``results``."""
+"""The commands that follow runs on an engine: ``status``, ``wait``, ``cancel`` and ``results``."""
 
 from __future__ import annotations
 
@@ -11,9 +11,12 @@ import click
 
 from runwide.cli import named
 from runwide.errors import InputError
-from runwide.job.found import batch_of, found, reference_of
-from runwide_components import cli_engine
-from runwide_components.cli_engine import engine_from, with_engine
+from runwide.job.found import batch_of
+from runwide.job.found import find_job
+from runwide.job.found import reference_of
+from runwide_components.cli_engine import engine_from
+from runwide_components.cli_engine import on_error_option
+from runwide_components.cli_engine import with_engine
 from runwide_components.shown import show
 
 
@@ -24,9 +27,9 @@ from runwide_components.shown import show
 @named.store
 @with_engine
 def status_command(job: str, *, as_json: bool, watched: bool, store: str | None, **options: Any) -> None:
-    """Show how far a job is, and the first items that failed; or how far a batch of runs is.
+    """Show the progress of a job with the first items that failed, or the progress of a batch of runs.
 
-    JOB is a job's reference, the URI of its folder, its id, the start of that, or its name; BATCH its URI or name.
+    JOB is a job's reference, the URI of its folder, its id or the beginning of it, or its name. BATCH is its URI or name.
 
     \b
     Example:
@@ -40,7 +43,7 @@ def status_command(job: str, *, as_json: bool, watched: bool, store: str | None,
         show_job(reference_of(job, store), as_json=as_json, watched=watched)
         return
     if watched:
-        raise click.UsageError("--watch shows a job; runwide wait shows a batch until it has ended")
+        raise click.UsageError("--watch shows a job; for a batch, use runwide wait")
     from runwide_components.standing import status_of
 
     runs = status_of(batch, engine=engine_from(**options))
@@ -53,9 +56,9 @@ def status_command(job: str, *, as_json: bool, watched: bool, store: str | None,
 @click.command("wait")
 @click.argument("job", metavar="JOB_OR_BATCH")
 @click.option("--timeout", type=float, help="Seconds to wait.")
-@cli_engine.on_error
-@click.option("--image", help="Of a job: image of the components that are run again.")
-@click.option("--requirements", metavar="FILE", help="Of a job: what these install first.")
+@on_error_option
+@click.option("--image", help="Of a job: image of the components that are started again.")
+@click.option("--requirements", metavar="FILE", help="Of a job: packages that these install first.")
 @named.store
 @with_engine
 def wait_command(
@@ -70,10 +73,10 @@ def wait_command(
 ) -> None:
     """Wait until all components of a job, or all runs of a batch, have ended.
 
-    JOB is a job's reference, the URI of its folder, its id, the start of that, or its name; BATCH its URI or name. Of a
-    job, shards that nobody runs any more are run again, and the reference of its results is printed. Where the record
-    of its run is not signed, the engine's name and project are believed, and no address, mount or image. Without the job's
-    digest, and without a signing key, nothing of it is run again.
+    JOB is a job's reference, the URI of its folder, its id or the beginning of it, or its name. BATCH is its URI or name.
+    Shards of a job that no longer run are started again, and the reference of the results is printed. If the record of the
+    run is not signed, its engine's name and project are trusted, but no address, mount or image. Without the job's digest
+    and without a signing key, nothing is started again.
 
     \b
     Example:
@@ -90,7 +93,7 @@ def wait_command(
     from runwide import job as jobs
     from runwide_components.runs import rejoin
 
-    wanted = found(job, store)
+    wanted = find_job(job, store)
     shards = rejoin(
         wanted.reference, vouched=wanted.vouched, engine=engine, image=image, timeout=timeout, on_error=on_error,
         requirements=requirements,
@@ -103,9 +106,9 @@ def wait_command(
 @named.store
 @with_engine
 def cancel_command(job: str, *, store: str | None, **options: Any) -> None:
-    """Cancel the components of a job, or all runs of a batch; what they have stored is kept.
+    """Cancel the components of a job, or all runs of a batch; stored results are kept.
 
-    JOB is a job's reference, the URI of its folder, its id, the start of that, or its name; BATCH its URI or name.
+    JOB is a job's reference, the URI of its folder, its id or the beginning of it, or its name. BATCH is its URI or name.
 
     \b
     Example:
@@ -132,8 +135,8 @@ def cancel_command(job: str, *, store: str | None, **options: Any) -> None:
 def results_command(job: str, *, as_csv: bool, store: str | None, **options: Any) -> None:
     """Print one line of JSON per result of a job, in order, or per run of a batch.
 
-    JOB is a job's reference or that of its results, the URI of its folder, its id, the start of that, or its name; BATCH its
-    URI or name.
+    JOB is the reference of a job or of its results, the URI of its folder, its id or the beginning of it, or its name. BATCH
+    is its URI or name.
 
     \b
     Example:
@@ -144,7 +147,9 @@ def results_command(job: str, *, as_csv: bool, store: str | None, **options: Any
     batch = batch_of(job, store)
     if batch is None:
         if as_csv:
-            raise InputError("--csv is for a batch", hint="results of a job are printed as JSON, one a line")
+            raise InputError(
+                "--csv is for a batch", hint="leave it out: results of a job are printed as lines of JSON"
+            )
         from runwide_components.shown import print_results
 
         print_results(job, store)

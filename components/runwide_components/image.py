@@ -1,4 +1,4 @@
-"""The image of a release, by its URI; without kfp, so that a component can ask for it too."""
+"""The URI of a release's image. The module does not import kfp, so that a component can use it too."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ def base_image(
     python: str | None = None,
     version: str = __version__,
 ) -> str:
-    """URI of the image of a release, as cloudbuild.yaml publishes it; ``RUNWIDE_IMAGE`` overrides it.
+    """Return the URI of a release's image, as cloudbuild.yaml publishes it; ``RUNWIDE_IMAGE`` overrides it.
 
-    It is what to give a lightweight component as its ``base_image``, and that of the steps where none is named.
+    It is the default image of the steps. Give it to a lightweight component as its ``base_image``.
 
     Args:
-        project: Project whose Artifact Registry has it; None for the image of this machine's Docker engine.
+        project: Project whose Artifact Registry has the image; None for an image of this machine's Docker engine.
         region: Region of the repository.
         repository: Name of the repository.
-        python: Minor version of Python in it; None for this process's, since functions travel as its bytecode.
-        version: The release; not ``latest``, which caches take for the same image for ever.
+        python: Minor version of Python in the image; None for this process's version, since functions travel as bytecode.
+        version: The release. Do not give ``latest``: caches never refresh it.
 
     Raises:
-        InputError: There is no image of that Python.
+        InputError: There is no image with that Python.
 
     Example:
         >>> import os
@@ -45,7 +45,7 @@ def base_image(
     tag = (python or ".".join(platform.python_version_tuple()[:2])).replace(".", "")
     if not re.fullmatch(r"31[0-3]", tag):
         raise InputError(
-            f"there is no image with Python {python or platform.python_version()}", hint="say 3.10 to 3.13"
+            f"there is no image with Python {python or platform.python_version()}", hint="give 3.10 to 3.13"
         )
     host = f"{region}-docker.pkg.dev/{project}/{repository}/" if project else ""
     return f"{host}runwide:{version}-py{tag}"

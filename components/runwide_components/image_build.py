@@ -1,4 +1,4 @@
-"""Build an image with more packages on the base image, by docker or, elsewhere, by Cloud Build."""
+"""Build an image with more packages on the base image, with Docker or with Cloud Build."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _DOCKERFILE = """\
 # Packages on the base image of runwide, for all of its users; made by `runwide image`.
 FROM {base}
 USER root
-# - The constraints of the base keep pip from moving anything that runwide stands on.
+# - The constraints of the base keep pip from changing packages that runwide needs.
 # - Certificates, pip's configuration and indexes are secrets of the build, and are in no layer.
 RUN --mount=type=bind,target=/run/runwide-image \\
     --mount=type=secret,id=ca --mount=type=secret,id=pip --mount=type=secret,id=index --mount=type=secret,id=extra \\
@@ -47,11 +47,11 @@ steps:
 images: ["{tag}"]
 """
 OFTEN_AT = ("/usr/bin/docker",)
-"""Clients that are tried too: a standalone one earlier on PATH may lack BuildKit."""
+"""Further clients to try: a standalone one earlier on PATH may lack BuildKit."""
 _PROXIES = ("http_proxy", "https_proxy", "no_proxy", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY")
 _NAME = r"[a-z0-9][a-z0-9._-]*(:[0-9]+)?(/[a-z0-9._-]+)*(:\w[\w.-]{0,127})?"
 _DIGEST = r"(@sha256:[0-9a-f]{64})?"
-_BEFORE_PLUGIN = 23  # docker clients before that have BuildKit built in
+_BEFORE_PLUGIN = 23  # docker clients before this version have BuildKit built in
 _STEP = re.compile(r"^#\d+ (\d+\.\d+ )?")
 _OF_DOCKER = ("ERROR: process", "ERROR: executor", "ERROR: failed to")
 _LINES = 60
@@ -59,12 +59,12 @@ _LINES = 60
 
 @dataclass(frozen=True, slots=True)
 class Image:
-    """An image to be built.
+    """An image to build.
 
     Args:
         base: The image that it extends.
-        requirements: As `runwide.cli.requirements.text_of` returns it.
-        tag: Its name; None for one by its contents.
+        requirements: Text of `runwide.cli.requirements.text_of`.
+        tag: Its name; None for a name from its contents.
     """
 
     base: str
@@ -76,17 +76,19 @@ class Image:
             raise InputError("there are no requirements", hint="give --requirements requirements.txt")
         for name, form in ((self.base, f"{_NAME}{_DIGEST}"), (self.tag, _NAME)):
             if name is not None and not re.fullmatch(form, name):
-                raise InputError(f"{name!r} is no name of an image", hint="give one such as shop/packages:1")
+                raise InputError(
+                    f"invalid name {name!r} of an image", hint="give one such as shop/packages:1"
+                )
 
     @property
     def name(self) -> str:
-        """Its name with a tag."""
+        """The name with a tag."""
         mark = sha256(f"{self.base}\n{self.requirements}".encode()).hexdigest()[:12]
         name = self.tag or "runwide-packages"
         return name if ":" in name.rpartition("/")[2] else f"{name}:{mark}"
 
     def files(self) -> dict[str, str]:
-        """The files of the folder that it is built from, by name."""
+        """Return the files of the build's folder by name."""
         lines = self.requirements.splitlines()
         limits = [line.removeprefix(CONSTRAINT) for line in lines if line.startswith(CONSTRAINT)]
         return {
@@ -97,7 +99,10 @@ class Image:
         }
 
     def write(self, folder: Path) -> None:
-        """Write these files.
+        """Write the files of the build's folder.
+
+        Args:
+            folder: The folder, created if it is missing.
 
         Raises:
             InputError: The folder cannot be written.
@@ -108,12 +113,12 @@ class Image:
                 (folder / name).write_text(text, encoding="utf-8")
         except OSError as error:
             raise InputError(
-                f"the folder of the build cannot be written ({error.strerror})", uri=str(folder)
+                f"cannot write the folder of the build ({error.strerror})", uri=str(folder)
             ) from error
 
 
 def docker_client() -> str | None:
-    """Return the docker client that can build with BuildKit, as `docker/build` chooses it, if its engine answers."""
+    """Return a docker client with BuildKit and an engine that answers, chosen like in `docker/build`; None without one."""
     given = settings.value("DOCKER") or shutil.which("docker")
     for client in dict.fromkeys(filter(None, (given, *OFTEN_AT))):
         if _has_buildkit(client) and _succeeds(client, "info"):
@@ -125,10 +130,10 @@ def _has_buildkit(client: str) -> bool:
     if _succeeds(client, "buildx", "version"):
         return True
     try:
-        said = subprocess.run([client, "--version"], capture_output=True, text=True, check=False).stdout
+        version = subprocess.run([client, "--version"], capture_output=True, text=True, check=False).stdout
     except OSError:
         return False
-    found = re.match(r"Docker version (\d+)", said)
+    found = re.match(r"Docker version (\d+)", version)
     return found is not None and int(found[1]) < _BEFORE_PLUGIN
 
 
@@ -141,11 +146,6 @@ def _succeeds(*words: str) -> bool:
 
 def build(client: str, image: Image, folder: Path) -> str:
     """Build an image, with its progress on standard error; return its name.
-
-    Args:
-        client: The docker client.
-        image: The image.
-        folder: A folder for its files.
 
     Raises:
         EngineError: The build fails.
@@ -166,8 +166,8 @@ def build(client: str, image: Image, folder: Path) -> str:
     code, said = _shown([client, *words], {"DOCKER_BUILDKIT": "1"})
     if code != 0:
         raise EngineError(
-            f"the image {image.name} cannot be built on {image.base}: {_reason(said)}",
-            hint="the lines above say more; --base names another image, PIP_INDEX_URL another index",
+            f"cannot build the image {image.name} on {image.base}: {_reason(said)}",
+            hint="read the output above; --base names another image, PIP_INDEX_URL another index",
         )
     return image.name
 
@@ -175,12 +175,8 @@ def build(client: str, image: Image, folder: Path) -> str:
 def push(client: str, name: str) -> str:
     """Push an image, and return its URI with its digest.
 
-    Args:
-        client: The docker client.
-        name: The image.
-
     Raises:
-        EngineError: The registry refuses, or tells no digest.
+        EngineError: The registry refuses, or reports no digest.
     """
     code, said = _shown([client, "push", name])
     repository = name.rpartition(":")[0]
@@ -189,7 +185,7 @@ def push(client: str, name: str) -> str:
     )
     if code != 0 or digest is None:
         raise EngineError(
-            f"the image cannot be pushed: {_reason(said)}",
+            f"cannot push the image: {_reason(said)}",
             uri=name,
             hint="log in first, such as gcloud auth configure-docker europe-west1-docker.pkg.dev",
         )
@@ -197,13 +193,13 @@ def push(client: str, name: str) -> str:
 
 
 def settings_of_pip() -> list[str]:
-    """Return the variables that a build on this machine is given as secrets."""
+    """Return the names of variables that a build on this machine gets as secrets."""
     files = (name for name in ("PIP_CERT", "PIP_CONFIG_FILE") if Path(settings.value(name) or "").is_file())
     return [*files, *(name for name in ("PIP_INDEX_URL", "PIP_EXTRA_INDEX_URL") if settings.value(name))]
 
 
 def _secrets() -> list[str]:
-    """Return the words that hand what pip needs to a build, as secrets, and what docker knows itself as arguments."""
+    """Return the options of a build with the settings of pip as secrets, and with proxies as arguments."""
     files = {
         "ca": settings.value("PIP_CERT") or settings.value("SSL_CERT_FILE"),
         "pip": settings.value("PIP_CONFIG_FILE"),
@@ -234,12 +230,12 @@ def _shown(words: Sequence[str], variables: Mapping[str, str] | None = None) -> 
             code = process.wait()
     except OSError as error:
         raise EngineError(
-            f"{words[0]} cannot be started: {error}", hint="set DOCKER to a docker client"
+            f"cannot start {words[0]}: {error}", hint="set DOCKER to a docker client"
         ) from error
     return code, list(kept)
 
 
 def _reason(lines: Sequence[str]) -> str:
-    """Return why a build has failed: what pip says, else the last lines."""
+    """Return the reason of a failed build: the error of pip, or else the last lines."""
     own = [line for line in lines if line.startswith("ERROR: ") and not line.startswith(_OF_DOCKER)]
     return reason_of("\n".join(own or [line for line in lines if line][-2:]))

@@ -1,4 +1,4 @@
-"""What Ctrl-C means while something runs elsewhere: it asks where somebody can answer."""
+"""Ask at Ctrl-C whether runs on an engine should be cancelled."""
 
 from __future__ import annotations
 
@@ -8,17 +8,16 @@ import click
 
 
 def wants_to_cancel(what: str) -> bool:
-    """Whether what runs elsewhere should be stopped.
+    """Ask the user whether to cancel runs, and return the answer.
 
-    On a terminal the user is asked, and a second Ctrl-C means yes. Elsewhere there is nobody to ask, and yes is the answer
-    that costs nothing more.
+    A second Ctrl-C means yes. Without a terminal the answer is yes too, so that runs do not cost more without a client.
 
     Args:
-        what: What would be stopped, such as ``3 runs``.
+        what: Description of the runs, such as ``the 3 active runs``.
     """
     if not (sys.stdin and sys.stdin.isatty()):
         return True
     try:
-        return click.confirm(f"Cancel {what}? If not, it goes on where it runs", default=True, err=True)
+        return click.confirm(f"Cancel {what}? If not, they continue", default=True, err=True)
     except (KeyboardInterrupt, click.Abort):
         return True

@@ -1,4 +1,4 @@
-"""The words by which the scatter step of a fan-out is told how to read a table of items."""
+"""The options with which the scatter step of a fan-out reads a table of items."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _TABLES = ("--items-from",), ("--composed", "items"), (ARTIFACTS,)
 def items_words(
     given: Iterable[tuple[Input, Any]], items_format: str | None, items_types: Mapping[str, Any] | None
 ) -> tuple[str, ...]:
-    """Return the words for ``items_format=`` and ``items_types=`` of `fan_out`.
+    """Return the options of the scatter step for ``items_format=`` and ``items_types=`` of `fan_out`.
 
     Args:
         given: The inputs of the scatter step with their values.
@@ -48,14 +48,14 @@ def items_words(
             check_words(_text(port, value), form, types)
     if words and not tables:
         raise InputError(
-            "items_format= and items_types= say how a table is read, and the items are a list",
+            "items_format= and items_types= describe a table, and the items are a list",
             hint="leave them out, or give the URI of a table, or an artifact",
         )
     return words
 
 
 def _text(port: Input, value: str) -> str:
-    """The URI of a table, with braces for its parameters."""
+    """Return the URI of a table, with braces for its parameters."""
     if port.options == ("--items-from",):
         return value
     return "".join(part if isinstance(part, str) else "{}" for part in composed(value, "items").parts)

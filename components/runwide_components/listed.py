@@ -1,4 +1,4 @@
-"""Items of a fan-out that stand in the program, as a list."""
+"""Return the items of a fan-out as a list."""
 
 from __future__ import annotations
 
@@ -13,21 +13,18 @@ from runwide.errors import InputError
 def listed(items: Any) -> list[Any]:
     """Return the items of a fan-out as a list.
 
-    Args:
-        items: A list or another iterable.
-
     Raises:
-        InputError: It is none, or gives something else than it seems to.
+        InputError: It is not iterable, or iterates over something unexpected, such as columns.
 
     Example:
         >>> listed(range(3))
         [0, 1, 2]
     """
     if isinstance(items, dsl.PipelineTask):
-        raise InputError("items is a task, not what it puts out", hint="pass its .output")
+        raise InputError("items is a task, not its output", hint="pass its .output")
     if rows := _rows_of(items):
         raise InputError(
-            f"items is a {type(items).__name__}, of which Python gives the columns, not the rows",
+            f"items is a {type(items).__name__}, and iterating over it gives columns, not rows",
             hint=f"give its rows: {rows}",
         )
     if isinstance(items, (str, bytes, Mapping)) or not _is_iterable(items):
@@ -38,7 +35,7 @@ def listed(items: Any) -> list[Any]:
 
 
 def _rows_of(items: Any) -> str:
-    """How a table of pandas, polars or pyarrow gives its rows; empty for anything else."""
+    """Return the call that gives the rows of a table of pandas, polars or pyarrow; empty for any other value."""
     if not hasattr(items, "columns") or isinstance(items, Mapping):
         return ""
     known = {"iloc": 'to_dict("records")', "to_dicts": "to_dicts()", "to_pylist": "to_pylist()"}

@@ -1,4 +1,4 @@
-"""Sets of parameters for many runs of a pipeline, from whatever they are given as, and the names that they give a run."""
+"""Read sets of parameters for many runs of a pipeline, and derive the names and labels of the runs."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from runwide.cli.csv_rows import Part, texts
-from runwide.cli.rows import text_of, unzipped, values_of_lines
+from runwide.cli.rows import decoded, unzipped, values_of_lines
 from runwide.cli.wire import value_of
 from runwide.errors import InputError, NoItems
 from runwide.redaction import shortened
@@ -22,18 +22,18 @@ _KINDS = {
     "BOOLEAN": "bool", "LIST": "list", "STRUCT": "dict",
 }  # fmt: skip
 _TRUE, _FALSE = ("true", "yes", "1"), ("false", "no", "0")
-_NAME_LENGTH = 100  # of the 128 that Vertex allows; an attempt's number and a hash come behind it
+_NAME_LENGTH = 100  # of the 128 that Vertex allows; a hash and an attempt's number follow
 _LABEL_LENGTH = 63
 _LABELS = 32  # of the 64 that Google allows
 
 
 @dataclass(frozen=True, slots=True)
 class Inputs:
-    """The parameters that a pipeline takes.
+    """The parameters of a pipeline.
 
     Args:
         kinds: ``str``, ``int``, ``float``, ``bool``, ``list`` or ``dict`` by name.
-        required: Those without a default.
+        required: Names of parameters without a default.
     """
 
     kinds: Mapping[str, str]
@@ -41,7 +41,7 @@ class Inputs:
 
     @classmethod
     def of(cls, spec: Any) -> Inputs:
-        """The inputs of a pipeline's spec."""
+        """Return the inputs of a pipeline's spec."""
         found = spec.root.input_definitions.parameters
         kinds = {name: _kind(one) for name, one in sorted(found.items())}
         required = {
@@ -56,18 +56,17 @@ def _kind(parameter: Any) -> str:
 
 
 def parameter_sets(given: Any, inputs: Inputs | None) -> list[dict[str, Any]]:
-    """One set of arguments for each run.
+    """Return one set of arguments for each run.
 
     Args:
         given: A list of mappings; a mapping, whose lists span a grid; the path of a CSV file with a header, in which an
-            empty cell leaves an optional parameter out, or of a ``.jsonl`` file with a mapping a line; or a DataFrame, one
-            run a row. In a grid, a parameter that is a list itself is given as a list of lists.
-        inputs: What the pipeline takes; None where that is not known.
+            empty cell leaves an optional parameter out, or of a ``.jsonl`` file with a mapping in each line; or a DataFrame
+            with a run in each row. In a grid, give a parameter that is itself a list as a list of lists.
+        inputs: The parameters of the pipeline; None if they are not known.
 
     Raises:
-        NoItems: There are none.
-        InputError: An argument is missing, unknown, no JSON or of another type than the pipeline takes; or two sets are
-            equal.
+        NoItems: There is no set.
+        InputError: An argument is missing, unknown, not JSON or of another type than the parameter; or two sets are equal.
 
     Example:
         >>> parameter_sets({"country": ["fr", "de"], "year": 2026}, None)
@@ -75,7 +74,7 @@ def parameter_sets(given: Any, inputs: Inputs | None) -> list[dict[str, Any]]:
     """
     sets = [_checked(one, number, inputs) for number, one in enumerate(_sets(given, inputs))]
     if not sets:
-        raise NoItems("there is nothing to run the pipeline for", hint="give at least one set of parameters")
+        raise NoItems("there are no sets of parameters", hint="give at least one set of parameters")
     seen: dict[str, int] = {}
     for number, one in enumerate(sets):
         first = seen.setdefault(json.dumps(one, sort_keys=True), number)
@@ -95,24 +94,24 @@ def _sets(given: Any, inputs: Inputs | None) -> Iterable[Mapping[str, Any]]:
             list(value) if isinstance(value, (list, tuple, range)) else [value] for value in given.values()
         ]
         return [dict(zip(given, values, strict=True)) for values in product(*axes)]
-    if hasattr(given, "to_dict"):  # a DataFrame, whichever package it is of
+    if hasattr(given, "to_dict"):  # a DataFrame of pandas or polars
         rows = given.to_dict("records") if hasattr(given, "iloc") else given.to_dicts()
         return [{name: _plain(value) for name, value in row.items()} for row in rows]
     if isinstance(given, Iterable):
         return list(given)
-    raise InputError(f"a {type(given).__name__} gives no sets of parameters", hint="give a list of mappings")
+    raise InputError(f"a {type(given).__name__} has no sets of parameters", hint="give a list of mappings")
 
 
 def _read(path: Path) -> str:
     try:
         data = path.read_bytes()
     except OSError as error:
-        raise InputError(f"the file cannot be read ({error.strerror})", uri=str(path)) from error
-    return text_of(unzipped(data, str(path)), str(path))
+        raise InputError(f"cannot read the file ({error.strerror})", uri=str(path)) from error
+    return decoded(unzipped(data, str(path)), str(path))
 
 
 def _of_csv(text: str, uri: str, inputs: Inputs | None) -> list[dict[str, Any]]:
-    """The rows of CSV; an empty cell leaves a parameter out that may be left out and is no text."""
+    """Return the rows of CSV. An empty cell leaves out an optional parameter that is not a text."""
     kinds = inputs.kinds if inputs else {}
     optional = {name for name in kinds if inputs and name not in inputs.required and kinds[name] != "str"}
     return [
@@ -135,23 +134,27 @@ def _typed(kind: str, text: str, where: str) -> Any:
 
 
 def _plain(value: Any) -> Any:
-    """A number of numpy as one of Python."""
+    """Turn a number of numpy into one of Python."""
     return value.item() if hasattr(value, "item") and not isinstance(value, (list, dict)) else value
 
 
 def _checked(one: Any, number: int, inputs: Inputs | None) -> dict[str, Any]:
     where = f"set of parameters {number}"
     if not isinstance(one, Mapping) or not all(isinstance(name, str) for name in one):
-        raise InputError(f"{where} is no mapping of names", hint='give one such as {"country": "fr"}')
+        raise InputError(
+            f"{where} is not a mapping of names to values", hint='give one such as {"country": "fr"}'
+        )
     try:
         json.dumps(dict(one), allow_nan=False)
     except (TypeError, ValueError) as error:
-        raise InputError(f"{where} cannot travel in a pipeline: {error}", hint="give JSON values") from error
+        raise InputError(
+            f"{where} cannot be passed to a pipeline: {error}", hint="give JSON values"
+        ) from error
     if inputs is not None:
         if unknown := sorted(one.keys() - inputs.kinds.keys()):
             raise InputError(
-                f"{where} has {', '.join(unknown)}, which the pipeline does not take",
-                hint=f"it takes {', '.join(inputs.kinds) or 'nothing'}",
+                f"{where} has {', '.join(unknown)}: the pipeline has no such parameter",
+                hint=f"it has {', '.join(inputs.kinds) or 'no parameters'}",
             )
         if missing := sorted(inputs.required - one.keys()):
             raise InputError(
@@ -163,7 +166,7 @@ def _checked(one: Any, number: int, inputs: Inputs | None) -> dict[str, Any]:
 
 
 def _check_kind(name: str, value: Any, inputs: Inputs, where: str) -> None:
-    """Reject a value of another type than the pipeline takes, as engines do once they run it."""
+    """Reject a value of another type than the parameter, before an engine does so at run time."""
     kind = inputs.kinds[name]
     if value is None and name not in inputs.required:
         return
@@ -182,13 +185,7 @@ def _check_kind(name: str, value: Any, inputs: Inputs, where: str) -> None:
 
 
 def run_name(title: str, arguments: Mapping[str, Any], key: str, attempt: int) -> str:
-    """The name of a run, which says what it is for, and is the same whenever it is submitted again.
-
-    Args:
-        title: Name of the batch.
-        arguments: Of the run.
-        key: What tells it from all other runs.
-        attempt: Number of the attempt, from 0.
+    """Return the name of a run, from its arguments; it is the same each time the run is submitted.
 
     Example:
         >>> run_name("Forecast", {"country": "fr", "days": 7, "table": {}}, "0123456789", 1)
@@ -202,11 +199,11 @@ def run_name(title: str, arguments: Mapping[str, Any], key: str, attempt: int) -
 
 
 def labels_of(arguments: Mapping[str, Any], names: Iterable[str] | None = None) -> dict[str, str]:
-    """Labels from a run's arguments, spelled as Google allows it.
+    """Return labels from a run's arguments, in the spelling that Google allows.
 
     Args:
-        arguments: Of the run.
-        names: Which of them; None for all scalars, 32 at most.
+        arguments: Arguments of the run.
+        names: Names of the arguments to use; None for all scalars, 32 at most.
 
     Raises:
         InputError: There is no argument of that name.
@@ -218,7 +215,7 @@ def labels_of(arguments: Mapping[str, Any], names: Iterable[str] | None = None) 
     if names is None:
         names = [name for name, value in arguments.items() if isinstance(value, (str, int, float))][:_LABELS]
     if unknown := [name for name in names if name not in arguments]:
-        raise InputError(f"there is no parameter {unknown[0]} to make a label of")
+        raise InputError(f"labels= names {unknown[0]}, which is not a parameter")
     return {_label(name): _label(str(arguments[name])) for name in names}
 
 
@@ -226,14 +223,11 @@ def _label(text: str) -> str:
     return re.sub(r"[^a-z0-9_-]+", "-", text.lower())[:_LABEL_LENGTH]
 
 
-def telling(arguments: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the arguments that say something as a label; a URI does not.
-
-    Args:
-        arguments: By name.
+def useful_labels(arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the arguments that are useful as labels; URIs are not.
 
     Example:
-        >>> telling({"market": "fr", "store": "gs://bucket/runs"})
+        >>> useful_labels({"market": "fr", "store": "gs://bucket/runs"})
         {'market': 'fr'}
     """
     return {name: value for name, value in arguments.items() if "/" not in str(value)}

@@ -1,4 +1,4 @@
-"""`Pipelines`: one run of a pipeline for each set of parameters, a batch that can be taken up again."""
+"""`Pipelines`: a batch of runs, one for each set of parameters, which the same call resumes."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ from typing import TYPE_CHECKING, Any
 
 from runwide import settings
 from runwide.errors import EngineError, InputError, RunsFailed
+from runwide.job.runner import looks
 from runwide.log import Log
 from runwide.spill.store import open_store, without_fields
-from runwide_components.attempts import Records, believed
+from runwide_components.attempts import Records, trusted
 from runwide_components.batch import Batch, PipelineRun
-from runwide_components.compiled import compiled
+from runwide_components.compiled import digested
 from runwide_components.engines.arguments import checked_stores
 from runwide_components.engines.base import RunState
 from runwide_components.engines.local import Local
-from runwide_components.engines.pace import looks
 from runwide_components.interrupt import wants_to_cancel
-from runwide_components.parameters import Inputs, labels_of, parameter_sets, run_name, telling
-from runwide_components.standing import as_it_ended, cancel_all, status_of
+from runwide_components.parameters import Inputs, labels_of, parameter_sets, run_name, useful_labels
+from runwide_components.standing import cancel_all, ended_run, status_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -41,7 +41,7 @@ _LOOKS = (0.2, 10.0)
 
 @dataclass
 class _Item:
-    """One run on its way."""
+    """One run in progress."""
 
     key: str
     about: PipelineRun
@@ -49,33 +49,33 @@ class _Item:
     handle: Run | None = None
     started: float = field(default_factory=time.time)
     budget: int = 0  # further attempts after a failure
-    stores: Sequence[str] = ()  # whose results are believed
-    doubted: str = ""  # URI of the record that names its run, where nobody vouches for that
+    stores: Sequence[str] = ()  # results in these are trusted
+    doubted: str = ""  # URI of an unsigned record that names its run
 
 
 class Pipelines:
     """Runs of one pipeline with many sets of parameters, some at a time.
 
-    A run that has succeeded with the same pipeline and the same arguments is not run again: what became of each run is
-    kept in the store, under the batch's name. So the way to take up a batch that was interrupted, to run the failed runs
-    again, or to add sets of parameters, is the same call again. A pipeline counts as the same if it compiles to the same
-    spec; a function in it that travels as bytecode makes it another one when it, or Python, changes.
+    The store keeps the end of each run under the batch's name, and a run that succeeded with the same pipeline and the same
+    arguments is not run again. So the same call again resumes an interrupted batch, runs failed runs again, or adds sets of
+    parameters. A pipeline is the same if it compiles to the same spec. A function that travels as bytecode changes the spec
+    when the function, or Python, changes.
 
-    A pipeline with a ``str`` parameter ``exchange`` is given the URI of a `runwide.Exchange` that all runs of the batch
-    share, and one with a parameter ``store`` the batch's store, each unless the sets have one.
+    A pipeline with a ``str`` parameter ``exchange`` gets the URI of a `runwide.Exchange` that all runs of the batch share,
+    and one with a parameter ``store`` gets the batch's store. A set of parameters may have other values for both.
 
     Args:
-        pipeline: A ``@dsl.pipeline``, the path of a compiled one, or a registry's URL where the engine takes one.
-        engine: What runs it; `Local` where None.
-        store: Where the batch's records go: ``gs://bucket/prefix`` or a folder; ``RUNWIDE_STORE`` where None.
-        name: Name of the batch; the pipeline's where None.
-        max_active: How many runs may be under way at once.
-        retries: How often a run that failed is submitted again.
+        pipeline: A ``@dsl.pipeline``, the path of a compiled one, or a registry's URL if the engine accepts one.
+        engine: The engine; None for `Local`.
+        store: Store for the records of the batch: ``gs://bucket/prefix`` or a folder; None for ``RUNWIDE_STORE``.
+        name: Name of the batch; None for the name of the pipeline.
+        max_active: The largest number of runs at the same time.
+        retries: The number of further submissions of a run that failed.
         labels: Names of the parameters that become labels of a run; None for all scalars.
-        progress: True for a table on the terminal, False for silence, None for a table only where there is a terminal.
+        progress: True for a table on standard error, False for none, None for a table on a terminal only.
 
     Raises:
-        InputError: An option cannot be meant, or there is no store.
+        InputError: An option is invalid, or no store is given.
 
     Example:
         >>> from kfp import dsl
@@ -104,8 +104,8 @@ class Pipelines:
     ) -> None:
         if max_active < 1 or retries < 0:
             raise InputError(
-                f"max_active={max_active}, retries={retries} cannot be meant",
-                hint="give 1 or more, 0 or more",
+                f"invalid max_active={max_active}, retries={retries}: expected 1 or more, and 0 or more",
+                hint="give such as max_active=8, retries=1",
             )
         self.pipeline = pipeline
         self.engine: Engine = engine or Local()
@@ -123,7 +123,7 @@ class Pipelines:
 
     @property
     def uri(self) -> str:
-        """URI of the batch's folder."""
+        """The URI of the batch's folder."""
         with open_store(self.store) as store:
             return store.child_uri(f"batches/{self.name}")
 
@@ -131,18 +131,18 @@ class Pipelines:
         """Run the pipeline for each set of parameters that has not succeeded yet, and wait for all.
 
         Args:
-            parameters: As `parameter_sets` takes them: a list, a grid, a CSV file, a DataFrame.
-            on_error: ``"raise"`` once all have ended, or ``"return"`` the failed runs among the others.
+            parameters: A list, a grid, a CSV file or a DataFrame; see `runwide_components.parameters.parameter_sets`.
+            on_error: ``"raise"`` an error once all runs have ended, or ``"return"`` the failed runs among the others.
 
         Raises:
-            RunsFailed: Some runs have failed; ``error.runs`` is the batch.
+            RunsFailed: A run failed; ``error.runs`` is the batch.
             InputError: The parameters do not fit the pipeline.
         """
         if on_error not in ("raise", "return"):
-            raise InputError(f"on_error={on_error!r} cannot be meant", hint='say "raise" or "return"')
+            raise InputError(f"invalid on_error={on_error!r}", hint='give "raise" or "return"')
         with self._prepared(parameters) as (path, items, records):
             self._run(path, items, records)
-        batch = Batch([item.about for item in items])
+        batch = Batch([item.about for item in items], uri=self.uri)
         if on_error == "raise" and batch.failed:
             named = "; ".join(f"{run.name}: {run.error or run.state.value}" for run in batch.failed[:5])
             raise RunsFailed(
@@ -154,16 +154,16 @@ class Pipelines:
         return batch
 
     def plan(self, parameters: Any) -> Batch:
-        """What `map` would do: the runs with their names, those that would not be run again among them."""
+        """Return the runs that `map` would give, with their names; runs that succeeded before have ``reused``."""
         with self._prepared(parameters) as (_, items, _records):
-            return Batch([item.about for item in items])
+            return Batch([item.about for item in items], uri=self.uri)
 
     def status(self) -> Batch:
-        """All runs of the batch that the store knows of; see `status_of`."""
+        """Return all runs of the batch in the store; see `runwide_components.standing.status_of`."""
         return status_of(self.uri, engine=self.engine)
 
     def cancel(self) -> int:
-        """Cancel all runs of the batch that have not ended, whoever submitted them; see `cancel_all`."""
+        """Cancel all runs of the batch that have not ended; see `runwide_components.standing.cancel_all`."""
         return cancel_all(self.uri, engine=self.engine)
 
     @contextmanager
@@ -173,7 +173,7 @@ class Pipelines:
             open_store(self.store) as root,
             root.sub(f"batches/{self.name}") as store,
         ):
-            path, digest, loaded = compiled(self.pipeline, Path(folder), self.engine)
+            path, digest, loaded = digested(self.pipeline, Path(folder), self.engine)
             inputs = None if loaded is None else Inputs.of(loaded)
             records = Records(store)
             sets = parameter_sets(self._with_shared(parameters, inputs), inputs)
@@ -198,8 +198,7 @@ class Pipelines:
         attempts = known.get(key, {})
         number = max(attempts, default=0)
         last = attempts.get(number, {})
-        shown = {name: value for name, value in arguments.items() if name not in (_EXCHANGE, "store")}
-        about = PipelineRun(run_name(self.name, shown, key, number), arguments)
+        about = PipelineRun(self._run_name(arguments, key, number), arguments)
         if "ended" not in last:
             if "submitted" not in last:
                 return _Item(key, about, number)
@@ -208,9 +207,9 @@ class Pipelines:
             run = submitted.about["run"]
             return _Item(key, replace(about, run=run), number, stores=stores, doubted=doubted)
         if last["ended"].about["state"] is RunState.SUCCEEDED:
-            ended = as_it_ended(about, last, stores)
+            ended = ended_run(about, last, stores)
             return _Item(key, replace(ended, attempts=number + 1, reused=True), number)
-        return _Item(key, replace(about, name=run_name(self.name, shown, key, number + 1)), number + 1)
+        return _Item(key, replace(about, name=self._run_name(arguments, key, number + 1)), number + 1)
 
     def _run(self, path: Any, items: list[_Item], records: Records) -> None:
         waiting = deque(item for item in items if not item.about.reused)
@@ -235,17 +234,12 @@ class Pipelines:
                 time.sleep(pause)
 
     def _start(self, path: Any, item: _Item, records: Records) -> None:
-        if item.about.run:  # somebody has submitted it before
+        if item.about.run:  # an earlier call submitted it
             try:
                 item.handle = self.engine.attach(item.about.run)
             except EngineError as error:
                 _log.warning("run.lost", run=item.about.run, cause=error.message)
-                records.write(
-                    item.key,
-                    item.attempt,
-                    "ended",
-                    {"state": "failed", "error": "it was lost", "time": time.time()},
-                )
+                records.end(item.key, item.attempt, state="failed", error="the engine does not know this run")
                 self._again(item)
             else:
                 item.about = replace(
@@ -254,7 +248,7 @@ class Pipelines:
                 return
         arguments = item.about.arguments
         labels = {
-            **labels_of(arguments if self.labels else telling(arguments), self.labels),
+            **labels_of(arguments if self.labels else useful_labels(arguments), self.labels),
             "runwide-batch": self.name[:63],
         }
         item.started = time.time()
@@ -268,17 +262,12 @@ class Pipelines:
                 item.about, state=RunState.FAILED, error=str(error), attempts=item.attempt + 1
             )
             return
+        run: dict[str, Any] = {"run": item.handle.id, "logs": item.handle.logs}
         item.about = replace(
-            item.about,
-            state=RunState.RUNNING,
-            run=item.handle.id,
-            logs=item.handle.logs,
-            attempts=item.attempt + 1,
-            started=item.started,
+            item.about, state=RunState.RUNNING, attempts=item.attempt + 1, started=item.started, **run
         )
         about = {
-            "run": item.handle.id, "logs": item.handle.logs, "engine": self.engine.about(), "time": item.started,
-            "name": item.about.name, "arguments": arguments,
+            **run, "engine": self.engine.about(), "time": item.started, "name": item.about.name, "arguments": arguments
         }  # fmt: skip
         records.write(item.key, item.attempt, "submitted", about)
 
@@ -286,15 +275,17 @@ class Pipelines:
         _close(item)
         item.doubted = ""
         item.attempt += 1
-        shown = {
-            name: value for name, value in item.about.arguments.items() if name not in (_EXCHANGE, "store")
-        }
-        name = run_name(self.name, shown, item.key, item.attempt)
-        item.about = PipelineRun(name, item.about.arguments, attempts=item.attempt)
+        arguments = item.about.arguments
+        name = self._run_name(arguments, item.key, item.attempt)
+        item.about = PipelineRun(name, arguments, attempts=item.attempt)
         return item
 
+    def _run_name(self, arguments: dict[str, Any], key: str, attempt: int) -> str:
+        shown = {name: value for name, value in arguments.items() if name not in (_EXCHANGE, "store")}
+        return run_name(self.name, shown, key, attempt)
+
     def _has_ended(self, item: _Item, records: Records) -> bool:
-        if item.handle is None:  # it could not be submitted
+        if item.handle is None:  # its submission failed
             return True
         state = item.handle.state()
         if not state.ended:
@@ -304,49 +295,51 @@ class Pipelines:
         try:
             outputs = item.handle.wait()
             if item.doubted:
-                outputs = believed(outputs, item.stores, item.doubted)
+                outputs = trusted(outputs, item.stores, item.doubted)
             item.about = replace(item.about, state=state, seconds=seconds, outputs=outputs)
         except EngineError as error:
-            logs = item.handle.logs  # of a run on this machine they are somewhere else now
+            logs = item.handle.logs  # logs of a run on this machine have been moved
             item.about = replace(item.about, state=state, seconds=seconds, error=error.message, logs=logs)
         _close(item)
         about = item.about
-        ended = {
-            "state": state.value, "outputs": about.outputs, "error": about.error, "seconds": seconds, "time": time.time()
-        }  # fmt: skip
-        records.write(item.key, item.attempt, "ended", ended)
+        records.end(
+            item.key,
+            item.attempt,
+            state=state.value,
+            outputs=about.outputs,
+            error=about.error,
+            seconds=seconds,
+        )
         _log.info("run.ended", run=about.run, state=state.value, seconds=seconds, cause=about.error or None)
         return True
 
     @staticmethod
     def _wants_to_cancel(items: list[_Item]) -> bool:
-        """Whether these should end; those of this machine do so in any case, and nobody need be asked."""
+        """Return True if these runs should end. Runs of this machine end anyway, so the user is not asked about them."""
         if not any(item.handle is not None and item.handle.outlives_client for item in items):
             return True
-        return wants_to_cancel(f"the {len(items)} runs under way")
+        return wants_to_cancel(f"the {len(items)} active runs")
 
     @contextmanager
     def _cancelling(self, active: list[_Item], records: Records) -> Iterator[None]:
-        """Cancel what is under way when this is interrupted, or leave it to itself if so wanted."""
+        """At Ctrl-C, cancel the active runs, or leave them alone if the user says so."""
         try:
             yield
         except BaseException as error:
             mine = [item for item in active if item.handle is not None]
-            # whatever else happens here says nothing of the runs, which the next call finds again
+            # any other error says nothing about the runs, which the next call finds again
             cancel = isinstance(error, KeyboardInterrupt) and self._wants_to_cancel(mine)
             for item in mine:
                 with suppress(EngineError):
                     if cancel and item.handle is not None:
                         item.handle.cancel()
-                        records.write(
-                            item.key, item.attempt, "ended", {"state": "cancelled", "time": time.time()}
-                        )
+                        records.end(item.key, item.attempt, state="cancelled")
                 _close(item)
             raise
 
 
 def _close(item: _Item) -> None:
-    """Let go of what a run that has ended holds here, such as the folder of a local one."""
+    """Free what a run that has ended holds in this process, such as the folder of a local run."""
     if item.handle is not None:
         item.handle.leave()
         item.handle = None

@@ -1,4 +1,4 @@
-"""What ``runwide submit --dry-run`` says of a map over components."""
+"""The plan of a map over components that ``runwide submit --dry-run`` prints."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from runwide_components.components import Components
     from runwide_components.recorded import Place
 
-# "General-purpose machine family" of Compute Engine: what a step has where it asks for nothing
+# "General-purpose machine family" of Compute Engine: the default machine of a step
 _DEFAULT = "e2-standard-4"
 _DEFAULT_MACHINE = f"{_DEFAULT}, Vertex's default: 4 vCPUs, 2 cores"
 _QUANTITY = re.compile(r"(\d+(?:\.\d+)?)(m|[KMGTPE]i?)?")
@@ -25,13 +25,7 @@ _UNITS = {"": 1.0, "m": 1e-3} | {
 
 
 def planned(what: str, items: int, wanted: Components) -> list[str]:
-    """What a map would submit, in lines for people.
-
-    Args:
-        what: The function.
-        items: How many.
-        wanted: Where it would run.
-    """
+    """Return the plan of a map as lines of text."""
     place, count = wanted.place, min(wanted.components, items)
     at_once = min(place.parallelism or count, count)
     return [
@@ -48,31 +42,28 @@ def planned(what: str, items: int, wanted: Components) -> list[str]:
 
 
 def estimated_requests(components: int) -> int:
-    """Requests to the store of a first run without failures whose components end within a minute.
+    """Return the number of requests to the store of a first run without failures whose components end within a minute.
 
-    Seven are made by each shard, one more pack is written for it, and two read it back; a component that runs for longer
-    writes two more a minute at most. A test holds this against what an emulator is asked.
-
-    Args:
-        components: How many.
+    Each shard makes seven; one more writes its pack, and two read it. A component that runs longer writes at most two more a
+    minute. A test compares this with the requests to an emulator.
     """
     return 4 + 10 * components
 
 
 def _image(place: Place) -> str:
-    """Of which image components are, where they are of one."""
+    """Return the image of the components in words; empty for subprocesses."""
     return "" if place.engine.about().get("runner") == "subprocess" else f" of {place.image}"
 
 
 def _cpus(place: Place) -> str:
     about, asked = place.engine.about(), place.resources.machine or place.resources.cpu
     if about["engine"] == "local" and (about.get("runner") == "subprocess" or not asked):
-        return "those of this machine, for all components"
+        return "the CPUs of this machine, for all components"
     return f"{asked or _DEFAULT_MACHINE} in each component"
 
 
 def _cost(place: Place, at_once: int) -> str:
-    """What an hour costs, in words; how long it takes, nobody knows before."""
+    """Return the price of an hour, in words. The duration is not known in advance."""
     if place.engine.about()["engine"] == "local":
         return "none: it runs on this machine"
     machine = machine_asked(place)
@@ -83,11 +74,7 @@ def _cost(place: Place, at_once: int) -> str:
 
 
 def machine_asked(place: Place) -> prices.Machine:
-    """The machine on which a component would run, as far as what it asks for tells.
-
-    Args:
-        place: Where.
-    """
+    """Return the machine on which a component would run, as far as its resources determine it."""
     asked = place.resources
     named = prices.machine_of(asked.machine_type or _DEFAULT)
     machine = named or prices.Machine(4, None, str(asked.machine_type).partition("-")[0])
@@ -100,7 +87,7 @@ def machine_asked(place: Place) -> prices.Machine:
 
 
 def quantity(text: object) -> float:
-    """A quantity as Kubernetes writes it; 0 for what is none.
+    """Return a quantity in the form of Kubernetes as a number; 0 for an invalid one.
 
     Example:
         >>> quantity("8"), quantity("500m"), quantity("32G") / 1e9, quantity("512Mi") / 2**20

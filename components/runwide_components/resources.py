@@ -1,4 +1,4 @@
-"""What the component that runs a shard asks for: CPUs, memory, accelerators, and to be started again."""
+"""The resources of a component that runs a shard: CPUs, memory, accelerators, a machine type, restarts."""
 
 from __future__ import annotations
 
@@ -21,19 +21,19 @@ _QUANTITY = re.compile(r"\d+(\.\d+)?(m|[KMGTPE]i?)?")
 
 @dataclass(frozen=True, slots=True)
 class Resources:
-    """What each component asks for, and what it is turned into.
+    """The resources of each component.
 
     Args:
         cpu: CPUs, such as ``"8"`` or ``"500m"``.
         memory: Memory, such as ``"32G"`` or ``"512Mi"``.
         accelerator: Type and number, such as ``("NVIDIA_L4", 1)``.
-        machine_type: Name of the machine, in the place of CPUs and memory; on Vertex AI only.
-        spot: Whether it is Spot capacity.
-        retries: How often the engine starts a shard again that failed; it then computes only what is missing.
-        as_step: Makes another step of the one that runs a shard; it must keep inputs and outputs.
+        machine_type: Name of the machine type, instead of CPUs and memory; on Vertex AI only.
+        spot: True for Spot capacity.
+        retries: The number of restarts of a shard that failed; it then computes only missing results.
+        as_step: Function that turns the step of a shard into another step; it must keep inputs and outputs.
 
     Raises:
-        InputError: A value cannot be meant.
+        InputError: A value is invalid.
 
     Example:
         >>> Resources(machine_type="n2-highmem-16", spot=True).machine
@@ -52,46 +52,42 @@ class Resources:
         for name in ("cpu", "memory"):
             value = getattr(self, name)
             if value is not None and not _QUANTITY.fullmatch(str(value)):
-                raise InputError(
-                    f"{name}={value!r} cannot be meant", hint='give a quantity such as "8" or "32G"'
-                )
+                raise InputError(f"invalid {name}={value!r}", hint='give a quantity such as "8" or "32G"')
         if self.spot and self.machine_type is None:
             raise InputError("spot=True needs a machine", hint='give machine_type="n2-standard-8"')
         if self.machine_type is not None:
             self._check_machine(self.machine_type)
         if self.retries < 0:
-            raise InputError(f"retries={self.retries} cannot be meant", hint="give 0 or more")
+            raise InputError(f"invalid retries={self.retries}: expected 0 or more", hint="give 0 or more")
 
     def _check_machine(self, name: str) -> None:
         if not _MACHINE.fullmatch(name):
-            raise InputError(
-                f"machine_type={name!r} cannot be meant", hint='give a name such as "n2-standard-8"'
-            )
+            raise InputError(f"invalid machine_type={name!r}", hint='give a name such as "n2-standard-8"')
         if self.cpu or self.memory or self.as_step:
             raise InputError(
-                "a machine by its name has its own CPUs and memory, and makes another step",
+                "machine_type= cannot be combined with cpu=, memory= or as_step=: the machine has its own CPUs and memory",
                 hint="give machine_type=, or cpu= and memory=, or as_step=",
             )
 
     @property
     def machine(self) -> str | None:
-        """The machine, for people; None where none is named."""
+        """The machine in words; None without a machine type."""
         return self.machine_type and self.machine_type + (", Spot" if self.spot else "")
 
     @classmethod
     def of(cls, about: Mapping[str, Any]) -> Resources:
-        """The resources that `about` described; what a step was turned into is not described.
+        """Return the resources from the description that `about` returned, which does not contain ``as_step``.
 
         Raises:
-            InputError: They are none.
+            InputError: It is not a description of resources.
         """
         if not isinstance(about, Mapping) or not about.keys() <= NOTHING.about().keys():
-            raise InputError("these are no resources", hint="give what Resources.about said")
+            raise InputError("invalid resources", hint="give the value of Resources.about()")
         accelerator = about.get("accelerator")
         return cls(**{**about, "accelerator": tuple(accelerator) if accelerator else None})
 
     def about(self) -> dict[str, Any]:
-        """What makes the same resources again, as JSON."""
+        """Return a description of the resources, as JSON."""
         accelerator = list(self.accelerator) if self.accelerator else None
         return {
             "cpu": self.cpu, "memory": self.memory, "accelerator": accelerator,
@@ -99,29 +95,22 @@ class Resources:
         }  # fmt: skip
 
     def check(self, configuration: StepConfiguration) -> None:
-        """Reject machines of Vertex AI beside what only Kubernetes has.
-
-        Args:
-            configuration: Of the steps.
+        """Reject a machine type of Vertex AI together with options of Kubernetes.
 
         Raises:
-            InputError: There are both.
+            InputError: Both are given.
         """
         if self.machine_type is not None and configuration.kubernetes:
             raise InputError(
-                f"machine_type= is for Vertex AI, and {configuration.kubernetes[0]} for Kubernetes: no engine has both",
+                f"machine_type= is for Vertex AI, and {configuration.kubernetes[0]} for Kubernetes: no engine supports both",
                 hint="leave out one of them",
             )
 
     def step(self, shard: Any, configuration: StepConfiguration = PLAIN) -> Any:
-        """The step that runs a shard.
-
-        Args:
-            shard: The step as it is without these resources.
-            configuration: That of all three steps.
+        """Return the step that runs a shard, changed for these resources.
 
         Raises:
-            InputError: No engine has such machines and what else is asked for.
+            InputError: No engine supports these resources together with this configuration.
         """
         if self.machine_type is not None:
             self.check(configuration)
@@ -132,7 +121,7 @@ class Resources:
         return self.as_step(shard) if self.as_step else shard
 
     def ask(self, task: Any) -> Any:
-        """Have a task of a pipeline ask for them."""
+        """Set the resources on a task of a pipeline, and return it."""
         if self.cpu is not None:
             task.set_cpu_request(str(self.cpu)).set_cpu_limit(str(self.cpu))
         if self.memory is not None:

@@ -1,4 +1,4 @@
-"""A warning of what looks like a secret in a pipeline that is compiled now."""
+"""Warn of values that look like secrets in a pipeline that is being compiled."""
 
 from __future__ import annotations
 
@@ -11,30 +11,25 @@ from runwide.redaction import redacted_fields
 from runwide_components.channels import is_channel
 
 _log = Log("components")
-_LEVELS = 50  # of values in values, as far as secrets are looked for
+_LEVELS = 50  # of nested values in which secrets are looked for
 
 
 def warn_of_secrets(what: str, values: Mapping[str, Any]) -> None:
-    """Say which values of a pipeline look like secrets: all who may see the pipeline can read them.
-
-    Args:
-        what: What the values are.
-        values: The values by name.
-    """
+    """Log which values of a pipeline look like secrets: everyone who can see the pipeline can read them."""
     for name, value in values.items():
         plain = {name: _shown(value)}
         if redacted_fields(plain) != plain:
             _log.warning(
                 "secret.compiled",
                 **{what: name},
-                cause="it looks like a secret, and stands in the compiled pipeline in clear",
-                hint="name it in secrets=, as Secret Manager does (projects/P/secrets/S/versions/V): the steps read it, "
-                "and the function has it as a variable of its environment",
+                cause="it looks like a secret, and is in the compiled pipeline in clear text",
+                hint="give a secret of Secret Manager in secrets=, such as projects/P/secrets/S/versions/V: the steps "
+                "read it, and the function gets it as a variable",
             )
 
 
 def _shown(value: Any, inside: tuple[int, ...] = ()) -> Any:
-    """A value as far as it may hold a secret: texts, and what holds them; a parameter has none yet."""
+    """Return the texts in a value, which may be secrets; parameters have no value yet."""
     if is_channel(value) or id(value) in inside or len(inside) > _LEVELS:
         return None
     around = (*inside, id(value))

@@ -1,4 +1,4 @@
-"""What the commands ``results`` and ``wait`` print, and wait for."""
+"""Output of the commands ``results`` and ``wait``."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ if TYPE_CHECKING:
 
 
 def print_results(job: str, store: str | None = None) -> None:
-    """Print a line of JSON per result, and on standard error one per failure; exit with 1 where there is one.
+    """Print a line of JSON for each result, and one on standard error for each failure; exit with 1 after a failure.
 
     Args:
         job: A job or its results, as for `runwide.load`.
-        store: Where an id or a name is looked for.
+        store: The store in which to look for an id or a name.
     """
     import runwide
 
@@ -48,14 +48,14 @@ def awaited(uri: str, engine: Engine | None, timeout: float | None) -> Batch:
     """Wait until all runs of a batch have ended.
 
     Args:
-        uri: Its URI.
-        engine: What runs them; None for the one that submitted each.
-        timeout: Seconds to wait; None for as long as it takes.
+        uri: The URI of the batch.
+        engine: The engine of the runs; None for the engine that submitted each run.
+        timeout: Seconds to wait; None to wait without a limit.
 
     Raises:
-        InputError: It goes on.
+        InputError: Some runs have not ended after the timeout.
     """
-    from runwide_components.engines.pace import looks
+    from runwide.job.runner import looks
     from runwide_components.standing import status_of
 
     deadline = None if timeout is None else time.monotonic() + timeout
@@ -64,6 +64,6 @@ def awaited(uri: str, engine: Engine | None, timeout: float | None) -> Batch:
         if all(run.state.ended for run in found):
             break
         if deadline is not None and time.monotonic() > deadline:
-            raise InputError(f"the batch goes on after {timeout:g} s: {found.summary()}", uri=uri)
+            raise InputError(f"the batch has not ended after {timeout:g} s: {found.summary()}", uri=uri)
         time.sleep(pause)
     return found

@@ -1,4 +1,4 @@
-"""Functions with the parameters and types that kfp is to see: it reads the interface of a component from a signature."""
+"""Set signatures on functions: kfp reads the interface of a component from a signature."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ def with_signature(
     defaults: dict[str, Any] | None = None,
     returns: Any = Signature.empty,
 ) -> Any:
-    """Give a function of ``*values`` the name, parameters and types that kfp is to see.
+    """Set the name, parameters and types that kfp reads on a function of ``*values``.
 
     Args:
-        function: The function; changed in place and returned.
-        name: The name that it is to have.
+        function: The function, which is changed and returned.
+        name: Its new name.
         types: Parameter names and their annotations, in order, those with a default last.
         defaults: Default values by parameter name.
         returns: Annotation of the return value.

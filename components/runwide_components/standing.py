@@ -1,8 +1,7 @@
-"""How the runs of a batch stand, from its records and the engines, whoever has submitted them; and their end by order."""
+"""The state of the runs of a batch, from its records and the engines, and how to cancel them."""
 
 from __future__ import annotations
 
-import time
 from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -16,32 +15,33 @@ from runwide_components.engines.base import RunState
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from runwide_components.attempts import Noted
+    from runwide_components.attempts import AttemptRecord
     from runwide_components.engines.base import Engine
 
 _LEVELS = 2  # of a batch's folder in its store
 
 
 def status_of(uri: str, *, engine: Engine | None = None) -> Batch:
-    """All runs of a batch that the store knows of, asked for at the engine where they have not ended.
+    """Return all runs of a batch in the store, with the current state from the engine where they have not ended.
 
     Args:
         uri: `Pipelines.uri` of the batch.
-        engine: What runs them; None for the one that submitted each.
+        engine: The engine of the runs; None for the engine in each record.
     """
     with open_inside(uri, _LEVELS) as store:
         stores = (store.uri.rsplit("/", _LEVELS)[0],)
         return Batch(
-            [_looked_at(attempts, engine, stores) for attempts in Records(store).attempts().values()]
+            [_current(attempts, engine, stores) for attempts in Records(store).attempts().values()],
+            uri=store.uri,
         )
 
 
 def cancel_all(uri: str, *, engine: Engine | None = None) -> int:
-    """Cancel all runs of a batch that have not ended, whoever submitted them; returns how many.
+    """Cancel all runs of a batch that have not ended, of this and of other clients; return their number.
 
     Args:
         uri: `Pipelines.uri` of the batch.
-        engine: What runs them; None for the one that submitted each.
+        engine: The engine of the runs; None for the engine in each record.
     """
     cancelled = 0
     with open_inside(uri, _LEVELS) as store:
@@ -53,17 +53,17 @@ def cancel_all(uri: str, *, engine: Engine | None = None) -> int:
                 continue
             submitted = found["submitted"]
             asked = engine or submitted.engine()
-            with suppress(EngineError):  # the engine does not know it any more
+            with suppress(EngineError):  # the engine has deleted the run
                 run = asked.attach(submitted.about["run"])
                 if not run.state().ended:
                     run.cancel()
                     cancelled += 1
-            records.write(key, last, "ended", {"state": "cancelled", "time": time.time()})
+            records.end(key, last, state="cancelled")
     return cancelled
 
 
-def _looked_at(
-    attempts: dict[int, dict[str, Noted]], engine: Engine | None, stores: Sequence[str]
+def _current(
+    attempts: dict[int, dict[str, AttemptRecord]], engine: Engine | None, stores: Sequence[str]
 ) -> PipelineRun:
     number = max(attempts)
     found = attempts[number]
@@ -72,7 +72,7 @@ def _looked_at(
         claimed = found["claimed"].about
     about = PipelineRun(claimed["name"], claimed["arguments"], attempts=number + 1)
     if "ended" in found:
-        return as_it_ended(about, found, stores)
+        return ended_run(about, found, stores)
     if "submitted" not in found:
         return about
     submitted = found["submitted"]
@@ -83,16 +83,16 @@ def _looked_at(
         return replace(about, state=RunState.FAILED, error=str(error))
 
 
-def as_it_ended(about: PipelineRun, found: dict[str, Noted], stores: Sequence[str]) -> PipelineRun:
-    """A run with what the record of its end says.
+def ended_run(about: PipelineRun, found: dict[str, AttemptRecord], stores: Sequence[str]) -> PipelineRun:
+    """Return a run with the content of the record of its end.
 
     Args:
-        about: What is known of it from its parameters.
+        about: The run as known from its parameters.
         found: Its records by kind.
-        stores: As for `runwide_components.attempts.Noted.outputs`.
+        stores: As for `runwide_components.attempts.AttemptRecord.outputs`.
     """
     ended = found["ended"]
-    told = replace(
+    known = replace(
         about,
         state=ended.about["state"],
         outputs=ended.outputs(stores),
@@ -100,10 +100,10 @@ def as_it_ended(about: PipelineRun, found: dict[str, Noted], stores: Sequence[st
         seconds=ended.about["seconds"],
     )
     if "submitted" not in found:
-        return told
+        return known
     submitted = found["submitted"]
     return replace(
-        told,
+        known,
         name=submitted.about["name"],
         run=submitted.about["run"],
         logs=submitted.logs(),

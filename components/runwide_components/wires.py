@@ -1,4 +1,4 @@
-"""What goes into a fan-out: its function, items, constants, numbers and places, each as an input of the scatter step."""
+"""Turn the arguments of a fan-out into inputs of the scatter step: function, items, constants, number, store."""
 
 from __future__ import annotations
 
@@ -12,12 +12,14 @@ from typing import TYPE_CHECKING, Any
 from kfp import dsl
 
 from runwide.archive import code_of
-from runwide.calls import Named, program_of
+from runwide.calls import Named
+from runwide.calls import check_constants
+from runwide.calls import program_of
+from runwide.cli.arguments import AUTO
 from runwide.cli.arguments import QUOTED
 from runwide.cli.function_text import packed, parted, written, written_code
 from runwide.cli.given import Composed
-from runwide.cli.sizing import AUTO
-from runwide.cli.taken import annotations_of, check_constants
+from runwide.cli.taken import annotations_of
 from runwide.cli.values import is_by_value, is_plain, refuse_parameters, values_bytes
 from runwide.distributions import distributions
 from runwide.errors import InputError, NoItems
@@ -32,12 +34,13 @@ from runwide.redaction import shortened
 from runwide.spill import windows
 from runwide.spill.store import open_store, without_fields
 from runwide_components.channels import Parameters, declared, is_artifact, is_channel, is_of_loop
+from runwide_components.configuration import MARKED
 from runwide_components.listed import listed
 from runwide_components.secret_warning import warn_of_secrets
 from runwide_components.steps import ARTIFACTS, COMPOSED_ENV, RUN, STORE_AND_SHARDS, Input
 from runwide_components.wires_checks import (
     absolute,
-    check_names,
+    check_constant_names,
     check_type,
     checked,
     known_function,
@@ -49,11 +52,10 @@ if TYPE_CHECKING:
 
     from runwide.options import RunOptions
 
-# The engine hands all inputs of a task over as one command-line argument, and Linux takes 128 KiB of it
-# (MAX_ARG_STRLEN); quoting needs some of that.
+# The engine passes all inputs of a task as one command-line argument, for which Linux has a limit of 128 KiB
+# (MAX_ARG_STRLEN); quoting needs a part of that.
 INLINE_LIMIT = 64 * 1024
 _NAME = 200  # characters of a function's name
-_MARKED = ("{{", '{"Concat": ', '{"IfPresent": ')  # what engines take for more than text
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,9 +64,9 @@ class Wires:
 
     Args:
         all: Each input with its value, which may be a channel of the pipeline.
-        has_code: Whether there is code among the values, which only the same Python can load.
+        has_code: True if the values contain code, which only the same Python version can load.
         packages: The installed packages that function and values need, with their versions.
-        name: Name of the function, for people; empty where the step is told it anyway.
+        name: Name of the function for logs; empty if it is an input of the step anyway.
     """
 
     all: tuple[tuple[Input, Any], ...]
@@ -74,17 +76,17 @@ class Wires:
 
     @property
     def composed_env(self) -> tuple[str, ...]:
-        """Names of the variables whose values have parameters of the pipeline in them."""
+        """Names of the variables whose values contain parameters of the pipeline."""
         return tuple(port.options[1] for port, _ in self.all if port.options[:1] == (COMPOSED_ENV,))
 
     @property
     def open(self) -> list[tuple[Input, Any]]:
-        """Those that the pipeline knows only when it runs."""
+        """The inputs whose values are known only when the pipeline runs."""
         return [(port, value) for port, value in self.all if is_channel(value)]
 
     @property
     def fixed(self) -> list[tuple[Input, Any]]:
-        """The others."""
+        """The inputs whose values are known now."""
         return [(port, value) for port, value in self.all if not is_channel(value)]
 
 
@@ -100,24 +102,24 @@ def wires(
     options: RunOptions = DEFAULTS,
     reduce: Callable[[Any, Any], Any] | None = None,
 ) -> Wires:
-    """Each input of the scatter step with its value.
+    """Return each input of the scatter step with its value.
 
     Args:
-        function: As `fan_out` takes it, and so are the others.
-        items: The items.
-        components: How many.
-        store: Where the job goes.
-        constants: Further keyword arguments.
-        env: Variables of the steps, those whose values are constants too.
-        code: Names and paths of code that travels in any case.
-        options: How items are run, of which an ``initializer`` travels with the function.
-        reduce: Makes one result of two; it travels with the function.
+        function: As for `fan_out`.
+        items: As for `fan_out`.
+        components: As for `fan_out`.
+        store: As for `fan_out`.
+        constants: As for `fan_out`.
+        env: As for `fan_out`.
+        code: As for `fan_out`.
+        options: Options of the map, whose ``initializer`` travels with the function.
+        reduce: As for `fan_out`.
 
     Raises:
         FunctionNotPicklable: The function cannot be sent to another process.
-        InputError: Something of it cannot be meant.
+        InputError: An argument is invalid.
     """
-    check_names(constants)
+    check_constant_names(constants)
     known = known_function(function)
     if known is not None:
         check_constants(known, constants, "constants=")
@@ -127,19 +129,13 @@ def wires(
         return _wired(made, program, items, components, constants, env=env or {})
     except RecursionError as error:
         raise InputError(
-            "the items or constants hold each other in more levels than Python can go through",
+            "the items or constants are nested too deeply for Python",
             hint="pass flatter values, or write them to the store and pass their URI",
         ) from error
 
 
 def prepared(function: Any, options: RunOptions, reduce: Callable[[Any, Any], Any] | None = None) -> Any:
-    """Return a function with what else belongs to it; one that is named stays a name where there is nothing.
-
-    Args:
-        function: As `fan_out` takes it.
-        options: How items are run.
-        reduce: As for `wires`.
-    """
+    """Return a function together with its initializer and ``reduce``. Without these, a name stays a name."""
     if options.initializer is None and reduce is None:
         return function
     named = Named(function) if isinstance(function, str) else function
@@ -170,12 +166,12 @@ def _wired(
 
 
 class _Wiring:
-    """The making of one fan-out's inputs, with what they share.
+    """Makes the inputs of one fan-out, which share definitions, modules and room in the spec.
 
     Args:
-        function: The function, None where it is not known here.
-        store: Where the job goes.
-        whole: Names and paths of code that travels in any case.
+        function: The function; None if it cannot be imported here.
+        store: Store of the job.
+        whole: Names and paths of code that always travels.
     """
 
     def __init__(self, function: Callable[..., Any] | None, store: Any, whole: Sequence[str]) -> None:
@@ -190,7 +186,7 @@ class _Wiring:
         self._left = QUOTED
 
     def function(self, function: Any) -> tuple[Input, str]:
-        """The function by name, or pickled."""
+        """Return the input with the function by name, or pickled."""
         if isinstance(function, str):
             return Input("function", str, ("--function",)), function
         made = function_pickle(function)
@@ -208,7 +204,7 @@ class _Wiring:
         return Input("function", str, ("--function-reference",)), self._spilled("function", kept) + places
 
     def items(self, items: Any) -> tuple[Input, Any]:
-        """The items: a channel, the text that says where they are, or their values."""
+        """Return the input with the items: a channel, a URI, or their values."""
         if is_channel(items):
             return self._open_items(items)
         if isinstance(items, str):
@@ -228,7 +224,7 @@ class _Wiring:
             without_fields(text, "items")
         if "/" not in text and "{{" not in text:
             raise InputError(
-                f"{text!r} is not the URI of items", hint="give a list, or gs://bucket/rows.jsonl"
+                f"invalid items={text!r}: not a URI", hint="give a list, or gs://bucket/rows.jsonl"
             )
         if "://" not in text and not text.startswith("{{"):
             text = str(Path(text).absolute())
@@ -256,7 +252,7 @@ class _Wiring:
         raise no_list(items)
 
     def counts_and_places(self, components: Any) -> Iterator[tuple[Input, Any]]:
-        """The store and the number of components."""
+        """Yield the inputs with the store and the number of components."""
         for port, what, value in zip(
             STORE_AND_SHARDS, ("store", "shards"), (self._store, components), strict=True
         ):
@@ -275,7 +271,7 @@ class _Wiring:
                 yield port, checked(value, port)
 
     def constants(self, constants: Mapping[str, Any]) -> Iterator[tuple[Input, Any]]:
-        """The constants, in one input; that of each parameter among them is one of `parameters`."""
+        """Yield the input with the constants; each parameter among them is an input of `parameters`."""
         if not constants:
             return
         warn_of_secrets("constant", {name: one for name, one in constants.items() if not is_channel(one)})
@@ -287,7 +283,7 @@ class _Wiring:
             yield self._pickled("constants", values, _say_which_constant)
 
     def env(self, env: Mapping[str, Any]) -> Iterator[tuple[Input, str]]:
-        """The variables whose values have parameters of the pipeline in them; the others are words of the steps."""
+        """Yield inputs with the variables that contain parameters of the pipeline; the others are options of the steps."""
         for name, value in env.items():
             if not (is_channel(value) or isinstance(value, (str, dsl.PipelineTask))):
                 continue
@@ -312,9 +308,9 @@ class _Wiring:
             raise InputError(f"constant {name!r}: {error.message}", hint=error.hint) from error
 
     def _plain(self, values: Any) -> str | None:
-        """Values as JSON, which people can read, where it gives them back as they are."""
+        """Return values as JSON, which is readable, if JSON preserves them; None for others."""
         text = json.dumps(values) if is_plain(values) else ""
-        inline = text and not any(mark in text for mark in _MARKED) and self._fits(text, INLINE_LIMIT // 2)
+        inline = text and not any(mark in text for mark in MARKED) and self._fits(text, INLINE_LIMIT // 2)
         return text if inline else None
 
     def _pickled(self, what: str, value: Any, blame: Callable[[Any], None]) -> tuple[Input, str]:
@@ -330,7 +326,7 @@ class _Wiring:
         return Input(what, str, ("--pickled", what)), text
 
     def code(self) -> Iterator[tuple[Input, str]]:
-        """The program's own code that the others need, if they need any."""
+        """Yield the input with the program's own code that the function and values need, if they need any."""
         code = code_of(self._needs | Needs(frozenset(self._shared.modules)), whole=self._whole)
         if code is None:
             return
@@ -343,24 +339,24 @@ class _Wiring:
         yield Input("code", str, ("--code",)), text
 
     def _fits(self, text: str, limit: int = INLINE_LIMIT) -> bool:
-        """Whether a text goes into the spec, beside those that are there."""
+        """Return True if the spec still has room for a text, and reserve it."""
         if len(text) > min(limit, self._left):
             return False
         self._left -= len(text)
         return True
 
     def _spilled(self, kind: str, text: str) -> str:
-        """Put what is too long for a pipeline spec into the store, under its digest, and return the reference."""
+        """Write a text that is too long for a pipeline spec to the store, under its digest, and return the reference."""
         return self._stored(
-            kind, text.encode(), hint="or write them to a table, and pass its URI or the artifact"
+            kind, text.encode(), hint="or write the values to a table, and pass its URI or the artifact"
         )
 
     def _stored(self, kind: str, data: bytes, suffix: str = "", hint: str = "") -> str:
         if not isinstance(self._store, str):
             raise InputError(
-                f"the {kind} takes {len(data):,} bytes, a pipeline spec has {INLINE_LIMIT:,} for it, and the store is only "
-                "known at run time",
-                hint=f"give store= as a string, so that it can be put there when the pipeline is compiled; {hint}",
+                f"the {kind} takes {len(data):,} bytes: a pipeline spec has room for {INLINE_LIMIT:,}, and the store is not "
+                "known before the run",
+                hint=f"give store= as a string, so that the {kind} is written there when the pipeline is compiled; {hint}",
             )
         digest = sha256(data).hexdigest()
         name = f"{kind}/{digest}{suffix}"
@@ -380,6 +376,6 @@ def _say_which_constant(values: Mapping[str, Any]) -> None:
 
 
 def slug(function: Any) -> str:
-    """A function's name as a part of a task's name."""
+    """Return a function's name in the spelling of a task's name."""
     name = function.rpartition(":")[2] if isinstance(function, str) else getattr(function, "__name__", "call")
     return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-") or "call"

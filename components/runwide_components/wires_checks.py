@@ -1,14 +1,13 @@
-"""Check what a fan-out is given: names, places, counts and types."""
+"""Check the arguments of a fan-out: names, stores, counts and types."""
 
 from __future__ import annotations
 
-import importlib
 import re
 from collections.abc import Callable, Mapping
-from functools import reduce
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from runwide.calls import imported
 from runwide.errors import InputError
 from runwide.spill import windows
 from runwide.spill.store import without_fields
@@ -18,11 +17,11 @@ if TYPE_CHECKING:
     from runwide_components.steps import Input
 
 
-def check_names(constants: Any) -> None:
-    """Reject constants that are no dict of names.
+def check_constant_names(constants: Any) -> None:
+    """Reject constants that are not a dict of names.
 
     Raises:
-        InputError: They are not.
+        InputError: They are not a dict, or a name is not a text.
     """
     if not isinstance(constants, Mapping) or not all(isinstance(name, str) for name in constants):
         raise InputError(
@@ -32,10 +31,15 @@ def check_names(constants: Any) -> None:
 
 
 def absolute(text: Any, what: str) -> Any:
-    """A local folder in full: steps do not run where the pipeline was compiled."""
+    """Return a local folder as an absolute URI: steps have other working directories.
+
+    Args:
+        text: A store or folder; any other value is returned unchanged.
+        what: Name of the argument, for errors.
+    """
     if not isinstance(text, str):
         return text
-    text = str.__str__(text)  # kfp takes no member of an enum, nor any other subclass
+    text = str.__str__(text)  # kfp accepts no subclass of str, such as a member of an enum
     without_fields(text, what)
     if not text or "://" in text or text.startswith("{{") or _is_elsewhere(text):
         return text
@@ -43,43 +47,46 @@ def absolute(text: Any, what: str) -> Any:
         return str(Path(text).absolute()) if "{{" in text else Path(text).resolve().as_uri()
     except ValueError as error:  # a null character
         raise InputError(
-            f"{what}={text!r} is no path ({error})", hint="give a URI such as gs://bucket/runs"
+            f"invalid {what}={text!r}: not a path ({error})", hint="give a URI such as gs://bucket/runs"
         ) from error
 
 
 def _is_elsewhere(text: str) -> bool:
-    """Whether a folder is one of the steps' system: on Windows, a whole path has a drive."""
+    """Return True for a path of the steps' system on a client with Windows, where absolute paths have a drive."""
     return windows.is_here() and text.startswith("/")
 
 
 def known_function(function: Any) -> Callable[..., Any] | None:
-    """The function itself, also of one that is named; None where it cannot be imported here."""
+    """Return the function, also for a name; None if it cannot be imported here.
+
+    Raises:
+        InputError: The name is invalid, or names something else.
+    """
     if not isinstance(function, str):
         return function if callable(function) else None
     if not re.fullmatch(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*", function):
-        raise InputError(f"{function!r} does not name a function", hint='write "package.module:function"')
-    module, _, name = function.partition(":")
+        raise InputError(f"invalid name of a function {function!r}", hint='give "package.module:function"')
     try:
-        value: Any = reduce(getattr, name.split("."), importlib.import_module(module))
-    except Exception:  # it is in the image, and need not be here
+        value: Any = imported(function)
+    except Exception:  # the image has the module, and this machine need not have it
         return None
     if not callable(value):
         raise InputError(
-            f"{function} is a {type(value).__name__}, not a function", hint='write "package.module:function"'
+            f"{function} is a {type(value).__name__}, not a function", hint='give "package.module:function"'
         )
     found: Callable[..., Any] = value
     return found
 
 
 def checked(value: Any, port: Input) -> Any:
-    """Return the value of an input as kfp takes it.
+    """Return the value of an input in the form that kfp accepts.
 
     Raises:
-        InputError: It cannot be that input's.
+        InputError: The value is invalid for the input.
     """
     if isinstance(value, str) and re.search(r"\{\{.*\}\}", value):
         raise InputError(
-            f"{port.name}={value!r} has braces that nothing replaces",
+            f"{port.name}={value!r} has a placeholder that no engine replaces",
             hint="put a parameter of the pipeline into the text, or one of the placeholders of kfp.dsl",
         )
     if (
@@ -89,19 +96,19 @@ def checked(value: Any, port: Input) -> Any:
         or (port.type is int and value < 1)
     ):
         raise InputError(
-            f"{port.name}={value!r} cannot be meant",
+            f"invalid {port.name}={value!r}",
             hint="give a number of 1 or more"
             if port.type is int
             else 'give a URI such as "gs://bucket/runs"',
         )
-    return port.type(value)  # kfp takes no member of an enum
+    return port.type(value)  # kfp accepts no member of an enum
 
 
 def check_type(channel: Any, name: str, wanted: type) -> None:
-    """Reject a parameter or output of another type than an input has.
+    """Reject a parameter or output with another type than an input.
 
     Raises:
-        InputError: It is of another type.
+        InputError: It has another type.
     """
     if is_artifact(channel) or declared(channel).kind not in (
         wanted.__name__,
@@ -114,7 +121,7 @@ def check_type(channel: Any, name: str, wanted: type) -> None:
 
 
 def no_list(items: Any) -> InputError:
-    """Return the error of items that are a parameter of another type."""
+    """Return the error for items that are a parameter of another type."""
     return InputError(
         f"items is a {items.channel_type} of the pipeline, not a list",
         hint="annotate it as list, or give a URI as str",

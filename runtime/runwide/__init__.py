@@ -1,7 +1,7 @@
 """Write a function once; run it on the real cores of one component, then on many, then on many pipelines.
 
-The names below are the whole public surface of the runtime. They are loaded on first use, so that
-``import runwide`` costs next to nothing in a component that only needs one of them.
+The names below are the public interface of the runtime. Each is loaded on first use, so that ``import runwide`` is fast in a
+component that needs only one of them.
 """
 
 from __future__ import annotations
@@ -14,22 +14,22 @@ from runwide import origin as origin  # before the program changes its directory
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from runwide._report.public import Recording, report
     from runwide.awaited import aimap, amap
     from runwide.errors import RunwideError
     from runwide.executors import Executor
     from runwide.host.cores import Cores, cores
+    from runwide.job._gather import gather, load
+    from runwide.job._replay import replay
+    from runwide.job._rerun import rerun
+    from runwide.job._scatter import scatter
+    from runwide.job._shard import shard
     from runwide.job.attach import attach
     from runwide.job.exchange import Exchange
-    from runwide.job.gather import gather, load
     from runwide.job.housekeeping import status
-    from runwide.job.replay import replay
-    from runwide.job.rerun import rerun
-    from runwide.job.scatter import scatter
-    from runwide.job.shard import shard
     from runwide.pool import shutdown
     from runwide.pools import Pool
     from runwide.records import Failure
-    from runwide.report.report import Recording, report
     from runwide.results import Results
     from runwide.spill.file import File
     from runwide.stored_pool import register_joblib
@@ -42,7 +42,7 @@ _HOME = {
     "Failure": "runwide.records",
     "File": "runwide.spill.file",
     "Pool": "runwide.pools",
-    "Recording": "runwide.report",
+    "Recording": "runwide._report",
     "Results": "runwide.results",
     "RunwideError": "runwide.errors",
     "aimap": "runwide.awaited",
@@ -56,7 +56,7 @@ _HOME = {
     "map": "runwide.surface",
     "register_joblib": "runwide.stored_pool",
     "replay": "runwide.job",
-    "report": "runwide.report",
+    "report": "runwide._report",
     "rerun": "runwide.job",
     "scatter": "runwide.job",
     "shard": "runwide.job",

@@ -1,4 +1,4 @@
-"""Names of a package that are loaded when they are first used, so that importing it costs nothing."""
+"""Names of a package that are loaded on first use, so that the package itself loads fast."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ if TYPE_CHECKING:
 
 
 def found(package: str, homes: Mapping[str, str], name: str) -> Any:
-    """What a name of a package stands for; the package has it from then on.
+    """Load the object of a name, and set it on the package.
 
     Args:
-        package: The package's own name.
-        homes: The module that has it, by name.
+        package: Name of the package.
+        homes: Module of each name.
         name: The name.
 
     Raises:

@@ -1,4 +1,4 @@
-"""Name what the user has given, without calling its code: a ``repr`` may raise, or take seconds."""
+"""Names of objects of the user's for messages; code of theirs, such as a ``repr``, may raise or take seconds."""
 
 from __future__ import annotations
 
@@ -10,27 +10,27 @@ _LONGEST = 60  # characters, a part of one line
 
 
 def name_of(function: Any) -> str:
-    """The qualified name of a function, of what a partial calls, or of the type of any other callable.
+    """Return the qualified name of a function, of the function of a partial, or of the type of another callable.
 
     Example:
         >>> name_of(len), name_of(partial(print, list(range(10**6)))), name_of(Exception())
         ('len', 'print', 'Exception')
     """
-    return _told(function, "__qualname__") or type(_called(function)).__qualname__
+    return _own_name(function, "__qualname__") or type(_called(function)).__qualname__
 
 
 def full_name_of(function: Any) -> str:
-    """Module and name of a function, for people.
+    """Return module and name of a function, for messages.
 
     Example:
         >>> full_name_of(partial(reprlib.repr, []))
         'reprlib:Repr.repr'
     """
-    return f"{_told(function, '__module__') or '?'}:{name_of(function)}"
+    return f"{_own_name(function, '__module__') or '?'}:{name_of(function)}"
 
 
 def text_of(error: BaseException) -> str:
-    """What an exception says; its own code may fail to say it.
+    """Return the text of an exception, whose own code may fail.
 
     Example:
         >>> text_of(ValueError("no"))
@@ -43,7 +43,7 @@ def text_of(error: BaseException) -> str:
 
 
 def attribute(value: Any, name: str, default: Any = None) -> Any:
-    """As `getattr`, for a value whose own code may raise anything.
+    """Return an attribute of a value whose own code may raise any exception.
 
     Example:
         >>> attribute(abs, "__name__"), attribute(3, "name")
@@ -67,7 +67,7 @@ def caused(error: BaseException, cause: BaseException | None) -> BaseException:
 
 
 def shown(value: Any) -> str:
-    """A value as a short part of a message.
+    """Return a value as a short part of a message.
 
     Example:
         >>> shown([1, 2]), shown(range(3))
@@ -80,8 +80,8 @@ def shown(value: Any) -> str:
     return said if len(said) <= _LONGEST else f"{said[: _LONGEST - 3]}..."
 
 
-def _told(function: Any, name: str) -> str | None:
-    """What a callable says of itself, if that is text."""
+def _own_name(function: Any, name: str) -> str | None:
+    """Return an attribute of a callable with its name or module, if that is text."""
     found = attribute(_called(function), name)
     return found if isinstance(found, str) else None
 

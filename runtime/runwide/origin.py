@@ -1,10 +1,10 @@
-"""The directory in which this program loaded runwide; what it has imported by a relative path lies below that one."""
+"""The working directory when runwide was loaded: relative paths of imported modules are below it."""
 
 from __future__ import annotations
 
 import os
 
 try:
-    DIRECTORY = os.getcwd()  # noqa: PTH109 - which loads nothing
-except FileNotFoundError:  # it is gone
+    DIRECTORY = os.getcwd()  # noqa: PTH109 - pathlib takes time to load
+except FileNotFoundError:  # it was removed
     DIRECTORY = ""

@@ -1,4 +1,4 @@
-"""JSON that somebody else wrote: how large and how deep it is, is known before it is parsed."""
+"""JSON of other programs: its depth is checked before it is parsed."""
 
 from __future__ import annotations
 
@@ -9,29 +9,29 @@ from itertools import accumulate
 from typing import Any
 
 DEPTH = 200
-"""Lists and objects inside of each other; Python's own reader fails at a thousand, or where the stack is used up before."""
+"""The largest number of nested lists and objects; Python's own reader fails at a thousand, or earlier on a used stack."""
 
-# A string to its end, or to the end of the text, so that none is looked at twice.
+# A string up to its end, or up to the end of the text, so that no character is read twice.
 _STRING = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"?', re.DOTALL)
 _STEPS = bytes.maketrans(b"[{]}", b"\x01\x01\xff\xff")  # one deeper, one less deep, as signed bytes
 _NO_BRACKET = bytes(set(range(256)) - set(b"[{]}"))
 
 
 class TooDeep(ValueError):
-    """JSON is nested deeper than it may be."""
+    """JSON is nested too deep."""
 
 
 def json_of(text: str | bytes | bytearray | memoryview, *, depth: int = DEPTH, finite: bool = False) -> Any:
-    """The value of JSON text, of which only so much is nested.
+    """Return the value of JSON text with limited depth.
 
     Args:
-        text: The text, in UTF-8 where it is bytes.
-        depth: How many lists and objects may be inside of each other.
-        finite: Whether ``NaN`` and infinite numbers are none, as the standard has it; Python reads them.
+        text: The text, in UTF-8 if it is bytes.
+        depth: The largest number of nested lists and objects.
+        finite: Whether to refuse ``NaN`` and infinite numbers, which Python reads and the standard does not have.
 
     Raises:
         TooDeep: It is nested deeper.
-        ValueError: It is no JSON.
+        ValueError: It is not JSON.
 
     Example:
         >>> json_of('{"a": [1, 2]}')
@@ -50,13 +50,13 @@ def json_of(text: str | bytes | bytearray | memoryview, *, depth: int = DEPTH, f
         raise TooDeep(f"it is nested deeper than {depth}")
     try:
         numbers = {"parse_float": _finite, "parse_constant": _finite} if finite else {}
-        return json.loads(text, **numbers)  # type: ignore[arg-type]  # noqa: TID251 - here it is bounded
-    except RecursionError:  # the stack was used up by whoever calls
-        raise TooDeep("it is nested deeper than this program can go at this place") from None
+        return json.loads(text, **numbers)  # type: ignore[arg-type]  # noqa: TID251 - its depth was checked
+    except RecursionError:  # the callers have used up the stack
+        raise TooDeep("it is nested deeper than this program's stack allows here") from None
 
 
 def _depth_of(data: bytes) -> int:
-    """How many lists and objects are open at a time."""
+    """Return the largest number of lists and objects that are open at the same time."""
     steps = array("b", _STRING.sub(b"", data).translate(_STEPS, _NO_BRACKET))
     return max(accumulate(steps, initial=0))
 
@@ -64,5 +64,5 @@ def _depth_of(data: bytes) -> int:
 def _finite(text: str) -> float:
     found = float(text)
     if found - found != 0:
-        raise ValueError(f"{text} is no number of JSON")
+        raise ValueError(f"{text} is not a JSON number")
     return found

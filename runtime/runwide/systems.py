@@ -1,4 +1,4 @@
-"""Tell whether this system runs tasks, and refuse what would where it does not."""
+"""The operating systems that run tasks."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import sys
 
 
 def run_tasks() -> bool:
-    """Return whether tasks can run on this system.
+    """Return True if tasks can run on this system.
 
     Example:
         >>> run_tasks()
@@ -17,14 +17,14 @@ def run_tasks() -> bool:
 
 
 def refuse(what: str, hint: str) -> None:
-    """Raise an error where tasks cannot run.
+    """Raise an error if tasks cannot run on this system.
 
     Args:
-        what: What would run them, and how, such as ``"Local runs steps"``.
-        hint: What to do instead.
+        what: Subject and verb of the message, such as ``"Local runs steps"``.
+        hint: An alternative, for the message.
 
     Raises:
-        SystemNotSupported: They cannot.
+        SystemNotSupported: Tasks cannot run.
 
     Example:
         >>> refuse("runwide runs tasks", hint="use WSL")

@@ -1,4 +1,4 @@
-"""Write text to this program's standard output or error, in whatever state those are, without ever raising."""
+"""Writes to this program's standard output and error that never raise, in any state of those streams."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ if TYPE_CHECKING:
 STANDARD = (0, 1, 2)
 """Descriptors of standard input, output and error."""
 
-_ROOM_SECONDS = 0.01  # between two attempts where nothing tells of room
+_ROOM_SECONDS = 0.01  # between two attempts if the system cannot wait for room
 
 
 def write(stream: Any, text: str) -> None:
-    r"""Write whole lines; what the stream cannot encode is escaped, and what cannot be written at all is dropped.
+    r"""Write whole lines; characters that the stream cannot encode are escaped, and lines that fail are dropped.
 
     The stream may be closed, full, broken, None, or any object with a method ``write``.
 
     Args:
-        stream: ``sys.stdout`` or ``sys.stderr``, or what the program has put there.
+        stream: ``sys.stdout`` or ``sys.stderr``, or the object that the program has put there.
         text: Lines with their ends.
 
     Example:
@@ -36,7 +36,7 @@ def write(stream: Any, text: str) -> None:
         >>> write(narrow, "naïve\n")
         >>> narrow.buffer.getvalue()
         b'na\\xefve\n'
-        >>> write(None, "nobody reads this\n")
+        >>> write(None, "dropped\n")
     """
     if not has_bars():
         _attempt(_write, stream, text)
@@ -49,17 +49,17 @@ def write(stream: Any, text: str) -> None:
 
 
 def has_bars() -> bool:
-    """Return whether tqdm shows a bar of text, which a line must not be written into."""
+    """Return whether tqdm shows a bar of text, which must be cleared before a line is written."""
     tqdm = sys.modules.get("tqdm")
     if tqdm is None or _forked_with_bars:
         return False
-    with suppress(Exception):  # it may be of any version, and half imported
-        return any(not bar.gui for bar in list(tqdm.tqdm._instances))  # noqa: SLF001 - it has no other name
+    with suppress(Exception):  # tqdm may have any version, and be imported in part
+        return any(not bar.gui for bar in list(tqdm.tqdm._instances))  # noqa: SLF001 - it has no public name
     return False
 
 
 def escaped(text: str) -> str:
-    r"""Return text in which bytes that are no UTF-8 are escaped.
+    r"""Return text in which bytes that are not UTF-8 are escaped.
 
     Args:
         text: Decoded with ``surrogateescape``.
@@ -73,15 +73,15 @@ def escaped(text: str) -> str:
     return text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
-# control characters but the tab and the end of a line, and what turns the direction of text
+# control characters without tab and line feed, and characters that change the direction of text
 _UNSHOWN = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]")
 
 
 def printable(text: str) -> str:
-    r"""Return text in which nothing tells a terminal to do more than show it.
+    r"""Return text in which control characters are escaped, so that a terminal only shows it.
 
     Args:
-        text: Of somebody else's: an exception's message, a name.
+        text: Text of another program: an exception's message, a name.
 
     Example:
         >>> printable("\x1b[2Jgone")
@@ -91,7 +91,7 @@ def printable(text: str) -> str:
 
 
 def _attempt(call: Callable[..., object], *args: Any) -> bool:
-    """Call what may fail for any reason; whether it did not."""
+    """Call a function that may fail for any reason; return whether it succeeded."""
     try:
         call(*args)
     except BaseException as error:
@@ -102,7 +102,7 @@ def _attempt(call: Callable[..., object], *args: Any) -> bool:
 
 
 def is_terminal(stream: Any) -> bool:
-    """Whether a stream is a terminal; any object may be in its place.
+    """Return whether an object is a stream to a terminal.
 
     Example:
         >>> is_terminal(None), is_terminal(object())
@@ -117,9 +117,9 @@ def is_terminal(stream: Any) -> bool:
 
 
 class Tolerant:
-    """A stream for a bar, in front of another one that may be in any state; what cannot be written is dropped.
+    """A stream for a bar, which writes to another stream in any state and drops text that fails.
 
-    It equals the other one, as tqdm asks to find the bars that are in the way of a line.
+    It equals the other stream, since tqdm compares streams to find the bars that it must clear before a line.
 
     Args:
         stream: As for `write`.
@@ -130,7 +130,7 @@ class Tolerant:
 
     @property
     def encoding(self) -> str:
-        """The encoding of the other one, as far as that has any."""
+        """The encoding of the other stream, or ASCII."""
         return _encoding(self._stream)
 
     def write(self, text: str) -> int:
@@ -145,20 +145,20 @@ class Tolerant:
         return hash(id(self._stream))
 
     def flush(self) -> None:
-        """Everything is written at once."""
+        """Do nothing: all text is written at once."""
 
     def isatty(self) -> bool:
-        """Whether the other one is a terminal."""
+        """Return whether the other stream is a terminal."""
         return is_terminal(self._stream)
 
     def fileno(self) -> int:
-        """The descriptor of the other one."""
+        """Return the descriptor of the other stream."""
         number: int = self._stream.fileno()
         return number
 
 
 _forked_with_bars = False
-"""Whether this is a fork of a process with bars: one of its threads may have held tqdm's lock, which is never released."""
+"""Whether this is a fork of a process with bars: a thread there may have held tqdm's lock, which is never released here."""
 
 
 def _note_fork() -> None:
@@ -171,27 +171,27 @@ if hasattr(os, "register_at_fork"):  # not on Windows
 
 
 def keep_standard_descriptors() -> None:
-    """Open the null device as standard input, output or error where the program has closed one of them.
+    """Open the null device as standard input, output or error if the program has closed one of them.
 
-    Otherwise the next socket or pipe would get that number, and take what anybody writes to standard error.
+    Otherwise the next socket or pipe would get that number, and receive all writes to standard error.
     """
     for number in STANDARD:
         try:
             os.fstat(number)
         except OSError:
-            opened = os.open(os.devnull, os.O_RDWR)  # the lowest number that is free, mostly this one
+            opened = os.open(os.devnull, os.O_RDWR)  # gets the lowest free number, usually this one
             if opened != number:
                 os.dup2(opened, number, inheritable=False)
                 os.close(opened)
 
 
 def is_hindrance(error: BaseException) -> bool:
-    """Whether an error is one of writing, and no Ctrl-C, which comes to the main thread only."""
+    """Return whether an error is one of writing, and not a Ctrl-C, which only the main thread gets."""
     return isinstance(error, Exception) or threading.current_thread() is not threading.main_thread()
 
 
 def write_all(descriptor: int, data: Any) -> None:
-    """Write all bytes, also where a signal comes in between or another program has made the file non-blocking."""
+    """Write all bytes, even if a signal interrupts it, or another program has made the file non-blocking."""
     left = memoryview(data)
     while left:
         try:
@@ -201,7 +201,7 @@ def write_all(descriptor: int, data: Any) -> None:
 
 
 def _wait_for_room(descriptor: int) -> None:
-    if sys.platform == "win32":  # which tells it of sockets alone
+    if sys.platform == "win32":  # poll works with sockets only there
         time.sleep(_ROOM_SECONDS)
         return
     room = select.poll()
@@ -212,7 +212,7 @@ def _wait_for_room(descriptor: int) -> None:
 def _write(stream: Any, text: str) -> None:
     file = _file_below(stream)
     if file is not None:
-        # Past its buffer: what does not get out would stay there, and make the interpreter exit with status 120.
+        # Past its buffer: text that fails would stay there, and make the interpreter exit with status 120.
         stream.flush()
         write_all(file.fileno(), _encoded(text, stream.encoding, stream.errors))
         return
@@ -228,23 +228,23 @@ def _write(stream: Any, text: str) -> None:
 
 
 def _file_below(stream: Any) -> io.FileIO | None:
-    """The file below a stream of the interpreter's own; None for others, and where a write depends on earlier ones."""
+    """Return the file of a stream that the interpreter made; None for other streams, and for encodings with a state."""
     if type(stream) is not io.TextIOWrapper:
         return None
-    file = getattr(stream.buffer, "raw", stream.buffer)  # with PYTHONUNBUFFERED there is nothing between
+    file = getattr(stream.buffer, "raw", stream.buffer)  # with PYTHONUNBUFFERED there is no buffer
     plain = "\n".encode(stream.encoding) == b"\n"
     return file if plain and isinstance(file, io.FileIO) else None
 
 
 def _encoded(text: str, encoding: str, errors: str | None) -> bytes:
-    with suppress(UnicodeError, LookupError):  # of a handler that is known to another program only
+    with suppress(UnicodeError, LookupError):  # the error handler may be unknown here
         return text.encode(encoding, errors or "strict")
     return b"".join(_encoded_anyhow(line, encoding) for line in text.splitlines(keepends=True))
 
 
 def _encoded_anyhow(line: str, encoding: str) -> bytes:
     try:
-        return line.encode(encoding, "surrogateescape")  # bytes that were no text are as they came
+        return line.encode(encoding, "surrogateescape")  # keeps bytes that were not text unchanged
     except UnicodeError:
         return escaped(line).encode(encoding, "backslashreplace")
 

@@ -1,10 +1,11 @@
-"""When does zstd pay? Its speed and its ratio for several kinds of values, against the speed of the way to the store.
+"""Measure for which values and connections zstd saves time, from its speed and ratio.
 
-A byte of a value goes up once and down once. Without zstd that takes 2 / B seconds, with B the bytes a second that the way
-gives each core; with it, 1 / C + 1 / D for compressing and decompressing, and 2 r / B for what is left of it. So it pays
-where B < 2 (1 - r) / (1 / C + 1 / D), and on a given way only for values that shrink below some ratio r.
+A byte of a value is written once and read once. Without zstd that takes 2 / B seconds, where B is the bytes a second that
+the connection gives each core. With zstd it takes 1 / C + 1 / D for compressing and decompressing, and 2 r / B for the
+compressed bytes. So zstd saves time if B < 2 (1 - r) / (1 / C + 1 / D); on a given connection, for values with a ratio
+below some r.
 
-C, D and r are measured here with the code that values pass through, in CPU seconds: what is waited for takes none.
+C, D and r are measured with the code that values pass through, in CPU seconds, which do not include waiting.
 
     python tests/benchmarks/compression.py             # prints the tables
     python tests/benchmarks/compression.py --write     # writes them into docs/spill.md
@@ -42,7 +43,7 @@ MARKS = "<!-- written by tests/benchmarks/compression.py -->", "<!-- end of comp
 
 
 def kinds():
-    """Values as programs have them, by name."""
+    """Return typical values of programs, by name."""
     rng = np.random.default_rng(1)
     count = SIZE // 8
     records = [
@@ -68,13 +69,13 @@ def kinds():
 
 
 def floats(bits):
-    """Random numbers of so many significant bits, as measurements are; the fewer, the smaller they get."""
+    """Return random numbers of so many significant bits, like measurements; fewer bits compress better."""
     found = np.random.default_rng(2).random(SIZE // 8)
     return (found.view(np.uint64) & ~np.uint64((1 << (52 - bits)) - 1)).view(np.float64)
 
 
 def seconds(call):
-    """CPU seconds, the median of some calls."""
+    """Return the CPU seconds of a call, the median of several."""
     found = []
     for _ in range(ROUNDS):
         began = time.process_time()
@@ -84,7 +85,7 @@ def seconds(call):
 
 
 def measured(value):
-    """Ratio, bytes a second of compressing and of decompressing, and whether the code would compress it."""
+    """Return the ratio, the bytes a second of compressing and decompressing, and whether the code would compress it."""
     data = plain(value)
     size = len(data)
     chosen = compression.compressed([data], size) is not None
@@ -95,7 +96,7 @@ def measured(value):
 
 
 def plain(value):
-    """The value as one frame that is not compressed."""
+    """Return the value as one frame that is not compressed."""
     os.environ["RUNWIDE_COMPRESSION"] = "none"
     frame = encode(value, context="c")
     os.environ["RUNWIDE_COMPRESSION"] = "zstd"
@@ -103,7 +104,7 @@ def plain(value):
 
 
 def pays_below(ratio, up, down):
-    """Bytes a second for each core, below which compressing saves time."""
+    """Return the bytes a second for each core below which compressing saves time."""
     return 2 * (1 - ratio) / (1 / up + 1 / down)
 
 
@@ -123,7 +124,7 @@ def table_of_kinds():
 
 
 def table_of_ways(ways):
-    """For each way, the ratio at which nothing is gained or lost: the speed depends on the ratio, so it is looked for."""
+    """Return for each connection the ratio at which compressing takes as long; it is searched, since speed depends on it."""
     found = [measured(floats(bits)) for bits in (2, 8, 16, 24, 32, 40, 44, 48)]
     ratios = [ratio for ratio, *_ in found]
     limits = [pays_below(*one[:3]) for one in found]
@@ -150,7 +151,7 @@ def table_of_ways(ways):
 
 
 def store_speeds():
-    """Bytes a second to a store and back, through one thread."""
+    """Return the bytes a second to a store and back in one thread."""
     with fake_gcs_server() as emulator, tempfile.TemporaryDirectory() as folder:
         os.environ["STORAGE_EMULATOR_HOST"] = emulator.url
         yield "a folder on this machine's disk (its cache)", store_speed(open_store(folder))

@@ -1,4 +1,4 @@
-"""What the right number of workers and threads buys, in containers with a CPU limit.
+"""Measure the gain from the right numbers of workers and threads, in containers with a CPU limit.
 
 In containers of the image with ``--cpus`` of several values, the same tasks run in the standard library's
 ``ProcessPoolExecutor`` (spawned processes), so that nothing differs but the numbers:
@@ -119,7 +119,7 @@ def measure(kinds: list[str], number: int) -> None:
 
 def once(work, tasks: int, workers: int, variables: dict[str, str]) -> tuple[float, float, int]:
     """Seconds for all tasks, once every worker has started, CPU seconds for them, and the memory of the workers."""
-    from runwide.host import memory
+    import psutil
 
     before = {name: os.environ.get(name) for name in variables}
     os.environ.update(variables)
@@ -129,7 +129,7 @@ def once(work, tasks: int, workers: int, variables: dict[str, str]) -> tuple[flo
             start, spent = time.perf_counter(), cpu_seconds()
             list(pool.map(work, [SIZE] * tasks))
             seconds, spent = time.perf_counter() - start, cpu_seconds() - spent
-            used = sum(memory.pss(pid) or 0 for pid in pool._processes)
+            used = sum(psutil.Process(pid).memory_full_info().pss for pid in pool._processes)
     finally:
         for name, value in before.items():
             os.environ.pop(name) if value is None else os.environ.__setitem__(name, value)

@@ -2,7 +2,7 @@
 
 Each machine is counted in a process of its own, in a mount namespace of its own, in which the machine's
 ``/sys`` and ``/proc`` are mounted over the real ones: every peer reads its usual paths, unchanged, and whatever
-it starts (joblib starts ``lscpu``) does too. What is more than a mount:
+it starts (joblib starts ``lscpu``) does too. Mounts do not suffice in two cases:
 
 - ``os.sched_getaffinity`` is a system call, which no mount reaches: in these processes, the Python function is
   replaced by one that gives the ``Cpus_allowed_list`` of the machine, less the CPUs that are offline, as the kernel does.
@@ -95,7 +95,7 @@ def write(text: str) -> None:
 
 
 def count(name: str) -> dict[str, int | None]:
-    """What each counter says of a recorded machine."""
+    """Return the result of each counter on a recorded machine."""
     sys.path.insert(0, str(ROOT / "runtime"))
     from runwide.host import recording
 
@@ -222,7 +222,7 @@ def count_here(root: Path) -> dict[str, int | None]:
 
 
 def table(counts: dict[str, dict[str, int | None]]) -> str:
-    """The table in Markdown; what is wrong is in bold."""
+    """Return the table in Markdown, with wrong numbers in bold."""
     lines = [f"| machine | right | {' | '.join(COUNTERS)} |", "|---|" + "---|" * (len(COUNTERS) + 1)]
     for name, title, right in ROWS:
         said = (counts[name][counter] for counter in COUNTERS)

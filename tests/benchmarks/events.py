@@ -1,9 +1,10 @@
-"""What events cost: the same tasks in a pool with nobody listening, with the trace that each map leaves, and recorded.
+"""Measure the cost of events: the same tasks without a listener, with the trace of each map, and recorded.
 
-Tasks of a fixed CPU time, so that the pool's own work takes cores away from them; and tasks that do nothing, of which there
-is nothing but the pool's work. The ways take turns. Printed are the medians of the wall time and of the CPU time of all
-processes, and what each way costs over nobody listening, by the fastest rounds and by the medians; last, what one event
-costs the pool's process, measured alone. On a machine that has other things to do, the CPU time still says something.
+One part has tasks of a fixed CPU time, so that the pool's own work takes cores away from them; the other has tasks that
+do nothing, so that only the pool works. The ways take turns. Printed are the medians of the wall time and of the CPU
+time of all processes, and the cost of each way above no listener, by the fastest rounds and by the medians; last, what
+one event costs the pool's process, measured alone. On a machine that has other things to do, the CPU time still says
+something.
 
     python tests/benchmarks/events.py                     # 5 ms tasks, and 100,000 that do nothing
     python tests/benchmarks/events.py --milliseconds 1 --rounds 9
@@ -20,9 +21,10 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import runwide
-from runwide import pool
-from runwide.job import event_log, events
-from runwide.records import TaskEvent
+from runwide.events.log import EventLog
+from runwide.events.model import Run, TaskEvent
+from runwide.options import RunOptions
+from runwide.pool import mapping
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -43,8 +45,8 @@ def nothing(_: int) -> None:
 
 
 def silent(function: Callable[[int], Any], tasks: int) -> None:
-    """Nobody listens."""
-    pool.map(function, range(tasks), progress=False)
+    """Run a map without a listener."""
+    mapping.run(function, range(tasks), RunOptions(progress=False), "raise")
 
 
 def traced(function: Callable[[int], Any], tasks: int) -> None:
@@ -55,7 +57,7 @@ def traced(function: Callable[[int], Any], tasks: int) -> None:
 def recorded(function: Callable[[int], Any], tasks: int) -> None:
     """Each task is written down, as in a shard."""
     with runwide.Recording() as recording:
-        pool.map(function, range(tasks), progress=False, on_event=recording)
+        mapping.run(function, range(tasks), RunOptions(progress=False, on_event=recording), "raise")
 
 
 WAYS = (silent, traced, recorded)
@@ -118,7 +120,7 @@ def spent() -> float:
 def alone() -> float:
     """CPU seconds that making, recording and writing one event takes."""
     number, began = 20_000, time.process_time()
-    with event_log.EventLog(events.Run("r", time.time()), lambda _, data: len(data)) as log:
+    with EventLog(Run("r", time.time()), lambda _, data: len(data)) as log:
         for index in range(number):
             log.task(
                 TaskEvent(

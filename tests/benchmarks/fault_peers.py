@@ -1,7 +1,7 @@
 """The pools of the fault table, each used as its documentation advises for the best behaviour under faults.
 
 A pool has up to three uses here: tasks one by one (`PEERS`), results as a stream (`STREAMS`), and tasks under a progress
-bar (`BARS`). `Told` writes down what reaches the caller.
+bar (`BARS`). `Reports` writes the results and errors that reach the caller to a file.
 """
 
 from __future__ import annotations
@@ -61,11 +61,11 @@ class Meeting:
         return cls(fault.task, fault.items, guilty=GUILTY, why=why, timeout=fault.timeout)
 
 
-class Told:
-    """What a pool told its caller, written as it comes, since the process may have to be killed.
+class Reports:
+    """The reports of a pool to its caller, written at once, since the process may have to be killed.
 
     Args:
-        meeting: What the pool was given.
+        meeting: The tasks of the pool.
         path: File to write to.
     """
 
@@ -74,13 +74,13 @@ class Told:
         self._path = path
 
     def result(self, index, value):
-        """One task's result; where the pool gives no index, the value tells it."""
+        """Write the result of a task; if the pool gives no index, it is found from the value."""
         found = self._meeting.index_of(value)
         if found is not None and index in (found, None):
             self._say("result", found)
 
     def error(self, index, error):
-        """One task's error, or with no index that of the call as a whole."""
+        """Write the error of a task or, without an index, of the whole call."""
         text = " ".join(_chain(error))
         if index is None or index == self._meeting.guilty:
             which = index is not None or getattr(error, "item", None) == GUILTY
@@ -89,11 +89,11 @@ class Told:
             self._say("wronged", [index, text[:300]])
 
     def words(self, words):
-        """What a row of its own kind counts."""
+        """Write the words of a row that counts something else."""
         self._say("words", words)
 
     def afterwards(self, state):
-        """Whether the pool ran another task."""
+        """Write whether the pool ran another task."""
         self._say("afterwards", state)
 
     def _say(self, name, value):
@@ -104,52 +104,56 @@ class Told:
 def _chain(error):
     while error is not None:
         yield f"{type(error).__name__}: {error}"
-        if getattr(error, "exitcode", None) is not None:  # pebble says it there
+        if getattr(error, "exitcode", None) is not None:  # pebble reports it there
             yield f"exitcode {error.exitcode}"
         error = error.__cause__
 
 
-def with_futures(told, futures):
+def with_futures(reports, futures):
     """Report on futures as they end."""
     for future in as_completed(futures):
         index = futures[future]
         error = future.exception()
         if error is None:
-            told.result(index, future.result())
+            reports.result(index, future.result())
         else:
-            told.error(index, error)
+            reports.error(index, error)
 
 
-def try_again(told, call, state="on"):
+def try_again(reports, call, state="on"):
     """Have the pool run another task."""
     try:
-        told.afterwards(state if call() == 1 else "dead")
+        reports.afterwards(state if call() == 1 else "dead")
     except Exception:
-        told.afterwards("dead")
+        reports.afterwards("dead")
 
 
 # the pools
 
 
-def runwide_executor(fault, told):
+def runwide_executor(fault, reports):
     """``Executor(timeout=)``, one future a task."""
     import runwide
 
     with runwide.Executor(max_workers=WORKERS, timeout=fault.timeout) as pool:
-        with_futures(told, {pool.submit(fault.task, item): index for index, item in enumerate(fault.items())})
-        try_again(told, lambda: pool.submit(abs, -1).result())
+        with_futures(
+            reports, {pool.submit(fault.task, item): index for index, item in enumerate(fault.items())}
+        )
+        try_again(reports, lambda: pool.submit(abs, -1).result())
 
 
-def concurrent_futures(fault, told):
+def concurrent_futures(fault, reports):
     """One future a task; there is no timeout that stops a task."""
     from concurrent.futures import ProcessPoolExecutor
 
     with ProcessPoolExecutor(WORKERS) as pool:
-        with_futures(told, {pool.submit(fault.task, item): index for index, item in enumerate(fault.items())})
-        try_again(told, lambda: pool.submit(abs, -1).result())
+        with_futures(
+            reports, {pool.submit(fault.task, item): index for index, item in enumerate(fault.items())}
+        )
+        try_again(reports, lambda: pool.submit(abs, -1).result())
 
 
-def multiprocessing_pool(fault, told):
+def multiprocessing_pool(fault, reports):
     """``apply_async``, one result a task, ``get(timeout=)`` where the fault has a timeout; it stops no task."""
     from multiprocessing import Pool
 
@@ -158,36 +162,36 @@ def multiprocessing_pool(fault, told):
         others = [index for index in range(len(results)) if index != GUILTY]
         for index in (*others, GUILTY):
             try:
-                told.result(index, results[index].get(fault.timeout and 10 * fault.timeout))
+                reports.result(index, results[index].get(fault.timeout and 10 * fault.timeout))
             except Exception as error:
-                told.error(index, error)
-        try_again(told, lambda: pool.apply_async(abs, (-1,)).get(5))
+                reports.error(index, error)
+        try_again(reports, lambda: pool.apply_async(abs, (-1,)).get(5))
 
 
-def loky(fault, told):
+def loky(fault, reports):
     """``get_reusable_executor``, which is made anew when it is broken; there is no timeout that stops a task."""
     from loky import get_reusable_executor
 
     pool = get_reusable_executor(WORKERS)
-    with_futures(told, {pool.submit(fault.task, item): index for index, item in enumerate(fault.items())})
+    with_futures(reports, {pool.submit(fault.task, item): index for index, item in enumerate(fault.items())})
     again = get_reusable_executor(WORKERS)
-    try_again(told, lambda: again.submit(abs, -1).result(), "on" if again is pool else "anew")
+    try_again(reports, lambda: again.submit(abs, -1).result(), "on" if again is pool else "anew")
 
 
-def joblib(fault, told):
-    """``return_as="generator_unordered"``, so that what is done is had, and ``timeout=``."""
+def joblib(fault, reports):
+    """``return_as="generator_unordered"``, so that finished results are received, and ``timeout=``."""
     from joblib import Parallel, delayed
 
     options = {"n_jobs": WORKERS, "return_as": "generator_unordered", "timeout": fault.timeout}
     try:
         for value in Parallel(**options)(delayed(fault.task)(item) for item in fault.items()):
-            told.result(None, value)
+            reports.result(None, value)
     except Exception as error:
-        told.error(None, error)
-    try_again(told, lambda: Parallel(n_jobs=WORKERS)([delayed(abs)(-1)])[0], "anew")
+        reports.error(None, error)
+    try_again(reports, lambda: Parallel(n_jobs=WORKERS)([delayed(abs)(-1)])[0], "anew")
 
 
-def pebble(fault, told):
+def pebble(fault, reports):
     """``ProcessPool.schedule(timeout=)``, one future a task."""
     from pebble import ProcessPool
 
@@ -196,11 +200,11 @@ def pebble(fault, told):
             pool.schedule(fault.task, args=(item,), timeout=fault.timeout): index
             for index, item in enumerate(fault.items())
         }
-        with_futures(told, futures)
-        try_again(told, lambda: pool.schedule(abs, args=(-1,)).result())
+        with_futures(reports, futures)
+        try_again(reports, lambda: pool.schedule(abs, args=(-1,)).result())
 
 
-def mpire(fault, told):
+def mpire(fault, reports):
     """``apply_async(task_timeout=)``, one result a task."""
     from mpire import WorkerPool
 
@@ -210,13 +214,13 @@ def mpire(fault, told):
         ]
         for index in [*(index for index in range(len(results)) if index != GUILTY), GUILTY]:
             try:
-                told.result(index, results[index].get())
+                reports.result(index, results[index].get())
             except Exception as error:
-                told.error(index, error)
-        try_again(told, lambda: pool.apply_async(abs, (-1,)).get(5))
+                reports.error(index, error)
+        try_again(reports, lambda: pool.apply_async(abs, (-1,)).get(5))
 
 
-def dask(fault, told):
+def dask(fault, reports):
     """A local cluster of processes with one thread each, one future a task, two allowed failures."""
     from dask import config
     from dask.distributed import Client, LocalCluster, as_completed
@@ -230,10 +234,10 @@ def dask(fault, told):
         for future in as_completed(list(futures)):
             error = future.exception()
             if error is None:
-                told.result(futures[future], future.result())
+                reports.result(futures[future], future.result())
             else:
-                told.error(futures[future], error)
-        try_again(told, lambda: client.submit(abs, -1).result(timeout=20))
+                reports.error(futures[future], error)
+        try_again(reports, lambda: client.submit(abs, -1).result(timeout=20))
 
 
 # a stream of results

@@ -1,7 +1,7 @@
 """The rows of the fault table: the shipped faults, and a program's own classes, streams, flags, output and folders.
 
 Each row runs as a script of its own for each pool, since it needs a ``__main__``, a standard error or flags of its own.
-`pool_faults.py` starts it, and reads from FILE what the pool told its caller:
+`pool_faults.py` starts it, and reads the pool's reports to its caller from FILE:
 
     python tests/benchmarks/fault_programs.py ROW POOL FILE
 """
@@ -20,7 +20,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fault_peers import BARS, PEERS, STREAMS, TASKS, WORKERS, Meeting, Told, try_again
+from fault_peers import BARS, PEERS, STREAMS, TASKS, WORKERS, Meeting, Reports, try_again
 
 from runwide.testing.faults import GUILTY, SECONDS, table
 
@@ -37,13 +37,13 @@ class Program:
 
     Args:
         name: The row.
-        run: Has a pool, by its name, meet what the row is about.
-        right: Pattern of a cell that leaves nothing to wish.
+        run: Runs a pool, by its name, on the tasks of the row.
+        right: Pattern of a perfect cell.
         flags: Options of the interpreter.
         variables: Set in the environment; ``{folder}`` becomes a folder of this cell alone.
-        stderr: What standard error is: ``"broken"`` for a pipe that nobody reads, ``"full"``, ``"closed"``, else nothing.
+        stderr: The kind of standard error: ``"broken"`` for a pipe without a reader, ``"full"``, ``"closed"``, or empty.
         lines: Counts the lines that arrived, in what the program printed.
-        pools: Those that offer what the row is about; the others have a dash.
+        pools: The pools that offer the feature of the row; the others have a dash.
     """
 
     name: str
@@ -60,13 +60,13 @@ class Program:
 
 
 def meets(pool: str, meeting: Meeting, path: Path, also: Callable[[], dict[str, bool]] | None = None) -> None:
-    """Have a pool meet something; in the end, however it ends, the words that then hold are told."""
-    told = Told(meeting, path)
+    """Run a pool on some tasks; at the end, write the words that hold, whether it has failed or not."""
+    reports = Reports(meeting, path)
     try:
-        PEERS[pool][0](meeting, told)
+        PEERS[pool][0](meeting, reports)
     finally:
         if also is not None:
-            told.words(" ".join(word for word, holds in also().items() if holds))
+            reports.words(" ".join(word for word, holds in also().items() if holds))
 
 
 def meet(fault: str, pool: str, path: Path) -> None:
@@ -82,7 +82,7 @@ def half_a_second(index):
 
 def draws_a_bar(pool: str, path: Path) -> None:
     """A bar is due."""
-    _streamed(BARS[pool], half_a_second, range(TASKS), Told(Meeting(half_a_second), path))
+    _streamed(BARS[pool], half_a_second, range(TASKS), Reports(Meeting(half_a_second), path))
 
 
 # classes of the program
@@ -148,15 +148,15 @@ def first_result(pool: str, path: Path) -> None:
             yield index
             time.sleep(0.5)
 
-    told = Told(Meeting(as_it_is), path)
+    reports = Reports(Meeting(as_it_is), path)
 
     def results():
         for number, value in enumerate(STREAMS[pool](as_it_is, items())):
             if number == 0:
-                told.words(f"first after {len(handed)}")
+                reports.words(f"first after {len(handed)}")
             yield value
 
-    _streamed(lambda *_: results(), as_it_is, None, told, again=STREAMS[pool])
+    _streamed(lambda *_: results(), as_it_is, None, reports, again=STREAMS[pool])
 
 
 def feedback(pool: str, path: Path) -> None:
@@ -174,16 +174,16 @@ def feedback(pool: str, path: Path) -> None:
             had[value].set()
             yield value
 
-    _streamed(results, as_it_is, None, Told(Meeting(as_it_is), path), again=STREAMS[pool])
+    _streamed(results, as_it_is, None, Reports(Meeting(as_it_is), path), again=STREAMS[pool])
 
 
-def _streamed(stream, function, items, told, again=None):
+def _streamed(stream, function, items, reports, again=None):
     try:
         for value in stream(function, items):
-            told.result(None, value)
+            reports.result(None, value)
     except Exception as error:
-        told.error(None, error)
-    try_again(told, lambda: next(iter(list((again or stream)(abs, [-1] * TASKS)))))
+        reports.error(None, error)
+    try_again(reports, lambda: next(iter(list((again or stream)(abs, [-1] * TASKS)))))
 
 
 # standard output in ASCII

@@ -1,7 +1,7 @@
-r"""How fast the pools of Python are beside each other, on all cores: a table of medians, as markdown.
+r"""Compare the speed of Python's pools on all cores: a table of medians, as markdown.
 
-Every measurement is made in a process of its own; within a run the pools take turns, so that what else the machine does
-spoils all of them alike. A cell is the median of the runs in seconds, with the fastest and the slowest; the next columns
+Every measurement has a separate process; within a run the pools take turns, so that other load on the machine affects all
+of them alike. A cell is the median of the runs in seconds, with the fastest and the slowest; the next columns
 are runwide's median over that of the best peer, and over that of the best peer that does not fork. The last says whether
 the row's goal is met: by the ratio of the medians. *Within the noise* is a median of runwide's that is no better than the
 peer's, and not above the slowest run of the peer; it counts where the goal says so.
@@ -101,7 +101,7 @@ SIZES = {
 
 @dataclass(frozen=True)
 class Goal:
-    """What a row is to show of runwide.
+    """The goal of a row for runwide.
 
     Args:
         times: Its median is at most so many times that of the peer.
@@ -119,7 +119,7 @@ class Goal:
         return f"{words}, or within the noise" if self.noise else words
 
     def verdict(self, ours: list[float], peers: dict[str, list[float]]) -> str:
-        """Say whether it is met, from the runs of runwide and of its peers."""
+        """Return in words whether the goal is met, from the runs of runwide and of its peers."""
         if self.peer:
             peers = {name: runs for name, runs in peers.items() if name == self.peer}
         if not ours or not peers:
@@ -136,9 +136,9 @@ class Row:
     """One line of a table.
 
     Args:
-        title: What is measured, and in what unit where that is not seconds.
+        title: The measured quantity, and its unit unless that is seconds.
         peers: Those that it is measured for; they have the place of a dash where they are asked for and not among them.
-        goal: What it is to show; None where nothing is promised.
+        goal: The goal; None if nothing is promised.
     """
 
     title: str
@@ -283,7 +283,7 @@ def ratio(ours: list[float], peers: dict[str, list[float]]) -> str:
 
 
 def described(names: list[str], runs: int) -> str:
-    """What was measured, where and when."""
+    """Return the versions, the machine and the date of a measurement."""
     load = os.getloadavg()[0]
     packages = [*(name for name in names if name not in FORKED[:2]), "numpy", "pandas"]
     versions = [f"{name} {metadata.version(name)}" for name in packages]

@@ -1,7 +1,7 @@
 """Compare the pools of Python where something goes wrong: the fault table, as markdown.
 
 Each pool meets each row in a process of its own, with two workers and twelve tasks. It has 20 seconds. The first rows are
-the faults of `runwide.testing.faults`: eleven innocent tasks of 0.15 s, and a guilty one at index 5. A cell tells
+the faults of `runwide.testing.faults`: eleven innocent tasks of 0.15 s, and a guilty one at index 5. A cell has
 
 - how many right results the caller got: 11 are those of all innocent tasks, and 12 all where no task need fail;
 - whether the error of the guilty says *which* item it was (no innocent gets one too), and *why*: the signal, the exit
@@ -9,7 +9,7 @@ the faults of `runwide.testing.faults`: eleven innocent tasks of 0.15 s, and a g
 - whether the pool runs another task afterwards (*on*), is made anew by the library (*anew*), or is *dead*;
 - **hang** where the caller waits without end, and **crash** where the program ended before it had tried another task.
 
-The last rows (`fault_programs.py`) are about the program around the tasks, and some count what is their own:
+The last rows (`fault_programs.py`) are about the program around the tasks; some count other things:
 
 - *stderr a broken pipe*, *full* (``/dev/full``), *closed* (``2>&-``): the program's standard error is that while a worker
   calls ``os._exit``, or while tasks of 0.5 s run under the library's own progress bar;
@@ -76,7 +76,7 @@ def cell(pool: str, row: Program, *, seconds: float = SECONDS) -> str:
     if pool not in row.pools:
         return NOT_OFFERED
     with tempfile.TemporaryDirectory(prefix="pool-faults-") as folder:
-        path, printed = Path(folder) / "told", Path(folder) / "printed"
+        path, printed = Path(folder) / "reports", Path(folder) / "printed"
         path.touch()
         with printed.open("wb") as stdout, standard_error(row.stderr) as stderr:
             program = subprocess.Popen(
@@ -88,10 +88,10 @@ def cell(pool: str, row: Program, *, seconds: float = SECONDS) -> str:
                 start_new_session=True,
             )
         hung = ended(program, seconds)
-        told = [json.loads(line) for line in path.read_text().splitlines()]
+        reports = [json.loads(line) for line in path.read_text().splitlines()]
         if row.lines:
-            told.append(["words", row.lines(printed.read_bytes())])
-        return verdict(told, hung=hung)
+            reports.append(["words", row.lines(printed.read_bytes())])
+        return verdict(reports, hung=hung)
 
 
 @contextmanager
@@ -131,20 +131,20 @@ def ended(program: subprocess.Popen[bytes], seconds: float) -> bool:
     return hung
 
 
-def verdict(told: list[tuple[str, Any]], *, hung: bool) -> str:
+def verdict(reports: list[tuple[str, Any]], *, hung: bool) -> str:
     """Put a cell into words."""
-    found = dict(reversed(told))
-    words = [str(len({value for name, value in told if name == "result"}))]
+    found = dict(reversed(reports))
+    words = [str(len({value for name, value in reports if name == "result"}))]
     if "guilty" in found:
         which, why, _ = found["guilty"]
         words.append(" ".join(["which"] * (which and "wronged" not in found) + ["why"] * why) or "unnamed")
-    words += [value for name, value in told if name == "words" and value]
+    words += [value for name, value in reports if name == "words" and value]
     words.append("**hang**" if hung else found.get("afterwards", "**crash**"))
     return ", ".join(words)
 
 
 def versions(pools: list[str]) -> str:
-    """What was compared."""
+    """Return the names and versions of the pools."""
     found = [
         f"{name} {metadata.version(PEERS[name][1])}"
         if PEERS[name][1]
@@ -155,7 +155,7 @@ def versions(pools: list[str]) -> str:
 
 
 def markdown(pools: list[str], cells: dict[tuple[str, str], str]) -> str:
-    """The table."""
+    """Return the table."""
     names = list(dict.fromkeys(name for _, name in cells))
     lines = [f"| | {' | '.join(pools)} |", "|---" * (len(pools) + 1) + "|"]
     lines += [f"| {name} | {' | '.join(cells[pool, name] for pool in pools)} |" for name in names]

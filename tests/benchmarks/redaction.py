@@ -1,4 +1,4 @@
-"""How long does it take to look for secrets? In lines made to be slow, of growing size, and in ordinary ones.
+"""Measure the time to look for secrets, in growing lines that are made to be slow, and in ordinary lines.
 
 For each family of lines the time is printed at each size, and the ratio to that at half the size: 2 is proportional, 4 is
 quadratic.

@@ -1,4 +1,4 @@
-"""Arrays to a bucket and back: runwide against what else there is, in one run on one emulator.
+"""Write arrays to a bucket and read them back with runwide and its peers, in one run on one emulator.
 
 Each way in its own process: arrays of float64 are written, then read back into arrays and compared. Peak memory is what
 a direction needed above the process at rest with the arrays to be written. Requests are those that the emulator logged.
@@ -8,7 +8,7 @@ a direction needed above the process at rest with the arrays to be written. Requ
 
 The peers are used as their documentation says: google-cloud-storage with `upload_from_string` and `download_as_bytes`, one
 after another and in 16 and 32 threads; its transfer_manager with `upload_many` and `download_many`, 8 threads; gcsfs with
-`pipe` and `cat`, and once more with a SHA-256 of each array held against the one from before. runwide stands twice:
+`pipe` and `cat`, and once more with a SHA-256 of each array that is compared with the first one. runwide has two rows:
 `objects` writes one object for each array, as the peers do; `packs` is what a job does.
 """
 

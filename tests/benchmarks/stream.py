@@ -1,7 +1,7 @@
 """A map of 10^6 small items over 100 components, its results taken as they are stored: requests, memory, the first result.
 
 The components are processes of ``runwide shard`` on this machine, two at a time, and the bucket is an emulator, which logs
-each request of all of them: what scatters, the components, and the client with its looks. The client runs the loop that its
+each request of all of them: of the scatter step, of the components, and of the client. The client runs the loop that its
 users write, in a process of its own, whose resident memory is read at each tenth of the results.
 
     python tests/benchmarks/stream.py            # prints the figures
@@ -113,7 +113,7 @@ def client(store, items, shards, *, ordered):
 
 
 def first_stored(job):
-    """When the first chunk of a job was made, by the notes of all."""
+    """Return the time at which the first chunk of a job was made, from the notes of all shards."""
     from runwide.job.reference import parse
     from runwide.spill import pack
     from runwide.spill.store import open_inside

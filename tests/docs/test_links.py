@@ -1,4 +1,4 @@
-"""Links between the pages lead somewhere, and README leads to every page."""
+"""Links between pages are valid, and README links to every page."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def anchors(page: Path) -> set[str]:
 
 
 @pytest.mark.parametrize("page", PAGES)
-def test_links_of_a_page_lead_to_files_and_headings_that_are_there(page):
+def test_links_of_a_page_lead_to_existing_files_and_headings(page):
     lost = [
         f"{file.relative_to(ROOT)}#{anchor}"
         for file, anchor in links(page)

@@ -1,4 +1,4 @@
-"""Blocks of README, of the guide and of the pages of code and logs work as they are, copied word for word.
+"""Blocks of README, of the guide and of the pages of code and logs work, copied word for word.
 
 Each fenced block of ``python`` or ``sh`` is run, in order, in one empty directory for each page. A block that names its
 file is written there under that name. A block after a comment ``<!-- not run: reason -->`` is not run, and one after
@@ -36,7 +36,7 @@ def blocks(page: str) -> list[re.Match[str]]:
 
 
 def program(file: str) -> str:
-    """The program that README shows under that name."""
+    """Return the program that README shows under that name."""
     (found,) = [block["text"] for block in blocks("README.md") if block["file"] == file]
     return found
 
@@ -62,7 +62,7 @@ def test_a_page_shows_programs_and_commands_that_run(page):
 
 
 @pytest.mark.parametrize("page", PAGES)
-def test_what_a_page_shows_works(page, tmp_path):
+def test_the_blocks_of_a_page_work(page, tmp_path):
     for number, block in enumerate(blocks(page)):
         if block["where"]:
             continue
@@ -79,7 +79,7 @@ def test_readme_installs_a_checkout(tmp_path):
         shutil.copy(ROOT / name, checkout)
     for name in ("runtime", "components"):
         shutil.copytree(ROOT / name, checkout / name, ignore=shutil.ignore_patterns("__pycache__"))
-    # Dependencies and the build's own are those of this environment, so that no index is asked.
+    # Dependencies and build tools are those of this environment, so that pip asks no index.
     venv.create(tmp_path / "venv", with_pip=True)
     site = Path(sysconfig.get_path("purelib", vars={"base": str(tmp_path / "venv")}))
     (site / "here.pth").write_text(sysconfig.get_path("purelib"))
@@ -98,7 +98,7 @@ def test_readme_installs_a_checkout(tmp_path):
     ("file", "function"),
     [("one.py", "forecast"), ("many.py", "nightly")],
 )
-def test_what_readme_shows_compiles_for_our_image(file, function, tmp_path):
+def test_the_pipelines_of_readme_compile_for_our_image(file, function, tmp_path):
     (tmp_path / file).write_text(program(file), encoding="utf-8")
     ran(
         ["kfp", "dsl", "compile", "--py", file, "--output", "out.yaml", "--function", function],

@@ -1,4 +1,4 @@
-"""Every command of docs/scale.md runs, copied word for word, those of the cloud against local servers."""
+"""Every command of docs/scale.md runs, copied word for word; commands for the cloud use local servers."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ RUN = {"python": [sys.executable], "sh": ["bash", "-euo", "pipefail"]}
 
 @pytest.mark.gcs
 @pytest.mark.xdist_group("vertex")
-def test_what_the_guide_shows_works(gcs, tmp_path):
+def test_the_commands_of_the_guide_work(gcs, tmp_path):
     from vertex_server import VertexServer
 
     assert gcs.startswith("gs://bucket/")  # which the guide uses, and which `gcs` directs to the emulator
@@ -32,7 +32,7 @@ def test_what_the_guide_shows_works(gcs, tmp_path):
             **os.environ,
             "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
             "CLOUDSDK_API_ENDPOINT_OVERRIDES_AIPLATFORM": vertex.url,
-            # which one block of the guide exports
+            # one block of the guide exports it
             "RUNWIDE_IMAGE": "europe-west1-docker.pkg.dev/shop/runwide/runwide:0.1.0-py311",
         }
         for number, (language, file, text) in enumerate(shown):

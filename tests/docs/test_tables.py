@@ -1,4 +1,4 @@
-"""Tables that a script writes stand once, on the page that it writes to."""
+"""A table that a script writes is on one page only."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def writer(request, monkeypatch):
     return module
 
 
-def test_a_new_table_replaces_the_old_one_and_nothing_else(writer, tmp_path, monkeypatch):
+def test_a_new_table_replaces_only_the_old_one(writer, tmp_path, monkeypatch):
     text = writer.PAGE.read_text(encoding="utf-8")
     page = tmp_path / "page.md"
     page.write_text(text, encoding="utf-8")

@@ -1,4 +1,4 @@
-"""The scripts that hold the pool against its peers still run."""
+"""The scripts that compare the pool with other libraries still run."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def test_the_speed_table_has_a_row_for_each_load_and_a_ratio():
     assert all(float(row[3]) > 0 for row in rows)
 
 
-def test_the_script_of_streams_counts_requests_and_tells_when_the_first_result_came():
+def test_the_script_of_streams_counts_requests_and_prints_the_time_of_the_first_result():
     found = dict(
         line.split(maxsplit=1) for line in run("stream.py", "--items", "200", "--shards", "2").splitlines()
     )
@@ -50,14 +50,14 @@ def test_the_map_table_has_a_row_for_each_load_and_a_ratio():
     assert all(float(row.split(" | ")[3]) > 0 for row in rows)
 
 
-def test_the_table_of_starts_says_of_each_row_with_a_goal_whether_it_is_met():
+def test_the_table_of_starts_says_whether_each_goal_is_met():
     options = ("--quick", "--table", "starts", "--rows", "cold-2,later,maps", "--peers", "runwide,loky")
     cold, later, maps = run("pool.py", *options).split("\n\n")[0].splitlines()[2:]
     for row, goal in ((cold, "1.1 times loky"), (later, "1.1 times loky"), (maps, "1.1 times the best")):
         assert re.search(rf"\| at most {goal}: (met|\*\*missed\*\*) \(\d+\.\d\d\) \|$", row)
 
 
-def test_the_cost_of_a_replaced_worker_is_measured_for_what_goes_on_after_a_death():
+def test_the_cost_of_a_replaced_worker_is_measured_for_libraries_that_continue_after_a_death():
     options = ("--quick", "--table", "starts", "--rows", "replaced-alone", "--peers", "runwide,joblib,loky")
     (row,) = run("pool.py", *options).split("\n\n")[0].splitlines()[2:]
     _, ours, joblib, loky, *_ = row.strip("| ").split(" | ")
@@ -75,18 +75,18 @@ def test_the_cost_of_a_replaced_worker_is_measured_for_what_goes_on_after_a_deat
         ([], "ahead of b, or within the noise: not measured"),
     ],
 )
-def test_a_goal_is_judged_by_medians_and_by_its_own_peer(ours, verdict, monkeypatch):
+def test_a_goal_compares_medians_with_those_of_its_peer(ours, verdict, monkeypatch):
     monkeypatch.syspath_prepend(str(BENCHMARKS))
     goal = importlib.import_module("pool").Goal(1, "b", noise=True)
     assert goal.verdict(ours, {"a": [0.1], "b": [0.8, 1.0, 1.2]}) == verdict
 
 
 @pytest.mark.parametrize(("shard", "word"), [(199.0, "met (0.99 times)"), (201.0, "MISSED (1.00 times)")])
-def test_a_start_is_judged_against_the_pip_step_of_kfp(shard, word):
+def test_a_start_is_compared_with_the_pip_step_of_kfp(shard, word):
     assert word in measure.Started(bare=10.0, shard=shard, kfp=200.0).verdict()
 
 
-def test_the_fault_table_finds_nothing_left_to_wish_in_runwide():
+def test_the_fault_table_finds_no_failure_of_runwide():
     arguments = ("--pool", "runwide", "--rows", "os._exit", "result that fails to load")
     table = run("pool_faults.py", *arguments).splitlines()
     assert table[2:5] == [
@@ -97,7 +97,7 @@ def test_the_fault_table_finds_nothing_left_to_wish_in_runwide():
 
 
 def test_the_fault_table_counts_only_what_a_library_offers():
-    """multiprocessing's pool has no progress bar, and leaves the program's classes alone."""
+    """multiprocessing's pool has no progress bar, and does not change the program's classes."""
     rows = ("results of a class of `__main__`", "progress bar, stderr a broken pipe")
     table = run("pool_faults.py", "--pool", "multiprocessing.Pool", "--rows", *rows).splitlines()
     assert table[2:5] == [
@@ -107,8 +107,8 @@ def test_the_fault_table_counts_only_what_a_library_offers():
     ]
 
 
-def test_the_rows_about_the_program_find_nothing_left_to_wish_in_runwide():
-    """Without the two whose cells depend on the time that a worker takes to start or to write."""
+def test_the_rows_about_the_program_find_no_failure_of_runwide():
+    """Two rows are left out, since they depend on the time that a worker takes to start or to write."""
     rows = (
         "os._exit, stderr a broken pipe",
         "os._exit, stderr full",

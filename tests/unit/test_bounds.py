@@ -1,4 +1,4 @@
-"""What a command is given, and what it shows of others: bounded before it is parsed, and with no say over the terminal."""
+"""Input of commands is limited before it is parsed, and text of other programs cannot control the terminal."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def test_deep_json_is_refused_before_it_is_parsed(text):
 
 
 def counted(value):
-    """How deep a value is nested."""
+    """Return the depth of a value."""
     parts = value.values() if isinstance(value, dict) else value if isinstance(value, list) else None
     return 0 if parts is None else 1 + max(map(counted, parts), default=0)
 
@@ -64,7 +64,7 @@ def test_json_may_be_as_deep_as_is_allowed_and_no_deeper(value):
 
 
 @hypothesis.given(st.text(st.sampled_from('[]{}"\\,:1'), max_size=40))
-def test_what_is_no_json_is_called_so(text):
+def test_text_that_is_not_json_is_reported_as_such(text):
     try:
         right = json.loads(text)
     except ValueError:
@@ -83,7 +83,7 @@ def test_what_is_no_json_is_called_so(text):
         "[" + "[]," * 1000 + "1]",
     ],
 )
-def test_what_is_not_deep_is_parsed(text):
+def test_json_with_little_depth_is_parsed(text):
     assert json_of(text) == json.loads(text)
 
 
@@ -192,10 +192,12 @@ def test_a_function_of_a_sparse_file_is_refused(tmp_path):
 
 
 def test_the_size_can_be_raised_and_lowered(tmp_path, monkeypatch):
-    from runwide.pickled import function_bytes
+    from runwide.pickled import function_pickle
 
     path = tmp_path / "function"
-    path.write_bytes(b"z:" + base64.b64encode(zlib.compress(function_bytes(lambda x, text="x" * 100_000: x))))
+    path.write_bytes(
+        b"z:" + base64.b64encode(zlib.compress(function_pickle(lambda x, text="x" * 100_000: x).data))
+    )
     words = [
         "scatter",
         "--function-file",

@@ -1,4 +1,4 @@
-"""What a client imports needs no Linux: no module on the way imports the pool, or a module that Windows does not have.
+"""A client needs no Linux: none of its modules imports the pool, or a module that Windows does not have.
 
 Imports inside of functions are not followed: ``tests/pipelines/test_client_elsewhere.py`` runs those of a client.
 """
@@ -36,7 +36,7 @@ COMMANDS = {f"runwide {name}": module for name, module in _COMMANDS.items()} | {
 
 
 def file_of(module):
-    """The file of a module of ours; None for others, and for names inside of modules."""
+    """Return the file of a module of ours; None for other modules, and for names in modules."""
     top, *rest = module.split(".")
     base = ROOTS[top].joinpath(*rest) if top in ROOTS else None
     places = (base / "__init__.py", base.with_suffix(".py")) if base else ()
@@ -44,7 +44,7 @@ def file_of(module):
 
 
 def imported(node):
-    """Names that are imported when a module is loaded, and not by its functions or for its types."""
+    """Return the names that a module imports when it is loaded, without imports in functions and for types."""
     for part in ast.iter_child_nodes(node):
         if isinstance(part, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)):
             continue
@@ -60,7 +60,7 @@ def imported(node):
 
 
 def chains(entry):
-    """Each module that an entry loads, with the modules that lead to it."""
+    """Return each module that an entry loads, with the chain of modules that leads to it."""
     waiting, seen = [(entry,)], set()
     while waiting:
         chain = waiting.pop()
@@ -83,7 +83,7 @@ def is_absent(module):
 
 
 @pytest.mark.parametrize("entry", sorted({**NAMES, **COMMANDS}))
-def test_what_a_client_uses_imports_neither_the_pool_nor_a_module_of_posix(entry):
+def test_a_client_imports_neither_the_pool_nor_a_module_of_posix(entry):
     module = {**NAMES, **COMMANDS}[entry]
     found = list(chains(module))
     assert len(found) > 3
@@ -91,6 +91,6 @@ def test_what_a_client_uses_imports_neither_the_pool_nor_a_module_of_posix(entry
     assert not wrong, "\n".join(wrong)
 
 
-def test_the_walk_finds_what_the_pool_needs():
+def test_the_walk_finds_the_modules_of_the_pool():
     loaded = {chain[-1] for chain in chains("runwide.stored_pool")}
     assert {"runwide.pool.folders", "fcntl"} <= loaded

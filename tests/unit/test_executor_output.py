@@ -1,4 +1,4 @@
-"""What the gather step says of its artifacts is what kfp's own executor would have written, and what kfp reads."""
+"""The gather step describes its artifacts as kfp's own executor does, and kfp reads the description."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ def described(folder) -> dict:
     }
 
 
-def test_what_is_written_is_what_the_executor_of_kfp_writes(tmp_path):
+def test_the_file_is_the_same_as_that_of_the_executor_of_kfp(tmp_path):
     def gather(report: dsl.Output[dsl.HTML], metrics: dsl.Output[dsl.Metrics]):
         metrics.log_metric("items", 3)
         metrics.log_metric("wall_seconds", 0.5)
 
     gather.__annotations__ = {"report": dsl.Output[dsl.HTML], "metrics": dsl.Output[dsl.Metrics]}
     ours, theirs = tmp_path / "ours", tmp_path / "theirs"
-    executor.tell(json.dumps(described(ours)), {"items": 3, "wall_seconds": 0.5})
+    executor.write_output(json.dumps(described(ours)), {"items": 3, "wall_seconds": 0.5})
     kfp_executor.Executor(described(theirs), gather).execute()
     written = (ours / "executor_output.json").read_text()
     assert json.loads(written.replace(str(ours), str(theirs))) == json.loads(
@@ -47,7 +47,7 @@ def test_what_is_written_is_what_the_executor_of_kfp_writes(tmp_path):
 
 def test_kfp_reads_the_numbers_as_metadata_of_the_metrics(tmp_path):
     about = described(tmp_path)
-    executor.tell(json.dumps(about), {"items": 3, "endless": inf, "unknown": nan})
+    executor.write_output(json.dumps(about), {"items": 3, "endless": inf, "unknown": nan})
     output = executor_output_utils.load_executor_output(about["outputs"]["outputFile"])
     read = executor_output_utils.add_type_to_executor_output(
         json_format.ParseDict(about, pipeline_spec_pb2.ExecutorInput()), output
@@ -61,22 +61,22 @@ def test_kfp_reads_the_numbers_as_metadata_of_the_metrics(tmp_path):
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"outputs": {}}', '{"outputs": {"outputFile": 3}}'])
-def test_what_describes_no_task_is_refused(text):
+def test_a_text_without_a_task_is_rejected(text):
     with pytest.raises(InputError, match="does not describe a task"):
-        executor.tell(text, {})
+        executor.write_output(text, {})
 
 
 def test_without_a_task_nothing_is_written():
-    executor.tell(None, {"items": 1})
+    executor.write_output(None, {"items": 1})
 
 
-def test_further_metadata_of_an_output_are_told_and_those_of_an_input_are_read(tmp_path):
+def test_further_metadata_of_an_output_are_written_and_those_of_an_input_are_read(tmp_path):
     about = described(tmp_path)
-    executor.tell(json.dumps(about), {}, {"report": {"format": "jsonl"}, "none": {"format": "csv"}})
+    executor.write_output(json.dumps(about), {}, {"report": {"format": "jsonl"}, "none": {"format": "csv"}})
     written = json.loads((tmp_path / "executor_output.json").read_text())["artifacts"]
     assert written["report"]["artifacts"][0]["metadata"] == {"kept": 1, "format": "jsonl"}
     assert "none" not in written
-    # what one step has told, the next one is given
+    # the next step reads the description of the step before
     given = json.dumps({"inputs": {"artifacts": {"items": written["report"], "other": written["metrics"]}}})
     assert executor.metadata_of(given, str(tmp_path / "report")) == {"kept": 1, "format": "jsonl"}
     assert executor.metadata_of(given, "gs://bucket/none") == {}
@@ -85,6 +85,6 @@ def test_further_metadata_of_an_output_are_told_and_those_of_an_input_are_read(t
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{", '{"inputs": {"artifacts": {"a": {}}}}'])
-def test_a_text_that_describes_no_task_is_refused(text):
+def test_a_malformed_description_is_rejected(text):
     with pytest.raises(InputError, match="does not describe a task"):
         executor.metadata_of(text, "x")

@@ -1,4 +1,4 @@
-"""What is asked of Google Cloud: no right more than is used, in commands that gcloud knows."""
+"""The set-up of a Google Cloud project gives only the rights that are used, with commands that gcloud knows."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def commands() -> list[list[str]]:
 
 @pytest.fixture(scope="module")
 def releases() -> list[list[str]]:
-    # The commit is given: what is uploaded to Cloud Build, where these tests run too, has no history.
+    # The commit is an argument: in Cloud Build, where these tests run too, the upload has no history.
     ran = run("release", "--dry-run", PROJECT="my-project", REVISION=COMMIT)
     assert ran.returncode == 0, ran.stderr
     return [shlex.split(line) for line in ran.stdout.splitlines()]
@@ -47,7 +47,7 @@ def bucket(commands: list[list[str]], name: str) -> list[str]:
 
 
 def roles(commands: list[list[str]], account: str) -> set[tuple[str, str]]:
-    """The rights of an account: the resource and the role."""
+    """Return the rights of an account: each resource and role."""
     bindings = [words for words in commands if "add-iam-policy-binding" in words]
     return {
         (words[words.index("add-iam-policy-binding") + 1], word.partition("roles/")[2])
@@ -77,14 +77,14 @@ def test_a_dry_run_calls_nothing(tmp_path):
         ({"PROJECT": "my-project", "SPILL": "one", "ROOT_OF_PIPELINES": "one"}, "two buckets"),
     ],
 )
-def test_what_cannot_be_meant_is_refused_in_one_line(environment, reason):
+def test_invalid_variables_are_refused_in_one_line(environment, reason):
     ran = run("gcloud-setup", "--dry-run", **environment)
     assert ran.returncode == 1
     assert reason in ran.stderr
     assert ran.stderr.count("\n") == 1
 
 
-def test_the_spill_is_private_uniform_and_forgets(commands):
+def test_the_store_is_private_with_uniform_access_and_a_lifecycle(commands):
     words = bucket(commands, "-runwide-spill")
     assert {
         "--uniform-bucket-level-access",
@@ -94,7 +94,7 @@ def test_the_spill_is_private_uniform_and_forgets(commands):
     assert any(word.startswith("--lifecycle-file=") for words in commands for word in words)
 
 
-def test_who_builds_may_write_images_and_logs_and_nothing_else(commands):
+def test_the_account_that_builds_may_write_only_images_and_logs(commands):
     assert roles(commands, "runwide-builder") == {
         ("my-project", "logging.logWriter"),
         ("runwide", "artifactregistry.writer"),
@@ -102,7 +102,7 @@ def test_who_builds_may_write_images_and_logs_and_nothing_else(commands):
     }
 
 
-def test_who_runs_pipelines_may_touch_objects_of_two_buckets_and_read_images(commands):
+def test_the_account_that_runs_pipelines_may_use_objects_of_two_buckets_and_read_images(commands):
     assert roles(commands, "runwide-runner") == {
         ("my-project", "aiplatform.user"),
         ("runwide", "artifactregistry.reader"),
@@ -112,7 +112,7 @@ def test_who_runs_pipelines_may_touch_objects_of_two_buckets_and_read_images(com
     }
 
 
-def test_nobody_gets_a_right_on_everything(commands):
+def test_no_account_gets_a_right_on_the_whole_project_that_it_does_not_need(commands):
     given = {role for account in ("builder", "runner") for _, role in roles(commands, f"runwide-{account}")}
     assert not [role for role in given if re.search(r"\b(owner|editor)$|[aA]dmin", role)]
 
@@ -135,7 +135,7 @@ def test_gcloud_knows_every_command_and_every_option(commands, releases, tmp_pat
     if not gcloud:
         pytest.skip("there is no gcloud here to ask")
     (tmp_path / "lifecycle.json").write_text("{}")
-    # Words are judged before an account is looked for. There is none, and no way out.
+    # gcloud checks the words before it looks for an account. Here it has no account and no network.
     nobody = {
         **os.environ,
         "CLOUDSDK_CONFIG": str(tmp_path / "config"),
@@ -147,7 +147,7 @@ def test_gcloud_knows_every_command_and_every_option(commands, releases, tmp_pat
     nobody.pop("CLOUDSDK_AUTH_ACCESS_TOKEN_FILE", None)
     kinds = {
         tuple(re.sub(r"=.*", "", word) for word in words if word.startswith("--") or word.isalpha()): words
-        for words in [*commands, releases[0], ["gcloud", "storage", "buckets", "list", "--of-nobody=1"]]
+        for words in [*commands, releases[0], ["gcloud", "storage", "buckets", "list", "--of-no-command=1"]]
     }
     codes = {}
     for words in kinds.values():
@@ -162,6 +162,6 @@ def test_gcloud_knows_every_command_and_every_option(commands, releases, tmp_pat
         )
         codes[" ".join(words)] = (ran.returncode, ran.stderr)
     wrong = {command: said for command, (code, said) in codes.items() if code == 2}
-    assert list(wrong) == ["gcloud storage buckets list --of-nobody=1"]
+    assert list(wrong) == ["gcloud storage buckets list --of-no-command=1"]
     for command, (code, said) in codes.items():
         assert code == 2 or "do not currently have an active account" in said, (command, said)

@@ -28,7 +28,7 @@ TRACE = "logging.googleapis.com/trace"
 
 
 def strict(line):
-    """Parses a line as Cloud Logging's agent does: one JSON object, and none of what Python alone takes for JSON."""
+    """Parse a line like Cloud Logging's agent: one JSON object, without NaN and infinity, which only Python accepts."""
 
     def refuse(word):
         raise ValueError(word)
@@ -44,7 +44,7 @@ def lines_of(text):
 
 @pytest.fixture
 def program(tmp_path):
-    """Runs a program of its own; returns what has come of it."""
+    """Run a program, and return the finished process."""
 
     def run(text, *words, **variables):
         (tmp_path / "program.py").write_text(text)
@@ -58,7 +58,7 @@ def program(tmp_path):
 
 @pytest.fixture(autouse=True)
 def as_it_was():
-    """What these tests configure ends with them."""
+    """Restore the defaults after each test."""
     handlers, level = list(logging.getLogger().handlers), logging.getLogger().level
     yield
     logging.getLogger("runwide").setLevel(logging.NOTSET)
@@ -91,7 +91,7 @@ def talk(item):
 
 @pytest.fixture
 def shard(tmp_path):
-    """Runs a shard of a job as a container would; returns what it writes, and the job's reference."""
+    """Run a shard of a job like a container; return its output and the job's reference."""
     (tmp_path / "talking.py").write_text(TALKING)
 
     def run(*words, **variables):
@@ -226,7 +226,7 @@ def shout(item):
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "ascii", "latin-1:strict"])
-def test_whatever_is_printed_each_line_is_one_json_object(shard, tmp_path, encoding):
+def test_each_printed_line_is_one_json_object(shard, tmp_path, encoding):
     (tmp_path / "nasty.py").write_text(NASTY)
     done, _ = shard("nasty:shout", items=[1], PYTHONIOENCODING=encoding, **CLOUD)
     assert done.returncode == 0, done.stderr[-2000:]
@@ -255,7 +255,7 @@ def test_whatever_is_printed_each_line_is_one_json_object(shard, tmp_path, encod
     assert fields[LABELS]["item"] == "0"
 
 
-def test_a_killed_workers_last_words_are_text(monkeypatch):
+def test_a_killed_workers_last_output_is_text(monkeypatch):
     monkeypatch.setenv("RUNWIDE_LOG", "json")
 
     def die(_):
@@ -276,7 +276,7 @@ def test_lines_of_warm_workers_carry_what_the_call_has_bound(monkeypatch, capfd)
         assert [line["job"] for line in lines_of(text) if line["message"] == message] == ["a", "b"]
 
 
-# -- where nobody collects --
+# -- without a log collector --
 
 
 DYING = """
@@ -417,7 +417,7 @@ def test_a_filter_on_a_logger_counts(caplog):
         ("logging.getLogger('runwide').addHandler(logging.NullHandler())", "[error] callback.failed"),
     ],
 )
-def test_what_the_user_has_set_up_writes_our_lines_once(program, setup, expected):
+def test_handlers_of_the_user_write_our_lines_once(program, setup, expected):
     done = program(f"import logging\n{setup}\n" + DYING.replace("{more}", CALLBACK))
     assert expected in done.stderr
     assert len(done.stderr.splitlines()) == bool(expected)
@@ -446,7 +446,7 @@ def test_logging_that_the_user_has_set_up_is_left_alone(monkeypatch):
     assert root.handlers == before
 
 
-def test_what_is_bound_ends_with_its_block_also_in_other_threads():
+def test_bound_fields_end_with_their_block_also_in_other_threads():
     seen = []
 
     def look():
@@ -480,7 +480,7 @@ def test_our_own_lines_name_the_caller_and_have_no_secret(capsys, monkeypatch):
 # -- configure --
 
 
-def test_without_arguments_all_is_as_if_there_had_been_no_call(program):
+def test_a_call_without_arguments_restores_the_defaults(program):
     text = """
 import logging, runwide.log
 before = logging.getLogger().level, list(logging.getLogger().handlers)
@@ -583,7 +583,7 @@ logging.getLogger("mine").warning("quiet")
     assert [line.split()[2] for line in done.stderr.splitlines()] == ["room.said", "mine"]
 
 
-def test_what_was_configured_is_stronger_than_the_environment(program):
+def test_configure_takes_precedence_over_the_environment(program):
     text = "import runwide.log; runwide.log.configure(format='text', level='info'); runwide.log.Log('room').info('a.b')"
     done = program(text, RUNWIDE_LOG="json", RUNWIDE_LOG_LEVEL="error")
     assert re.fullmatch(r"\d\d:\d\d:\d\d \[info\] a\.b \[runwide\.room\]\n", done.stderr)

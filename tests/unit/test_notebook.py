@@ -1,4 +1,4 @@
-"""What a notebook shows: each cell its own prints, log lines and progress."""
+"""Each cell of a notebook shows its own output, log lines and progress."""
 
 from __future__ import annotations
 
@@ -11,7 +11,9 @@ import nbclient
 import nbformat
 import pytest
 
-pytestmark = pytest.mark.xdist_group("notebook")  # what is shared is made once
+pytestmark = pytest.mark.xdist_group(
+    "notebook"
+)  # one worker runs all of them, so that fixtures are made once
 
 WIDGET = "application/vnd.jupyter.widget-view+json"
 SETUP = """
@@ -65,7 +67,7 @@ def execute(tmp_path_factory):
     scope="module", params=["", pytest.param("6.29.5", marks=pytest.mark.slow)], ids=["newest", "6"]
 )
 def cells(execute, request, tmp_path_factory):
-    """A notebook whose cells use the same workers; ipykernel 6 knows of a thread which cell has started it."""
+    """A notebook whose cells use the same workers; ipykernel 6 records which cell has started a thread."""
     older = tmp_path_factory.mktemp("ipykernel")
     if request.param:
         install = [
@@ -96,7 +98,7 @@ def cells(execute, request, tmp_path_factory):
     [(1, ["0.0", "0.25"], True), (2, ["1.5", "0.5"], True), (3, ["0.125"], True), (4, ["0.0625"], False)],
     ids=["map", "long-map", "imap", "executor"],
 )
-def test_each_cell_has_the_prints_of_its_own_tasks(cells, cell, items, named):
+def test_each_cell_has_the_output_of_its_own_tasks(cells, cell, items, named):
     prefixes = [f"[{number}] " if named else "" for number in range(len(items))]
     said = [line for line in cells.stream(cell, "stdout").splitlines() if "said" in line]
     assert said == [f"{prefix}said {item}" for prefix, item in zip(prefixes, items, strict=True)]
@@ -108,11 +110,11 @@ def test_each_cell_has_the_prints_of_its_own_tasks(cells, cell, items, named):
 def test_the_bar_of_a_long_map_is_the_widget_in_its_own_cell(cells):
     bars = [len(cells.widgets(number)) for number in range(6)]
     assert bars[2] == 1
-    # A map that starts its workers, or meets a busy machine, is a long one too; the rest are no maps.
+    # A map may also be long because workers start or the machine is busy; the other cells have no map.
     assert [bars[number] for number in (0, 4, 5)] == [0, 0, 0]
     assert bars[1] <= 1
     assert bars[3] <= 1
-    # Its text is that of the first time that it was drawn.
+    # Its text is that of its first drawing.
     assert re.search(r"\b[012]/2 \[", cells.widgets(2)[0])
     assert "%|" not in cells.stream(2, "stderr")
 
@@ -121,7 +123,7 @@ def test_a_log_line_is_text_in_its_cell(cells):
     assert "[warning] thing.happened [runwide.pool] item=3" in cells.stream(5, "stderr")
 
 
-def test_a_notebook_in_a_pod_is_no_collectors(execute):
+def test_a_notebook_in_a_pod_has_no_log_collector(execute):
     cells = execute(SETUP, "runwide.map(talk, [0.0], workers=1); Log('pool').warning('thing.happened')",
                     "runwide.shutdown()", KUBERNETES_SERVICE_HOST="10.0.0.1")  # fmt: skip
     assert "[0] said 0.0" in cells.stream(1, "stdout")

@@ -1,4 +1,4 @@
-"""Packages that a function needs: found without importing them, and compared before anything of a job is loaded."""
+"""The packages that a function needs are found without imports, and compared before a job is loaded."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from runwide.pickled import function_pickle
 
 
 def installed(folder, name, version, module):
-    """Put a distribution of one module into a folder that counts as one of installed packages."""
+    """Put a distribution with one module into a folder of installed packages."""
     info = folder / f"{name.replace('-', '_')}-{version}.dist-info"
     info.mkdir(parents=True)
     (folder / f"{module}.py").write_text("raise RuntimeError('this is not imported')")
@@ -33,14 +33,14 @@ def installed(folder, name, version, module):
 
 @pytest.fixture
 def site(tmp_path, monkeypatch):
-    """A folder of installed packages of its own."""
+    """A separate folder of installed packages."""
     folder = tmp_path / "site-packages"
     folder.mkdir()
     monkeypatch.syspath_prepend(str(folder))
     return folder
 
 
-def test_modules_are_found_by_the_distributions_that_have_installed_them(site):
+def test_the_distribution_of_a_module_is_found(site):
     installed(site, "shop-tools", "3.1", "never_imported")
     found = distributions(
         ["sklearn.linear_model", "yaml", "google.cloud", "google.cloud.storage", "numpy", "never_imported.x",
@@ -109,13 +109,13 @@ def tried(x, cm):
 def test_an_import_that_may_fail_is_not_needed():
     code = compile(TRIES, "tries.py", "exec")
     needed = list(needed_in(code, ""))
-    # with suppress in the code, no import inside of a with is certain to be needed
+    # if the code has suppress, an import inside a with may not be needed
     assert [name for name in needed if "no_" in name] == []
     assert sorted(needed) == ["a", "b", "b.c", "d", "e", "f", "g", "h"]
 
 
 def absent(x):
-    import no_such_package  # not installed here, so nothing is known of it
+    import no_such_package  # not installed here, so it has no version
 
     return no_such_package, x
 
@@ -134,7 +134,7 @@ class Score:
         return sklearn
 
 
-def test_what_a_function_imports_or_refers_to_is_recorded_and_what_may_never_run_is_not(memory):
+def test_packages_that_a_function_imports_or_names_are_recorded_unless_the_code_may_never_run(memory):
     def used(x, data=ONE):
         import dateutil
         from google.cloud import storage
@@ -144,7 +144,7 @@ def test_what_a_function_imports_or_refers_to_is_recorded_and_what_may_never_run
     def needed(function):
         return {parted(key)[0] for key in environment.packages(function_pickle(function).data)}
 
-    # this module travels with its functions, so they need what its top imports, too
+    # this module travels with its functions, so they need its top-level imports, too
     assert needed(used) == {*needed(absent), "google-cloud-storage", "python-dateutil"}
     assert needed(absent) == {"numpy", "pytest"}
     assert bodies(partial(Score().__call__)) == [Score.__call__]
@@ -210,7 +210,7 @@ def test_a_script_needs_the_same_packages_as_a_module(tmp_path, monkeypatch, mod
     (tmp_path / "by_name.py").write_text(SCRIPT)
     monkeypatch.syspath_prepend(str(tmp_path))
     monkeypatch.delitem(sys.modules, "by_name", raising=False)
-    if module == "__main__":  # its functions travel by value
+    if module == "__main__":  # its functions are pickled by value
         names = {"__name__": "__main__", "__file__": str(tmp_path / "script.py")}
         exec(compile(SCRIPT, names["__file__"], "exec"), names)
         function = names[name]
@@ -221,7 +221,7 @@ def test_a_script_needs_the_same_packages_as_a_module(tmp_path, monkeypatch, mod
     finally:
         sys.modules.pop("by_name", None)
     assert list(environment.packages(made.data)) == expected
-    # what may be needed travels, if it is the program's own
+    # the user's own modules travel if the function may need them
     assert ("needs_yaml.py" in json.loads(made.modules)) == (name == "sure" or module == "by_name")
 
 
@@ -230,14 +230,14 @@ def memory():
     return "memory://test-packages"
 
 
-def test_what_is_of_no_distribution_is_not_said_to_be_a_requirement():
+def test_a_module_without_a_distribution_is_no_requirement():
     with pytest.raises(
-        EnvironmentMismatch, match=r"vendored_dep is missing; vendored_dep is of no distribution"
+        EnvironmentMismatch, match=r"vendored_dep is missing; vendored_dep does not belong to a distribution"
     ):
         environment.check_packages({"vendored_dep": ""})
 
 
-def test_all_that_is_missing_or_too_different_is_one_error_and_the_rest_one_warning(
+def test_all_missing_or_too_different_packages_are_one_error_and_other_differences_one_warning(
     site, caplog, monkeypatch
 ):
     monkeypatch.setattr(environment, "_warned", set())
@@ -292,7 +292,7 @@ def test_the_scatter_step_refuses_before_the_function_is_loaded(tmp_path, capsys
     assert not (tmp_path / "store").exists()
 
 
-def test_a_shard_refuses_before_any_item_runs_also_where_it_is_watched(tmp_path, monkeypatch, capfd):
+def test_a_shard_refuses_before_any_item_runs_also_if_it_is_supervised(tmp_path, monkeypatch, capfd):
     (tmp_path / "site-packages").mkdir()
     monkeypatch.syspath_prepend(
         str(installed(tmp_path / "site-packages", "fixture-dist", "1.0", "fixture_dist"))
@@ -333,7 +333,7 @@ def test_a_fan_out_takes_the_versions_of_the_compiling_process_with_it(tmp_path)
     text = (tmp_path / "p.yaml").read_text()
     about = re.search(r"- --packages\n +- '(.*?)'\n", text, re.DOTALL)[1]
     assert json.loads(about)["numpy"] == np.__version__
-    # an upgrade here makes no other pipeline of it
+    # an upgrade here does not change the compiled pipeline
     parts = ["--packages", about, "--workers"]
     assert spec.without_places(parts) == spec.without_places(["--packages", "{}", "--workers"])
     assert "--requirements-text" not in text

@@ -1,4 +1,4 @@
-"""What is shipped: the names, the version, the locks, and how little an import loads."""
+"""The package: its names, its version, its locks, and the modules that an import loads."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def loaded_by(statement: str) -> set[str]:
 
 
 def pins(lock: str, python: str) -> dict[str, Version]:
-    """Name and version of all that a lock installs on a Linux machine with that Python."""
+    """Return name and version of the packages that a lock installs on a Linux machine with that Python."""
     here = {
         "python_version": python,
         "python_full_version": f"{python}.9",
@@ -65,7 +65,7 @@ def requirements(extra: str = "") -> list[Requirement]:
     ]
 
 
-def test_importing_runwide_loads_what_finds_its_names_and_little_of_the_standard_library():
+def test_importing_runwide_loads_few_modules():
     loaded = loaded_by("import runwide")
     ours = {name for name in loaded if name.partition(".")[0] not in sys.stdlib_module_names}
     assert ours == {"runwide", "runwide.lazy", "runwide.origin"}
@@ -78,25 +78,34 @@ def test_counting_cores_and_reading_settings_loads_no(name):
 
 
 @pytest.mark.parametrize("name", runwide.__all__)
-def test_every_public_name_is_there_and_says_what_it_is_for(name):
+def test_every_public_name_exists_and_has_a_docstring(name):
     value = getattr(runwide, name)
     assert value.__doc__
     assert name in dir(runwide)
 
 
-def test_public_names_are_sorted_and_each_has_its_home():
+def test_public_names_are_sorted_and_each_has_a_module():
     assert runwide.__all__ == sorted(runwide.__all__)
     assert set(runwide.__all__) == set(runwide._HOME)
 
 
-def test_a_name_that_is_not_there_is_an_attribute_error():
+def test_an_unknown_name_is_an_attribute_error():
     with pytest.raises(AttributeError, match="has no attribute 'fork_bomb'"):
         runwide.fork_bomb  # noqa: B018 - the access is the test
 
 
-def test_the_version_stands_in_one_place():
+def test_the_version_is_written_in_one_place():
     literal = f'"{runwide.__version__}"'
-    rooms = ["pyproject.toml", "Makefile", "cloudbuild.yaml", "docker", ".ci", "runtime", "components"]
+    rooms = [
+        "pyproject.toml",
+        "Makefile",
+        "cloudbuild.yaml",
+        "docker",
+        "tools",
+        ".ci",
+        "runtime",
+        "components",
+    ]
     files = [path for room in rooms for path in [ROOT / room, *(ROOT / room).rglob("*")] if path.is_file()]
     texts = {path: path.read_text() for path in files if path.suffix not in {".pyc", ".pkl"}}
     assert [path.relative_to(ROOT).as_posix() for path, text in texts.items() if literal in text] == [
@@ -131,7 +140,7 @@ def test_every_line_of_a_lock_is_a_pin_with_hashes(lock):
     ("lock", "extra"),
     [("requirements.lock", ""), ("requirements-dev.lock", "dev"), ("requirements-vertex1.lock", "vertex")],
 )
-def test_a_lock_holds_what_pyproject_asks_for(lock, extra, python):
+def test_a_lock_satisfies_pyproject(lock, extra, python):
     locked = pins(lock, python)
     for requirement in requirements(extra):
         assert requirement.specifier.contains(locked[canonicalize_name(requirement.name)]), requirement

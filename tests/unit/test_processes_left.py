@@ -1,4 +1,4 @@
-"""The fixture that watches for processes left behind does see them."""
+"""The fixture that watches for processes left behind finds them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ SHARED = Path(__file__).parents[1] / "conftest.py"
 ORPHAN = """
     import subprocess, sys
     def test_it():
-        # The shell ends at once; what it started goes on without a parent.
+        # The shell ends at once; its child continues without a parent.
         subprocess.run("sleep 60 >/dev/null 2>&1 &", shell=True, check=True)
 """
 FORKED = """
@@ -39,7 +39,7 @@ OF_A_WIDER_FIXTURE = """
     def test_it(server):
         assert server.poll() is None
 """
-# What the kernel shows of a process amid exec is no environment at all.
+# The kernel shows no environment of a process during exec.
 AMID_EXEC = """
     import os, subprocess, conftest
     def test_it():
@@ -70,10 +70,10 @@ def test_a_process_left_behind_is_an_error(verdicts, program):
     assert verdicts(program) == {"passed": 1, "errors": 1}
 
 
-def test_what_is_about_to_run_another_program_is_seen(verdicts):
+def test_a_process_during_exec_is_seen(verdicts):
     assert verdicts(AMID_EXEC) == {"passed": 1}
 
 
 @pytest.mark.parametrize("program", [CLEAN, OF_A_WIDER_FIXTURE], ids=["clean", "of-a-wider-fixture"])
-def test_what_ended_or_was_there_before_is_none(verdicts, program):
+def test_processes_that_ended_or_started_before_are_not_reported(verdicts, program):
     assert verdicts(program) == {"passed": 1}

@@ -1,4 +1,4 @@
-"""Secrets do not get through, and what is none stays."""
+"""Secrets are removed, and other text stays."""
 
 from __future__ import annotations
 
@@ -291,7 +291,7 @@ def test_a_secret_is_hidden(text, secret):
         "basicConfig(level=3)",
     ],
 )
-def test_what_is_no_secret_stays(text):
+def test_text_without_a_secret_stays(text):
     assert redacted(text) == text
 
 
@@ -306,7 +306,7 @@ SERVICE_ACCOUNT = {
 
 @pytest.mark.parametrize("indent", [None, 2])
 @pytest.mark.parametrize("write", [json.dumps, lambda value, indent: repr(value)], ids=["json", "repr"])
-def test_a_service_accounts_key_is_hidden_and_whose_it_is_is_not(write, indent):
+def test_a_service_accounts_key_is_hidden_and_its_account_is_not(write, indent):
     shown = redacted(write(SERVICE_ACCOUNT, indent=indent))
     assert "MIIEvQ" not in shown
     assert "QCxyz" not in shown
@@ -328,7 +328,7 @@ def test_a_key_that_comes_line_by_line_is_hidden_and_what_follows_is_not():
     assert shown[-2:] == ["[redacted], said I", "item 3 is done"]
 
 
-def test_a_key_that_breaks_off_hides_no_more_than_could_be_of_it():
+def test_an_incomplete_key_hides_only_lines_that_can_be_part_of_it():
     hidden = Lines()
     shown = [
         hidden(line)
@@ -376,7 +376,7 @@ def test_objects_among_the_fields_are_hidden_as_they_would_be_shown():
 
 
 @given(st.text(st.characters(codec="ascii"), max_size=300))
-def test_hiding_ends_in_no_time_and_hides_nothing_twice(text):
+def test_hiding_is_fast_and_hides_nothing_twice(text):
     once = redacted(text)
     assert redacted(once) == once
 
@@ -473,7 +473,7 @@ def test_a_known_value_is_hidden_however_it_is_spelled(monkeypatch, value):
         assert not any(part in shown for part in ("slash", "quoted", "100", "line")), shown
 
 
-def test_json_in_more_levels_than_any_log_line_has_is_taken_for_text():
+def test_json_that_is_too_deep_for_a_log_line_counts_as_text():
     deep = '{"a":' * 90 + '{"token": "abc"}' + "}" * 90
     assert "abc" not in redacted_json(deep)
     for levels in (150, 900, 20_000):
@@ -488,7 +488,7 @@ WORDS = (
 
 
 @given(st.lists(st.sampled_from(WORDS), max_size=12).map("".join))
-def test_whatever_is_put_together_nothing_is_raised_and_the_length_of_what_is_cut_is_kept(text):
+def test_no_text_raises_an_error_and_a_cut_text_keeps_the_length(text):
     assert len(shortened(text, 20)) <= 20
     assert len(shortened(text * 1000, 20, tail=True)) <= 20
     assert isinstance(redacted(text), str)
@@ -541,7 +541,7 @@ def test_a_word_without_an_end_is_left_out_where_a_text_is_cut():
 
 
 def run_limited(program, *arguments):
-    """Run a program that has 200 seconds of a CPU: what is quadratic takes hours for a mebibyte."""
+    """Run a program with 200 seconds of CPU time: a quadratic search takes hours for a mebibyte."""
     code = f"import sys; sys.path.insert(0, {str(BENCHMARKS)!r}); import redaction as families\n{program}"
     return subprocess.run(
         [sys.executable, "-c", code, *arguments],

@@ -1,4 +1,4 @@
-"""Requirements of a job: read when it is made, installed by each step into scratch, gone with the step."""
+"""Requirements are read when a job is made, installed into scratch by each step, and removed when the step ends."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from click.testing import CliRunner
 import runwide
 from runwide.cli.installing import installed
 from runwide.cli.requirements import MOST, text_of
-from runwide.cli.satisfied import Wanted, standing
+from runwide.cli.satisfied import Wanted, needed_by_runwide
 from runwide.errors import EnvironmentMismatch, InputError
 from runwide.options import RunOptions
 from runwide_components import recorded
@@ -68,7 +68,7 @@ def test_a_file_is_read_with_the_files_that_it_names(tmp_path):
     payload = json.loads(shard.component_spec.implementation.container.args[3])
     (pool,) = payload["job_spec"]["worker_pool_specs"]
     assert text in pool["container_spec"]["args"]
-    # an engine's cache sees them
+    # the key of an engine's cache contains them
     assert text in steps_of("runwide:1", options).gather.component_spec.implementation.container.args
 
 
@@ -93,7 +93,9 @@ def test_a_file_is_read_with_the_files_that_it_names(tmp_path):
     ids=["missing", "number", "dict", "number-inside", "text", "editable", "folder", "file-url", "wheel", "links",
          "links-url", "url", "password", "long"],
 )  # fmt: skip
-def test_what_a_component_cannot_install_is_refused_in_one_line(given, message, tmp_path, monkeypatch):
+def test_requirements_that_a_component_cannot_install_are_refused_in_one_line(
+    given, message, tmp_path, monkeypatch
+):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(InputError, match=message) as caught:
         text_of(given)
@@ -120,7 +122,7 @@ def test_a_file_that_names_itself_is_refused(tmp_path):
         text_of(str(tmp_path / "a.txt"))
 
 
-def test_what_is_here_in_the_right_version_is_not_installed():
+def test_packages_that_are_installed_in_an_allowed_version_are_not_installed_again():
     numpy = metadata.version("numpy")
     for here in (
         f"numpy=={numpy}",
@@ -142,14 +144,14 @@ def test_what_is_here_in_the_right_version_is_not_installed():
     assert (mixed.lines, mixed.constraints) == (("absent==1",), ("scipy<9", f"numpy=={numpy}"))
     with pytest.raises(InputError, match=r"ask for runwide==0\.0\.1"):
         Wanted.of("runwide==0.0.1")
-    assert f"click=={metadata.version('click')}" in standing()
-    with installed(f"numpy=={numpy}") as folder:  # there is no index of that name
+    assert f"click=={metadata.version('click')}" in needed_by_runwide()
+    with installed(f"numpy=={numpy}") as folder:  # pip has no index here
         assert folder is None
 
 
 @pytest.fixture
 def place(tmp_path, monkeypatch):
-    """Scratch of its own, and wheels instead of an index; gives a folder of wheels."""
+    """A separate scratch folder, and a folder of wheels instead of an index."""
     links, scratch = tmp_path / "wheels", tmp_path / "scratch"
     links.mkdir()
     scratch.mkdir()
@@ -163,7 +165,7 @@ def place(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("watched", [(), ("--on-error", "return")], ids=["raise", "return"])
-def test_a_shard_installs_them_once_for_itself_and_its_workers(watched, place, tmp_path):
+def test_a_shard_installs_requirements_once_for_itself_and_its_workers(watched, place, tmp_path):
     wheel = wheels.written(place, "tiny_fixture", "1.0", "VALUE = 7")
 
     def shown(x):
@@ -195,7 +197,7 @@ def test_a_shard_installs_them_once_for_itself_and_its_workers(watched, place, t
         (f"tiny_fixture==1.0 --hash=sha256:{'0' * 64}", "DO NOT MATCH THE HASHES"),
         (
             "tiny_fixture==1.0\nclick==7.0",
-            "click==7.0.*what runwide itself stands on|No matching distribution found for click",
+            "click==7.0.*packages that runwide itself needs|No matching distribution found for click",
         ),
     ],
     ids=["missing", "hash", "runwide"],
@@ -211,7 +213,7 @@ def test_a_failed_install_is_one_error_with_the_reason_of_pip(text, reason, plac
     assert list((tmp_path / "scratch").iterdir()) == []
 
 
-def test_a_text_that_nobody_has_checked_is_refused_in_one_line():
+def test_an_invalid_text_on_the_command_line_is_refused_in_one_line():
     ran = subprocess.run(
         [Path(sys.executable).with_name("runwide"), "shard", "gs://b/j/job.json", "0", "--requirements-text", "=x"],
         check=False, capture_output=True, text=True,
@@ -221,7 +223,7 @@ def test_a_text_that_nobody_has_checked_is_refused_in_one_line():
     assert "InputError: the requirements cannot be read" in ran.stderr
 
 
-def test_they_are_behind_the_standard_library_and_in_front_of_the_image(place, tmp_path):
+def test_installed_packages_come_after_the_standard_library_and_before_the_image(place, tmp_path):
     wheels.written(place, "tiny_fixture", "1.0", "VALUE = 7", {"json/__init__.py": "raise RuntimeError"})
     with installed("tiny_fixture") as folder:
         at = sys.path.index(folder)
@@ -233,7 +235,7 @@ def test_they_are_behind_the_standard_library_and_in_front_of_the_image(place, t
     assert list((tmp_path / "scratch").iterdir()) == []
 
 
-def test_a_step_that_is_stopped_while_it_installs_leaves_nothing(place, tmp_path, monkeypatch):
+def test_a_step_that_is_stopped_while_it_installs_leaves_no_files(place, tmp_path, monkeypatch):
     with socket.create_server(("127.0.0.1", 0)) as silent:
         monkeypatch.delenv("PIP_NO_INDEX")
         monkeypatch.setenv("PIP_INDEX_URL", f"http://127.0.0.1:{silent.getsockname()[1]}/simple")
@@ -248,7 +250,7 @@ def test_a_step_that_is_stopped_while_it_installs_leaves_nothing(place, tmp_path
     assert list((tmp_path / "scratch").iterdir()) == []
 
 
-def test_requirements_of_a_record_that_is_not_signed_are_not_believed():
+def test_requirements_of_an_unsigned_record_are_not_used():
     about = {
         "run": "r1", "engine": {"engine": "local", "runner": "subprocess"}, "image": "runwide:1", "parallelism": None,
         "resources": {}, "options": JobOptions(RunOptions(retries=2), requirements="evil==1").about(),
@@ -266,7 +268,7 @@ class _Record:
         self.about, self.vouched = about, vouched
 
 
-def test_submit_reads_the_file_before_anything_is_submitted(tmp_path):
+def test_submit_reads_the_file_before_it_submits_a_run(tmp_path):
     (tmp_path / "items.json").write_text("[1, 4]")
     (tmp_path / "requirements.txt").write_text("a b c")
     words = ["--store", str(tmp_path / "store"), "--components", "1", "--engine", "subprocess"]

@@ -39,7 +39,7 @@ def leak(item):
     print({"Authorization": "Bearer b3arer.token"}, file=sys.stderr)
     print("hmac_secret =", "hmacS3cret", "of", "GOOG1EQQQQQQQQQQQQQQQQQQQQ")
     os.write(2, b"native code: password=hunt3r2\n")
-    print("my key is", "correct-horse-" + "battery")   # which stands in no worker's environment
+    print("my key is", "correct-horse-" + "battery")   # it is in no worker's environment
     logging.getLogger("mine").warning("%s with %s", URL, ACCOUNT)
     logging.getLogger("mine").error("header", extra={"token": "b3arer"})
     try:
@@ -64,7 +64,7 @@ def nested(about, word):
 
 @pytest.fixture(scope="module")
 def leaked(tmp_path_factory):
-    """What the commands of such a job wrote, the events, and the pages."""
+    """The output of such a job's commands, its events, and its pages."""
     folder = tmp_path_factory.mktemp("leak")
     (folder / "leaking.py").write_text(PROGRAM)
     env = {
@@ -114,7 +114,7 @@ def test_no_secret_is_in_a_log_in_an_event_or_on_a_page(leaked, secret):
     assert found == {}
 
 
-def test_what_is_no_secret_is_all_there(leaked):
+def test_text_without_a_secret_is_complete(leaked):
     texts, _ = leaked
     lines = [
         json.loads(line)
@@ -180,19 +180,19 @@ URL = "postgres://me:hunt3r2hunt3r2hunt3r2@db/base"
 
 @pytest.mark.parametrize("place", range(0, 48, 3))
 def test_wherever_a_cause_is_cut_no_part_of_a_secret_is_left(tmp_path, place):
-    from runwide.cli.report import Said
+    from runwide.cli.report import Causes
+    from runwide.events import emit
     from runwide.job import manifest
-    from runwide.pool import reporting
     from runwide.records import Failure, FailureKind
     from runwide.redaction import redacted
 
     for most in (80, 200, 300, 500, 1000, 2000):
         text = "y" * (most - place - 13) + " " + URL + " and more" * 1000
         failure = Failure(0, FailureKind.EXCEPTION, "ValueError", text, text[::-1].replace(URL[::-1], URL))
-        said = Said()
+        said = Causes()
         said.add([failure])
         assert "hun" not in "".join(said.counts)
-        _, detail, _ = reporting.of_failure(failure, again=False)
+        _, detail, _ = emit.of_failure(failure, again=False)
         assert "hun" not in redacted(detail)
     for after in range(7950, 8050, 3):
         trace = "File x, line 1 " * 1000 + URL + " " + "z" * (after - 1)

@@ -1,4 +1,4 @@
-"""The signing key: made, named by doctor, used by runwide's own code in a worker, and in nobody else's environment."""
+"""The signing key: `keygen` makes it, `doctor` names it, only runwide's own code uses it, and no other process gets it."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ KEY = "a key of the users own that is long enough"
 
 
 def seen(_item):
-    """Where a task can find the key without looking into the memory of another process."""
+    """Return the places in which a task can find the key without reading the memory of another process."""
     import os
     import subprocess
     import sys
@@ -87,7 +87,7 @@ def test_code_of_ours_in_a_worker_has_it(monkeypatch, tmp_path):
     place = str(tmp_path / "exchange")
 
     def publish(x):
-        runwide.Exchange(place).publish(f"value/{x}", {"a": ValueError(x)})  # more than plain data
+        runwide.Exchange(place).publish(f"value/{x}", {"a": ValueError(x)})  # not plain data
         return runwide.Exchange(place).get(f"value/{x}")["a"].args, signing.key()
 
     assert runwide.map(publish, [1], workers=1) == [((1,), KEY.encode())]
@@ -131,7 +131,7 @@ def test_keygen_makes_a_file_for_its_owner_alone(tmp_path, monkeypatch):
     assert len(signing.key()) == 64
     again = CliRunner().invoke(cli, ["keygen", str(path)], standalone_mode=False)
     assert isinstance(again.exception, InputError)
-    assert "there is a file already" in str(again.exception)
+    assert "the file exists" in str(again.exception)
 
 
 def test_keygen_prints_one_for_another_program_or_the_commands_for_secret_manager(tmp_path):
@@ -148,7 +148,7 @@ def test_keygen_prints_one_for_another_program_or_the_commands_for_secret_manage
         assert isinstance(error, InputError)
 
 
-def test_doctor_says_what_is_believed(monkeypatch):
+def test_doctor_says_which_objects_are_trusted(monkeypatch):
     def check():
         found = json.loads(CliRunner().invoke(cli, ["doctor", "--json"]).stdout)["checks"]
         return next(one for one in found if one["name"] == "signing key")

@@ -1,4 +1,4 @@
-"""What `runwide scatter` is given, in each way, and what of it is refused."""
+"""Arguments of `runwide scatter`, in each form, and those that it rejects."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def test_items_are_given_in_one_way(words, expected):
         (("--pickled", "items", "z:AAAA"), "--pickled is not base64 of a pickle"),
         (
             ("--composed", "items", '[{"name": "a", "among": "q"}]', "--given", "a", "x"),
-            "a is one of 'q', which is not given; give --given q as well",
+            "a is an element of 'q', which is missing; give --given q as well",
         ),
         (("--pickled", "items", packed(3)), "items is a int, not a list"),
         (("--composed", "items", "3"), "--composed items is no text with parameters"),
@@ -101,7 +101,7 @@ def test_shards_whose_references_are_too_long_for_a_step_are_refused():
     )
     assert len(long) <= QUOTED
     with pytest.raises(
-        InputError, match=r"components give \d+ bytes of references, .*; use fewer components"
+        InputError, match=r"components have \d+ bytes of references, .*; use fewer components"
     ):
         check_shards(most + 1)
 

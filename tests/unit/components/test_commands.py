@@ -1,4 +1,4 @@
-"""What the commands of components refuse before anything is stored, and how a job is told by ``status``."""
+"""The commands of components reject bad input before anything is stored, and ``status`` describes a job."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def test_a_whole_number_of_another_library_is_one(tmp_path):
             "--network is an option of --engine vertex, not of kubeflow; leave it out; --engine ",
         ),
         ("kubeflow", {}, "--engine kubeflow has no --host; give --host https://…"),
-        (None, {"project": "shop-123"}, "--project is of no use without --engine"),
+        (None, {"project": "shop-123"}, "--project has no effect without --engine"),
     ],
     ids=["place", "region", "docker", "subprocess", "kubeflow", "host", "none"],
 )
@@ -166,7 +166,7 @@ def test_each_command_takes_the_name_of_a_job(tmp_path, monkeypatch):
         assert said in done.stdout, words
     for command in ("status", "wait", "cancel", "results"):
         refused = CliRunner().invoke(cli, [command, "scores", "--store", store])
-        assert "the job of the name 'scores' was removed" in str(refused.exception), command
+        assert "the job with the name 'scores' was removed" in str(refused.exception), command
     job = runwide.scatter(abs, [-1], store=store, shards=1)
     refused = CliRunner().invoke(cli, ["cancel", job]).exception
     assert f"runwide shard '{job}' 0" in str(refused)
@@ -188,7 +188,7 @@ def test_what_has_finished_where_it_was_called_has_nothing_to_cancel(tmp_path):
 
 
 @pytest.mark.parametrize("words", [["ls", "{}"], ["results", "one", "--store", "{}"]], ids=["ls", "results"])
-def test_a_full_disk_behind_standard_output_is_told_in_one_line(words, tmp_path):
+def test_a_full_disk_behind_standard_output_is_reported_in_one_line(words, tmp_path):
     runwide.map(abs, [-1], store=tmp_path, name="one", workers=1)
     words = [word.format(tmp_path) for word in words]
     with open("/dev/full", "w") as full:  # noqa: PTH123 - a device

@@ -1,4 +1,4 @@
-"""Variables, secrets, labels, and places of a fan-out's steps: as they are compiled, and what is refused.
+"""Variables, secrets, labels, and places of a fan-out's steps: as compiled, and rejected if they are invalid.
 
 No annotations as strings here: kfp takes those of a pipeline as objects.
 """
@@ -20,7 +20,7 @@ from runwide.redaction import redacted
 from runwide_components import Components, Kubeflow, Local, Pipelines, Vertex, fan_out
 from runwide_components.cli import submit_command
 from runwide_components.configuration import NOTHING, StepConfiguration
-from runwide_components.engines.asked import Asked
+from runwide_components.engines.asked import StepOptions
 from runwide_components.engines.spec import loaded
 from runwide_components.resources import Resources
 from runwide_components.steps import JobOptions
@@ -57,7 +57,7 @@ def containers(spec):
 
 
 def given(container, option, width=2):
-    """What an option is given, each time that it is in the words of a step."""
+    """Return the values of an option, each time that it is in the words of a step."""
     words = container["args"]
     return [tuple(words[at + 1 : at + 1 + width]) for at, word in enumerate(words) if word == option]
 
@@ -135,28 +135,28 @@ def test_a_variable_of_a_dict_or_list_is_json():
         ),
         ({"env": {"A": None}}, "env='A' is a NoneType, not a text"),
         ({"env": {"A": ["x"]}}, "env='A' is a list, not a text"),
-        ({"env": {"A": "\0"}}, "cannot be the value of a variable"),
+        ({"env": {"A": "\0"}}, "invalid value of env="),
         ({"env": ["A=1"]}, "env= is a list, not a dict"),
         ({"env": {"A": "1"}, "secrets": {"A": SECRET}}, "A is in env= and in secrets="),
-        ({"secrets": {"A": "hunter2"}}, "not named as Secret Manager does"),
-        ({"secrets": {"A": ("shop",)}}, "neither one of Secret Manager nor one of Kubernetes"),
-        ({"labels": {"team": "a b"}}, "is no label"),
-        ({"labels": {"team": 1}}, "is no label"),
+        ({"secrets": {"A": "hunter2"}}, "no name of a secret in Secret Manager"),
+        ({"secrets": {"A": ("shop",)}}, "names no secret of Secret Manager and none of Kubernetes"),
+        ({"labels": {"team": "a b"}}, "invalid label"),
+        ({"labels": {"team": 1}}, "invalid label"),
         ({"node_selector": "pool=big"}, "node_selector= is a str, not a dict"),
         ({"tolerations": {"key": "gpu"}}, "not a list of dicts"),
-        ({"tolerations": [{"key": "gpu", "effect": "No"}]}, "the toleration .* is invalid"),
-        ({"service_account": "me, myself"}, "service_account='me, myself' is invalid"),
-        ({"machine_type": "n2-standard-8", "node_selector": {"a": "b"}}, "no engine has both"),
+        ({"tolerations": [{"key": "gpu", "effect": "No"}]}, "invalid toleration"),
+        ({"service_account": "me, myself"}, "invalid service_account='me, myself'"),
+        ({"machine_type": "n2-standard-8", "node_selector": {"a": "b"}}, "no engine supports both"),
     ],
 )
-def test_what_is_invalid_is_refused(options, message):
+def test_invalid_configuration_is_rejected(options, message):
     with pytest.raises(InputError, match=message):
         squares(**options)
     with pytest.raises(InputError, match=message):
         Components(1, store=STORE, engine=Kubeflow("http://127.0.0.1:9"), **options).check()
 
 
-def test_a_value_that_looks_like_a_secret_is_told(caplog):
+def test_a_value_that_looks_like_a_secret_is_logged(caplog):
     squares(env={"DB_PASSWORD": "hunter2"})
     Components(1, store=STORE, env={"DB_PASSWORD": "hunter2"})
     lines = [record.msg for record in caplog.records if record.msg["event"] == "secret.compiled"]
@@ -164,7 +164,7 @@ def test_a_value_that_looks_like_a_secret_is_told(caplog):
     assert "hunter2" not in str(lines)
 
 
-def test_what_kubernetes_has_stands_in_a_document_of_its_own_for_all_three_steps(tmp_path):
+def test_options_of_kubernetes_are_in_a_separate_document_for_all_three_steps(tmp_path):
     _, platform = documents(squares(labels={"team": "shop"}, **OF_KUBERNETES), tmp_path)
     executors = platform["platforms"]["kubernetes"]["deploymentSpec"]["executors"]
     assert sorted(executors) == ["exec-gather", "exec-scatter", "exec-shard"]
@@ -195,13 +195,13 @@ def test_engines_without_kubernetes_refuse_it_by_name(engine, option, tmp_path):
     documents(pipeline, tmp_path)
     name = {"secrets": "Kubernetes secrets"}.get(option, f"{option}=")
     for given_as in (pipeline, tmp_path / "pipeline.yaml", str(tmp_path / "pipeline.yaml")):
-        with pytest.raises(InputError, match=rf"\) has no {name}"):
+        with pytest.raises(InputError, match=rf"\) does not support {name}"):
             engine.submit(given_as)
     batch = Pipelines(pipeline, engine=engine, store=str(tmp_path / "store"))
-    with pytest.raises(InputError, match=rf"\) has no {name}"):
+    with pytest.raises(InputError, match=rf"\) does not support {name}"):
         batch.plan([{"day": 1}])
     place = Components(1, store=STORE, engine=engine, **{option: OF_KUBERNETES[option]})
-    with pytest.raises(InputError, match=rf"\) has no {name}"):
+    with pytest.raises(InputError, match=rf"\) does not support {name}"):
         place.submit(abs, [1])  # before anything is stored, so the bucket need not exist
 
 
@@ -216,7 +216,7 @@ def test_vertex_refuses_what_others_ask_of_kubernetes(tmp_path):
     def pipeline():
         kubernetes.add_node_selector(step(), "pool", "big")
 
-    with pytest.raises(InputError, match=r"has no options of kubernetes: .* second YAML document"):
+    with pytest.raises(InputError, match=r"does not support options of kubernetes: .* second YAML document"):
         Vertex("shop", "europe-west1").submit(pipeline)
 
 
@@ -233,24 +233,24 @@ def test_vertex_refuses_what_others_ask_of_kubernetes(tmp_path):
 )
 def test_the_account_of_a_run_is_that_of_all_its_steps(accounts, theirs, found):
     if found:
-        assert Asked(accounts=accounts).account(theirs, "Vertex") == found
+        assert StepOptions(accounts=accounts).account(theirs, "Vertex") == found
         return
-    with pytest.raises(InputError, match="service_account='a' is asked for"):
-        Asked(accounts=accounts).account(theirs, "Vertex")
+    with pytest.raises(InputError, match="a step requests service_account='a'"):
+        StepOptions(accounts=accounts).account(theirs, "Vertex")
 
 
 def test_labels_are_held_against_the_rules_of_the_engine():
     Kubeflow("http://127.0.0.1:9").check_steps(
-        Asked(labels=(("team.shop/name", "A"), ("team.shop/name", "B")))
+        StepOptions(labels=(("team.shop/name", "A"), ("team.shop/name", "B")))
     )
     for labels, message in (
-        ((("team", "Shop"),), "takes no label team=Shop"),
+        ((("team", "Shop"),), "invalid label team=Shop"),
         ((("team", "a"), ("team", "b")), "the label team has the values a, b"),
     ):
         with pytest.raises(InputError, match=message):
-            Vertex("shop", "europe-west1").check_steps(Asked(labels=labels))
-    with pytest.raises(InputError, match="takes no label team=shop-"):
-        Kubeflow("http://127.0.0.1:9").check_steps(Asked(labels=(("team", "shop-"),)))
+            Vertex("shop", "europe-west1").check_steps(StepOptions(labels=labels))
+    with pytest.raises(InputError, match="invalid label team=shop-"):
+        Kubeflow("http://127.0.0.1:9").check_steps(StepOptions(labels=(("team", "shop-"),)))
 
 
 def test_a_custom_job_has_labels_an_account_and_the_variables(tmp_path):
@@ -308,10 +308,10 @@ def test_a_dry_run_refuses_what_the_engine_does_not_have(tmp_path, capsys):
     ]
     words = ["submit", "builtins:abs", str(items), *where, "--dry-run", "--image", "gcr.io/shop/runwide:1"]
     for option, message in (
-        (("--node-selector", "pool=big"), "has no node_selector="),
-        (("--toleration", "gpu=yes:NoSchedule"), "has no tolerations="),
-        (("--secret", "A=shop:key"), "has no Kubernetes secrets"),
-        (("--label", "team=Shop"), "takes no label team=Shop"),
+        (("--node-selector", "pool=big"), "does not support node_selector="),
+        (("--toleration", "gpu=yes:NoSchedule"), "does not support tolerations="),
+        (("--secret", "A=shop:key"), "does not support Kubernetes secrets"),
+        (("--label", "team=Shop"), "invalid label team=Shop"),
         (("--env", "hunter2"), "--env is not NAME=VALUE"),
     ):
         with pytest.raises(SystemExit) as left:
@@ -378,7 +378,7 @@ def test_steps_on_this_machine_are_given_credentials_where_they_read_secrets(tmp
     for options, reads in (({"secrets": {"A": SECRET}}, True), ({"env": {"A": "1"}}, False)):
         documents(squares(**options), tmp_path)
         path = tmp_path / "pipeline.yaml"
-        asked = Asked.of(path, loaded(path))
+        asked = StepOptions.of(path, loaded(path))
         assert asked.secrets is reads
         files = Local("subprocess")._files_for([str(tmp_path)], secrets=asked.secrets)
         assert files == ({"GOOGLE_APPLICATION_CREDENTIALS": str(tmp_path / "adc.json")} if reads else {})
@@ -411,6 +411,6 @@ def test_a_step_of_the_authors_own_must_take_composed_variables():
     def pipeline(day: int):
         fan_out(abs, [1], components=1, store=STORE, env={"DAY": day}, as_step=lambda _: own)
 
-    with pytest.raises(InputError, match="the step that as_step= made does not take them"):
+    with pytest.raises(InputError, match="the step that as_step= returned has no input for them"):
         dsl.pipeline(name="own")(pipeline)
     assert Resources(as_step=lambda _: own).step(None) is own

@@ -1,4 +1,4 @@
-"""Results as JSON lines and as Parquet, and what is no table."""
+"""Results as JSON lines and as Parquet, and results that are not a table."""
 
 from __future__ import annotations
 
@@ -121,7 +121,7 @@ LOOP.append(LOOP)
     ],
     ids=range(10),
 )
-def test_what_is_no_plain_data_is_an_error_that_names_the_item(tmp_path, form, result, nested):
+def test_a_result_that_is_not_plain_data_is_an_error_that_names_the_item(tmp_path, form, result, nested):
     with pytest.raises(InputError, match=r"item 1: .*runwide\.load") as caught:
         dataset.write(tmp_path / "d", [None, {"a": [result]} if nested else result], form)
     assert caught.value.item == 1
@@ -154,7 +154,7 @@ def test_numbers_that_are_none_stay_so_in_parquet(tmp_path, caplog):
     assert not caplog.records
 
 
-def test_strict_readers_read_what_is_written(tmp_path):
+def test_strict_readers_read_the_files(tmp_path):
     results = [{"a": nan, "b": "\u2028", "n": 2**40}, {"a": 1.5, "b": None, "n": 1}]
     wanted = [{**results[0], "a": None}, results[1]]
     dataset.write(tmp_path / "d", results, "jsonl")
@@ -210,7 +210,7 @@ def test_two_kinds_of_values_in_a_column_are_an_error_and_none_becomes_the_other
     tmp_path, pair, around, turn
 ):
     first, second = map(around, PAIRS[pair][::turn])
-    with pytest.raises(InputError, match=r"item 2: .*does not fit the column 'a': .*and those before it"):
+    with pytest.raises(InputError, match=r"item 2: .*does not fit the column 'a': .*and an earlier value is"):
         dataset.write(tmp_path / "d", [{"a": first}, None, {"a": second}], "parquet")
     if around(1) != 1:
         with pytest.raises(InputError, match="item 0: "):

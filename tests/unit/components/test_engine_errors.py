@@ -1,4 +1,4 @@
-"""What the local engine says of a step that failed."""
+"""The errors of the local engine for a failed step."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What `fan_out` compiles to, and what it refuses. No annotations as strings: kfp takes them as objects."""
+"""The pipelines that `fan_out` compiles, and arguments that it rejects. No annotations as strings: kfp needs objects."""
 
 import enum
 import hashlib
@@ -123,7 +123,7 @@ def test_compiling_twice_spills_a_large_function_once(tmp_path):
 def test_a_large_function_needs_a_store_that_is_known_when_compiling():
     table = os.urandom(200_000)
 
-    with pytest.raises(InputError, match="only known at run time"):
+    with pytest.raises(InputError, match="not known before the run"):
 
         @dsl.pipeline(name="late")
         def late(store: str):
@@ -159,17 +159,22 @@ def test_a_pipeline_can_still_be_defined_after_a_fan_out_failed():
 @pytest.mark.parametrize(
     ("args", "options", "error", "message"),
     [
-        (("score", "items"), {}, InputError, "'score' does not name a function"),
-        (("a b:c", "items"), {}, InputError, "does not name a function"),
+        (("score", "items"), {}, InputError, "invalid name of a function 'score'"),
+        (("a b:c", "items"), {}, InputError, "invalid name of a function"),
         ((threading.Lock().acquire, "items"), {}, FunctionNotPicklable, "pickle"),
         ((abs, []), {}, NoItems, "nothing to fan out over"),
         ((abs, {"a": 1}), {}, InputError, "items is a dict, not a list"),
         ((abs, b"xx"), {}, InputError, "items is a bytes, not a list"),
         ((abs, [1, threading.Lock()]), {}, InputError, "item 1 cannot be pickled: TypeError: .*lock"),
-        ((abs, "items"), {"components": 0}, InputError, "components=0 cannot be meant"),
-        ((abs, "items"), {"components": "4"}, InputError, "components='4' cannot be meant"),
-        ((abs, "items"), {"store": ""}, InputError, "store='' cannot be meant"),
-        ((abs, "items"), {"store": "gs://b/{{day}}"}, InputError, "has braces that nothing replaces"),
+        ((abs, "items"), {"components": 0}, InputError, "invalid components=0"),
+        ((abs, "items"), {"components": "4"}, InputError, "invalid components='4'"),
+        ((abs, "items"), {"store": ""}, InputError, "invalid store=''"),
+        (
+            (abs, "items"),
+            {"store": "gs://b/{{day}}"},
+            InputError,
+            "has a placeholder that no engine replaces",
+        ),
         (
             (dict, "items"),
             {"constants": {"k": [threading.Lock()]}},
@@ -187,7 +192,7 @@ def test_a_pipeline_can_still_be_defined_after_a_fan_out_failed():
         ((abs, "items"), {"on_error": "skip"}, InputError, "on_error='skip'"),
     ],
 )
-def test_what_cannot_be_meant_is_refused_when_compiling(args, options, error, message):
+def test_an_invalid_argument_is_rejected_when_compiling(args, options, error, message):
     with pytest.raises(error, match=message):
         pipeline_of(*args, **{"components": 2, "store": STORE, **options})
 
@@ -214,12 +219,12 @@ def test_an_artifact_is_no_constant():
             fan_out(dict, [1], components=2, store=STORE, constants={"data": make().outputs["out"]})
 
 
-def test_a_task_in_the_place_of_its_output_is_explained():
+def test_a_task_instead_of_its_output_is_explained():
     @dsl.component(base_image="python:3.11")
     def rows() -> list:
         return [1]
 
-    with pytest.raises(InputError, match=r"items is a task, not what it puts out; pass its \.output"):
+    with pytest.raises(InputError, match=r"items is a task, not its output; pass its \.output"):
 
         @dsl.pipeline(name="wrong")
         def wrong():
@@ -266,9 +271,9 @@ def test_how_a_table_is_read_is_in_the_words_of_the_scatter_step(tmp_path):
 
     @dsl.pipeline(name="tables")
     def tables(where: str):
-        told = {"items_format": "csv", "items_types": {"zip": "str", "n": int}}
-        fan_out(abs, make().outputs["out"], components=2, store=STORE, **told)
-        fan_out(abs, where, components=2, store=STORE, **told)
+        options = {"items_format": "csv", "items_types": {"zip": "str", "n": int}}
+        fan_out(abs, make().outputs["out"], components=2, store=STORE, **options)
+        fan_out(abs, where, components=2, store=STORE, **options)
 
     spec, _ = compiled(tmp_path, tables)
     scatters = [
@@ -282,7 +287,7 @@ def test_how_a_table_is_read_is_in_the_words_of_the_scatter_step(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("items", "told", "message"),
+    ("items", "options", "message"),
     [
         ("gs://b/x", {"items_format": "tsv"}, "items_format= is 'tsv', not a format of items"),
         ("gs://b/x", {"items_types": {"n": "complex"}}, "has 'complex' for the column 'n'"),
@@ -303,11 +308,11 @@ def test_how_a_table_is_read_is_in_the_words_of_the_scatter_step(tmp_path):
     ],
     ids=range(16),
 )
-def test_words_about_tables_that_cannot_be_meant_are_refused(items, told, message):
+def test_invalid_options_of_tables_are_rejected(items, options, message):
     @dsl.pipeline(name="wrong")
     def wrong():
         with pytest.raises(InputError, match=message):
-            fan_out(abs, items, components=1, store=STORE, **told)
+            fan_out(abs, items, components=1, store=STORE, **options)
         fan_out(abs, [1], components=1, store=STORE)
 
 
@@ -316,11 +321,11 @@ def test_words_about_tables_are_known_when_the_pipeline_is_compiled():
     def wrong(form: str, bucket: str):
         said = {"items_format": {"items_format": form}, "column 'n'": {"items_types": {"n": form}},
                 "name of a column": {"items_types": {form: "str"}}}  # fmt: skip
-        for message, told in said.items():
+        for message, options in said.items():
             with pytest.raises(
                 InputError, match=rf"{message}.*PipelineParameterChannel|PipelineParameterChannel.*{message}"
             ):
-                fan_out(abs, "gs://b/x.csv", components=1, store=STORE, **told)
+                fan_out(abs, "gs://b/x.csv", components=1, store=STORE, **options)
         for end, message in {"x.jsonl": "this is jsonl", "*.csv": "names of files"}.items():
             with pytest.raises(InputError, match=message):
                 fan_out(abs, f"gs://{bucket}/{end}", components=1, store=STORE, items_types={"n": "int"})
@@ -393,8 +398,8 @@ def test_results_can_be_a_dataset_as_well(tmp_path):
 @pytest.mark.parametrize(
     "option", [{"cpu": "many"}, {"memory": "32 gigabytes"}, {"shard_retries": -1}, {"min_success": 2}]
 )
-def test_resources_that_cannot_be_meant_are_refused(option):
-    with pytest.raises(InputError, match="cannot be meant"):
+def test_invalid_resources_are_rejected(option):
+    with pytest.raises(InputError, match="invalid"):
         pipeline_of(abs, "items", components=2, store=STORE, **option)
 
 
@@ -411,7 +416,7 @@ def said(caplog):
         {"tokens": ["a"]},
     ],
 )
-def test_a_secret_that_stands_in_the_pipeline_is_told(constants, tmp_path, caplog):
+def test_a_secret_in_the_pipeline_is_logged(constants, tmp_path, caplog):
     compiled(tmp_path, pipeline_of(dict, [1], components=1, store=STORE, constants=constants))
     (line,) = said(caplog)
     assert line["constant"] == next(iter(constants))
@@ -478,8 +483,8 @@ class Many(enum.IntEnum):
 @pytest.mark.parametrize(
     ("items", "says"),
     [
-        (pd.DataFrame({"a": [1]}), r'a DataFrame, .* the columns, not the rows; give its rows: items.to_dict\("records"\)'),
-        (pa.table({"a": [1, 2]}), r"a Table, .* the columns, not the rows; give its rows: items.to_pylist\(\)"),
+        (pd.DataFrame({"a": [1]}), r'a DataFrame, .* gives columns, not rows; give its rows: items.to_dict\("records"\)'),
+        (pa.table({"a": [1, 2]}), r"a Table, .* gives columns, not rows; give its rows: items.to_pylist\(\)"),
         (np.array(3), "items is a ndarray, not a list; give a list"),
         ("gs://b/{day}/x.csv", r"items='gs://b/{day}/x.csv' has {day} in it, which nothing replaces; .* an f is missing"),
         ("/no/{day:%Y}/*.csv", r"has {day:%Y} in it, which nothing replaces"),
@@ -526,8 +531,8 @@ def test_other_braces_may_be_in_the_name_of_a_store():
         ({"constants": ["a"]}, "constants= is a list, not a dict of names"),
         ({"constants": "a"}, "constants= is a str, not a dict of names"),
         ({"constants": {1: "a"}}, "constants= is a dict, not a dict of names"),
-        ({"store": "/tmp/a\0b"}, r"store='/tmp/a\\x00b' is no path"),
-        ({"components": True}, "components=True cannot be meant"),
+        ({"store": "/tmp/a\0b"}, r"invalid store='/tmp/a\\x00b': not a path"),
+        ({"components": True}, "invalid components=True"),
     ],
     ids=["list", "text", "keys", "null", "bool"],
 )  # fmt: skip

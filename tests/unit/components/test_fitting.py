@@ -1,4 +1,4 @@
-"""What Vertex and Kubeflow refuse before anything is written or submitted: no server is there in these tests.
+"""Vertex and Kubeflow reject runs before anything is written or submitted: these tests have no server.
 
 No annotations as strings here: kfp takes those of a pipeline as objects.
 """
@@ -60,7 +60,7 @@ def test_a_store_that_no_machine_there_sees_is_refused_wherever_it_is_written(en
     pipeline = pipeline_of(way, "gs://b" if way == "argument" else place)
     arguments = {"base": place} if way == "argument" else {}
     with pytest.raises(
-        InputError, match=r"a step on (Vertex|Kubeflow) does not see this store.*gs://bucket/prefix"
+        InputError, match=r"a step on (Vertex|Kubeflow) cannot reach this store.*gs://bucket/prefix"
     ):
         engine.submit(pipeline, arguments)
 
@@ -69,7 +69,7 @@ def test_a_store_that_no_machine_there_sees_is_refused_wherever_it_is_written(en
 def test_our_steps_image_without_a_registry_is_refused_together_with_the_store(engine, image):
     with pytest.raises(
         InputError,
-        match=r"names no registry .*; a step on .* does not see this store .*image= or RUNWIDE_IMAGE",
+        match=r"names no registry .*; a step on .* cannot reach this store .*image= or RUNWIDE_IMAGE",
     ) as caught:
         engine.submit(pipeline_of("constant", "/tmp/runs", image))
     assert caught.value.uri == f"{image}, file:///tmp/runs"
@@ -92,9 +92,9 @@ def test_the_authors_own_steps_may_come_from_docker_hub_and_take_any_value_for_a
 
 
 def test_components_refuse_before_they_write(engine, tmp_path):
-    with pytest.raises(InputError, match=r"names no registry .* does not see this store"):
+    with pytest.raises(InputError, match=r"names no registry .* cannot reach this store"):
         runwide.map(abs, [1], on=Components(1, store=str(tmp_path / "runs"), engine=engine))
-    with pytest.raises(InputError, match="does not see this store"):
+    with pytest.raises(InputError, match="cannot reach this store"):
         Components(1, store="memory://x", engine=engine, image=GOOD).submit(abs, [1])
     assert not list(tmp_path.iterdir())
 
@@ -103,14 +103,14 @@ def test_a_batch_refuses_before_it_submits_and_when_it_is_planned(engine, tmp_pa
     compiler.Compiler().compile(pipeline_of("default", "gs://b/runs"), str(tmp_path / "p.yaml"))
     batch = Pipelines(tmp_path / "p.yaml", engine=engine, store="gs://b/runs", progress=False)
     for call in (batch.plan, batch.map):
-        with pytest.raises(InputError, match=r"does not see this store \[/tmp/x/?\]"):
+        with pytest.raises(InputError, match=r"cannot reach this store \[/tmp/x/?\]"):
             call([{"base": "gs://b/runs"}, {"base": "/tmp/x"}])
 
 
 def test_a_cluster_may_have_a_shared_folder():
     engine = Kubeflow("http://127.0.0.1:9", mounts=["/mnt/all/"])
     engine.examine(pipeline_of("constant", "/mnt/all/runs").pipeline_spec, {})
-    with pytest.raises(InputError, match="does not see this store"):
+    with pytest.raises(InputError, match="cannot reach this store"):
         engine.examine(pipeline_of("constant", "/mnt/allow").pipeline_spec, {})
     with pytest.raises(InputError, match="mounts='data'"):
         Kubeflow("http://127.0.0.1:9", mounts=["data"])
@@ -132,9 +132,9 @@ def test_vertex_takes_project_and_region_from_the_environment(monkeypatch):
 @pytest.mark.parametrize(
     ("project", "location", "said"),
     [
-        ("My Shop", "europe-west1", "project='My Shop' is not the id"),
+        ("My Shop", "europe-west1", "project='My Shop' is not a project id"),
         ("shop", "europe-west1-b", "location='europe-west1-b' is not a region"),
-        ("a_b", "Europe", "project='a_b' is not the id of a project; location='Europe' is not a region"),
+        ("a_b", "Europe", "project='a_b' is not a project id; location='Europe' is not a region"),
         ("projects/shop", "us-central1", "project='projects/shop'"),
     ],
     ids=["words", "zone", "both", "name"],

@@ -48,24 +48,24 @@ def test_without_docker_the_line_for_cloud_build_is_printed_with_its_folder(else
     assert (folder / "Dockerfile").read_text().splitlines()[1] == f"FROM {BASE}"
     assert (folder / "requirements.txt").read_text() == "nltk==3.9.1\n"
     assert (folder / "constraints.txt").read_text() == "numpy<3\n"
-    assert "Cloud Build does not have" not in done.stderr
+    assert "Cloud Build does not get" not in done.stderr
     monkeypatch.setenv("PIP_INDEX_URL", "https://me:hunter2@packages.example.com/simple")
     asked = call("--base", BASE, "--push", PUSH, "--cloud-build")
     assert (asked.exit_code, asked.stdout) == (0, done.stdout)
-    assert "Cloud Build does not have PIP_INDEX_URL of this environment" in asked.stderr
+    assert "Cloud Build does not get PIP_INDEX_URL of this environment" in asked.stderr
     assert "hunter2" not in asked.output
 
 
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        ((), "keeps no image that is not pushed"),
+        ((), "keeps only images that it pushes"),
         (("--base", BASE, "--push", "shop"), "names no registry"),
         (("--base", BASE, "--push", "shop/packages:1", "--cloud-build"), "names no registry"),
-        (("--push", PUSH), "which is an image of this machine"),
+        (("--push", PUSH), "an image of this machine"),
         (("--base", BASE, "--python", "3.12"), "--base has a Python already"),
-        (("--push", PUSH, "--tag", "shop:1"), "--push names the image"),
-        (("--tag", "Not A Name"), "no name of an image"),
+        (("--push", PUSH, "--tag", "shop:1"), "--push and --tag both name the image"),
+        (("--tag", "Not A Name"), "of an image; give one"),
         (("--python", "2.7"), "no image with Python 2.7"),
     ],
     ids=["no-push", "no-registry", "user", "local-base", "base-and-python", "push-and-tag", "name", "python"],

@@ -1,4 +1,4 @@
-"""What importing the packages costs, and what is there inside of a lightweight component."""
+"""The cost of importing the packages, and the names available inside of a lightweight component."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def test_inside_of_a_lightweight_component_the_image_and_the_records_are_there()
 
 
 @pytest.mark.parametrize("name", ["Components", "Kubeflow", "Local", "Pipelines", "Vertex", "fan_out"])
-def test_inside_of_a_lightweight_component_what_needs_the_compiler_says_so_in_one_line(name):
+def test_inside_of_a_lightweight_component_names_that_need_the_compiler_raise_one_line(name):
     last = said(f"from runwide_components import {name}", _KFP_RUNTIME="true").splitlines()[-1]
     assert last.startswith(
         f"runwide.errors.InputError: {name} defines or runs pipelines, and inside of a component kfp"

@@ -7,7 +7,7 @@ import re
 import threading
 
 from runwide.errors import StepFailed
-from runwide_components.engines.local_logs import Teller, shown
+from runwide_components.engines.local_logs import StepLines, shown
 from runwide_components.runs import with_job
 
 
@@ -15,10 +15,10 @@ def test_lines_of_steps_that_print_at_once_are_whole():
     read, write = os.pipe()
 
     def tell(name):
-        teller = Teller(write, name)
+        lines = StepLines(write, name)
         for _ in range(60):
-            teller.tell(f"{name[-1] * 99}\n".encode() * 600)  # more than a pipe takes in one piece
-        teller.end()
+            lines.add(f"{name[-1] * 99}\n".encode() * 600)  # more than a pipe takes in one piece
+        lines.end()
 
     tellers = [threading.Thread(target=tell, args=(f"shard {number}",)) for number in range(4)]
     for one in tellers:

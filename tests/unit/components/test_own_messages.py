@@ -1,4 +1,4 @@
-"""What runwide's own errors say is shown as it is written, also where logs hide secrets."""
+"""Messages of runwide's own errors are shown unchanged, also where logs hide secrets."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Sets of parameters, from whatever they are given as."""
+"""Sets of parameters, from each form of input."""
 
 import re
 from typing import Optional
@@ -121,14 +121,14 @@ def test_rows_of_a_dataframe_are_plain_values():
 @pytest.mark.parametrize(
     ("given", "error", "message"),
     [
-        ([], NoItems, "nothing to run"),
-        (7, InputError, "a int gives no sets"),
-        ([7], InputError, "set of parameters 0 is no mapping"),
-        ([{**ROW, "no": 1}], InputError, "has no, which the pipeline does not take; it takes about, country"),
+        ([], NoItems, "there are no sets of parameters"),
+        (7, InputError, "a int has no sets"),
+        ([7], InputError, "set of parameters 0 is not a mapping"),
+        ([{**ROW, "no": 1}], InputError, "has no: the pipeline has no such parameter; it has about, country"),
         ([{"country": "fr"}], InputError, "lacks about, days, dry, rate, rows"),
         ([ROW, {**ROW, "days": 8}, ROW], InputError, "sets of parameters 0 and 2 are equal"),
-        ([{**ROW, "rate": float("nan")}], InputError, "cannot travel"),
-        ("/no/such/file.csv", InputError, "cannot be read"),
+        ([{**ROW, "rate": float("nan")}], InputError, "cannot be passed to a pipeline"),
+        ("/no/such/file.csv", InputError, "cannot read the file"),
     ],
 )
 def test_what_does_not_fit_is_refused(given, error, message):
@@ -148,5 +148,5 @@ def test_labels_are_what_google_allows():
     assert all(re.fullmatch(r"[a-z0-9_-]{0,63}", word) for pair in found.items() for word in pair)
     assert "rows" not in found
     assert labels_of({"a": 1, "b": 2}, ["b"]) == {"b": "2"}
-    with pytest.raises(InputError, match="no parameter c"):
+    with pytest.raises(InputError, match="labels= names c, which is not a parameter"):
         labels_of({"a": 1}, ["c"])

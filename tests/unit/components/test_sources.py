@@ -1,4 +1,4 @@
-"""Where the items of a fan-out come from, and how many components they are worth."""
+"""The sources of a fan-out's items, and the number of components that they are worth."""
 
 from __future__ import annotations
 
@@ -136,12 +136,12 @@ def test_a_file_that_is_not_what_it_should_be_is_named(tmp_path, name, text, err
     assert name in str(caught.value)
 
 
-def test_what_is_not_there_is_told(tmp_path):
+def test_a_missing_source_is_an_error(tmp_path):
     with pytest.raises(ObjectNotFound):
         items_from(f"{tmp_path}/none.csv")
     with pytest.raises(NoItems, match="there are no items"):
         items_from(f"{tmp_path}/*.csv")
-    with pytest.raises(InputError, match="is not the URI of items"):
+    with pytest.raises(InputError, match=r"is not the URI of items"):
         items_from("rows.csv")
 
 
@@ -164,8 +164,8 @@ def test_a_sample_that_is_too_slow_ends_and_counts(monkeypatch):
 
 
 @pytest.mark.parametrize("text", ["0", "-1", "many", "1.5", ""])
-def test_a_number_of_shards_that_cannot_be_meant_is_refused(text):
-    with pytest.raises(InputError, match="cannot be meant"):
+def test_an_invalid_number_of_shards_is_rejected(text):
+    with pytest.raises(InputError, match="invalid --shards"):
         sizing.size_of(text, lambda: abs, [1])
 
 

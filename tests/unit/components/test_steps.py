@@ -1,4 +1,4 @@
-"""The container components: their commands are ours, and their YAML is what is shipped.
+"""The container components: their commands are ours, and their YAML equals the shipped files.
 
 No annotations as strings here: kfp takes those of a pipeline as objects.
 """
@@ -17,7 +17,7 @@ from runwide import __version__
 from runwide.cli import cli
 from runwide.errors import InputError
 from runwide.options import RunOptions
-from runwide_components.fanout import fan_out
+from runwide_components._fan_out import fan_out
 from runwide_components.image import base_image
 from runwide_components.steps import JobOptions, steps_of, write_yaml
 
@@ -66,7 +66,7 @@ def test_options_of_a_job_reach_the_step_that_they_concern():
 
 
 @pytest.mark.parametrize("option", [{"on_error": "skip"}, {"min_success": 2}, {"dataset": "csv"}])
-def test_an_option_that_cannot_be_meant_is_refused(option):
+def test_an_invalid_option_is_rejected(option):
     (name,) = option
     with pytest.raises(InputError, match=f"{name}="):
         JobOptions(**option)
@@ -91,7 +91,7 @@ def test_the_program_that_writes_the_steps_has_a_help_and_makes_no_folder_of_tha
         [*program, "/dev/null/made"], cwd=tmp_path, capture_output=True, text=True, check=False
     )
     assert refused.returncode == 1
-    assert refused.stderr.startswith("Error: /dev/null/made cannot be written (Not a directory)")
+    assert refused.stderr.startswith("Error: cannot write /dev/null/made (Not a directory)")
 
 
 @pytest.mark.parametrize("verb", COMMANDS)
@@ -140,3 +140,8 @@ def test_a_command_that_is_asked_for_more_than_it_knows_says_which_release_it_is
     assert done.stderr.splitlines()[-1].startswith(
         f"runwide: this is {__version__}; a pipeline made by another release"
     )
+
+
+def test_the_step_of_a_shard_names_its_image_in_a_variable():
+    container = steps_of("runwide:1").shard.component_spec.implementation.container
+    assert container.env == {"RUNWIDE_IMAGE": "runwide:1"}

@@ -1,4 +1,4 @@
-"""Tables of items: each format, each way of telling it, and content that readers get wrong."""
+"""Tables of items: each format, each way of giving it, and content that readers get wrong."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def as_parquet(rows) -> bytes:
     return out.getvalue()
 
 
-# The ways in which a format is told: the file's name, items_format=, the artifact's metadata, and the first bytes.
+# The ways to give a format: the file's name, items_format=, the artifact's metadata, and the first bytes.
 WAYS = {
     "name": lambda form: (f"rows.{form}", {}),
     "items_format": lambda form: ("artifact", {"form": form}),
@@ -105,7 +105,7 @@ def read(tmp_path):
 @pytest.mark.parametrize("zipped", [False, True], ids=["plain", "gzip"])
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("form", ["jsonl", "json"])
-def test_values_of_json_are_read_as_what_they_are_however_the_format_is_told(read, form, way, zipped):
+def test_values_of_json_keep_their_types_however_the_format_is_given(read, form, way, zipped):
     name, how = WAYS[way](form)
     for wanted in VALUES.values():
         data = lines(wanted) if form == "jsonl" else json.dumps(wanted).encode()
@@ -119,7 +119,7 @@ def test_values_of_json_are_read_as_what_they_are_however_the_format_is_told(rea
 @pytest.mark.parametrize("zipped", [False, True], ids=["plain", "gzip"])
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("form", ["csv", "parquet"])
-def test_rows_are_dicts_however_the_format_is_told(read, form, way, zipped):
+def test_rows_are_dicts_however_the_format_is_given(read, form, way, zipped):
     data = as_csv(CSV_ROWS) if form == "csv" else as_parquet(CSV_ROWS)
     name, how = WAYS[way](form)
     found = read(
@@ -153,7 +153,7 @@ def test_numbers_that_are_none_are_read_as_python_does(read):
 
 
 @pytest.mark.parametrize("name", ["rows.jsonl", "rows.json", "rows.csv", "rows"])
-def test_what_is_not_utf_8_is_an_error_with_its_line(read, name):
+def test_text_that_is_not_utf_8_is_an_error_with_its_line(read, name):
     with pytest.raises(InputError, match="line 3 is not UTF-8") as caught:
         read(b'"a"\n"b"\n"\xff"\n', name)
     assert name in str(caught.value)
@@ -189,7 +189,7 @@ def test_what_may_be_more_than_one_format_is_an_error_that_names_the_option(read
     [("x.csv", {}), ("x", {"form": "csv"}), ("x", {"metadata": {"format": "csv"}})],
     ids=["name", "items_format", "metadata"],
 )
-def test_one_column_of_csv_is_read_where_the_format_is_told(read, name, how):
+def test_one_column_of_csv_is_read_if_the_format_is_given(read, name, how):
     assert read(b"url\ngs://b/1\n", name, **how) == [{"url": "gs://b/1"}]
 
 
@@ -210,7 +210,7 @@ def test_a_format_is_guessed_from_the_first_lines(read, text, items):
 
 
 def test_metadata_that_name_no_format_are_an_error_and_others_say_nothing(read):
-    with pytest.raises(InputError, match=r"metadata say format='avro'.*items_format"):
+    with pytest.raises(InputError, match=r"metadata have format='avro'.*items_format"):
         read(b"1\n", "artifact", metadata={"format": "avro"})
     silent = {"rows": 7, "mimetype": "text/plain", "content_type": ""}
     assert read(b"1\n2\n", "artifact", metadata=silent) == [1, 2]
@@ -316,7 +316,7 @@ def test_csv_without_rows_has_no_items(read, text):
         read(text.encode(), "rows.csv")
 
 
-def test_types_of_columns_can_be_told(read):
+def test_types_of_columns_can_be_given(read):
     text = b"zip,n,share,open,name\n01234,7,1,TRUE,NA\n,,,,\n"
     types = {"zip": "str", "n": int, "share": "float", "open": "bool", "name": "str"}
     assert read(text, "rows.csv", types=types) == [
@@ -361,7 +361,7 @@ def test_gzip_that_is_damaged_is_an_error(read, damage):
         read(damage(data), "rows.jsonl.gz")
 
 
-def test_gzip_of_several_parts_is_one_file_and_what_is_not_compressed_stays_so(read):
+def test_gzip_of_several_parts_is_one_file_and_plain_text_is_not_unpacked(read):
     assert read(gzip.compress(b"1\n") + gzip.compress(b"2\n"), "rows.jsonl.gz") == [1, 2]
     assert read(b"1\n2\n", "rows.jsonl.gz") == [1, 2]  # a bucket may decompress what it sends
 
@@ -435,7 +435,7 @@ OWN = {"others": [1, 2], "another type": [7, 7], "missing": ["7", None]}
 def test_a_folder_of_parquet_replaces_no_column_of_its_files(tmp_path, own):
     (tmp_path / "t/day=7").mkdir(parents=True)
     (tmp_path / "t/day=7/x.parquet").write_bytes(as_parquet([{"day": day, "n": 1} for day in OWN[own]]))
-    with pytest.raises(InputError, match=r"has a column 'day', with other values.*t/day=7/x\.parquet"):
+    with pytest.raises(InputError, match=r"the column 'day' has other values.*t/day=7/x\.parquet"):
         items_from(f"{tmp_path}/t")
 
 
@@ -579,7 +579,7 @@ COMMANDS = {
         (("rows.csv", "zip,n\n01,7\n", ["--items-types", '{"zip": "str"}']), [{"zip": "01", "n": 7}]),
         (("rows", '"n"\n1\n', ["--items-format", "csv"]), [{"n": 1}]),
     ],
-    ids=["jsonl", "csv", "told"],
+    ids=["jsonl", "csv", "given"],
 )
 def test_commands_read_tables_in_the_same_way(tmp_path, command, table, items):
     name, data, words = table
@@ -597,7 +597,7 @@ def test_commands_read_tables_in_the_same_way(tmp_path, command, table, items):
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_commands_name_what_is_wrong_with_a_table(tmp_path, command):
+def test_commands_name_the_error_of_a_table(tmp_path, command):
     (tmp_path / "rows.csv").write_text("a,b\n1,2\n3\n")
     done = CliRunner().invoke(cli, COMMANDS[command](str(tmp_path / "rows.csv"), str(tmp_path / "store")))
     assert isinstance(done.exception, InputError)

@@ -1,4 +1,4 @@
-"""Parameters inside of texts and values of a fan-out, and items of loops, as the scatter step puts them together.
+"""Parameters inside of texts and values of a fan-out, and items of loops, as the scatter step composes them.
 
 No annotations as strings: kfp takes them as objects.
 """
@@ -20,7 +20,7 @@ from runwide.errors import InputError
 from runwide.job.manifest import FUNCTION, read_job
 from runwide.spill import open_store
 from runwide_components import fan_out
-from runwide_components.engines.stores import stores
+from runwide_components.engines.stores import stores_of
 from runwide_components.wires import wires
 
 STORE = "gs://bucket/runs"
@@ -180,11 +180,13 @@ def test_a_parameter_where_nothing_looks_is_refused():
             ([1], {"k": Holder(f"x-{n}")}),
             ([1], {"k": Holder(dsl.PIPELINE_ROOT_PLACEHOLDER)}),
         ):
-            with pytest.raises(InputError, match=r"holds .*pass it in constants=, alone or inside of lists"):
+            with pytest.raises(
+                InputError, match=r"contains .*pass it in constants=, alone or inside of lists"
+            ):
                 wires(take, items, 1, STORE, constants)
-        with pytest.raises(InputError, match="the function holds a parameter of the pipeline"):
+        with pytest.raises(InputError, match="the function contains a parameter of the pipeline"):
             wires(lambda item: item + n, [1], 1, STORE, {})
-        with pytest.raises(InputError, match=r"a value is a task, not what it puts out; pass its \.output"):
+        with pytest.raises(InputError, match=r"a value is a task, not its output; pass its \.output"):
             wires(take, [1], 1, STORE, {"k": [make()]})
         with pytest.raises(InputError, match="a text holds 'out', which is an artifact"):
             wires(take, [f"{write().outputs['out']}"], 1, STORE, {})
@@ -207,11 +209,11 @@ def test_an_optional_parameter_that_is_left_out_is_the_functions_default():
     assert seen(made, a=None, b="x").constants == {"deep": [None], "s": "x"}
     assert seen(made, a=3, b="x").constants == {"k": 3, "deep": [3], "s": "x"}
     made = defined(lambda n, s: both(take, [1], store=f"gs://b/{n}"), n=Optional[int], s=str)
-    with pytest.raises(InputError, match="was left out, and a text has it in it; give it a default"):
+    with pytest.raises(InputError, match="was left out, and a text contains it; give it a default"):
         seen(made, a=None, b="x")
 
 
-def test_items_of_a_list_without_types_are_told_from_their_texts():
+def test_types_of_items_of_an_untyped_list_follow_from_their_texts():
     def body(many):
         with dsl.ParallelFor(many) as item:
             return both(take, [1], k=item, t=f"{item}!")
@@ -228,7 +230,7 @@ def test_items_of_a_list_without_types_are_told_from_their_texts():
     ):
         found = seen(made, **{"a-loop-item": item, "a": many}).constants
         assert (found, type(found["k"])) == ({"k": expected, "t": f"{expected}!"}, type(expected))
-    with pytest.raises(InputError, match=r"may be a text or another value; declare what is in the list"):
+    with pytest.raises(InputError, match=r"may be a text or another value; declare the type of the elements"):
         seen(made, **{"a-loop-item": "true", "a": many})
 
 
@@ -278,11 +280,11 @@ def test_values_of_a_loop_in_a_loop_are_known_from_the_outer_one():
     [
         (
             [1, "a"],
-            r"the items of the loop are of several types \(int, str\), and kfp declares all as the first one is",
+            r"the items of the loop have several types \(int, str\), and kfp declares them by the first item",
         ),
         (
             ["x" * 140_000],
-            "item 0 of the loop.* takes 140002 bytes, .*; write it to a table, and loop over URIs",
+            "item 0 of the loop.* takes 140002 bytes: .*; write the items to tables, and loop over URIs",
         ),
         (
             [1, 2**53],
@@ -350,8 +352,8 @@ def test_the_stores_of_texts_and_loops_are_known_before_the_run(tmp_path):
             fan_out(take, [1], components=1, store=f"{base}/{item.place}")
             fan_out(take, [1], components=1, store=item.place)
 
-    assert not any("{{" in one for one in stores(p.pipeline_spec, {"base": "/tmp/{{x}}"}))
-    found = list(stores(p.pipeline_spec, {"base": str(tmp_path)}))
+    assert not any("{{" in one for one in stores_of(p.pipeline_spec, {"base": "/tmp/{{x}}"}))
+    found = list(stores_of(p.pipeline_spec, {"base": str(tmp_path)}))
     assert set(found) == {f"{tmp_path}/runs-7", f"{tmp_path}/a", f"{tmp_path}/b", "a", "b"}
 
 
@@ -487,7 +489,7 @@ def test_texts_and_other_values_in_a_loop_in_a_loop_are_refused():
         with dsl.ParallelFor([{"rows": [1, "1"]}]) as outer, dsl.ParallelFor(outer.rows) as row:
             fan_out(take, [1], components=1, store=STORE)
             with pytest.raises(
-                InputError, match=r"are of several types \(int, str\).*; loop over dicts such as"
+                InputError, match=r"have several types \(int, str\).*; loop over dicts such as"
             ):
                 fan_out(take, [1], components=1, store=STORE, constants={"k": row})
 
@@ -500,6 +502,6 @@ def test_texts_and_other_values_in_a_loop_in_a_loop_are_refused():
 def test_a_mark_of_a_step_in_a_value_is_refused_with_a_way_out(mark):
     for items, constants in ([1], {"k": f"a {mark} b"}), ([mark], {}), ([1], {"k": [{"a": mark}]}):
         with pytest.raises(
-            InputError, match=r"engines take for something of the step.*; write the text in another way"
+            InputError, match=r"engines replace in the arguments of a step; write the text in another way"
         ):
             wires(take, items, 1, STORE, constants)

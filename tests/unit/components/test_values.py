@@ -1,4 +1,4 @@
-"""Whatever goes into a fan-out, its function sees: values of the program as they were, those of the pipeline as declared.
+"""The function of a fan-out gets values of the program unchanged, and values of the pipeline with their declared types.
 
 Each test has the scatter step's inputs made, gives them the texts that an engine would, and reads them as the step does.
 No annotations as strings: kfp takes them as objects.
@@ -51,7 +51,7 @@ def test_items_and_constants_arrive_as_they_were(items, constants):
 
 @settings(max_examples=20, deadline=None)
 @given(st.lists(values, min_size=1, max_size=9), st.dictionaries(st.sampled_from("abc"), values))
-def test_they_stand_so_in_the_spec_that_engines_are_sent(items, constants):
+def test_they_are_in_that_form_in_the_spec_for_engines(items, constants):
     @dsl.pipeline(name="fixed")
     def fixed():
         fan_out(take, items, components=1, store=STORE, constants=constants)
@@ -64,7 +64,7 @@ def test_they_stand_so_in_the_spec_that_engines_are_sent(items, constants):
 @settings(max_examples=100, deadline=None)
 @given(st.recursive(st.one_of(st.none(), st.booleans(), st.integers(), st.floats(allow_nan=False, allow_infinity=False),
                               st.text()), lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner)))  # fmt: skip
-def test_values_that_json_gives_back_stand_in_the_pipeline_in_clear(value):
+def test_values_that_json_preserves_are_in_the_pipeline_in_clear_text(value):
     made = wires(take, [value], 1, STORE, {})
     assert same(seen(made).items, [value])
     (option,) = [port.options for port, _ in made.all if port.name == "items"]
@@ -100,7 +100,7 @@ def test_values_that_hold_themselves_and_deep_ones_are_gone_through():
     deep = []
     for _ in range(100_000):
         deep = [deep]
-    with pytest.raises(InputError, match="hold each other in more levels than Python can go through"):
+    with pytest.raises(InputError, match="are nested too deeply for Python"):
         wires(take, [deep], 1, STORE, {})
 
 
@@ -122,7 +122,7 @@ def test_values_that_are_short_alone_are_not_too_long_together(tmp_path):
 
 
 def test_long_values_need_a_store_that_is_known_when_compiling():
-    seen_error = "takes .* bytes, a pipeline spec has .* for it, and the store is only known at run time"
+    seen_error = "takes .* bytes: a pipeline spec has room for .*, and the store is not known before the run"
 
     @dsl.pipeline(name="late")
     def late(bucket: str):
@@ -149,7 +149,7 @@ OPTIONAL = [
     (Optional[Dict], {"a": 1}, {"a": 1}),
 ]
 PLACES = ["parameter", "output", "loop variable", "loop sub-variable"]
-# kfp itself refuses what is optional anywhere but as a parameter
+# kfp itself accepts optional values as parameters only
 CASES = [
     *((place, *one) for place in PLACES for one in ANNOTATIONS),
     *(("parameter", *one) for one in OPTIONAL),
@@ -181,7 +181,7 @@ def pipeline_with(place, annotation, use):
 
 
 def engine(place, value):
-    """What the engine gives for the channels of such a pipeline."""
+    """Return the values that the engine gives for the channels of such a pipeline."""
     whole = {"x": value} if place == "loop sub-variable" else value
     return {"given": value, "given-loop-item": whole, "make-Output": value}
 

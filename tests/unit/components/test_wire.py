@@ -1,4 +1,4 @@
-"""What a pipeline engine hands to a command arrives as what was meant."""
+"""Values that an engine passes to a command arrive with their types."""
 
 from __future__ import annotations
 
@@ -50,13 +50,13 @@ def test_a_text_is_read_only_if_it_is_the_one_that_was_promised(tmp_path):
     with open_store(str(tmp_path)) as store:
         store.create("items/one", b"hello")
         store.create("items/two", b"hellO")
-    assert wire.text_of(f"{tmp_path}/items/one#sha256={digest}") == "hello"
+    assert wire.object_of(f"{tmp_path}/items/one#sha256={digest}") == b"hello"
     with pytest.raises(DigestMismatch):
-        wire.text_of(f"{tmp_path}/items/two#sha256={digest}")
+        wire.object_of(f"{tmp_path}/items/two#sha256={digest}")
     with pytest.raises(ObjectNotFound):
-        wire.text_of(f"{tmp_path}/items/three#sha256={digest}")
+        wire.object_of(f"{tmp_path}/items/three#sha256={digest}")
     with pytest.raises(BadReference):
-        wire.text_of(f"{tmp_path}/items/one")
+        wire.object_of(f"{tmp_path}/items/one")
 
 
 def test_a_function_of_another_python_is_refused_before_it_is_loaded():

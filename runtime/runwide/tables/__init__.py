@@ -1,0 +1,1 @@
+"""Read items from tables and files: JSON lines, JSON, CSV and Parquet."""
