@@ -11,19 +11,17 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from kfp import dsl
 from kfp.dsl import pipeline_context
 
-from runwide.calls import check_reduce
+from runwide.api.functions import check_reduce
 from runwide.cli.requirements import text_of
 from runwide.errors import InputError
-from runwide.options import PIPELINE, RunOptions, TaskOptions
-from runwide.signatures import taking
+from runwide.options.record import PIPELINE, RunOptions, TaskOptions
+from runwide.options.signatures import taking
 from runwide_components.channels import refuse_open, unshared
+from runwide_components.checks import items_words, warn_of_secrets
 from runwide_components.configuration import NOTHING as PLAIN
 from runwide_components.configuration import StepConfiguration, check_names
 from runwide_components.image import base_image
-from runwide_components.items_words import items_words
 from runwide_components.resources import NOTHING, Resources
-from runwide_components.secret_warning import warn_of_secrets
-from runwide_components.signature import with_signature
 from runwide_components.steps import (
     JobOptions,
     Strings,
@@ -31,6 +29,7 @@ from runwide_components.steps import (
     scatter,
     shard_step,
     steps_of,
+    with_signature,
 )
 from runwide_components.wires import Wires, slug, wires
 
@@ -167,7 +166,7 @@ def fan_out(
         requirements: Packages that each of the three steps installs with pip before it starts: the path of a requirements
             file, which is read now, or a list such as ``["nltk==3.9.1"]``, from the index of ``PIP_INDEX_URL``. An image
             that contains them starts faster; see docs/packages.md.
-        **options: As in `runwide.options.TaskOptions`.
+        **options: As in `runwide.options.record.TaskOptions`.
 
     Returns:
         The task. Its ``.output`` is the reference of the results, which `runwide.load` reads in input order; ``.report``,

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, overload
 
 from runwide.errors import InputError, RunwideError
 from runwide.redaction import shortened
-from runwide.writing import printable
+from runwide.streams import printable
 from runwide_components.engines.base import RunState
 
 if TYPE_CHECKING:

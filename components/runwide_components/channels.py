@@ -10,9 +10,9 @@ from kfp import dsl
 from kfp.dsl import for_loop, pipeline_channel, pipeline_context
 from kfp.dsl.types import type_utils
 
-from runwide.cli.arguments import QUOTED
 from runwide.cli.declared import JSON, SAFE, Declared, beyond, of_annotation, of_values, parse
 from runwide.cli.given import Composed, Given, rebuilt
+from runwide.cli.scatter_arguments import QUOTED
 from runwide.errors import InputError
 from runwide_components.steps import Input
 

@@ -8,29 +8,29 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from runwide import settings
-from runwide.calls import check_reduce, program_of
+from runwide.api.functions import check_reduce, program_of
 from runwide.cli.requirements import text_of
-from runwide.ended import check as ended_check
 from runwide.errors import InputError
 from runwide.job import gather, status
-from runwide.job.begin import scatter_or_find
-from runwide.job.found import find_job
+from runwide.job.lookup import find_job
 from runwide.job.manifest import read_job
+from runwide.job.named_jobs import scatter_or_find
 from runwide.log import Log
-from runwide.options import COMPONENTS, SUBMIT, Options, RunOptions, TaskOptions
+from runwide.options.record import COMPONENTS, SUBMIT, Options, RunOptions, TaskOptions
+from runwide.options.signatures import taking
+from runwide.outcomes import check as ended_check
 from runwide.redaction import shortened
-from runwide.signatures import taking
-from runwide.spill import signing
-from runwide.spill.store import without_fields
+from runwide.store import signing
+from runwide.store.base import without_fields
 from runwide_components import streaming
+from runwide_components.checks import warn_of_secrets
 from runwide_components.configuration import StepConfiguration
-from runwide_components.engines.asked import StepOptions, check_step_options
 from runwide_components.engines.local import Local
+from runwide_components.engines.step_options import StepOptions, check_step_options
 from runwide_components.image import base_image
 from runwide_components.recorded import Place, last_record
 from runwide_components.resources import Resources
 from runwide_components.runs import ended, rejoin, start, still_going
-from runwide_components.secret_warning import warn_of_secrets
 from runwide_components.steps import JobOptions
 from runwide_components.streaming import Streamed, Submitted
 
@@ -174,7 +174,7 @@ class Components:
             InputError: The engine cannot pull the image, reach the store or support an option; or code that ``code=`` names
                 is missing.
         """
-        from runwide.own_asked import asked_for  # slow to load
+        from runwide.code.finding import asked_for  # slow to load
 
         asked_for(self.code)
         self.place.resources.check(self.configuration)
@@ -217,7 +217,7 @@ class Components:
             reuse: As for `runwide.map`.
             reduce: Associative function that combines two results into one. The components combine their results, then those
                 of each other, and one value is returned.
-            **options: As in `runwide.options.Options`.
+            **options: As in `runwide.options.record.Options`.
 
         Raises:
             FunctionChanged: The job of that name has another function, and ``reuse`` is None.
@@ -278,7 +278,7 @@ class Components:
                 ``"return"`` a `runwide.Failure` instead of its result.
             name: As for `map`.
             reuse: As for `map`.
-            **options: As in `runwide.options.Options`.
+            **options: As in `runwide.options.record.Options`.
 
         Raises:
             StepFailed: A component ended with an error that is not an item's; stored results come first.
@@ -319,7 +319,7 @@ class Components:
             name: As for `runwide.map`.
             reuse: As for `runwide.map`.
             on_error: As for `map`, for the later gather.
-            **options: As in `runwide.options.TaskOptions`.
+            **options: As in `runwide.options.record.TaskOptions`.
 
         Returns:
             The job's reference, and the run of its shards; None if no shard is left to run.

@@ -8,8 +8,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from runwide import settings
-from runwide.cli.configured import check_env, variables_text
-from runwide.cli.secrets import HIDDEN, check_variable, full_name
+from runwide.cli.variables import HIDDEN, check_env, check_variable, full_name, variables_text
 from runwide.errors import InputError
 
 LABELS = "RUNWIDE_STEP_LABELS"

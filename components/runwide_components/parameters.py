@@ -11,11 +11,11 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-from runwide.cli.csv_rows import Part, texts
-from runwide.cli.rows import decoded, unzipped, values_of_lines
 from runwide.cli.wire import value_of
 from runwide.errors import InputError, NoItems
 from runwide.redaction import shortened
+from runwide.tables.csv_rows import Part, texts
+from runwide.tables.rows import decoded, unzipped, values_of_lines
 
 _KINDS = {
     "STRING": "str", "NUMBER_INTEGER": "int", "NUMBER_DOUBLE": "float",

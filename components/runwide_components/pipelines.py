@@ -17,21 +17,20 @@ from runwide import settings
 from runwide.errors import EngineError, InputError, RunsFailed
 from runwide.job.runner import looks
 from runwide.log import Log
-from runwide.spill.store import open_store, without_fields
-from runwide_components.attempts import Records, trusted
+from runwide.store.base import open_store, without_fields
 from runwide_components.batch import Batch, PipelineRun
-from runwide_components.compiled import digested
-from runwide_components.engines.arguments import checked_stores
+from runwide_components.batch_records import Records, cancel_all, ended_run, status_of, trusted
 from runwide_components.engines.base import RunState
+from runwide_components.engines.fitting import checked_stores
 from runwide_components.engines.local import Local
-from runwide_components.interrupt import wants_to_cancel
+from runwide_components.engines.spec import digested
 from runwide_components.parameters import Inputs, labels_of, parameter_sets, run_name, useful_labels
-from runwide_components.standing import cancel_all, ended_run, status_of
+from runwide_components.watch import wants_to_cancel
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
-    from runwide_components.attempts import Attempts
+    from runwide_components.batch_records import Attempts
     from runwide_components.engines.base import Engine, Run
 
 _log = Log("pipelines")
@@ -159,11 +158,11 @@ class Pipelines:
             return Batch([item.about for item in items], uri=self.uri)
 
     def status(self) -> Batch:
-        """Return all runs of the batch in the store; see `runwide_components.standing.status_of`."""
+        """Return all runs of the batch in the store; see `runwide_components.batch_records.status_of`."""
         return status_of(self.uri, engine=self.engine)
 
     def cancel(self) -> int:
-        """Cancel all runs of the batch that have not ended; see `runwide_components.standing.cancel_all`."""
+        """Cancel all runs of the batch that have not ended; see `runwide_components.batch_records.cancel_all`."""
         return cancel_all(self.uri, engine=self.engine)
 
     @contextmanager

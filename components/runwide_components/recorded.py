@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 from runwide.errors import EngineError, IntegrityError, ObjectExists, StoreError
 from runwide.job.reference import parse, quoted
 from runwide.log import Log
-from runwide.spill import records
-from runwide.spill.store import open_inside
-from runwide.spill.verified import ABSENT, arrived_damaged
+from runwide.store import records
+from runwide.store.base import open_inside
+from runwide.store.records import ABSENT, arrived_damaged
 from runwide_components.configuration import StepConfiguration
 from runwide_components.engines.registry import engine_recorded, run_recorded
 from runwide_components.image import base_image

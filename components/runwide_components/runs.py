@@ -19,20 +19,18 @@ from runwide.job.reference import parse, quoted
 from runwide.job.runner import ShardOptions, looks
 from runwide.log import Log
 from runwide.redaction import shortened
-from runwide.spill import signing
+from runwide.store import signing
 from runwide_components.engines.base import PipelineEngine, RunState
-from runwide_components.engines.local_stores import in_full
-from runwide_components.interrupt import wants_to_cancel
+from runwide_components.engines.local_surroundings import in_full
 from runwide_components.recorded import Place, Recorded, last_record, record
-from runwide_components.watch import Watch
+from runwide_components.watch import Watch, wants_to_cancel
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from runwide.events.model import TaskEvent
     from runwide.job.limit import Accepted
-    from runwide_components.engines.base import Run
-    from runwide_components.engines.base import ShardRunner
+    from runwide_components.engines.base import Run, ShardRunner
     from runwide_components.steps import JobOptions
 
 _log = Log("components")

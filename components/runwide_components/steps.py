@@ -1,4 +1,4 @@
-"""The container components scatter, shard and gather, which run the command ``runwide``.
+"""The container components scatter, shard and gather, which run the command `runwide`.
 
 Their containers need neither kfp nor a pip step at the start. Every value between them is a string, because kfp.local turns
 integers in lists into floats.
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field, replace
 from functools import cache
+from inspect import Parameter, Signature
 from typing import TYPE_CHECKING, Any, Optional
 
 from kfp import compiler, dsl
@@ -15,13 +16,47 @@ from kfp import compiler, dsl
 from runwide.cli.requirements import checked
 from runwide.errors import InputError
 from runwide.job.limit import FIRST, Accepted, new_attempt
-from runwide.options import DEFAULTS, RunOptions
+from runwide.options.record import DEFAULTS, RunOptions
 from runwide_components.configuration import NOTHING, StepConfiguration
-from runwide_components.signature import with_signature
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
+
+
+def with_signature(
+    function: Any,
+    name: str,
+    types: dict[str, Any],
+    *,
+    defaults: dict[str, Any] | None = None,
+    returns: Any = Signature.empty,
+) -> Any:
+    """Set the name, parameters and types that kfp reads on a function of ``*values``.
+
+    Args:
+        function: The function, which is changed and returned.
+        name: Its new name.
+        types: Parameter names and their annotations, in order, those with a default last.
+        defaults: Default values by parameter name.
+        returns: Annotation of the return value.
+    """
+    function.__name__ = function.__qualname__ = name
+    function.__signature__ = Signature(
+        [
+            Parameter(
+                name,
+                Parameter.POSITIONAL_OR_KEYWORD,
+                annotation=kind,
+                default=(defaults or {}).get(name, Parameter.empty),
+            )
+            for name, kind in types.items()
+        ],
+        return_annotation=returns,
+    )
+    function.__annotations__ = types | ({} if returns is Signature.empty else {"return": returns})
+    return function
+
 
 Strings = list[str]  # kfp knows a list only by its runtime type
 

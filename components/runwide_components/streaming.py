@@ -7,13 +7,13 @@ import weakref
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from runwide import ended
+from runwide import outcomes
 from runwide.errors import EngineError, PoolClosed, TooManyFailures
-from runwide.job.heard import EventForwarder
+from runwide.job.arrivals import Stream
+from runwide.job.event_forwarding import EventForwarder
 from runwide.job.limit import too_many_stored
 from runwide.job.manifest import read_job
 from runwide.job.runner import looks
-from runwide.job.stream import Stream
 from runwide.log import Log
 from runwide.progress import display
 from runwide.records import Failure
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from runwide.events.model import TaskEvent
     from runwide.job.limit import Accepted
-    from runwide.options import RunOptions
+    from runwide.options.record import RunOptions
     from runwide.progress import Bar, Lines
     from runwide.records import Outcome
     from runwide_components.components import Components
@@ -108,7 +108,7 @@ def stream(
     reuse: str | None,
 ) -> Streamed:
     """Start a map, and return its results as they are stored; see `Components.stream`."""
-    ended.check(on_error)
+    outcomes.check(on_error)
     submitted = place.submitted(function, items, options, name=name, reuse=reuse, on_error=on_error)
     following = Following(
         submitted,
@@ -170,7 +170,7 @@ class Following:
         try:
             with leaves_on_sigterm():
                 arriving = self._limited(self._arriving(self._stream, on_error))
-                yield from ended.values(arriving, failures or on_error)
+                yield from outcomes.values(arriving, failures or on_error)
         finally:
             self.leave()
 
@@ -185,7 +185,7 @@ class Following:
                 if failure is not None and limit is not None:
                     failures.append(failure)
                     if len(failures) > limit.most:
-                        raise ended.too_many(failures)
+                        raise outcomes.too_many(failures)
         except TooManyFailures:
             self.cancel_run()
             raise

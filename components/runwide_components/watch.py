@@ -1,11 +1,14 @@
-"""Show the progress of a job's shards: one bar for all of them, and failed items as they come."""
+"""Show the progress of a job's components, and ask at Ctrl-C whether to cancel them."""
 
 from __future__ import annotations
 
+import sys
 import time
 from typing import TYPE_CHECKING
 
-from runwide.job.heard import EventForwarder
+import click
+
+from runwide.job.event_forwarding import EventForwarder
 from runwide.job.progress import Progress
 from runwide.log import Log
 from runwide.progress import display
@@ -18,6 +21,23 @@ if TYPE_CHECKING:
     from runwide.events.model import TaskEvent
     from runwide.progress import Bar, Lines
     from runwide.records import Failure
+
+
+def wants_to_cancel(what: str) -> bool:
+    """Ask the user whether to cancel runs, and return the answer.
+
+    A second Ctrl-C means yes. Without a terminal the answer is yes too, so that runs do not cost more without a client.
+
+    Args:
+        what: Description of the runs, such as ``the 3 active runs``.
+    """
+    if not (sys.stdin and sys.stdin.isatty()):
+        return True
+    try:
+        return click.confirm(f"Cancel {what}? If not, they continue", default=True, err=True)
+    except (KeyboardInterrupt, click.Abort):
+        return True
+
 
 _log = Log("components")
 _LOGGED = 10  # failed items that are logged as they come

@@ -11,46 +11,49 @@ from typing import TYPE_CHECKING, Any
 
 from kfp import dsl
 
-from runwide.archive import code_of
-from runwide.calls import Named
-from runwide.calls import check_constants
-from runwide.calls import program_of
-from runwide.cli.arguments import AUTO
-from runwide.cli.arguments import QUOTED
-from runwide.cli.function_text import packed, parted, written, written_code
+from runwide.api.functions import Named, check_constants, program_of
+from runwide.cli.encoding import (
+    is_by_value,
+    is_plain,
+    packed,
+    parted,
+    refuse_parameters,
+    values_bytes,
+    written,
+    written_code,
+)
+from runwide.cli.function_checks import annotations_of
 from runwide.cli.given import Composed
-from runwide.cli.taken import annotations_of
-from runwide.cli.values import is_by_value, is_plain, refuse_parameters, values_bytes
-from runwide.distributions import distributions
+from runwide.cli.scatter_arguments import AUTO, QUOTED
+from runwide.code.archive import code_of
+from runwide.code.distributions import distributions
 from runwide.errors import InputError, NoItems
-from runwide.function_pickle import NOTHING, Needs
-from runwide.item_definitions import Definitions
 from runwide.job import environment
 from runwide.naming import name_of
-from runwide.options import DEFAULTS
-from runwide.pickled import function_pickle
-from runwide.pickled_names import modules_named
+from runwide.options.record import DEFAULTS
+from runwide.pickling.functions import NOTHING, Needs, function_pickle, modules_named
+from runwide.pickling.items import Definitions
 from runwide.redaction import shortened
-from runwide.spill import windows
-from runwide.spill.store import open_store, without_fields
+from runwide.store import windows
+from runwide.store.base import open_store, without_fields
 from runwide_components.channels import Parameters, declared, is_artifact, is_channel, is_of_loop
-from runwide_components.configuration import MARKED
-from runwide_components.listed import listed
-from runwide_components.secret_warning import warn_of_secrets
-from runwide_components.steps import ARTIFACTS, COMPOSED_ENV, RUN, STORE_AND_SHARDS, Input
-from runwide_components.wires_checks import (
+from runwide_components.checks import (
     absolute,
     check_constant_names,
     check_type,
     checked,
     known_function,
+    listed,
     no_list,
+    warn_of_secrets,
 )
+from runwide_components.configuration import MARKED
+from runwide_components.steps import ARTIFACTS, COMPOSED_ENV, RUN, STORE_AND_SHARDS, Input
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
-    from runwide.options import RunOptions
+    from runwide.options.record import RunOptions
 
 # The engine passes all inputs of a task as one command-line argument, for which Linux has a limit of 128 KiB
 # (MAX_ARG_STRLEN); quoting needs a part of that.

@@ -15,53 +15,51 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from runwide._report.public import Recording, report
-    from runwide.awaited import aimap, amap
+    from runwide.api.awaited import aimap, amap
+    from runwide.api.maps import imap, imap_unordered, map, starmap
+    from runwide.api.pools import Executor, Pool
+    from runwide.api.stored_pool import register_joblib
     from runwide.errors import RunwideError
-    from runwide.executors import Executor
     from runwide.host.cores import Cores, cores
     from runwide.job._gather import gather, load
     from runwide.job._replay import replay
-    from runwide.job._rerun import rerun
     from runwide.job._scatter import scatter
     from runwide.job._shard import shard
     from runwide.job.attach import attach
     from runwide.job.exchange import Exchange
+    from runwide.job.finishing import rerun
     from runwide.job.housekeeping import status
     from runwide.pool import shutdown
-    from runwide.pools import Pool
-    from runwide.records import Failure
-    from runwide.results import Results
-    from runwide.spill.file import File
-    from runwide.stored_pool import register_joblib
-    from runwide.surface import imap, imap_unordered, map, starmap
+    from runwide.records import Failure, Results
+    from runwide.store.file import File
 
 _HOME = {
     "Cores": "runwide.host",
     "Exchange": "runwide.job.exchange",
-    "Executor": "runwide.executors",
+    "Executor": "runwide.api.pools",
     "Failure": "runwide.records",
-    "File": "runwide.spill.file",
-    "Pool": "runwide.pools",
+    "File": "runwide.store.file",
+    "Pool": "runwide.api.pools",
     "Recording": "runwide._report",
-    "Results": "runwide.results",
+    "Results": "runwide.records",
     "RunwideError": "runwide.errors",
-    "aimap": "runwide.awaited",
-    "amap": "runwide.awaited",
+    "aimap": "runwide.api.awaited",
+    "amap": "runwide.api.awaited",
     "attach": "runwide.job.attach",
     "cores": "runwide.host",
     "gather": "runwide.job",
-    "imap": "runwide.surface",
-    "imap_unordered": "runwide.surface",
+    "imap": "runwide.api.maps",
+    "imap_unordered": "runwide.api.maps",
     "load": "runwide.job",
-    "map": "runwide.surface",
-    "register_joblib": "runwide.stored_pool",
+    "map": "runwide.api.maps",
+    "register_joblib": "runwide.api.stored_pool",
     "replay": "runwide.job",
     "report": "runwide._report",
     "rerun": "runwide.job",
     "scatter": "runwide.job",
     "shard": "runwide.job",
     "shutdown": "runwide.pool",
-    "starmap": "runwide.surface",
+    "starmap": "runwide.api.maps",
     "status": "runwide.job",
 }
 

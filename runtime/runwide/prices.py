@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from runwide import settings
 from runwide.errors import InputError
-from runwide.parsing import json_of
+from runwide.json_text import json_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping

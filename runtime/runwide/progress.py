@@ -11,7 +11,7 @@ from contextlib import closing, suppress
 from typing import TYPE_CHECKING, Any
 
 from runwide.log import Log, follow_cells, is_watched
-from runwide.writing import Tolerant
+from runwide.streams import Tolerant
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator

@@ -29,9 +29,9 @@ import zstandard
 
 os.environ["RUNWIDE_COMPRESSION"] = "zstd"
 
-from runwide.spill import compression
-from runwide.spill.codec import encode
-from runwide.spill.store import open_store
+from runwide.store import buffers
+from runwide.store.base import open_store
+from runwide.store.codec import encode
 from runwide.testing.emulator import fake_gcs_server
 
 MIB = 1 << 20
@@ -88,10 +88,10 @@ def measured(value):
     """Return the ratio, the bytes a second of compressing and decompressing, and whether the code would compress it."""
     data = plain(value)
     size = len(data)
-    chosen = compression.compressed([data], size) is not None
-    small = zstandard.ZstdCompressor(level=compression._LEVEL).compress(data)
-    up = seconds(lambda: zstandard.ZstdCompressor(level=compression._LEVEL).compress(data))
-    down = seconds(lambda: compression.expanded(memoryview(small), size))
+    chosen = buffers.compressed([data], size) is not None
+    small = zstandard.ZstdCompressor(level=buffers._LEVEL).compress(data)
+    up = seconds(lambda: zstandard.ZstdCompressor(level=buffers._LEVEL).compress(data))
+    down = seconds(lambda: buffers.expanded(memoryview(small), size))
     return len(small) / size, size / up, size / down, chosen
 
 
@@ -142,7 +142,7 @@ def table_of_ways(ways):
             else "nearly all"
         )
         lines.append(f"| {name} | {speed / 1e6:,.0f} | {text} |")
-    limit, even = compression._PAYS, float(np.interp(compression._PAYS, ratios, limits)) / 1e6
+    limit, even = buffers._PAYS, float(np.interp(buffers._PAYS, ratios, limits)) / 1e6
     return [
         *lines,
         "",
@@ -176,7 +176,7 @@ def main():
     options = parser.parse_args()
     about = (
         f"{platform.machine()}, Python {platform.python_version()}, zstandard {zstandard.__version__}, level "
-        f"{compression._LEVEL}; values of 16 MiB, CPU seconds for zstd and elapsed ones for stores, medians of {ROUNDS}."
+        f"{buffers._LEVEL}; values of 16 MiB, CPU seconds for zstd and elapsed ones for stores, medians of {ROUNDS}."
     )
     found = "\n".join([about, "", *table_of_kinds(), "", *table_of_ways(NETWORKS | dict(store_speeds()))])
     if options.write:

@@ -97,7 +97,7 @@ def write(text: str) -> None:
 def count(name: str) -> dict[str, int | None]:
     """Return the result of each counter on a recorded machine."""
     sys.path.insert(0, str(ROOT / "runtime"))
-    from runwide.host import recording
+    from runwide.host.measuring import recording
 
     with tempfile.TemporaryDirectory() as directory:
         root = recording.unpack((TREES / f"{name}.tree").read_text(encoding="utf-8"), directory)

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 import runwide
 from runwide.events.log import EventLog
 from runwide.events.model import Run, TaskEvent
-from runwide.options import RunOptions
+from runwide.options.record import RunOptions
 from runwide.pool import mapping
 
 if TYPE_CHECKING:

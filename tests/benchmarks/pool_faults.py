@@ -58,7 +58,7 @@ from typing import TYPE_CHECKING, Any
 from fault_peers import PEERS, USUAL
 from fault_programs import PROGRAMS
 
-from runwide.pool.tree import kill_tree
+from runwide.pool.process import kill_tree
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

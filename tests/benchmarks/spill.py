@@ -53,15 +53,15 @@ class Packs:
     """As a job does: frames in packs of up to 64 MiB, each verified before it is unpickled."""
 
     def __init__(self, folder):
-        from runwide.spill.store import open_store
+        from runwide.store.base import open_store
 
         self.store = open_store(f"gs://{BUCKET}/{folder}")
         self.names = []
 
     def up(self, arrays):
         from runwide.job.flow import Behind
-        from runwide.spill import pack
-        from runwide.spill.codec import encode
+        from runwide.store import pack
+        from runwide.store.codec import encode
 
         members, size = [], 0
         with Behind(threads=4) as behind:
@@ -77,8 +77,8 @@ class Packs:
 
     def down(self):
         from runwide.job.flow import ahead
-        from runwide.spill import pack
-        from runwide.spill.codec import decode_verified
+        from runwide.store import pack
+        from runwide.store.codec import decode_verified
 
         def read(one):
             name, digest = one
@@ -98,12 +98,12 @@ class Objects:
     """One object per array, frames verified before they are unpickled; 16 threads, 4 for large ones."""
 
     def __init__(self, folder):
-        from runwide.spill.store import open_store
+        from runwide.store.base import open_store
 
         self.store = open_store(f"gs://{BUCKET}/{folder}")
 
     def up(self, arrays):
-        from runwide.spill.codec import encode
+        from runwide.store.codec import encode
 
         def one(pair):
             index, array = pair
@@ -116,7 +116,7 @@ class Objects:
             self.digests = list(pool.map(one, enumerate(arrays)))
 
     def down(self):
-        from runwide.spill.codec import decode
+        from runwide.store.codec import decode
 
         def one(pair):
             index, digest = pair
@@ -367,7 +367,7 @@ def folder_of(way, workload):
 def clear(way, workload, emulator):
     """Delete what was written: it fills the memory, and is in the way of the next `if_generation_match=0`."""
     os.environ["STORAGE_EMULATOR_HOST"] = emulator.url
-    from runwide.spill.store import open_store
+    from runwide.store.base import open_store
 
     for suffix in ("", "-warm"):
         store = open_store(f"gs://{BUCKET}/{folder_of(way, workload)}{suffix}")

@@ -115,8 +115,8 @@ def client(store, items, shards, *, ordered):
 def first_stored(job):
     """Return the time at which the first chunk of a job was made, from the notes of all shards."""
     from runwide.job.reference import parse
-    from runwide.spill import pack
-    from runwide.spill.store import open_inside
+    from runwide.store import pack
+    from runwide.store.base import open_inside
 
     with open_inside(parse(job).folder) as store:
         names = [one.name for one in store.list("shards/") if one.name.endswith(".pack")]

@@ -24,10 +24,10 @@ from runwide.errors import (
     StoreNotWritable,
     StoreUnavailable,
 )
-from runwide.spill import schemes
-from runwide.spill.meaning import Broken, Damaged, Meaning
-from runwide.spill.remote import Page, RemoteStore
-from runwide.spill.store import open_store
+from runwide.store import schemes
+from runwide.store.base import open_store
+from runwide.store.meaning import Broken, Damaged, Meaning
+from runwide.store.remote import Page, RemoteStore
 from runwide.testing.sqlite import SqliteStore
 from runwide.testing.store_contract import StoreContract
 

@@ -17,8 +17,8 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from google_services import Fault, Services
 
 from runwide.errors import StoreNotReadable, StoreNotWritable, StoreUnavailable
-from runwide.spill import credentials, google, library
-from runwide.spill.store import open_store
+from runwide.store import google, google_auth
+from runwide.store.base import open_store
 
 pytestmark = pytest.mark.gcs
 
@@ -47,22 +47,24 @@ def machine(services, gcs, monkeypatch, tmp_path):
     monkeypatch.setenv("RUNWIDE_STORE_DEADLINE", "900")  # the default
     monkeypatch.setenv("GCE_METADATA_IP", services.host)
     monkeypatch.setattr(
-        library.module("google.auth.compute_engine._metadata"), "_GCE_METADATA_HOST", services.host
+        google_auth.module("google.auth.compute_engine._metadata"), "_GCE_METADATA_HOST", services.host
     )
     # Two addresses that Google's client takes from no file.
     monkeypatch.setattr(
-        library.module("google.auth.iam"),
+        google_auth.module("google.auth.iam"),
         "_IAM_ENDPOINT",
         f"{services.url}/v1/projects/-/serviceAccounts/{{}}:generateAccessToken",
     )
     monkeypatch.setattr(
-        library.module("google.oauth2.credentials"), "_GOOGLE_OAUTH2_TOKEN_ENDPOINT", f"{services.url}/token"
+        google_auth.module("google.oauth2.credentials"),
+        "_GOOGLE_OAUTH2_TOKEN_ENDPOINT",
+        f"{services.url}/token",
     )
-    monkeypatch.setattr(credentials, "_FIRMWARE", tmp_path / "product_name")
+    monkeypatch.setattr(google_auth, "_FIRMWARE", tmp_path / "product_name")
     clock = types.SimpleNamespace(sleep=lambda seconds: time.sleep(seconds / 100), monotonic=time.monotonic)
     for name in ("google.api_core.retry.retry_base", "google.api_core.retry.retry_unary"):
-        monkeypatch.setattr(library.module(name), "time", clock)
-    monkeypatch.setattr(library.module("google.auth._exponential_backoff"), "time", clock)
+        monkeypatch.setattr(google_auth.module(name), "time", clock)
+    monkeypatch.setattr(google_auth.module("google.auth._exponential_backoff"), "time", clock)
     google.connections.clear()
     yield services
     google.connections.clear()
@@ -157,7 +159,7 @@ def test_a_metadata_server_that_is_away_while_a_token_is_renewed_is_waited_for(c
     use(store, "before")
     metadata = Services(cloud.emulator)
     monkeypatch.setattr(
-        library.module("google.auth.compute_engine._metadata"), "_GCE_METADATA_HOST", metadata.host
+        google_auth.module("google.auth.compute_engine._metadata"), "_GCE_METADATA_HOST", metadata.host
     )
     metadata.close()
     google.connection().session.credentials.expiry = None
@@ -209,7 +211,7 @@ def test_the_first_credentials_of_a_machine_in_a_cloud_may_be_late(
     if variable:
         monkeypatch.setenv(variable, "x")
     if firmware:
-        credentials._FIRMWARE.write_text(f"{firmware}\n")
+        google_auth._FIRMWARE.write_text(f"{firmware}\n")
     machine.faults.append(Fault("^/$|" + METADATA, 503, "not yet", times=12))
     use(open_store(gcs), "object")
     assert machine.faults[0].times == 0
@@ -219,7 +221,7 @@ def test_a_pod_waits_for_a_metadata_server_that_does_not_listen_yet(cloud, gcs, 
     metadata = Services(cloud.emulator)
     monkeypatch.setenv("GCE_METADATA_IP", metadata.host)
     monkeypatch.setattr(
-        library.module("google.auth.compute_engine._metadata"), "_GCE_METADATA_HOST", metadata.host
+        google_auth.module("google.auth.compute_engine._metadata"), "_GCE_METADATA_HOST", metadata.host
     )
     metadata.close()
     with ThreadPoolExecutor(8) as threads:
@@ -260,7 +262,7 @@ def test_credentials_of_a_file_survive_a_short_outage_of_the_token_service(
     machine, gcs, monkeypatch, kind, status
 ):
     make, path = KINDS[kind]
-    make(machine, credentials._FIRMWARE.with_name("credentials.json"), monkeypatch)
+    make(machine, google_auth._FIRMWARE.with_name("credentials.json"), monkeypatch)
     machine.faults.append(Fault(path, status, {"error": "temporarily_unavailable"}, times=5))
     use(open_store(gcs), "object")
     assert machine.faults[0].times == 0
@@ -325,8 +327,8 @@ PROGRAM = """
 import sys, time
 from pathlib import Path
 from runwide.errors import StoreNotReadable
-from runwide.spill import credentials, google
-from runwide.spill.store import open_store
+from runwide.store import credentials, google
+from runwide.store.base import open_store
 credentials._FIRMWARE = Path("/nowhere")
 google.module("google.cloud.storage")  # its import must not count
 began = time.monotonic()

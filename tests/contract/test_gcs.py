@@ -26,14 +26,14 @@ from runwide.errors import (
     StoreNotWritable,
     StoreUnavailable,
 )
-from runwide.spill import answers, credentials, library
-from runwide.spill import gcs as store_module
-from runwide.spill import google as door
-from runwide.spill.store import open_store
+from runwide.store import gcs as store_module
+from runwide.store import google as door
+from runwide.store import google_auth, google_errors
+from runwide.store.base import open_store
 
 # Through our own module: Google's libraries warn of Python versions that are about to end.
-google = library.module("google.api_core.exceptions")
-auth = library.module("google.auth.exceptions")
+google = google_auth.module("google.api_core.exceptions")
+auth = google_auth.module("google.auth.exceptions")
 
 
 def test_every_exception_of_the_client_library_has_a_meaning():
@@ -42,7 +42,7 @@ def test_every_exception_of_the_client_library_has_a_meaning():
         for _, value in inspect.getmembers(google, inspect.isclass)
         if issubclass(value, google.GoogleAPIError) and value is not google.RetryError
     ]
-    unknown = [kind for kind in theirs if answers.GOOGLE.meaning(kind("it failed")) is None]
+    unknown = [kind for kind in theirs if google_errors.GOOGLE.meaning(kind("it failed")) is None]
     assert unknown == [], "google.api_core has gained exceptions: say what they mean"
 
 
@@ -72,7 +72,7 @@ def test_every_exception_of_the_client_library_has_a_meaning():
     ],
 )
 def test_errors_of_the_client_come_out_as_ours_with_the_uri(raised, writing, ours):
-    with pytest.raises(ours) as caught, answers.GOOGLE.mapped("gs://b/o", writing=writing):
+    with pytest.raises(ours) as caught, google_errors.GOOGLE.mapped("gs://b/o", writing=writing):
         raise raised
     assert type(caught.value) is ours
     assert caught.value.uri == "gs://b/o"
@@ -81,7 +81,7 @@ def test_errors_of_the_client_come_out_as_ours_with_the_uri(raised, writing, our
 
 
 def test_errors_of_others_pass_unchanged():
-    with pytest.raises(ZeroDivisionError), answers.GOOGLE.mapped("gs://b/o", writing=True):
+    with pytest.raises(ZeroDivisionError), google_errors.GOOGLE.mapped("gs://b/o", writing=True):
         raise ZeroDivisionError
 
 
@@ -141,8 +141,8 @@ def test_a_forked_child_makes_its_own_client(gcs):
     # The child of a process with a client reads what it asked for, over a connection of its own.
     program = """
 import os, sys
-from runwide.spill import google
-from runwide.spill.store import open_store
+from runwide.store import google
+from runwide.store.base import open_store
 store = open_store(sys.argv[1])
 for name in "ab":
     store.create(name, name.encode() * 100_000)
@@ -184,8 +184,8 @@ def test_a_store_loads_no_client_before_it_is_used():
     program = """
 import sys
 before = set(sys.modules)  # some distributions make empty google packages when the interpreter starts
-import runwide, runwide.job, runwide.spill.gcs
-from runwide.spill.store import open_store
+import runwide, runwide.job, runwide.store.gcs
+from runwide.store.base import open_store
 open_store("gs://bucket/prefix").sub("a").child_uri("b")
 print([name for name in sys.modules.keys() - before if name.startswith("google.") or name == "requests"])
 """
@@ -198,7 +198,7 @@ print([name for name in sys.modules.keys() - before if name.startswith("google."
 def test_without_credentials_the_error_says_how_to_get_some(tmp_path):
     program = """
 from runwide.errors import StoreNotReadable
-from runwide.spill.store import open_store
+from runwide.store.base import open_store
 try:
     open_store("gs://bucket").read("object")
 except StoreNotReadable as error:
@@ -226,8 +226,8 @@ warnings.simplefilter("ignore")  # of a Python version that nears its end
 {first}
 from pathlib import Path
 from runwide.errors import StoreNotReadable
-from runwide.spill import credentials
-from runwide.spill.store import open_store
+from runwide.store import credentials
+from runwide.store.base import open_store
 credentials._FIRMWARE = Path("/nowhere")
 began = time.monotonic()
 try:
@@ -282,8 +282,8 @@ def test_a_machine_of_googles_is_known_by_its_firmware_or_by_what_started_the_co
         monkeypatch.setenv(variable, "x")
     if firmware:
         (tmp_path / "product_name").write_text(f"{firmware}\n")
-    monkeypatch.setattr(credentials, "_FIRMWARE", tmp_path / "product_name")
-    assert credentials.in_googles_cloud() is googles
+    monkeypatch.setattr(google_auth, "_FIRMWARE", tmp_path / "product_name")
+    assert google_auth.in_googles_cloud() is googles
 
 
 @pytest.mark.gcs

@@ -20,7 +20,7 @@ from cryptography.x509.oid import NameOID
 
 import runwide
 from runwide.errors import StoreUnavailable
-from runwide.spill.store import open_store
+from runwide.store.base import open_store
 
 pytestmark = pytest.mark.gcs
 

@@ -11,9 +11,9 @@ import requests
 
 import runwide
 from runwide.job import manifest
-from runwide.spill import pack
-from runwide.spill.buffers import sha256
-from runwide.spill.store import open_store
+from runwide.store import pack
+from runwide.store.base import open_store
+from runwide.store.buffers import sha256
 
 pytestmark = pytest.mark.gcs
 
@@ -69,7 +69,7 @@ def test_arrow_reads_what_arrives_in_many_parts_and_sees_nothing_when_it_is_dele
 def test_every_object_has_the_checksums_that_the_server_computes_itself(gcs, gcs_server):
     import base64
 
-    from runwide.spill.library import module
+    from runwide.store.google_auth import module
 
     job = runwide.scatter(abs, range(-50, 0), store=gcs, shards=1)
     runwide.shard(job, 0, workers=1)

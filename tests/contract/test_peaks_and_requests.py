@@ -17,8 +17,8 @@ PROGRAM = """
 import json, re, sys
 import numpy as np
 from runwide.job import manifest
-from runwide.spill.codec import decode, encode
-from runwide.spill.store import open_store
+from runwide.store.codec import decode, encode
+from runwide.store.base import open_store
 
 def status(name):
     return int(re.search(name + r":\\s+(\\d+)", open("/proc/self/status").read())[1]) * 1024

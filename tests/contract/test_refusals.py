@@ -19,8 +19,8 @@ from runwide.errors import (
 )
 from runwide.job import clean, status
 from runwide.job.reference import parse, short_reference
-from runwide.spill import google, library
-from runwide.spill.store import open_store
+from runwide.store import google, google_auth
+from runwide.store.base import open_store
 
 pytestmark = pytest.mark.gcs
 
@@ -42,7 +42,7 @@ def bucket(gcs_server, gcs, monkeypatch, tmp_path):
     monkeypatch.setenv("CLOUDSDK_CONFIG", str(tmp_path))
     with Services(gcs_server.url) as services:
         monkeypatch.setenv("GCE_METADATA_IP", services.host)
-        metadata = library.module("google.auth.compute_engine._metadata")
+        metadata = google_auth.module("google.auth.compute_engine._metadata")
         monkeypatch.setattr(metadata, "_GCE_METADATA_HOST", services.host)
         monkeypatch.setenv("CLOUDSDK_API_ENDPOINT_OVERRIDES_STORAGE", f"{services.url}/storage/v1/")
         google.connections.clear()

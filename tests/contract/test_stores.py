@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from runwide.spill.store import open_store
+from runwide.store.base import open_store
 from runwide.testing.store_contract import StoreContract
 
 if TYPE_CHECKING:
-    from runwide.spill.memory import MemoryStore
+    from runwide.store.memory import MemoryStore
 
 _numbers = itertools.count()
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
 
 from runwide.errors import FrameCorrupt, ObjectExists, ObjectNotFound, StoreNotFound
-from runwide.spill.store import ObjectInfo, open_store
+from runwide.store.base import ObjectInfo, open_store
 
 _numbers = itertools.count()
 

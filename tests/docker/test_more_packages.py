@@ -12,7 +12,7 @@ import wheels
 from click.testing import CliRunner
 
 import runwide
-from runwide.cli.ends import coded
+from runwide.cli.commands import coded
 from runwide_components.image_command import image_command
 
 pytestmark = [pytest.mark.docker, pytest.mark.mounts]

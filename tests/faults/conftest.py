@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from runwide.spill import library
+from runwide.store import google_auth
 from runwide.testing.plugin import gcs, gcs_server
 
 __all__ = ["gcs", "gcs_server"]
@@ -32,7 +32,7 @@ def short_pauses(gcs, monkeypatch):
 def _tried_again_by(monkeypatch, monotonic):
     clock = types.SimpleNamespace(sleep=lambda seconds: time.sleep(seconds / 100), monotonic=monotonic)
     for name in ("retry_base", "retry_unary"):
-        monkeypatch.setattr(library.module(f"google.api_core.retry.{name}"), "time", clock)
+        monkeypatch.setattr(google_auth.module(f"google.api_core.retry.{name}"), "time", clock)
 
 
 class Bomb:

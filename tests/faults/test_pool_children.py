@@ -9,8 +9,8 @@ import sys
 import pytest
 
 from runwide.causes import Cause
-from runwide.pool.child import UNKNOWN
 from runwide.pool.policy import cause_of_death
+from runwide.pool.process import UNKNOWN
 
 pytestmark = pytest.mark.faults
 

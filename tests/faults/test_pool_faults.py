@@ -16,13 +16,13 @@ from processes import is_alive
 
 import runwide
 from runwide.errors import PoolClosed, TooManyFailures, WorkerDied
-from runwide.options import RunOptions
-from runwide.pool import crew, outcomes
-from runwide.pool.base import Base, dump_function
-from runwide.pool.crew import Timing
+from runwide.options.record import RunOptions
+from runwide.pool import outcomes
+from runwide.pool import workers as crew
+from runwide.pool.base import Base, dump_function, in_order, stream
 from runwide.pool.policy import Budget
 from runwide.pool.scratch import Scratch
-from runwide.pool.streams import in_order, stream
+from runwide.pool.workers import Timing
 from runwide.records import FailureKind
 from runwide.testing import faults
 

@@ -19,7 +19,7 @@ def run(program: str, *arguments: str) -> subprocess.CompletedProcess[str]:
 INTERRUPTED = """
 import dis, gc, linecache, os, sys, threading, time, warnings
 import runwide
-from runwide.pool.tree import children
+from runwide.pool.process import children
 
 warnings.simplefilter("ignore", ResourceWarning)  # of a pool that was interrupted before its block was entered
 HERE = os.path.dirname(runwide.__file__)

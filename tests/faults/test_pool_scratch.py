@@ -228,7 +228,7 @@ def test_nothing_is_left_in_scratch_when_a_worker_is_killed_while_its_result_wai
     body = """
     import signal, threading
     from pathlib import Path
-    from runwide.pool.tree import children
+    from runwide.pool.process import children
 
     def kill():
         time.sleep(1.5)

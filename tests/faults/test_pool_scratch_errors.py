@@ -382,7 +382,7 @@ def test_a_disk_that_is_full_to_the_last_block_keeps_no_worker_from_starting(run
 EXHAUSTED = """
 import json, os, resource, sys
 import runwide.pool.mapping, runwide.events.trace
-import runwide, runwide.stored_pool, runwide.pool.pickling  # and nothing that only a failure needs
+import runwide, runwide.api.stored_pool, runwide.pickling.for_workers  # and nothing that only a failure needs
 
 def task(x):
     return bytes(1 << 20) if x == 1 else x

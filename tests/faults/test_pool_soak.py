@@ -17,7 +17,7 @@ from processes import is_alive
 
 import runwide
 from runwide.pool import outcomes
-from runwide.pool.tree import children
+from runwide.pool.process import children
 
 pytestmark = pytest.mark.faults
 

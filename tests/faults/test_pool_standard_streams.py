@@ -11,7 +11,7 @@ import sys
 import pytest
 
 import runwide
-from runwide import writing
+from runwide import streams
 from runwide.log import Log
 
 pytestmark = pytest.mark.faults
@@ -260,7 +260,7 @@ def test_a_terminal_that_does_not_block_loses_nothing():
     ):
         os.close(reading)
         for _ in range(100):
-            writing.write(stream, "x" * 9999 + "\n")
+            streams.write(stream, "x" * 9999 + "\n")
         stream.close()
         assert count.stdout.read().strip() == "1000000"
 

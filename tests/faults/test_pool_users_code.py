@@ -14,7 +14,7 @@ import pytest
 
 import runwide
 from runwide.errors import ExceptionNotPortable, ItemNotPicklable, PoolClosed, ResultNotLoadable
-from runwide.pool.tree import children
+from runwide.pool.process import children
 
 pytestmark = pytest.mark.faults
 

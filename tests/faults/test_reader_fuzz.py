@@ -20,23 +20,22 @@ from hypothesis import strategies as st
 import runwide
 from runwide import Exchange
 from runwide._report import report
-from runwide.cli.formats import json_value
-from runwide.cli.inputs import items_of_file
-from runwide.cli.inputs import unpacked
+from runwide.cli.inputs import items_of_file, unpacked
 from runwide.errors import FrameCorrupt, InputError, RunwideError
 from runwide.events.reading import Reader
 from runwide.job import manifest
 from runwide.job._gather import finish, load
-from runwide.job.chunks import ChunkLog, read_chunk
+from runwide.job.chunk_log import ChunkLog, read_chunk
 from runwide.job.housekeeping import status
 from runwide.job.progress import Progress
 from runwide.job.reference import parse
-from runwide.parsing import json_of
+from runwide.json_text import json_of
 from runwide.redaction import redacted_json
-from runwide.spill import codec, compression, pack, plain, records
-from runwide.spill.buffers import sha256
-from runwide.spill.store import open_inside, open_store
-from runwide_components.attempts import Records
+from runwide.store import buffers, codec, pack, plain, records
+from runwide.store.base import open_inside, open_store
+from runwide.store.buffers import sha256
+from runwide.tables.formats import json_value
+from runwide_components.batch_records import Records
 from runwide_components.runs import last_record
 
 pytestmark = [pytest.mark.faults, pytest.mark.xdist_group("fuzz")]
@@ -535,14 +534,14 @@ def test_a_compressed_value_takes_no_more_than_it_can_hold(size):
     zstandard = pytest.importorskip("zstandard")
     small = zstandard.ZstdCompressor().compress(bytes(1000))
     with pytest.raises(FrameCorrupt, match="promises"):
-        compression.expanded(memoryview(small), size)
+        buffers.expanded(memoryview(small), size)
 
 
 def test_zeros_are_compressed_as_far_as_zstd_goes_and_expanded():
     zstandard = pytest.importorskip("zstandard")
     content = bytes(64 << 20)
     small = zstandard.ZstdCompressor(level=19).compress(content)
-    assert compression.expanded(memoryview(small), len(content)) == content
+    assert buffers.expanded(memoryview(small), len(content)) == content
 
 
 def test_values_of_a_pack_cannot_share_their_bytes():

@@ -12,15 +12,16 @@ from pathlib import Path
 import pytest
 
 import runwide
+from runwide import json_text
 from runwide.errors import DigestMismatch, FrameCorrupt, IntegrityError
-from runwide.job import chunks, contexts, finish, load, manifest
+from runwide.job import chunk_log, finish, load, manifest, model
 from runwide.job._scatter import scatter_pickled
 from runwide.job.reference import parse
-from runwide.pickled import function_pickle
+from runwide.pickling.functions import function_pickle
 from runwide.records import Failure, FailureKind
-from runwide.spill import canonical, pack
-from runwide.spill.codec import encode
-from runwide.spill.store import open_store
+from runwide.store import pack
+from runwide.store.base import open_store
+from runwide.store.codec import encode
 
 pytestmark = pytest.mark.faults
 
@@ -57,7 +58,7 @@ def chunk_of(job, number, values, *, shard=0, failures=(), signed_as=None):
     """A chunk that is right in every respect but its contents."""
     about = manifest.read_job(job)
     members = [
-        pack.Member(item, encode(value, context=contexts.result_context(about.digest, item)))
+        pack.Member(item, encode(value, context=model.result_context(about.digest, item)))
         for item, value in values.items()
     ]
     slot = f"shards/{shard:04d}/chunks/{number:06d}.pack"
@@ -77,7 +78,7 @@ def test_swapped_items_are_refused(job, folder, bomb, where):
     target = folder / "items/0000.pack"
     old = target.read_bytes()
     items = about.items_of(0)
-    members = [pack.Member(n, encode(bomb, context=contexts.item_context(about.id, n))) for n in items]
+    members = [pack.Member(n, encode(bomb, context=model.item_context(about.id, n))) for n in items]
     new = b"".join(pack.build(members, job=about.id, slot="items/0000.pack").parts)
     head = about.packs[0].head
     put(target, {"head": new[:head] + old[head:], "values": old[:head] + new[head:], "all": new}[where])
@@ -99,9 +100,9 @@ def test_items_of_another_job_cannot_be_replayed(job, folder, tmp_path):
 
 
 def test_an_edited_job_is_refused(job, folder):
-    about = canonical.loads((folder / "job.json").read_bytes())
+    about = json_text.loads((folder / "job.json").read_bytes())
     about["function"]["digest"] = "0" * 64
-    put(folder / "job.json", canonical.dumps(about))
+    put(folder / "job.json", json_text.dumps(about))
     with pytest.raises(DigestMismatch, match=r"job\.json"):
         run(job)
 
@@ -130,9 +131,9 @@ def test_an_edited_shard_manifest_is_refused(job, folder, bomb):
 
 def test_an_edited_result_is_refused(job, folder):
     result = finish(job, run(job))
-    about = canonical.loads((folder / "result.json").read_bytes())
+    about = json_text.loads((folder / "result.json").read_bytes())
     about["shards"].reverse()
-    put(folder / "result.json", canonical.dumps(about))
+    put(folder / "result.json", json_text.dumps(about))
     with pytest.raises(DigestMismatch, match=r"result\.json"):
         load(result)
 
@@ -254,7 +255,7 @@ def test_a_planted_chunk_with_items_that_are_not_its_own_is_ignored(job, folder,
 def test_a_planted_chunk_whose_notes_make_no_sense_is_ignored(job, folder, failures):
     about = manifest.read_job(job)
     slot = "shards/0000/chunks/000000.pack"
-    member = pack.Member(0, encode(0, context=contexts.result_context(about.digest, 0)))
+    member = pack.Member(0, encode(0, context=model.result_context(about.digest, 0)))
     put(folder / slot, pack.build([member], job=about.digest, slot=slot, note={"failures": failures}).parts)
     assert runwide.gather(job, run(job)) == RIGHT
 
@@ -305,6 +306,6 @@ def test_chunk_numbers_that_are_taken_by_garbage_are_passed_over(job, folder):
     for number in (0, 1, 5):
         put(folder / f"shards/0000/chunks/{number:06d}.pack", b"garbage")
     assert runwide.gather(job, run(job)) == RIGHT
-    log = chunks.ChunkLog(open_store(str(folder)), manifest.read_job(job), 0)
+    log = chunk_log.ChunkLog(open_store(str(folder)), manifest.read_job(job), 0)
     log.resume()
     assert [one.number for one in log.stored] == [2]

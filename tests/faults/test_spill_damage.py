@@ -12,7 +12,7 @@ import runwide
 from runwide.errors import DigestMismatch, IntegrityError, ObjectExists, StoreError
 from runwide.job import progress
 from runwide.job.reference import parse
-from runwide.spill.store import DAMAGES, open_store
+from runwide.store.base import DAMAGES, open_store
 from runwide.testing.proxy import Fault, Kind, Proxy
 
 pytestmark = [pytest.mark.faults, pytest.mark.gcs, pytest.mark.usefixtures("short_pauses")]
@@ -160,7 +160,7 @@ def work(text):
 def read_by(request, monkeypatch):
     """Items are read with their whole pack, or by ranges."""
     if request.param:
-        monkeypatch.setattr("runwide.job.items._RANGE", request.param)
+        monkeypatch.setattr("runwide.job.reading._RANGE", request.param)
 
 
 def job_of(gcs):

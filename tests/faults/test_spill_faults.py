@@ -15,8 +15,8 @@ import runwide
 from runwide.errors import FrameCorrupt, ObjectExists, StoreError, StoreNotWritable, StoreUnavailable
 from runwide.job import finish, manifest
 from runwide.job.reference import parse
-from runwide.spill import google, remote
-from runwide.spill.store import open_store
+from runwide.store import google, remote
+from runwide.store.base import open_store
 from runwide.testing.proxy import Fault, Kind, Proxy
 
 pytestmark = [pytest.mark.faults, pytest.mark.gcs]
@@ -267,7 +267,7 @@ def test_a_job_whose_every_third_request_fails_gives_the_right_results(gcs, prox
 
 @pytest.mark.parametrize("kind", [Kind.FLIP, Kind.SHORT], ids=lambda kind: kind.name)
 def test_damage_on_the_way_never_reaches_an_item_or_a_result(gcs, proxy, monkeypatch, kind):
-    monkeypatch.setattr("runwide.job.items._RANGE", 20_000)  # so that items are read by range
+    monkeypatch.setattr("runwide.job.reading._RANGE", 20_000)  # so that items are read by range
     job = runwide.scatter(lambda x: x + x, [str(n) * 5000 for n in range(9)], store=gcs, shards=1)
     for contains in ("job.json", "function.pkl", ".pack", "shard.json"):
         proxy.add(Fault(kind, "GET", contains))

@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 
 import runwide
-from runwide.job import contexts, manifest
-from runwide.spill.store import open_store
+from runwide.job import manifest, model
+from runwide.store.base import open_store
 
 pytestmark = pytest.mark.faults
 
@@ -85,7 +85,7 @@ def killed_and_run_again(folder, store, seed):
 
 
 def finished_in(about):
-    from runwide.job.chunks import ChunkLog
+    from runwide.job.chunk_log import ChunkLog
 
     store = open_store(about.uri)
     log = ChunkLog(store, about, 0)
@@ -131,9 +131,9 @@ def test_two_copies_of_which_one_is_killed_agree_with_the_next(tmp_path):
 
 
 def test_writers_that_append_at_once_have_every_item_exactly_once(tmp_path):
-    from runwide.job.chunks import ChunkLog, Ended
-    from runwide.spill import pack
-    from runwide.spill.codec import encode
+    from runwide.job.chunk_log import ChunkLog, Ended
+    from runwide.store import pack
+    from runwide.store.codec import encode
 
     job = runwide.scatter(abs, range(200), store=str(tmp_path), shards=1)
     about = manifest.read_job(job)
@@ -147,9 +147,7 @@ def test_writers_that_append_at_once_have_every_item_exactly_once(tmp_path):
             part = [order.pop() for _ in range(min(len(order), rng.randint(1, 9)))]
             log.append(
                 [
-                    Ended(
-                        pack.Member(item, encode(seed, context=contexts.result_context(about.digest, item)))
-                    )
+                    Ended(pack.Member(item, encode(seed, context=model.result_context(about.digest, item))))
                     for item in part
                 ]
             )

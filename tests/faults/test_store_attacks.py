@@ -15,18 +15,18 @@ import pytest
 from kfp import dsl
 
 import runwide
-from runwide import Exchange
+from runwide import Exchange, json_text
 from runwide._report import report
 from runwide.errors import EngineError, IntegrityError, RunwideError
 from runwide.job import clean, manifest, names
 from runwide.job._gather import finish, load
 from runwide.job.housekeeping import status
 from runwide.job.reference import parse
-from runwide.spill import canonical, records
-from runwide.spill.buffers import sha256
-from runwide.spill.codec import encode
+from runwide.store import records
+from runwide.store.buffers import sha256
+from runwide.store.codec import encode
 from runwide_components import Components, Local, Pipelines, fan_out
-from runwide_components.attempts import Records
+from runwide_components.batch_records import Records
 from runwide_components.runs import last_record
 
 pytestmark = [pytest.mark.faults, pytest.mark.xdist_group("attacks")]
@@ -153,7 +153,7 @@ def newer(target):
     if data[:1] == b"{":
         about = json.loads(data)
         about["format"] = 99
-        return canonical.dumps(about)
+        return json_text.dumps(about)
     data[8:10] = b"\x63\x00"  # the version of packs and frames
     return bytes(data)
 
@@ -324,7 +324,7 @@ def test_a_name_that_leads_to_a_job_that_makes_no_sense_is_passed_over(fields, t
     store = tmp_path / "store"
     made = runwide.scatter(square, range(6), store=str(store), shards=2)
     folder = folder_of(made)
-    data = canonical.dumps({**json.loads((folder / "job.json").read_bytes()), **fields})
+    data = json_text.dumps({**json.loads((folder / "job.json").read_bytes()), **fields})
     put(folder / "job.json", data)
     place = names.place_of("n")
     about = {"job": f"{folder.name}/job.json#sha256={sha256(data)}"}
@@ -429,7 +429,7 @@ def test_a_record_that_makes_no_sense_is_passed_over(about, job):
 
 
 def records_of(store, key="0" * 32):
-    from runwide.spill import open_store
+    from runwide.store import open_store
 
     folder = open_store(f"{store}/batches/many-kinds")
     return Records(folder), folder
@@ -553,7 +553,7 @@ def test_garbage_among_the_values_is_passed_over(form, key, exchange, outside):
 
 
 def test_a_bare_uri_is_believed_after_one_line(job, capfd, monkeypatch):
-    monkeypatch.setattr("runwide.spill.signing._said", set())
+    monkeypatch.setattr("runwide.store.signing._said", set())
     finish(job, run(job))
     folder = folder_of(job).as_posix()
     assert load(folder) == load(f"{folder}/result.json") == load(f"{folder}/job.json") == RIGHT

@@ -19,7 +19,7 @@ from runwide.errors import EngineError
 from runwide.job import status
 from runwide.job.manifest import read_job
 from runwide.job.reference import parse
-from runwide.spill import open_store, records
+from runwide.store import open_store, records
 from runwide_components import Components, Local
 from runwide_components.resources import Resources
 from runwide_components.runs import cancel, last_record, rejoin
@@ -278,7 +278,7 @@ def test_ctrl_c_ends_a_run_of_this_machine_without_a_question(tmp_path):
 
 
 def test_the_user_can_leave_a_run_to_itself(monkeypatch):
-    from runwide_components import interrupt
+    from runwide_components import watch as interrupt
 
     class Terminal:
         @staticmethod

@@ -10,7 +10,7 @@ import runwide
 from runwide.cli import cli
 from runwide.job import manifest
 from runwide.job.reference import parse
-from runwide.spill.store import open_store
+from runwide.store.base import open_store
 from runwide_components import Components, Local, fan_out
 
 

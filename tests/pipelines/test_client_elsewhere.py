@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from runwide.spill.signing import new_key
+from runwide.store.signing import new_key
 
 pytestmark = [pytest.mark.gcs, pytest.mark.xdist_group("vertex")]
 PROGRAM = Path(__file__).parent / "elsewhere" / "client.py"

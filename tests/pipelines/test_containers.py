@@ -10,7 +10,7 @@ from contextlib import suppress
 
 import pytest
 
-from runwide_components.engines.containers import LABEL, Containers, docker_package
+from runwide_components.engines.local_steps import LABEL, Containers, docker_package
 
 pytestmark = pytest.mark.docker
 

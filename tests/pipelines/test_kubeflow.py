@@ -34,7 +34,7 @@ def be_busy():
 @pytest.fixture(autouse=True)
 def no_pause(monkeypatch):
     """Refusals that pass are tried again at once."""
-    monkeypatch.setattr("runwide_components.engines.pace._FIRST_PAUSE", 0.01)
+    monkeypatch.setattr("runwide_components.engines.calls._FIRST_PAUSE", 0.01)
 
 
 def test_a_run_is_submitted_and_followed_to_its_end(kubeflow, kubeflow_server, capsys):

@@ -31,8 +31,8 @@ from kfp.local.orchestrator.orchestrator_utils import OrchestratorUtils
 import runwide
 from runwide.errors import EngineError, InputError, StepFailed
 from runwide_components import Components, Local, RunState, base_image, fan_out
-from runwide_components.engines.credentials import credentials_file
 from runwide_components.engines.local_run import Step
+from runwide_components.engines.local_surroundings import credentials_file
 
 
 def pipeline_of(function):

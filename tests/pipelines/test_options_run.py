@@ -11,7 +11,7 @@ from kfp import dsl
 
 import runwide
 from runwide.errors import InputError, StepFailed, TooManyFailures
-from runwide.options import OPTIONS
+from runwide.options.record import OPTIONS
 from runwide.records import Failure
 from runwide_components import Components, Local, fan_out
 

@@ -17,7 +17,7 @@ import runwide
 from runwide.errors import EngineError, StepFailed
 from runwide.job import rerun, status
 from runwide.job.manifest import found_job, read_job
-from runwide.options import RunOptions
+from runwide.options.record import RunOptions
 from runwide.records import Failure
 from runwide_components import Components, Local, fan_out
 

@@ -11,7 +11,7 @@ import time
 import pytest
 
 from runwide.job import manifest
-from runwide.spill.store import open_store
+from runwide.store.base import open_store
 
 ITEMS = 60
 # One program, since a function of another one would be another function.

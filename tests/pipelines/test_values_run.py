@@ -22,7 +22,7 @@ from kfp import dsl
 
 import runwide
 from runwide.errors import InputError
-from runwide.spill import open_store
+from runwide.store import open_store
 from runwide_components import Local, Pipelines, fan_out
 
 

@@ -7,10 +7,10 @@ from kfp import compiler, dsl
 
 import runwide
 from runwide.errors import EngineError, InputError, StepFailed
-from runwide.spill import open_store
+from runwide.store import open_store
 from runwide_components import Components, Local, Pipelines, RunState, Vertex, base_image, fan_out
 from runwide_components.engines import vertex as vertex_module
-from runwide_components.engines import vertex_client
+from runwide_components.engines import vertex_run
 from runwide_components.engines.registry import engine_of
 
 pytestmark = [pytest.mark.gcs, pytest.mark.xdist_group("vertex")]  # one process pays for the import
@@ -39,7 +39,7 @@ def be_busy():
 @pytest.fixture(autouse=True)
 def no_pause(monkeypatch):
     """Refusals that pass are tried again at once."""
-    monkeypatch.setattr("runwide_components.engines.pace._FIRST_PAUSE", 0.01)
+    monkeypatch.setattr("runwide_components.engines.calls._FIRST_PAUSE", 0.01)
 
 
 def test_a_run_is_submitted_followed_and_its_outputs_read(vertex, vertex_server):
@@ -163,7 +163,7 @@ def test_a_permanent_error_says_what_to_do(vertex, vertex_server):
 
 
 def test_a_service_that_stays_away_is_given_up(vertex, vertex_server, monkeypatch):
-    monkeypatch.setattr(vertex_client, "PATIENCE", 0.05)
+    monkeypatch.setattr(vertex_run, "PATIENCE", 0.05)
     vertex_server.fail("POST", f"{JOBS}$", *[503] * 100)
     with pytest.raises(EngineError, match="Vertex refused"):
         vertex().submit(pipeline_of(double), {"x": 3})

@@ -9,8 +9,8 @@ from typing import Any
 import click
 
 from runwide.cli import cli
-from runwide.cli.arguments import Arguments, Table
 from runwide.cli.given import LEFT_OUT
+from runwide.cli.scatter_arguments import Arguments, Table
 
 SCATTER = cli.get_command(click.Context(cli), "scatter")
 

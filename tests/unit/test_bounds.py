@@ -16,9 +16,9 @@ from hypothesis import strategies as st
 import runwide
 from runwide.cli import cli
 from runwide.errors import InputError, RunwideError
+from runwide.json_text import TooDeep, json_of
 from runwide.log import Log, configure
-from runwide.parsing import TooDeep, json_of
-from runwide.writing import printable
+from runwide.streams import printable
 
 DEEP = "[" * 100_000 + "]" * 100_000
 ESCAPES = "\x1b]0;evil\x07\x1b[2J\x9b31m\u202e gone\r"
@@ -192,7 +192,7 @@ def test_a_function_of_a_sparse_file_is_refused(tmp_path):
 
 
 def test_the_size_can_be_raised_and_lowered(tmp_path, monkeypatch):
-    from runwide.pickled import function_pickle
+    from runwide.pickling.functions import function_pickle
 
     path = tmp_path / "function"
     path.write_bytes(

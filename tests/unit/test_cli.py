@@ -15,7 +15,7 @@ from click.testing import CliRunner
 import runwide
 from runwide import __version__
 from runwide.cli import cli, commands, inputs, main
-from runwide.cli.ends import coded
+from runwide.cli.commands import coded
 from runwide.errors import InputError, Preempted, RunwideError
 from runwide.job import finish
 from runwide.job.reference import parse

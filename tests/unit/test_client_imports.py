@@ -92,5 +92,5 @@ def test_a_client_imports_neither_the_pool_nor_a_module_of_posix(entry):
 
 
 def test_the_walk_finds_the_modules_of_the_pool():
-    loaded = {chain[-1] for chain in chains("runwide.stored_pool")}
+    loaded = {chain[-1] for chain in chains("runwide.api.stored_pool")}
     assert {"runwide.pool.folders", "fcntl"} <= loaded

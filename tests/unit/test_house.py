@@ -73,7 +73,7 @@ def test_only_scripts_and_text_are_read(tmp_path):
 
 # the figures of the house
 
-GOOD = {"runwide/pool/slot.py": "x = 1\n" * 100, "runwide/pool/__init__.py": "", "runwide/errors.py": ""}
+GOOD = {"runwide/pool/workers.py": "x = 1\n" * 100, "runwide/pool/__init__.py": "", "runwide/errors.py": ""}
 
 
 def complaints(texts):

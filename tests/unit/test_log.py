@@ -19,7 +19,7 @@ import runwide
 from runwide import log
 from runwide.errors import InputError
 from runwide.job.reference import parse
-from runwide.log import handling
+from runwide.log import handler
 
 CLOUD = {"CLOUD_ML_JOB_ID": "123"}
 LABELS = "logging.googleapis.com/labels"
@@ -62,7 +62,7 @@ def as_it_was():
     handlers, level = list(logging.getLogger().handlers), logging.getLogger().level
     yield
     logging.getLogger("runwide").setLevel(logging.NOTSET)
-    handling._adopt(handling.Configuration())
+    handler._adopt(handler.Configuration())
     log.take_over_logging()
     logging.getLogger().handlers[:] = handlers
     logging.getLogger().setLevel(level)

@@ -17,11 +17,11 @@ from click.testing import CliRunner
 
 import runwide
 import runwide_components
-from runwide import options as known
 from runwide.cli.commands import cli
-from runwide.cli.run_options import names_on
+from runwide.cli.options import names_on
 from runwide.errors import InputError, TooManyFailures, WrongType
-from runwide.options import OPTIONS, Options, RunOptions
+from runwide.options import record as known
+from runwide.options.record import OPTIONS, Options, RunOptions
 from runwide.records import Failure
 
 NOT_ON_COMMAND_LINES = {

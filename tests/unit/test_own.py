@@ -16,7 +16,8 @@ from types import ModuleType
 
 import pytest
 
-from runwide import own, own_files, own_graph
+from runwide.code import files as own_files
+from runwide.code import finding, graph
 
 FAILS = "raise RuntimeError('this module was loaded')\n"
 
@@ -44,7 +45,7 @@ def write(tmp_path, monkeypatch):
 
 
 def needed_by(names):
-    files = own.reached(names).files.values()
+    files = finding.reached(names).files.values()
     return dict(sorted((file.module, file.digest) for file in files if file.module))
 
 
@@ -217,9 +218,9 @@ def test_modules_in_a_folder_of_installed_packages_are_left_out_and_not_followed
 def test_a_program_beside_its_virtual_environment_is_own_code(write):
     """The standard library of a virtual environment is in another folder, also if the names of both begin alike."""
     standard = Path(sysconfig.get_path("stdlib"))
-    assert own_graph.is_installed(str(standard / "json" / "__init__.py"))
-    assert not own_graph.is_installed(f"{standard}-mine/tools.py")
-    assert not own_graph.is_installed("/home/me/site-packages.py")
+    assert graph.is_installed(str(standard / "json" / "__init__.py"))
+    assert not graph.is_installed(f"{standard}-mine/tools.py")
+    assert not graph.is_installed("/home/me/site-packages.py")
 
 
 def test_an_editable_install_is_own_by_a_path_file(tmp_path):
@@ -231,7 +232,7 @@ def test_an_editable_install_is_own_by_a_path_file(tmp_path):
     site.mkdir(parents=True)
     (site / "mine.pth").write_text(f"{source}\n")
     program = (
-        f"import site; site.addsitedir({str(site)!r}); from runwide.own import reached;"
+        f"import site; site.addsitedir({str(site)!r}); from runwide.code.finding import reached;"
         "print(sorted(file.module for file in reached(['mine']).files.values()))"
     )
     out = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True).stdout
@@ -338,7 +339,7 @@ def test_the_digest_is_the_same_in_each_process_and_folder(tmp_path):
         folder = tmp_path / str(number)
         folder.mkdir()
         (folder / "measured.py").write_text("# x\n" * number + PLAIN + "\nS = {'a', 'b', 'c'}\n")
-        program = "from runwide.own import reached; print(reached(['measured']).digests)"
+        program = "from runwide.code.finding import reached; print(reached(['measured']).digests)"
         done = subprocess.run(
             [sys.executable, "-c", program], check=True, capture_output=True, text=True, cwd=folder,
             env={**os.environ, "PYTHONHASHSEED": str(number), "PYTHONSAFEPATH": ""},
@@ -425,7 +426,7 @@ def test_several_threads_may_search_at_once(write):
 
 def test_nothing_heavy_is_loaded():
     program = (
-        "import sys; import runwide.own; runwide.own.reached(['json']);"
+        "import sys; import runwide.code.finding; runwide.code.finding.reached(['json']);"
         "print([name for name in ('kfp', 'google.auth', 'cloudpickle', 'numpy', 'runwide.pool') if name in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True)

@@ -15,19 +15,20 @@ from pathlib import Path
 import pytest
 
 import runwide
-from runwide import archive, own, reproducible
-from runwide.archive import Code, code_of
+from runwide.code import archive, finding
+from runwide.code.archive import Code, code_of
+from runwide.code.finding import asked_for
 from runwide.errors import FrameCorrupt, InputError, ResultNotLoadable
-from runwide.function_pickle import NOTHING, Needs
-from runwide.item_definitions import Definitions
 from runwide.job import code as job_code
-from runwide.own_asked import asked_for
+from runwide.pickling import reproducible
+from runwide.pickling.functions import NOTHING, Needs
+from runwide.pickling.items import Definitions
 
 LOOKS = "from pathlib import Path\nHERE = Path(__file__).parent\n"
 
 
 def paths(*names, **options):
-    return list(own.reached(names, **options).digests)
+    return list(finding.reached(names, **options).digests)
 
 
 def needs(*names):
@@ -103,9 +104,9 @@ def test_a_module_deeper_in_a_package_finds_files_of_the_packages_above(program)
 
 
 def test_large_files_are_left_out_and_named(program, monkeypatch):
-    monkeypatch.setattr("runwide.own_data.FILE_BYTES", 10)
+    monkeypatch.setattr("runwide.code.data.FILE_BYTES", 10)
     folder = program({**PACKAGE, "shop/prices.py": "__file__", "shop/rates.csv": "1" * 11})
-    found = own.reached(["shop.prices"])
+    found = finding.reached(["shop.prices"])
     assert "shop/rates.csv" not in found.files
     assert found.left_out == tuple(
         f"{folder}/shop/{name}" for name in ("rates.csv", "server.pem", "service_account.json")
@@ -162,7 +163,7 @@ def test_a_package_that_searches_its_modules_has_them_all(program):
 )
 def test_installed_modules_are_required_if_the_code_cannot_run_without_them(text, expected, program):
     program({"start.py": f"{text}\n", "other.py": "import numpy\n"})
-    assert own.reached(["start"]).installed == expected
+    assert finding.reached(["start"]).installed == expected
 
 
 # --- code=
@@ -212,7 +213,7 @@ def test_an_invalid_code_option_is_rejected(asked, said):
 
 def test_an_archive_is_the_same_bytes_in_every_folder(tmp_path):
     text = (
-        "from runwide.archive import code_of; from runwide.function_pickle import Needs; import sys;"
+        "from runwide.code.archive import code_of; from runwide.pickling.functions import Needs; import sys;"
         "sys.stdout.write(code_of(Needs(frozenset({'shop'}))).digest)"
     )
     found = set()
@@ -289,7 +290,7 @@ def test_code_is_unpacked_once_in_a_process_and_removed_at_its_end(program, tmp_
     code = code_of(needs("helper"))
     (tmp_path / "scratch").mkdir()
     text = (
-        "import sys; from runwide.archive import Code; from runwide.job.code import unpacked;"
+        "import sys; from runwide.code.archive import Code; from runwide.job.code import unpacked;"
         "code = Code(sys.argv[1], bytes.fromhex(sys.argv[2]));"
         "assert unpacked(code) == unpacked(code); print(open(unpacked(code) + '/helper.py').read())"
     )
@@ -327,9 +328,9 @@ def test_functions_of_a_module_that_defines_pipelines_go_by_value(program):
     pipe = importlib.import_module("pipe")
     made = reproducible.function(pipe.g)
     assert json.loads(made.modules).keys() == {"helper.py"}
-    assert b"runwide.arriving" in made.core
+    assert b"runwide.pickling.loading" in made.core
     shared = Definitions()
-    assert b"runwide.arriving" in reproducible.item(pipe.P(), shared)
+    assert b"runwide.pickling.loading" in reproducible.item(pipe.P(), shared)
     assert not shared.modules
 
 

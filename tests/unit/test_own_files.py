@@ -14,11 +14,12 @@ from pathlib import Path
 
 import pytest
 
-from runwide import archive, own, own_data, own_source, places, reproducible
-from runwide.archive import code_of
+from runwide.code import archive, data, finding, source
+from runwide.code.archive import code_of
 from runwide.errors import FunctionChanged, InputError
-from runwide.function_pickle import Needs
-from runwide.job.begin import scatter_or_find
+from runwide.job.named_jobs import scatter_or_find
+from runwide.pickling import places, reproducible
+from runwide.pickling.functions import Needs
 
 LOOKS = "from pathlib import Path\nHERE = Path(__file__).parent\n"
 PACKAGE = {"pk/__init__.py": "", "pk/work.py": LOOKS, "pk/data/a.txt": "a"}
@@ -54,7 +55,7 @@ def test_a_file_with_an_invalid_name_is_left_out_and_named(name, whole, program,
         ]
     assert "code.left_out" in caplog.text
     shown = os.fsdecode(name).encode(errors="backslashreplace").decode()
-    assert own.reached(["pk.work"]).left_out == (f"{folder}/pk/data/{shown}",)
+    assert finding.reached(["pk.work"]).left_out == (f"{folder}/pk/data/{shown}",)
 
 
 def test_a_file_with_an_invalid_name_is_refused_if_it_is_asked_for(program, monkeypatch):
@@ -117,17 +118,17 @@ def test_links_to_folders_are_followed_without_loops(program, tmp_path):
 
 
 def test_a_folder_of_many_files_is_left_out_and_the_others_are_sent(program, monkeypatch):
-    monkeypatch.setattr(own_data, "_MOST", 20)
+    monkeypatch.setattr(data, "_MOST", 20)
     folder = program({**PACKAGE, **{f"pk/{where}/{number}.txt": "" for where, most in [("b", 21), ("c", 15), ("d", 15)]
                                     for number in range(most)}, "pk/z/b.txt": "b"})  # fmt: skip
-    found = own.reached(["pk.work"])
+    found = finding.reached(["pk.work"])
     assert [path for path in found.digests if path[3:5] not in ("c/", "d/")] == [
         "pk/__init__.py", "pk/data/a.txt", "pk/work.py", "pk/z/b.txt",
     ]  # fmt: skip
     assert len(found.digests) == 34
     assert found.left_out == (f"{folder}/pk/b",)
-    monkeypatch.setattr(own_data, "_ALL", 30)
-    assert own.reached(["pk.work"]).left_out == (f"{folder}/pk/b", f"{folder}/pk/d")
+    monkeypatch.setattr(data, "_ALL", 30)
+    assert finding.reached(["pk.work"]).left_out == (f"{folder}/pk/b", f"{folder}/pk/d")
 
 
 KEYS = """
@@ -228,7 +229,7 @@ def test_data_in_a_zip_archive_travels_like_data_in_a_folder(tmp_path, monkeypat
     ],
 )
 def test_an_import_whose_failure_is_suppressed_is_not_needed(text, optional):
-    found = own_source.read(text.encode(), "x.py").imports
+    found = source.read(text.encode(), "x.py").imports
     assert [one.optional for one in found if one.name == "pydantic"] == [optional]
 
 
@@ -314,7 +315,7 @@ def test_files_that_look_like_keys_travel_only_if_they_are_asked_for_by_name(pro
     )
     with caplog.at_level(logging.WARNING):
         assert sent("pk.work") == ["pk/__init__.py", "pk/data/a.txt", "pk/work.py"]
-    assert own.reached(["pk.work"]).left_out == tuple(sorted(f"{folder}/pk/{name}" for name in keys))
+    assert finding.reached(["pk.work"]).left_out == tuple(sorted(f"{folder}/pk/{name}" for name in keys))
     caplog.clear()
     with caplog.at_level(logging.WARNING):
         assert sent(whole=[f"{folder}/pk/"]) == ["pk/__init__.py", "pk/data/a.txt", "pk/work.py"]
@@ -346,10 +347,10 @@ def test_links_to_a_parent_are_not_followed_in_a_whole_package(program):
 )
 def test_a_module_with_a_long_chain_keeps_its_imports_and_its_digest(deep):
     text = f"import helper\n{deep}"
-    read = own_source.read(text.encode(), "x.py")
+    read = source.read(text.encode(), "x.py")
     assert [one.name for one in read.imports] == ["helper"]
-    assert own_source.read(f"# a comment\n{text}".encode(), "x.py").digest == read.digest
-    assert own_source.read(text.replace("x", "y").encode(), "x.py").digest != read.digest
+    assert source.read(f"# a comment\n{text}".encode(), "x.py").digest == read.digest
+    assert source.read(text.replace("x", "y").encode(), "x.py").digest != read.digest
 
 
 def test_a_loaded_module_without_its_file_is_reported_before_anything_is_sent(program):

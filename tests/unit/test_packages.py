@@ -14,11 +14,11 @@ import pytest
 
 import runwide
 from runwide.cli import main
-from runwide.distributions import distributions, installed_version, parted
+from runwide.code.distributions import distributions, installed_version, parted
+from runwide.code.imports import bodies, needed_in
 from runwide.errors import EnvironmentMismatch
-from runwide.imports import bodies, needed_in
 from runwide.job import environment, manifest
-from runwide.pickled import function_pickle
+from runwide.pickling.functions import function_pickle
 
 
 def installed(folder, name, version, module):

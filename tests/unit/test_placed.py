@@ -13,10 +13,10 @@ from itertools import count
 import pytest
 
 import runwide
-from runwide.ended import check
 from runwide.errors import InputError, PoolClosed, StepFailed
+from runwide.job.arrivals import Stream
 from runwide.job.manifest import read_job
-from runwide.job.stream import Stream
+from runwide.outcomes import check
 
 _numbers = count()
 
@@ -252,7 +252,7 @@ def test_neither_loads_the_pool_if_a_place_is_given():
         "print([name for name in sys.modules if name.startswith('runwide.pool')])"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "['runwide.pools']"
+    assert done.stdout.strip() == "['runwide.api.pools']"
 
 
 class OfOnePlace(runwide.Executor):

@@ -11,7 +11,7 @@ from runwide import prices
 from runwide.errors import InputError
 from runwide.prices import LISTED, Machine, estimate, machine_of
 from runwide_components import Components, Kubeflow, Local, Vertex
-from runwide_components.planned import planned
+from runwide_components.cli import planned
 
 HOUR = 3600.0
 

@@ -358,7 +358,7 @@ def test_a_value_that_is_known_to_be_secret_is_hidden_without_any_sign(monkeypat
 
 def test_the_signing_key_is_hidden_once_it_was_read(monkeypatch):
     from runwide import redaction
-    from runwide.spill import signing
+    from runwide.store import signing
 
     monkeypatch.setattr(redaction, "_known", set())
     monkeypatch.setenv("RUNWIDE_SIGNING_KEY", "correct horse battery staple")

@@ -14,11 +14,11 @@ import numpy as np
 import pytest
 
 import runwide
-from runwide import reproducible
-from runwide.cli.function_text import parted, unpacked, without_places, written
+from runwide.cli.encoding import parted, unpacked, without_places, written
 from runwide.errors import InputError
-from runwide.function_pickle import Pickle, is_same, parts_of
-from runwide.item_definitions import Definitions
+from runwide.pickling import reproducible
+from runwide.pickling.functions import Pickle, is_same, parts_of
+from runwide.pickling.items import Definitions
 
 SHAPES = Path(__file__).with_name("programs") / "shapes.py"
 ANOTHER_DAY = "import time\nreal = time.time\ntime.time = lambda: real() + 400 * 86400\n"
@@ -190,10 +190,10 @@ def test_other_texts_of_a_pipeline_have_no_places(text):
 
 
 CLASSES = """
-from runwide.item_definitions import Definitions
+from runwide.pickling.items import Definitions
 import pickle, sys
 from dataclasses import dataclass
-from runwide.spill.codec import decode, encode
+from runwide.store.codec import decode, encode
 
 def local():
     @dataclass
@@ -515,11 +515,11 @@ def test_members_of_a_set_are_pickled_once_to_be_compared_and_once_to_be_written
 MAKES_OWN = """
 import sys
 from pkg.kinds import Kind, Price
-from runwide.archive import code_of
-from runwide.cli.function_text import written_code
-from runwide.cli.values import values_bytes
-from runwide.function_pickle import Needs
-from runwide.item_definitions import Definitions
+from runwide.code.archive import code_of
+from runwide.cli.encoding import written_code
+from runwide.cli.encoding import values_bytes
+from runwide.pickling.functions import Needs
+from runwide.pickling.items import Definitions
 shared = Definitions()
 open(sys.argv[1], "wb").write(values_bytes([Price(Kind.FOOD, 1), Kind.FOOD], "x", shared))
 open(sys.argv[1] + ".code", "w").write(written_code(code_of(Needs(frozenset(shared.modules)))))
@@ -527,7 +527,7 @@ open(sys.argv[1] + ".code", "w").write(written_code(code_of(Needs(frozenset(shar
 LOADS_OWN = """
 import sys
 from pathlib import Path
-from runwide.cli.values import value_of_bytes
+from runwide.cli.encoding import value_of_bytes
 if len(sys.argv) > 2:
     from runwide.cli.wire import code_used
     code_used(Path(sys.argv[2]).read_text())

@@ -18,14 +18,13 @@ import wheels
 from click.testing import CliRunner
 
 import runwide
-from runwide.cli.installing import installed
+from runwide.cli.installing import Wanted, installed, needed_by_runwide
 from runwide.cli.requirements import MOST, text_of
-from runwide.cli.satisfied import Wanted, needed_by_runwide
 from runwide.errors import EnvironmentMismatch, InputError
-from runwide.options import RunOptions
+from runwide.options.record import RunOptions
 from runwide_components import recorded
 from runwide_components.cli import submit_command
-from runwide_components.custom_job import as_custom_job
+from runwide_components.resources import as_custom_job
 from runwide_components.steps import JobOptions, steps_of
 
 FILE = """\

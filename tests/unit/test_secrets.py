@@ -180,7 +180,7 @@ URL = "postgres://me:hunt3r2hunt3r2hunt3r2@db/base"
 
 @pytest.mark.parametrize("place", range(0, 48, 3))
 def test_wherever_a_cause_is_cut_no_part_of_a_secret_is_left(tmp_path, place):
-    from runwide.cli.report import Causes
+    from runwide.cli.status import Causes
     from runwide.events import emit
     from runwide.job import manifest
     from runwide.records import Failure, FailureKind

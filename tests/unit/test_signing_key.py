@@ -17,7 +17,7 @@ from secret_manager import NAME, secret_manager
 import runwide
 from runwide.cli import cli
 from runwide.errors import InputError
-from runwide.spill import signing
+from runwide.store import signing
 
 __all__ = ["secret_manager"]
 
@@ -109,9 +109,9 @@ def test_an_engine_that_a_task_starts_hands_it_to_steps_of_ours(monkeypatch):
     monkeypatch.setenv("RUNWIDE_SIGNING_KEY", KEY)
 
     def key(_):
-        from runwide_components.engines import credentials
+        from runwide_components.engines import local_surroundings
 
-        return credentials.key()
+        return local_surroundings.key()
 
     assert runwide.map(key, [1], workers=1) == [{"RUNWIDE_SIGNING_KEY": KEY}]
 

@@ -19,7 +19,7 @@ class Engine(ShardRunner, Protocol):
     """An engine that runs pipelines of kfp, and so also the shards of a job as a pipeline; see `PipelineEngine`.
 
     It may also have ``check_steps(requested)``, which rejects options of steps before anything is stored or started; see
-    `runwide_components.engines.asked`.
+    `runwide_components.engines.step_options`.
     """
 
     def submit(

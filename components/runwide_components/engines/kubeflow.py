@@ -16,10 +16,10 @@ from runwide.errors import EngineError, InputError
 from runwide.job.runner import PolledRun
 from runwide.log import Log
 from runwide_components.engines import spec
-from runwide_components.engines.asked import StepOptions, refuse_custom_jobs, with_pod_labels
 from runwide_components.engines.base import PipelineEngine, RunState, checked_poll
+from runwide_components.engines.calls import TRANSIENT, retried
 from runwide_components.engines.fitting import refuse_unfit
-from runwide_components.engines.pace import TRANSIENT, retried
+from runwide_components.engines.step_options import StepOptions, refuse_custom_jobs, with_pod_labels
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -146,7 +146,7 @@ class Kubeflow(PipelineEngine):
         return KubeflowRun(self, run)
 
     def check_steps(self, requested: StepOptions) -> None:
-        """Reject options of steps that Kubernetes does not support; see `runwide_components.engines.asked`.
+        """Reject options of steps that Kubernetes does not support; see `runwide_components.engines.step_options`.
 
         Args:
             requested: Options that the steps request.

@@ -15,18 +15,22 @@ from urllib.parse import unquote, urlsplit
 
 from kfp.local import DockerRunner
 
-from runwide import settings, systems
+from runwide import settings
 from runwide.errors import EngineError, InputError
-from runwide.host import cores
+from runwide.host import cores, systems
 from runwide_components.engines import spec
-from runwide_components.engines.arguments import checked_stores
-from runwide_components.engines.asked import StepOptions, check_here
 from runwide_components.engines.base import PipelineEngine
-from runwide_components.engines.containers import check_docker
-from runwide_components.engines.credentials import credentials_file, key_files
-from runwide_components.engines.local_handle import LocalRun
-from runwide_components.engines.local_request import Request
-from runwide_components.engines.local_stores import absolute_stores, in_full, refuse_stores
+from runwide_components.engines.fitting import checked_stores
+from runwide_components.engines.local_handle import LocalRun, Request
+from runwide_components.engines.local_steps import check_docker
+from runwide_components.engines.local_surroundings import (
+    absolute_stores,
+    credentials_file,
+    in_full,
+    key_files,
+    refuse_stores,
+)
+from runwide_components.engines.step_options import StepOptions, check_here
 from runwide_components.image import base_image
 
 if TYPE_CHECKING:

@@ -11,23 +11,64 @@ import subprocess
 import sys
 import warnings
 from contextlib import suppress
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from runwide.errors import EngineError, StepFailed
 from runwide.job.reference import quoted
-from runwide.parsing import json_of
-from runwide.writing import write
+from runwide.json_text import json_of
+from runwide.streams import write
 from runwide_components.engines import local_logs
 from runwide_components.engines.base import RunState
-from runwide_components.engines.credentials import key
-from runwide_components.engines.local_request import LOG_LINES, Request
+from runwide_components.engines.local_surroundings import key
 
 if TYPE_CHECKING:
     from pathlib import Path
     from types import TracebackType
 
     from typing_extensions import Self
+
+
+LOG_LINES = 50
+"""The number of lines of a step's log in its error."""
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """The request for one run.
+
+    Args:
+        spec: Path of the compiled pipeline.
+        arguments: Arguments of the pipeline.
+        runner: ``docker`` or ``subprocess``.
+        at_once: The largest number of iterations of a loop that run at the same time.
+        cores: Physical cores that the steps share.
+        run: Label of the run's containers.
+        options: Options of docker-py's ``containers.run``.
+        mounts: Folders that are mounted in the containers at the same path.
+        root: Folder for the files of kfp itself; None for one that is removed with the run.
+        files: Files that steps may read, by the variable that names each; in containers they have the same path.
+        key_files: The same, for runwide's own steps only.
+        images: Images of runwide's own steps.
+        parent: Process id of the client; the run ends with it.
+        follow: Descriptor to which each line of each step is written at once; None to write lines to files only.
+    """
+
+    spec: str
+    arguments: dict[str, Any]
+    runner: str
+    at_once: int
+    cores: int
+    run: str
+    options: dict[str, Any] = field(default_factory=dict)
+    mounts: list[str] = field(default_factory=list)
+    root: str | None = None
+    files: dict[str, str] = field(default_factory=dict)
+    key_files: dict[str, str] = field(default_factory=dict)
+    images: list[str] = field(default_factory=list)
+    parent: int = 0
+    follow: int | None = None
+
 
 _ERROR_LINE = re.compile(r"runwide: |[\w.]+(Error|Exception|Exit|Interrupt)\b")
 _CANCEL_SECONDS = 10.0  # from asking a run to stop to killing it; Docker removes a container in about one

@@ -12,7 +12,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import IO
 
-from runwide.writing import write
+from runwide.streams import write
 
 RUNS = 20
 """The number of failed runs whose logs are kept."""

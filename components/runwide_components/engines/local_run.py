@@ -1,4 +1,4 @@
-"""Run one compiled pipeline through kfp.local, as the main program of a separate process.
+"""Optional parameters that were left out: kfp.local 2.17 fails on one without a default, other engines pass nothing on.
 
 kfp.local keeps its configuration, the handlers of the root logger and ``builtins.print`` in globals, and its threads change
 them without a lock. It runs two iterations of a loop at a time and ignores ``parallelism``, rejects container components in
@@ -24,22 +24,58 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 from kfp import components, dsl, local
-from kfp.local import executor_output_utils, logging_utils, status, subprocess_task_handler, task_dispatcher
+from kfp.local import (
+    executor_input_utils,
+    executor_output_utils,
+    logging_utils,
+    status,
+    subprocess_task_handler,
+    task_dispatcher,
+)
 from kfp.local.orchestrator import enhanced_dag_orchestrator
+from kfp.local.orchestrator.orchestrator_utils import OrchestratorUtils
 from kfp.local.pip_install_manager import pip_install_manager
 
 from runwide import __version__, settings
+from runwide.json_text import json_of
 from runwide.log import Log
-from runwide.parsing import json_of
-from runwide_components.engines.containers import Containers, version_in
-from runwide_components.engines.left_out import patch_optional
-from runwide_components.engines.local_environment import for_all
+from runwide_components.engines.local_handle import LOG_LINES, Request
 from runwide_components.engines.local_logs import StepLines
-from runwide_components.engines.local_request import LOG_LINES, Request
-from runwide_components.engines.local_steps import in_container, in_subprocess
+from runwide_components.engines.local_steps import Containers, in_container, in_subprocess, version_in
+from runwide_components.engines.local_surroundings import for_all
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+
+
+def patch_optional() -> None:
+    """Patch kfp.local: pass on None for a parameter without value and default, and nothing to a container."""
+    joined = OrchestratorUtils.join_user_inputs_and_defaults
+    constructed = executor_input_utils.construct_executor_input
+
+    def join(*, dag_arguments: dict[str, Any], dag_inputs_spec: Any) -> dict[str, Any]:
+        nothing = _without_value(dag_inputs_spec, dag_arguments)
+        return dict(joined(dag_arguments={**nothing, **dag_arguments}, dag_inputs_spec=dag_inputs_spec))
+
+    def construct(*, arguments: dict[str, Any], **options: Any) -> Any:
+        there = {name: value for name, value in arguments.items() if value is not None}
+        made = constructed(arguments=there, **options)
+        values = made.inputs.parameter_values
+        for name in [name for name, value in values.items() if value.WhichOneof("kind") is None]:
+            del values[name]
+        return made
+
+    OrchestratorUtils.join_user_inputs_and_defaults = join
+    executor_input_utils.construct_executor_input = construct
+
+
+def _without_value(spec: Any, arguments: dict[str, Any]) -> dict[str, None]:
+    return {
+        name: None
+        for name, one in spec.parameters.items()
+        if name not in arguments and one.is_optional and one.default_value.WhichOneof("kind") is None
+    }
+
 
 _log = Log("engine")
 _KEYS = ("RUNWIDE_SIGNING_KEY", "RUNWIDE_SIGNING_KEY_SECRET")  # for runwide's own steps only

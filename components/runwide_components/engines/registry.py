@@ -8,7 +8,7 @@ from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Any
 
 from runwide.errors import EngineError, InputError
-from runwide.spill.signing import HINT, believe
+from runwide.store.signing import HINT, believe
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

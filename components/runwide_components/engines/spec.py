@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import yaml
+from google.protobuf import json_format
 from kfp import compiler, components
 
-from runwide.cli import function_text
+from runwide.cli import encoding
 from runwide.errors import InputError
+from runwide_components.engines.step_options import StepOptions, check_step_options, platforms_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from runwide_components.engines.base import Engine
+
 
 _PACKAGES = "--packages"  # an option with the packages installed where the pipeline was compiled
 
@@ -67,7 +74,7 @@ def without_places(about: Any) -> Any:
         {'constant': 'z:eNx~eNw=', 'number': 1}
     """
     if isinstance(about, str):
-        return function_text.without_places(about)
+        return encoding.without_places(about)
     if isinstance(about, dict):
         return {name: without_places(value) for name, value in about.items()}
     if not isinstance(about, list):
@@ -151,3 +158,22 @@ def _maker(outputs: Any, name: str, *, artifact: bool) -> tuple[str, str] | None
     if len(selectors) != 1:
         return None
     return selectors[0].producer_subtask, selectors[0].output_artifact_key
+
+
+def digested(pipeline: Any, folder: Path, engine: Engine) -> tuple[Any, str, Any]:
+    """Compile a pipeline, and return its path, its digest, and its spec; None as the spec of one in a registry or bucket.
+
+    Raises:
+        InputError: It is not a pipeline, or the engine does not support options of its steps.
+    """
+    if isinstance(pipeline, str) and "://" in pipeline:
+        return pipeline, hashlib.sha256(pipeline.encode()).hexdigest(), None
+    path = compiled(pipeline, folder)
+    spec = loaded(path)
+    check_step_options(engine, StepOptions.of(path, spec))
+    about = json_format.MessageToDict(spec)
+    about.pop("sdkVersion", None)  # another release of kfp compiles the same pipeline
+    if platforms := platforms_of(path):
+        about["platforms"] = platforms
+    digest = hashlib.sha256(json.dumps(without_places(about), sort_keys=True).encode()).hexdigest()
+    return path, digest, spec

@@ -17,13 +17,12 @@ from runwide import settings
 from runwide.errors import EngineError, InputError
 from runwide.log import Log
 from runwide_components.engines import spec
-from runwide_components.engines.asked import StepOptions
 from runwide_components.engines.base import PipelineEngine, checked_poll
+from runwide_components.engines.calls import Quota
 from runwide_components.engines.fitting import refuse_unfit
-from runwide_components.engines.pace import Quota
 from runwide_components.engines.registry import PROJECT, REGION
-from runwide_components.engines.vertex_client import Client, authorized, call
-from runwide_components.engines.vertex_run import VertexRun
+from runwide_components.engines.step_options import StepOptions
+from runwide_components.engines.vertex_run import Client, VertexRun, authorized, call
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -151,7 +150,7 @@ class Vertex(PipelineEngine):
         return VertexRun(self, client, self._full_name(job.job_id))
 
     def check_steps(self, requested: StepOptions) -> None:
-        """Reject options of steps that Vertex does not support; see `runwide_components.engines.asked`.
+        """Reject options of steps that Vertex does not support; see `runwide_components.engines.step_options`.
 
         Args:
             requested: Options that the steps request.

@@ -18,7 +18,7 @@ from runwide.events.model import Run
 from runwide.host import space
 from runwide.job.environment import host_facts
 from runwide.job.reference import resolve
-from runwide.results import Results
+from runwide.records import Results
 
 if TYPE_CHECKING:
     import os

@@ -11,26 +11,26 @@ from runwide.errors import FormatTooNew, IntegrityError, RunwideError
 from runwide.events import lines, parts
 from runwide.events.model import ENDED, FAILED, Attempt, Run
 from runwide.events.reading import Reader, RunLog
-from runwide.job import manifest, names, shard_names
-from runwide.job.model import JOB
+from runwide.job import manifest, model, names
 from runwide.job.environment import host_facts
 from runwide.job.housekeeping import made_at
-from runwide.job.items import frames
-from runwide.job.ran import ran
+from runwide.job.machines import ran
+from runwide.job.model import JOB
+from runwide.job.reading import frames
 from runwide.job.reference import Reference, parse
 from runwide.log import Log
 from runwide.records import Failure
 from runwide.redaction import shortened
-from runwide.spill.codec import decode
-from runwide.spill.store import open_inside, open_store
-from runwide.spill.verified import ABSENT
+from runwide.store.base import open_inside, open_store
+from runwide.store.codec import decode
+from runwide.store.records import ABSENT
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from runwide.events.trace import Row, Trace
     from runwide.job.model import Job
-    from runwide.spill.store import Store
+    from runwide.store.base import Store
 
 log = Log("report")
 
@@ -66,7 +66,7 @@ def _story(about: Job) -> Story:
         where = ran(store, about, sizes)
         for name, shard in _logs(about, sizes):
             reader.take(store, name, shard=shard)
-        manifests = shard_names.manifests_in(sizes)
+        manifests = model.manifests_in(sizes)
         done = [index for index in range(about.shards) if index in manifests]
         failures = [failure for index in done for failure in _failures(store, about, index, manifests[index])]
     return Story(

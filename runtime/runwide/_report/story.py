@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from runwide.job.ran import Ran
+from runwide.job.machines import Ran
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping

@@ -11,17 +11,18 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from runwide.errors import InputError
-from runwide.host import Cores, cgroup, cores, load, measure, recording, space, team
+from runwide.host import Cores, cgroup, cores, hypervisor, space
+from runwide.host.measuring import gains, recording, team
 from runwide.host.tree import Tree
-from runwide.parsing import json_of
+from runwide.json_text import json_of
 
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
 
     from runwide.host.cgroup import Throttling
-    from runwide.host.load import Steal
-    from runwide.host.measure import Verdict
+    from runwide.host.hypervisor import Steal
+    from runwide.host.measuring.gains import Verdict
 
 
 @click.command("cores")
@@ -117,26 +118,26 @@ def _measure(counted: Cores, function: str, items: tuple[str, ...], *, quiet: bo
     usable = min(counted.usable, counted.logical)
     screen = Console(stderr=True)
     with team.Team(counted.logical, function=function, items=items) as members:
-        todo = measure.plan(counted.logical, usable, budget=measure.BUDGET, call=members.call)
-        if todo.duration > measure.BUDGET and not quiet:
+        todo = gains.plan(counted.logical, usable, budget=gains.BUDGET, call=members.call)
+        if todo.duration > gains.BUDGET and not quiet:
             screen.print(f"one call takes {members.call:.1f} s: measuring takes about {todo.duration:.0f} s")
-        before = load.steal()
+        before = hypervisor.steal()
         with Progress(console=screen, transient=True, disable=quiet) as bar:
             task = bar.add_task("measuring")
             samples = team.run(
                 members, todo, progress=lambda done, total: bar.update(task, completed=done, total=total)
             )
-        after = load.steal()
-    verdict = measure.judge(samples, logical=counted.logical, quota=counted.quota, cpu_bound=not function)
+        after = hypervisor.steal()
+    verdict = gains.judge(samples, logical=counted.logical, quota=counted.quota, cpu_bound=not function)
     return _Measured(verdict, after.since(before).share if after and before else None)
 
 
 def _show(counted: Cores, tree: Tree, *, as_json: bool, measured: _Measured | None = None) -> None:
-    throttled, stolen = cgroup.throttling(tree), load.steal(tree)
+    throttled, stolen = cgroup.throttling(tree), hypervisor.steal(tree)
     if as_json:
         click.echo(json.dumps(_plain(counted, throttled, stolen, measured), indent=2))
         return
-    from runwide.cli.tables import console
+    from runwide.cli.output import console
 
     screen = console()
     screen.print(_steps(counted))
@@ -163,7 +164,7 @@ def _plain(
 
 
 def _steps(counted: Cores) -> Table:
-    from runwide.cli.tables import plain_table
+    from runwide.cli.output import plain_table
 
     table = plain_table("step", "says", "cut", "left", "source")
     for step in counted.steps:
@@ -192,7 +193,7 @@ def _show_pressure(
 
 
 def _readings(verdict: Verdict) -> Table:
-    from runwide.cli.tables import plain_table
+    from runwide.cli.output import plain_table
 
     table = plain_table("workers", "calls/s", "spread", "speed-up")
     for reading in verdict.readings:

@@ -15,11 +15,11 @@ import click
 
 from runwide import settings
 from runwide.errors import InputError, RunwideError
-from runwide.host import cgroup, checks, cores, gpu, load, memory, space
+from runwide.host import cgroup, checks, cores, gpu, hypervisor, memory, space
 from runwide.host.checks import Check, State
 from runwide.host.cores import count
 from runwide.host.tree import Tree
-from runwide.parsing import json_of
+from runwide.json_text import json_of
 
 if TYPE_CHECKING:
     from runwide.host import Cores
@@ -88,7 +88,7 @@ def _examine(uri: str | None) -> tuple[list[Check], _Machine]:
         asked,
         *([signing_key()] if asked.state is State.OK else []),
         checks.cores(machine.cores),
-        checks.pressure(cgroup.throttling(tree), load.steal(tree)),
+        checks.pressure(cgroup.throttling(tree), hypervisor.steal(tree)),
         checks.memory(machine.memory, machine.cores.count),
         checks.killed(machine.memory),
         checks.pids(cgroup.pids(tree), machine.cores.count),
@@ -176,7 +176,7 @@ def _image() -> Check:
 
 def signing_key() -> Check:
     """Check whether a signing key is set, and describe what runwide trusts without one."""
-    from runwide.spill import signing
+    from runwide.store import signing
 
     try:
         found = signing.key()
@@ -202,7 +202,7 @@ def store(uri: str) -> Check:
         >>> store("memory://doctor").state.value
         'ok'
     """
-    from runwide.spill import open_store
+    from runwide.store import open_store
 
     name, probe = f"runwide-doctor-{uuid.uuid4().hex}", uuid.uuid4().bytes
     doing = "opened"
@@ -237,7 +237,7 @@ def _plain(found: list[Check], machine: _Machine) -> dict[str, Any]:
 def _show(found: list[Check]) -> None:
     from rich.text import Text
 
-    from runwide.cli.tables import console, plain_table
+    from runwide.cli.output import console, plain_table
 
     table = plain_table("check", "state", "says", header=False)
     for check in found:

@@ -1,4 +1,4 @@
-"""Artifacts of a step: read from kfp's executor input, and written to kfp's executor output."""
+"""Artifacts of a step: read from kfp's executor input, written to kfp's executor output."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from math import isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from runwide.cli.files import write_text
+from runwide.cli.output import write_text
 from runwide.errors import InputError
-from runwide.parsing import json_of
+from runwide.json_text import json_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from runwide import settings
 from runwide.cli.declared import JSON, convert, fitted, parse
 from runwide.errors import InputError
-from runwide.parsing import json_of
+from runwide.json_text import json_of
 from runwide.redaction import shortened
 
 if TYPE_CHECKING:

@@ -10,15 +10,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from runwide import settings
-from runwide.calls import bound
-from runwide.calls import check_constants
-from runwide.calls import imported
-from runwide.cli.formats import json_value
-from runwide.cli.function_text import too_large, unpacked
+from runwide.api.functions import bound, check_constants, imported
+from runwide.cli.encoding import too_large, unpacked
+from runwide.cli.function_checks import without_default
 from runwide.cli.given import LEFT_OUT
-from runwide.cli.taken import without_default
 from runwide.errors import InputError, RunwideError
-from runwide.function_pickle import NOTHING, Needs
+from runwide.pickling.functions import NOTHING, Needs
+from runwide.tables.formats import json_value
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -115,13 +113,13 @@ def items_of_file(path: Path, *, form: str | None = None, types: str | None = No
 
     Args:
         path: The file.
-        form: A format in `runwide.cli.formats.TABLES`; None to find it from the file's name or first bytes.
+        form: A format in `runwide.tables.formats.TABLES`; None to find it from the file's name or first bytes.
         types: JSON of the types of CSV columns.
 
     Raises:
         InputError: The file cannot be read, or has none of these formats.
     """
-    from runwide.cli import rows
+    from runwide.tables import rows
 
     if form == "files":
         raise InputError(
@@ -139,13 +137,13 @@ def items_named(text: str, *, form: str | None = None, types: str | None = None)
     Args:
         text: A file, a folder, a URI or a pattern of files. Or a job, whose results are the items: the reference of the job
             or of its results, the URI of its folder, its id or its name.
-        form: As for `runwide.cli.sources.items_from`.
-        types: As for `runwide.cli.sources.items_from`.
+        form: As for `runwide.tables.sources.items_from`.
+        types: As for `runwide.tables.sources.items_from`.
 
     Raises:
         InputError: The items cannot be read.
     """
-    from runwide.cli.sources import is_pattern, items_from
+    from runwide.tables.sources import is_pattern, items_from
 
     path = Path(text)
     if form is None and (job := job_meant(text)) is not None:
@@ -169,8 +167,8 @@ def job_meant(text: str, store: str | None = None) -> str | None:
     Raises:
         InputError: The word has the form of a job's id or URI, and there is no such job.
     """
-    from runwide.cli.sources import is_pattern
-    from runwide.job.found import JOB_ID, reference_of
+    from runwide.job.lookup import JOB_ID, reference_of
+    from runwide.tables.sources import is_pattern
 
     if JOB_ID.fullmatch(text.rstrip("/").rpartition("/")[2]):
         return reference_of(text, store)
@@ -220,7 +218,7 @@ def _pickled(
     alone: Chosen | None = None,
 ) -> Chosen:
     """Pickle a function with its constants; return ``alone``, its pickle without constants, if there are none."""
-    from runwide.pickled import function_pickle
+    from runwide.pickling.functions import function_pickle
 
     arguments = _arguments(function, constants or {})
     if not arguments and alone is not None:

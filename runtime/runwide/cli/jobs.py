@@ -10,14 +10,14 @@ from typing import Any
 import click
 
 from runwide import job as jobs
-from runwide.cli import dataset, executor, files, inputs, named, options, report, results
-from runwide.cli.configured import configured
+from runwide.cli import dataset, executor, inputs, options, output, status
 from runwide.cli.installing import install
-from runwide.cli.run_options import chosen, running
-from runwide.ended import line_of
+from runwide.cli.options import chosen, running
+from runwide.cli.variables import configured
 from runwide.errors import InputError, RunwideError, TasksFailed
 from runwide.host.threads import announce
 from runwide.job.reference import quoted, resolve
+from runwide.outcomes import line_of
 from runwide.records import Failure
 from runwide.sigterm import leaves_on_sigterm
 
@@ -58,18 +58,18 @@ def map_command(
         runwide map mymodule:score items.jsonl --reduce operator:add
         runwide map mymodule:score items.csv --items-types '{"zip": "str"}' --workers 2
     """  # noqa: D301 - \b is click's mark for a paragraph that keeps its lines
-    from runwide import surface
+    from runwide.api import maps
 
     announce()  # before the function's module is imported: it may ask for the number of cores
     failed: list[Failure] = []
-    with results.alone() as write, leaves_on_sigterm():
+    with output.alone() as write, leaves_on_sigterm():
         found = inputs.function_of(function)
         values = inputs.items_named(items, form=items_format, types=items_types)
         if reduce is not None:
             fold = inputs.function_of(reduce)
-            write(_as_json(surface.map(found, values, reduce=fold, **chosen(words)), failed))
+            write(_as_json(maps.map(found, values, reduce=fold, **chosen(words)), failed))
             return
-        for result in surface.imap(found, values, on_error="return", **chosen(words)):
+        for result in maps.imap(found, values, on_error="return", **chosen(words)):
             write(_as_json(result, failed))
     _raise_failed(len(values), failed, hint="the other results were printed, with null for each failed item")
 
@@ -127,7 +127,7 @@ def map_command(
     default="jsonl",
     help="The format of --dataset-out: JSON lines or Parquet.",
 )
-@named.store
+@options.store
 @options.run_key
 @options.requirements
 @configured
@@ -165,7 +165,7 @@ def gather_command(
         shards = jobs.close_unfinished(job, shards)
     reference = jobs.finish(job, shards, run_key=run_key)
     count, failed = jobs.failures(reference)
-    numbers = report.outputs(job, report_out=report_out, metrics_out=metrics_out)
+    numbers = status.outputs(job, report_out=report_out, metrics_out=metrics_out)
     executor.write_output(executor_input, numbers, {"dataset": {"format": dataset_format}})
     if on_error == "raise" and count - len(failed) < min_success * count:
         _raise_failed(
@@ -175,7 +175,7 @@ def gather_command(
             hint=f"the others are finished: runwide gather {quoted(job)} --on-error return, then "
             f"runwide.load({reference!r}, on_error='return')",
         )
-    files.write_text(result_out, reference)
+    output.write_text(result_out, reference)
     click.echo(reference)
     if dataset_out is not None:  # last: if it fails, the results are stored already
         dataset.write_results(dataset_out, dataset_format, reference)
@@ -185,7 +185,7 @@ def gather_command(
 @click.argument("job")
 @running()
 @_mended
-@named.store
+@options.store
 def rerun_command(job: str, *, function: str | None, store: str | None, **words: Any) -> None:
     """Run the failed and unfinished items of a job again on this machine.
 
@@ -199,7 +199,7 @@ def rerun_command(job: str, *, function: str | None, store: str | None, **words:
     """  # noqa: D301 - \b is click's mark for a paragraph that keeps its lines
     announce()
     job = resolve(job, store, runs=True)
-    with results.alone() as write, leaves_on_sigterm():
+    with output.alone() as write, leaves_on_sigterm():
         mended = None if function is None else inputs.function_of(function)
         references = jobs.rerun(job, function=mended, **chosen(words))
         write(json.dumps([jobs.short_reference(index, one) for index, one in enumerate(references)]))
@@ -210,7 +210,7 @@ def rerun_command(job: str, *, function: str | None, store: str | None, **words:
 @click.argument("item", type=int)
 @click.option("--pdb", "debug", is_flag=True, help="Enter the debugger where the function raises.")
 @_mended
-@named.store
+@options.store
 def replay_command(job: str, item: int, *, debug: bool, function: str | None, store: str | None) -> None:
     """Run one ITEM of a job in this process, from its stored bytes; print its result, and store nothing.
 
@@ -224,7 +224,7 @@ def replay_command(job: str, item: int, *, debug: bool, function: str | None, st
     announce()
     job = resolve(job, store, runs=True)
     try:
-        with nullcontext(click.echo) if debug else results.alone() as write:  # a debugger has the terminal
+        with nullcontext(click.echo) if debug else output.alone() as write:  # a debugger has the terminal
             mended = None if function is None else inputs.function_of(function)
             write(repr(jobs.replay(job, item, function=mended)))
     except RunwideError:

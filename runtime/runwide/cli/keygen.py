@@ -11,7 +11,7 @@ from pathlib import Path
 import click
 
 from runwide.errors import InputError
-from runwide.spill import signing
+from runwide.store import signing
 
 _SECRET = re.compile(r"[A-Za-z0-9_-]{1,255}")
 _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0)

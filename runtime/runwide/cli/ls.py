@@ -1,4 +1,4 @@
-"""The command ``ls``, which lists the jobs of a store."""
+"""The commands for the jobs of a store: `ls` and `clean`."""
 
 from __future__ import annotations
 
@@ -8,12 +8,15 @@ from typing import TYPE_CHECKING
 
 import click
 
+from runwide import job as jobs
 from runwide import settings, words
-from runwide.errors import InputError
+from runwide.cli import inputs, options
+from runwide.errors import InputError, StoreNotWritable
 from runwide.job.listing import State, as_json, jobs_of
+from runwide.job.lookup import folder_of
 from runwide.job.reference import quoted
 from runwide.prices import money
-from runwide.writing import printable
+from runwide.streams import printable
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -21,6 +24,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from runwide.job.listing import Listed, Listing
+
 
 _LIMIT = 100
 _SHRINK = {"name": 24, "function": 32}  # columns whose texts may be cut, and their widths
@@ -86,7 +90,7 @@ def notes(found: Listing) -> Iterable[str]:
 
 
 def _show(found: Listing) -> None:
-    from runwide.cli.tables import console
+    from runwide.cli.output import console
 
     out = console()
     if found.jobs:
@@ -154,3 +158,49 @@ def age(seconds: float) -> str:
         if seconds >= size:
             return f"{int(seconds // size)} {unit}"
     return f"{max(0, int(seconds))} s"
+
+
+@click.command("clean")
+@click.argument("job", metavar="JOB_OR_STORE", required=False)
+@click.option(
+    "--older-than", metavar="AGE", help="Delete all jobs of a store that are older, such as 7d, 12h or 30m."
+)
+@click.option("--yes", is_flag=True, help="Delete without asking.")
+@options.store
+def clean_command(job: str | None, *, older_than: str | None, yes: bool, store: str | None) -> None:
+    """Delete all objects of a job from its store: items, results and manifests.
+
+    JOB is a job's reference, the URI of its folder, its id, the start of its id, or its name.
+
+    \b
+    Example:
+        runwide clean gs://bucket/runs/a-20261124t231308-36c13f7040d35a90
+        runwide clean scores --store gs://bucket/runs --yes
+        runwide clean --older-than 7d gs://bucket/runs
+    """  # noqa: D301 - \b is click's mark for a paragraph that keeps its lines
+    job = job or (store if older_than is not None else None)
+    if not job:
+        raise InputError("no job was given", hint="give a job, or --older-than and a store")
+    found = (
+        [folder_of(job, store)] if older_than is None else jobs.older(job, seconds=inputs.seconds(older_than))
+    )
+    refused: list[StoreNotWritable] = []
+    for one in found:
+        if not yes and not _agreed(f"Delete everything below {one} ?"):
+            raise InputError(f"nothing of {one} was deleted", hint="answer y, or give --yes")
+        try:
+            click.echo(f"deleted {jobs.clean(one)} objects below {one}")
+        except StoreNotWritable as error:  # first delete the other jobs
+            refused.append(error)
+    if refused:
+        raise refused[0]
+    if not found:
+        click.echo("no job is that old")
+
+
+def _agreed(question: str) -> bool:
+    try:
+        return click.confirm(question, err=True)
+    except click.Abort:  # Ctrl-C, or the end of standard input
+        click.echo(err=True)
+        return False

@@ -1,21 +1,33 @@
-"""The command ``scatter``, the first step of a pipeline."""
+"""The command `scatter`, the first step of a pipeline."""
 
 from __future__ import annotations
 
 import json
 import pickle
+import time
+from contextlib import closing
+from dataclasses import dataclass, field
 from functools import partial
+from math import ceil
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from runwide import job as jobs
-from runwide.cli import files, inputs, options, results
-from runwide.cli.configured import composing
-from runwide.cli.function_text import parted
+from runwide.api.functions import first_of
+from runwide.cli import inputs, options, output
+from runwide.cli.encoding import parted
 from runwide.cli.installing import install
+from runwide.cli.scatter_arguments import AUTO
+from runwide.cli.variables import composing
+from runwide.errors import InputError
 from runwide.host.threads import announce
-from runwide.spill import signing
+from runwide.log import Log
+from runwide.store import signing
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
 
 
 @click.command("scatter")
@@ -178,16 +190,16 @@ def scatter_command(
     Example:
         runwide scatter --function mymodule:score --items-file items.jsonl --store gs://bucket/runs --shards 20
     """  # noqa: D301 - \b is click's mark for a paragraph that keeps its lines
-    from runwide.cli import arguments, sizing, wire
+    from runwide.cli import scatter_arguments, wire
 
     install(requirements)
     announce()
     wire.check_python(pickled_by)
     wire.check_recorded(packages)
-    with results.alone() as write:
+    with output.alone() as write:
         base = None if code is None else wire.code_used(code)
-        values = arguments.Arguments.of(pickled, composed, given)
-        place = arguments.shared(values.text("store", store), run_id)
+        values = scatter_arguments.Arguments.of(pickled, composed, given)
+        place = scatter_arguments.shared(values.text("store", store), run_id)
         wanted = values.text("shards", shards)
         if function_reference is not None:
             reference, places = parted(function_reference)
@@ -201,14 +213,14 @@ def scatter_command(
         items = values.items(
             text=items_json, file=items_file, parameter=items_parameter, kind=items_type, source=items_from,
             artifacts=items_artifacts,
-            table=arguments.Table(
-                items_format, items_types, executor_input, store=None if wanted == arguments.AUTO else place
+            table=scatter_arguments.Table(
+                items_format, items_types, executor_input, store=None if wanted == scatter_arguments.AUTO else place
             ),
         )  # fmt: skip
         load = partial(pickle.loads, chosen.data)  # noqa: TID251 - as trusted as this command line
-        size = sizing.size_of(wanted, load, items)
+        size = size_of(wanted, load, items)
         count = min(size.shards, len(items))
-        arguments.check_shards(count)
+        scatter_arguments.check_shards(count)
         reference = jobs.scatter_pickled(
             chosen.data,
             items,
@@ -222,7 +234,102 @@ def scatter_command(
         run_key = None if run_key_out is None else signing.new_run_key()
         if size.results:
             jobs.keep(reference, size.results, run_key=run_key)
-        files.write_text(job_out, reference)
-        files.write_text(run_key_out, run_key or "-")
-        files.write_text(shards_out, json.dumps([str(index) for index in range(count)]))
+        output.write_text(job_out, reference)
+        output.write_text(run_key_out, run_key or "-")
+        output.write_text(shards_out, json.dumps([str(index) for index in range(count)]))
         write(reference)
+
+
+log = Log("job")
+
+_WORTH = 600.0
+"""Seconds of work for which a component pays off: on Vertex AI, a machine takes two or three minutes to start."""
+
+_MOST = 20
+"""Most components: new projects have quotas of 20 to 42 CPUs ("Quotas and limits" of Vertex AI)."""
+
+_SAMPLE_SECONDS = 20.0
+_SAMPLE_ITEMS = 16
+
+
+def components_for(seconds: float, *, items: int, workers: int) -> int:
+    """Return for how many components some work is enough.
+
+    Args:
+        seconds: The time of one item on one core.
+        items: The number of items.
+        workers: How many items run at the same time in a component.
+
+    Example:
+        >>> components_for(0.01, items=1000, workers=2), components_for(60, items=1000, workers=2)
+        (1, 20)
+        >>> components_for(6, items=1000, workers=2), components_for(3600, items=3, workers=2)
+        (5, 3)
+    """
+    return max(1, min(items, _MOST, ceil(seconds * items / workers / _WORTH)))
+
+
+@dataclass(frozen=True, slots=True)
+class Size:
+    """The number of shards of a job, and the results that measuring it has produced.
+
+    Args:
+        shards: The number of shards.
+        results: The results of measured items, by index.
+    """
+
+    shards: int
+    results: dict[int, Any] = field(default_factory=dict)
+
+
+def size_of(text: str, function: Callable[[], Callable[[Any], Any]], items: Sequence[Any]) -> Size:
+    """Return the number of shards that ``--shards`` asks for.
+
+    With ``auto``, the function runs here over a sample of the items, for at most 20 seconds. The results are kept. An item
+    that fails here, or does not finish in time, runs again in its shard.
+
+    Args:
+        text: A number, or ``auto``.
+        function: Loads the function.
+        items: All items.
+
+    Raises:
+        InputError: The text is neither.
+    """
+    if text == AUTO:
+        return _measured(function(), items)
+    if not text.isdigit() or int(text) < 1:
+        raise InputError(f"invalid --shards {text}", hint="give a number of 1 or more, or auto")
+    return Size(int(text))
+
+
+def _measured(function: Callable[[Any], Any], items: Sequence[Any]) -> Size:
+    from runwide.host import cores
+    from runwide.pool import outcomes
+
+    workers = cores().count
+    step = max(1, len(items) // _SAMPLE_ITEMS)
+    sample = range(0, len(items), step)[:_SAMPLE_ITEMS]
+    began, done, seconds, results = time.monotonic(), 0, 0.0, {}
+    chosen = [items[index] for index in sample]
+    with closing(
+        outcomes(function, chosen, timeout=_SAMPLE_SECONDS, progress=False, initializer=first_of(function))
+    ) as arriving:
+        for outcome in arriving:
+            done, seconds = done + 1, time.monotonic() - began
+            if outcome.failure is None:
+                results[sample[outcome.index]] = outcome.value
+            if seconds > _SAMPLE_SECONDS:
+                break
+    busy = min(workers, len(sample))
+    each = seconds * busy / max(1, done)
+    count = components_for(each, items=len(items), workers=workers)
+    log.info(
+        "shards.chosen",
+        shards=count,
+        items=len(items),
+        sampled=done,
+        seconds_each=round(each, 4),
+        workers=workers,
+    )
+    return Size(count, results)

@@ -7,25 +7,24 @@ from typing import TYPE_CHECKING, Any
 
 from runwide import settings
 from runwide.cli.declared import KINDS, convert, parse
-from runwide.cli.formats import json_value
-from runwide.cli.function_text import code_in, unpacked
+from runwide.cli.encoding import code_in, unpacked, value_of_bytes
 from runwide.cli.given import LEFT_OUT, Given, filled
-from runwide.cli.values import value_of_bytes
 from runwide.errors import EnvironmentMismatch, InputError
 from runwide.job import code as here
 from runwide.job.environment import check_packages, minor
 from runwide.job.reference import parse as parsed_reference
-from runwide.parsing import json_of
-from runwide.places import make_way
+from runwide.json_text import json_of
+from runwide.pickling.places import make_way
 from runwide.redaction import shortened
-from runwide.spill import open_store
-from runwide.spill.verified import fetch
+from runwide.store import open_store
+from runwide.store.records import fetch
+from runwide.tables.formats import json_value
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from runwide.archive import Code
     from runwide.cli.given import Texts
+    from runwide.code.archive import Code
 
 ARGUMENT = 128 * 1024 - 1
 """Most bytes of one argument of a program on Linux (MAX_ARG_STRLEN includes the zero at its end)."""
@@ -68,7 +67,7 @@ def value_of(kind: str, text: str, where: str = "") -> Any:
 
 
 def code_used(text: str) -> Code:
-    """Make this process and its workers use the code in a text of `runwide.cli.function_text.written_code`; return the code.
+    """Make this process and its workers use the code in a text of `runwide.cli.encoding.written_code`; return the code.
 
     Raises:
         InputError: `written_code` did not make the text.
@@ -164,7 +163,7 @@ def check_recorded(packages: str | None) -> None:
     """Reject a function whose packages are missing here, or too different, before it is loaded.
 
     Args:
-        packages: JSON of the packages that it needs, by the names in `runwide.distributions`.
+        packages: JSON of the packages that it needs, by the names in `runwide.code.distributions`.
 
     Raises:
         EnvironmentMismatch: A package is missing or too different.

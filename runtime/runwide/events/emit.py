@@ -7,7 +7,7 @@ from array import array
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from runwide.callbacks import undisturbed
+from runwide.api.callbacks import undisturbed
 from runwide.events.model import FAILED, RETRIED, TaskBatch, TaskEvent
 
 if TYPE_CHECKING:
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from runwide.events.measure import Report
     from runwide.pool.call import Chunk
     from runwide.pool.policy import Charges
-    from runwide.pool.slot import Slot
+    from runwide.pool.workers import Slot
     from runwide.records import Failure, FailureKind
 
 End = tuple["FailureKind", str, bool]

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from runwide.events import model
 from runwide.events.model import WorkerSums
-from runwide.parsing import json_of
+from runwide.json_text import json_of
 from runwide.records import FailureKind
 from runwide.redaction import shortened
 

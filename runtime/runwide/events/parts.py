@@ -15,7 +15,7 @@ from runwide.log import Log
 
 if TYPE_CHECKING:
     from runwide.events.model import Run
-    from runwide.spill.store import Store
+    from runwide.store.base import Store
 
 log = Log("job")
 

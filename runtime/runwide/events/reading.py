@@ -11,7 +11,7 @@ from runwide.events.model import WorkerSums
 
 if TYPE_CHECKING:
     from runwide.events.model import Attempt, ObjectEvent, Run
-    from runwide.spill.store import Store
+    from runwide.store.base import Store
 
 
 @dataclass(slots=True)

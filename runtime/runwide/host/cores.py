@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from runwide import settings
 from runwide.errors import InputError
-from runwide.host import advice, cgroup, hypervisor, topology
+from runwide.host import cgroup, checks, hypervisor, topology
 from runwide.host.topology import Core, format_cpulist
 from runwide.host.tree import Problem, Tree
 
@@ -118,7 +118,7 @@ def cores(*, workers: int | None = None, root: str | os.PathLike[str] = "/") -> 
 
     Args:
         workers: A number of workers that overrides the count; if it is None, ``RUNWIDE_WORKERS`` does.
-        root: ``/`` for this machine, or the directory of a recorded tree (see `runwide.host.recording`).
+        root: ``/`` for this machine, or the directory of a recorded tree (see `runwide.host.measuring.recording`).
 
     Raises:
         InputError: ``workers`` or ``RUNWIDE_WORKERS`` is not a positive whole number. Sources that cannot be read
@@ -163,7 +163,7 @@ def count(tree: Tree, override: tuple[int, str] | None = None) -> Cores:
         problems=tuple(tree.problems),
         advice="",
     )
-    return replace(found, advice=advice.advise(found, known=grouped.known))
+    return replace(found, advice=checks.advise(found, known=grouped.known))
 
 
 def capped(physical: int, quota: float | None) -> int:

@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from runwide.host import cgroup, elsewhere
+from runwide.host import cgroup, without_proc
 from runwide.host.tree import Tree
 
 if TYPE_CHECKING:
@@ -125,7 +125,7 @@ def rss(pid: int, root: Tree | str | os.PathLike[str] = "/") -> int | None:
     """
     tree = Tree.at(root)
     found = _kilobytes(tree, f"/proc/{pid}/status", "VmRSS")
-    return elsewhere.rss(pid) if found is None and _is_elsewhere(tree) else found
+    return without_proc.rss(pid) if found is None and _is_elsewhere(tree) else found
 
 
 def _levels(tree: Tree) -> Iterator[Level]:
@@ -179,7 +179,7 @@ def _meminfo(tree: Tree) -> dict[str, int]:
     names = ("MemTotal", "MemAvailable")
     found = {name: _kilobytes(tree, "/proc/meminfo", name) for name in names}
     if not any(found.values()) and _is_elsewhere(tree):
-        found = dict(zip(names, elsewhere.memory(), strict=True))
+        found = dict(zip(names, without_proc.memory(), strict=True))
     return {name: value for name, value in found.items() if value is not None}
 
 

@@ -7,7 +7,7 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from runwide.host import elsewhere
+from runwide.host import without_proc
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -245,7 +245,7 @@ def _cpuinfo(tree: Tree) -> dict[int, tuple[int, int] | None]:
 
 def _from_cpuinfo(tree: Tree, allowed: frozenset[int]) -> Topology:
     places = _cpuinfo(tree)
-    if tree.live and not places and (number := elsewhere.physical_cores()) is not None:
+    if tree.live and not places and (number := without_proc.physical_cores()) is not None:
         return _by_number(tree, allowed, number)
     known = {cpu: place for cpu in allowed if (place := places.get(cpu)) is not None}
     if len(known) < len(allowed):

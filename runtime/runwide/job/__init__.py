@@ -12,35 +12,34 @@ from runwide import lazy
 if TYPE_CHECKING:
     from runwide.job._gather import failures, finish, gather, load
     from runwide.job._replay import replay
-    from runwide.job._rerun import rerun
     from runwide.job._scatter import scatter, scatter_pickled
     from runwide.job._shard import shard
-    from runwide.job.begin import scatter_or_find
     from runwide.job.checkpoint import Checkpoint
-    from runwide.job.closing import close, close_unfinished
-    from runwide.job.found import reference_of
+    from runwide.job.finishing import close, close_unfinished, rerun
     from runwide.job.housekeeping import Status, clean, clean_older, older, status
-    from runwide.job.known import keep
+    from runwide.job.lookup import reference_of
+    from runwide.job.named_jobs import scatter_or_find
     from runwide.job.reference import short_reference
+    from runwide.job.take_over import keep
 
 _HOME = {
     "Checkpoint": "runwide.job.checkpoint",
     "Status": "runwide.job.housekeeping",
     "clean": "runwide.job.housekeeping",
     "clean_older": "runwide.job.housekeeping",
-    "close": "runwide.job.closing",
-    "close_unfinished": "runwide.job.closing",
+    "close": "runwide.job.finishing",
+    "close_unfinished": "runwide.job.finishing",
     "failures": "runwide.job._gather",
     "finish": "runwide.job._gather",
     "gather": "runwide.job._gather",
-    "keep": "runwide.job.known",
+    "keep": "runwide.job.take_over",
     "load": "runwide.job._gather",
     "older": "runwide.job.housekeeping",
-    "reference_of": "runwide.job.found",
+    "reference_of": "runwide.job.lookup",
     "replay": "runwide.job._replay",
-    "rerun": "runwide.job._rerun",
+    "rerun": "runwide.job.finishing",
     "scatter": "runwide.job._scatter",
-    "scatter_or_find": "runwide.job.begin",
+    "scatter_or_find": "runwide.job.named_jobs",
     "scatter_pickled": "runwide.job._scatter",
     "shard": "runwide.job._shard",
     "short_reference": "runwide.job.reference",

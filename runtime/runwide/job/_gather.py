@@ -5,32 +5,31 @@ from __future__ import annotations
 from contextlib import closing
 from typing import TYPE_CHECKING, Any, Literal, overload
 
-from runwide.ended import check, keep_finished, portable_exception_of, raise_or_return
 from runwide.errors import ObjectExists, ObjectNotFound, StoreNotWritable
 from runwide.job import code, environment, incomplete, manifest, model
-from runwide.job.chunk_reads import read_named
-from runwide.job.chunks import ChunkLog
-from runwide.job.decoded import outcome
+from runwide.job.chunk_log import ChunkLog
 from runwide.job.flow import ahead
 from runwide.job.in_order import stored
+from runwide.job.reading import outcome, read_named
 from runwide.job.reducing import one_of, one_value
 from runwide.job.reference import MARK, Reference, parse, parse_shard, resolve
 from runwide.log import Log
-from runwide.results import Results, reportable
-from runwide.spill import signing, windows
-from runwide.spill.buffers import sha256
-from runwide.spill.store import open_inside
+from runwide.outcomes import check, keep_finished, portable_exception_of, raise_or_return
+from runwide.records import Results, reportable
+from runwide.store import signing, windows
+from runwide.store.base import open_inside
+from runwide.store.buffers import sha256
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator, Sequence
 
     from runwide.errors import RunwideError
+    from runwide.job.in_order import Due
     from runwide.job.model import Chunk, Job, Result, Root, Shard
     from runwide.job.reducing import Node
-    from runwide.job.turns import Due
     from runwide.records import Failure, Outcome
-    from runwide.spill.pack import Head
-    from runwide.spill.store import Store
+    from runwide.store.base import Store
+    from runwide.store.pack import Head
 
 log = Log("job")
 
@@ -190,7 +189,7 @@ def keep_stored(error: RunwideError, store: Store, job: Job, shard: Shard) -> No
     """Attach the stored results of a shard to the error that ended it, if the error has an attribute for them.
 
     Args:
-        error: As for `runwide.ended.keep_finished`.
+        error: As for `runwide.outcomes.keep_finished`.
         store: The job's folder.
         job: The job.
         shard: The chunks that the shard has written so far.

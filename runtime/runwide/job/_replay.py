@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 from runwide.errors import InputError
 from runwide.job import chained, code, environment, manifest, plan
 from runwide.job._shard import function_loader
-from runwide.job.items import frames
+from runwide.job.reading import frames
 from runwide.job.reference import resolve
-from runwide.spill.codec import decode
-from runwide.spill.store import open_inside
+from runwide.store.base import open_inside
+from runwide.store.codec import decode
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -8,31 +8,32 @@ import time
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
-from runwide.archive import code_of
-from runwide.calls import reduce_of
+from runwide.api.functions import reduce_of
+from runwide.code.archive import code_of
 from runwide.errors import ItemNotPicklable, StoreError
-from runwide.function_pickle import NOTHING, Needs
-from runwide.item_definitions import Definitions
-from runwide.job import chained, contexts, environment, manifest, model, plan
+from runwide.job import chained, environment, manifest, model, plan
+from runwide.job import model as contexts
 from runwide.job.chained import Chain
 from runwide.job.flow import Behind
 from runwide.job.layout import Layout
 from runwide.job.reference import Reference
 from runwide.log import Log
 from runwide.naming import full_name_of
-from runwide.spill import pack
-from runwide.spill.buffers import sha256
-from runwide.spill.codec import encode
-from runwide.spill.file import spilled_to
-from runwide.spill.store import open_store, without_fields
-from runwide.unpicklable import refusal
+from runwide.pickling.functions import NOTHING, Needs
+from runwide.pickling.items import Definitions
+from runwide.pickling.unpicklable import refusal
+from runwide.store import pack
+from runwide.store.base import open_store, without_fields
+from runwide.store.buffers import sha256
+from runwide.store.codec import encode
+from runwide.store.file import spilled_to
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
     from os import PathLike
 
-    from runwide.archive import Code
-    from runwide.spill.codec import Encoded
+    from runwide.code.archive import Code
+    from runwide.store.codec import Encoded
 
 log = Log("job")
 
@@ -67,7 +68,7 @@ def scatter(
         >>> job.startswith("memory://doc-scatter/")
         True
     """
-    from runwide.pickled import function_pickle
+    from runwide.pickling.functions import function_pickle
 
     made = function_pickle(function)
     return scatter_pickled(
@@ -112,10 +113,10 @@ def scatter_pickled(
         name: The function's name, for people.
         job_id: The id that `prepare` returned.
         needs: The program's own modules that the function needs.
-        whole: Further modules of the program that go with the job, see `runwide.archive.code_of`.
+        whole: Further modules of the program that go with the job, see `runwide.code.archive.code_of`.
         base: The program's own code in this process, if it came with another job.
         dealt: Whether items are dealt to the shards in rounds; otherwise each shard has consecutive items.
-        reduced: Whether the function has a reduction (`runwide.calls.program_of`); then each shard has consecutive items.
+        reduced: Whether the function has a reduction (`program_of`); then each shard has consecutive items.
     """
     inputs = items if isinstance(items, Chain) else chained.inputs(items, store)
     inputs = list(inputs) if isinstance(inputs, deque) else inputs  # indexing a deque is slow

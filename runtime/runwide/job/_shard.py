@@ -21,25 +21,25 @@ from runwide.events.lines import share_written
 from runwide.events.log import EventLog
 from runwide.events.model import Run, TaskBatch, TaskEvent
 from runwide.events.parts import Parts
-from runwide.job import chained, code, contexts, environment, manifest, plan, shard_names
-from runwide.job.chunks import ChunkLog, Ended, located
-from runwide.job.ending import Writer, finish
+from runwide.job import chained, code, environment, manifest, model, plan
+from runwide.job.chunk_log import ChunkLog, Ended, located
 from runwide.job.flow import call_after_first, closed
 from runwide.job.incomplete import of_inputs
-from runwide.job.items import frames
 from runwide.job.limit import FIRST, Limit, SharedLimit
+from runwide.job.reading import frames
 from runwide.job.reducing import Tree
 from runwide.job.reference import resolve
 from runwide.job.task import FunctionLoader, ItemDamaged, OwnTask, Task, worker_start
+from runwide.job.writing import Writer, finish
 from runwide.log import Log, bound
-from runwide.options import DEFAULTS, SHARD, Options, RunOptions
+from runwide.options.record import DEFAULTS, SHARD, Options, RunOptions
+from runwide.options.signatures import taking
 from runwide.records import Failure, FailureKind, Outcome
-from runwide.signatures import taking
-from runwide.spill import pack
-from runwide.spill.codec import encode
-from runwide.spill.metered import MeteredStore
-from runwide.spill.store import open_inside
-from runwide.spill.verified import SLACK, fetch
+from runwide.store import pack
+from runwide.store.base import open_inside
+from runwide.store.codec import encode
+from runwide.store.metered import MeteredStore
+from runwide.store.records import SLACK, fetch
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator
@@ -48,10 +48,10 @@ if TYPE_CHECKING:
     from typing_extensions import Unpack
 
     from runwide.job.early import Early
-    from runwide.job.given import Given
     from runwide.job.model import Job
+    from runwide.job.named_jobs import Given
     from runwide.job.task import Packet
-    from runwide.spill.store import Store
+    from runwide.store.base import Store
 
 log = Log("job")
 
@@ -80,7 +80,7 @@ def shard(
         store: The store of the job, if it is given by id or name, see `gather`.
         attempt: Name of this attempt at the job: with ``max_failures``, the shards of an attempt count their failures
             together. None for the first attempt; with ``rerun_failed``, None to count this shard alone.
-        **options: As in `runwide.options.Options`.
+        **options: As in `runwide.options.record.Options`.
 
     Returns:
         The shard's reference, for `gather`.
@@ -180,7 +180,7 @@ def _log_of(store: Store, job: Job, index: int, options: RunOptions) -> EventLog
         image=settings.read().image or "",
         options=options.about(),
     )
-    folder = shard_names.shard_folder(index)
+    folder = model.shard_folder(index)
     return EventLog(run, Parts(store, folder), partial(environment.host_facts, workers))
 
 
@@ -350,7 +350,7 @@ def end_of(outcome: Outcome, item: int, job: Job) -> Ended:
     if outcome.failure is None:
         return Ended(pack.Member(item, outcome.value))
     failure = located(_classified(outcome.failure), item)
-    context = contexts.result_context(job.digest, item)
+    context = model.result_context(job.digest, item)
     try:
         value = encode(failure.exception, context=context)
     except Exception:  # the record has its text

@@ -15,8 +15,8 @@ from runwide.job.layout import Layout
 from runwide.job.model import Source
 from runwide.job.reference import Reference, is_reference
 from runwide.job.task import Part
-from runwide.spill.store import open_inside, open_store, without_fields
-from runwide.spill.verified import ABSENT
+from runwide.store.base import open_inside, open_store, without_fields
+from runwide.store.records import ABSENT
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterable, Iterator
@@ -167,7 +167,7 @@ def check_count(job: Job) -> None:
 
 
 def frames(job: Job, pending: Sequence[int], *, whole: bool = False) -> Generator[Packet, None, None]:
-    """Yield the frames of a job's items from its source, in ascending order; see `runwide.job.items.frames`."""
+    """Yield the frames of a job's items from its source, in ascending order; see `runwide.job.reading.frames`."""
     source = read_source(job)
     digests = _source(job).shards
     with open_inside(source.uri) as store:

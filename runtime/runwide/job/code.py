@@ -12,23 +12,23 @@ from contextlib import contextmanager
 from importlib import invalidate_caches
 from typing import TYPE_CHECKING, Any
 
-from runwide import archive, systems
+from runwide.code import archive
+from runwide.code.files import file_at
+from runwide.code.finding import reached
 from runwide.errors import InputError
-from runwide.host import space
+from runwide.host import space, systems
 from runwide.job import manifest
 from runwide.job.reference import quoted
+from runwide.json_text import json_of
 from runwide.log import Log
-from runwide.own import reached
-from runwide.own_files import file_at
-from runwide.parsing import json_of
-from runwide.places import UNPACKED
-from runwide.spill.verified import SLACK, fetch
+from runwide.pickling.places import UNPACKED
+from runwide.store.records import SLACK, fetch
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from runwide.job.model import Job
-    from runwide.spill.store import Store
+    from runwide.store.base import Store
 
 log = Log("job")
 

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 from runwide.errors import ItemNotPicklable, ResultNotPicklable, ScratchError
 from runwide.events.model import FAILED, TaskBatch
 from runwide.job._shard import end_of
-from runwide.job.ending import Writer
 from runwide.job.task import encode_result
+from runwide.job.writing import Writer
 from runwide.pool import failures, worker
 from runwide.records import Outcome
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from runwide.events.log import EventLog
     from runwide.events.model import TaskEvent
-    from runwide.job.chunks import ChunkLog
+    from runwide.job.chunk_log import ChunkLog
     from runwide.job.model import Job
 
 
@@ -178,7 +178,7 @@ def start_early(
         function: Takes one item.
         items: At least one item.
         on_event: The user's listener.
-        **options: Further options, as in `runwide.options.Options`.
+        **options: Further options, as in `runwide.options.record.Options`.
     """
     from runwide.pool.mapping import started
 

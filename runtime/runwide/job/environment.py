@@ -6,16 +6,16 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from runwide import __version__
-from runwide.distributions import canonical, distributions, installed_version, split_key
+from runwide.code.distributions import canonical, distributions, installed_version, split_key
 from runwide.errors import EnvironmentMismatch
+from runwide.json_text import json_of
 from runwide.log import Log
-from runwide.parsing import json_of
-from runwide.pickled_names import modules_named
+from runwide.pickling.functions import modules_named
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from runwide.function_pickle import Pickle
+    from runwide.pickling.functions import Pickle
 
 log = Log("job")
 
@@ -79,14 +79,14 @@ def packages(function: bytes) -> dict[str, str]:
         function: The pickle of a function; it is parsed and not loaded.
 
     Example:
-        >>> from runwide.pickled import function_pickle
+        >>> from runwide.pickling.functions import function_pickle
         >>> def load(text):
         ...     import yaml
         ...     return yaml.safe_load(text)
         >>> list(packages(function_pickle(load).data))
         ['PyYAML (yaml)']
     """
-    from runwide.function_pickle import parts_of
+    from runwide.pickling.functions import parts_of
 
     parts = parts_of(function)
     return distributions(modules_named(function) if parts is None else needed(parts))

@@ -19,17 +19,17 @@ from runwide.errors import (
     StoreNotReadable,
 )
 from runwide.log import Log
-from runwide.spill import signing
-from runwide.spill.codec import decode, decode_verified, encode
-from runwide.spill.plain import NotPlain
-from runwide.spill.store import open_store
-from runwide.spill.verified import arrived_damaged, checked_read
-from runwide.unpicklable import refusal
+from runwide.pickling.unpicklable import refusal
+from runwide.store import signing
+from runwide.store.base import open_store
+from runwide.store.codec import decode, decode_verified, encode
+from runwide.store.plain import NotPlain
+from runwide.store.records import arrived_damaged, checked_read
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from runwide.spill.codec import Encoded
+    from runwide.store.codec import Encoded
 
 log = Log("exchange")
 

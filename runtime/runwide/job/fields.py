@@ -1,4 +1,4 @@
-"""Check the type and bounds of fields in a job's records, which anyone who can write to the store may have forged."""
+"""Read the fields of a job's records, each checked for its type and bounds."""
 
 from __future__ import annotations
 
@@ -9,11 +9,14 @@ from typing import TYPE_CHECKING, Any
 from runwide.job.layout import Layout
 from runwide.job.model import Root, Source
 from runwide.job.plan import PACK_ITEMS
+from runwide.records import Failure, FailureKind
+from runwide.redaction import shortened
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from runwide.job.model import Pack
+
 
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 _MOST = 1 << 62
@@ -211,3 +214,38 @@ def span(value: Any, count: int) -> tuple[int, int]:
     if not start <= stop <= count:
         raise ValueError(f"the shard has no positions {start} to {stop}")
     return start, stop
+
+
+# Characters in a manifest; the limits keep the manifest of a shard readable if all of its items have failed.
+_TRACEBACK = 8000
+_MESSAGE = 2000
+_TYPE = 200
+
+
+def failure_to_json(failure: Failure) -> dict[str, Any]:
+    """Return a failure as JSON; long texts are redacted before they are cut, since a cut might hide a secret's form."""
+    trace = failure.traceback
+    return {
+        "attempts": failure.attempts,
+        "index": failure.index,
+        "kind": failure.kind.value,
+        "message": _within(failure.message, _MESSAGE),
+        "traceback": trace if len(trace) <= _TRACEBACK else shortened(trace, _TRACEBACK, tail=True),
+        "type": _within(failure.type, _TYPE),
+    }
+
+
+def _within(text: str, most: int) -> str:
+    return text if len(text) <= most else shortened(text, most)
+
+
+def failure_from_json(about: dict[str, Any]) -> Failure:
+    """Return the failure that `failure_to_json` was given."""
+    return Failure(
+        index=number(about["index"]),
+        kind=FailureKind(text(about["kind"])[:100]),  # an invalid kind is shown in the error
+        type=text(about["type"]),
+        message=text(about["message"]),
+        traceback=text(about.get("traceback", "")),
+        attempts=number(about.get("attempts", 1)),
+    )

@@ -7,18 +7,18 @@ from dataclasses import dataclass
 from itertools import chain, islice
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from runwide.calls import reduce_of
+from runwide.api.functions import reduce_of
 from runwide.errors import ResultNotPicklable
-from runwide.job import contexts
+from runwide.job import model
 from runwide.job.task import Part, loaded, portable
-from runwide.plain_pickle import PlainPickle
-from runwide.spill.codec import decode, encode
-from runwide.unpicklable import refusal
+from runwide.pickling import PlainPickle
+from runwide.pickling.unpicklable import refusal
+from runwide.store.codec import decode, encode
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
-    from runwide.spill.codec import Encoded
+    from runwide.store.codec import Encoded
 
 _GROUP = 64  # values that one task folds
 _GROUP_BYTES = 32 << 20  # a larger group takes no further value
@@ -104,10 +104,10 @@ def fold(frames: Iterable[Frame], task: Fold | OwnFold, **options: Any) -> Frame
     Args:
         frames: At least one value.
         task: Folds a group in a worker.
-        **options: Options of the workers, as in `runwide.options.Options`.
+        **options: Options of the workers, as in `runwide.options.record.Options`.
 
     Example:
-        >>> from runwide.spill.codec import encode
+        >>> from runwide.store.codec import encode
         >>> values = (frame_of(encode(text, context="job"), "job") for text in "abc")
         >>> found = fold(values, OwnFold(lambda left, right: left + right, "job"), workers=1)
         >>> decode(found.data.view(), digest=found.digest, context=found.context)
@@ -150,4 +150,4 @@ def _groups(frames: Iterable[Frame]) -> Iterator[list[Frame]]:
 
 def context_of(job_digest: str) -> str:
     """Return the context of a folded value that is sent to another worker."""
-    return f"{contexts.node_context(job_digest, 0, 0)}/fold"
+    return f"{model.node_context(job_digest, 0, 0)}/fold"

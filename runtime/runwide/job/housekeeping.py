@@ -18,21 +18,22 @@ from runwide.errors import (
     StoreNotFound,
     StoreNotWritable,
 )
-from runwide.job import manifest, model, shard_names
+from runwide.job import manifest, model
+from runwide.job import model as shard_names
 from runwide.job.flow import Behind, ahead
-from runwide.job.found import JOB_ID, folder_of
 from runwide.job.incomplete import is_whole
+from runwide.job.lookup import JOB_ID, folder_of
 from runwide.job.reference import resolve
 from runwide.log import Log
 from runwide.redaction import shortened
-from runwide.spill.store import open_inside, open_store, parted
+from runwide.store.base import open_inside, open_store, parted
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Sequence
 
     from runwide.job.model import Job
     from runwide.records import Failure
-    from runwide.spill.store import Store
+    from runwide.store.base import Store
 
 log = Log("job")
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from runwide.errors import JobIncomplete, StoreError
 from runwide.job import manifest, plan
 from runwide.job.reference import quoted
-from runwide.spill.store import open_inside
+from runwide.store.base import open_inside
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Sequence

@@ -7,16 +7,16 @@ from contextlib import contextmanager
 from secrets import token_hex
 from typing import TYPE_CHECKING, NamedTuple
 
-from runwide.ended import too_many
 from runwide.errors import ObjectExists, PoolClosed, TooManyFailures
 from runwide.job.reference import parse
-from runwide.spill.store import open_inside
+from runwide.outcomes import too_many
+from runwide.store.base import open_inside
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from runwide.records import Failure
-    from runwide.spill.store import Store
+    from runwide.store.base import Store
 
 FIRST = "first"
 """Name of the first attempt at a new job, such as a pipeline's."""

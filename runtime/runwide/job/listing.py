@@ -13,15 +13,16 @@ from typing import TYPE_CHECKING
 from runwide import prices
 from runwide.errors import BadReference, FormatTooNew, FrameCorrupt, IntegrityError, RunwideError
 from runwide.events.parts import of_name
-from runwide.job import manifest, model, names, shard_names
+from runwide.job import manifest, model, names
+from runwide.job import model as shard_names
 from runwide.job.flow import ahead
-from runwide.job.found import BATCHES, JOB_ID
 from runwide.job.housekeeping import failures_of, made_at
-from runwide.job.ran import Ran, ran
+from runwide.job.lookup import BATCHES, JOB_ID
+from runwide.job.machines import Ran, ran
 from runwide.job.reference import quoted
 from runwide.log import Log
 from runwide.redaction import shortened
-from runwide.spill.store import open_store
+from runwide.store.base import open_store
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
 
     from runwide.job.model import Job
     from runwide.prices import Estimate, Prices
-    from runwide.spill.store import ObjectInfo, Store
+    from runwide.store.base import ObjectInfo, Store
 
 log = Log("job")
 

@@ -15,21 +15,31 @@ from runwide.errors import (
     StoreNotFound,
 )
 from runwide.job import fields, plan
-from runwide.job.failed import failure_from_json, failure_to_json
-from runwide.job.model import JOB, Chunk, Job, Pack, Result, Shard, Source
+from runwide.job.fields import failure_from_json, failure_to_json
+from runwide.job.model import (
+    JOB,
+    Chunk,
+    Job,
+    Pack,
+    Result,
+    Shard,
+    Source,
+    manifests_in,
+    shard_folder,
+    shard_name,
+)
 from runwide.job.reference import Reference, parse
-from runwide.job.shard_names import manifests_in, shard_folder, shard_name
 from runwide.log import Log
-from runwide.spill import records, signing, windows
-from runwide.spill.buffers import sha256
-from runwide.spill.store import open_inside
-from runwide.spill.verified import ABSENT, arrived_damaged, fetch
+from runwide.store import records, signing, windows
+from runwide.store.base import open_inside
+from runwide.store.buffers import sha256
+from runwide.store.records import ABSENT, arrived_damaged, fetch
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from runwide.job.layout import Layout
-    from runwide.spill.store import Store
+    from runwide.store.base import Store
 
 log = Log("job")
 
@@ -63,7 +73,7 @@ def read_job(reference: str, *, run_key: str | None = None) -> Job:
 
     Args:
         reference: The reference that `runwide.scatter` returned.
-        run_key: The run's parameter of that name; see `runwide.spill.signing`.
+        run_key: The run's parameter of that name; see `runwide.store.signing`.
 
     Raises:
         BadReference: The text is not a reference.

@@ -1,21 +1,76 @@
-"""Records of a job, a shard and a result, as in their manifests."""
+"""Records of a job, a shard and a result, with the names and contexts of their objects."""
 
 from __future__ import annotations
 
+import re
 from bisect import bisect_left
 from dataclasses import dataclass, field
 from itertools import chain
 from typing import TYPE_CHECKING
 
-from runwide.job import contexts
 from runwide.job.layout import Dealt
+from runwide.job.plan import near
 from runwide.job.reference import Reference
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from runwide.job.layout import Layout
     from runwide.records import Failure
+
+
+_MANIFEST = re.compile(r"shards/(\d{4,9})/shard(?:-(\d{4,9}))?\.json")
+
+
+def shard_folder(index: int) -> str:
+    """Return the name of a shard's folder in the job.
+
+    Example:
+        >>> shard_folder(7)
+        'shards/0007'
+    """
+    return f"shards/{index:04d}"
+
+
+def shard_name(index: int, number: int = 0) -> str:
+    """Return the name of a shard's manifest in the job; later ones have a number, since no manifest is replaced.
+
+    Example:
+        >>> shard_name(7), shard_name(7, 2)
+        ('shards/0007/shard.json', 'shards/0007/shard-0002.json')
+    """
+    return f"{shard_folder(index)}/shard{f'-{number:04d}' if number else ''}.json"
+
+
+def manifests_in(names: Iterable[str]) -> dict[int, list[int]]:
+    """Return the numbers of each shard's manifests in a listing, the last one first.
+
+    Example:
+        >>> manifests_in(["shards/0007/shard.json", "shards/0007/shard-0002.json", "job.json"])
+        {7: [2, 0]}
+    """
+    found: dict[int, list[int]] = {}
+    for name in names:
+        match = _MANIFEST.fullmatch(name)
+        if match and name == shard_name(int(match[1]), int(match[2] or 0)):
+            found.setdefault(int(match[1]), []).append(int(match[2] or 0))
+    return {index: near(numbers)[::-1] for index, numbers in found.items()}
+
+
+def item_context(job_id: str, item: int) -> str:
+    """Return the context of an item's frame: by the job's id, as its digest is not known yet when items are written."""
+    return f"{job_id}/item/{item}"
+
+
+def result_context(job_digest: str, item: int) -> str:
+    """Return the context of a result's frame."""
+    return f"{job_digest}/result/{item}"
+
+
+def node_context(job_digest: str, level: int, index: int) -> str:
+    """Return the context of a value in the tree of a job with ``reduce=``."""
+    return f"{job_digest}/reduce/{level}/{index}"
+
 
 JOB = "job.json"
 
@@ -83,7 +138,7 @@ class Job:
         function_size: Its size in bytes.
         function_name: Its name, for people.
         environment: Versions of Python and packages in the process that made the job.
-        packages: Versions of the installed distributions that the function needs, as `runwide.distributions` names them.
+        packages: Versions of the installed distributions that the function needs, see `runwide.code.distributions`.
         code: Digest of the archive of the program's own code; None if the function needs none.
         code_size: Its size in bytes.
         code_files: JSON with the digest of each file in it.
@@ -150,8 +205,8 @@ class Job:
     def item_context(self, item: int) -> str:
         """Return the context of an item's frame: of this job, or of the job whose result it is."""
         if self.source is None:
-            return contexts.item_context(self.id, item)
-        return contexts.result_context(self.source.job, item)
+            return item_context(self.id, item)
+        return result_context(self.source.job, item)
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,17 +21,17 @@ from runwide.job.flow import ahead
 from runwide.job.plan import near
 from runwide.job.reference import parse
 from runwide.log import Log
-from runwide.spill import records
-from runwide.spill.buffers import sha256
-from runwide.spill.store import open_store
-from runwide.spill.verified import arrived_damaged
+from runwide.store import records
+from runwide.store.base import open_store
+from runwide.store.buffers import sha256
+from runwide.store.records import arrived_damaged
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from os import PathLike
 
     from runwide.job.model import Job
-    from runwide.spill.store import Store
+    from runwide.store.base import Store
 
 log = Log("job")
 

@@ -6,13 +6,13 @@ from collections import Counter
 from typing import TYPE_CHECKING
 
 from runwide.errors import FormatTooNew, FrameCorrupt, IntegrityError, StoreError
-from runwide.job.chunk_reads import read_head
-from runwide.job.failed import failure_from_json
+from runwide.job.fields import failure_from_json
 from runwide.job.manifest import read_job
-from runwide.job.shard_names import manifests_in
+from runwide.job.model import manifests_in
+from runwide.job.reading import read_head
 from runwide.log import Log
-from runwide.spill.store import open_inside
-from runwide.spill.verified import ABSENT
+from runwide.store.base import open_inside
+from runwide.store.records import ABSENT
 
 if TYPE_CHECKING:
     from types import TracebackType

@@ -15,25 +15,25 @@ from runwide.errors import (
     RunwideError,
     TaskError,
 )
-from runwide.job import chained, code, contexts, environment
-from runwide.job.chunk_reads import read_chunk, read_unnamed
+from runwide.job import chained, code, environment, model
 from runwide.job.flow import closed
 from runwide.job.folding import Fold, Frame, OwnFold, context_of, fold
 from runwide.job.in_order import stored
+from runwide.job.reading import read_chunk, read_unnamed
 from runwide.job.task import Part
 from runwide.log import Log
 from runwide.redaction import shortened
-from runwide.spill import pack, signing
-from runwide.spill.codec import decode_verified, rebound
-from runwide.spill.store import open_inside
-from runwide.spill.verified import ABSENT, arrived_damaged
+from runwide.store import pack, signing
+from runwide.store.base import open_inside
+from runwide.store.codec import decode_verified, rebound
+from runwide.store.records import ABSENT, arrived_damaged
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from runwide.job.model import Job, Root, Shard
-    from runwide.options import RunOptions
-    from runwide.spill.store import Store
+    from runwide.options.record import RunOptions
+    from runwide.store.base import Store
 
 log = Log("job")
 
@@ -139,7 +139,7 @@ class Tree:
         return range(2 * parent, min(2 * parent + 2, self._width(level)))
 
     def _write(self, level: int, index: int, value: Frame) -> None:
-        context = contexts.node_context(self._job.digest, level, index)
+        context = model.node_context(self._job.digest, level, index)
         moved = rebound(value.data.view(), context=value.context, new=context)
         number = 0
         while True:
@@ -161,8 +161,7 @@ class Tree:
         digest = self._job.digest
         with closed(stored(self._store, self._job, [shard])) as results:
             return self._fold(
-                Frame(contexts.result_context(digest, one.item), one.digest, Part(one.frame))
-                for one in results
+                Frame(model.result_context(digest, one.item), one.digest, Part(one.frame)) for one in results
             )
 
     def _fold(self, frames: Any) -> Frame:
@@ -229,7 +228,7 @@ def read_node(
         data, head = read_chunk(store, job, name, digest)
     if len(head.entries) != 1:
         raise FrameCorrupt(f"it has {len(head.entries)} values, expected 1", uri=store.child_uri(name))
-    entry, context = head.entries[0], contexts.node_context(job.digest, *place)
+    entry, context = head.entries[0], model.node_context(job.digest, *place)
     return Node(name, head.digest, Frame(context, entry.digest, Part(data, entry.offset, entry.stop)))
 
 

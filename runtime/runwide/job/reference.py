@@ -84,8 +84,8 @@ def resolve(text: str, store: str | PathLike[str] | None = None, *, runs: bool =
     """Return the reference of a job that is given as a reference, URI, id, start of an id, or name.
 
     Args:
-        text: As for `runwide.job.found.find_job`.
-        store: As for `runwide.job.found.find_job`.
+        text: As for `runwide.job.lookup.find_job`.
+        store: As for `runwide.job.lookup.find_job`.
         runs: Whether the caller will run the job's function.
 
     Raises:
@@ -98,9 +98,9 @@ def resolve(text: str, store: str | PathLike[str] | None = None, *, runs: bool =
     """
     if MARK in str(text) and "/result" not in str(text):
         return str(text)
-    from runwide.job import found  # a component, which has a reference, does not load it
+    from runwide.job import lookup  # a component, which has a reference, does not load it
 
-    return found.reference_of(text, store, what=found.FUNCTION if runs else found.RESULTS)
+    return lookup.reference_of(text, store, what=lookup.FUNCTION if runs else lookup.RESULTS)
 
 
 def quoted(word: str) -> str:

@@ -9,20 +9,20 @@ from dataclasses import dataclass
 from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from runwide.calls import first_of
+from runwide.api.functions import first_of
 from runwide.causes import Cause
 from runwide.errors import EnvironmentMismatch, IntegrityError, ItemNotLoadable, ResultNotPicklable
 from runwide.job import environment
-from runwide.job.contexts import item_context, result_context
-from runwide.places import make_way, own_folder
-from runwide.plain_pickle import PlainPickle
-from runwide.spill.codec import Encoded, decode, encode
-from runwide.unpicklable import refusal
+from runwide.job.model import item_context, result_context
+from runwide.pickling import PlainPickle
+from runwide.pickling.places import make_way, own_folder
+from runwide.pickling.unpicklable import refusal
+from runwide.store.codec import Encoded, decode, encode
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from runwide.spill.buffers import Buffer
+    from runwide.store.buffers import Buffer
 
 Packet: TypeAlias = (
     "tuple[int, str, Any]"  # item, digest of its frame, the frame: a Part, in the worker a buffer

@@ -15,9 +15,7 @@ import json
 import time
 from typing import TYPE_CHECKING, Any
 
-from runwide.log.configuration import Configuration
-from runwide.log.context import bound, fields, set_fields, set_task
-from runwide.log.handling import (
+from runwide.log.handler import (
     become_worker,
     configuration,
     configure,
@@ -28,8 +26,9 @@ from runwide.log.handling import (
     take_over_logging,
 )
 from runwide.log.lines import Log, held, release
-from runwide.log.watching import follow_cells, is_watched
+from runwide.log.state import Configuration, bound, fields, set_fields, set_task
 from runwide.redaction import redacted, redacted_json
+from runwide.streams import follow_cells, is_watched
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -14,9 +14,9 @@ import structlog
 from structlog.stdlib import ProcessorFormatter
 
 from runwide import settings
-from runwide.log.context import LABELS, Dropped, fields, text
+from runwide.log.state import LABELS, Dropped, fields, text
 from runwide.redaction import redacted_fields
-from runwide.writing import is_hindrance, printable
+from runwide.streams import is_hindrance, printable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

@@ -11,8 +11,8 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from runwide.log import handling
-from runwide.log.context import fields
+from runwide.log import handler
+from runwide.log.state import fields
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -58,7 +58,7 @@ class Log:
     __slots__ = ("_name",)
 
     def __init__(self, name: str) -> None:
-        self._name = f"{handling.ROOT}.{name}"
+        self._name = f"{handler.ROOT}.{name}"
 
     def debug(self, event: str, **fields: Any) -> None:
         """Write a line that helps to find a fault."""
@@ -78,7 +78,7 @@ class Log:
 
     def _write(self, level: int, event: str, given: dict[str, Any]) -> None:
         with suppress(Exception):  # a field may be of any type, and structlog of any version
-            handling.attend()
+            handler.attend()
             logger = logging.getLogger(self._name)
             if logger.isEnabledFor(level):
                 caller = sys._getframe(2)  # noqa: SLF001 - logging itself does the same
@@ -140,4 +140,4 @@ def _emit(line: Line) -> None:
     from runwide.log import chain
 
     with suppress(Exception):
-        chain.emit(line, handling.configuration().processors)
+        chain.emit(line, handler.configuration().processors)

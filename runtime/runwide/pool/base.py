@@ -1,4 +1,4 @@
-"""The base of all pools: opened with the cores of this container, and closed with its block."""
+"""A pool of workers: opened with the cores of this container, and closed with its block."""
 
 from __future__ import annotations
 
@@ -6,26 +6,34 @@ import atexit
 import multiprocessing
 import os
 import sys
+import time
 import warnings
 import weakref
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from runwide import definitions, ending, pickled
+from runwide import interpreter
+from runwide.errors import RunwideError
+from runwide.outcomes import closed_after, keep_finished
+from runwide.pickling import definitions, functions
 from runwide.pool import feeding, transfer, warm, worker
 from runwide.pool.call import Call, Source
-from runwide.pool.inplace import InPlaceScheduler
-from runwide.pool.shares import shares
-from runwide.writing import keep_standard_descriptors
+from runwide.pool.feeding import ALL
+from runwide.pool.leases import InPlaceScheduler
+from runwide.pool.sinks import NotInTime, Stream
+from runwide.pool.warm import shares
+from runwide.records import Outcome
+from runwide.streams import keep_standard_descriptors
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Generator, Iterable, Iterator, Sequence
     from types import TracebackType
 
     from typing_extensions import Self
 
-    from runwide.options import RunOptions
-    from runwide.pool.lease import Lease
+    from runwide.options.record import RunOptions
+    from runwide.pool.feeding import Feeder
+    from runwide.pool.leases import Lease
     from runwide.pool.policy import Budget
     from runwide.pool.sinks import Fed
 
@@ -34,7 +42,7 @@ class Base:
     """A pool of workers on the cores of this container; a context manager.
 
     Args:
-        options: The options of the workers; a pool uses those of `runwide.options.WorkerOptions`.
+        options: The options of the workers; a pool uses those of `runwide.options.record.WorkerOptions`.
     """
 
     outlived = False
@@ -45,7 +53,7 @@ class Base:
     _threads: int | None = None  # threads of libraries in each worker; None for its share of the cores
 
     def __init__(self, options: RunOptions) -> None:
-        ending.check_interpreter()
+        interpreter.check_interpreter()
         shared = shares(options.workers, each=self._threads)
         initializer = options.initializer
         definitions.note_initializer(initializer)
@@ -151,7 +159,7 @@ def dump_function(function: Any) -> transfer.Dumped:
         FunctionNotPicklable: The function, or a value that it closes over, cannot be pickled.
         PoolClosed: The interpreter has shut down.
     """
-    return pickled.dumped(function, transfer.dump_by_value)
+    return functions.dumped(function, transfer.dump_by_value)
 
 
 _open: weakref.WeakSet[Base] = weakref.WeakSet()
@@ -202,3 +210,158 @@ def _close_all() -> None:
     for lease in list(_finishing):
         lease.join()
     warm.shutdown()
+
+
+T = TypeVar("T")
+
+LATE = Outcome(-1)
+"""Returned instead of an outcome that has not come in time."""
+
+
+class Patience:
+    """The time for which the iterator waits for the next outcome.
+
+    Args:
+        until: Time on the monotonic clock; None for no limit.
+        lasts: Whether the iterator returns `LATE` when that time has passed, and may be asked again. Otherwise it raises a
+            ``TimeoutError``, and ends.
+    """
+
+    __slots__ = ("lasts", "until")
+
+    def __init__(self, until: float | None = None, *, lasts: bool = False) -> None:
+        self.until = until
+        self.lasts = lasts
+
+    def seconds(self) -> float | None:
+        """Return the remaining seconds."""
+        return None if self.until is None else max(0.0, self.until - time.monotonic())
+
+
+def stream(
+    pool: Base,
+    dumped: Any,
+    items: Iterable[Any],
+    budget: Budget,
+    *,
+    chunksize: int | None = None,
+    ahead: int | None = None,
+    patience: Patience | None = None,
+    indices: Sequence[int] | None = None,
+    named: bool = False,
+    ordered: bool = False,
+) -> Generator[Outcome, None, None]:
+    """Run a pickled function over items in a pool. The first tasks start now; closing the iterator cancels the rest.
+
+    Args:
+        pool: The pool.
+        dumped: The pickled function.
+        items: Read lazily, a bounded number ahead of the consumed outcomes; on a thread of their own if that may take time.
+        budget: The attempts and the time that each task may use.
+        chunksize: Fixed number of items that travel together; None adapts it.
+        ahead: Fixed number of items to read ahead; None adapts it; `ALL` reads all of them now, on this thread.
+        indices: The index of each item in a larger input, which workers show.
+        named: Whether lines that tasks print may be shown with their items.
+        patience: The time to wait for the next outcome; None for no limit.
+        ordered: Whether outcomes come by index. An outcome that waits for an earlier one does not count as consumed.
+    """
+    lease = pool._lease  # noqa: SLF001 - a module of this package
+    sink = Stream()
+    call, feeder = pool._prepare(  # noqa: SLF001 - likewise
+        dumped,
+        items,
+        sink,
+        budget,
+        whole=ahead == ALL,
+        ahead=ahead,
+        one_by_one=isinstance(lease, InPlaceScheduler),
+        chunksize=chunksize,
+        indices=indices,
+        named=named,
+    )
+    feeders = pool._feeders  # noqa: SLF001 - likewise
+    feeders.add(feeder)
+    try:
+        pool._begin(call, feeder)  # noqa: SLF001 - likewise
+    except BaseException:
+        feeders.discard(feeder)
+        raise
+    fetched = _fetched(sink, patience or Patience(), feeder)
+    arriving = _consume(lease, call, in_order(fetched) if ordered else fetched, feeder, feeders)
+    return arriving if pool.outlived else _holding(pool, arriving)
+
+
+def _holding(pool: Base, arriving: Iterator[Outcome]) -> Generator[Outcome, None, None]:  # noqa: ARG001 - kept alive
+    yield from arriving
+
+
+def _fetched(sink: Stream, patience: Patience, feeder: Feeder) -> Iterator[Outcome]:
+    while True:
+        feeder.supply()
+        try:
+            batch = sink.fetch(patience.seconds())
+        except NotInTime:
+            if not patience.lasts:
+                raise
+            yield LATE
+            continue
+        if not batch:
+            return
+        batch.reverse()
+        while batch:
+            yield batch.pop()  # no reference stays here, so its memory is free when the consumer drops it
+
+
+def _consume(
+    lease: Lease | InPlaceScheduler,
+    call: Call,
+    arriving: Iterator[Outcome],
+    feeder: Feeder,
+    feeders: set[Feeder],
+) -> Generator[Outcome, None, None]:
+    try:
+        for outcome in arriving:
+            if outcome is not LATE:
+                feeder.consume()
+            passed = [outcome]
+            del outcome
+            yield passed.pop()  # as above
+        feeder.check()
+    finally:
+        feeders.discard(feeder)
+        lease.cancel(call)
+        feeder.stop()
+        feeder.join()
+
+
+def in_order(arriving: Iterator[Outcome]) -> Iterator[Outcome]:
+    """Iterate over outcomes by index, each as soon as the earlier ones are there.
+
+    Example:
+        >>> from runwide.records import Outcome
+        >>> [outcome.index for outcome in in_order(iter([Outcome(1), Outcome(0), Outcome(2)]))]
+        [0, 1, 2]
+    """
+    early: dict[int, Outcome] = {}
+    turn = 0
+    with closed_after(arriving):
+        try:
+            for outcome in arriving:
+                if outcome is LATE:
+                    yield LATE
+                    continue
+                early[outcome.index] = outcome
+                del outcome  # so that only `early` refers to it
+                while turn in early:
+                    yield early.pop(turn)
+                    turn += 1
+        except RunwideError as error:
+            keep_finished(error, list(early.values()))
+            raise
+
+
+def refused(items: Iterable[Any], error: BaseException) -> Generator[Any, None, None]:
+    """Iterate over the results of a function that cannot be pickled: none without items, otherwise an error."""
+    for _ in items:
+        raise error
+    yield from ()

@@ -9,22 +9,21 @@ from typing import TYPE_CHECKING, Any
 from runwide import log
 from runwide.causes import Cause
 from runwide.errors import ScratchError, ScratchFull
+from runwide.pickling.unpicklable import refusal
 from runwide.pool import failures, policy, transfer, worker
 from runwide.pool.call import Chunk
-from runwide.pool.plain import is_scalar
-from runwide.pool.room import LOOK_SECONDS, is_hopeless, may_drop
+from runwide.pool.resources import LOOK_SECONDS, is_hopeless, may_drop
 from runwide.pool.scratch import for_item
-from runwide.unpicklable import refusal
+from runwide.pool.transfer import is_scalar
 
 if TYPE_CHECKING:
     from collections import deque
     from collections.abc import Sequence
 
     from runwide.pool.call import Call, Tasks
-    from runwide.pool.crew import Workers
-    from runwide.pool.lease import Lease
+    from runwide.pool.leases import Lease
     from runwide.pool.scratch import Scratch
-    from runwide.pool.slot import Slot
+    from runwide.pool.workers import Slot, Workers
     from runwide.records import Failure
 
 

@@ -1,43 +1,165 @@
-"""`Executor`: a ``concurrent.futures.Executor`` on the physical cores; the death of a worker costs one task."""
+"""`Executor`: a ``concurrent.futures.Executor`` on the physical cores."""
 
 from __future__ import annotations
 
+import threading
 import time
 import weakref
+from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any
 
-from runwide import ended, ending, executors, standard
-from runwide.calls import Starred
-from runwide.errors import FunctionNotPicklable, PoolClosed, StopIterationRaised
-from runwide.options import EXECUTOR, Options
-from runwide.pool import raised, streams
+from runwide import interpreter, naming
+from runwide import outcomes as ended
+from runwide.api import functions, pools
+from runwide.api.functions import Starred
+from runwide.errors import FunctionNotPicklable, PoolClosed, ResultNotPicklable, StopIterationRaised
+from runwide.options import standard
+from runwide.options.record import EXECUTOR, Options
+from runwide.outcomes import portable_exception_of
+from runwide.pickling.unpicklable import raised_by_pickle, raising_what_pickle_raised
+from runwide.pool import base, resources
 from runwide.pool.base import Base, dump_function, let_finish, warn_of_leak
+from runwide.pool.call import Call, Source
 from runwide.pool.feeding import ALL
 from runwide.pool.policy import Budget
-from runwide.pool.submit import Submitter
-from runwide.unpicklable import raised_by_pickle, raising_what_pickle_raised
+from runwide.pool.sinks import Futures
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
-    from concurrent.futures import Future
     from types import TracebackType
 
     from typing_extensions import Unpack
 
-    from runwide.pool.inplace import InPlaceScheduler
-    from runwide.pool.lease import Lease
+    from runwide.pool.leases import InPlaceScheduler, Lease
+    from runwide.records import Failure
+
+
+def in_executor(failure: Failure) -> BaseException:
+    """Return the exception that a ``ProcessPoolExecutor`` raises: if pickling failed, the one that pickling raised.
+
+    Example:
+        >>> from runwide.errors import ItemNotPicklable
+        >>> from runwide.records import Failure
+        >>> from runwide.records import FailureKind
+        >>> error = naming.caused(ItemNotPicklable("no", item=2), TypeError("cannot pickle"))
+        >>> in_executor(Failure(2, FailureKind.PICKLING, "ItemNotPicklable", "no", exception=error))
+        TypeError('cannot pickle')
+    """
+    return raised_by_pickle(portable_exception_of(failure))
+
+
+def in_pool(
+    failure: Failure, exception: Callable[[Failure], BaseException] = portable_exception_of
+) -> BaseException:
+    """Return the exception that ``multiprocessing.Pool`` raises: for a result, a ``MaybeEncodingError``.
+
+    Args:
+        failure: The failure of one item.
+        exception: Returns the exception that `runwide.map` raises.
+    """
+    error = exception(failure)
+    if isinstance(error, ResultNotPicklable):
+        return naming.caused(_maybe_encoding_error(error), error)
+    return raised_by_pickle(error)
+
+
+def _maybe_encoding_error(error: ResultNotPicklable) -> BaseException:
+    resources.load("multiprocessing.pool")
+    # Loaded here, since it is rarely needed; typeshed does not list it.
+    from multiprocessing.pool import MaybeEncodingError  # type: ignore[attr-defined]
+
+    cause = error.__cause__
+    reason = error.message if cause is None else f"{type(cause).__name__}({naming.text_of(cause)!r})"
+    raised: Exception = MaybeEncodingError(None, None)
+    raised.args = reason, error.value  # set afterwards, since the constructor would quote them again
+    vars(raised).update(exc=reason, value=error.value)
+    return raised
+
+
+class Submitter:
+    """Sends single calls to workers.
+
+    Args:
+        lease: The lease of the pool.
+        budget: The attempts and the time that each call may use.
+        exception: Returns the exception of a failed call.
+        indices: Numbers of the calls, which workers show; None for 0, 1, ….
+    """
+
+    def __init__(
+        self,
+        lease: Lease | InPlaceScheduler,
+        budget: Budget,
+        exception: Callable[[Failure], BaseException],
+        indices: Sequence[int] | None = None,
+    ) -> None:
+        self._lease = lease
+        self._budget = budget
+        self._exception = exception
+        self._indices = indices
+        self._sink = Futures(exception)  # of the standing call
+        self._call: Call | None = None
+        self._submitted = 0
+        self._closed = False
+        self._lock = threading.Lock()
+
+    def submit(
+        self, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Future[Any]:
+        """Schedule one call.
+
+        Raises:
+            PoolClosed: The pool takes no more calls.
+        """
+        future: Future[Any] = Future()
+        with self._lock:
+            if self._closed:
+                raise PoolClosed("the pool is closed", hint="make a new one")
+            self._lease.check_open()
+            call = self._call
+            if call is None or call.over:
+                call = self._open()
+            self._sink.expect(self._submitted, future)
+            self._submitted += 1
+            call.source.put((function, args, kwargs))
+        if call.hungry:
+            call.hungry = False
+            self._lease.ring()
+        return future
+
+    def close(self, *, cancel: bool = False) -> None:
+        """Take no more calls; with ``cancel``, cancel those that have not started."""
+        with self._lock:
+            self._closed = True
+            if cancel:
+                self._sink.cancel_pending()
+            if self._call is not None:
+                self._call.source.close()
+        self._lease.ring()
+
+    def _open(self) -> Call:
+        """Start a standing call: the first one, or a new one after one that could not go on."""
+        self._sink = Futures(self._exception)
+        self._submitted = 0
+        payload = self._lease.function_payload(dump_function(functions.apply))
+        self._call = Call(
+            payload, Source(closed=False), self._sink, self._budget, indices=self._indices, hungry=True
+        )
+        self._lease.start(self._call)
+        return self._call
+
 
 _AFTER_SHUTDOWN = "cannot schedule new futures after shutdown"
 _AFTER_INTERPRETER = "cannot schedule new futures after interpreter shutdown"
 
 
-class Executor(Base, executors.Executor):
+class Executor(Base, pools.Executor):
     """`runwide.Executor` on the cores of this container."""
 
     is_chosen = True
     outlived = True  # futures outlive the standard executor too
     _indices: Sequence[int] | None = None
-    _exception_of = staticmethod(raised.in_executor)
+    _exception_of = staticmethod(in_executor)
     _apart = True  # its tasks may wait for tasks of another executor
     _ends_with_main = True
     _is_shut = False
@@ -51,7 +173,7 @@ class Executor(Base, executors.Executor):
         **options: Unpack[Options],
     ) -> None:
         if on is not None:
-            executors.take_place(self, executors.Executor).__init__(
+            pools.take_place(self, pools.Executor).__init__(
                 self, max_workers, max_tasks_per_child=max_tasks_per_child, on=on, **options
             )
             return
@@ -114,18 +236,18 @@ class Executor(Base, executors.Executor):
         several = len(iterables) != 1
         items: Iterable[Any] = zip(*iterables) if several else iterables[0]  # noqa: B905 - the shortest ends it
         try:
-            outcomes = streams.stream(
+            outcomes = base.stream(
                 self,
                 dump_function(Starred(fn) if several else fn),
                 items,
                 self._budget,
                 chunksize=size,
                 ahead=ahead,
-                patience=streams.Patience(deadline),
+                patience=base.Patience(deadline),
                 ordered=True,
             )
         except FunctionNotPicklable as error:
-            return streams.refused(items, raised_by_pickle(error))
+            return base.refused(items, raised_by_pickle(error))
         except StopIteration as error:  # the caller may be a generator
             raise StopIterationRaised("the iterable raised StopIteration") from error
         except PoolClosed:
@@ -162,7 +284,7 @@ class Executor(Base, executors.Executor):
     def _check_open(self) -> None:
         if self._is_shut:
             raise PoolClosed(_AFTER_SHUTDOWN)
-        if ending.is_over(with_main=self._ends_with_main):
+        if interpreter.is_over(with_main=self._ends_with_main):
             raise PoolClosed(_AFTER_INTERPRETER)
 
     def __exit__(

@@ -20,8 +20,8 @@ from joblib.parallel import (
 )
 
 from runwide import host
-from runwide.ended import portable_exception_of
 from runwide.errors import RunwideError
+from runwide.outcomes import portable_exception_of
 from runwide.pool import worker
 from runwide.pool.executor import Executor
 

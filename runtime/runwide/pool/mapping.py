@@ -1,34 +1,133 @@
-"""Run a function over items on the cores of this container, for a list or a stream of results."""
+"""Run a function over items on the cores of this container, for a list or a stream."""
 
 from __future__ import annotations
 
-from contextlib import contextmanager
+from collections.abc import Sized
+from contextlib import closing, contextmanager, nullcontext
+from operator import length_hint
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from runwide import ended, ending
-from runwide.definitions import note_initializer
-from runwide.ended import closed_after, values
-from runwide.errors import Preempted, StopIterationRaised
-from runwide.fitness import check
-from runwide.options import RunOptions
-from runwide.pool import streams
+from runwide import interpreter
+from runwide import outcomes as ended
+from runwide.errors import NoItems, PoolClosed, Preempted, StopIterationRaised
+from runwide.options.record import RunOptions
+from runwide.outcomes import closed_after, too_many, values
+from runwide.pickling.definitions import note_initializer
+from runwide.pickling.validate import check
+from runwide.pool import base
 from runwide.pool.base import Base, dump_function
 from runwide.pool.feeding import ALL
 from runwide.pool.policy import Budget
-from runwide.pool.preemption import drains_on_sigterm
-from runwide.pool.whole import Whole, no_items, number_of
-from runwide.progress import shown
-from runwide.sigterm import Relay, handled
+from runwide.pool.sinks import Everything
+from runwide.progress import display, shown
+from runwide.sigterm import Relay, drains_on_sigterm, handled
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 
     from typing_extensions import Unpack
 
-    from runwide.options import Options
-    from runwide.pool.sinks import Everything
+    from runwide.options.record import Options
     from runwide.pool.transfer import Dumped
     from runwide.records import Outcome
+
+
+class Whole:
+    """A map whose results are returned together.
+
+    Args:
+        function: Takes one item.
+        items: The items; `run` reads them.
+        options: The options of the map.
+    """
+
+    def __init__(self, function: Callable[[Any], Any], items: Iterable[Any], options: RunOptions) -> None:
+        check(function, items)
+        self._dumped = dump_function(function)
+        self._items = items
+        self._options = options
+        self._pool: Base | None = None
+        self._stopped = False
+
+    def run(self, *, aside: bool = False) -> Everything:
+        """Run all items, each as soon as it has been read.
+
+        Args:
+            aside: Read the items on a thread of their own, so that `stop` need not wait for them.
+
+        Raises:
+            NoItems: There are no items.
+            TooManyFailures: More items failed than ``max_failures`` allows.
+            Preempted: SIGTERM came.
+            PoolClosed: The map was stopped.
+            Exception: The iterable raised it.
+        """
+        total = number_of(self._items)
+        with Base(self._options) as pool:
+            self._pool = pool
+            if self._stopped:
+                raise PoolClosed("the map was stopped before it began")
+            return self._run(pool, total, aside=aside)
+
+    def stop(self) -> None:
+        """Stop the workers at once; `run` raises `PoolClosed`. Any thread may call it."""
+        self._stopped = True
+        if self._pool is not None:
+            self._pool.kill()
+
+    def _run(self, pool: Base, total: int | None, *, aside: bool) -> Everything:
+        options, lease = self._options, pool._lease  # noqa: SLF001 - a module of this package
+        sink = Everything(options.max_failures)
+        call, feeder = pool._prepare(  # noqa: SLF001 - a module of this package
+            self._dumped,
+            self._items,
+            sink,
+            Budget.of(options),
+            ahead=None,  # a bounded number: items that wait take memory
+            chunksize=options.chunksize,
+            named=True,
+        )
+        shows = display(total, sink.counts, wanted=options.progress)
+        with (
+            nullcontext() if shows is None else closing(shows),
+            drains_on_sigterm(lease.drain, options.grace) as draining,
+        ):
+            lease.start(call)
+            if aside and not feeder.at_hand:
+                feeder.start()
+            else:
+                draining.interrupt(feeder.run)
+            sink.wait()
+        if sink.too_many:
+            stopped = too_many(sink.failures)
+            stopped.results = sink.so_far()
+            raise stopped
+        feeder.check()
+        if not sink.done:
+            raise no_items()
+        return sink
+
+
+def number_of(items: Iterable[Any], indices: Sequence[int] | None = None) -> int | None:
+    """Return the number of items; None if it is not known before they are read.
+
+    Args:
+        items: The items.
+        indices: The index of each item, if they are known.
+
+    Raises:
+        NoItems: There are no items.
+    """
+    total = length_hint(items)
+    if not total and isinstance(items, Sized):
+        raise no_items()
+    return total or len(indices or ()) or None
+
+
+def no_items() -> NoItems:
+    """Return the error of a map without items."""
+    return NoItems("there are no items to map over", hint="pass at least one")
+
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -60,7 +159,7 @@ async def run_async(
     from functools import partial
 
     ended.check(on_error)
-    ending.check_interpreter(with_main=True)  # after that, event loops have no threads
+    interpreter.check_interpreter(with_main=True)  # after that, event loops have no threads
     note_initializer(options.initializer)
     whole = Whole(function, items, options)
     relay = Relay()
@@ -147,7 +246,7 @@ def outcomes(
         items: At least one item.
         ordered: Whether the outcomes come in the order of the items.
         indices: Index of each item in a larger input, shown with the lines that its task prints.
-        **options: As in `runwide.options.Options`.
+        **options: As in `runwide.options.record.Options`.
 
     Raises:
         NoItems: There are no items.
@@ -181,7 +280,7 @@ def started(
     Args:
         function: Takes one item.
         items: At least one item.
-        **options: As in `runwide.options.Options`.
+        **options: As in `runwide.options.record.Options`.
 
     Raises:
         Preempted: SIGTERM came while items were read.
@@ -200,7 +299,7 @@ def started(
             size = given.chunksize
             draining.interrupt(
                 lambda: arriving.append(
-                    streams.stream(pool, dumped, items, budget, chunksize=size, ahead=ALL, named=True)
+                    base.stream(pool, dumped, items, budget, chunksize=size, ahead=ALL, named=True)
                 )
             )
             if not arriving:
@@ -260,7 +359,7 @@ def _run(
         opening.append(pool)
         lease = pool._lease  # noqa: SLF001 - a module of this package
         with drains_on_sigterm(lease.drain, given.grace):
-            yield from streams.stream(
+            yield from base.stream(
                 pool,
                 dumped,
                 items,

@@ -15,11 +15,10 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from runwide import log
-from runwide.pool.bell import Bell
-from runwide.pool.frames import framed, is_cut, is_framed, unframed
-from runwide.pool.tail import Tail
+from runwide.pool.channel import Bell
+from runwide.pool.prints import Tail, framed, is_cut, is_framed, unframed
 from runwide.redaction import Lines
-from runwide.writing import escaped, has_bars, write, write_all
+from runwide.streams import escaped, has_bars, write, write_all
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 from runwide.causes import Cause
-from runwide.pool.child import UNKNOWN
+from runwide.pool.process import UNKNOWN
 
 if TYPE_CHECKING:
-    from runwide.options import RunOptions
+    from runwide.options.record import RunOptions
 
 TARGET_SECONDS = 0.1
 """Work in one chunk: much more than a round trip (0.1 ms), and short for a person who waits."""
@@ -211,7 +211,7 @@ def cause_of_death(exitcode: int, *, timed_out: bool, oom_credits: int) -> Cause
     """Distinguish an OOM kill and the pool's own timeout from other deaths.
 
     Args:
-        exitcode: Exit status, negative for a signal, or `runwide.pool.child.UNKNOWN`.
+        exitcode: Exit status, negative for a signal, or `runwide.pool.process.UNKNOWN`.
         timed_out: Whether the pool killed the worker because of the timeout.
         oom_credits: OOM kills that the cgroup has counted, and that explain no earlier death.
 

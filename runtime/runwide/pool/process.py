@@ -1,4 +1,4 @@
-"""Start worker processes through loky. They share only the descriptors that they inherit.
+"""Start worker processes, wait for them, and kill them with all that they started.
 
 loky starts a fresh interpreter, since a fork copies locks, threads and clients in any state. It does not import
 ``__main__`` again, and sets a worker's variables before the interpreter begins. `runwide.pool.entry` is the first module
@@ -11,24 +11,164 @@ import errno
 import multiprocessing
 import os
 import select
+import signal
 import subprocess
 import sys
 import threading
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cache
 from multiprocessing import process
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from runwide import origin, settings
-from runwide.pool.child import Child
 from runwide.pool.entry import Ends, Handed, Program, enter, flags
-from runwide.pool.oom import offer_first
-from runwide.pool.tree import kill_tree
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from multiprocessing.process import BaseProcess
+
+
+UNKNOWN = 1 << 16
+"""The exit status if it is unknown: the kernel kept none, or another part of this program has read it."""
+
+
+class Child:
+    """A child process, with the few methods of `subprocess.Popen` that a pool needs.
+
+    If the program ignores SIGCHLD, the kernel keeps no exit status. Popen then returns 0; this returns `UNKNOWN`.
+
+    Args:
+        pid: Its process id.
+    """
+
+    def __init__(self, pid: int) -> None:
+        self.pid = pid
+        self._exitcode: int | None = None
+        self._waiting = threading.Lock()
+
+    def poll(self) -> int | None:
+        """Return the exit status, negative for a signal, or `UNKNOWN`; None while the process runs."""
+        return self._reaped(os.WNOHANG)
+
+    def wait(self) -> int:
+        """Wait for the end, and return the exit status."""
+        ended = self._reaped(0)
+        assert ended is not None  # noqa: S101 - waitpid has waited for it
+        return ended
+
+    def kill(self) -> None:
+        """Send SIGKILL, if the process still runs."""
+        if self.poll() is None:
+            with suppress(ProcessLookupError):
+                os.kill(self.pid, signal.SIGKILL)
+
+    def _reaped(self, options: int) -> int | None:
+        with self._waiting:
+            if self._exitcode is None:
+                try:
+                    pid, status = os.waitpid(self.pid, options)
+                except ChildProcessError:
+                    self._exitcode = UNKNOWN
+                else:
+                    if pid:
+                        self._exitcode = os.waitstatus_to_exitcode(status)
+            return self._exitcode
+
+
+def kill_tree(pid: int, *, rests: bool = False) -> None:
+    """Send SIGKILL to a process and its descendants. Each is stopped briefly before, so that none escapes by forking.
+
+    The stop is brief, and an idle process is not stopped: it would stay stopped if this process were killed meanwhile.
+
+    Args:
+        pid: The process.
+        rests: Whether it is idle, and starts no other processes now.
+    """
+    below = children(pid)
+    if not rests:
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGSTOP)
+        below = _still_below(pid, below)
+    with suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGKILL)
+    for child in below:
+        kill_tree(child)
+
+
+def children(pid: int) -> list[int]:
+    """Return the process ids of the direct children; none if they cannot be read, as without a free descriptor.
+
+    Example:
+        >>> import subprocess
+        >>> with subprocess.Popen(["sleep", "60"]) as process:
+        ...     found = children(os.getpid())
+        ...     process.kill()
+        >>> process.pid in found
+        True
+    """
+    try:
+        listed = _listed()
+    except OSError:
+        return []
+    return _children_elsewhere(pid) if listed is None else [one for one in listed if _parent(one) == pid]
+
+
+def _listed() -> list[int] | None:
+    """Return all processes from /proc; None if it lists none, as on a Mac.
+
+    Raises:
+        OSError: /proc cannot be read now.
+    """
+    try:
+        names = os.listdir("/proc")  # noqa: PTH208 - names are wanted
+    except FileNotFoundError:
+        return None
+    return [int(name) for name in names if name.isdigit()] or None
+
+
+def _still_below(pid: int, before: list[int]) -> list[int]:
+    """Return the children of a stopped process, some of which were known before."""
+    found: list[int] = []
+    try:
+        # The kernel's own list is fast, but may miss a child while another one ends.
+        for thread in Path(f"/proc/{pid}/task").iterdir():
+            found += map(int, (thread / "children").read_text().split())
+    except OSError:  # a kernel without such lists; or the process is gone
+        return children(pid)
+    return [child for child in dict.fromkeys(before + found) if _parent(child) == pid]
+
+
+def _parent(pid: int) -> int | None:
+    try:
+        # The command, in parentheses, may itself contain spaces and parentheses.
+        return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+    except (OSError, IndexError):  # it has ended
+        return None
+
+
+def _children_elsewhere(pid: int) -> list[int]:
+    from runwide.host import without_proc  # which no worker on Linux loads
+
+    return without_proc.children(pid)
+
+
+_SCORE = 500  # thousandths of the limit; a pool never needs as much
+
+
+def offer_first(pid: int) -> None:
+    """Make the OOM killer choose a process before this one, from its start on.
+
+    The process itself could do so only when its interpreter is up. The kernel may kill again while it still frees the
+    memory of its first victim, and would then choose the pool.
+
+    Args:
+        pid: The process, a child of this one.
+    """
+    with suppress(OSError, ValueError):  # it has ended, or /proc is incomplete
+        ours = int(Path("/proc/self/oom_score_adj").read_text())
+        Path(f"/proc/{pid}/oom_score_adj").write_text(str(min(1000, ours + _SCORE)))
+
 
 _DESCRIPTORS = 12  # the number that loky opens for one process, and some more
 _WORDS_SECONDS = 10.0
@@ -61,7 +201,7 @@ class WorkerProcess:
         """A descriptor that becomes readable when the process has ended."""
 
     def exitcode(self) -> int | None:
-        """Return the exit status, negative for a signal, or `runwide.pool.child.UNKNOWN`; None while it runs."""
+        """Return the exit status, negative for a signal, or `runwide.pool.process.UNKNOWN`; None while it runs."""
         return self._child.poll()
 
     def wait(self, seconds: float | None = None) -> int | None:
@@ -222,7 +362,7 @@ def _for_start() -> dict[str, str]:
     """Return variables with which a worker's interpreter starts, and that its tasks do not see.
 
     If the program has the flag -I or -P, one variable has the same effect until the worker's flags are set. The signing
-    key is blank: a worker gets it in a message (`runwide.pool.station`), and programs that tasks start do not get it.
+    key is blank: a worker gets it in a message (`runwide.pool.worker_setup`), and programs that tasks start do not get it.
     """
     apart = sys.flags.isolated or getattr(sys.flags, "safe_path", False)
     found = {"PYTHONSAFEPATH": "1"} if apart and "PYTHONSAFEPATH" not in os.environ else {}

@@ -14,20 +14,17 @@ from typing import TYPE_CHECKING
 from runwide.errors import PoolClosed, Preempted
 from runwide.log import Log, follow_cells
 from runwide.naming import text_of
-from runwide.pool import failures, reserve
-from runwide.pool.attendance import Supervisor
-from runwide.pool.bell import Bell
-from runwide.pool.crew import Workers
+from runwide.pool import failures, resources
+from runwide.pool.call import Functions
+from runwide.pool.channel import Bell
 from runwide.pool.dispatch import Dispatcher, NoWorker
-from runwide.pool.endings import Endings
-from runwide.pool.functions import Functions
-from runwide.pool.lease import Lease
-from runwide.pool.leases import Leases
-from runwide.pool.memory_watch import MemoryWatch
+from runwide.pool.leases import Lease, Leases
 from runwide.pool.output import Output
-from runwide.pool.room import LOOK_SECONDS, ScratchWatch, any_waits
+from runwide.pool.prints import Endings
+from runwide.pool.resources import LOOK_SECONDS, MemoryWatch, ScratchWatch, any_waits
 from runwide.pool.scratch import Kept
-from runwide.pool.slot import SlotOptions
+from runwide.pool.supervisor import Supervisor
+from runwide.pool.workers import SlotOptions, Workers
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -36,8 +33,7 @@ if TYPE_CHECKING:
     from runwide.pool import transfer
     from runwide.pool.call import Call, Payload
     from runwide.pool.scratch import Scratch
-    from runwide.pool.shares import Shares
-    from runwide.pool.warm import Wants
+    from runwide.pool.warm import Shares, Wants
 
 _log = Log("pool")
 
@@ -99,10 +95,10 @@ class Scheduler:
         self.thread = threading.Thread(target=self._main, name="runwide-pool", daemon=True)
         running.add(self)
         try:
-            reserve.hold(self)  # before the program uses the last descriptors
+            resources.hold(self)  # before the program uses the last descriptors
             self.thread.start()
         except BaseException:  # Ctrl-C after the start, or the thread cannot be started
-            reserve.let_go(self)
+            resources.let_go(self)
             self.close(kill=True)
             raise
 
@@ -262,7 +258,7 @@ class Scheduler:
         self._dispatch()
         self._finish_draining()
         if not self._memory.begun and self._workers.slots:
-            with reserve.at_hand():
+            with resources.at_hand():
                 self._memory.begin()
         at_once = self._dispatcher.look_again() or self._bell.rung()
         for key, mask in self._selector.select(0 if at_once else self._patience()):
@@ -369,9 +365,9 @@ class Scheduler:
         _tried(partial(self._workers.close, kill=self._killing))
         for part in (self._kept, self._selector, self._output, self._bell):
             _tried(part.close)
-        with reserve.at_hand():
+        with resources.at_hand():
             _tried(self._scratch.remove)
-        reserve.let_go(self)
+        resources.let_go(self)
         for lease in self._leases:
             lease.ended.set()
 

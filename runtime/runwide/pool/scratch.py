@@ -13,12 +13,13 @@ from typing import TYPE_CHECKING
 
 from runwide import settings
 from runwide.errors import ScratchError, ScratchFull
-from runwide.pool import files, folders
+from runwide.pool import folders
+from runwide.pool import folders as files
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from runwide.pool.files import Span
+    from runwide.pool.folders import Span
 
 SHARED_MEMORY = "/dev/shm"  # noqa: S108 - not a predictable name: a private directory is made below it
 _SHM_SPARE = 8 << 20  # left free in /dev/shm, since other programs of the container use it too

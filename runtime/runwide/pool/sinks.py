@@ -10,8 +10,8 @@ from collections import deque
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from runwide.callbacks import undisturbed
-from runwide.ended import keep
+from runwide.api.callbacks import undisturbed
+from runwide.outcomes import keep
 from runwide.pool.call import Sink
 from runwide.records import Outcome
 

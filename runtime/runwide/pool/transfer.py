@@ -1,5 +1,8 @@
 """Values between processes: small ones in a message, large ones in a mapped file.
 
+Reading such a pickle runs no code of the user. Lists and dicts are copied when they are added, so that later changes are
+not sent, and no two values share a list or dict.
+
 A value becomes an *entry*, which any process can read without running code of the user:
 
 - a scalar is its own entry;
@@ -20,14 +23,106 @@ from contextlib import suppress
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
-from runwide import definitions
-from runwide.plain_pickle import PlainPickle
-from runwide.pool.plain import all_scalars, copied, is_scalar
+from runwide.pickling import PlainPickle, definitions
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from runwide.pool.scratch import Scratch
+
+
+_SCALARS = frozenset({type(None), bool, int, float, complex})
+_TEXTS = frozenset({str, bytes})
+_UNCHANGING = frozenset({tuple})
+_CHANGING = frozenset({list, dict})
+_BOXES = _UNCHANGING | _CHANGING
+_LEAVES = _SCALARS | _TEXTS
+_TEXT_LIMIT = 1024  # length of one text, and of the texts in one value, on average
+_PARTS = 16  # number of parts of one box, on average
+_DEPTH = 4
+
+
+def is_scalar(value: object) -> bool:
+    """Return whether a value is its own entry.
+
+    Example:
+        >>> is_scalar(3), is_scalar("a" * 5000), is_scalar([3])
+        (True, False, False)
+    """
+    kind = type(value)
+    try:
+        return kind in _SCALARS or (kind in _TEXTS and len(value) <= _TEXT_LIMIT)  # type: ignore[arg-type]  # str or bytes
+    except Exception:  # as in `_kinds`
+        return False
+
+
+def all_scalars(values: Sequence[object]) -> bool:
+    """Return whether every value is its own entry; much faster than `is_scalar` for each.
+
+    Example:
+        >>> all_scalars(range(3)), all_scalars([1, "a", None]), all_scalars([1, "a" * 5000]), all_scalars([1, []])
+        (True, True, False, False)
+    """
+    if type(values) is range:
+        return True
+    kinds = _kinds(values)
+    if kinds <= _SCALARS:
+        return True
+    return kinds <= _LEAVES and all(map(is_scalar, values))
+
+
+def copied(values: Sequence[Any]) -> Sequence[Any] | None:
+    """Return the values if all are plain, with copies of lists and dicts; None if a value is not plain.
+
+    Plain values are scalars, small tuples of plain immutable parts, and small lists and dicts of such parts.
+
+    Example:
+        >>> copied([(1, ("a", 2)), {"b": 2.0}, [None]]), copied([(1, object())]), copied([[[]]]), copied([list(range(1000))])
+        ([(1, ('a', 2)), {'b': 2.0}, [None]], None, None, None)
+    """
+    if not _are_plain(values):
+        return None
+    if _kinds(values).isdisjoint(_CHANGING):
+        return values
+    return [value.copy() if type(value) in _CHANGING else value for value in values]
+
+
+def _kinds(values: Sequence[object]) -> set[type]:
+    """Return the types of values; only ``object`` if a metaclass has no hash, or one that fails."""
+    try:
+        return set(map(type, values))
+    except Exception:
+        return {object}
+
+
+def _are_plain(values: Sequence[Any]) -> bool:
+    number, boxes = len(values), _BOXES
+    for _ in range(_DEPTH):
+        kinds = _kinds(values)
+        if kinds <= _SCALARS:
+            return True
+        if not kinds <= _LEAVES | boxes or (kinds & _TEXTS and not _are_short(values, number)):
+            return False
+        held = values if kinds <= boxes else [value for value in values if type(value) in boxes]
+        if not held:
+            return True
+        if sum(map(len, held)) > _PARTS * number:
+            return False
+        values, boxes = _parts(held, kinds), _UNCHANGING
+    return False
+
+
+def _are_short(values: Sequence[Any], number: int) -> bool:
+    sizes = [len(value) for value in values if type(value) in _TEXTS]
+    return max(sizes) <= _TEXT_LIMIT and sum(sizes) <= _TEXT_LIMIT * number
+
+
+def _parts(boxes: Sequence[Any], kinds: set[type]) -> list[Any]:
+    parts = list(chain.from_iterable(boxes))
+    if dict in kinds:
+        parts += chain.from_iterable(box.values() for box in boxes if type(box) is dict)
+    return parts
+
 
 FRAME, MAPPED, FAILED = "frame", "mapped", "failed"
 
@@ -109,9 +204,9 @@ def dump_by_value(value: object, *, parcel: Parcel | None = None) -> Dumped:
     callback = _collector(buffers)
     if _is_plain(value):
         return pickle.dumps(value, protocol=5, buffer_callback=callback), buffers
-    from runwide.pool import pickling  # slow to load, and not always needed
+    from runwide.pickling import for_workers  # slow to load, and not always needed
 
-    return pickling.dumps_for_workers(value, buffer_callback=callback, parcel=parcel), buffers
+    return for_workers.dumps_for_workers(value, buffer_callback=callback, parcel=parcel), buffers
 
 
 def digest(dumped: Dumped) -> str:
@@ -143,9 +238,9 @@ def dump_by_reference_first(value: object) -> Dumped:
         with suppress(Exception):
             return pickle.dumps(value, protocol=5, buffer_callback=_collector(buffers)), buffers
         buffers.clear()
-    from runwide.pool import pickling  # slow to load, and not always needed
+    from runwide.pickling import for_workers  # slow to load, and not always needed
 
-    return pickling.dumps_for_program(value, buffer_callback=_collector(buffers)), buffers
+    return for_workers.dumps_for_program(value, buffer_callback=_collector(buffers)), buffers
 
 
 def _collector(buffers: list[memoryview]) -> Callable[[pickle.PickleBuffer], bool]:

@@ -1,4 +1,4 @@
-"""Workers that stay for the next call of the program, and end when they have been idle for a while."""
+"""Workers that stay for the next call of the program."""
 
 from __future__ import annotations
 
@@ -6,24 +6,97 @@ import multiprocessing
 import os
 import sys
 import threading
+import time
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from runwide import ending, progress, settings
+from runwide import host, interpreter, progress, settings
+from runwide.errors import InputError
+from runwide.host import threads
+from runwide.host.cores import override_of
 from runwide.log import Configuration, configuration
 from runwide.pool import transfer
 from runwide.pool.scheduler import Scheduler, running
 from runwide.pool.scratch import Scratch, roots
-from runwide.pool.shares import allowed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from runwide.events.model import TaskEvent
-    from runwide.pool.lease import Lease
-    from runwide.pool.shares import Shares
+    from runwide.host import Cores
+    from runwide.pool.leases import Lease
+
+
+_KEPT_SECONDS = 10.0
+"""Time for which a count of the cores is used: counting takes longer than a short map, and limits seldom change."""
+
+
+@dataclass(frozen=True, slots=True)
+class Shares:
+    """The workers of one pool.
+
+    Args:
+        workers: Number of workers.
+        variables: Variables that limit the threads of libraries in each.
+        at_once: Number of workers that start at a time. A start needs a whole core: on two cores, the first task would wait
+            for eight workers if they all started at once.
+        devices: Variables that give each worker its own device, by number of the worker; none without devices.
+    """
+
+    workers: int
+    variables: Mapping[str, str]
+    at_once: int
+    devices: tuple[Mapping[str, str], ...] = ()
+
+
+def shares(workers: int | str | None, *, each: int | None = None) -> Shares:
+    """Share this container among workers.
+
+    Args:
+        workers: Number of workers; None for one per core; ``"per-gpu"`` for one per visible NVIDIA device.
+        each: Threads of the libraries in each worker, in spite of the user's variables; None for its share of the cores.
+
+    Raises:
+        InputError: ``workers`` is none of these, or ``RUNWIDE_WORKERS`` is not a number.
+
+    Example:
+        >>> shares(3).workers
+        3
+    """
+    devices: tuple[dict[str, str], ...] = ()
+    if isinstance(workers, str):
+        if workers != "per-gpu":
+            raise InputError(f"workers={workers!r} is neither a number nor 'per-gpu'")
+        from runwide.host import gpu  # loaded here, since few machines have one
+
+        devices = tuple(gpu.per_gpu())
+        if not devices:
+            raise InputError("no NVIDIA device is visible here", hint="leave workers out for one per core")
+        workers = len(devices)
+    found = _counted()
+    asked = override_of(workers)
+    number = found.usable if asked is None else asked[0]
+    variables = threads.environment(number, found, each)
+    return Shares(number, variables, found.usable, devices)
+
+
+_last: tuple[float, frozenset[int], Cores] | None = None
+
+
+def _counted() -> Cores:
+    """Return the cores, counted again after some time, and after the program has changed its CPU affinity."""
+    global _last  # noqa: PLW0603 - one container
+    now, cpus = time.monotonic(), allowed()
+    if _last is None or now - _last[0] > _KEPT_SECONDS or _last[1] != cpus:
+        _last = now, cpus, host.cores()
+    return _last[2]
+
+
+def allowed() -> frozenset[int]:
+    """Return the CPUs that this thread may use; none if the system does not report them."""
+    return frozenset(os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else ())
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +161,7 @@ def lease(
     """
     # Loaded here, and not on the thread that starts the first worker: at the end of a program, modules can no longer be
     # loaded; and in the image, the first import sets a variable.
-    ending.load("runwide.pool.loky_process")
+    interpreter.load("runwide.pool.loky_process")
     seconds = settings.idle_seconds()
     if fresh or not seconds:
         return _leased(_started(shares, wants, None), shares, on_event)

@@ -9,19 +9,16 @@ import time
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from runwide import arriving, definitions, log, namespaces
+from runwide import log
 from runwide.causes import Cause
 from runwide.events.measure import Meter
 from runwide.naming import shown, text_of
+from runwide.pickling import definitions, loading, namespaces
 from runwide.pool import transfer
-from runwide.pool.channel import WorkerChannel
-from runwide.pool.failed import failed
-from runwide.pool.opened import Opened, flush
-from runwide.pool.outbox import Outbox
+from runwide.pool.channel import StatusWords, WorkerChannel
+from runwide.pool.outbox import Outbox, failed
 from runwide.pool.scratch import Scratch, open_mapping
-from runwide.pool.sources import Sources
-from runwide.pool.station import Setup, leave, set_up
-from runwide.pool.status import StatusWords
+from runwide.pool.worker_setup import Opened, Setup, Sources, flush, leave, set_up
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -174,7 +171,7 @@ class Worker:
         self._status.begin(order.chunk, order.indices, order.attempt)
         self._status.enter(0)  # loading the function or the payload may also kill this worker
         while self._unread:
-            arriving.learn(*self._unread.pop(0))
+            loading.learn(*self._unread.pop(0))
         try:
             function = self._function(order.function, anew=begins)
             mapping = [open_mapping(path)]  # a list, so that `_run_all` can drop the last reference
@@ -340,6 +337,6 @@ def _as_entry(value: Any) -> Any:
     try:
         return (transfer.FRAME, *transfer.dump_by_reference_first(value))
     except BaseException as error:
-        from runwide.unpicklable import located
+        from runwide.pickling.unpicklable import located
 
         return failed(Cause.RESULT_NOT_PICKLABLE, error, located(text_of(error), value), shown(value))

@@ -10,14 +10,45 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from runwide import settings
-from runwide.parsing import json_of
-from runwide.redaction.hidden import HIDDEN, lowered
-from runwide.redaction.hidden import replaced as _replaced
+from runwide.json_text import json_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
-    from runwide.redaction.hidden import Span
+
+Span = tuple[int, int]
+"""The offsets of a secret: its first character, and the character after it."""
+
+HIDDEN = "[redacted]"
+
+
+def lowered(text: str) -> str:
+    r"""Return text in lower case with the same length, so that offsets are the same.
+
+    Example:
+        >>> lowered("API_Key"), len(lowered("\u0130"))
+        ('api_key', 1)
+    """
+    low = text.lower()
+    # The capital I with a dot becomes two characters; no letter becomes fewer.
+    return low if len(low) == len(text) else text.replace("\u0130", "i").lower()
+
+
+def replaced(text: str, spans: Iterable[Span]) -> str:
+    """Return text with each span replaced by a mark; spans that touch or overlap get one mark.
+
+    Example:
+        >>> replaced("abcdef", [(3, 5), (1, 4)])
+        'a[redacted]f'
+    """
+    parts: list[str] = []
+    at = 0
+    for start, end in sorted(spans):
+        if start > at or not parts:
+            parts += [text[at:start], HIDDEN]
+        at = max(at, end)
+    return "".join([*parts, text[at:]])
+
 
 __all__ = ["HIDDEN", "Lines", "hide", "redacted", "redacted_fields", "redacted_json", "shortened"]
 
@@ -65,7 +96,7 @@ def redacted(text: str) -> str:
         >>> redacted("def connect(password: str | None = None)")
         'def connect(password: str | None = None)'
     """
-    return _replaced(text, _spans(text))
+    return replaced(text, _spans(text))
 
 
 def shortened(text: str, most: int, *, tail: bool = False) -> str:
@@ -91,7 +122,7 @@ def shortened(text: str, most: int, *, tail: bool = False) -> str:
     if len(text) <= window:
         shown = redacted(text)
         return shown[-most:] if tail else shown[:most]
-    from runwide.redaction import cutting
+    from runwide.redaction import marked as cutting
 
     if tail:
         return ("…" + redacted(cutting.cut_tail(text, window)))[-most:]
@@ -114,7 +145,7 @@ class Lines:
         """Return a line without its secrets; it has no line feed at its end."""
         if not self._inside and "PRIVATE KEY" not in line:
             return redacted(line)
-        from runwide.redaction import keys
+        from runwide.redaction import marked as keys
 
         if self._inside:
             end = keys.KEY_ENDS.search(line)
@@ -204,7 +235,7 @@ def _spans(text: str) -> Iterator[Span]:
 
         yield from named.spans(text, low)
     if "-----" in low:
-        from runwide.redaction import keys
+        from runwide.redaction import marked as keys
 
         yield from keys.key_spans(text)
     signed = ("?" in low or "&" in low or "%" in low) and any(sign in low for sign in _SIGNATURES)
@@ -219,6 +250,6 @@ def _places(text: str) -> Iterator[Span]:
     """Yield the places of known secrets."""
     for value in (*_known, (settings.signing_key() or "").strip()):
         if len(value) >= _SHORTEST:
-            from runwide.redaction import known
+            from runwide.redaction import marked as known
 
             yield from known.known_spans(text, value)

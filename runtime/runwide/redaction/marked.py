@@ -1,15 +1,146 @@
-"""Secrets that are recognized by their context or beginning: in URLs, after the word of a scheme, or by a known prefix."""
+"""Secrets that are recognized by their own text: private keys, known values, URLs and tokens."""
 
 from __future__ import annotations
 
 import base64
+import html
+import json
 import re
+from functools import lru_cache
 from typing import TYPE_CHECKING
+from urllib.parse import quote, quote_plus
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from runwide.redaction.hidden import Span
+    from runwide.redaction import Span
+
+
+_BEGINS = re.compile(r"-----BEGIN [A-Z0-9 ]{0,40}?PRIVATE KEY(?: BLOCK)?-----")
+KEY_ENDS = re.compile(r"-----END [A-Z0-9 ]{0,40}?KEY(?: BLOCK)?-----")
+_ENDS_PRIVATE = re.compile(r"-----END [A-Z0-9 ]{0,40}?PRIVATE KEY(?: BLOCK)?-----")
+_LINE = re.compile(r"[A-Za-z0-9+/=]*|[A-Z][\w-]{1,60}: .*")
+_REST = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/=\\\r\n"
+
+
+def key_begins(line: str) -> bool:
+    """Return whether a private key begins in a line and does not end there."""
+    last = max((begin.end() for begin in _BEGINS.finditer(line)), default=None)
+    return last is not None and not KEY_ENDS.search(line, last)
+
+
+def key_goes_on(line: str) -> bool:
+    """Return whether a line can be part of a private key: its data, or a header.
+
+    Example:
+        >>> [key_goes_on(line) for line in ("MIIEvQ+/=", "Proc-Type: 4,ENCRYPTED", "Traceback (most recent call last):")]
+        [True, True, False]
+    """
+    return _LINE.fullmatch(line.strip()) is not None
+
+
+def key_spans(text: str) -> Iterator[Span]:
+    """Yield the places of private keys, also of incomplete keys at the beginning or the end of the text."""
+    at = 0
+    while begin := _BEGINS.search(text, at):
+        yield from _ends(text, at, begin.start())
+        end = KEY_ENDS.search(text, begin.end())
+        at = end.end() if end else len(text)
+        yield begin.start(), at
+    yield from _ends(text, at, len(text))
+
+
+def _ends(text: str, start: int, stop: int) -> Iterator[Span]:
+    for end in _ENDS_PRIVATE.finditer(text, start, stop):
+        yield start + len(text[start : end.start()].rstrip(_REST)), end.end()
+        start = end.end()
+
+
+_SPACE = re.compile(r"\s")
+
+
+def cut_head(text: str, most: int) -> str:
+    """Return the beginning of a text, without a word that continues after it.
+
+    Args:
+        text: A text that is longer than ``most``.
+        most: Number of characters.
+
+    Example:
+        >>> cut_head("one two three", 9)
+        'one two'
+    """
+    part = text[:most]
+    if text[most].isspace():
+        return part
+    last = _SPACE.search(part[::-1])
+    return part[: most - last.start()].rstrip() if last else ""
+
+
+def cut_tail(text: str, most: int) -> str:
+    """Return the end of a text, without a word or a private key that begins before it.
+
+    Args:
+        text: A text that is longer than ``most``.
+        most: Number of characters.
+
+    Example:
+        >>> cut_tail("one two three", 9)
+        'two three'
+    """
+    start = len(text) - most
+    for begin, end in key_spans(text):
+        if begin < start < end:
+            start = end
+    if start == 0 or text[start - 1].isspace():
+        return text[start:]
+    first = _SPACE.search(text, start)
+    return text[first.start() :] if first else ""
+
+
+def known_spans(text: str, value: str) -> Iterator[Span]:
+    """Yield the places of a value in any spelling.
+
+    Args:
+        text: The text.
+        value: The value.
+    """
+    for spelling in _spellings(value):
+        at = text.find(spelling)
+        while at >= 0:
+            yield at, at + len(spelling)
+            at = text.find(spelling, at + len(spelling))
+
+
+@lru_cache(maxsize=256)
+def _spellings(value: str) -> tuple[str, ...]:
+    """Return a value and its spellings in `repr`, JSON, JSON in JSON, URLs and HTML."""
+    data = value.encode(errors="surrogatepass")
+    wide = json.dumps(value, ensure_ascii=False)[1:-1]
+    plain = [value, _json(value), wide, html.escape(value)]
+    written = [
+        *plain,
+        *map(_repr, plain),
+        *map(_repr_of_part, plain),
+        *map(_json, plain),
+        _repr(_repr(value)),
+    ]
+    urls = [quote(data, safe=""), quote(data), quote_plus(data)]
+    return tuple(dict.fromkeys([*written, *urls, *(quote(url, safe="") for url in urls)]))
+
+
+def _repr(text: str) -> str:
+    return repr(text)[1:-1]
+
+
+def _repr_of_part(text: str) -> str:
+    """Return the `repr` of a part of a text with both kinds of quotes, in which one kind is escaped."""
+    return repr("'\"" + text)[4:-1]
+
+
+def _json(text: str) -> str:
+    return json.dumps(text)[1:-1]
+
 
 _SIGNATURE = (  # parameters of signed URLs of Google, Amazon and Azure
     r"x-(?:goog|amz)-(?:signature|credential|security-token)|signature|googleaccessid|awsaccesskeyid|sig|"

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from typing_extensions import Self
 
-    from runwide.redaction.hidden import Span
+    from runwide.redaction import Span
 
 # Two-word names come first: "secret" would be found in "secret_key" and is not the end of that name.
 _KEYS = (

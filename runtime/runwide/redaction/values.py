@@ -5,10 +5,10 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from runwide.redaction.hidden import HIDDEN
+from runwide.redaction import HIDDEN
 
 if TYPE_CHECKING:
-    from runwide.redaction.hidden import Span
+    from runwide.redaction import Span
 
 _AFTER = r"(?=[\s,;)\]}|=\"'<>&`\\]|[.?!](?:\s|$)|$)"
 _CONSTANT = r"(?:none|null|nil|undefined|true|false|nan)"

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from runwide import settings
 from runwide.errors import EngineError
 from runwide.job.runner import PolledRun, RunState
-from runwide.parsing import json_of
+from runwide.json_text import json_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -1,7 +1,7 @@
 """A store in one SQLite file, for tests, and as an example of a store that another package adds.
 
 A store of a service needs no more than this: single operations, and the meaning of its library's exceptions. Retries,
-rates, names and errors come from `runwide.spill.remote.RemoteStore`. An entry point in the group ``runwide.stores`` adds
+rates, names and errors come from `runwide.store.remote.RemoteStore`. An entry point in the group ``runwide.stores`` adds
 the scheme.
 """
 
@@ -15,13 +15,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from runwide.errors import BadReference
-from runwide.spill.meaning import Meaning
-from runwide.spill.remote import Page, RemoteStore
+from runwide.store.meaning import Meaning
+from runwide.store.remote import Page, RemoteStore
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from runwide.spill.remote import Wanted
+    from runwide.store.remote import Wanted
 
 _TABLE = (
     "CREATE TABLE IF NOT EXISTS objects (key TEXT PRIMARY KEY, data BLOB NOT NULL, written REAL NOT NULL)"

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from runwide.errors import BadReference, FrameCorrupt, ObjectExists, ObjectNotFound
-from runwide.spill.store import ObjectInfo, Store, open_inside, open_store
+from runwide.store.base import ObjectInfo, Store, open_inside, open_store
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -6,14 +6,14 @@ import threading
 from collections import Counter
 from typing import TYPE_CHECKING
 
-from runwide.spill.schemes import register
-from runwide.spill.store import Store, open_store
+from runwide.store.base import Store, open_store
+from runwide.store.schemes import register
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from runwide.spill.buffers import Buffer
-    from runwide.spill.store import ObjectInfo
+    from runwide.store.base import ObjectInfo
+    from runwide.store.buffers import Buffer
 
 
 class HookedStore(Store):

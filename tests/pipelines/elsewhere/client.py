@@ -21,7 +21,7 @@ from kfp import compiler, dsl  # noqa: E402
 import runwide  # noqa: E402
 from runwide.cli import main  # noqa: E402
 from runwide.errors import SystemNotSupported  # noqa: E402
-from runwide.spill import open_store  # noqa: E402
+from runwide.store import open_store  # noqa: E402
 from runwide_components import Components, Kubeflow, Local, Pipelines, Vertex, fan_out  # noqa: E402
 
 TEXT = "na\N{LATIN SMALL LETTER I WITH DIAERESIS}ve \N{CJK UNIFIED IDEOGRAPH-6771}"

@@ -26,8 +26,8 @@ from kfp import dsl
 from space.inner import part
 
 import runwide
-from runwide.job.begin import scatter_or_find
-from runwide.spill import open_store
+from runwide.job.named_jobs import scatter_or_find
+from runwide.store import open_store
 from runwide_components import Components, Kubeflow, Local, Vertex, fan_out
 
 TASKS = json.loads(os.environ.get("MATRIX", "{}"))

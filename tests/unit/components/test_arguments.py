@@ -10,7 +10,7 @@ import zlib
 import pytest
 from as_engine import SCATTER
 
-from runwide.cli.arguments import QUOTED, Arguments, Table, check_shards
+from runwide.cli.scatter_arguments import QUOTED, Arguments, Table, check_shards
 from runwide.errors import InputError
 from runwide.job.reference import short_reference
 

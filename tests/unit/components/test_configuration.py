@@ -12,16 +12,15 @@ import pytest
 import yaml
 from kfp import compiler, dsl
 
-from runwide.cli.configured import composed_variables, variables_of
-from runwide.cli.secrets import hide_given
+from runwide.cli.variables import composed_variables, hide_given, variables_of
 from runwide.errors import InputError
-from runwide.options import RunOptions
+from runwide.options.record import RunOptions
 from runwide.redaction import redacted
 from runwide_components import Components, Kubeflow, Local, Pipelines, Vertex, fan_out
 from runwide_components.cli import submit_command
 from runwide_components.configuration import NOTHING, StepConfiguration
-from runwide_components.engines.asked import StepOptions
 from runwide_components.engines.spec import loaded
+from runwide_components.engines.step_options import StepOptions
 from runwide_components.resources import Resources
 from runwide_components.steps import JobOptions
 from runwide_components.wires import wires

@@ -19,9 +19,9 @@ from pyarrow.parquet import read_table
 
 import runwide
 from runwide.cli import cli, dataset
-from runwide.cli.sources import items_from
 from runwide.errors import InputError, ResultNotLoadable
 from runwide.records import Failure, FailureKind
+from runwide.tables.sources import items_from
 
 FAILED = Failure(1, FailureKind.EXCEPTION, "ValueError", "no")
 

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Dict, List, NewType, Optional
 import pytest
 
 from runwide.cli.declared import JSON, convert, fitted, of_annotation, of_values, parse
-from runwide.cli.taken import annotations_of
+from runwide.cli.function_checks import annotations_of
 from runwide.errors import InputError
 
 

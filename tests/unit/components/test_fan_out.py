@@ -20,9 +20,9 @@ from google.protobuf import json_format
 from kfp import compiler, components, dsl
 
 import runwide
-from runwide.cli.function_text import without_places
+from runwide.cli.encoding import without_places
 from runwide.errors import FunctionNotPicklable, InputError, NoItems
-from runwide.spill.store import without_fields
+from runwide.store.base import without_fields
 from runwide_components import Components, Pipelines, fan_out
 from runwide_components.wires import wires
 

@@ -10,8 +10,7 @@ import yaml
 from click.testing import CliRunner
 
 from runwide.errors import InputError
-from runwide_components.image_build import Image
-from runwide_components.image_command import image_command
+from runwide_components.image_command import Image, image_command
 
 BASE = "europe-west1-docker.pkg.dev/shop/runwide/runwide:1.2.3-py311"
 PUSH = "europe-west1-docker.pkg.dev/shop/images/packages:7"
@@ -23,7 +22,7 @@ def elsewhere(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("DOCKER", "/no/such/docker")
     monkeypatch.setenv("PATH", str(tmp_path))
-    monkeypatch.setattr("runwide_components.image_build.OFTEN_AT", ())
+    monkeypatch.setattr("runwide_components.image_command.OFTEN_AT", ())
     (tmp_path / "requirements.txt").write_text("nltk==3.9.1\n-c limits.txt\n")
     (tmp_path / "limits.txt").write_text("numpy<3\n")
     return tmp_path

@@ -13,11 +13,11 @@ from urllib.request import Request, urlopen
 import pytest
 
 import runwide
-from runwide.cli import sizing
-from runwide.cli.sources import items_from
+from runwide.cli import scatter
 from runwide.errors import FrameCorrupt, InputError, NoItems, ObjectNotFound
 from runwide.job import finish
-from runwide.spill import open_store
+from runwide.store import open_store
+from runwide.tables.sources import items_from
 
 ROWS = [{"country": "fr", "days": 7}, {"country": "de", "days": 14}]
 
@@ -146,27 +146,27 @@ def test_a_missing_source_is_an_error(tmp_path):
 
 
 def test_quick_items_are_worth_one_component_and_slow_ones_more():
-    assert sizing.size_of("auto", lambda: abs, list(range(1000))).shards == 1
-    assert sizing.components_for(30.0, items=1000, workers=4) == 13
-    assert sizing.components_for(3600.0, items=1000, workers=4) == 20
-    assert sizing.components_for(0.0, items=1, workers=4) == 1
+    assert scatter.size_of("auto", lambda: abs, list(range(1000))).shards == 1
+    assert scatter.components_for(30.0, items=1000, workers=4) == 13
+    assert scatter.components_for(3600.0, items=1000, workers=4) == 20
+    assert scatter.components_for(0.0, items=1, workers=4) == 1
 
 
 def test_a_sample_that_is_too_slow_ends_and_counts(monkeypatch):
-    monkeypatch.setattr(sizing, "_SAMPLE_SECONDS", 0.5)
+    monkeypatch.setattr(scatter, "_SAMPLE_SECONDS", 0.5)
 
     def slow(x):
         import time
 
         time.sleep(30)
 
-    assert sizing.size_of("auto", lambda: slow, list(range(100_000))).shards == 20
+    assert scatter.size_of("auto", lambda: slow, list(range(100_000))).shards == 20
 
 
 @pytest.mark.parametrize("text", ["0", "-1", "many", "1.5", ""])
 def test_an_invalid_number_of_shards_is_rejected(text):
     with pytest.raises(InputError, match="invalid --shards"):
-        sizing.size_of(text, lambda: abs, [1])
+        scatter.size_of(text, lambda: abs, [1])
 
 
 def test_what_was_measured_is_not_computed_again(tmp_path):

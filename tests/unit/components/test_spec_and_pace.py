@@ -6,15 +6,15 @@ from google.api_core.retry import retry_base
 from google.cloud import aiplatform_v1
 from kfp import dsl
 
-from runwide import reproducible
-from runwide.cli.function_text import written
+from runwide.cli.encoding import written
 from runwide.errors import InputError
+from runwide.pickling import reproducible
 from runwide_components import base_image, fan_out
 from runwide_components._fan_out import shards_pipeline
 from runwide_components.engines import spec, vertex
-from runwide_components.engines.pace import Quota, retried
+from runwide_components.engines.calls import Quota, retried
+from runwide_components.engines.fitting import stores_of
 from runwide_components.engines.spec import Source
-from runwide_components.engines.stores import stores_of
 
 
 @dsl.component(base_image=base_image(), install_kfp_package=False)

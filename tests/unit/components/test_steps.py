@@ -16,7 +16,7 @@ from kfp import components
 from runwide import __version__
 from runwide.cli import cli
 from runwide.errors import InputError
-from runwide.options import RunOptions
+from runwide.options.record import RunOptions
 from runwide_components._fan_out import fan_out
 from runwide_components.image import base_image
 from runwide_components.steps import JobOptions, steps_of, write_yaml

@@ -19,10 +19,11 @@ from pyarrow import dataset, parquet
 from pyarrow import json as arrow_json
 
 import runwide
-from runwide.cli import cli, csv_rows, inputs
-from runwide.cli.sources import fits, items_from
+from runwide.cli import cli, inputs
 from runwide.errors import InputError, NoItems, ObjectNotFound
-from runwide.spill import open_store
+from runwide.store import open_store
+from runwide.tables import csv_rows
+from runwide.tables.sources import fits, items_from
 
 AWKWARD = "a\u2028b\u2029c\x0bd\x0ce\x1cf\x85g"  # where str.splitlines would split
 LONG = "x" * 200_000  # longer than the module csv takes by itself

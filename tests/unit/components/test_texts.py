@@ -15,12 +15,12 @@ from google.protobuf import json_format
 from kfp import dsl
 
 from runwide.cli import cli
-from runwide.cli.values import value_of_bytes
+from runwide.cli.encoding import value_of_bytes
 from runwide.errors import InputError
 from runwide.job.manifest import FUNCTION, read_job
-from runwide.spill import open_store
+from runwide.store import open_store
 from runwide_components import fan_out
-from runwide_components.engines.stores import stores_of
+from runwide_components.engines.fitting import stores_of
 from runwide_components.wires import wires
 
 STORE = "gs://bucket/runs"

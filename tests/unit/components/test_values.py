@@ -25,12 +25,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from kfp import dsl
 
-from runwide.archive import code_of
-from runwide.cli.function_text import written_code
-from runwide.cli.values import is_by_value, values_bytes
+from runwide.cli.encoding import is_by_value, values_bytes, written_code
+from runwide.code.archive import code_of
 from runwide.errors import InputError, ItemNotPicklable
-from runwide.function_pickle import Needs
-from runwide.item_definitions import Definitions
+from runwide.pickling.functions import Needs
+from runwide.pickling.items import Definitions
 from runwide_components import fan_out
 from runwide_components.wires import wires
 
@@ -219,7 +218,7 @@ def test_classes_of_own_modules_are_known_where_their_files_are_not(tmp_path, mo
     (tmp_path / "data").write_bytes(data)
     (tmp_path / "code").write_text(written_code(code_of(Needs(frozenset(shared.modules)))))
     program = (
-        "import sys\nfrom pathlib import Path\nfrom runwide.cli.values import value_of_bytes\n"
+        "import sys\nfrom pathlib import Path\nfrom runwide.cli.encoding import value_of_bytes\n"
         "from runwide.cli.wire import code_used\ncode_used(Path(sys.argv[2]).read_text())\n"
         "found = value_of_bytes(Path(sys.argv[1]).read_bytes())\n"
         "import shop_rows\nprint(found, type(found[0]) is shop_rows.Price)"

@@ -8,7 +8,7 @@ import pytest
 
 from runwide.cli import wire
 from runwide.errors import BadReference, DigestMismatch, EnvironmentMismatch, InputError, ObjectNotFound
-from runwide.spill import open_store
+from runwide.store import open_store
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from runwide.host import recording
+from runwide.host.measuring import recording
 
 TREES = Path(__file__).parents[2] / "fixtures" / "host"
 

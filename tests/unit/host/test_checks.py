@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from runwide.host import cgroup, checks, cores, load, memory, space
+from runwide.host import cgroup, checks, cores, hypervisor, memory, space
 from runwide.host.checks import State
 from runwide.host.memory import Memory
 from runwide.host.tree import Tree
@@ -62,15 +62,15 @@ def test_the_throttling_of_an_ancestor_is_seen(tree):
 
 
 def test_stolen_time_is_warned_of():
-    assert checks.pressure(None, load.Steal(6, 100)).state is State.WARNING
-    assert checks.pressure(None, load.Steal(4, 100)).state is State.OK
+    assert checks.pressure(None, hypervisor.Steal(6, 100)).state is State.WARNING
+    assert checks.pressure(None, hypervisor.Steal(4, 100)).state is State.OK
 
 
 def test_stolen_time_is_read_without_counting_guests_twice(tree, machine):
     root = tree({"/proc/stat": "cpu  10 20 30 40 50 60 70 80 900 900\ncpu0 1 1 1 1 1 1 1 1 1 1\n"})
-    assert load.steal(root) == load.Steal(80, 360)
-    assert load.steal(machine("garbage")) is None
-    assert load.steal(machine("nothing")) is None
+    assert hypervisor.steal(root) == hypervisor.Steal(80, 360)
+    assert hypervisor.steal(machine("garbage")) is None
+    assert hypervisor.steal(machine("nothing")) is None
 
 
 def test_a_tight_limit_of_processes_is_a_failure(tree):

@@ -63,7 +63,7 @@ def test_a_recording_can_be_counted_elsewhere(tmp_path):
 
 
 def test_a_measurement_is_made_on_request_only(monkeypatch):
-    monkeypatch.setattr("runwide.host.measure.BUDGET", 0.1)
+    monkeypatch.setattr("runwide.host.measuring.gains.BUDGET", 0.1)
     plain = json.loads(
         command("--json", "--measure", "--function", "os.path:basename", "--item", '"a/b"').output
     )

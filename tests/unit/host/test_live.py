@@ -10,7 +10,8 @@ import sys
 
 import pytest
 
-from runwide.host import cores, recording
+from runwide.host import cores
+from runwide.host.measuring import recording
 from runwide.host.topology import format_cpulist
 
 needs_taskset = pytest.mark.skipif(

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from runwide.host import cores, recording
+from runwide.host import cores
+from runwide.host.measuring import recording
 
 TREES = Path(__file__).parents[2] / "fixtures" / "host"
 
@@ -89,7 +90,7 @@ def test_the_documented_trees_are_what_the_generator_writes():
     generate = TREES / "generate.py"
     code = (
         f"import sys; sys.path.insert(0, {str(TREES)!r}); import generate, json;"
-        "from runwide.host.recording import pack;"
+        "from runwide.host.measuring.recording import pack;"
         "print(json.dumps({n: pack(f, source=s) for n, (s, f) in generate.trees().items()}))"
     )
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runwide.host.measure import BUDGET, Sample, judge, plan
+from runwide.host.measuring.gains import BUDGET, Sample, judge, plan
 
 
 def rounds(*rates: float, share: float = 1.0) -> list[Sample]:

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from runwide.errors import InputError
-from runwide.host import recording
+from runwide.host.measuring import recording
 
 line = st.text(st.characters(exclude_categories=("Cc", "Cs", "Zl", "Zp")), min_size=1).filter(
     lambda text: text.strip() == text

@@ -7,8 +7,8 @@ import sys
 import pytest
 
 from runwide.errors import TaskError
-from runwide.host.measure import Plan
-from runwide.host.team import Team, run
+from runwide.host.measuring.gains import Plan
+from runwide.host.measuring.team import Team, run
 
 
 @pytest.fixture

@@ -15,10 +15,10 @@ import cloudpickle
 import pytest
 
 import runwide
+from runwide import json_text
 from runwide.job import manifest
 from runwide.job.reference import parse
-from runwide.spill import canonical
-from runwide.spill.buffers import sha256
+from runwide.store.buffers import sha256
 
 MODULE = """
 import threading
@@ -227,8 +227,8 @@ def test_a_digest_that_does_not_match(cli, job):
 def changed(job, **changes):
     reference = parse(job)
     path = Path(reference.uri)
-    about = canonical.loads(path.read_bytes()) | changes
-    path.write_bytes(canonical.dumps(about))
+    about = json_text.loads(path.read_bytes()) | changes
+    path.write_bytes(json_text.dumps(about))
     return f"{path}#sha256={sha256(path.read_bytes())}"
 
 

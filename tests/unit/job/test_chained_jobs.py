@@ -11,13 +11,13 @@ import pytest
 
 import runwide
 from runwide.errors import DigestMismatch, InputError, IntegrityError, JobIncomplete
-from runwide.job import clean, close, contexts, finish, in_order, listing, manifest, status
-from runwide.job.arriving import Arrivals
-from runwide.job.heard import EventForwarder
+from runwide.job import clean, close, finish, in_order, listing, manifest, model, status
+from runwide.job.arrivals import Arrivals
+from runwide.job.event_forwarding import EventForwarder
 from runwide.job.reference import parse
-from runwide.spill import pack
-from runwide.spill.codec import encode
-from runwide.spill.store import open_store
+from runwide.store import pack
+from runwide.store.base import open_store
+from runwide.store.codec import encode
 
 
 def squares(store, count=60, shards=3, function=lambda x: x * x):
@@ -140,7 +140,7 @@ def countless(tmp_path):
     for index in range(3):
         items = many.items_of(index)
         name = f"{manifest.shard_folder(index)}/chunks/000000.pack"
-        member = pack.Member(items[0], encode(0, context=contexts.result_context(many.digest, items[0])))
+        member = pack.Member(items[0], encode(0, context=model.result_context(many.digest, items[0])))
         made = pack.build([member], job=many.digest, slot=name, note={"failures": []})
         chunk = manifest.Chunk(name, made.size, made.head.digest, ((0, len(items)),))
         (folder / name).parent.mkdir(parents=True)

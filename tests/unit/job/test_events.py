@@ -16,7 +16,7 @@ from runwide.events.model import Run, TaskEvent
 from runwide.events.parts import of_name
 from runwide.job import manifest
 from runwide.job.reference import parse
-from runwide.spill.store import open_store
+from runwide.store.base import open_store
 from runwide.testing.stores import mount
 
 

@@ -25,7 +25,7 @@ from runwide.errors import (
     ObjectExists,
     RunwideError,
 )
-from runwide.spill import open_store
+from runwide.store import open_store
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ from runwide.cli.jobs import gather_command
 from runwide.errors import IntegrityError, TasksFailed
 from runwide.job import manifest
 from runwide.job.reference import parse
-from runwide.spill.store import open_store
+from runwide.store.base import open_store
 
 
 def wordy(x):

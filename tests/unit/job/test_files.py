@@ -15,7 +15,7 @@ from runwide.errors import DigestMismatch, InputError, ItemNotPicklable, StoreUn
 from runwide.job import manifest
 from runwide.job._replay import fetched
 from runwide.job.reference import parse
-from runwide.spill.store import open_store
+from runwide.store.base import open_store
 from runwide.testing.stores import mount
 
 
@@ -57,7 +57,7 @@ def test_a_file_arrives_as_a_path_to_the_same_bytes_and_is_stored_once(kind, gcs
 
 def test_a_file_larger_than_one_read_arrives_whole(memory, data, monkeypatch):
     job = runwide.scatter(digest, [File(data)], store=memory, shards=1)
-    monkeypatch.setattr("runwide.spill.file._PIECE", 70_001)
+    monkeypatch.setattr("runwide.store.file._PIECE", 70_001)
     assert runwide.replay(job, 0)[1] == hashlib.sha256(data.read_bytes()).hexdigest()
 
 

@@ -7,11 +7,11 @@ import pytest
 import runwide
 from runwide import job as jobs
 from runwide.errors import BadReference, DigestMismatch, InputError
-from runwide.job import found
+from runwide.job import lookup
 from runwide.job.reference import parse
 from runwide.log import configure
-from runwide.spill import signing
-from runwide.spill.store import open_store
+from runwide.store import signing
+from runwide.store.base import open_store
 
 KEY = "0123456789abcdef" * 2
 
@@ -19,7 +19,7 @@ KEY = "0123456789abcdef" * 2
 @pytest.fixture(autouse=True)
 def nothing_said(monkeypatch):
     monkeypatch.setattr(signing, "_logged", set())
-    monkeypatch.setattr(found, "_logged", set())
+    monkeypatch.setattr(lookup, "_logged", set())
 
 
 def halved(x):
@@ -95,13 +95,13 @@ def test_a_name_without_a_store_is_an_error():
 
 def test_a_name_of_a_job_and_of_a_batch_is_ambiguous_where_both_are_accepted(memory):
     stored(memory, name="nightly")
-    assert found.batch_of("nightly", memory) is None
+    assert lookup.batch_of("nightly", memory) is None
     with open_store(memory) as root:
         root.create("batches/nightly/runs/x/000-claimed.json", b"{}")
         root.create("batches/weekly/runs/x/000-claimed.json", b"{}")
-    assert found.batch_of("weekly", memory) == f"{memory}/batches/weekly"
+    assert lookup.batch_of("weekly", memory) == f"{memory}/batches/weekly"
     with pytest.raises(InputError, match="name of a job and of a batch"):
-        found.batch_of("nightly", memory)
+        lookup.batch_of("nightly", memory)
 
 
 def test_one_log_line_says_what_vouches_for_a_job_without_a_digest(tmp_path, monkeypatch):
@@ -110,15 +110,15 @@ def test_one_log_line_says_what_vouches_for_a_job_without_a_digest(tmp_path, mon
     try:
         configure(format="text", file=tmp_path / "log")
         for _ in range(2):
-            assert found.find_job(uri).vouched is False
-        assert found.find_job(job).vouched is True
+            assert lookup.find_job(uri).vouched is False
+        assert lookup.find_job(job).vouched is True
         assert runwide.replay(uri, 2) == 4
         monkeypatch.setenv("RUNWIDE_SIGNING_KEY", KEY)
         with pytest.raises(DigestMismatch):
-            found.find_job(uri)
+            lookup.find_job(uri)
         signed = parse(stored(str(tmp_path / "store"))).folder
         for _ in range(2):
-            assert found.find_job(signed).vouched is True
+            assert lookup.find_job(signed).vouched is True
     finally:
         configure()
     said = (tmp_path / "log").read_text()
@@ -130,18 +130,18 @@ def test_a_batch_without_objects_is_an_error(anywhere):
     with open_store(anywhere) as store:
         store.create("batches/nightly/runs/x", b"")
         uri = store.uri
-    assert found.batch_of(f"{uri}/batches/nightly/") == f"{uri}/batches/nightly/"
+    assert lookup.batch_of(f"{uri}/batches/nightly/") == f"{uri}/batches/nightly/"
     with pytest.raises(InputError, match=r"there is no batch at this URI .*did you mean 'nightly'"):
-        found.batch_of(f"{uri}/batches/nigtly")
+        lookup.batch_of(f"{uri}/batches/nigtly")
 
 
 def test_names_with_spaces_are_rejected_or_found(memory):
     with pytest.raises(InputError, match="begins or ends with a space; give name='lead'"):
         runwide.map(abs, [-1], store=memory, name=" lead", workers=1)
     job = runwide.map(abs, [-1], store=memory, name="batches", workers=1).job
-    assert found.batch_of("batches", memory) is None
+    assert lookup.batch_of("batches", memory) is None
     assert runwide.status("batches", store=memory).reference == job
-    assert found.reference_of(parse(job).folder.rpartition("/")[2][0], memory) == job
+    assert lookup.reference_of(parse(job).folder.rpartition("/")[2][0], memory) == job
 
 
 def test_each_reader_rejects_an_invalid_reference(memory):

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import runwide
 from runwide.job import close
-from runwide.job.heard import EventForwarder
+from runwide.job.arrivals import Stream
+from runwide.job.event_forwarding import EventForwarder
 from runwide.job.manifest import read_job
-from runwide.job.stream import Stream
 from runwide.records import FailureKind
 
 

@@ -16,7 +16,7 @@ import runwide
 from runwide.job import clean, clean_older, finish, manifest, status
 from runwide.job.housekeeping import made_at, older
 from runwide.job.reference import parse
-from runwide.spill.store import open_store
+from runwide.store.base import open_store
 from runwide.testing.stores import mount
 
 
@@ -154,8 +154,8 @@ def test_a_folder_whose_name_has_an_impossible_date_stays(memory):
 
 KILLED = """
 import os, signal, sys, threading
-from runwide.spill import local
-from runwide.spill.store import open_store
+from runwide.store import local
+from runwide.store.base import open_store
 real = local._write
 def write(path, parts):
     real(path, [memoryview(b"half")])

@@ -12,7 +12,7 @@ from runwide.errors import DigestMismatch, JobIncomplete, ScratchError
 from runwide.job import finish, in_order, manifest, rerun
 from runwide.job.reference import parse
 from runwide.records import Failure
-from runwide.spill.store import open_inside, open_store
+from runwide.store.base import open_inside, open_store
 
 
 def odd(x):

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 import runwide
+from runwide import json_text
 from runwide.errors import (
     DigestMismatch,
     EnvironmentMismatch,
@@ -29,12 +30,12 @@ from runwide.errors import (
     StoreUnavailable,
     TasksFailed,
 )
-from runwide.job import chunks, finish, load, manifest, scatter_pickled, short_reference
+from runwide.job import chunk_log, finish, load, manifest, scatter_pickled, short_reference
 from runwide.job.reference import parse
 from runwide.records import FailureKind
-from runwide.spill import canonical, records
-from runwide.spill.buffers import sha256
-from runwide.spill.store import open_store
+from runwide.store import records
+from runwide.store.base import open_store
+from runwide.store.buffers import sha256
 from runwide.testing.stores import Recorder, mount
 
 
@@ -50,9 +51,9 @@ def edited(job, change, *, name=manifest.JOB):
     """A reference to a changed copy of a job's manifest, as a maker of another kind would have written it."""
     about = parse(job)
     store = open_store(about.folder)
-    content = canonical.loads(store.read(name))
+    content = json_text.loads(store.read(name))
     change(content)
-    data = canonical.dumps(content)
+    data = json_text.dumps(content)
     store.delete(name)
     store.create(name, data)
     return f"{about.folder}/{name}#sha256={sha256(data)}"
@@ -283,7 +284,7 @@ def test_results_that_were_finished_when_a_shard_was_interrupted_are_stored(tmp_
         process.terminate()
         assert process.wait(timeout=20) == 128 + 15
         process.stderr.read()
-    log = chunks.ChunkLog(open_store(parse(job).folder), manifest.read_job(job), 0)
+    log = chunk_log.ChunkLog(open_store(parse(job).folder), manifest.read_job(job), 0)
     log.resume()
     assert {0, 1, 2} <= log.finished < set(range(40))
 
@@ -355,7 +356,7 @@ def test_the_manifest_of_another_kind_is_refused(memory):
 def test_large_items_are_split_into_packs_and_results_into_chunks(tmp_path, monkeypatch):
     monkeypatch.setattr("runwide.job.plan.PACK_BYTES", 200_000)
     monkeypatch.setattr("runwide.job.plan.CHUNK_BYTES", 200_000)
-    monkeypatch.setattr("runwide.job.items._RANGE", 150_000)
+    monkeypatch.setattr("runwide.job.reading._RANGE", 150_000)
     items = [np.full(10_000, float(n)) for n in range(20)]
     job = runwide.scatter(lambda x: x + 1, items, store=str(tmp_path), shards=2)
     assert len(manifest.read_job(job).packs) > 4

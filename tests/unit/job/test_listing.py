@@ -11,13 +11,13 @@ import pytest
 from click.testing import CliRunner
 
 import runwide
-from runwide.cli import cli, tables
+from runwide.cli import cli, output
 from runwide.errors import BadReference
 from runwide.job import finish, manifest
 from runwide.job.listing import State, jobs_of
 from runwide.job.reference import parse
-from runwide.spill import records
-from runwide.spill.store import open_store
+from runwide.store import records
+from runwide.store.base import open_store
 from runwide.testing.stores import mount
 
 FORBIDDEN = "a-20261124t231308-0000000000000000"
@@ -179,7 +179,7 @@ def test_a_narrow_terminal_shows_ids_items_and_states_whole(width, tmp_path, mon
     runwide.map(halved, [4], store=tmp_path, name="n" * 24, workers=1)
     job = runwide.scatter(halved, [4], store=tmp_path, shards=1)
     runwide.shard(job, 0, workers=1)
-    monkeypatch.setattr(tables, "_LOG_WIDTH", width)
+    monkeypatch.setattr(output, "_LOG_WIDTH", width)
     said = CliRunner().invoke(cli, ["ls", str(tmp_path)], catch_exceptions=False).stdout.splitlines()
     assert max(map(len, said)) <= width
     assert {parse(job).folder.rpartition("/")[2]} < {line.split()[0] for line in said}

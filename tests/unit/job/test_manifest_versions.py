@@ -7,10 +7,11 @@ import json
 import pytest
 
 import runwide
+from runwide import json_text
 from runwide.errors import FormatTooNew, FrameCorrupt
 from runwide.job.manifest import read_job
-from runwide.spill import canonical, open_store
-from runwide.spill.buffers import sha256
+from runwide.store import open_store
+from runwide.store.buffers import sha256
 
 
 def rewritten(job: str, change) -> str:
@@ -19,7 +20,7 @@ def rewritten(job: str, change) -> str:
     with open_store(folder) as store:
         about = json.loads(store.read("job.json"))
         change(about)
-        data = canonical.dumps(about)
+        data = json_text.dumps(about)
         store.delete("job.json")
         store.create("job.json", data)
     return f"{folder}/job.json#sha256={sha256(data)}"

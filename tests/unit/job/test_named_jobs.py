@@ -14,10 +14,11 @@ import numpy as np
 import pytest
 
 import runwide
+from runwide import json_text
 from runwide.errors import FunctionChanged, FunctionNotPicklable, InputError, NoItems, TasksFailed
 from runwide.job import clean, manifest, names, scatter_or_find
-from runwide.spill import canonical, records
-from runwide.spill.store import open_store
+from runwide.store import records
+from runwide.store.base import open_store
 
 
 def noting(folder):
@@ -256,7 +257,7 @@ def planted(store, name, content):
     """Replace the record of a name."""
     store = open_store(store)
     store.delete(names.place_of(name))
-    store.create(names.place_of(name), content if isinstance(content, bytes) else canonical.dumps(content))
+    store.create(names.place_of(name), content if isinstance(content, bytes) else json_text.dumps(content))
 
 
 @pytest.mark.parametrize(
@@ -285,7 +286,7 @@ def test_an_invalid_record_of_a_name_is_ignored(memory, tmp_path, content):
 def test_with_a_key_an_unsigned_record_that_names_another_job_is_ignored(memory, tmp_path, monkeypatch):
     monkeypatch.setenv("RUNWIDE_SIGNING_KEY", "0123456789abcdef")
     runwide.map(lambda x: "old", range(2), store=memory, name="old", workers=1)
-    about = canonical.loads(open_store(memory).read(names.place_of("old")))
+    about = json_text.loads(open_store(memory).read(names.place_of("old")))
     for number, forged in enumerate(
         (about, {**about, "owner": "n"}, {**about, "owner": "n", "mac": "00" * 32})
     ):

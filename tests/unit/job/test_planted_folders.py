@@ -9,14 +9,15 @@ import pytest
 from click.testing import CliRunner
 
 import runwide
-from runwide.cli.housekeeping import clean_command
+from runwide import json_text
+from runwide.cli.ls import clean_command
 from runwide.errors import BadReference, StoreNotWritable
 from runwide.job import clean, clean_older, manifest, scatter, status
 from runwide.job.housekeeping import older
 from runwide.job.reference import parse
-from runwide.spill import canonical, records
-from runwide.spill.buffers import sha256
-from runwide.spill.store import open_store
+from runwide.store import records
+from runwide.store.base import open_store
+from runwide.store.buffers import sha256
 from runwide.testing.stores import mount
 
 OLD = "a-20200101t000000-5f0c61d2a4b98e37"
@@ -258,7 +259,7 @@ def planted(about, index, **changes):
         "owner": about.digest,
         "place": str(index),
     }
-    return canonical.dumps({**right, **changes})
+    return json_text.dumps({**right, **changes})
 
 
 MANIFESTS = {

@@ -7,7 +7,8 @@ import operator
 import pytest
 
 import runwide
-from runwide.calls import program_of
+from runwide.api.functions import program_of
+from runwide.api.reducing import reduced
 from runwide.cli.status import lines
 from runwide.errors import (
     FunctionChanged,
@@ -22,8 +23,7 @@ from runwide.errors import (
 from runwide.job import Checkpoint, close, finish, manifest, rerun
 from runwide.job.reducing import levels
 from runwide.job.reference import parse
-from runwide.reducing import reduced
-from runwide.spill.store import open_store
+from runwide.store.base import open_store
 
 KEY = "k" * 32
 

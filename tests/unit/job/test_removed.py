@@ -14,8 +14,8 @@ from runwide.cli import cli
 from runwide.errors import BadReference, EngineError, JobIncomplete, ObjectNotFound
 from runwide.job import finish, plan, rerun, status
 from runwide.job.manifest import RESULT, read_job
-from runwide.spill import open_store
-from runwide.spill.buffers import sha256
+from runwide.store import open_store
+from runwide.store.buffers import sha256
 
 ITEMS = list(range(6))
 RESULTS = [x * 2 for x in ITEMS]

@@ -14,9 +14,9 @@ import pytest
 import runwide
 from runwide.errors import FunctionChanged, InputError, RunwideError
 from runwide.job import Checkpoint, clean, finish, manifest, names, scatter_or_find, status
-from runwide.spill import records
-from runwide.spill.buffers import sha256
-from runwide.spill.store import open_store
+from runwide.store import records
+from runwide.store.base import open_store
+from runwide.store.buffers import sha256
 
 KEY = "a key that is long enough"
 

@@ -12,7 +12,7 @@ import pytest
 
 import runwide
 from runwide.errors import InputError, NoItems, StoreError
-from runwide.spill.store import open_store
+from runwide.store.base import open_store
 
 SECONDS = 60  # until what should happen at once has not happened
 

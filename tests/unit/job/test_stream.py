@@ -11,13 +11,13 @@ import pytest
 import runwide
 from runwide.errors import DigestMismatch, JobIncomplete, StoreUnavailable
 from runwide.job._shard import end_of
-from runwide.job.chunks import ChunkLog
-from runwide.job.ending import finish
+from runwide.job.arrivals import Stream
+from runwide.job.chunk_log import ChunkLog
 from runwide.job.manifest import read_job
-from runwide.job.stream import Stream
+from runwide.job.writing import finish
 from runwide.records import Failure, FailureKind, Outcome
-from runwide.spill.codec import encode
-from runwide.spill.store import open_inside, open_store
+from runwide.store.base import open_inside, open_store
+from runwide.store.codec import encode
 from runwide.testing.stores import mount
 
 COUNT, SHARDS = 24, 3

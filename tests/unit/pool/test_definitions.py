@@ -255,7 +255,7 @@ def test_a_class_that_was_made_in_a_worker_is_built_once_in_the_program(tmp_path
 def test_the_same_function_gives_the_same_bytes_in_each_run(tmp_path):
     text = """
     import dataclasses, enum, hashlib
-    from runwide.pickled import function_pickle
+    from runwide.pickling.functions import function_pickle
     @dataclasses.dataclass
     class Row: n: "int | None" = None
     class Color(enum.Enum): RED = 1

@@ -258,7 +258,7 @@ def test_a_worker_that_is_killed_takes_along_all_that_its_task_has_started(elsew
 @WITH_EITHER
 def test_a_tree_of_processes_is_found_and_killed(elsewhere):
     body = """
-    from runwide.pool.tree import children, kill_tree
+    from runwide.pool.process import children, kill_tree
     shell = start_holder("lock", *BELOW_A_SHELL)
     found = [is_held("lock"), shell.pid in children(os.getpid()), len(children(shell.pid))]
     kill_tree(shell.pid)

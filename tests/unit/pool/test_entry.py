@@ -100,7 +100,7 @@ def test_the_trackers_end_with_the_program(until):
     program = """
 import json, os, runwide
 from pathlib import Path
-from runwide.pool.tree import children
+from runwide.pool.process import children
 runwide.map(abs, [-1], workers=1)
 print(json.dumps([pid for pid in children(os.getpid()) if "resource_tracker" in Path(f"/proc/{pid}/cmdline").read_text()]))
 """
@@ -113,7 +113,7 @@ print(json.dumps([pid for pid in children(os.getpid()) if "resource_tracker" in 
 def test_a_killed_program_takes_workers_and_trackers_with_it(until):
     program = """
 import json, os, signal, runwide
-from runwide.pool.tree import children
+from runwide.pool.process import children
 runwide.map(abs, [-1], workers=1)
 print(json.dumps(children(os.getpid())), flush=True)
 os.kill(os.getpid(), signal.SIGKILL)

@@ -10,7 +10,7 @@ import pytest
 
 import runwide
 from runwide.errors import ExceptionNotPortable, FunctionNotPicklable, InputError
-from runwide.pickled import function_pickle
+from runwide.pickling.functions import function_pickle
 
 
 async def coroutine(x):

@@ -13,7 +13,6 @@ import pytest
 
 import runwide
 from runwide import records
-from runwide.ended import raise_or_return
 from runwide.errors import (
     FunctionNotPicklable,
     InputError,
@@ -22,7 +21,8 @@ from runwide.errors import (
     RemoteTraceback,
     TasksFailed,
 )
-from runwide.pickled import function_pickle
+from runwide.outcomes import raise_or_return
+from runwide.pickling.functions import function_pickle
 from runwide.pool import outcomes
 from runwide.records import Failure, FailureKind, Outcome
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from runwide.host.memory import Memory
-from runwide.pool.memory_watch import MemoryWatch, next_look
+from runwide.pool.resources import MemoryWatch, next_look
 
 MIB = 1 << 20
 

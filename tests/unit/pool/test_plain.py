@@ -16,7 +16,7 @@ import runwide
 from runwide.errors import ResultNotLoadable, ResultNotPicklable, WorkerDied
 from runwide.pool import transfer
 from runwide.pool.channel import Unframer, framed
-from runwide.pool.plain import copied
+from runwide.pool.transfer import copied
 
 plain = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text() | st.binary(),

@@ -31,7 +31,7 @@ NOT_IN_A_WORKER = (NOT_AT_START - {"cloudpickle", "loky"}) | {
     "runwide.host",
     "runwide.job",
     "runwide.pool.scheduler",
-    "runwide.spill",
+    "runwide.store",
 }
 
 
@@ -66,7 +66,7 @@ def test_a_pool_starts_its_workers_and_no_other_process_but_the_trackers():
     program = """
 import json, os, runwide
 from pathlib import Path
-from runwide.pool.tree import children
+from runwide.pool.process import children
 with runwide.Executor(2) as executor:
     list(executor.map(abs, range(100)))
     print(json.dumps([Path(f"/proc/{pid}/cmdline").read_text() for pid in children(os.getpid())]))

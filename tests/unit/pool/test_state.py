@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 
 import runwide
-from runwide.pickled import function_pickle
+from runwide.pickling.functions import function_pickle
 
 
 def leave_open(path):
@@ -237,7 +237,7 @@ def test_it_is_warned_of_once_a_call_on_every_surface_and_the_streams_are_the_sa
         """
 import asyncio, random, warnings
 import runwide
-from runwide.pickled import function_pickle
+from runwide.pickling.functions import function_pickle
 
 generator = random.Random(3)
 

@@ -6,8 +6,7 @@ import random
 
 import pytest
 
-from runwide.pool.frames import framed
-from runwide.pool.tail import Tail
+from runwide.pool.prints import Tail, framed
 
 BEGIN, END = "-----BEGIN RSA PRIVATE KEY-----", "-----END RSA PRIVATE KEY-----"
 DATA = ["MIIEvQIBADANBgkqhkiG9w0BAQEFAASCBKcwggSjAgEAAoIBAQC7" + f"{number:012d}" for number in range(60)]

@@ -17,8 +17,8 @@ import pytest
 from processes import is_alive
 
 import runwide
-from runwide.pool import memory_watch
-from runwide.pool.tree import children
+from runwide.pool import resources
+from runwide.pool.process import children
 
 
 def pid(_=None):
@@ -302,7 +302,7 @@ def test_a_worker_that_has_grown_is_replaced(until):
 def test_workers_end_where_memory_is_short_for_others(pids, until, monkeypatch):
     monkeypatch.setenv("RUNWIDE_IDLE_SECONDS", "3600")
     first = pids()
-    monkeypatch.setattr(memory_watch, "IDLE_SHARE", 1.0)  # as if nearly all of it were wanted
+    monkeypatch.setattr(resources, "IDLE_SHARE", 1.0)  # as if nearly all of it were wanted
     until(lambda: not any(map(is_alive, first)))
     assert pids().isdisjoint(first)
 

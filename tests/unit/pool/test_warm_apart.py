@@ -17,7 +17,7 @@ import pytest
 import runwide
 from runwide.pool import leases
 from runwide.pool.scheduler import running
-from runwide.pool.sources import Sources
+from runwide.pool.worker_setup import Sources
 
 
 def same(x):

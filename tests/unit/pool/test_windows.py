@@ -14,10 +14,10 @@ import sys
 import pytest
 
 import runwide
-from runwide.archive import code_of
+from runwide.code.archive import code_of
 from runwide.errors import RunwideError, SystemNotSupported
-from runwide.function_pickle import Needs
 from runwide.job import finish
+from runwide.pickling.functions import Needs
 
 WINDOWS = """
 import asyncio, concurrent.futures.process, multiprocessing.connection, multiprocessing.managers, multiprocessing.pool

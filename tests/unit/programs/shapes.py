@@ -357,8 +357,8 @@ ALIKE = {  # what has other bytes once it was loaded, and is the same
 
 
 def are_alike(name, one, other):
-    from runwide import reproducible
-    from runwide.item_definitions import Definitions
+    from runwide.pickling import reproducible
+    from runwide.pickling.items import Definitions
 
     if name in ALIKE:
         return bool(ALIKE[name](one, other))
@@ -366,8 +366,8 @@ def are_alike(name, one, other):
 
 
 def main():
-    from runwide import reproducible
-    from runwide.item_definitions import Definitions
+    from runwide.pickling import reproducible
+    from runwide.pickling.items import Definitions
 
     found = {}
     for name, value in FUNCTIONS.items():

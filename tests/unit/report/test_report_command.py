@@ -9,7 +9,7 @@ from click.testing import CliRunner
 
 import runwide
 from runwide.cli import cli
-from runwide.cli.report import Causes, picture
+from runwide.cli.status import Causes, picture
 from runwide.job.progress import Progress
 
 

@@ -7,7 +7,7 @@ from itertools import pairwise
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runwide.spill.buffers import gathered, views
+from runwide.store.buffers import gathered, views
 
 
 @given(st.lists(st.binary(max_size=300), max_size=40), st.integers(1, 200))

@@ -15,9 +15,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from runwide.errors import DigestMismatch, FormatTooNew, FrameCorrupt
-from runwide.spill import codec
-from runwide.spill.buffers import sha256
-from runwide.spill.codec import decode, encode, rebound
+from runwide.store import codec
+from runwide.store.buffers import sha256
+from runwide.store.codec import decode, encode, rebound
 
 VALUES = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text() | st.binary(),

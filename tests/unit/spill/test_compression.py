@@ -15,10 +15,9 @@ from hypothesis import strategies as st
 import runwide
 from runwide.errors import EnvironmentMismatch, FormatTooNew, FrameCorrupt, InputError
 from runwide.job import manifest
-from runwide.spill.buffers import sha256
-from runwide.spill.codec import ZSTD, decode, encode
-from runwide.spill.compression import compressed, samples
-from runwide.spill.store import open_store
+from runwide.store.base import open_store
+from runwide.store.buffers import compressed, samples, sha256
+from runwide.store.codec import ZSTD, decode, encode
 
 TABLE = {"day": ["2026-11-24"] * 5000, "flags": np.zeros(100_000), "small": 1}
 

@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 from runwide.errors import FrameCorrupt, ObjectExists, ObjectNotFound, StoreNotFound, StoreNotWritable
-from runwide.spill import store as stores
-from runwide.spill.store import ObjectInfo, open_store
+from runwide.store import base as stores
+from runwide.store.base import ObjectInfo, open_store
 
 TREASURE = b"what lies outside"
 

@@ -23,14 +23,14 @@ from runwide.errors import (
     StoreNotReadable,
     StoreNotWritable,
 )
-from runwide.spill import local
-from runwide.spill.store import open_store
+from runwide.store import local
+from runwide.store.base import open_store
 
 NOBODY = 65534
 
 WRITER = """
 import sys
-from runwide.spill.store import open_store
+from runwide.store.base import open_store
 store = open_store(sys.argv[1])
 print("ready", flush=True)
 for number in range(100000):

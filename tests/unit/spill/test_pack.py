@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from runwide.errors import DigestMismatch, FormatTooNew, FrameCorrupt
-from runwide.spill import pack
-from runwide.spill.codec import decode, encode
+from runwide.store import pack
+from runwide.store.codec import decode, encode
 
 
 def packed(values, **options):

@@ -14,8 +14,8 @@ import uuid
 import numpy as np
 import pytest
 
-from runwide.spill.codec import decode_verified, encode
-from runwide.spill.plain import NotPlain, loads
+from runwide.store.codec import decode_verified, encode
+from runwide.store.plain import NotPlain, loads
 
 UTC = dt.timezone.utc
 MOMENT = dt.datetime(2026, 11, 29, 12, tzinfo=UTC)
@@ -156,7 +156,7 @@ LOAD = f"""
 import pickle, resource, sys
 resource.setrlimit(resource.RLIMIT_AS, ({2 << 30}, {2 << 30}))
 import numpy, uuid
-from runwide.spill.plain import loads
+from runwide.store.plain import loads
 before = uuid.UUID.__str__, numpy._core.numeric._frombuffer.__defaults__, numpy.dtype("f8")
 for name, stream in pickle.load(sys.stdin.buffer).items():
     print(name, end=": ", flush=True)

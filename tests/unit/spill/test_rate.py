@@ -7,7 +7,7 @@ import threading
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runwide.spill.rate import Limiter, Pace
+from runwide.store.rate import Limiter, Pace
 
 
 class Clock:

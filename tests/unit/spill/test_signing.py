@@ -8,7 +8,7 @@ import pytest
 from secret_manager import KEY, NAME, secret_manager
 
 from runwide.errors import DigestMismatch, InputError, ObjectNotFound
-from runwide.spill import signing
+from runwide.store import signing
 
 __all__ = ["secret_manager"]
 

@@ -8,7 +8,7 @@ import pytest
 
 import runwide
 from runwide.errors import BadReference
-from runwide.spill.store import open_inside, open_store, parted
+from runwide.store.base import open_inside, open_store, parted
 
 ODD = [
     "ünïcode/日本語", "a b", "a%20b", "100%", "a#b", "a?b", "a&b=c", "a+b", "'q'", "[x]", "*", "a:b", "a@b", "{}", "$HOME",

@@ -1,0 +1,1 @@
+"""The calls of users: map and its forms, executors and pools, here or on a place."""

@@ -1,0 +1,1 @@
+"""The program's own modules: found from their sources, archived, and imported elsewhere."""

@@ -1,0 +1,1 @@
+"""Measure and record a machine, for `runwide cores --measure` and `--record`."""
