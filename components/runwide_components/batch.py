@@ -11,18 +11,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
 
 from runwide.errors import InputError, RunwideError
-from runwide.redaction import shortened
+from runwide.redaction import redacted, shortened
 from runwide.streams import printable
 from runwide_components.engines.base import RunState
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from rich.table import Table
+    from rich.console import Group
 
     from runwide._report import Report
 
 _RESULT = re.compile(r"[^\s#]+/result[^/\s#]*\.json#sha256=[0-9a-f]{64}")
+_ERROR = 160  # characters of an error in the table; names and links are never shortened
 _COLOURS = {
     RunState.PENDING: "dim", RunState.RUNNING: "cyan", RunState.SUCCEEDED: "green",
     RunState.FAILED: "red", RunState.CANCELLED: "yellow",
@@ -45,6 +46,7 @@ class PipelineRun:
         seconds: Seconds from its submission to its end.
         reused: Whether it succeeded in an earlier call, and was not run again.
         started: Time of its submission, Unix time in seconds; 0 if unknown.
+        pipeline: Name of the pipeline; empty if unknown.
     """
 
     name: str
@@ -58,6 +60,7 @@ class PipelineRun:
     seconds: float = 0.0
     reused: bool = False
     started: float = 0.0
+    pipeline: str = ""
 
     def row(self) -> dict[str, Any]:
         """Return its arguments, its outputs and its end in one flat row.
@@ -128,18 +131,23 @@ class Batch(Sequence[PipelineRun]):
             raise InputError("pandas is not installed", hint="use table(), or pip install pandas") from error
         return pd.DataFrame(self.table())
 
-    def __rich__(self) -> Table:
-        from rich.table import Table
+    def __rich__(self) -> Group:
+        from rich.console import Group
+        from rich.table import Column, Table
 
-        table = Table("run", "state", "attempts", "seconds", "", box=None, pad_edge=False, header_style="dim")
-        table.title = self.summary()
+        columns = [Column(name, overflow="fold") for name in ("run", "state", "attempts", "seconds", "")]
+        table = Table(*columns, box=None, pad_edge=False, header_style="dim")
         for run in self._runs:
             state = f"[{_COLOURS[run.state]}]{run.state.value}[/]" + (" before" if run.reused else "")
             seconds = f"{run.seconds:.0f}" if run.seconds else ""
             table.add_row(
-                _escaped(run.name), state, str(run.attempts or ""), seconds, _escaped(run.error or run.logs)
+                _escaped(run.name),
+                state,
+                str(run.attempts or ""),
+                seconds,
+                _escaped(shortened(run.error, _ERROR) if run.error else run.logs),
             )
-        return table
+        return Group(self.summary(), table)
 
     def page(self, *, title: str = "", reports: Mapping[str, str] | None = None) -> str:
         """Return a self-contained HTML page: all runs with their links, and findings about them.
@@ -200,4 +208,4 @@ def _report(run: PipelineRun) -> Report | None:
 def _escaped(text: str) -> str:
     from rich.markup import escape
 
-    return escape(printable(shortened(text, 160)))
+    return escape(printable(redacted(text)))

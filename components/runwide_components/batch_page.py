@@ -9,7 +9,7 @@ from statistics import median
 from typing import TYPE_CHECKING, Any
 
 from runwide import words
-from runwide._report.findings import Finding, Level
+from runwide._report.findings import Finding, Level, alike
 from runwide._report.rendering import render
 from runwide.job.reference import quoted
 from runwide.redaction import redacted_fields, shortened
@@ -32,9 +32,7 @@ def page(
     """Return the page.
 
     Args:
-        runs: The runs.
         title: Title of the page; the name of the batch if empty.
-        uri: URI of the batch; empty if unknown.
         reports: Links to the reports of the runs' fan-outs, by name of the run.
 
     Example:
@@ -61,6 +59,8 @@ def page(
         styles=("batch.css",),
         scripts=("batch.js",),
         title=title or uri.rpartition("/")[2] or "Pipeline runs",
+        uri=uri,
+        pipelines=list(dict.fromkeys(run.pipeline for run in runs if run.pipeline)),
         runs=runs,
         date=time.strftime("%Y-%m-%d %H:%M", time.gmtime(first)) if first else "",
         total=sum(run.seconds for run in runs),
@@ -94,34 +94,39 @@ def link_of(run: PipelineRun) -> str:
 
 
 def findings(runs: Sequence[PipelineRun], uri: str = "") -> list[Finding]:
-    """Return findings about all runs, the most important first.
-
-    Args:
-        runs: The runs.
-        uri: URI of the batch; empty if unknown.
-    """
+    """Return findings about all runs, the most important first."""
     order = list(Level)
-    found = [*_failures(runs), *_unended(runs, uri), *_slow(runs), *_repeated(runs), *_well(runs)]
+    found = [*_failures(runs, uri), *_unended(runs, uri), *_slow(runs), *_repeated(runs), *_well(runs)]
     return sorted(found, key=lambda finding: order.index(finding.level))
 
 
-def _failures(runs: Sequence[PipelineRun]) -> Iterator[Finding]:
+def _failures(runs: Sequence[PipelineRun], uri: str) -> Iterator[Finding]:
     failed = [run for run in runs if run.state is RunState.FAILED]
     if not failed:
         return
     yield Finding(
         Level.ERROR,
         f"{len(failed)} of {words.count(len(runs), 'run')} failed.",
-        "The cause is in the row of each run, and on its page. The same call again runs only runs that have not succeeded.",
+        f"The cause is in the row of each run, and on its page. {_again(uri)}",
     )
-    causes = Counter(run.error for run in failed if run.error).most_common(1)
-    if causes and causes[0][1] > 1:
-        error, count = causes[0]
+    for cause in alike(shortened(run.error, _CELL) for run in failed if run.error)[:1]:
+        example = cause.example if cause.same else f"for example, {cause.example}"
         yield Finding(
-            Level.WARNING,
-            f"{count} runs failed alike: {shortened(error, _CELL)}",
-            "They probably have one cause.",
+            Level.WARNING, f"{cause.count} runs failed alike: {example}", "They probably have one cause."
         )
+
+
+def _again(uri: str) -> str:
+    """Return the advice for runs that failed: the call that continues the batch."""
+    advice = "The same call again runs only runs that have not succeeded"
+    store, found, name = uri.rpartition("/batches/")
+    if not found:
+        return f"{advice}."
+    return (
+        f"{advice}: `Pipelines(pipeline, store={store!r}, name={name!r}).map(parameters)`, or in a shell "
+        f"`runwide submit PIPELINE.yaml PARAMETERS --store {quoted(store)} --name {name}`. "
+        "Pass the pipeline, the parameters and the engine of the first call."
+    )
 
 
 def _unended(runs: Sequence[PipelineRun], uri: str) -> Iterator[Finding]:

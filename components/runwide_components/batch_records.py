@@ -20,12 +20,13 @@ from runwide.errors import (
 from runwide.job.fields import text
 from runwide.job.plan import near
 from runwide.log import Log
+from runwide.naming import kind_of
 from runwide.redaction import shortened
 from runwide.store import records, signing
 from runwide.store.base import open_inside, open_store
 from runwide.store.records import arrived_damaged
 from runwide_components.batch import Batch, PipelineRun
-from runwide_components.engines.base import RunState
+from runwide_components.engines.base import RunState, checked_engine
 from runwide_components.engines.registry import engine_recorded, run_recorded
 
 if TYPE_CHECKING:
@@ -49,7 +50,6 @@ class AttemptRecord:
     Args:
         about: Its content; the types of the values are checked.
         vouched: True if the user's key signed it.
-        uri: Its URI.
     """
 
     about: dict[str, Any]
@@ -57,11 +57,7 @@ class AttemptRecord:
     uri: str
 
     def engine(self) -> Engine:
-        """Return the engine of the run, as far as the record can be trusted.
-
-        Raises:
-            EngineError: The record does not say enough that can be trusted.
-        """
+        """Return the engine of the run, as far as the record can be trusted."""
         return engine_recorded(self.about["engine"], vouched=self.vouched, uri=self.uri)
 
     def logs(self) -> str:
@@ -100,11 +96,7 @@ Attempts = dict[str, dict[int, dict[str, AttemptRecord]]]
 
 
 class Records:
-    """The records of a batch, each written once.
-
-    Args:
-        store: The folder of the batch.
-    """
+    """The records of a batch, each written once."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
@@ -129,10 +121,7 @@ class Records:
         """Write one record; return False if it exists already, and keep the old one.
 
         Args:
-            key: Key of the run.
-            attempt: Number of the attempt.
             kind: ``claimed`` before it is submitted, ``submitted`` or ``ended``.
-            about: Content of the record.
         """
         name = f"runs/{key}/{attempt:03d}-{kind}.json"
         try:
@@ -162,7 +151,11 @@ class Records:
 
 
 def _claimed(about: Mapping[str, Any]) -> dict[str, Any]:
-    return {"name": text(about["name"]), "arguments": _mapping(about["arguments"])}
+    return {
+        "name": text(about["name"]),
+        "arguments": _mapping(about["arguments"]),
+        "pipeline": text(about.get("pipeline", "")),
+    }
 
 
 def _submitted(about: Mapping[str, Any]) -> dict[str, Any]:
@@ -184,7 +177,7 @@ _READERS = {"claimed": _claimed, "submitted": _submitted, "ended": _ended}
 
 def _mapping(value: Any) -> dict[str, Any]:
     if not isinstance(value, dict):
-        raise TypeError(f"expected an object, not a {type(value).__name__}")
+        raise TypeError(f"expected an object, not {kind_of(value)}")
     return value
 
 
@@ -224,9 +217,9 @@ def status_of(uri: str, *, engine: Engine | None = None) -> Batch:
     """Return all runs of a batch in the store, with the current state from the engine where they have not ended.
 
     Args:
-        uri: `Pipelines.uri` of the batch.
         engine: The engine of the runs; None for the engine in each record.
     """
+    checked_engine(engine)
     with open_inside(uri, _LEVELS) as store:
         stores = (store.uri.rsplit("/", _LEVELS)[0],)
         return Batch(
@@ -239,9 +232,9 @@ def cancel_all(uri: str, *, engine: Engine | None = None) -> int:
     """Cancel all runs of a batch that have not ended, of this and of other clients; return their number.
 
     Args:
-        uri: `Pipelines.uri` of the batch.
         engine: The engine of the runs; None for the engine in each record.
     """
+    checked_engine(engine)
     cancelled = 0
     with open_inside(uri, _LEVELS) as store:
         records = Records(store)
@@ -266,10 +259,12 @@ def _current(
 ) -> PipelineRun:
     number = max(attempts)
     found = attempts[number]
-    claimed: dict[str, Any] = {"name": "", "arguments": {}}
+    claimed: dict[str, Any] = {"name": "", "arguments": {}, "pipeline": ""}
     if "claimed" in found:
         claimed = found["claimed"].about
-    about = PipelineRun(claimed["name"], claimed["arguments"], attempts=number + 1)
+    about = PipelineRun(
+        claimed["name"], claimed["arguments"], attempts=number + 1, pipeline=claimed["pipeline"]
+    )
     if "ended" in found:
         return ended_run(about, found, stores)
     if "submitted" not in found:
@@ -283,13 +278,7 @@ def _current(
 
 
 def ended_run(about: PipelineRun, found: dict[str, AttemptRecord], stores: Sequence[str]) -> PipelineRun:
-    """Return a run with the content of the record of its end.
-
-    Args:
-        about: The run as known from its parameters.
-        found: Its records by kind.
-        stores: As for `runwide_components.batch_records.AttemptRecord.outputs`.
-    """
+    """Return a run with the content of the record of its end."""
     ended = found["ended"]
     known = replace(
         about,

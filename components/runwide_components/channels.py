@@ -14,6 +14,7 @@ from runwide.cli.declared import JSON, SAFE, Declared, beyond, of_annotation, of
 from runwide.cli.given import Composed, Given, rebuilt
 from runwide.cli.scatter_arguments import QUOTED
 from runwide.errors import InputError
+from runwide.naming import kind_of
 from runwide_components.steps import Input
 
 _CHANNEL = re.compile(r"\{\{channel:task=([^;]*);name=([^;]+);type=(.*?);\}\}")
@@ -40,9 +41,6 @@ def is_channel(value: Any) -> bool:
 
 def refuse_open(**options: Any) -> None:
     """Reject parameters of the pipeline as options whose values are needed when the pipeline is compiled.
-
-    Raises:
-        InputError: One of them is a parameter or an output.
 
     Example:
         >>> refuse_open(retries=2)
@@ -73,11 +71,7 @@ def unshared(channel: Any) -> Any:
 
 
 def declared(channel: Any) -> Declared:
-    """Return the type of a parameter's value, as exactly as the pipeline declares it; `JSON` without a declaration.
-
-    Args:
-        channel: A parameter, an output, or an item of a loop.
-    """
+    """Return the type of a parameter's value, as exactly as the pipeline declares it; `JSON` without a declaration."""
     known = _raw(channel)
     if known is not None:
         return of_values(known)
@@ -125,7 +119,7 @@ def _below(items: list[Any] | None, channel: Any) -> list[Any] | None:
 
 def _listed(value: Any, channel: Any) -> list[Any]:
     if not isinstance(value, (list, tuple)):
-        raise InputError(f"{channel.name} loops over a {type(value).__name__}: expected a list")
+        raise InputError(f"{channel.name} loops over {kind_of(value)}: expected a list")
     return list(value)
 
 
@@ -143,12 +137,8 @@ class Parameters:
         """Add a parameter to the inputs, and return the mark of its place in the values.
 
         Args:
-            channel: The parameter.
             name: Name of the step's input; empty to derive it from the channel.
             like: Annotation of the function's parameter that has this value, used if kfp declares no exact type.
-
-        Raises:
-            InputError: It is an artifact, or its type cannot be known.
         """
         if is_artifact(channel):
             what = name.removeprefix("constant_") or channel.name
@@ -209,14 +199,7 @@ class Parameters:
         )
 
     def text(self, text: str) -> str | Composed:
-        """Return a text, split into parts if it contains parameters.
-
-        Args:
-            text: The text, in which an f-string may have left placeholders of kfp.
-
-        Raises:
-            InputError: A placeholder is an artifact or a list, which a text cannot contain.
-        """
+        """Return a text, split into parts if it contains parameters."""
         parts: list[str | Given] = []
         end = 0
         for found in _IN_TEXT.finditer(text):
@@ -231,11 +214,7 @@ class Parameters:
         return Composed(tuple(part for part in parts if part != "")) if len(parts) > 1 else text
 
     def inside(self, value: Any) -> Any:
-        """Return a value with marks in the places of its parameters.
-
-        Raises:
-            InputError: As for `given`.
-        """
+        """Return a value with marks in the places of its parameters."""
         return rebuilt(value, self._leaf)
 
     def _leaf(self, value: Any) -> Any:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import operator
+import os
 import re
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
@@ -11,11 +13,13 @@ from typing import TYPE_CHECKING, Any
 
 from kfp import dsl
 
+from runwide import settings
 from runwide.api.functions import imported
 from runwide.cli.given import composed
 from runwide.errors import InputError
 from runwide.log import Log
-from runwide.redaction import redacted_fields
+from runwide.naming import kind_of
+from runwide.redaction import redacted_fields, shortened
 from runwide.store import windows
 from runwide.store.base import without_fields
 from runwide.tables.formats import checked_format, checked_types
@@ -27,17 +31,58 @@ if TYPE_CHECKING:
     from runwide_components.steps import Input
 
 
-def check_constant_names(constants: Any) -> None:
-    """Reject constants that are not a dict of names.
+def checked_count(components: Any) -> int:
+    """Return a number of components as an int.
 
-    Raises:
-        InputError: They are not a dict, or a name is not a text.
+    Example:
+        >>> checked_count(4)
+        4
+        >>> checked_count("4")
+        Traceback (most recent call last):
+        runwide.errors.InputError: components='4' is a str, not a whole number; give it without quotes, such as 4
     """
+    try:
+        count = None if isinstance(components, bool) else operator.index(components)
+    except TypeError:
+        count = None
+    if count is None:
+        text = isinstance(components, str)
+        quotes = "without quotes, such as 4" if text else "as an int, such as 4"
+        raise InputError(
+            f"components={shortened(repr(components), 100)} is {kind_of(components)}, not a whole number",
+            hint=f"give it {quotes}",
+        )
+    if count < 1:
+        raise InputError(f"invalid components={count}: expected 1 or more")
+    return count
+
+
+def check_constant_names(constants: Any) -> None:
+    """Reject constants that are not a dict of names."""
     if not isinstance(constants, Mapping) or not all(isinstance(name, str) for name in constants):
         raise InputError(
-            f"constants= is a {type(constants).__name__}, not a dict of names",
+            f"constants= is {kind_of(constants)}, not a dict of names",
             hint='give one such as {"factor": 2}; a parameter of the pipeline is a value in it',
         )
+
+
+def checked_store(store: str | os.PathLike[str] | None) -> str:
+    """Return a store, by default ``RUNWIDE_STORE``."""
+    found = without_fields(os.fspath(store or settings.read().store or ""))
+    if not found:
+        raise InputError("there is no store", hint='give store="gs://bucket/runs", or set RUNWIDE_STORE')
+    return found
+
+
+def shared_store(store: Any) -> Any:
+    """Return a store; reject one in the memory of this process, which no step can reach."""
+    if isinstance(store, str) and store.startswith("memory:"):
+        raise InputError(
+            "a step cannot reach this store: it is in the memory of one process",
+            uri=store,
+            hint="give a folder, or gs://bucket/prefix",
+        )
+    return store
 
 
 def absolute(text: Any, what: str) -> Any:
@@ -45,13 +90,14 @@ def absolute(text: Any, what: str) -> Any:
 
     Args:
         text: A store or folder; any other value is returned unchanged.
-        what: Name of the argument, for errors.
     """
     if not isinstance(text, str):
         return text
     text = str.__str__(text)  # kfp accepts no subclass of str, such as a member of an enum
     without_fields(text, what)
-    if not text or "://" in text or text.startswith("{{") or _is_elsewhere(text):
+    # on a client with Windows, where absolute paths have a drive, it is a path of the steps' system
+    is_elsewhere = windows.is_here() and text.startswith("/")
+    if not text or "://" in text or text.startswith("{{") or is_elsewhere:
         return text
     try:
         return str(Path(text).absolute()) if "{{" in text else Path(text).resolve().as_uri()
@@ -61,17 +107,8 @@ def absolute(text: Any, what: str) -> Any:
         ) from error
 
 
-def _is_elsewhere(text: str) -> bool:
-    """Return True for a path of the steps' system on a client with Windows, where absolute paths have a drive."""
-    return windows.is_here() and text.startswith("/")
-
-
 def known_function(function: Any) -> Callable[..., Any] | None:
-    """Return the function, also for a name; None if it cannot be imported here.
-
-    Raises:
-        InputError: The name is invalid, or names something else.
-    """
+    """Return the function, also for a name; None if it cannot be imported here."""
     if not isinstance(function, str):
         return function if callable(function) else None
     if not re.fullmatch(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*", function):
@@ -82,44 +119,28 @@ def known_function(function: Any) -> Callable[..., Any] | None:
         return None
     if not callable(value):
         raise InputError(
-            f"{function} is a {type(value).__name__}, not a function", hint='give "package.module:function"'
+            f"{function} is {kind_of(value)}, not a function", hint='give "package.module:function"'
         )
     found: Callable[..., Any] = value
     return found
 
 
 def checked(value: Any, port: Input) -> Any:
-    """Return the value of an input in the form that kfp accepts.
-
-    Raises:
-        InputError: The value is invalid for the input.
-    """
+    """Return the value of an input in the form that kfp accepts."""
+    if port.name == "components":
+        return checked_count(value)
     if isinstance(value, str) and re.search(r"\{\{.*\}\}", value):
         raise InputError(
             f"{port.name}={value!r} has a placeholder that no engine replaces",
             hint="put a parameter of the pipeline into the text, or one of the placeholders of kfp.dsl",
         )
-    if (
-        not isinstance(value, port.type)
-        or isinstance(value, bool)
-        or not value
-        or (port.type is int and value < 1)
-    ):
-        raise InputError(
-            f"invalid {port.name}={value!r}",
-            hint="give a number of 1 or more"
-            if port.type is int
-            else 'give a URI such as "gs://bucket/runs"',
-        )
+    if not isinstance(value, port.type) or not value:
+        raise InputError(f"invalid {port.name}={value!r}", hint='give a URI such as "gs://bucket/runs"')
     return port.type(value)  # kfp accepts no member of an enum
 
 
 def check_type(channel: Any, name: str, wanted: type) -> None:
-    """Reject a parameter or output with another type than an input.
-
-    Raises:
-        InputError: It has another type.
-    """
+    """Reject a parameter or output with another type than an input."""
     if is_artifact(channel) or declared(channel).kind not in (
         wanted.__name__,
         *(["json"] if is_of_loop(channel) else []),
@@ -139,10 +160,7 @@ def no_list(items: Any) -> InputError:
 
 
 def listed(items: Any) -> list[Any]:
-    """Return the items of a fan-out as a list.
-
-    Raises:
-        InputError: It is not iterable, or iterates over something unexpected, such as columns.
+    """Return the items of a fan-out as a list; reject tables, which iterate over columns.
 
     Example:
         >>> listed(range(3))
@@ -152,13 +170,11 @@ def listed(items: Any) -> list[Any]:
         raise InputError("items is a task, not its output", hint="pass its .output")
     if rows := _rows_of(items):
         raise InputError(
-            f"items is a {type(items).__name__}, and iterating over it gives columns, not rows",
+            f"items is {kind_of(items)}, and iterating over it gives columns, not rows",
             hint=f"give its rows: {rows}",
         )
     if isinstance(items, (str, bytes, Mapping)) or not _is_iterable(items):
-        raise InputError(
-            f"items is a {type(items).__name__}, not a list", hint="give a list, or a List output"
-        )
+        raise InputError(f"items is {kind_of(items)}, not a list", hint="give a list, or a List output")
     return list(items)
 
 
@@ -184,14 +200,6 @@ def items_words(
     given: Iterable[tuple[Input, Any]], items_format: str | None, items_types: Mapping[str, Any] | None
 ) -> tuple[str, ...]:
     """Return the options of the scatter step for ``items_format=`` and ``items_types=`` of `fan_out`.
-
-    Args:
-        given: The inputs of the scatter step with their values.
-        items_format: As for `fan_out`.
-        items_types: As for `fan_out`.
-
-    Raises:
-        InputError: One of them is invalid, contradicts the URI of the items, or the items are a list.
 
     Example:
         >>> from runwide_components.steps import Input
@@ -251,6 +259,4 @@ def _shown(value: Any, inside: tuple[int, ...] = ()) -> Any:
         return {str(name): _shown(one, around) for name, one in value.items()}
     if isinstance(value, (list, tuple, set, frozenset)):
         return [_shown(one, around) for one in value]
-    return (
-        value if value is None or isinstance(value, (str, bool, int, float)) else f"a {type(value).__name__}"
-    )
+    return value if value is None or isinstance(value, (str, bool, int, float)) else kind_of(value)

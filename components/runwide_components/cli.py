@@ -1,6 +1,6 @@
 """The command `runwide submit`, which starts maps and batches on an engine.
 
-The command ``runwide`` finds them through the entry points of the package.
+``runwide`` finds this command and those of `cli_following` through the entry points of the package.
 """
 
 from __future__ import annotations

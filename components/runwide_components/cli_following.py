@@ -13,6 +13,7 @@ import click
 from runwide.cli import options
 from runwide.errors import InputError
 from runwide.job.lookup import batch_of, find_job, reference_of
+from runwide.options.checks import seconds
 from runwide.records import Failure
 from runwide.streams import printable
 from runwide_components.cli_options import engine_from, on_error_option, with_engine
@@ -23,12 +24,7 @@ if TYPE_CHECKING:
 
 
 def print_results(job: str, store: str | None = None) -> None:
-    """Print a line of JSON for each result, and one on standard error for each failure; exit with 1 after a failure.
-
-    Args:
-        job: A job or its results, as for `runwide.load`.
-        store: The store in which to look for an id or a name.
-    """
+    """Print a line of JSON for each result, and one on standard error for each failure; exit with 1 after a failure."""
     import runwide
 
     failed = 0
@@ -43,21 +39,16 @@ def print_results(job: str, store: str | None = None) -> None:
 
 def show(batch: Batch) -> None:
     """Print the table of a batch's runs."""
-    from runwide.cli.output import console
+    from runwide.cli.output import print_table
 
-    console().print(batch)
+    print_table(batch)
 
 
 def awaited(uri: str, engine: Engine | None, timeout: float | None) -> Batch:
     """Wait until all runs of a batch have ended.
 
     Args:
-        uri: The URI of the batch.
         engine: The engine of the runs; None for the engine that submitted each run.
-        timeout: Seconds to wait; None to wait without a limit.
-
-    Raises:
-        InputError: Some runs have not ended after the timeout.
     """
     from runwide.job.runner import looks
     from runwide_components.batch_records import status_of
@@ -106,9 +97,15 @@ def status_command(job: str, *, as_json: bool, watched: bool, store: str | None,
         show(runs)
 
 
+def _seconds(_context: click.Context, _option: click.Parameter, value: float | None) -> float | None:
+    """Reject a number that is no time to wait."""
+    found: float | None = value if value is None else seconds(least_is_0=True)("timeout", value)
+    return found
+
+
 @click.command("wait")
 @click.argument("job", metavar="JOB_OR_BATCH")
-@click.option("--timeout", type=float, help="Seconds to wait.")
+@click.option("--timeout", type=float, callback=_seconds, help="Seconds to wait.")
 @on_error_option
 @click.option("--image", help="Of a job: image of the components that are started again.")
 @click.option("--requirements", metavar="FILE", help="Of a job: packages that these install first.")

@@ -17,11 +17,25 @@ if TYPE_CHECKING:
     from runwide_components.engines.base import Engine
 
 
+class _EngineName(click.Choice):  # type: ignore[type-arg]  # generic since click 8.2
+    """A built-in engine, or one that a package registers; that is looked up only for other names."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        from runwide_components.engines.registry import registered
+
+        if value in self.choices or value in (more := registered()):
+            return value
+        return self.fail(
+            f"unknown engine {value!r}: expected one of {', '.join([*self.choices, *more])}", param, ctx
+        )
+
+
 _ENGINE = (
     click.option(
         "--engine",
-        type=click.Choice(["docker", "subprocess", "vertex", "kubeflow"]),
-        help="The engine: containers or subprocesses on this machine, Vertex AI, Kubeflow Pipelines.",
+        type=_EngineName(["docker", "subprocess", "vertex", "kubeflow"]),
+        help="The engine: containers or subprocesses on this machine, Vertex AI, Kubeflow Pipelines; or the name of one "
+        "that a package registers, which has its default options.",
     ),
     click.option("--project", help="Vertex: the project."),
     click.option("--location", help="Vertex: the region."),
@@ -84,9 +98,6 @@ with_engine = adding(_ENGINE)
 def engine_from(engine: str | None, **options: Any) -> Engine | None:
     """Return the engine that the options of a command describe; None without ``--engine``.
 
-    Raises:
-        InputError: An option is missing, or belongs to another engine.
-
     Example:
         >>> engine_from("subprocess", project=None)
         Local('subprocess')
@@ -101,8 +112,8 @@ def engine_from(engine: str | None, **options: Any) -> Engine | None:
                 hint="give --engine vertex, or --engine kubeflow, as well",
             )
         return None
-    if foreign := [name for name in given if name not in _TAKEN[engine]]:
-        taken = ", ".join(map(_option, _TAKEN[engine])) or "none of these options"
+    if foreign := [name for name in given if name not in _TAKEN.get(engine, ())]:
+        taken = ", ".join(map(_option, _TAKEN.get(engine, ()))) or "none of these options"
         owners = " or ".join(one for one, names in _TAKEN.items() if foreign[0] in names)
         raise InputError(
             f"{_option(foreign[0])} is an option of --engine {owners}, not of {engine}",
@@ -162,9 +173,6 @@ configuring = adding(_CONFIGURATION)
 def configuration_of(options: Mapping[str, Any]) -> dict[str, Any]:
     """Return the options as arguments of `Components`.
 
-    Raises:
-        InputError: The form of an option is invalid.
-
     Example:
         >>> given = {"env": ("TZ=UTC",), "secret": ("K=shop:key",), "toleration": ("gpu:NoSchedule",)}
         >>> found = configuration_of({"label": (), "node_selector": (), **given})
@@ -182,11 +190,7 @@ def configuration_of(options: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def refuse_options_of_functions() -> None:
-    """Reject options for a function together with a pipeline, which is configured when it is compiled.
-
-    Raises:
-        InputError: One is given.
-    """
+    """Reject options for a function together with a pipeline, which is configured when it is compiled."""
     if name := _given(_OF_FUNCTIONS):
         raise InputError(
             f"{name} is for a function: a compiled pipeline contains its configuration",
@@ -195,11 +199,7 @@ def refuse_options_of_functions() -> None:
 
 
 def refuse_options_of_pipelines() -> None:
-    """Reject options for a pipeline together with a function.
-
-    Raises:
-        InputError: One is given.
-    """
+    """Reject options for a pipeline together with a function."""
     if name := _given(_OF_PIPELINES):
         raise InputError(f"{name} is for a pipeline, not for a function", hint="leave it out")
 

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import operator
-import os
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from runwide import settings
+from runwide import outcomes
 from runwide.api.functions import check_reduce, program_of
 from runwide.cli.requirements import text_of
-from runwide.errors import InputError
 from runwide.job import gather, status
 from runwide.job.lookup import find_job
 from runwide.job.manifest import read_job
@@ -18,16 +15,14 @@ from runwide.job.named_jobs import scatter_or_find
 from runwide.log import Log
 from runwide.options.record import COMPONENTS, SUBMIT, Options, RunOptions, TaskOptions
 from runwide.options.signatures import taking
-from runwide.outcomes import check as ended_check
-from runwide.redaction import shortened
 from runwide.store import signing
-from runwide.store.base import without_fields
 from runwide_components import streaming
-from runwide_components.checks import warn_of_secrets
+from runwide_components.checks import checked_count, checked_store, shared_store, warn_of_secrets
 from runwide_components.configuration import StepConfiguration
+from runwide_components.engines.base import checked_engine
 from runwide_components.engines.local import Local
 from runwide_components.engines.step_options import StepOptions, check_step_options
-from runwide_components.image import base_image
+from runwide_components.image import checked_image
 from runwide_components.recorded import Place, last_record
 from runwide_components.resources import Resources
 from runwide_components.runs import ended, rejoin, start, still_going
@@ -35,44 +30,12 @@ from runwide_components.steps import JobOptions
 from runwide_components.streaming import Streamed, Submitted
 
 if TYPE_CHECKING:
+    import os
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from typing_extensions import Unpack
 
     from runwide_components.engines.base import Run, ShardRunner
-
-
-def checked_count(components: Any) -> int:
-    """Return a number of components as an int.
-
-    Args:
-        components: The number.
-
-    Raises:
-        InputError: It is not an integer of 1 or more.
-
-    Example:
-        >>> checked_count(4)
-        4
-        >>> checked_count("4")
-        Traceback (most recent call last):
-        runwide.errors.InputError: components='4' is a str, not a whole number; give it without quotes, such as Components(4)
-    """
-    try:
-        count = None if isinstance(components, bool) else operator.index(components)
-    except TypeError:
-        count = None
-    if count is None:
-        text = isinstance(components, str)
-        quotes = "without quotes, such as Components(4)" if text else "as an int, such as Components(4)"
-        raise InputError(
-            f"components={shortened(repr(components), 100)} is a {type(components).__name__}, not a whole number",
-            hint=f"give it {quotes}",
-        )
-    if count < 1:
-        raise InputError(f"invalid components={count}: expected 1 or more", hint="give 1 or more")
-    return count
-
 
 _log = Log("components")
 
@@ -146,9 +109,7 @@ class Components:
         requirements: Any = None,
     ) -> None:
         self.components = checked_count(components)
-        self.store = without_fields(os.fspath(store or settings.read().store or ""))
-        if not self.store:
-            raise InputError("there is no store", hint='give store="gs://bucket/runs", or set RUNWIDE_STORE')
+        self.store = shared_store(checked_store(store))
         resources = Resources(
             cpu=cpu, memory=memory, accelerator=accelerator, machine_type=machine_type, spot=spot,
             retries=shard_retries, as_step=as_step,
@@ -159,7 +120,7 @@ class Components:
         )  # fmt: skip
         warn_of_secrets("env", env or {})
         warn_of_secrets("label", labels or {})
-        self.place = Place(engine or Local(), image or base_image(), parallelism, resources)
+        self.place = Place(checked_engine(engine) or Local(), checked_image(image), parallelism, resources)
         self.code = code
         self.progress = progress
         self.requirements = text_of(requirements)
@@ -340,7 +301,7 @@ class Components:
         reduce: Callable[[Any, Any], Any] | None = None,
     ) -> Submitted:
         """Spill a map and start its shards, as `submit` does; return the job with its run."""
-        ended_check(on_error)
+        outcomes.check_on_error(on_error)
         check_reduce(reduce, on_error)
         self.check()
         program = program_of(function, options.initializer, options.initargs, reduce)
@@ -386,15 +347,8 @@ def attach(
 ) -> list[Any]:
     """Return the results of a job that this or another client started; see `runwide.attach`."""
     found = find_job(job, store)
-    job, vouched = found.reference, found.vouched
     shards = rejoin(
-        job,
-        vouched=vouched,
-        engine=engine,
-        image=image,
-        progress=progress,
-        timeout=timeout,
-        on_error=on_error,
-        requirements=requirements,
-    )
-    return gather(job, shards, on_error=on_error)
+        found.reference, vouched=found.vouched, engine=engine, image=image, progress=progress, timeout=timeout,
+        on_error=on_error, requirements=requirements,
+    )  # fmt: skip
+    return gather(found.reference, shards, on_error=on_error)

@@ -10,6 +10,7 @@ from typing import Any
 from runwide import settings
 from runwide.cli.variables import HIDDEN, check_env, check_variable, full_name, variables_text
 from runwide.errors import InputError
+from runwide.naming import kind_of
 
 LABELS = "RUNWIDE_STEP_LABELS"
 """A variable of a step's container with the labels for the engine: pipeline specs have no field for labels."""
@@ -29,9 +30,8 @@ _TRAVELLING = (
     "RUNWIDE_SIGNING_KEY_SECRET",
     "RUNWIDE_USER_PROJECT",
 )
-_VALUE_BYTES = (
-    64 * 1024
-)  # Linux starts a program with arguments of at most 128 KiB; quoting needs a part of that
+# Linux starts a program with arguments of at most 128 KiB; quoting needs a part of that
+_VALUE_BYTES = 64 * 1024
 # "Labels and Selectors" of Kubernetes, which allow all names of Google; engines check their own rules
 _NAME = re.compile(r"([a-z0-9A-Z.-]{1,253}/)?[A-Za-z0-9_.-]{1,63}")
 _LABEL = re.compile(r"[A-Za-z0-9_.-]{0,63}")
@@ -42,7 +42,6 @@ MARKED = ("{{", '{"Concat": ', '{"IfPresent": ')
 
 _EFFECTS = ("NoSchedule", "PreferNoSchedule", "NoExecute")
 _TOLERATION = ("key", "operator", "value", "effect", "toleration_seconds")
-_PACKAGE = "pip install 'runwide[kubernetes]'"
 
 Pairs = tuple[tuple[str, str], ...]
 
@@ -52,13 +51,9 @@ class StepConfiguration:
     """The configuration of scatter, shards and gather; see `fan_out` for the meanings.
 
     Args:
-        env: Variables and their values.
         secrets: Variables and the full names of their secrets in Secret Manager.
         kubernetes_secrets: Variables, names of Kubernetes secrets, and keys in these.
-        labels: Labels of runs, CustomJobs and pods.
-        node_selector: Labels that a node must have.
         tolerations: Taints that a node may have, each as pairs.
-        service_account: The service account of the steps.
         composed: True if the scatter step passes on further variables, whose values are known when the pipeline runs.
 
     Example:
@@ -87,20 +82,7 @@ class StepConfiguration:
         service_account: str | None = None,
         composed: bool = False,
     ) -> StepConfiguration:
-        """Return the configuration from a user's options.
-
-        Args:
-            env: As for `fan_out`, without values that are parameters of the pipeline.
-            secrets: As for `fan_out`.
-            labels: As for `fan_out`.
-            node_selector: As for `fan_out`.
-            tolerations: As for `fan_out`.
-            service_account: As for `fan_out`.
-            composed: As for the class.
-
-        Raises:
-            InputError: One of them is invalid.
-        """
+        """Return the configuration from options of `fan_out`, without variables whose values are parameters."""
         named = check_names(env, secrets)
         theirs = {name: one for name, one in (secrets or {}).items() if not isinstance(one, str)}
         found = cls(
@@ -121,11 +103,7 @@ class StepConfiguration:
 
     @classmethod
     def of_record(cls, about: Mapping[str, Any]) -> StepConfiguration:
-        """Return the configuration that `about` described.
-
-        Raises:
-            TypeError: It is not a description.
-        """
+        """Return the configuration that `about` described."""
         given = {name: _frozen(value) for name, value in about.items()}
         return cls(**given)
 
@@ -194,11 +172,7 @@ class StepConfiguration:
         )
 
     def ask(self, task: Any) -> Any:
-        """Set the parts of the configuration that are not options of the command on a task.
-
-        Args:
-            task: The task of a step, which is returned.
-        """
+        """Set the parts of the configuration that are not options of the command on a task, and return it."""
         if self.labels:
             task.set_env_variable(LABELS, ",".join(f"{name}={value}" for name, value in self.labels))
         if self.service_account:
@@ -223,9 +197,6 @@ class StepConfiguration:
 def check_names(env: Mapping[str, Any] | None, secrets: Mapping[str, Any] | None) -> dict[str, Any]:
     """Check the names of variables and secrets, and return the variables by name.
 
-    Raises:
-        InputError: A name is invalid, or given twice.
-
     Example:
         >>> check_names({"TZ": "UTC"}, {})
         {'TZ': 'UTC'}
@@ -233,7 +204,7 @@ def check_names(env: Mapping[str, Any] | None, secrets: Mapping[str, Any] | None
     for what, given in (("env", env), ("secrets", secrets)):
         if given is not None and not isinstance(given, Mapping):
             raise InputError(
-                f"{what}= is a {type(given).__name__}, not a dict of variables",
+                f"{what}= is {kind_of(given)}, not a dict of variables",
                 hint='give one such as {"TZ": "UTC"}; parameters of the pipeline are values in it',
             )
         for name in given or {}:
@@ -251,24 +222,17 @@ def _value(name: str, value: Any) -> str:
     """Return the value of a variable as text, as Python writes it."""
     if not isinstance(value, (str, int, float)):
         raise InputError(
-            f"env={name!r} is a {type(value).__name__}, not a text",
+            f"env={name!r} is {kind_of(value)}, not a text",
             hint="give a text or a number; in fan_out a parameter of the pipeline, or a text with parameters in it",
         )
     text = str.__str__(value) if isinstance(value, str) else str(value)
-    if "\0" in text or len(text.encode(errors="replace")) > _VALUE_BYTES or not _is_unicode(text):
+    data = text.encode(errors="surrogatepass")
+    if "\0" in text or len(data) > _VALUE_BYTES or data.decode(errors="replace") != text:
         raise InputError(
             f"invalid value of env={name!r}: it has null characters, is not Unicode, or is too long",
             hint=f"give a text of at most {_VALUE_BYTES} bytes without null characters",
         )
     return text
-
-
-def _is_unicode(text: str) -> bool:
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 def _kubernetes_secret(name: str, given: Any) -> tuple[str, str]:
@@ -286,7 +250,7 @@ def _labels(what: str, given: Mapping[str, str] | None) -> Pairs:
     if given is None:
         return ()
     if not isinstance(given, Mapping):
-        raise InputError(f"{what}= is a {type(given).__name__}, not a dict", hint='give {"team": "shop"}')
+        raise InputError(f"{what}= is {kind_of(given)}, not a dict", hint='give {"team": "shop"}')
     for name, value in given.items():
         if not (
             isinstance(name, str)
@@ -304,7 +268,7 @@ def _labels(what: str, given: Mapping[str, str] | None) -> Pairs:
 def _listed(given: Any) -> Sequence[Any]:
     if isinstance(given, (Mapping, str)) or not isinstance(given, (Iterable, type(None))):
         raise InputError(
-            f"tolerations= is a {type(given).__name__}, not a list of dicts",
+            f"tolerations= is {kind_of(given)}, not a list of dicts",
             hint='give [{"key": "gpu", "operator": "Exists", "effect": "NoSchedule"}]',
         )
     return list(given or ())
@@ -351,17 +315,13 @@ def _frozen(value: Any) -> Any:
 
 
 def _kubernetes() -> Any:
-    """Return the package that writes options of Kubernetes.
-
-    Raises:
-        InputError: It is not installed.
-    """
+    """Return the package that writes options of Kubernetes; raise an `InputError` if it is not installed."""
     try:
         from kfp import kubernetes
     except ImportError as error:
         raise InputError(
             "secrets of Kubernetes, node_selector= and tolerations= need kfp-kubernetes, which is not installed",
-            hint=_PACKAGE,
+            hint="pip install 'runwide[kubernetes]'",
         ) from error
     return kubernetes
 

@@ -4,9 +4,28 @@ from __future__ import annotations
 
 import platform
 import re
+from typing import Any
 
 from runwide import __version__, settings
 from runwide.errors import InputError
+from runwide.naming import shown
+
+
+def checked_image(image: Any) -> str:
+    """Return the name of an image, by default of `base_image`; reject any other value.
+
+    Example:
+        >>> checked_image("docker.io/shop/steps:1")
+        'docker.io/shop/steps:1'
+    """
+    if image is None:
+        return base_image()
+    if not isinstance(image, str) or not image or any(map(str.isspace, image)):
+        raise InputError(
+            f"invalid image={shown(image)}: expected the name of an image",
+            hint="give such as docker.io/shop/steps:1, or leave it out",
+        )
+    return str.__str__(image)  # kfp accepts no member of an enum
 
 
 def base_image(

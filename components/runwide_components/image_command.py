@@ -69,7 +69,6 @@ class Image:
     """An image to build.
 
     Args:
-        base: The image that it extends.
         requirements: Text of `runwide.cli.requirements.text_of`.
         tag: Its name; None for a name from its contents.
     """
@@ -106,14 +105,7 @@ class Image:
         }
 
     def write(self, folder: Path) -> None:
-        """Write the files of the build's folder.
-
-        Args:
-            folder: The folder, created if it is missing.
-
-        Raises:
-            InputError: The folder cannot be written.
-        """
+        """Write the files of the build's folder."""
         try:
             folder.mkdir(parents=True, exist_ok=True)
             for name, text in self.files().items():
@@ -152,11 +144,7 @@ def _succeeds(*words: str) -> bool:
 
 
 def build(client: str, image: Image, folder: Path) -> str:
-    """Build an image, with its progress on standard error; return its name.
-
-    Raises:
-        EngineError: The build fails.
-    """
+    """Build an image, with its progress on standard error; return its name."""
     image.write(folder)
     network = settings.value("RUNWIDE_BUILD_NETWORK") or "host"
     words = [
@@ -180,11 +168,7 @@ def build(client: str, image: Image, folder: Path) -> str:
 
 
 def push(client: str, name: str) -> str:
-    """Push an image, and return its URI with its digest.
-
-    Raises:
-        EngineError: The registry refuses, or reports no digest.
-    """
+    """Push an image, and return its URI with its digest."""
     code, said = _shown([client, "push", name])
     repository = name.rpartition(":")[0]
     digest = next(

@@ -13,6 +13,7 @@ from typing import Any
 
 from runwide.cli.wire import value_of
 from runwide.errors import InputError, NoItems
+from runwide.naming import kind_of, with_article
 from runwide.redaction import shortened
 from runwide.tables.csv_rows import Part, texts
 from runwide.tables.rows import decoded, unzipped, values_of_lines
@@ -99,7 +100,7 @@ def _sets(given: Any, inputs: Inputs | None) -> Iterable[Mapping[str, Any]]:
         return [{name: _plain(value) for name, value in row.items()} for row in rows]
     if isinstance(given, Iterable):
         return list(given)
-    raise InputError(f"a {type(given).__name__} has no sets of parameters", hint="give a list of mappings")
+    raise InputError(f"{kind_of(given)} has no sets of parameters", hint="give a list of mappings")
 
 
 def _read(path: Path) -> str:
@@ -130,7 +131,7 @@ def _typed(kind: str, text: str, where: str) -> Any:
             return text.lower() in _TRUE
         return value_of(kind, text)
     except InputError as error:
-        raise InputError(f"{shortened(text, 80)!r} is not a {kind}", uri=where) from error
+        raise InputError(f"{shortened(text, 80)!r} is not {with_article(kind)}", uri=where) from error
 
 
 def _plain(value: Any) -> Any:
@@ -179,8 +180,8 @@ def _check_kind(name: str, value: Any, inputs: Inputs, where: str) -> None:
         fits = isinstance(value, bool if kind == "bool" else str)
     if not fits:
         raise InputError(
-            f"{where}, {name}: {shortened(repr(value), 80)} is not a {kind}",
-            hint=f"give a {kind}, which the pipeline declares",
+            f"{where}, {name}: {shortened(repr(value), 80)} is not {with_article(kind)}",
+            hint=f"give {with_article(kind)}, which the pipeline declares",
         )
 
 
@@ -202,11 +203,7 @@ def labels_of(arguments: Mapping[str, Any], names: Iterable[str] | None = None) 
     """Return labels from a run's arguments, in the spelling that Google allows.
 
     Args:
-        arguments: Arguments of the run.
         names: Names of the arguments to use; None for all scalars, 32 at most.
-
-    Raises:
-        InputError: There is no argument of that name.
 
     Example:
         >>> labels_of({"country": "FR", "day": "2026/11/24", "rows": [1]})

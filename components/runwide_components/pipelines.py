@@ -13,14 +13,14 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from runwide import settings
 from runwide.errors import EngineError, InputError, RunsFailed
 from runwide.job.runner import looks
 from runwide.log import Log
-from runwide.store.base import open_store, without_fields
+from runwide.store.base import open_store
 from runwide_components.batch import Batch, PipelineRun
 from runwide_components.batch_records import Records, cancel_all, ended_run, status_of, trusted
-from runwide_components.engines.base import RunState
+from runwide_components.checks import checked_store
+from runwide_components.engines.base import RunState, checked_engine
 from runwide_components.engines.fitting import checked_stores
 from runwide_components.engines.local import Local
 from runwide_components.engines.spec import digested
@@ -107,15 +107,14 @@ class Pipelines:
                 hint="give such as max_active=8, retries=1",
             )
         self.pipeline = pipeline
-        self.engine: Engine = engine or Local()
-        self.store = without_fields(store or settings.read().store or "")
-        if not self.store:
-            raise InputError("there is no store", hint='give store="gs://bucket/runs", or set RUNWIDE_STORE')
+        self.engine: Engine = checked_engine(engine, pipelines=True) or Local()
+        self.store = checked_store(store)
         self.max_active = max_active
         self.retries = retries
         self.labels = None if labels is None else tuple(labels)
         self.progress = progress
-        self.name = _slug(name) if name else _slug(_title(pipeline))
+        text = (name or _title(pipeline)).lower()
+        self.name = re.sub(r"[^a-z0-9]+", "-", text).strip("-") or "batch"
 
     def __repr__(self) -> str:
         return f"Pipelines({self.name!r}, engine={self.engine!r})"
@@ -174,11 +173,15 @@ class Pipelines:
         ):
             path, digest, loaded = digested(self.pipeline, Path(folder), self.engine)
             inputs = None if loaded is None else Inputs.of(loaded)
+            title = _title(self.pipeline) if loaded is None else loaded.pipeline_info.name
             records = Records(store)
             sets = parameter_sets(self._with_shared(parameters, inputs), inputs)
             stores = [self._stores(loaded, one, number) for number, one in enumerate(sets)]
             known = records.attempts()
-            items = [self._item(one, digest, known, places) for one, places in zip(sets, stores, strict=True)]
+            items = [
+                self._item(PipelineRun("", one, pipeline=title), digest, known, places)
+                for one, places in zip(sets, stores, strict=True)
+            ]
             yield path, items, records
 
     def _stores(self, loaded: Any, arguments: dict[str, Any], number: int) -> list[str]:
@@ -192,12 +195,13 @@ class Pipelines:
         relaxed = None if inputs is None else Inputs(inputs.kinds, inputs.required - wanted.keys())
         return [{**wanted, **one} for one in parameter_sets(parameters, relaxed)]
 
-    def _item(self, arguments: dict[str, Any], digest: str, known: Attempts, stores: Sequence[str]) -> _Item:
+    def _item(self, about: PipelineRun, digest: str, known: Attempts, stores: Sequence[str]) -> _Item:
+        arguments = about.arguments
         key = _key(digest, arguments)
         attempts = known.get(key, {})
         number = max(attempts, default=0)
         last = attempts.get(number, {})
-        about = PipelineRun(self._run_name(arguments, key, number), arguments)
+        about = replace(about, name=self._run_name(arguments, key, number))
         if "ended" not in last:
             if "submitted" not in last:
                 return _Item(key, about, number)
@@ -251,7 +255,8 @@ class Pipelines:
             "runwide-batch": self.name[:63],
         }
         item.started = time.time()
-        records.write(item.key, item.attempt, "claimed", {"arguments": arguments, "name": item.about.name})
+        claim = {"arguments": arguments, "name": item.about.name, "pipeline": item.about.pipeline}
+        records.write(item.key, item.attempt, "claimed", claim)
         try:
             item.handle = self.engine.submit(
                 path, arguments, store=_store_of(arguments, self.store), name=item.about.name, labels=labels
@@ -276,7 +281,7 @@ class Pipelines:
         item.attempt += 1
         arguments = item.about.arguments
         name = self._run_name(arguments, item.key, item.attempt)
-        item.about = PipelineRun(name, arguments, attempts=item.attempt)
+        item.about = PipelineRun(name, arguments, attempts=item.attempt, pipeline=item.about.pipeline)
         return item
 
     def _run_name(self, arguments: dict[str, Any], key: str, attempt: int) -> str:
@@ -353,10 +358,6 @@ def _title(pipeline: Any) -> str:
     if isinstance(pipeline, (str, Path)):
         return str(pipeline).rstrip("/").rpartition("/")[2].partition(".")[0]
     return str(getattr(pipeline, "name", None) or "batch")
-
-
-def _slug(text: str) -> str:
-    return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-") or "batch"
 
 
 def _store_of(arguments: dict[str, Any], store: str) -> str:

@@ -31,10 +31,7 @@ class Place:
     """Engine, image and resources of shards.
 
     Args:
-        engine: The engine that runs them.
-        image: Image of the components.
         parallelism: The largest number of shards at the same time; None for all.
-        resources: Resources of each shard.
     """
 
     engine: ShardRunner
@@ -56,11 +53,7 @@ class Recorded:
 
     Args:
         run: Id of the run on its engine.
-        options: Options of the map.
-        resources: Resources of each shard.
-        about: The whole record.
         vouched: True if the user's key signed it.
-        uri: URI of the record.
         unbelieved: Names of options of the steps that are left out, since the record is not signed.
     """
 
@@ -73,18 +66,13 @@ class Recorded:
     unbelieved: tuple[str, ...] = ()
 
     def engine(self) -> ShardRunner:
-        """Return the engine of the run, as far as the record can be trusted.
-
-        Raises:
-            EngineError: The record does not say enough that can be trusted.
-        """
+        """Return the engine of the run, as far as the record can be trusted."""
         return engine_recorded(self.about["engine"], vouched=self.vouched, uri=self.uri)
 
     def place(self, engine: ShardRunner, image: str | None = None) -> Place:
         """Return engine, image and resources with which its shards run again.
 
         Args:
-            engine: The engine that runs them.
             image: Their image; None for the image of a signed record, or else the default.
         """
         theirs = str(self.about["image"]) if self.vouched else None

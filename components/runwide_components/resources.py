@@ -51,10 +51,7 @@ def as_custom_job(
 
     Args:
         step: A container component with parameters only.
-        machine_type: Name of the machine type, such as ``n2-highmem-16``.
         spot: True for Spot capacity, which Google may take away at any moment; Vertex AI then starts the job again.
-        accelerator: Type and number of accelerators, such as ``("NVIDIA_L4", 1)``.
-        labels: Labels of the CustomJob.
         service_account: Its service account; None for the account of the pipeline's run.
 
     Example:
@@ -129,12 +126,8 @@ class Resources:
         memory: Memory, such as ``"32G"`` or ``"512Mi"``.
         accelerator: Type and number, such as ``("NVIDIA_L4", 1)``.
         machine_type: Name of the machine type, instead of CPUs and memory; on Vertex AI only.
-        spot: True for Spot capacity.
         retries: The number of restarts of a shard that failed; it then computes only missing results.
         as_step: Function that turns the step of a shard into another step; it must keep inputs and outputs.
-
-    Raises:
-        InputError: A value is invalid.
 
     Example:
         >>> Resources(machine_type="n2-highmem-16", spot=True).machine
@@ -177,11 +170,7 @@ class Resources:
 
     @classmethod
     def of(cls, about: Mapping[str, Any]) -> Resources:
-        """Return the resources from the description that `about` returned, which does not contain ``as_step``.
-
-        Raises:
-            InputError: It is not a description of resources.
-        """
+        """Return the resources from the description that `about` returned, which does not contain ``as_step``."""
         if not isinstance(about, Mapping) or not about.keys() <= NOTHING.about().keys():
             raise InputError("invalid resources", hint="give the value of Resources.about()")
         accelerator = about.get("accelerator")
@@ -196,11 +185,7 @@ class Resources:
         }  # fmt: skip
 
     def check(self, configuration: StepConfiguration) -> None:
-        """Reject a machine type of Vertex AI together with options of Kubernetes.
-
-        Raises:
-            InputError: Both are given.
-        """
+        """Reject a machine type of Vertex AI together with options of Kubernetes."""
         if self.machine_type is not None and configuration.kubernetes:
             raise InputError(
                 f"machine_type= is for Vertex AI, and {configuration.kubernetes[0]} for Kubernetes: no engine supports both",
@@ -208,11 +193,7 @@ class Resources:
             )
 
     def step(self, shard: Any, configuration: StepConfiguration = PLAIN) -> Any:
-        """Return the step that runs a shard, changed for these resources.
-
-        Raises:
-            InputError: No engine supports these resources together with this configuration.
-        """
+        """Return the step that runs a shard, changed for these resources."""
         if self.machine_type is not None:
             self.check(configuration)
             return as_custom_job(

@@ -18,10 +18,13 @@ from runwide.job.manifest import read_job
 from runwide.job.reference import parse, quoted
 from runwide.job.runner import ShardOptions, looks
 from runwide.log import Log
+from runwide.naming import shown
+from runwide.options.checks import seconds
 from runwide.redaction import shortened
 from runwide.store import signing
-from runwide_components.engines.base import PipelineEngine, RunState
+from runwide_components.engines.base import PipelineEngine, RunState, checked_engine
 from runwide_components.engines.local_surroundings import in_full
+from runwide_components.image import checked_image
 from runwide_components.recorded import Place, Recorded, last_record, record
 from runwide_components.watch import Watch, wants_to_cancel
 
@@ -35,6 +38,7 @@ if TYPE_CHECKING:
 
 _log = Log("components")
 _LOOKS = (0.5, 10.0)
+_seconds = seconds(least_is_0=True)
 _CAUSE = 300  # characters
 
 
@@ -44,10 +48,6 @@ def start(
     """Start shards of a job, and write a record of the run next to it.
 
     Args:
-        job: The job's reference.
-        shards: Numbers of the shards.
-        place: Engine, image and resources.
-        options: Options of the map.
         run_key: The key that signs the results of this run; None if the user's key does, or if the job continues with
             results of another run.
 
@@ -65,6 +65,9 @@ def start(
         run: Run = start_shards(in_full(job), shards, wanted, place.resources)
     except EngineError as error:
         raise with_job(error, job) from error
+    if not isinstance(getattr(run, "id", None), str):
+        what = f"{type(runner).__name__}.start returned {shown(run)}: expected a run with an id"
+        raise with_job(EngineError(what), job)
     _log.info("job.submitted", job=job, shards=len(shards), engine=repr(place.engine), run=run.id)
     record(job, {"run": run.id, "options": options.about(), **place.about()})
     return run
@@ -90,11 +93,6 @@ def follow(
     """Wait for the shards of a run, with one bar for all; return their manifests, if the engine reports them.
 
     Args:
-        job: The job's reference.
-        run: Its run.
-        progress: As for `Components`.
-        timeout: Seconds to wait.
-        run_key: As for `start`.
         on_event: As for `Watch`.
         fresh: As for `Watch`.
         limit: The number of failed items that is accepted; with more, the run is cancelled.
@@ -137,12 +135,7 @@ def refuse_too_many(job: str, limit: Accepted | None, run_key: str | None = None
     """Raise an error with all stored results if more items failed than are accepted.
 
     Args:
-        job: The job's reference.
         limit: The number of failed items that is accepted; None for any number.
-        run_key: As for `start`.
-
-    Raises:
-        TooManyFailures: More items failed.
     """
     stopped = None if limit is None else too_many_stored(job, limit)
     if stopped is not None:
@@ -199,12 +192,9 @@ def rejoin(
     the sizes of machines. Its image, packages and addresses are not.
 
     Args:
-        job: The job's reference.
         vouched: True if the job's digest or a signature is known; otherwise no shard is started again.
         engine: The engine of the shards; None for the engine in the record.
         image: Image of shards that are started again; None for the image of a signed record, or else `base_image`.
-        progress: As for `Components`.
-        timeout: Seconds to wait.
         on_error: With ``"return"``, shards whose run fails again are closed, and their items count as failed.
         requirements: Packages that shards install when they are started again; None for those of a signed record.
 
@@ -214,6 +204,11 @@ def rejoin(
     Raises:
         EngineError: There is no record of the run, or the run failed.
     """
+    checked_engine(engine)
+    if image is not None:
+        checked_image(image)
+    if timeout is not None:
+        timeout = _seconds("timeout", timeout)
     missing = [shard.index for shard in status(job).shards if not shard.finished]
     if not missing:
         return None
@@ -269,12 +264,12 @@ def cancel(job: str, *, engine: ShardRunner | None = None) -> bool:
     """Cancel the run of a job's shards; return False if it has ended already.
 
     Args:
-        job: The job's reference.
         engine: The engine of the run; None for the engine in the record.
 
     Raises:
         EngineError: There is no record of the run, or the engine does not know it.
     """
+    checked_engine(engine)
     try:
         found = last_record(job)
     except EngineError:

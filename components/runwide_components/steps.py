@@ -35,11 +35,7 @@ def with_signature(
     """Set the name, parameters and types that kfp reads on a function of ``*values``.
 
     Args:
-        function: The function, which is changed and returned.
-        name: Its new name.
         types: Parameter names and their annotations, in order, those with a default last.
-        defaults: Default values by parameter name.
-        returns: Annotation of the return value.
     """
     function.__name__ = function.__qualname__ = name
     function.__signature__ = Signature(
@@ -92,10 +88,7 @@ class Output:
     """An output of a step, with the option that names its file.
 
     Args:
-        name: Its name.
-        type: Its kfp type, of a parameter or of an artifact.
         options: Words before the file on the command line.
-        artifact: True for an artifact.
     """
 
     name: str
@@ -113,14 +106,8 @@ class JobOptions:
         on_error: ``"raise"`` if failed items fail the gather, or ``"return"``.
         min_success: Share of the items that must succeed, with ``"raise"``.
         dataset: Format of the dataset that the gather writes as well: ``"jsonl"`` or True, ``"parquet"``; False for none.
-        report: True if the gather writes the report and its metrics.
-        rerun_failed: True to run items again that failed before.
-        configuration: Variables, secrets, labels and nodes of the steps.
         requirements: Packages that each step installs first, as text of `runwide.cli.requirements.text_of`.
         attempt: Name of this attempt at the job, whose components count their failures together.
-
-    Raises:
-        InputError: A value is invalid.
     """
 
     run: RunOptions = DEFAULTS
@@ -165,11 +152,7 @@ class JobOptions:
         """Return the options from the description that `about` returned, as far as they can be trusted.
 
         Args:
-            about: The description.
             vouched: True if the user's key signed it; otherwise the configuration of the steps is left out.
-
-        Raises:
-            TypeError: It is not a description.
         """
         trusted = StepConfiguration.of_record(about.get("configuration", {})) if vouched else NOTHING
         rest = about if vouched else {**about, "requirements": ""}
@@ -195,11 +178,8 @@ class JobOptions:
 
     def of_scatter(self) -> tuple[str, ...]:
         """Return the options of the command ``runwide scatter``, which may run some items to measure their time."""
-        return (*self.configuration.words(), *self._installs)
-
-    @property
-    def _installs(self) -> tuple[str, ...]:
-        return ("--requirements-text", self.requirements) if self.requirements else ()
+        installs = ("--requirements-text", self.requirements) if self.requirements else ()
+        return (*self.configuration.words(), *installs)
 
     def of_gather(self) -> tuple[str, ...]:
         """Return the options of the command ``runwide gather``."""
@@ -263,7 +243,7 @@ def steps_of(image: str, options: JobOptions = DEFAULT) -> Steps:
 
 
 def scatter(image: str, inputs: Sequence[Input], *, fixed: Sequence[str] = ()) -> Any:
-    """Return the step that spills a function and its items, with the inputs that one call needs."""
+    """Return the scatter step, with the inputs of this call."""
     composed = any(COMPOSED_ENV in port.options for port in inputs)
     outputs = (
         Output("job", str, options=("--job-out",)),
@@ -280,7 +260,6 @@ def shard_step(image: str, words: Sequence[str], configuration: StepConfiguratio
     """Return the step that runs one shard.
 
     Args:
-        image: URI of the image.
         words: Options of the command ``runwide shard``.
         configuration: Configuration of the step; its variables and secrets are among the words.
     """
@@ -356,12 +335,7 @@ def _word(port: Input | Output, value: Any) -> Any:
 
 
 def write_yaml(folder: Path, image: str) -> list[Path]:
-    """Compile the three steps into ``scatter.yaml``, ``shard.yaml`` and ``gather.yaml``.
-
-    Args:
-        folder: The folder, created if it is missing.
-        image: URI of the image that they name.
-    """
+    """Compile the three steps into ``scatter.yaml``, ``shard.yaml`` and ``gather.yaml``."""
     folder.mkdir(parents=True, exist_ok=True)
     made = steps_of(image)
     files = {"scatter": made.scatter, "shard": made.shard, "gather": made.gather}

@@ -15,10 +15,10 @@ from runwide.job.limit import too_many_stored
 from runwide.job.manifest import read_job
 from runwide.job.runner import looks
 from runwide.log import Log
-from runwide.progress import display
 from runwide.records import Failure
 from runwide.sigterm import leaves_on_sigterm
 from runwide_components.runs import close_lost_shards, with_job
+from runwide_components.watch import bar_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable
@@ -41,7 +41,6 @@ class Submitted(NamedTuple):
     """A job whose shards were started.
 
     Args:
-        job: Its reference.
         run: The run of the shards; None if no shard is left to run.
         run_key: The key that signs their results; None if the user's key does, or none.
         fresh: True if this call made the job, so that no earlier run stored anything.
@@ -59,10 +58,6 @@ class Streamed(Iterator[Any]):
     """An iterator over the results of a running job.
 
     Closing it, or deleting it before its end, cancels the run, unless the job has a name.
-
-    Args:
-        following: The job with its run.
-        on_error: ``"raise"`` or ``"return"``.
 
     Attributes:
         job: The job's reference.
@@ -108,7 +103,7 @@ def stream(
     reuse: str | None,
 ) -> Streamed:
     """Start a map, and return its results as they are stored; see `Components.stream`."""
-    outcomes.check(on_error)
+    outcomes.check_on_error(on_error)
     submitted = place.submitted(function, items, options, name=name, reuse=reuse, on_error=on_error)
     following = Following(
         submitted,
@@ -124,11 +119,7 @@ class Following:
     """A run that is followed, with the results that its shards stored.
 
     Args:
-        submitted: The job and its run.
         named: True if the job has a name, and so continues without this client.
-        ordered: True to yield results in the order of the items.
-        progress: As for `Components`.
-        on_event: Called with each `runwide.events.TaskEvent`.
     """
 
     def __init__(
@@ -163,7 +154,6 @@ class Following:
         """Yield results.
 
         Args:
-            on_error: As for `Components.stream`.
             failures: ``"raise"`` or ``"return"`` for failed items, if it differs from ``on_error``.
         """
         assert self._stream is not None  # noqa: S101 - it was opened
@@ -256,15 +246,7 @@ class Following:
     def _show(self, stream: Stream) -> None:
         about, arrivals = stream.job, stream.arrivals
         if self._looks == 1:
-            self._shows = display(
-                about.count,
-                lambda: (arrivals.done, arrivals.failed),
-                wanted=self._progress,
-                known=arrivals.done,
-                quiet=0.0,  # components take minutes
-                event="job.progressed",
-                job=about.id,
-            )
+            self._shows = bar_of(about, lambda: (arrivals.done, arrivals.failed), wanted=self._progress)
         if self._shows is not None:
             self._shows.say(shards=f"{about.shards - len(arrivals.unfinished)}/{about.shards}")
 

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from runwide.events.model import TaskEvent
+    from runwide.job.model import Job
     from runwide.progress import Bar, Lines
     from runwide.records import Failure
 
@@ -43,14 +44,19 @@ _log = Log("components")
 _LOGGED = 10  # failed items that are logged as they come
 
 
+def bar_of(job: Job, counts: Callable[[], tuple[int, int]], *, wanted: bool | None) -> Bar | Lines | None:
+    """Return a bar, or log lines, over all items of a job; ``counts`` returns the numbers of done and failed items."""
+    return display(
+        job.count, counts, wanted=wanted, known=counts()[0],
+        quiet=0.0,  # components take minutes
+        event="job.progressed", job=job.id,
+    )  # fmt: skip
+
+
 class Watch(Progress):
     """The progress of a job in its store, with one bar for all shards; a context manager.
 
     Args:
-        job: The reference of the job.
-        progress: True for a bar, False for nothing, None for a bar on a terminal or in a notebook and log lines elsewhere.
-        run_key: As for `runwide.job.progress.Progress`.
-        on_event: Called with each `runwide.events.TaskEvent` that the shards have recorded.
         fresh: True if no earlier run has stored results.
     """
 
@@ -83,15 +89,7 @@ class Watch(Progress):
         self._counts = self.done, self.failed
         about = self.about
         if self._shows is None:
-            self._shows = display(
-                about.count,
-                lambda: self._counts,
-                wanted=self._wanted,
-                known=self.done,
-                quiet=0.0,  # components take minutes
-                event="job.progressed",
-                job=about.id,
-            )
+            self._shows = bar_of(about, lambda: self._counts, wanted=self._wanted)
         if self._shows is not None:
             self._shows.say(shards=f"{about.shards - len(self.unfinished)}/{about.shards}")
         return failures

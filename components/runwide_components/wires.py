@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from kfp import dsl
 
 from runwide.api.functions import Named, check_constants, program_of
+from runwide.cli.declared import annotations_of
 from runwide.cli.encoding import (
     is_by_value,
     is_plain,
@@ -22,7 +23,6 @@ from runwide.cli.encoding import (
     written,
     written_code,
 )
-from runwide.cli.function_checks import annotations_of
 from runwide.cli.given import Composed
 from runwide.cli.scatter_arguments import AUTO, QUOTED
 from runwide.code.archive import code_of
@@ -45,6 +45,7 @@ from runwide_components.checks import (
     known_function,
     listed,
     no_list,
+    shared_store,
     warn_of_secrets,
 )
 from runwide_components.configuration import MARKED
@@ -108,26 +109,14 @@ def wires(
     """Return each input of the scatter step with its value.
 
     Args:
-        function: As for `fan_out`.
-        items: As for `fan_out`.
-        components: As for `fan_out`.
-        store: As for `fan_out`.
-        constants: As for `fan_out`.
-        env: As for `fan_out`.
-        code: As for `fan_out`.
         options: Options of the map, whose ``initializer`` travels with the function.
-        reduce: As for `fan_out`.
-
-    Raises:
-        FunctionNotPicklable: The function cannot be sent to another process.
-        InputError: An argument is invalid.
     """
     check_constant_names(constants)
     known = known_function(function)
     if known is not None:
         check_constants(known, constants, "constants=")
     try:
-        made = _Wiring(known, absolute(store, "store"), code)
+        made = _Wiring(known, shared_store(absolute(store, "store")), code)
         program = prepared(function, options, reduce)
         return _wired(made, program, items, components, constants, env=env or {})
     except RecursionError as error:
@@ -173,7 +162,6 @@ class _Wiring:
 
     Args:
         function: The function; None if it cannot be imported here.
-        store: Store of the job.
         whole: Names and paths of code that always travels.
     """
 

@@ -40,7 +40,6 @@ class Description:
         kind: The kind that records of failures and events have.
         error: Name of the class in `runwide.errors`; empty if the task's own exception is the error.
         message: The error's message, a template for `str.format`.
-        hint: The error's hint.
         ended: The end of the worker in a few words, for events and log lines; empty if the worker goes on.
         finding: The sentence of the report; None if the report has none for this cause.
     """
@@ -202,10 +201,7 @@ class Cause(Enum):
         """Return the error of this cause.
 
         Args:
-            item: Index of the item.
             hint: A hint for this place; None for that of the table.
-            facts: Further arguments of the error.
-            **words: Values for the places in the message.
         """
         row = self.value
         made: RunwideError = getattr(errors, row.error)(
@@ -216,6 +212,3 @@ class Cause(Enum):
 
 FINDINGS = {cause.kind: cause.value.finding for cause in Cause if cause.value.finding is not None}
 """The report's sentences, by kind of failure."""
-
-KILLS = frozenset(kind.value for kind in FINDINGS)
-"""The kinds of failures that end the worker, as they are written in events."""

@@ -17,23 +17,12 @@ def is_over(*, with_main: bool) -> bool:
     Args:
         with_main: If True, shutdown begins when the main thread ends, as for the standard executors; other threads may
             continue, and functions of `atexit` are called after that. If False, it begins when threads stop running.
-
-    Example:
-        >>> is_over(with_main=True)
-        False
     """
     return sys.is_finalizing() or (with_main and not threading.main_thread().is_alive())
 
 
 def check_interpreter(*, with_main: bool = False) -> None:
-    """Reject calls when threads do not run any more: waiting for a pool would never end.
-
-    Raises:
-        PoolClosed: The interpreter is shutting down.
-
-    Example:
-        >>> check_interpreter()
-    """
+    """Raise `PoolClosed` when threads do not run any more: waiting for a pool would never end."""
     if is_over(with_main=with_main):
         raise PoolClosed("cannot run tasks after interpreter shutdown")
 
@@ -43,9 +32,6 @@ def load(module: str) -> None:
 
     `concurrent.futures.process` registers a function that ends its executors. Python refuses that after the main thread has
     ended. A module that was not loaded has no executors, so there is nothing to register.
-
-    Example:
-        >>> load("concurrent.futures.process")
     """
     register = getattr(threading, _REGISTER, None)
     if register is None or not is_over(with_main=True):

@@ -20,6 +20,7 @@ def found(package: str, homes: Mapping[str, str], name: str) -> Any:
 
     Raises:
         AttributeError: The package has no such name.
+        ImportError: Code of the module raised an AttributeError, which ``from package import name`` would hide.
 
     Example:
         >>> found("runwide", {"cores": "runwide.host"}, "cores").__name__
@@ -28,6 +29,10 @@ def found(package: str, homes: Mapping[str, str], name: str) -> Any:
     home = homes.get(name)
     if home is None:
         raise AttributeError(f"module {package!r} has no attribute {name!r}")
-    value = getattr(import_module(home), name)
+    try:
+        module = import_module(home)
+    except AttributeError as error:
+        raise ImportError(f"cannot import {home}: AttributeError: {error}", name=home) from error
+    value = getattr(module, name)
     setattr(sys.modules[package], name, value)
     return value

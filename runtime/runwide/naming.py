@@ -29,6 +29,26 @@ def full_name_of(function: Any) -> str:
     return f"{_own_name(function, '__module__') or '?'}:{name_of(function)}"
 
 
+def kind_of(value: Any) -> str:
+    """Return the name of a value's type, with its article.
+
+    Example:
+        >>> kind_of(3), kind_of("a")
+        ('an int', 'a str')
+    """
+    return with_article(type(value).__name__)
+
+
+def with_article(name: str) -> str:
+    """Return the name of a type with its article.
+
+    Example:
+        >>> with_article("int"), with_article("bool")
+        ('an int', 'a bool')
+    """
+    return f"{'an' if name[0] in 'aeioAEIO' else 'a'} {name}"
+
+
 def text_of(error: BaseException) -> str:
     """Return the text of an exception, whose own code may fail.
 

@@ -19,14 +19,10 @@ _LINE = 300  # characters
 _LISTED = 40  # failures that a summary lists; its record has all
 
 
-def check(on_error: str) -> None:
-    """Reject an invalid ``on_error``.
-
-    Raises:
-        InputError: The value is neither ``"raise"`` nor ``"return"``.
-    """
+def check_on_error(on_error: str) -> None:
+    """Reject an invalid ``on_error``."""
     if on_error not in ("raise", "return"):
-        raise InputError(f"on_error must be 'raise' or 'return', not {on_error!r}")
+        raise InputError(f"invalid on_error={on_error!r}: expected 'raise' or 'return'")
 
 
 def raise_or_return(ended: Sequence[Outcome], on_error: str) -> list[Any]:
@@ -34,7 +30,6 @@ def raise_or_return(ended: Sequence[Outcome], on_error: str) -> list[Any]:
 
     Args:
         ended: One outcome per item, in any order.
-        on_error: ``"raise"`` or ``"return"``.
 
     Raises:
         Exception: The exception of the first failed item; its cause is a `TasksFailed` with all failures.
@@ -44,7 +39,7 @@ def raise_or_return(ended: Sequence[Outcome], on_error: str) -> list[Any]:
         >>> raise_or_return([Outcome(1, "b"), Outcome(0, "a")], "raise")
         ['a', 'b']
     """
-    check(on_error)
+    check_on_error(on_error)
     results = by_index(ended)
     failures = _failures(ended)
     if failures and on_error == "raise":
@@ -67,23 +62,12 @@ def by_index(ended: Sequence[Outcome]) -> list[Any]:
 
 
 def keep_finished(error: BaseException, ended: Sequence[Outcome]) -> None:
-    """Add the results so far to the error that has ended a call, if its class has a place for them.
-
-    Args:
-        error: `runwide.errors.PoolBroken`, `runwide.errors.TooManyFailures`, or any other exception.
-        ended: One outcome per item, in any order.
-    """
+    """Add the results so far to the error that has ended a call, if its class has a place for them."""
     keep(error, by_index(ended), _failures(ended))
 
 
 def keep(error: BaseException, results: list[Any], failures: Sequence[Failure]) -> None:
-    """Run `keep_finished` with separate results and failures.
-
-    Args:
-        error: As for `keep_finished`.
-        results: Values and failures by index.
-        failures: The failures.
-    """
+    """Run `keep_finished` with separate results and failures."""
     if hasattr(error, "results"):
         vars(error).update(results=results, failures=tuple(failures))
 
@@ -123,13 +107,7 @@ def first_error(
     results: list[Any],
     exception: Callable[[Failure], BaseException] = exception_of,
 ) -> BaseException:
-    """Return the exception of the first failed item; its cause is a summary of all failures.
-
-    Args:
-        failures: At least one failure.
-        results: All results.
-        exception: Returns the exception of a failure.
-    """
+    """Return the exception of the first failed item; its cause is a summary of all failures."""
     failures = sorted(failures, key=lambda failure: failure.index)
     lines = [line_of(failure) for failure in failures[:_LISTED]]
     if len(failures) > _LISTED:
@@ -185,13 +163,7 @@ def values(
     on_error: str,
     exception: Callable[[Failure], BaseException] | None = None,
 ) -> Generator[Any, None, None]:
-    """Iterate over the values of outcomes; raise failures, or yield them instead of values.
-
-    Args:
-        arriving: The outcomes.
-        on_error: ``"raise"`` or ``"return"``.
-        exception: Returns the exception of a failure; None for that of `runwide.imap`.
-    """
+    """Iterate over the values of outcomes; raise failures, or yield them instead of values."""
     with closed_after(arriving):
         for outcome in arriving:
             failure = outcome.failure

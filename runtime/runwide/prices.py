@@ -19,20 +19,10 @@ _TYPE = re.compile(r"([a-z]\d+[a-z]?)-(standard|highmem|highcpu)-(\d+)")
 _CUSTOM = re.compile(r"([a-z]\d+[a-z]?)-custom-(\d+)-(\d+)(?:-ext)?")
 _GIB = {"standard": 4.0, "highmem": 8.0, "highcpu": 1.0}  # GiB for each vCPU
 _GIB_OF_N1 = {"standard": 3.75, "highmem": 6.5, "highcpu": 0.9}
-_TWO_GIB = (
-    "c2d",
-    "c3",
-    "c3d",
-    "c4",
-    "c4a",
-    "c4d",
-    "n4",
-)  # families with 2 GiB for each vCPU of a highcpu machine
-_SHARED = {
-    "e2-micro": (0.25, 1.0),
-    "e2-small": (0.5, 2.0),
-    "e2-medium": (1.0, 4.0),
-}  # vCPUs and GiB that are billed
+# Families with 2 GiB for each vCPU of a highcpu machine.
+_TWO_GIB = ("c2d", "c3", "c3d", "c4", "c4a", "c4d", "n4")
+# vCPUs and GiB that are billed.
+_SHARED = {"e2-micro": (0.25, 1.0), "e2-small": (0.5, 2.0), "e2-medium": (1.0, 4.0)}
 _L4 = {12: 1, 24: 2, 48: 4, 96: 8}  # accelerators of a g2 machine by its vCPUs; 1 for other numbers
 _UNKNOWN_GIB = 4.0  # for each vCPU, if the memory is unknown
 _HOUR = 3600.0
@@ -115,13 +105,8 @@ class Machine:
     """The facts of a machine that determine its price.
 
     Args:
-        vcpus: Number of vCPUs.
         gib: Memory in GiB; None if unknown.
         family: Machine family; None if unknown.
-        accelerator: Type of its accelerators.
-        accelerators: Number of its accelerators.
-        spot: True for Spot capacity.
-        vertex: True for a machine of Vertex AI.
     """
 
     vcpus: float
@@ -135,13 +120,7 @@ class Machine:
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """An estimated price.
-
-    Args:
-        dollars: US dollars.
-        date: Date of the prices.
-        notes: Assumptions.
-    """
+    """An estimated price in US dollars, the date of the prices, and the assumptions."""
 
     dollars: float
     date: str
@@ -187,8 +166,6 @@ def estimate(machine: Machine, seconds: float, prices: Prices | None = None) -> 
     """Estimate the cost of a machine for some time.
 
     Args:
-        machine: The machine.
-        seconds: The time.
         prices: The prices; None for `current`.
 
     Example:
@@ -249,9 +226,6 @@ def money(dollars: float) -> str:
 
 def current() -> Prices:
     """Return the prices of this release, with those that the file of ``RUNWIDE_PRICES`` replaces.
-
-    Raises:
-        InputError: The file cannot be read, or is malformed.
 
     Example:
         >>> current().date

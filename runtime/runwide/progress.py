@@ -30,20 +30,15 @@ LOG_FACTOR = 1.5
 """The time of each line is that of the line before times this factor: nine lines in five minutes, twenty in six hours."""
 
 _BAR_SECONDS = 0.2
+_COLUMNS = 80  # of a bar, if the terminal does not report its width
 _CLOCK_SECONDS = 1.0
 _CLOCK_IDLE_SECONDS = 5.0  # so that many small maps one after another share a thread
 
 
-def shown(
+def with_progress(
     arriving: Generator[Outcome, None, None], total: int | None, *, wanted: bool | None
 ) -> Generator[Outcome, None, None]:
-    """Yield the same outcomes, and show progress on standard error.
-
-    Args:
-        arriving: The outcomes.
-        total: The number of outcomes; None if it is not known.
-        wanted: As for `display`.
-    """
+    """Yield the same outcomes, and show progress on standard error."""
     return arriving if wanted is False else _counted(arriving, total, wanted=wanted)
 
 
@@ -60,7 +55,6 @@ def display(
     """Show progress until the returned display is closed.
 
     Args:
-        total: The number of items; None if it is not known.
         count: Returns how many items have ended, and how many of these have failed; called from another thread.
         wanted: True for a bar, False for nothing, None for a bar on a terminal or in a notebook and log lines elsewhere.
         known: How many items had ended before the start; the pace does not count them.
@@ -255,17 +249,27 @@ def bar(total: int | None, known: int, began: float) -> Any:
         from tqdm.auto import tqdm  # looks for a notebook without importing IPython
 
     # smoothing=0: the average of the whole map, since results of a pool come in bursts
+    stream = Tolerant(sys.stderr)
+    narrow = _has_no_columns(stream)
     drawn = tqdm(
         total=total,
         initial=known,
         unit=" items",
-        file=Tolerant(sys.stderr),
-        dynamic_ncols=True,
+        file=stream,
+        dynamic_ncols=not narrow,
+        ncols=_COLUMNS if narrow else None,
         smoothing=0,
         delay=1e-9,  # do not draw before `start_t` is set
     )
     drawn.start_t = began
     return drawn
+
+
+def _has_no_columns(stream: Any) -> bool:
+    """Return whether a terminal reports a width of 0, as some containers and serial lines do; tqdm would draw nothing."""
+    with suppress(AttributeError, OSError, ValueError):  # the stream is not a terminal
+        return os.get_terminal_size(stream.fileno()).columns == 0
+    return False
 
 
 _clock = Clock(_CLOCK_SECONDS, _CLOCK_IDLE_SECONDS)

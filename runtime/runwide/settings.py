@@ -81,9 +81,6 @@ class Settings:
 def read() -> Settings:
     """Read the environment now.
 
-    Raises:
-        InputError: A variable has an invalid value.
-
     Example:
         >>> read().log_level
         'info'
@@ -125,11 +122,7 @@ def store_patience() -> tuple[int, int]:
 
 
 def idle_seconds() -> float:
-    """Read only ``idle_seconds``.
-
-    Raises:
-        InputError: It is not a number of seconds.
-    """
+    """Read only ``idle_seconds``."""
     text = os.environ.get("RUNWIDE_IDLE_SECONDS") or "60"
     try:
         seconds = float(text)
@@ -159,20 +152,12 @@ def max_table_bytes() -> int:
 
 
 def log_format() -> str:
-    """Read only ``log_format``, for each line.
-
-    Raises:
-        InputError: It is not a known format.
-    """
+    """Read only ``log_format``, for each line."""
     return _one_of("RUNWIDE_LOG", ("", "json", "text"))
 
 
 def log_level() -> str:
-    """Read only ``log_level``, for each line; empty if it is not set.
-
-    Raises:
-        InputError: It is not a known level.
-    """
+    """Read only ``log_level``, for each line; empty if it is not set."""
     return _one_of("RUNWIDE_LOG_LEVEL", ("", "debug", "info", "warning", "error", "critical"))
 
 

@@ -162,7 +162,6 @@ def drains_on_sigterm(drain: Callable[[float], None], grace: float) -> Iterator[
     A handler of the program's own stays in place. Only the main thread can have a handler.
 
     Args:
-        drain: As for `Draining`.
         grace: As for `Draining`; Kubernetes and Vertex AI send SIGKILL 30 seconds after SIGTERM.
     """
     draining = Draining(drain, grace)

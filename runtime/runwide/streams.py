@@ -81,9 +81,6 @@ _UNSHOWN = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u20
 def printable(text: str) -> str:
     r"""Return text in which control characters are escaped, so that a terminal only shows it.
 
-    Args:
-        text: Text of another program: an exception's message, a name.
-
     Example:
         >>> printable("\x1b[2Jgone")
         '\\x1b[2Jgone'
@@ -121,9 +118,6 @@ class Tolerant:
     """A stream for a bar, which writes to another stream in any state and drops text that fails.
 
     It equals the other stream, since tqdm compares streams to find the bars that it must clear before a line.
-
-    Args:
-        stream: As for `write`.
     """
 
     def __init__(self, stream: Any) -> None:
@@ -274,9 +268,7 @@ def follow_cells() -> None:
     """Send this thread's output to the notebook's running cell, instead of the cell that started the thread."""
     here = threading.get_ident()
     for stream in (sys.stdout, sys.stderr):
-        for known in (
-            "_thread_to_parent",
-            "_thread_to_parent_header",
-        ):  # of ipykernel 6, which has no public way
+        # Attributes of ipykernel 6, which has no public way.
+        for known in ("_thread_to_parent", "_thread_to_parent_header"):
             with suppress(Exception):
                 getattr(stream, known).pop(here, None)

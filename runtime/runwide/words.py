@@ -1,4 +1,4 @@
-"""Format numbers for people."""
+"""Format numbers and types for people."""
 
 from __future__ import annotations
 

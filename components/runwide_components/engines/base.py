@@ -6,13 +6,23 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from runwide.errors import InputError
 from runwide.job.runner import Run, RunState, ShardOptions, ShardRunner
+from runwide.naming import shown
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from runwide_components.resources import Resources
 
-__all__ = ["Engine", "PipelineEngine", "Run", "RunState", "ShardOptions", "ShardRunner", "checked_poll"]
+__all__ = [
+    "Engine",
+    "PipelineEngine",
+    "Run",
+    "RunState",
+    "ShardOptions",
+    "ShardRunner",
+    "checked_engine",
+    "checked_poll",
+]
 
 
 class Engine(ShardRunner, Protocol):
@@ -72,6 +82,8 @@ class Engine(ShardRunner, Protocol):
 class PipelineEngine:
     """Runs the shards of a job as a pipeline of one loop: the base class of `Local`, `Vertex` and `Kubeflow`."""
 
+    mounts: tuple[str, ...] = ()
+
     def start(self: Any, job: str, shards: Sequence[int], options: ShardOptions, resources: Resources) -> Run:
         """Submit a pipeline that runs shards; see `ShardRunner.start`."""
         from runwide_components._fan_out import shards_pipeline  # it loads this module
@@ -87,20 +99,49 @@ class PipelineEngine:
         )
         return run
 
+    def examine(
+        self,
+        spec: Any,
+        arguments: Mapping[str, Any],
+        *,
+        stores: Iterable[str | None] = (),
+        images: Iterable[str] = (),
+    ) -> None:
+        """Reject a run whose images have no registry, or whose steps cannot reach a store; see `Engine.examine`."""
+        from runwide_components.engines.fitting import refuse_unfit  # it loads kfp
 
-def checked_poll(poll: Sequence[float]) -> tuple[float, float]:
-    """Return the seconds between two looks at a run, at first and at most.
+        name = type(self).__name__
+        refuse_unfit(name, spec, arguments, stores=stores, images=images, mounts=self.mounts)
+
+
+def checked_engine(engine: Any, *, pipelines: bool = False) -> Any:
+    """Return an engine, or None; reject any other value.
 
     Args:
-        poll: The two numbers.
+        pipelines: True for an engine that must run pipelines, and not only shards.
 
-    Raises:
-        InputError: One of them is not positive, or the first is larger.
+    Example:
+        >>> checked_engine("local")
+        Traceback (most recent call last):
+        runwide.errors.InputError: invalid engine='local': expected an engine such as Local()
     """
-    first, longest = poll
+    starts = ("submit",) if pipelines else ("start", "submit")
+    is_engine = any(callable(getattr(engine, name, None)) for name in starts) and hasattr(engine, "about")
+    if engine is None or (is_engine and not isinstance(engine, type)):
+        return engine
+    kind = "an engine that runs pipelines," if pipelines else "an engine"
+    raise InputError(f"invalid engine={shown(engine)}: expected {kind} such as Local()")
+
+
+def checked_poll(poll: Sequence[float]) -> tuple[float, float]:
+    """Return the seconds between two looks at a run, at first and at most."""
+    try:
+        first, longest = map(float, poll)
+    except (TypeError, ValueError):
+        first = longest = 0.0
     if not 0 < first <= longest:
         raise InputError(
-            f"invalid poll={tuple(poll)}: expected two numbers of seconds, the first no larger than the second",
+            f"invalid poll={shown(poll)}: expected two numbers of seconds, the first no larger than the second",
             hint="give such as poll=(2.0, 30.0)",
         )
-    return float(first), float(longest)
+    return first, longest

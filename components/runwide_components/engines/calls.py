@@ -25,12 +25,6 @@ TRANSIENT = frozenset({408, 429, 500, 502, 503, 504})
 class Quota:
     """A limit of calls in any window of time, shared by the threads of this process.
 
-    Args:
-        calls: The largest number of calls.
-        seconds: Length of the window.
-        clock: Returns the seconds of a monotonic clock.
-        sleep: Waits for some seconds.
-
     Example:
         >>> now = [0.0]
         >>> quota = Quota(2, seconds=60, clock=lambda: now[0], sleep=lambda s: now.__setitem__(0, now[0] + s))
@@ -72,7 +66,6 @@ def retried(call: Callable[[], T], *, transient: Callable[[Exception], bool], pa
 
     Args:
         call: The call; it must be safe to make it twice.
-        transient: Returns True for an error after which the call is repeated.
         patience: Seconds after which the last error is raised.
 
     Example:

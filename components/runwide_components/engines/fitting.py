@@ -15,6 +15,7 @@ from runwide.cli.wire import ARGUMENT
 from runwide.errors import InputError
 from runwide.json_text import json_of
 from runwide_components.engines.spec import images_of
+from runwide_components.engines.step_options import containers_of, program_of
 from runwide_components.parameters import Inputs
 
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 
 
 _KEY = re.compile(r'parseJson\(string_value\)\["(.*)"\]')
-_MARK = re.compile(r"\{\{.*?\}\}")
+_FILLED_IN = re.compile(r"\{\{.*?\}\}")  # by the engine, at run time
 _MOST = 1000  # iterations of a loop that are examined
 
 
@@ -30,21 +31,17 @@ def stores_of(spec: Any, arguments: Mapping[str, Any], *, ours: bool = False) ->
     """Yield the values of all inputs named ``store`` that are known before the pipeline runs.
 
     Args:
-        spec: The compiled pipeline.
-        arguments: Arguments of the run.
+        spec: The compiled pipeline; None where it is not known yet.
         ours: Yield only stores of runwide's own steps: in a step of the author, ``store`` may mean a shop.
     """
+    if spec is None:
+        return
     known = {**defaults_of(spec.root), **arguments}
     yield from dict.fromkeys(_stores(spec, spec.root, known, ours=ours))
 
 
 def store_parameters(spec: Any, component: Any = None) -> set[str]:
-    """Return the parameters of a pipeline whose whole value is the store of one of runwide's steps.
-
-    Args:
-        spec: The compiled pipeline.
-        component: A pipeline inside of it; None for the outermost.
-    """
+    """Return the parameters of a pipeline whose whole value is the store of one of runwide's steps."""
     found = set()
     for task in (component or spec.root).dag.tasks.values():
         inner = spec.components[task.component_ref.name]
@@ -57,12 +54,8 @@ def store_parameters(spec: Any, component: Any = None) -> set[str]:
 
 
 def _is_ours(spec: Any, component: Any) -> bool:
-    executors = spec.deployment_spec.fields["executors"].struct_value.fields
-    if component.executor_label not in executors:
-        return False
-    container = executors[component.executor_label].struct_value.fields["container"].struct_value.fields
-    command = container["command"].list_value.values if "command" in container else ()
-    return [word.string_value for word in command[:1]] == ["runwide"]
+    container = containers_of(spec).get(component.executor_label)
+    return container is not None and program_of(container) == "runwide"
 
 
 def _stores(spec: Any, component: Any, known: Mapping[str, Any], *, ours: bool) -> Iterator[str]:
@@ -86,7 +79,7 @@ def _whole(store: str, values: Mapping[str, Any]) -> Iterator[str]:
     }
     with suppress(InputError):  # a placeholder that only the engine can replace
         found = composed(store, "store").text(texts) if store.startswith("[") else store
-        if not _MARK.search(found):  # the step rejects such a text, and no folder may be made of it
+        if not _FILLED_IN.search(found):  # the step rejects such a text, and no folder may be made of it
             yield found
 
 
@@ -94,7 +87,7 @@ def defaults_of(component: Any) -> dict[str, Any]:
     """Return the default values of a pipeline's parameters by name."""
     found = component.input_definitions.parameters
     return {
-        name: _python(one.default_value)
+        name: json_format.MessageToDict(one.default_value)
         for name, one in found.items()
         if one.default_value.WhichOneof("kind")
     }
@@ -104,7 +97,7 @@ def _inputs(task: Any, known: Mapping[str, Any]) -> dict[str, Any]:
     found = {}
     for name, one in task.inputs.parameters.items():
         if one.HasField("runtime_value"):
-            found[name] = _python(one.runtime_value.constant)
+            found[name] = json_format.MessageToDict(one.runtime_value.constant)
         elif known.get(one.component_input_parameter) is not None:
             value = known[one.component_input_parameter]
             key = _KEY.fullmatch(one.parameter_expression_selector)
@@ -123,20 +116,11 @@ def _iterations(task: Any, known: Mapping[str, Any]) -> list[dict[str, Any]]:
     return [{loop.item_input: item} for item in items[:_MOST]]
 
 
-def _python(value: Any) -> Any:
-    return json_format.MessageToDict(value)
-
-
 def check_arguments(spec: Any, arguments: Mapping[str, Any], where: str = "") -> None:
     """Reject arguments that are too long for one argument of a step, and whole numbers that lose digits.
 
     Args:
-        spec: The compiled pipeline; None where it is not known here.
-        arguments: Arguments of the run.
         where: Text before the argument's name in an error.
-
-    Raises:
-        InputError: An argument is too long, or loses digits.
 
     Example:
         >>> check_arguments(None, {"rows": [1, 2]})
@@ -155,13 +139,9 @@ def check_arguments(spec: Any, arguments: Mapping[str, Any], where: str = "") ->
 
 
 def checked_stores(spec: Any, arguments: Mapping[str, Any], where: str = "") -> tuple[str, ...]:
-    """Check the arguments of a run, and return the stores that its pipeline names.
-
-    Raises:
-        InputError: As for `check_arguments`.
-    """
+    """Check the arguments of a run, and return the stores that its pipeline names."""
     check_arguments(spec, arguments, where)
-    return () if spec is None else tuple(stores_of(spec, arguments))
+    return tuple(stores_of(spec, arguments))
 
 
 def _check_numbers(value: Any, where: str) -> None:
@@ -176,7 +156,6 @@ def _check_numbers(value: Any, where: str) -> None:
 
 
 _BUCKET = re.compile(r"gs://[^/{}\s]+(/.*)?", re.DOTALL)
-_FILLED_IN = re.compile(r"\{\{.*?\}\}")  # by the engine, at run time
 _IMAGE_HINT = (
     "give the whole address in image= or RUNWIDE_IMAGE, such as base_image('my-project') of runwide_components, or "
     "docker.io/user/image"
@@ -196,15 +175,9 @@ def refuse_unfit(
     """Reject a run that cannot work on an engine's machines, with all reasons in one error.
 
     Args:
-        engine: Name of the engine.
-        spec: The compiled pipeline; None where it is not known here.
-        arguments: Arguments of the run.
         stores: Further stores that its steps use; None is ignored.
         images: Further images of runwide's steps.
         mounts: Folders that its steps can read and write, in which stores may be.
-
-    Raises:
-        InputError: An image has no registry, a store is not in a bucket, or an argument cannot be passed on.
 
     Example:
         >>> refuse_unfit("Vertex", None, {}, stores=["gs://bucket/runs"], images=["ghcr.io/shop/steps:1"])
@@ -214,7 +187,7 @@ def refuse_unfit(
         runwide.errors.InputError: a step on Vertex cannot reach this store [runs]; use a bucket: gs://bucket/prefix
     """
     checked_stores(spec, arguments)  # rejects arguments
-    found_stores = [*stores, *_of_ours(spec, arguments)]
+    found_stores = [*stores, *stores_of(spec, arguments, ours=True)]
     found_images = [*images, *_images(spec)]
     unreachable = [
         store for store in dict.fromkeys(found_stores) if store and not is_reachable(store, mounts)
@@ -260,16 +233,9 @@ def has_registry(image: str) -> bool:
     return bool(slash) and ("." in host or ":" in host or host == "localhost")
 
 
-def _of_ours(spec: Any, arguments: Mapping[str, Any]) -> Iterator[str]:
-    if spec is not None:
-        yield from stores_of(spec, arguments, ours=True)
-
-
 def _images(spec: Any) -> Iterator[str]:
     """Yield the images of runwide's steps, and of the author's steps where the image is one of this machine."""
     if spec is None:
         return
     yield from images_of(spec, "runwide")
-    for image in images_of(spec):
-        if image.partition(":")[0] == "runwide":
-            yield image
+    yield from (image for image in images_of(spec) if image.partition(":")[0] == "runwide")

@@ -15,14 +15,14 @@ from typing import TYPE_CHECKING, Any
 from runwide.errors import EngineError, InputError
 from runwide.job.runner import PolledRun
 from runwide.log import Log
+from runwide.naming import shown
 from runwide_components.engines import spec
 from runwide_components.engines.base import PipelineEngine, RunState, checked_poll
 from runwide_components.engines.calls import TRANSIENT, retried
-from runwide_components.engines.fitting import refuse_unfit
 from runwide_components.engines.step_options import StepOptions, refuse_custom_jobs, with_pod_labels
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
 _log = Log("engine")
 
@@ -34,6 +34,11 @@ _STATES = {
     "SKIPPED": RunState.SUCCEEDED,
     "FAILED": RunState.FAILED,
     "CANCELED": RunState.CANCELLED,
+}
+_HINTS = {
+    401: "give a valid token",
+    403: "check the namespace and the rights of this token",
+    404: "check the host and the id",
 }
 
 
@@ -80,8 +85,10 @@ class Kubeflow(PipelineEngine):
         poll: Sequence[float] = (2.0, 30.0),
         mounts: Sequence[str] = (),
     ) -> None:
-        if not host.startswith(("http://", "https://")):
-            raise InputError(f"invalid host={host!r}: expected the URL of a server", hint="give https://…")
+        if not isinstance(host, str) or not host.startswith(("http://", "https://")):
+            raise InputError(
+                f"invalid host={shown(host)}: expected the URL of a server", hint="give https://…"
+            )
         self.host = host.rstrip("/")
         self.namespace = namespace
         self.experiment = experiment
@@ -150,24 +157,10 @@ class Kubeflow(PipelineEngine):
 
         Args:
             requested: Options that the steps request.
-
-        Raises:
-            InputError: Kubernetes does not support one.
         """
         refuse_custom_jobs(requested, repr(self))
         requested.check_labels(repr(self), google=False)
         requested.account(self.service_account, repr(self))
-
-    def examine(
-        self,
-        spec: Any,
-        arguments: Mapping[str, Any],
-        *,
-        stores: Iterable[str | None] = (),
-        images: Iterable[str] = (),
-    ) -> None:
-        """Reject a run whose images have no registry, or whose steps cannot reach a store; see `Engine.examine`."""
-        refuse_unfit("Kubeflow", spec, arguments, stores=stores, images=images, mounts=self.mounts)
 
     def attach(self, run: str) -> KubeflowRun:
         """Return the run of an id; see `ShardRunner.attach`."""
@@ -241,13 +234,12 @@ class Kubeflow(PipelineEngine):
         try:
             return retried(lambda: _quietly(request), transient=is_transient, patience=_PATIENCE)
         except kfp_server_api.ApiException as error:
+            hint = _HINTS.get(error.status)
             raise EngineError(
-                f"{self.host} refused: {error.status} {error.reason}", uri=uri, hint=_hint(error)
+                f"{self.host} refused: {error.status} {error.reason}", uri=uri, hint=hint
             ) from error
-        except (
-            urllib3.exceptions.HTTPError,
-            TimeoutError,
-        ) as error:  # kfp.Client raises the latter in a check of the server
+        # kfp.Client raises TimeoutError in a check of the server
+        except (urllib3.exceptions.HTTPError, TimeoutError) as error:
             raise EngineError(f"{self.host} does not answer: {error}", uri=uri) from error
 
 
@@ -298,14 +290,6 @@ def _folders(mounts: Sequence[str]) -> tuple[str, ...]:
                 hint='give one such as "/mnt/shared"',
             )
     return tuple(folder.rstrip("/") or "/" for folder in folders)
-
-
-def _hint(error: Any) -> str | None:
-    return {
-        401: "give a valid token",
-        403: "check the namespace and the rights of this token",
-        404: "check the host and the id",
-    }.get(error.status)
 
 
 def _quietly(call: Callable[[], Any]) -> Any:

@@ -15,9 +15,9 @@ from urllib.parse import unquote, urlsplit
 
 from kfp.local import DockerRunner
 
-from runwide import settings
+from runwide import settings, systems
 from runwide.errors import EngineError, InputError
-from runwide.host import cores, systems
+from runwide.host import cores
 from runwide_components.engines import spec
 from runwide_components.engines.base import PipelineEngine
 from runwide_components.engines.fitting import checked_stores

@@ -38,9 +38,6 @@ class Request:
     """The request for one run.
 
     Args:
-        spec: Path of the compiled pipeline.
-        arguments: Arguments of the pipeline.
-        runner: ``docker`` or ``subprocess``.
         at_once: The largest number of iterations of a loop that run at the same time.
         cores: Physical cores that the steps share.
         run: Label of the run's containers.

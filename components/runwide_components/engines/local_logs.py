@@ -115,7 +115,6 @@ class StepLines:
 
     Args:
         follow: Descriptor of the pipe; None to write nothing.
-        name: Name of the step.
     """
 
     def __init__(self, follow: int | None, name: str) -> None:

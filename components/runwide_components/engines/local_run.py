@@ -1,4 +1,4 @@
-"""Optional parameters that were left out: kfp.local 2.17 fails on one without a default, other engines pass nothing on.
+"""The process of one run on this machine: kfp.local with a step and a loop of ours.
 
 kfp.local keeps its configuration, the handlers of the root logger and ``builtins.print`` in globals, and its threads change
 them without a lock. It runs two iterations of a loop at a time and ignores ``parallelism``, rejects container components in
@@ -49,7 +49,10 @@ if TYPE_CHECKING:
 
 
 def patch_optional() -> None:
-    """Patch kfp.local: pass on None for a parameter without value and default, and nothing to a container."""
+    """Patch kfp.local: pass on None for a parameter without value and default, and nothing to a container.
+
+    kfp.local 2.17 fails on an optional parameter without a default that was left out; other engines pass nothing on.
+    """
     joined = OrchestratorUtils.join_user_inputs_and_defaults
     constructed = executor_input_utils.construct_executor_input
 
@@ -87,12 +90,7 @@ _PARENT_SECONDS = 1.0  # between looks at whether the parent still runs
 
 @dataclass
 class Session:
-    """The run of this process.
-
-    Args:
-        request: The request.
-        folder: Folder of the request and the results.
-    """
+    """The run of this process."""
 
     request: Request
     folder: Path

@@ -33,9 +33,6 @@ class Containers:
 
     Docker finishes a request that creates a container even when its sender dies. So `remove_all` waits for starts in
     progress, and allows no new ones.
-
-    Args:
-        run: The run, which is the label of the containers.
     """
 
     def __init__(self, run: str) -> None:
@@ -102,11 +99,7 @@ def _started(client: Any, image: str, command: list[str], **options: Any) -> Any
 
 
 def docker_package() -> Any:
-    """Import the docker package by name: type checkers would take this repository's folder ``docker`` for it.
-
-    Raises:
-        EngineError: It is not installed.
-    """
+    """Import the docker package by name: type checkers would take this repository's folder ``docker`` for it."""
     try:
         return import_module("docker")
     except ImportError as error:
@@ -127,14 +120,7 @@ def version_in(image: str) -> str | None:
 
 
 def check_docker(image: str | None) -> None:
-    """Check that Docker answers, and has an image.
-
-    Args:
-        image: The image; None to check Docker alone.
-
-    Raises:
-        EngineError: Docker does not answer, or does not have the image.
-    """
+    """Check that Docker answers, and has an image."""
     docker = docker_package()
     try:
         client = docker.from_env()

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from runwide import settings
 from runwide.errors import InputError
+from runwide_components.checks import shared_store
 from runwide_components.engines.fitting import defaults_of, store_parameters, stores_of
 
 if TYPE_CHECKING:
@@ -24,9 +25,6 @@ def credentials_file() -> str | None:
     """Return the file of the application-default credentials; None without one, as on a machine of Google Cloud.
 
     It is looked for where google.auth looks: in ``GOOGLE_APPLICATION_CREDENTIALS``, then in gcloud's folder.
-
-    Raises:
-        InputError: The variable names a missing file.
     """
     named = settings.value("GOOGLE_APPLICATION_CREDENTIALS")
     if named:
@@ -118,7 +116,6 @@ def for_subprocess(environ: Mapping[str, str], home: Path) -> dict[str, str]:
     Its search path begins with the folder of this Python, so that it finds the ``python3`` and the ``runwide`` there.
 
     Args:
-        environ: The client's environment.
         home: The step's home folder, which is empty.
 
     Example:
@@ -166,9 +163,6 @@ def absolute_stores(spec: Any, arguments: Mapping[str, Any]) -> dict[str, Any]:
 def in_full(value: Any) -> Any:
     """Return a store with a relative folder made absolute, and any other value unchanged.
 
-    Args:
-        value: A URI, a folder, or any other value.
-
     Example:
         >>> in_full("gs://bucket/runs"), in_full("runs") == str(Path("runs").absolute())
         ('gs://bucket/runs', True)
@@ -199,21 +193,11 @@ def refuse_stores(spec: Any, arguments: Mapping[str, Any], more: Iterable[str | 
     `absolute_stores` has replaced relative stores in arguments. The others are items of a loop, or composed texts.
 
     Args:
-        spec: The compiled pipeline; None where it is not known.
-        arguments: Arguments of the run.
         more: Further stores, which may be relative; None is ignored.
-
-    Raises:
-        InputError: A step cannot reach a store.
     """
-    found = [] if spec is None else list(stores_of(spec, absolute_stores(spec, arguments), ours=True))
+    found = () if spec is None else tuple(stores_of(spec, absolute_stores(spec, arguments), ours=True))
     for store in (one for one in (*more, *found) if one):
-        if store.startswith("memory:"):
-            raise InputError(
-                "a step cannot reach this store: it is in the memory of one process",
-                uri=store,
-                hint="give a folder, or gs://bucket/prefix",
-            )
+        shared_store(store)
     for store in found:
         if is_relative(store):
             raise InputError(

@@ -15,7 +15,13 @@ from kfp import compiler, components
 
 from runwide.cli import encoding
 from runwide.errors import InputError
-from runwide_components.engines.step_options import StepOptions, check_step_options, platforms_of
+from runwide_components.engines.step_options import (
+    StepOptions,
+    check_step_options,
+    containers_of,
+    platforms_of,
+    program_of,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -34,7 +40,6 @@ class Source:
         path: Names of the tasks, from the outermost pipeline down to the task that runs in a container.
         key: Name of that task's output.
         many: True if the task is in a loop, and the output is a list with a value for each iteration.
-        artifact: True for an artifact, False for a parameter.
     """
 
     path: tuple[str, ...]
@@ -45,10 +50,6 @@ class Source:
 
 def compiled(pipeline: Any, folder: Path) -> Path:
     """Compile a pipeline into a folder, and return the path; return the path of one that is compiled already.
-
-    Args:
-        pipeline: A ``@dsl.pipeline``, or the path of a compiled one.
-        folder: The folder.
 
     Raises:
         InputError: It is a URL, which only Google's client reads.
@@ -97,14 +98,9 @@ def loaded(path: Path) -> Any:
 
 
 def with_caching(path: Path, made: Path, *, enable: bool) -> Path:
-    """Write a copy of a compiled pipeline in which all tasks are cached, or none is, also in inner pipelines.
+    """Write a copy of a compiled pipeline to ``made``, with caching on or off for all tasks, also in inner pipelines.
 
     ``kfp.Client`` itself changes the tasks of the outermost pipeline only.
-
-    Args:
-        path: The pipeline.
-        made: Path of the copy, which is returned.
-        enable: True to cache all tasks.
     """
     about, *rest = yaml.safe_load_all(path.read_text(encoding="utf-8"))
     for component in (about["root"], *about.get("components", {}).values()):
@@ -116,10 +112,8 @@ def with_caching(path: Path, made: Path, *, enable: bool) -> Path:
 
 def images_of(spec: Any, program: str | None = None) -> Iterator[str]:
     """Yield the images of steps whose command begins with a program, or of all steps."""
-    for one in spec.deployment_spec.fields["executors"].struct_value.fields.values():
-        container = one.struct_value.fields["container"].struct_value.fields
-        command = container["command"].list_value.values if "command" in container else ()
-        if program is None or [word.string_value for word in command[:1]] == [program]:
+    for container in containers_of(spec).values():
+        if program is None or program_of(container) == program:
             yield container["image"].string_value
 
 
@@ -161,11 +155,7 @@ def _maker(outputs: Any, name: str, *, artifact: bool) -> tuple[str, str] | None
 
 
 def digested(pipeline: Any, folder: Path, engine: Engine) -> tuple[Any, str, Any]:
-    """Compile a pipeline, and return its path, its digest, and its spec; None as the spec of one in a registry or bucket.
-
-    Raises:
-        InputError: It is not a pipeline, or the engine does not support options of its steps.
-    """
+    """Compile a pipeline, and return its path, its digest, and its spec; None as the spec of one in a registry or bucket."""
     if isinstance(pipeline, str) and "://" in pipeline:
         return pipeline, hashlib.sha256(pipeline.encode()).hexdigest(), None
     path = compiled(pipeline, folder)

@@ -34,12 +34,10 @@ class StepOptions:
     """The options that the steps of one pipeline request.
 
     Args:
-        labels: Labels of any step.
         accounts: The service account of each container, None for a container without one. CustomJobs are left out: each has
             its own account.
         kubernetes: Names of options of Kubernetes, as users write them.
         platforms: Names of the platforms for which the compiled pipeline has a separate document.
-        custom_jobs: True if a step starts a CustomJob of Vertex AI.
         secrets: True if one of runwide's steps reads secrets of Secret Manager.
     """
 
@@ -52,21 +50,18 @@ class StepOptions:
 
     @classmethod
     def of(cls, path: Path, spec: Any) -> StepOptions:
-        """Return the options that a compiled pipeline requests.
-
-        Args:
-            path: Its file.
-            spec: Its spec, as kfp's loader reads it.
-        """
-        containers = _containers(spec)
-        marks = [_env(one) for one in containers.values()]
+        """Return the options that a compiled pipeline requests."""
+        containers = containers_of(spec).values()
+        marks = [_env(one) for one in containers]
         return cls(
             labels=tuple(dict.fromkeys(pair for env in marks for pair in labels_of(env))),
-            accounts=tuple(_env(one).get(ACCOUNT) for one in containers.values() if not _launches(one)),
-            kubernetes=tuple(dict.fromkeys(one for env in marks for one in _kubernetes(env))),
+            accounts=tuple(_env(one).get(ACCOUNT) for one in containers if not _launches(one)),
+            kubernetes=tuple(
+                dict.fromkeys(one for env in marks for one in env.get(KUBERNETES, "").split(", ") if one)
+            ),
             platforms=tuple(platforms_of(path)),
-            custom_jobs=any(_launches(one) for one in containers.values()),
-            secrets=any(_reads_secrets(one) for one in containers.values()),
+            custom_jobs=any(map(_launches, containers)),
+            secrets=any(map(_reads_secrets, containers)),
         )
 
     @classmethod
@@ -85,7 +80,6 @@ class StepOptions:
 
         Args:
             theirs: The account that the engine was given.
-            engine: The engine, for errors.
 
         Raises:
             InputError: A step requests another account, or only some steps request one.
@@ -112,11 +106,7 @@ class StepOptions:
         """Reject labels that an engine does not accept.
 
         Args:
-            engine: The engine, for errors.
             google: True for labels of Google Cloud, False for labels of Kubernetes.
-
-        Raises:
-            InputError: A label breaks the rules there, or has two values on a run that can have one.
         """
         for name, value in self.labels:
             if not (_OF_GOOGLE if google else _OF_KUBERNETES).fullmatch(f"{name}={value}"):
@@ -145,12 +135,7 @@ def platforms_of(path: Path) -> dict[str, Any]:
 
 
 def with_pod_labels(path: Path, made: Path) -> Path:
-    """Write a copy of a compiled pipeline with the labels of each step's pods in its document for Kubernetes.
-
-    Args:
-        path: Its file.
-        made: Path of the copy, which is returned.
-    """
+    """Write a copy of a compiled pipeline to ``made``, with the labels of pods in its document for Kubernetes."""
     spec, *rest = yaml.safe_load_all(path.read_text(encoding="utf-8"))
     platform: dict[str, Any] = rest[0] if rest else {"platforms": {}}
     kubernetes = platform.setdefault("platforms", {}).setdefault("kubernetes", {})
@@ -178,13 +163,6 @@ def labels_of(env: Mapping[str, str]) -> Pairs:
 def refuse_kubernetes(requested: Iterable[str], engine: str) -> None:
     """Reject options that only Kubernetes has.
 
-    Args:
-        requested: Names of the options that steps request.
-        engine: The engine, for errors.
-
-    Raises:
-        InputError: A step requests one.
-
     Example:
         >>> refuse_kubernetes((), "Local")
     """
@@ -197,9 +175,6 @@ def refuse_kubernetes(requested: Iterable[str], engine: str) -> None:
 
 def refuse_custom_jobs(requested: StepOptions, engine: str) -> None:
     """Reject steps that only Vertex AI can start.
-
-    Raises:
-        InputError: A step is a CustomJob.
 
     Example:
         >>> refuse_custom_jobs(StepOptions(), "Local")
@@ -214,9 +189,6 @@ def refuse_custom_jobs(requested: StepOptions, engine: str) -> None:
 def check_step_options(engine: Any, requested: StepOptions) -> None:
     """Reject options that an engine does not support, if the engine has a method that checks them.
 
-    Raises:
-        InputError: The engine does not support one.
-
     Example:
         >>> check_step_options(object(), StepOptions(labels=(("team", "shop"),)))
     """
@@ -226,15 +198,7 @@ def check_step_options(engine: Any, requested: StepOptions) -> None:
 
 
 def check_here(engine: Any, requested: StepOptions) -> None:
-    """Reject options that change steps and are not supported on this machine; log options that it ignores.
-
-    Args:
-        engine: The engine of this machine, whose method this is.
-        requested: Options that the steps request.
-
-    Raises:
-        InputError: A step is a CustomJob, or has options of Kubernetes.
-    """
+    """Reject options that change steps and are not supported on this machine; log options that it ignores."""
     refuse_custom_jobs(requested, repr(engine))
     refuse_kubernetes(requested.kubernetes, repr(engine))
     if ignored := (
@@ -255,7 +219,8 @@ def _values(labels: Pairs, name: str) -> list[str]:
     return [value for one, value in labels if one == name]
 
 
-def _containers(spec: Any) -> dict[str, Any]:
+def containers_of(spec: Any) -> dict[str, Any]:
+    """Return the containers of a pipeline's steps by the name of their executor."""
     executors = spec.deployment_spec.fields["executors"].struct_value.fields
     return {
         name: one.struct_value.fields["container"].struct_value.fields
@@ -264,8 +229,10 @@ def _containers(spec: Any) -> dict[str, Any]:
     }
 
 
-def _kubernetes(env: Mapping[str, str]) -> list[str]:
-    return [one for one in env.get(KUBERNETES, "").split(", ") if one]
+def program_of(container: Any) -> str | None:
+    """Return the program that a container starts; None for the one of its image."""
+    command = container["command"].list_value.values if "command" in container else ()
+    return command[0].string_value if command else None
 
 
 def _env(container: Any) -> dict[str, str]:

@@ -19,13 +19,12 @@ from runwide.log import Log
 from runwide_components.engines import spec
 from runwide_components.engines.base import PipelineEngine, checked_poll
 from runwide_components.engines.calls import Quota
-from runwide_components.engines.fitting import refuse_unfit
 from runwide_components.engines.registry import PROJECT, REGION
 from runwide_components.engines.step_options import StepOptions
 from runwide_components.engines.vertex_run import Client, VertexRun, authorized, call
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
 _log = Log("engine")
 
@@ -92,9 +91,11 @@ class Vertex(PipelineEngine):
     ) -> None:
         if failure_policy not in (None, "slow", "fast"):
             raise InputError(f"invalid failure_policy={failure_policy!r}", hint='give "slow" or "fast"')
-        if pipeline_root is not None and not pipeline_root.startswith("gs://"):
+        if pipeline_root is not None and not str(pipeline_root).startswith("gs://"):
             raise InputError(
-                "the pipeline root is not in Cloud Storage", uri=pipeline_root, hint="give gs://bucket/folder"
+                "the pipeline root is not in Cloud Storage",
+                uri=str(pipeline_root),
+                hint="give gs://bucket/folder",
             )
         self.project, self.location = _place(project, location)
         self.pipeline_root = pipeline_root
@@ -154,9 +155,6 @@ class Vertex(PipelineEngine):
 
         Args:
             requested: Options that the steps request.
-
-        Raises:
-            InputError: Vertex does not support one.
         """
         if requested.platforms or requested.kubernetes:
             what = ", ".join(requested.kubernetes) or f"options of {', '.join(requested.platforms)}"
@@ -166,17 +164,6 @@ class Vertex(PipelineEngine):
             )
         requested.check_labels(repr(self), google=True)
         requested.account(self.service_account, repr(self))
-
-    def examine(
-        self,
-        spec: Any,
-        arguments: Mapping[str, Any],
-        *,
-        stores: Iterable[str | None] = (),
-        images: Iterable[str] = (),
-    ) -> None:
-        """Reject a run whose images have no registry, or whose stores are not in a bucket; see `Engine.examine`."""
-        refuse_unfit("Vertex", spec, arguments, stores=stores, images=images)
 
     def attach(self, run: str) -> VertexRun:
         """Return the run of an id; see `ShardRunner.attach`."""

@@ -56,11 +56,7 @@ class Client:
 
 @contextmanager
 def authorized(uri: str) -> Iterator[None]:
-    """Turn errors of credentials into an `EngineError`.
-
-    Raises:
-        EngineError: Credentials are missing, or not accepted.
-    """
+    """Turn errors of credentials into an `EngineError`."""
     try:
         yield
     except import_module("google.auth.exceptions").GoogleAuthError as error:
@@ -78,7 +74,6 @@ def call(request: Any, uri: str) -> Any:
 
     Args:
         request: The request; it must be safe to make it twice.
-        uri: The run or its project and region, for errors.
 
     Raises:
         EngineError: Vertex refuses, or does not answer.
@@ -97,19 +92,17 @@ def call(request: Any, uri: str) -> Any:
     except exceptions.Conflict:
         raise
     except exceptions.GoogleAPICallError as error:
-        raise EngineError(f"Vertex refused: {error.message}", uri=uri, hint=_hint(error.code)) from error
+        hint = _HINTS.get(error.code)
+        raise EngineError(f"Vertex refused: {error.message}", uri=uri, hint=hint) from error
     except (connection, exceptions.RetryError) as error:
         raise EngineError(f"Vertex does not answer: {error}", uri=uri) from error
 
 
-def _hint(code: int | None) -> str | None:
-    return {
-        403: "give this account the role Vertex AI User, and Service Account User on the steps' service account",
-        404: "check the project, the region and the name of the run",
-        429: "ask for more quota, or submit fewer runs at a time",
-    }.get(code or 0)
-
-
+_HINTS = {
+    403: "give this account the role Vertex AI User, and Service Account User on the steps' service account",
+    404: "check the project, the region and the name of the run",
+    429: "ask for more quota, or submit fewer runs at a time",
+}
 _STATES = {
     "PIPELINE_STATE_QUEUED": RunState.PENDING,
     "PIPELINE_STATE_PENDING": RunState.PENDING,
@@ -117,8 +110,6 @@ _STATES = {
     "PIPELINE_STATE_FAILED": RunState.FAILED,
     "PIPELINE_STATE_CANCELLED": RunState.CANCELLED,
 }
-
-
 _NO_REASON = "Vertex reports no reason"
 
 

@@ -10,7 +10,6 @@ from itertools import accumulate
 from typing import TYPE_CHECKING
 
 from runwide._report.series import Clock, physical
-from runwide._report.story import last_attempts
 from runwide.events.model import ENDED, FAILED
 from runwide.events.parts import Used
 from runwide.records import FailureKind
@@ -18,12 +17,13 @@ from runwide.records import FailureKind
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from runwide._report.story import Story
+    from runwide._report.reading import Story
     from runwide.events.model import Attempt, ObjectEvent
     from runwide.events.reading import RunLog
     from runwide.prices import Estimate
 
 SLOWEST = 25
+_SHARES = ("useful", "wasted", "startup", "queueing", "stragglers", "spill")
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,12 +63,8 @@ class ShardFigures:
     """The numbers of one shard, over all its runs.
 
     Args:
-        index: Index of the shard.
-        seconds: Duration of its runs.
-        workers: Number of workers.
         ended: Attempts that gave a value.
         failed: Items whose last attempt failed.
-        retried: Attempts that were repeated.
         busy: Share of the workers' time in which a task ran.
         peak_worker: Highest memory of one worker, in bytes.
         peak: Highest memory sample of its container, in bytes; 0 without samples.
@@ -105,9 +101,6 @@ class Moved:
 
     Args:
         name: Name of their events.
-        count: Number of operations.
-        bytes: Bytes that they moved.
-        seconds: Sum of their durations.
     """
 
     name: str
@@ -121,20 +114,12 @@ class Figures:
     """The numbers of a report.
 
     Args:
-        items: Items of the job.
         ended: Attempts that gave a value.
         failed: Items whose last attempt failed.
-        retried: Attempts that were repeated.
-        killed: Attempts whose worker died or was killed.
         out_of_memory: Killed attempts whose worker ran out of memory.
         timeouts: Killed attempts that ran into the timeout.
         wall: Seconds from the first start to the last end, without pauses in which nothing ran.
-        cpu_seconds: CPU time of all attempts.
         core_seconds: Physical cores times duration, summed over all runs.
-        lost: The time of the workers in parts.
-        times: Durations of tasks.
-        shards: The shards that ran.
-        moved: Operations on the store, by kind.
         slowest: The longest attempts, the longest first.
         failures: The last attempts of failed items, by item.
         kinds: Number of failed attempts by kind.
@@ -213,6 +198,17 @@ def of(story: Story) -> Figures:
     )
 
 
+def last_attempts(runs: Iterable[RunLog]) -> dict[int, Attempt]:
+    """Return the last attempt at each item that events record singly."""
+    last: dict[int, Attempt] = {}
+    for log in runs:
+        for attempt in log.attempts:
+            before = last.get(attempt.item)
+            if before is None or attempt.time >= before.time:
+                last[attempt.item] = attempt
+    return last
+
+
 def failed_items(runs: Iterable[RunLog]) -> list[Attempt]:
     """Return the last attempts of items whose last attempt failed, by item."""
     last = last_attempts(runs)
@@ -237,8 +233,8 @@ def lost(runs: Sequence[RunLog]) -> Lost:
     durations = _durations(runs)
     longest = max((seconds for seconds, _ in durations.values()), default=0.0)
     imbalance = math.fsum((longest - seconds) * workers for seconds, workers in durations.values())
-    names = ("useful", "wasted", "startup", "queueing", "stragglers", "spill", "unused")
-    return Lost(total=math.fsum(parts.values()), imbalance=imbalance, **{name: parts[name] for name in names})
+    named = {name: parts[name] for name in (*_SHARES, "unused")}
+    return Lost(total=math.fsum(parts.values()), imbalance=imbalance, **named)
 
 
 def _durations(runs: Sequence[RunLog]) -> dict[int, tuple[float, int]]:
@@ -320,7 +316,6 @@ def moved(objects: Iterable[ObjectEvent]) -> list[Moved]:
 
 def metrics(numbers: Figures) -> dict[str, float]:
     """Return the numbers for `dsl.Metrics`, by name."""
-    lost = numbers.lost
     return {
         "items": numbers.items,
         "results": numbers.ended,
@@ -333,12 +328,7 @@ def metrics(numbers: Figures) -> dict[str, float]:
         "core_seconds": round(numbers.core_seconds, 3),
         "results_per_second": round(numbers.throughput, 3),
         "core_utilisation": round(numbers.utilisation, 4),
-        "useful_share": round(lost.share("useful"), 4),
-        "wasted_share": round(lost.share("wasted"), 4),
-        "startup_share": round(lost.share("startup"), 4),
-        "queueing_share": round(lost.share("queueing"), 4),
-        "straggler_share": round(lost.share("stragglers"), 4),
-        "spill_share": round(lost.share("spill"), 4),
+        **{f"{name.rstrip('s')}_share": round(numbers.lost.share(name), 4) for name in _SHARES},
         "median_task_seconds": round(numbers.times.median, 6),
         "p99_task_seconds": round(numbers.times.p99, 6),
         "longest_task_seconds": round(numbers.times.longest, 6),

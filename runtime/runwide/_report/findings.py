@@ -14,10 +14,10 @@ from runwide.job.reference import quoted
 from runwide.records import FailureKind
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from runwide._report.figures import Figures, Lost, ShardFigures, Times
-    from runwide._report.story import Story
+    from runwide._report.reading import Story
 
 _UNEVEN = 1.5  # times the median: a shard that takes longer is slow
 _NOTICEABLE = 0.1  # share of the workers' time: a larger loss is a finding
@@ -25,6 +25,13 @@ _TIGHT = 0.85  # share of the memory limit: a higher peak is a finding
 _SPREAD = 10.0  # times the median: a task that takes longer is a straggler
 
 _IMPORTABLE = re.compile(r"(?!__main__)[a-zA-Z_][\w.]*:[a-zA-Z_][\w.]*")
+_VARIABLE = re.compile(
+    r"""(?<!\w)(['"`]).*?\1(?!\w)|0x[0-9a-f]+|[-+]?\d+(?:[.,]\d+)*(?:e[-+]?\d+)?""", re.IGNORECASE
+)
+_FIXED = (
+    "To run a corrected function instead, move it into a module, and add the names of both to `runwide rerun`, "
+    "such as `--function shop:score`."
+)
 _CALL = "Call the function with the item in a debugger. If the call has `store=`, runwide keeps the item and can replay it."
 
 
@@ -42,8 +49,6 @@ class Finding:
     """A fact that the numbers show.
 
     Args:
-        level: Its weight.
-        text: The fact.
         advice: What to do, with code between backticks; empty if there is nothing to do.
         commands: Commands that help: the purpose of each, and the command.
     """
@@ -58,7 +63,21 @@ class Finding:
         return " ".join(filter(None, (self.text, self.advice, *commands)))
 
 
-def of(story: Story, figures: Figures) -> list[Finding]:
+@dataclass(frozen=True, slots=True)
+class Alike:
+    """A group of messages that are alike.
+
+    Args:
+        example: The first of them.
+        same: Whether all of them have the same text.
+    """
+
+    example: str
+    count: int
+    same: bool
+
+
+def explain(story: Story, figures: Figures) -> list[Finding]:
     """Return all findings, the most important first."""
     host = next((log.run.host for log in story.runs), {})
     found = [
@@ -67,7 +86,7 @@ def of(story: Story, figures: Figures) -> list[Finding]:
         *out_of_memory(figures.out_of_memory, workers=int(host.get("workers") or 1)),
         *memory(figures.shards),
         *uneven_shards(figures.shards),
-        *losses(figures.lost),
+        *losses(figures.lost, shards=story.shards),
         *stragglers(figures.times, wall=figures.wall),
         *small_tasks(figures.times),
         *cores(host),
@@ -84,9 +103,6 @@ def completeness(shards: int, finished: int, killed_runs: int, *, job: str = "")
     """Report shards and runs that have not ended.
 
     Args:
-        shards: Number of shards.
-        finished: Number of shards that have finished.
-        killed_runs: Number of runs without an event of their end.
         job: Reference of the job; empty if it is not stored.
 
     Example:
@@ -115,9 +131,7 @@ def failures(figures: Figures, *, job: str = "", function: str = "") -> Iterator
     """Report failed items and attempts.
 
     Args:
-        figures: The numbers.
         job: Reference of the job; empty if it is not stored.
-        function: Name of the function, with its module.
     """
     if figures.failed:
         first = figures.failures[0] if figures.failures else None
@@ -125,7 +139,7 @@ def failures(figures: Figures, *, job: str = "", function: str = "") -> Iterator
         yield Finding(
             Level.ERROR,
             f"{words.count(figures.failed, 'item')} of {figures.items} failed.{example}",
-            "" if job else _CALL,
+            _CALL if not job else "" if _IMPORTABLE.fullmatch(function) else _FIXED,
             _commands(job, first.item if first is not None else 0, function) if job else (),
         )
     yield from _of_cause(FailureKind.TIMEOUT, figures.timeouts)
@@ -141,14 +155,32 @@ def failures(figures: Figures, *, job: str = "", function: str = "") -> Iterator
 
 
 def _commands(job: str, item: int, function: str) -> tuple[tuple[str, str], ...]:
-    named = function if _IMPORTABLE.fullmatch(function) else "MODULE:FUNCTION"
+    again, purpose = f"runwide rerun {quoted(job)}", "Run only the failed items, with the stored function"
+    if _IMPORTABLE.fullmatch(function):
+        again, purpose = (
+            f"{again} --function {function}",
+            "After a fix of the function, run only the failed items",
+        )
     return (
         ("Replay it here with the same input", f"runwide replay {quoted(job)} {item} --pdb"),
-        (
-            "After a fix of the function, run only the failed items",
-            f"runwide rerun {quoted(job)} --function {named}",
-        ),
+        (purpose, again),
     )
+
+
+def alike(messages: Iterable[str]) -> list[Alike]:
+    """Group messages that differ in numbers and quoted texts only, the largest group first.
+
+    A message that is alone in its group is left out.
+
+    Example:
+        >>> [(one.example, one.count) for one in alike(["cannot use 7", "cannot use 57", "no file 'a'"])]
+        [('cannot use 7', 2)]
+    """
+    groups: dict[str, list[str]] = {}
+    for message in messages:
+        groups.setdefault(_VARIABLE.sub("?", message), []).append(message)
+    largest = sorted(groups.values(), key=len, reverse=True)
+    return [Alike(some[0], len(some), len(set(some)) == 1) for some in largest if len(some) > 1]
 
 
 def out_of_memory(kills: int, *, workers: int) -> Iterator[Finding]:
@@ -182,7 +214,7 @@ def memory(shards: Sequence[ShardFigures]) -> Iterator[Finding]:
         yield Finding(
             Level.WARNING,
             f"Peak memory was {words.share(share)} of the limit of {words.size(tightest.memory)}"
-            f"{_in_shard(tightest, shards)}.",
+            f"{f' (shard {tightest.index})' if len(shards) > 1 else ''}.",
             f"Raise it{fewer}.",
         )
 
@@ -202,12 +234,19 @@ def uneven_shards(shards: Sequence[ShardFigures]) -> Iterator[Finding]:
         )
 
 
-def losses(lost: Lost) -> Iterator[Finding]:
-    """Report large losses of the workers' time."""
+def losses(lost: Lost, *, shards: int = 1) -> Iterator[Finding]:
+    """Report large losses of the workers' time.
+
+    Args:
+        shards: Number of shards of the job; 1 for a map on one machine.
+    """
+    several = shards > 1
     advice = {
         "startup": (
             "passed before the first task: starting, importing, reading the job",
-            "Give each component more work: use fewer of them.",
+            "Give each component more work: use fewer of them."
+            if several
+            else "Pass more items in a call, or import less.",
         ),
         "queueing": (
             "was spent waiting between tasks",
@@ -221,7 +260,10 @@ def losses(lost: Lost) -> Iterator[Finding]:
             "was spent writing results after the last task",
             "Return less data, or references to data. Keep the bucket in the region of the components.",
         ),
-        "unused": ("belonged to workers that never had a task", "Use fewer shards: there are too few items."),
+        "unused": (
+            "belonged to workers that never had a task",
+            f"Use fewer {'shards' if several else 'workers'}: there are too few items.",
+        ),
     }
     for name, (what, todo) in advice.items():
         share = lost.share(name)
@@ -341,7 +383,3 @@ def well(figures: Figures) -> Iterator[Finding]:
         yield Finding(Level.GOOD, f"The workers were busy with useful work {words.share(busy)} of the time.")
     if not figures.failed and figures.ended and figures.ended >= figures.items:
         yield Finding(Level.GOOD, "No item failed.")
-
-
-def _in_shard(shard: ShardFigures, shards: Sequence[ShardFigures]) -> str:
-    return f" (shard {shard.index})" if len(shards) > 1 else ""

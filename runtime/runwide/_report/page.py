@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from dataclasses import asdict, dataclass
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
@@ -19,8 +18,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from runwide._report.figures import Figures
+    from runwide._report.reading import Story
     from runwide._report.series import Series
-    from runwide._report.story import Story
 
 _ALIKE = 8  # errors that are counted
 _TRACEBACK = 4000
@@ -53,7 +52,7 @@ def page(story: Story) -> str:
     """Return the page.
 
     Example:
-        >>> from runwide._report.story import Story
+        >>> from runwide._report.reading import Story
         >>> "<!doctype html>" in page(Story("empty", "f", 0, 1, 0, ()))
         True
     """
@@ -71,7 +70,7 @@ def page(story: Story) -> str:
         missing=story.items - good - numbers.failed,
         workers=sum(shard.workers for shard in numbers.shards),
         dollars=money(numbers.cost.dollars) if numbers.cost else "",
-        findings=findings.of(story, numbers),
+        findings=findings.explain(story, numbers),
         previous=story.previous,
         compared=_compared(numbers, figures.of(story.previous)) if story.previous else (),
         clock=clock,
@@ -84,7 +83,7 @@ def page(story: Story) -> str:
         bins=series.BINS,
         **_charts(story),
         failed=failed[:LISTED],
-        alike=_alike(one.message for one in failed),
+        alike=findings.alike(one.message for one in failed)[:_ALIKE],
         unlisted=len(failed[LISTED:]),
         time_parts=_TIME_PARTS,
         stack_label=_stack_label(numbers),
@@ -117,7 +116,10 @@ def _whole(value: float) -> str:
 def _change(new: float, old: float) -> str:
     if new == old:
         return "none"
-    return f"{100 * (new - old) / old:+,.0f} %" if old else "new"
+    if not old:
+        return "new"
+    percent = round(100 * (new - old) / old)
+    return f"{percent:+,} %" if percent else "none"
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,11 +155,6 @@ def _failed(story: Story, numbers: Figures) -> list[_Failed]:
         said = shortened(message, _MESSAGE)
         found.append(_Failed(item, kind, said, shard, where, story.inputs.get(item, ""), trace))
     return found
-
-
-def _alike(messages: Iterable[str]) -> list[tuple[str, int]]:
-    """Return the messages that more than one item has, the most frequent first."""
-    return [one for one in Counter(messages).most_common(_ALIKE) if one[1] > 1]
 
 
 def _stack_label(numbers: Figures) -> str:
@@ -244,18 +241,13 @@ def _steps(levels: Sequence[int]) -> str:
 
 
 def _area(values: Sequence[float], top: float) -> str:
-    return f"M0 100V{_heights(values, top)}V100z"
+    return f"M0 100V{_line(values, top).removeprefix('M0 ')}V100z"
 
 
 def _line(values: Sequence[float], top: float) -> str:
-    return f"M0 {_heights(values, top)}"
-
-
-def _heights(values: Sequence[float], top: float) -> str:
-    """Return the rest of a path that begins at the height of the first value."""
     heights = [f"{100 - 100 * value / top:.1f}" for value in values]
     steps = (f"H{place}V{height}" for place, height in enumerate(heights) if place)
-    return f"{heights[0]}{''.join(steps)}H{len(heights)}"
+    return f"M0 {heights[0]}{''.join(steps)}H{len(heights)}"
 
 
 _STEPS = (

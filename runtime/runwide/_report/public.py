@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from runwide._report.figures import Figures
     from runwide._report.findings import Finding
-    from runwide._report.story import Story
+    from runwide._report.reading import Story
     from runwide.events.model import TaskBatch, TaskEvent
 
 _HEIGHT = 900  # pixels of the frame in a notebook
@@ -48,7 +48,7 @@ class Report:
     @property
     def findings(self) -> list[Finding]:
         """Findings, the most important first."""
-        return findings.of(self.story, self.figures)
+        return findings.explain(self.story, self.figures)
 
     @property
     def metrics(self) -> dict[str, float]:
@@ -92,8 +92,6 @@ def framed(html: str, *, title: str, height: int = _HEIGHT, links: bool = False)
     """Put a page into a sandboxed frame, for a notebook: the page cannot reach the notebook.
 
     Args:
-        html: The page.
-        title: Title of the frame, for a screen reader.
         height: Height of the frame in pixels.
         links: Whether links of the page may open windows.
     """

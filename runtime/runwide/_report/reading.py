@@ -1,12 +1,15 @@
-"""Stories for reports, read from a job in a store or from the events of a map; malformed parts are left out."""
+"""The facts from which a report is made, read from a job in a store or from the events of a map.
+
+Malformed parts are left out.
+"""
 
 from __future__ import annotations
 
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from runwide._report.story import Story, last_attempts
+from runwide._report.figures import last_attempts
 from runwide.errors import FormatTooNew, IntegrityError, RunwideError
 from runwide.events import lines, parts
 from runwide.events.model import ENDED, FAILED, Attempt, Run
@@ -14,7 +17,7 @@ from runwide.events.reading import Reader, RunLog
 from runwide.job import manifest, model, names
 from runwide.job.environment import host_facts
 from runwide.job.housekeeping import made_at
-from runwide.job.machines import ran
+from runwide.job.machines import Ran, ran
 from runwide.job.model import JOB
 from runwide.job.reading import frames
 from runwide.job.reference import Reference, parse
@@ -26,7 +29,7 @@ from runwide.store.codec import decode
 from runwide.store.records import ABSENT
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from runwide.events.trace import Row, Trace
     from runwide.job.model import Job
@@ -41,6 +44,39 @@ _INPUT = 300  # characters of an item
 _ITEM = 64 << 10  # bytes: items that are larger on average are not read
 _CLOCKS = 3600.0  # seconds by which clocks may differ
 _PREVIOUS = 32 << 20  # bytes of events of the last job that are read for the comparison
+
+
+@dataclass(frozen=True, slots=True)
+class Story:
+    """The facts about a job or a map.
+
+    Args:
+        title: Id of the job, or a name.
+        runs: Events of the runs, by shard and time.
+        failures: Failed items of the shards that have finished, with tracebacks.
+        uri: URI of the job; empty for a map.
+        reference: Reference of the job; empty for a map.
+        environment: Versions of the program that made the job.
+        inputs: Failed items as text, by index, as far as they are small and plain data.
+        previous: The last job of the same name before this one, if there is one.
+    """
+
+    title: str
+    function: str
+    items: int
+    shards: int
+    finished: int
+    runs: tuple[RunLog, ...]
+    failures: tuple[Failure, ...] = ()
+    uri: str = ""
+    reference: str = ""
+    ran: Ran = Ran()  # noqa: RUF009 - frozen
+    created: str = ""
+    environment: Mapping[str, str] = field(default_factory=dict)
+    unreadable: int = 0
+    name: str = ""
+    inputs: Mapping[int, str] = field(default_factory=dict)
+    previous: Story | None = None
 
 
 def of_job(reference: str) -> Story:

@@ -33,11 +33,9 @@ def render(
     Every text in a page is escaped, and secrets in it are replaced.
 
     Args:
-        template: Name of the template.
         packages: Packages whose templates are found before those of the report.
         styles: Names of style sheets that follow the common one.
         scripts: Names of scripts that follow the common one.
-        **values: Values for the template.
     """
     environment = _environment((*packages, _PACKAGE))
     script = _joined(environment, ("base.js", *scripts))

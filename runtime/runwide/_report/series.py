@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from bisect import bisect_right
 from collections import Counter, defaultdict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -25,6 +26,8 @@ EXACT = 1500
 
 _ROW_BINS = 60_000
 _MARKS = 3000
+_FEWEST = 5  # bars: fewer show no distribution
+_ROUND = [float(f"{digit}e{power}") for power in range(-7, 12) for digit in (1, 2, 5)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +89,6 @@ class Series:
         step: Length of a bin in seconds.
         busy: Workers that ran a task.
         used: CPU time that tasks used, in cores.
-        cores: Physical cores.
         memory: Highest share of its memory limit that a container used; None without samples.
     """
 
@@ -104,8 +106,6 @@ class Mark:
     Args:
         at: Place, as a share of the whole time.
         kind: ``failed``, ``retried`` or ``killed``.
-        count: Number of attempts.
-        text: Description of the first attempt.
     """
 
     at: float
@@ -119,12 +119,9 @@ class Row:
     """One line of the timeline.
 
     Args:
-        label: Name of the row.
-        short: Short name of the row.
         shards: First shard, and the last shard plus one.
         levels: Share of each bin in which tasks ran, in tenths; empty if attempts are drawn singly.
         exact: Start and end as shares of the whole time, and the attempt; empty if ``levels`` are drawn.
-        marks: Failed attempts.
         attempts: Number of attempts that are recorded singly.
         busy: Share of the whole time in which tasks ran.
         bad: Number of failed attempts, by kind.
@@ -236,6 +233,7 @@ def _row(
     marks: int,
 ) -> Row:
     shard, worker = place
+    label, short = (f"worker {worker}",) * 2 if alone else _labels(shard, width[0], worker)
     span = clock.span or 1.0
     bad = [one for one, _ in found if one.name != ENDED]
     levels, busy = _levels(found, clock, bins, lanes=width[0] * width[1])
@@ -243,8 +241,8 @@ def _row(
         [(clock.at(one.started) / span, clock.at(one.time) / span, one) for one, _ in found] if exact else []
     )
     return Row(
-        label=f"worker {worker}" if alone else _label(shard, width[0], worker),
-        short=f"worker {worker}" if alone else _short(shard, width[0], worker),
+        label=label,
+        short=short,
         shards=(shard, shard + width[0]),
         levels=() if exact else tuple(levels),
         exact=tuple(drawn),
@@ -266,16 +264,14 @@ def _levels(
     return [min(10, math.ceil(10 * share)) for share in filled], min(1.0, math.fsum(filled) / bins)
 
 
-def _label(shard: int, shards: int, worker: int) -> str:
+def _labels(shard: int, shards: int, worker: int) -> tuple[str, str]:
+    """Return the name of a row, and its short name."""
+    last = shard + shards - 1
     if shards > 1:
-        return f"shards {shard} to {shard + shards - 1}"
-    return f"shard {shard}" if worker < 0 else f"shard {shard}, worker {worker}"
-
-
-def _short(shard: int, shards: int, worker: int) -> str:
-    if shards > 1:
-        return f"shards {shard}\N{EN DASH}{shard + shards - 1}"
-    return f"shard {shard}" if worker < 0 else f"shard {shard} \N{MIDDLE DOT} w{worker}"
+        return f"shards {shard} to {last}", f"shards {shard}\N{EN DASH}{last}"
+    if worker < 0:
+        return f"shard {shard}", f"shard {shard}"
+    return f"shard {shard}, worker {worker}", f"shard {shard} \N{MIDDLE DOT} w{worker}"
 
 
 def kind_of(attempt: Attempt) -> str:
@@ -306,9 +302,7 @@ class Bar:
     """One bar of a histogram.
 
     Args:
-        low: Least duration in seconds.
         high: Duration that is too long for this bar.
-        count: Number of tasks.
     """
 
     low: float
@@ -317,32 +311,47 @@ class Bar:
 
 
 def histogram(found: Iterable[tuple[float, int]]) -> list[Bar]:
-    """Count tasks by duration, in steps of 1, 2, 5, 10, 20, 50 ….
+    """Count tasks by duration, in steps of 1, 2, 5, 10, 20, 50 …; in equal steps if these would be fewer than five.
 
     Args:
         found: Pairs of a duration in seconds and the number of tasks that took that long.
 
     Example:
-        >>> [(bar.low, bar.high, bar.count) for bar in histogram([(0.11, 1), (0.15, 2), (0.3, 1)])]
-        [(0.1, 0.2, 3), (0.2, 0.5, 1)]
+        >>> [(bar.low, bar.count) for bar in histogram([(0.01, 1), (0.15, 2), (0.3, 1)])]
+        [(0.01, 1), (0.02, 0), (0.05, 0), (0.1, 2), (0.2, 1)]
+        >>> [(bar.low, bar.count) for bar in histogram([(0.046, 9), (0.053, 8), (0.068, 7)])]
+        [(0.045, 9), (0.05, 8), (0.055, 0), (0.06, 0), (0.065, 7)]
     """
-    counts: Counter[int] = Counter()
-    for seconds, tasks in found:
-        counts[_step(max(seconds, 1e-7))] += tasks
-    if not counts:
+    tasks: Counter[float] = Counter()
+    for seconds, number in found:
+        tasks[max(seconds, _ROUND[0])] += number
+    if not tasks:
         return []
-    return [
-        Bar(_edge(place), _edge(place + 1), counts[place]) for place in range(min(counts), max(counts) + 1)
-    ]
+    edges = _edges(min(tasks), max(tasks))
+    counts: Counter[int] = Counter()
+    for seconds, number in tasks.items():
+        counts[bisect_right(edges, seconds) - 1] += number
+    return [Bar(edges[place], edges[place + 1], counts[place]) for place in range(len(edges) - 1)]
 
 
-def _step(value: float) -> int:
-    place = 3 * math.floor(math.log10(value)) + 3  # the logarithm may be rounded up
-    while value < _edge(place):
-        place -= 1
-    return place
+def _edges(low: float, high: float) -> list[float]:
+    """Return the edges of the bars from the shortest duration to the longest one."""
+    edges = _cut(_ROUND, low, high)
+    if low == high:
+        return edges
+    for step in reversed(_cut(_ROUND, _finest(high), high)[:-1]):
+        if len(edges) > _FEWEST:
+            break
+        places = range(int(low / step) - 1, int(high / step) + 3)
+        edges = _cut([round(place * step, 9) for place in places], low, high)
+    return edges
 
 
-def _edge(place: int) -> float:
-    decade, digit = divmod(place, 3)
-    return float(f"{(1, 2, 5)[digit]}e{decade}")
+def _cut(edges: list[float], low: float, high: float) -> list[float]:
+    return edges[bisect_right(edges, low) - 1 : bisect_right(edges, high) + 1]
+
+
+def _finest(high: float) -> float:
+    """Return the shortest step whose edges have different texts; see `runwide.words.seconds`."""
+    units = ((3600, 100.0), (60, 1.0), (10, 0.1), (1, 0.01), (0.1, 0.001), (0.01, 1e-4), (0.001, 1e-5))
+    return next((step for above, step in units if high >= above), 1e-6)

@@ -96,16 +96,15 @@ def aimap(
         >>> asyncio.run(main())
         [0, 1, 4]
     """
-    function, items = made(function, items, iterables, constants)
+    work = made(function, items, iterables, constants)
     where, _ = _checked(Where(on, store, name, reuse), on_error, options)
-    return each(
-        partial(streamed, function, items, where, ordered=ordered, on_error=on_error, options=options)
-    )
+    opening = partial(streamed, *work, where, ordered=ordered, on_error=on_error, options=options)
+    return each(opening)
 
 
 def _checked(where: Where, on_error: str, options: Mapping[str, Any]) -> tuple[Where, RunOptions]:
     """Reject invalid arguments when the call is made, before anything is awaited."""
-    outcomes.check(on_error)
+    outcomes.check_on_error(on_error)
     chosen = RunOptions.on(MAP, options)
     where.place()
     return where, chosen
@@ -116,9 +115,6 @@ async def each(opening: Callable[[], Iterator[T]]) -> AsyncGenerator[T, None]:
 
     If this is left early or cancelled, the iterator's ``stop`` is called while another thread may be in it, and then its
     ``close``.
-
-    Args:
-        opening: Returns the iterator.
 
     Example:
         >>> async def main():

@@ -15,7 +15,7 @@ from types import MethodType
 from typing import TYPE_CHECKING, Any, Protocol
 
 from runwide.api.callbacks import undisturbed
-from runwide.api.functions import called
+from runwide.api.functions import called, no_place
 from runwide.errors import FunctionNotPicklable, InputError, ItemNotPicklable, PoolClosed
 from runwide.outcomes import portable_exception_of
 from runwide.pickling.unpicklable import raised_by_pickle
@@ -46,10 +46,6 @@ class Call:
     """One call and the future of its result.
 
     Args:
-        function: The function.
-        args: Its arguments.
-        kwargs: Its keyword arguments.
-        future: Its result.
         number: Number of the call among all submitted calls.
     """
 
@@ -69,10 +65,7 @@ def seconds_until_due(calls: int, first: float, last: float, now: float) -> floa
     """Return the time for which a batch waits for further calls.
 
     Args:
-        calls: Number of its calls.
         first: Time at which the first was submitted, in seconds of any clock.
-        last: Time at which the last was submitted.
-        now: The current time.
 
     Example:
         >>> seconds_until_due(3, first=0.0, last=0.0, now=0.0)
@@ -92,7 +85,6 @@ class Batches:
     become the next. A thread runs while there are calls.
 
     Args:
-        place: The place.
         options: Options of each job, as for ``place.stream``.
     """
 
@@ -113,9 +105,6 @@ class Batches:
         Args:
             calls: The calls, which become parts of the same job.
             why: Message of the error after `close`.
-
-        Raises:
-            PoolClosed: It is closed.
         """
         with self._changed:
             if self._closed:
@@ -284,23 +273,16 @@ _NOT_HERE = {
 
 
 def checked(surface: str, place: Any, options: Mapping[str, Any]) -> None:
-    """Reject a place that takes no calls, and options that a batch of calls cannot honour.
+    """Reject a place that takes no calls, and options that a batch of calls does not accept.
 
     Args:
-        surface: ``Executor`` or ``Pool``.
-        place: The value of ``on=``.
         options: Values by name; None for an option that is not given.
-
-    Raises:
-        InputError: The place or an option is rejected.
     """
-    if not callable(getattr(place, "stream", None)):
-        raise InputError(
-            f"on={place!r} is no place to run", hint="give one, such as runwide_components.Components(4)"
-        )
+    if isinstance(place, type) or not callable(getattr(place, "stream", None)):
+        raise no_place(place)
     for name, why in _NOT_HERE.items():
         if options.get(name) is not None:
-            raise InputError(f"{surface}(on=) cannot honour {name}=: {why}", hint=f"leave {name}= out")
+            raise InputError(f"{surface}(on=) does not accept {name}=: {why}", hint=f"leave {name}= out")
 
 
 def in_time(
@@ -309,7 +291,6 @@ def in_time(
     """Yield the results of futures in order; leaving this closes the iterator of futures.
 
     Args:
-        futures: The futures, from `until_left`.
         deadline: Time on the monotonic clock by which the next result must arrive; None for no limit.
 
     Raises:

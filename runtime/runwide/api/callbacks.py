@@ -12,7 +12,9 @@ from runwide.redaction import shortened
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from concurrent.futures import Future
 
+    Callback = Callable[[Any], object] | None
 
 _log = Log("pool")
 
@@ -20,16 +22,7 @@ _SAID = 2_000  # characters of an error
 
 
 def undisturbed(function: Callable[..., object], *args: Any, logs: bool = True) -> bool:
-    """Call a callback of the user; an exception is logged, and does not stop the caller.
-
-    Args:
-        function: The callback.
-        *args: Its arguments.
-        logs: False to log no exception.
-
-    Returns:
-        True if it raised no exception.
-    """
+    """Call a callback of the user; return False if it raised an exception, which is only logged."""
     try:
         function(*args)
     except BaseException as error:
@@ -40,19 +33,10 @@ def undisturbed(function: Callable[..., object], *args: Any, logs: bool = True) 
     return True
 
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
-    from concurrent.futures import Future
-
-    Callback = Callable[[Any], object] | None
-
-
 class AsyncResult:
     """The result of an asynchronous call, with the interface of ``multiprocessing.pool.AsyncResult``.
 
     Args:
-        callback: Called with the value.
-        error_callback: Called with the exception.
         pool: Kept alive until the result arrives.
     """
 

@@ -62,14 +62,7 @@ def program_of(
     initargs: tuple[Any, ...] = (),
     reduce: Callable[[Any, Any], Any] | None = None,
 ) -> Callable[[Any], Any]:
-    """Return a function as a job stores it: a `Program`, or the function itself without initializer and reduction.
-
-    Args:
-        function: Takes one item.
-        initializer: Called once in each worker before its first task.
-        initargs: Arguments of ``initializer``.
-        reduce: Makes one result of two.
-    """
+    """Return a function as a job stores it: a `Program`, or the function itself without initializer and reduction."""
     if initializer is None and reduce is None:
         return function
     made = Program(function)
@@ -100,13 +93,7 @@ def check_constants(
     """Reject keyword arguments that a function does not take, before there is a job of which every item fails.
 
     Args:
-        function: The function.
-        names: Names of the keyword arguments.
-        what: Name of the option that has them, for the message.
         items: Number of arguments before them, so that missing ones are rejected, too; None if unknown.
-
-    Raises:
-        InputError: They do not fit.
 
     Example:
         >>> check_constants(lambda x, k: x * k, ["k"], "constants=")
@@ -131,14 +118,6 @@ def check_constants(
 
 def check_reduce(reduce: Any, on_error: str) -> None:
     """Reject an invalid reduction.
-
-    Args:
-        reduce: The user's function; None for no reduction.
-        on_error: As for `runwide.map`.
-
-    Raises:
-        TypeError: It is not callable.
-        InputError: Workers cannot run it, or ``on_error`` would leave failed items out.
 
     Example:
         >>> check_reduce(max, "return")
@@ -172,9 +151,6 @@ def reduce_of(function: Callable[[Any], Any]) -> Callable[[Any, Any], Any] | Non
 
 class Named:
     """A function by its name. It need not exist where this is pickled; unpickling returns the function itself.
-
-    Args:
-        name: ``"package.module:function"``.
 
     Example:
         >>> import pickle
@@ -220,7 +196,6 @@ def called(
     """Make the call that an item describes; return its number and what it returned.
 
     Args:
-        functions: The different functions of all calls.
         item: Number of the call, index of its function, arguments and keyword arguments.
 
     Example:
@@ -229,3 +204,8 @@ def called(
     """
     number, place, args, kwargs = item
     return number, functions[place](*args, **kwargs)
+
+
+def no_place(on: Any) -> InputError:
+    """Return the error for a value of ``on=`` that runs nothing."""
+    return InputError(f"invalid on={shown(on)}: expected a place such as Components(4)")

@@ -131,15 +131,8 @@ def map(  # noqa: A001 - the field's name
         >>> runwide.map(lambda x: x**3, [1, 2, 3], store="memory://doc-map", name="powers", reuse="nothing")
         [1, 8, 27]
     """
-    function, items = made(function, items, iterables, constants)
-    return _run(
-        function,
-        items,
-        Where(on, store, name, reuse, shards),
-        reduce=reduce,
-        on_error=on_error,
-        options=options,
-    )
+    work, where = made(function, items, iterables, constants), Where(on, store, name, reuse, shards)
+    return _run(*work, where, reduce=reduce, on_error=on_error, options=options)
 
 
 @taking(Options, MAP)
@@ -168,15 +161,9 @@ def starmap(
         >>> runwide.starmap(pow, [(2, 5), (3, 2)])
         [32, 9]
     """
-    function, items = made(function, items, starred=True, constants=constants)
-    return _run(
-        function,
-        items,
-        Where(on, store, name, reuse, shards),
-        reduce=reduce,
-        on_error=on_error,
-        options=options,
-    )
+    work = made(function, items, starred=True, constants=constants)
+    where = Where(on, store, name, reuse, shards)
+    return _run(*work, where, reduce=reduce, on_error=on_error, options=options)
 
 
 def _run(
@@ -244,10 +231,8 @@ def imap(
         1
         4
     """
-    function, items = made(function, items, iterables, constants)
-    return streamed(
-        function, items, Where(on, store, name, reuse), ordered=True, on_error=on_error, options=options
-    )
+    work, where = made(function, items, iterables, constants), Where(on, store, name, reuse)
+    return streamed(*work, where, ordered=True, on_error=on_error, options=options)
 
 
 @taking(Options, MAP)
@@ -273,7 +258,5 @@ def imap_unordered(
         >>> sorted(runwide.imap_unordered(lambda x: x * x, range(3)))
         [0, 1, 4]
     """
-    function, items = made(function, items, iterables, constants)
-    return streamed(
-        function, items, Where(on, store, name, reuse), ordered=False, on_error=on_error, options=options
-    )
+    work, where = made(function, items, iterables, constants), Where(on, store, name, reuse)
+    return streamed(*work, where, ordered=False, on_error=on_error, options=options)

@@ -43,7 +43,7 @@ class Executor(concurrent.futures.Executor):
         **options: As in `runwide.options.record.Options`.
 
     Raises:
-        InputError: The place cannot honour an option.
+        InputError: The place does not accept an option.
 
     Example:
         >>> with runwide.Executor(max_workers=2) as executor:
@@ -94,10 +94,6 @@ def take_place(one: Any, base: Any) -> Any:
     """Turn an object that would run calls here into one that runs them on a place, and return the class that does.
 
     A subclass may pass ``on=`` only when its own ``__init__`` runs, after `__new__` has chosen a class without it.
-
-    Args:
-        one: The object.
-        base: `Executor` or `runwide.Pool`.
     """
     kind = next((kind for kind in type(one).__mro__[1:] if not vars(kind).get("is_chosen")), base)
     one.__class__ = chosen(kind, base, placed=True)
@@ -106,13 +102,7 @@ def take_place(one: Any, base: Any) -> Any:
 
 @cache
 def chosen(kind: Any, base: Any, *, placed: bool) -> Any:
-    """Return the class that runs calls here or on a place; for a user's subclass, a class with the methods of both.
-
-    Args:
-        kind: The class of which an object is made.
-        base: `Executor` or `runwide.Pool`.
-        placed: True for a place.
-    """
+    """Return the class that runs calls here or on a place; for a user's subclass, a class with the methods of both."""
     runs = base.running(placed=placed)
     return runs if kind is base else type(kind.__name__, (kind, runs), {"__module__": kind.__module__})
 
@@ -144,7 +134,7 @@ class Pool:
         **options: As in `runwide.options.record.WorkerOptions`.
 
     Raises:
-        InputError: The place cannot honour an option.
+        InputError: The place does not accept an option.
 
     Example:
         >>> with runwide.Pool(processes=2) as pool:
@@ -274,7 +264,7 @@ class Pool:
 
             return PlacedPool
         interpreter.check_interpreter()  # while the interpreter ends, imports fail
-        from runwide.host import systems
+        from runwide import systems
 
         systems.refuse("runwide runs tasks", hint="use WSL, or a container of runwide's image")
         from runwide.api import stored_pool

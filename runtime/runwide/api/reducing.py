@@ -7,7 +7,7 @@ from itertools import chain, islice
 from typing import TYPE_CHECKING, Any
 
 from runwide.api.functions import check_reduce
-from runwide.outcomes import check, first_error
+from runwide.outcomes import check_on_error, first_error
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -23,11 +23,7 @@ _WORKER_OPTIONS = ("workers", "initializer", "initargs", "max_memory")
 
 
 class Folding:
-    """A function that folds a group of values.
-
-    Args:
-        reduce: Combines two values into one.
-    """
+    """A function that folds a group of values."""
 
     __slots__ = ("reduce",)
 
@@ -51,13 +47,6 @@ def reduced(
 
     Groups of neighbours are folded, then groups of their values; the number of values in memory is bounded.
 
-    Args:
-        function: Takes one item.
-        items: At least one item.
-        reduce: Combines two values into one; must be associative.
-        on_error: ``"raise"``: the error is raised when all items have ended.
-        **options: As in `runwide.options.record.Options`.
-
     Raises:
         NoItems: There are no items.
         InputError: ``on_error`` is ``"return"``.
@@ -69,7 +58,7 @@ def reduced(
     """
     from runwide.pool import outcomes, stream
 
-    check(on_error)
+    check_on_error(on_error)
     check_reduce(reduce, on_error)
     arriving = outcomes(function, items, ordered=True, **options)
     failures: list[Failure] = []

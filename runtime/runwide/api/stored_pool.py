@@ -10,8 +10,8 @@ from runwide.api import pools
 from runwide.api.callbacks import AsyncResult
 from runwide.api.maps import map
 from runwide.api.pools import take_place
-from runwide.api.where import check_reuse
-from runwide.errors import InputError, NoItems
+from runwide.api.where import check_reuse, needs_store
+from runwide.errors import NoItems
 from runwide.options import standard
 from runwide.pickling.unpicklable import raising_what_pickle_raised
 from runwide.pool import mp_pool
@@ -54,9 +54,7 @@ class Pool(mp_pool.Pool, pools.Pool):
             return
         check_reuse(name, reuse)
         if store is None and name is not None:
-            raise InputError(
-                "name= is for jobs in a store, and store= is missing", hint="give store= as well"
-            )
+            raise needs_store("name=")
         super().__init__(processes, initializer, initargs, maxtasksperchild, on_event=on_event, **options)
         self._store = store
         self._name = name

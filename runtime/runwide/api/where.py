@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from functools import cache, partial
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
-from runwide.api.functions import Starred, check_constants
+from runwide.api.functions import Starred, check_constants, no_place
 from runwide.errors import InputError, WrongType
 from runwide.naming import name_of, shown
 from runwide.pickling.validate import check
@@ -30,15 +30,7 @@ def made(
     """Return a function of one item, and its items, for a call that may have more than one iterable.
 
     Args:
-        function: The user's function.
-        items: The first iterable.
         iterables: The other iterables; the shortest of all ends the call.
-        constants: Keyword arguments that are the same for each item.
-        starred: True to unpack each item into arguments.
-
-    Raises:
-        TypeError: The function is not callable, an iterable is not iterable, or ``constants`` is not a dict with text keys.
-        InputError: Workers cannot run the function.
 
     Example:
         >>> function, items = made(pow, [2, 3], ([5, 2],), {"mod": 7})
@@ -50,7 +42,7 @@ def made(
     if constants is not None:
         if not isinstance(constants, Mapping) or not all(isinstance(name, str) for name in constants):
             raise WrongType(
-                f"constants must be keyword arguments by name, not {shown(constants)}",
+                f"invalid constants={shown(constants)}: expected keyword arguments by name",
                 hint='give a dict, such as {"rate": 0.1}',
             )
         check_constants(function, constants, "constants=", items=None)
@@ -95,34 +87,22 @@ class Where(NamedTuple):
     shards: int = 1
 
     def place(self) -> Any:
-        """Return the place, which may be one with a store; None for this container's cores without a store.
-
-        Raises:
-            InputError: An argument is invalid, or does not fit another one.
-        """
+        """Return the place, which may be one with a store; None for this container's cores without a store."""
         check_reuse(self.name, self.reuse)
         if self.on is not None and self.store is not None:
             raise InputError(
                 "both on= and store= were given", hint="leave store= out, and give it to the place of on="
             )
         if self.on is not None and (isinstance(self.on, type) or not callable(getattr(self.on, "map", None))):
-            raise InputError(
-                f"on={self.on!r} is no place to run",
-                hint="give one, such as runwide_components.Components(4)",
-            )
+            raise no_place(self.on)
         if self.store is not None:
             from runwide.job import Checkpoint
 
             return Checkpoint(self.store, self.name, self.shards, self.reuse)
         if self.shards != 1:
-            raise InputError(
-                f"shards={self.shards} is for a job in a store, and store= is missing",
-                hint="give store= as well",
-            )
+            raise needs_store(f"shards={self.shards}")
         if self.on is None and self.name is not None:
-            raise InputError(
-                "name= is for a job in a store, and store= is missing", hint="give store= as well"
-            )
+            raise needs_store("name=")
         return self.on
 
     def words(self) -> dict[str, Any]:
@@ -165,13 +145,14 @@ def traced(function: Any, options: RunOptions) -> tuple[Trace, RunOptions]:
     return trace, options.but(on_event=trace)
 
 
-def check_reuse(name: str | None, reuse: str | None) -> None:
-    """Reject an invalid ``reuse=``, or one without a name.
+def needs_store(option: str) -> InputError:
+    """Return the error for an option of a job in a store that is given without one."""
+    return InputError(f"{option} is for a job in a store, and store= is missing", hint="give store= as well")
 
-    Raises:
-        InputError: It is invalid.
-    """
+
+def check_reuse(name: str | None, reuse: str | None) -> None:
+    """Reject an invalid ``reuse=``, or one without a name."""
     if reuse is not None:
         from runwide.job import names
 
-        names.check(name, reuse)
+        names.check_name(name, reuse)

@@ -44,6 +44,8 @@ _COMMANDS = {
 # Entry points of commands in packages that the runtime does not know; read only if necessary.
 _GROUP = "runwide.commands"
 _WITH_ENGINES = frozenset({"status"})  # our commands that such a package may extend
+_OF_PIPELINES = frozenset({"gather", "scatter", "shard"})
+_MISTYPED = 0.8  # the likeness of a mistyped option to the meant one; click's suggestions need only 0.6
 
 
 class _Lazy(click.Group):
@@ -105,9 +107,6 @@ def main(args: list[str] | None = None) -> None:
     """Run a command; an error of ours is one line on standard error, and an exit code that is not 0.
 
     Exit codes: 0 done, 1 failed, 2 invalid call, 130 interrupted by Ctrl-C, 143 stopped by SIGTERM.
-
-    Args:
-        args: The words of the command; None for those of this process.
     """
     _escape_missing_characters()
     with coded():
@@ -164,11 +163,20 @@ def _drop_output() -> None:
 def _show(error: click.ClickException) -> None:
     text = StringIO()
     error.show(text)
-    if isinstance(error, click.NoSuchOption):
+    if isinstance(error, click.NoSuchOption) and _is_of_pipeline(error):
         text.write(
             f"runwide: this is {__version__}; a pipeline made by another release may use other options\n"
         )
     _say(text.getvalue())
+
+
+def _is_of_pipeline(error: click.NoSuchOption) -> bool:
+    """Return whether another release may have written the option: it is of a pipeline's command, and not mistyped."""
+    from difflib import get_close_matches
+
+    if error.ctx is None or error.ctx.info_name not in _OF_PIPELINES:
+        return False
+    return not get_close_matches(error.option_name, error.possibilities or (), 1, _MISTYPED)
 
 
 def _code(error: RunwideError) -> int:

@@ -137,15 +137,15 @@ def _show(counted: Cores, tree: Tree, *, as_json: bool, measured: _Measured | No
     if as_json:
         click.echo(json.dumps(_plain(counted, throttled, stolen, measured), indent=2))
         return
-    from runwide.cli.output import console
+    from runwide.cli.output import console, print_table
 
     screen = console()
-    screen.print(_steps(counted))
+    print_table(_steps(counted))
     _show_pressure(screen, counted, throttled, stolen)
     for problem in counted.problems:
         screen.print(f"note: {problem}", style="yellow", markup=False, soft_wrap=True)
     if measured:
-        screen.print(_readings(measured.verdict))
+        print_table(_readings(measured.verdict))
         if measured.stolen is not None:
             screen.print(f"stolen while measuring: {measured.stolen:.1%} of CPU time", markup=False)
         screen.print(_measured(measured.verdict, counted), markup=False, soft_wrap=True)
@@ -179,16 +179,22 @@ def _show_pressure(
     host = counted.hypervisor
     trust = f"its report of shared cores is {'reliable' if host.truthful else 'not guaranteed'}"
     screen.print(
-        f"virtual machine: {host.name}, {trust}" if host.name else "no hypervisor is seen", markup=False
+        f"virtual machine: {host.name}, {trust}" if host.name else "no hypervisor is seen",
+        markup=False,
+        soft_wrap=True,
     )
     if throttled and throttled.throttled:
         times = f"{throttled.throttled} of {throttled.periods} periods, {throttled.seconds:.1f} CPU-seconds"
         screen.print(
-            f"held back by its CPU limit in {times} since it started ({throttled.source})", markup=False
+            f"held back by its CPU limit in {times} since it started ({throttled.source})",
+            markup=False,
+            soft_wrap=True,
         )
     if stolen:
         screen.print(
-            f"stolen by the hypervisor since boot: {stolen.share:.1%} of CPU time (/proc/stat)", markup=False
+            f"stolen by the hypervisor since boot: {stolen.share:.1%} of CPU time (/proc/stat)",
+            markup=False,
+            soft_wrap=True,
         )
 
 

@@ -14,6 +14,7 @@ from runwide import settings
 from runwide.cli.output import write_text
 from runwide.errors import InputError, ResultNotLoadable
 from runwide.log import Log
+from runwide.naming import kind_of
 from runwide.records import Failure
 from runwide.tables.parquet import Kinds, with_nanoseconds
 
@@ -36,7 +37,6 @@ def write(path: Path, results: Sequence[Any], form: str) -> None:
     """Write results to a file in order, and create its folder if necessary.
 
     Args:
-        path: The file.
         results: The results; a `runwide.Failure` becomes a null, or a row of nulls. Tuples become lists, and numbers and
             arrays of numpy become those of Python.
         form: ``jsonl`` for one result a line: NaN and infinities become null, and a warning counts them. ``parquet`` for one
@@ -76,7 +76,7 @@ def _write_parquet(path: Path, values: list[Any]) -> None:
         parquet.write_table(table, path)
     except pa.ArrowException as error:
         raise InputError(
-            f"these results are no table of Parquet: {_one_line(error)}",
+            f"the results are not a table: {_one_line(error)}",
             hint="return plain values, or a dict with the same keys for each item",
         ) from error
     except OSError as error:
@@ -89,7 +89,7 @@ def _columns(values: list[Any]) -> dict[str, list[Any]]:
     for item, value in enumerate(values):
         if not isinstance(value, (dict, type(None))):
             raise InputError(
-                f"the result is no row of the table: it is a {type(value).__name__}, and others are dicts",
+                f"the result is {kind_of(value)}; the other rows are dicts",
                 item=item,
                 hint="return a dict for each item, or for no item",
             )
@@ -167,16 +167,7 @@ def _one_line(error: Exception) -> str:
 
 
 def write_results(path: Path, form: str, reference: str) -> None:
-    """Write the results of a job as a dataset, None for failed items.
-
-    Args:
-        path: The file.
-        form: ``jsonl`` or ``parquet``.
-        reference: The reference of the results.
-
-    Raises:
-        InputError: The results do not fit the format; the error says where they are stored.
-    """
+    """Write the results of a job, by their reference, as ``jsonl`` or ``parquet``, None for failed items."""
     from runwide import job as jobs
 
     try:
@@ -203,8 +194,6 @@ class Plain:
 
     Args:
         rich: True for Parquet: dates, decimals and bytes are plain, and NaN stays NaN.
-        nulled: How many NaN and infinite numbers have become null.
-        items: How many results had such numbers.
     """
 
     rich: bool
@@ -213,13 +202,6 @@ class Plain:
 
     def of(self, result: Any, item: int) -> Any:
         """Return a result as plain data; None for a failed item.
-
-        Args:
-            result: The result.
-            item: The index of its item.
-
-        Raises:
-            InputError: The result is not plain data.
 
         Example:
             >>> Plain(rich=False).of({"a": (1, float("nan"))}, 0)
@@ -257,7 +239,7 @@ class Plain:
             raise NotPlain("a time with a time zone has no type in Parquet")
         if self.rich and isinstance(value, _RICH):
             return value
-        raise NotPlain(f"a {type(value).__name__} is no plain data of {'Parquet' if self.rich else 'JSON'}")
+        raise NotPlain(f"{kind_of(value)} is not plain data of {'Parquet' if self.rich else 'JSON'}")
 
     def _scalar(self, value: Any) -> Any:
         if value is None or isinstance(value, bool):
@@ -303,7 +285,7 @@ def _key(key: Any) -> str:
         key = key.item()
     if key is None or isinstance(key, (bool, int)) or (isinstance(key, float) and isfinite(key)):
         return json.dumps(key)
-    raise NotPlain(f"a {type(key).__name__} cannot be the key of an object")
+    raise NotPlain(f"{kind_of(key)} cannot be the key of an object")
 
 
 def _is_missing(value: Any) -> bool:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 import sys
 from dataclasses import dataclass
-from functools import reduce
-from types import UnionType
-from typing import TYPE_CHECKING, Annotated, Any, Union, get_args, get_origin
+from functools import partial, reduce
+from types import SimpleNamespace, UnionType
+from typing import TYPE_CHECKING, Annotated, Any, Union, get_args, get_origin, get_type_hints
 
 from runwide.errors import InputError
 from runwide.redaction import shortened
@@ -60,10 +61,7 @@ JSON = Declared("json")
 
 
 def parse(spelling: str) -> Declared | None:
-    """Return the type with a name as kfp or Python writes it.
-
-    Args:
-        spelling: A name such as ``List``, ``typing.List[str]``, ``Dict[String, Integer]``, ``list[int]`` or ``int | None``.
+    """Return the type of a name, as kfp or Python writes it.
 
     Returns:
         The type; None if the outermost name is not a type of JSON. Inside lists and dicts, such a name becomes `JSON`.
@@ -165,10 +163,6 @@ def convert(value: Any, declared: Declared, where: str) -> Any:
     Args:
         value: The value; engines pass numbers as doubles.
         declared: The type. If it does not declare a number's type, a whole number becomes an int.
-        where: The name of the value, for errors.
-
-    Raises:
-        InputError: The value has another type, or is an integer that has lost digits in the engine.
 
     Example:
         >>> convert([1.0, 2.0], parse("list[int]"), "items"), convert([1, 2], parse("list[float]"), "items")
@@ -302,3 +296,50 @@ _CONVERSIONS: dict[str, Callable[[Any, Declared, str], Any]] = {
     "json": _json, "int": _int, "float": _float, "str": _exactly, "bool": _exactly, "list": _list, "dict": _dict,
     "optional": _optional,
 }  # fmt: skip
+
+
+def annotations_of(function: Any) -> tuple[Any, dict[str, Any]]:
+    """Return the annotation of a function's first parameter, or None, and all annotations by name.
+
+    Example:
+        >>> annotations_of(lambda x, k: x)
+        (None, {})
+        >>> class Scaled:
+        ...     x: float
+        ...     def __call__(self, x: int) -> int:
+        ...         return x
+        >>> annotations_of(Scaled())
+        (<class 'int'>, {'x': <class 'int'>})
+    """
+    try:
+        parameters = inspect.signature(function).parameters
+    except (TypeError, ValueError, NameError):  # some builtins have no signature
+        return None, {}
+    names = _globals_of(function)
+    found = {
+        name: hint
+        for name, one in parameters.items()
+        if (hint := _resolved(one.annotation, names)) is not None
+    }
+    return found.get(next(iter(parameters), "")), found
+
+
+def _globals_of(function: Any) -> dict[str, Any]:
+    """Return the global names that a function's annotations may use."""
+    while isinstance(function, partial):
+        function = function.func
+    if not isinstance(function, type) and not hasattr(inspect.unwrap(function), "__code__"):
+        function = getattr(function, "__func__", None) or type(function).__call__
+    if isinstance(function, type):
+        return vars(sys.modules[function.__module__]) if function.__module__ in sys.modules else {}
+    return getattr(inspect.unwrap(function), "__globals__", {})
+
+
+def _resolved(annotation: Any, names: dict[str, Any]) -> Any:
+    """Evaluate an annotation; return None if there is none, or if only type checkers can evaluate it."""
+    if annotation is inspect.Parameter.empty:
+        return None
+    try:
+        return get_type_hints(SimpleNamespace(__annotations__={"it": annotation}), names)["it"]
+    except Exception:  # evaluating runs the user's code
+        return None

@@ -20,6 +20,7 @@ from runwide.host.checks import Check, State
 from runwide.host.cores import count
 from runwide.host.tree import Tree
 from runwide.json_text import json_of
+from runwide.streams import printable
 
 if TYPE_CHECKING:
     from runwide.host import Cores
@@ -87,14 +88,14 @@ def _examine(uri: str | None) -> tuple[list[Check], _Machine]:
         _image(),
         asked,
         *([signing_key()] if asked.state is State.OK else []),
-        checks.cores(machine.cores),
-        checks.pressure(cgroup.throttling(tree), hypervisor.steal(tree)),
-        checks.memory(machine.memory, machine.cores.count),
-        checks.killed(machine.memory),
-        checks.pids(cgroup.pids(tree), machine.cores.count),
-        checks.shared(space.read(space.SHARED)),
-        *([checks.scratch(space.read(space.scratch()))] if asked.state is State.OK else []),
-        checks.gpus(gpu.devices(tree)),
+        checks.judge_cores(machine.cores),
+        checks.judge_pressure(cgroup.throttling(tree), hypervisor.steal(tree)),
+        checks.judge_memory(machine.memory, machine.cores.count),
+        checks.judge_oom_kills(machine.memory),
+        checks.judge_processes(cgroup.pids(tree), machine.cores.count),
+        checks.judge_shared_memory(space.measure(space.SHARED)),
+        *([checks.judge_scratch(space.measure(space.scratch()))] if asked.state is State.OK else []),
+        checks.judge_gpus(gpu.devices(tree)),
         *([store(uri)] if uri else []),
     ]
     return found, machine
@@ -237,12 +238,14 @@ def _plain(found: list[Check], machine: _Machine) -> dict[str, Any]:
 def _show(found: list[Check]) -> None:
     from rich.text import Text
 
-    from runwide.cli.output import console, plain_table
+    from runwide.cli.output import plain_table, print_table
 
     table = plain_table("check", "state", "says", header=False)
     for check in found:
         hint = f" -> {check.hint}" if check.hint else ""
         table.add_row(
-            Text(check.name), Text(check.state.value, _STYLES[check.state]), Text(check.says + hint)
+            Text(check.name),
+            Text(check.state.value, _STYLES[check.state]),
+            Text(printable(check.says + hint)),
         )
-    console().print(table)
+    print_table(table)

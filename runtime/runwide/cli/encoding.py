@@ -71,15 +71,7 @@ def without_places(text: str) -> str:
 
 
 def unpacked(data: bytes, option: str) -> bytes:
-    """Return the pickle in the value of an option: a pickle, its base64, or a text that `written` made.
-
-    Args:
-        data: The value of the option.
-        option: The name of the option, for errors.
-
-    Raises:
-        InputError: The value is none of these.
-    """
+    """Return the pickle in the value of an option: a pickle, its base64, or a text that `written` made."""
     if data[:1] == pickle.PROTO:
         return data
     try:
@@ -114,7 +106,6 @@ def written_code(code: Code, reference: str | None = None) -> str:
     """Return the code of the user's own modules as text: the digests of its files, then the archive or a reference to it.
 
     Args:
-        code: The code.
         reference: The reference of the archive; None to put the archive into the text.
 
     Example:
@@ -126,20 +117,15 @@ def written_code(code: Code, reference: str | None = None) -> str:
 
 
 def code_in(text: str, fetch: Callable[[str], bytes]) -> Code:
-    """Return the code in a text that `written_code` made.
-
-    Args:
-        text: The text.
-        fetch: Returns the verified object of a reference.
-
-    Raises:
-        InputError: `written_code` did not make the text.
-    """
+    """Return the code in a text that `written_code` made; ``fetch`` returns the verified object of a reference."""
     from runwide.code.archive import Code
 
     files, found, archive = text.removeprefix(_CODE).partition(_APART)
     if not text.startswith(_CODE) or not found:
-        raise InputError("--code is no text that runwide made", hint="pass it whole and unchanged")
+        raise InputError(
+            "invalid --code: expected the text that the scatter step wrote",
+            hint="pass it whole and unchanged",
+        )
     try:
         data = (
             fetch(archive)
@@ -149,7 +135,8 @@ def code_in(text: str, fetch: Callable[[str], bytes]) -> Code:
         return Code(_decompressed(base64.b64decode(files, validate=True), "--code").decode(), data)
     except (binascii.Error, zlib.error, UnicodeDecodeError) as error:
         raise InputError(
-            f"--code is no text that runwide made ({error})", hint="pass it whole and unchanged"
+            f"invalid --code: expected the text that the scatter step wrote ({error})",
+            hint="pass it whole and unchanged",
         ) from error
 
 
@@ -191,12 +178,9 @@ def values_bytes(value: Any, what: str = "the value", shared: Definitions | None
     """Pickle a value for another program.
 
     Args:
-        value: The value.
-        what: The name of the value, for errors.
         shared: Records the user's own modules that the pickle names.
 
     Raises:
-        ItemNotPicklable: The value, or a part of it, cannot be pickled.
         InputError: It contains a parameter of a pipeline in a place that `runwide.cli.given.rebuilt` does not search.
 
     Example:
@@ -222,11 +206,7 @@ def _pickled(value: Any, shared: Definitions | None) -> bytes:
 
 
 def value_of_bytes(data: bytes) -> Any:
-    """Load a pickle from the command line, or from an object whose digest is on the command line.
-
-    Raises:
-        InputError: The pickle cannot be loaded here.
-    """
+    """Load a pickle from the command line, or from an object whose digest is on the command line."""
     try:
         return pickle.loads(data)  # noqa: TID251 - as trusted as this command line
     except Exception as error:
@@ -247,15 +227,7 @@ def is_by_value(data: bytes) -> bool:
 
 
 def refuse_parameters(data: bytes, what: str) -> None:
-    """Reject a pickle that contains a parameter of a pipeline, which has no value yet.
-
-    Args:
-        data: The pickle.
-        what: The name of the pickled value, for errors.
-
-    Raises:
-        InputError: The pickle contains a parameter.
-    """
+    """Reject a pickle that contains a parameter of a pipeline, which has no value yet."""
     text = UNFILLED.search(data.decode("latin-1"))
     if any(name in data for name in _OF_KFP) or (text and text[1] == "channel:task="):
         raise InputError(

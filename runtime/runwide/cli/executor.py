@@ -28,11 +28,7 @@ def write_output(
 
     Args:
         executor_input: The text that kfp writes for ``{{$}}``; without it, nothing is written.
-        metrics: Numbers by name.
         more: Further metadata, by the name of the output.
-
-    Raises:
-        InputError: The text is no executor input of kfp, or the file cannot be written.
     """
     if executor_input is None:
         return
@@ -53,14 +49,7 @@ def write_output(
 
 
 def metadata_of(executor_input: str | None, uri: str) -> dict[str, Any]:
-    """Return the metadata of the input artifact with a URI.
-
-    Args:
-        executor_input: The text that kfp writes for ``{{$}}``; None if no engine runs this command.
-        uri: The URI of the artifact.
-
-    Raises:
-        InputError: The text is no executor input of kfp.
+    """Return the metadata of the input artifact with a URI; empty if no engine runs this command.
 
     Example:
         >>> text = '{"inputs": {"artifacts": {"items": {"artifacts": [{"uri": "/x", "metadata": {"format": "csv"}}]}}}}'
@@ -79,13 +68,6 @@ def metadata_of(executor_input: str | None, uri: str) -> dict[str, Any]:
 
 def artifacts_of(executor_input: str | None, name: str) -> list[tuple[str, dict[str, Any]]]:
     """Return URI and metadata of each artifact in an input that is a list of artifacts.
-
-    Args:
-        executor_input: The text that kfp writes for ``{{$}}``.
-        name: The name of the input.
-
-    Raises:
-        InputError: The text is no executor input of kfp, or has no such input.
 
     Example:
         >>> text = '{"inputs": {"artifacts": {"items": {"artifacts": [{"uri": "/x"}, {"uri": "/y"}]}}}}'

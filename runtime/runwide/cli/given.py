@@ -22,9 +22,9 @@ Texts: TypeAlias = "Mapping[str, str]"
 """The texts of the parameters of the pipeline that a step receives, by name."""
 
 UNFILLED = re.compile(
-    r"\{\{(\$(?=\}\})|\$\.(?:pipeline_|inputs|outputs|workspace_path)|channel:task=)[^\n]*?\}\}"
+    r"\{\{(\$(?=\}\})|\$\.(?:pipeline_|inputs|outputs|workspace_path)|channel:task=)[^\x00-\x1f\x7f-\x9f]*?\}\}"
 )
-"""A placeholder of kfp, which the engine replaces by a value."""
+"""A placeholder of kfp, which the engine replaces by a value; control characters between two texts of a pickle end it."""
 
 LEFT_OUT = object()
 """The value of an optional parameter that was left out."""
@@ -35,7 +35,6 @@ class Given:
     """The place of a parameter in a value.
 
     Args:
-        name: The name of the parameter in the step.
         type: The declared type of the parameter, or of its value at ``key``; ``json`` if it is not known.
         like: A type to convert the value to if possible; empty for none.
         key: A key of the parameter whose value is used instead of the whole parameter.
@@ -53,11 +52,7 @@ class Given:
     among: str = ""
 
     def value(self, texts: Texts) -> Any:
-        """Return the value of the parameter; None if it was left out.
-
-        Raises:
-            InputError: The value does not have the declared type, or the engine has not filled it in.
-        """
+        """Return the value of the parameter, in its declared type; None if it was left out."""
         found = self._found(texts)
         return None if found is LEFT_OUT else found
 
@@ -147,9 +142,6 @@ def _is_written(value: Any, text: str) -> bool:
 class Composed:
     """A text with parameters in it.
 
-    Args:
-        parts: Texts and places of parameters, in order.
-
     Example:
         >>> Composed(("gs://", Given("bucket", "str"), "/", Given("n", "int"))).text({"bucket": "b", "n": "3.0"})
         'gs://b/3'
@@ -158,11 +150,7 @@ class Composed:
     parts: tuple[str | Given, ...]
 
     def text(self, texts: Texts) -> str:
-        """Return the text with the values of its parameters, as Python writes them.
-
-        Raises:
-            InputError: A parameter was left out, or does not have its declared type.
-        """
+        """Return the text with the values of its parameters, as Python writes them; none may be left out."""
         return "".join(part if isinstance(part, str) else self._part(part, texts) for part in self.parts)
 
     @staticmethod
@@ -188,13 +176,6 @@ class Composed:
 def composed(text: str, option: str) -> Composed:
     """Read a text with parameters that `Composed.to_json` wrote.
 
-    Args:
-        text: The argument of the step.
-        option: The name of its option, for errors.
-
-    Raises:
-        InputError: The argument is invalid.
-
     Example:
         >>> composed('["a-", {"name": "n", "type": "int"}]', "--composed").text({"n": "3"})
         'a-3'
@@ -204,16 +185,13 @@ def composed(text: str, option: str) -> Composed:
         return Composed(tuple(part if isinstance(part, str) else Given(**part) for part in parts))
     except TypeError as error:
         raise InputError(
-            f"{option} is no text with parameters ({error})", hint="pass the text that fan_out writes"
+            f"invalid {option}: expected a text with parameters ({error})",
+            hint="pass the text that fan_out writes",
         ) from error
 
 
 def filled(value: Any, texts: Texts) -> Any:
     """Fill in the parameters of a value; a parameter that was left out becomes None.
-
-    Args:
-        value: A value with `Given` and `Composed` in its lists, tuples, sets, dicts and dataclasses.
-        texts: The texts of the parameters.
 
     Example:
         >>> filled({"a": (1, Given("n", "int"))}, {"n": "2.0"})
@@ -233,7 +211,6 @@ def rebuilt(value: Any, change: Callable[[Any], Any], inside: tuple[int, ...] = 
 
     Args:
         value: Its lists, tuples, named tuples, sets, dicts and dataclasses are searched; anything else is a leaf.
-        change: Takes a leaf, and returns it or another value.
         inside: Ids of the values that contain this one, which are not searched again.
 
     Example:
@@ -300,10 +277,7 @@ def _built(value: Any, parts: list[Any]) -> Any:
 
 
 def refuse_unfilled(text: str) -> str:
-    """Return a text, such as the URI of a store, if it contains no placeholder of kfp.
-
-    Raises:
-        InputError: The engine has left a placeholder in it.
+    """Return a text, such as the URI of a store, if the engine has left no placeholder of kfp in it.
 
     Example:
         >>> refuse_unfilled("gs://bucket/runs")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import pickle
 import re
 import sys
@@ -12,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 from runwide import settings
 from runwide.api.functions import bound, check_constants, imported
 from runwide.cli.encoding import too_large, unpacked
-from runwide.cli.function_checks import without_default
 from runwide.cli.given import LEFT_OUT
 from runwide.errors import InputError, RunwideError
+from runwide.naming import kind_of
 from runwide.pickling.functions import NOTHING, Needs
 from runwide.tables.formats import json_value
 
@@ -33,9 +34,6 @@ def look_here() -> None:
 def function_of(text: str) -> Callable[..., Any]:
     """Import the function that ``MODULE:FUNCTION`` names, with the working directory on the search path.
 
-    Raises:
-        InputError: There is no such function.
-
     Example:
         >>> function_of("math:sqrt")(9)
         3.0
@@ -51,20 +49,14 @@ def function_of(text: str) -> Callable[..., Any]:
             f"{text} cannot be imported: {type(error).__name__}: {error}", hint=_HINT_FUNCTION
         ) from error
     if not callable(value):
-        raise InputError(f"{text} is a {type(value).__name__}, not a function", hint=_HINT_FUNCTION)
+        raise InputError(f"{text} is {kind_of(value)}, not a function", hint=_HINT_FUNCTION)
     function: Callable[..., Any] = value
     return function
 
 
 @dataclass(frozen=True, slots=True)
 class Chosen:
-    """A pickled function.
-
-    Args:
-        data: The pickle.
-        name: The name of the function, for people.
-        needs: The user's own modules that the function needs, as far as this process knows them.
-    """
+    """A pickled function, its name for people, and the user's own modules that it needs, as far as this process knows."""
 
     data: bytes
     name: str
@@ -81,9 +73,6 @@ def pickled_function(
         file: A file with the pickle or its base64.
         text: The base64 of the pickle.
         constants: Keyword arguments to bind. For `LEFT_OUT`, the function's default is used, or None if it has no default.
-
-    Raises:
-        InputError: Not exactly one was given, or it is invalid.
     """
     given = {"--function": function, "--function-file": file, "--function-base64": text}
     names = [name for name, value in given.items() if value is not None]
@@ -99,11 +88,7 @@ def pickled_function(
 def refuse_table_options(
     form: str | None, types: str | None, *, hint: str = "give --items-from or --items-file as well"
 ) -> None:
-    """Reject ``--items-format`` and ``--items-types`` if the items are no table.
-
-    Raises:
-        InputError: One of them was given.
-    """
+    """Reject ``--items-format`` and ``--items-types`` if the items are no table."""
     if form or types:
         raise InputError("--items-format and --items-types are for tables of items", hint=hint)
 
@@ -112,12 +97,8 @@ def items_of_file(path: Path, *, form: str | None = None, types: str | None = No
     """Return the items in a file of JSON lines, a JSON list, CSV or Parquet.
 
     Args:
-        path: The file.
         form: A format in `runwide.tables.formats.TABLES`; None to find it from the file's name or first bytes.
         types: JSON of the types of CSV columns.
-
-    Raises:
-        InputError: The file cannot be read, or has none of these formats.
     """
     from runwide.tables import rows
 
@@ -137,11 +118,6 @@ def items_named(text: str, *, form: str | None = None, types: str | None = None)
     Args:
         text: A file, a folder, a URI or a pattern of files. Or a job, whose results are the items: the reference of the job
             or of its results, the URI of its folder, its id or its name.
-        form: As for `runwide.tables.sources.items_from`.
-        types: As for `runwide.tables.sources.items_from`.
-
-    Raises:
-        InputError: The items cannot be read.
     """
     from runwide.tables.sources import is_pattern, items_from
 
@@ -158,10 +134,9 @@ def items_named(text: str, *, form: str | None = None, types: str | None = None)
 
 
 def job_meant(text: str, store: str | None = None) -> str | None:
-    """Return the reference of the job that a word of a command names; None if the word names no job.
+    """Return the reference of the job whose URI, id or name a word is; None if the word names no job.
 
     Args:
-        text: The URI of the job's folder, its id or its name, or anything else.
         store: The store in which to look for an id or a name; None for ``RUNWIDE_STORE``.
 
     Raises:
@@ -182,23 +157,18 @@ def job_meant(text: str, store: str | None = None) -> str | None:
         return None
 
 
-def strings(text: str, option: str) -> list[str]:
-    """Return the strings of a JSON list.
-
-    Raises:
-        InputError: The text is no JSON list of strings.
-    """
-    found = json_list(text, option)
+def references_of(text: str) -> list[str]:
+    """Return the references in the value of ``--shards-json``."""
+    found = json_list(text, "--shards-json")
     if not all(isinstance(one, str) for one in found):
-        raise InputError(f"{option} is not a list of strings", hint="pass the lines that the shards printed")
+        raise InputError(
+            "--shards-json is not a list of strings", hint="pass the lines that the shards printed"
+        )
     return found
 
 
 def seconds(text: str) -> float:
     """Return the seconds of an age such as ``7d``, ``12h``, ``30m`` or ``45s``.
-
-    Raises:
-        InputError: The text is no age.
 
     Example:
         >>> seconds("7d")
@@ -232,10 +202,24 @@ def _arguments(function: Callable[..., Any], constants: Mapping[str, Any]) -> di
     found = {
         name: None if value is LEFT_OUT else value
         for name, value in constants.items()
-        if value is not LEFT_OUT or without_default(function, name)
+        if value is not LEFT_OUT or _is_required(function, name)
     }
     check_constants(function, found, "the constants")
     return found
+
+
+def _is_required(function: Callable[..., Any], name: str) -> bool:
+    """Return whether a function has a parameter of this name without a default.
+
+    Example:
+        >>> _is_required(lambda x, k: x, "k"), _is_required(lambda x, k=1: x, "k"), _is_required(print, "k")
+        (True, False, False)
+    """
+    try:
+        found = inspect.signature(function, follow_wrapped=False).parameters.get(name)
+    except (TypeError, ValueError):  # some builtins have no signature
+        return False
+    return found is not None and found.default is inspect.Parameter.empty
 
 
 def _bound(pickled: bytes, constants: Mapping[str, Any] | None, name: str) -> Chosen:
@@ -254,11 +238,7 @@ def _bound(pickled: bytes, constants: Mapping[str, Any] | None, name: str) -> Ch
 
 
 def read(path: Path, *, function: bool = False) -> bytes:
-    """Return the bytes of a file; with ``function``, only up to the size limit of a function.
-
-    Raises:
-        InputError: The file cannot be read, or is too large.
-    """
+    """Return the bytes of a file; with ``function``, only up to the size limit of a function."""
     try:
         most = settings.max_function_bytes()
         if function and path.stat().st_size > 2 * most:  # base64 needs a third more bytes
@@ -271,11 +251,7 @@ def read(path: Path, *, function: bool = False) -> bytes:
 
 
 def json_list(text: str, what: str) -> list[Any]:
-    """Return the elements of a JSON list.
-
-    Raises:
-        InputError: The text is no JSON list.
-    """
+    """Return the elements of a JSON list."""
     found = json_value(text, what)
     if not isinstance(found, list):
         raise InputError(f"{what} is not a JSON list", hint='pass a list such as ["a", "b"]')
@@ -283,9 +259,5 @@ def json_list(text: str, what: str) -> list[Any]:
 
 
 def json_file(path: str) -> Any:
-    """Return the JSON value in a file.
-
-    Raises:
-        InputError: The file cannot be read, or is not JSON.
-    """
+    """Return the JSON value in a file."""
     return json_value(read(Path(path)).decode("utf-8", errors="replace"), "the file", uri=path)

@@ -41,11 +41,9 @@ class Wanted:
     """Requirements, divided for pip.
 
     Args:
-        missing: The requirements that the installed packages do not satisfy.
         lines: The lines for pip: options of pip, and the missing requirements.
         kept: The requirements that the installed packages satisfy.
-        given: The constraints in the text.
-        constraints: These constraints, and the installed versions of the kept requirements.
+        constraints: The constraints in the text, and the installed versions of the kept requirements.
     """
 
     missing: tuple[str, ...]
@@ -57,9 +55,6 @@ class Wanted:
     @classmethod
     def of(cls, text: str) -> Wanted:
         r"""Compare a text of `runwide.cli.requirements.text_of` with the installed packages.
-
-        Raises:
-            InputError: The requirements ask for another version of runwide.
 
         Example:
             >>> Wanted.of("click>=8\nno-such-thing==1\n--pre").missing
@@ -80,11 +75,7 @@ class Wanted:
 
 
 def _is_ours(line: str) -> bool:
-    """Return whether a requirement is the installed runwide itself.
-
-    Raises:
-        InputError: It is another version of runwide.
-    """
+    """Return whether a requirement is the installed runwide; reject another version of runwide."""
     found = parsed(line)
     if found is None or canonical(found.name) != _OURS:
         return False
@@ -203,15 +194,10 @@ def install(text: str | None, at: str | None = None) -> str | None:
     If the image has everything in allowed versions, install nothing, and do not start pip.
 
     Args:
-        text: A text of `runwide.cli.requirements.text_of`; None or empty for no requirements.
         at: The folder in which the parent process has installed the requirements.
 
     Returns:
         The folder of the installed packages; None if nothing had to be installed.
-
-    Raises:
-        EnvironmentMismatch: pip failed.
-        InputError: The requirements ask for another version of runwide.
     """
     if not (text or at):
         return None

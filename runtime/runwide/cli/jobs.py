@@ -17,6 +17,7 @@ from runwide.cli.variables import configured
 from runwide.errors import InputError, RunwideError, TasksFailed
 from runwide.host.threads import announce
 from runwide.job.reference import quoted, resolve
+from runwide.naming import kind_of
 from runwide.outcomes import line_of
 from runwide.records import Failure
 from runwide.sigterm import leaves_on_sigterm
@@ -160,7 +161,7 @@ def gather_command(
     """  # noqa: D301 - \b is click's mark for a paragraph that keeps its lines
     install(requirements)
     job = jobs.reference_of(job, store)
-    shards = None if shards_json is None else inputs.strings(shards_json, "--shards-json")
+    shards = None if shards_json is None else inputs.references_of(shards_json)
     if close:
         shards = jobs.close_unfinished(job, shards)
     reference = jobs.finish(job, shards, run_key=run_key)
@@ -245,7 +246,7 @@ def _as_json(result: Any, failed: list[Failure]) -> str:
         return json.dumps(result)
     except (TypeError, ValueError) as error:
         raise InputError(
-            f"a {type(result).__name__} is not JSON: {error}", hint="return plain data from the function"
+            f"{kind_of(result)} is not JSON: {error}", hint="return plain data from the function"
         ) from error
 
 

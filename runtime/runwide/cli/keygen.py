@@ -34,7 +34,7 @@ def keygen_command(file: Path | None, *, secret: str | None, project: str) -> No
     """  # noqa: D301 - \b is click's mark for a paragraph that keeps its lines
     if secret is not None:
         if file is not None:
-            raise InputError("FILE and --secret exclude each other", hint="leave out one of them")
+            raise InputError("FILE and --secret are both given", hint="leave out one of them")
         for line in _commands(secret, project):
             click.echo(line)
         return

@@ -19,7 +19,7 @@ from runwide.prices import money
 from runwide.streams import printable
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping, Sequence
 
     from rich.table import Table
 
@@ -27,8 +27,18 @@ if TYPE_CHECKING:
 
 
 _LIMIT = 100
-_SHRINK = {"name": 24, "function": 32}  # columns whose texts may be cut, and their widths
-_WIDE = 120  # columns of a terminal that is wide enough for a whole row
+_FOLDED = {"name": 24, "function": 32}  # columns of a terminal whose longer texts have several lines
+_NARROW = 12  # their least width
+_FEWER = (
+    "cost",
+    "size",
+    "function",
+    "age",
+    "items",
+    "name",
+    "state",
+)  # the order in which columns are left out
+_GAP = 2  # spaces between columns
 _STYLES = {State.FAILURES: "red", State.DAMAGED: "red", State.RUNNING: "green", State.INCOMPLETE: "yellow"}
 _SHOWN = 5  # folders named in one line
 
@@ -66,14 +76,20 @@ def ls_command(store: str | None, *, json_lines: bool, limit: int) -> None:
             click.echo(json.dumps({"kind": "job", **as_json(one)}))
         for name in found.batches:
             click.echo(json.dumps({"kind": "batch", "name": name, "uri": f"{found.uri}/batches/{name}"}))
-    else:
-        _show(found)
-    for line in notes(found):
+    left_out = () if json_lines else _show(found)
+    if left_out:
+        columns = f"{words.count(len(left_out), 'column')} {words.verb(len(left_out), 'does', 'do')} not fit"
+        click.echo(f"{columns}: {', '.join(left_out)}; see them with --json or in a wider terminal", err=True)
+    for line in notes(found, costs="cost" not in left_out):
         click.echo(printable(line), err=True)
 
 
-def notes(found: Listing) -> Iterable[str]:
-    """Yield lines for people about the contents of a store that the table does not show."""
+def notes(found: Listing, *, costs: bool = True) -> Iterable[str]:
+    """Yield lines for people about the contents of a store that the table does not show.
+
+    Args:
+        costs: Whether costs are shown, which need a note.
+    """
     if not found.jobs and not found.batches:
         yield f"no jobs in {found.uri}"
     for one in found.jobs:
@@ -81,60 +97,90 @@ def notes(found: Listing) -> Iterable[str]:
             yield f"{one.uri} cannot be read: {one.cause}; remove it with: runwide clean {quoted(one.uri)}"
     if found.others:
         shown = ", ".join(found.others[:_SHOWN]) + (", …" if len(found.others) > _SHOWN else "")
-        yield f"folders that are no jobs: {shown}"
+        yield f"other folders: {shown}"
     if found.older:
         yield f"{found.older:,} older jobs are not shown: --limit 0 shows all"
-    costs = dict.fromkeys(note for one in found.jobs if one.cost for note in one.cost.basis.split("; "))
-    if costs:
-        yield f"costs are estimates: {'; '.join(costs)}"
+    bases = dict.fromkeys(note for one in found.jobs if one.cost for note in one.cost.basis.split("; "))
+    if bases and costs:
+        yield f"costs are estimates: {'; '.join(bases)}"
 
 
-def _show(found: Listing) -> None:
-    from runwide.cli.output import console
+def _show(found: Listing) -> Sequence[str]:
+    """Print the jobs and batches; return the columns that do not fit into the terminal."""
+    from runwide.cli import output
 
-    out = console()
+    left_out: Sequence[str] = ()
     if found.jobs:
-        out.print(_table(found.jobs, width=out.width))
+        width = output.width()
+        rows = _rows(found.jobs)
+        columns = list(rows[0]) if width is None else fitting(rows, width)
+        left_out = [name for name in rows[0] if name not in columns]
+        styles = [_STYLES.get(one.state, "") for one in found.jobs]
+        output.print_table(_table(rows, columns, styles, folded=width is not None))
     for name in found.batches:
-        out.print(
-            f"batch {printable(name)}: runwide status {quoted(f'{found.uri}/batches/{name}')}", soft_wrap=True
-        )
+        click.echo(f"batch {printable(name)}: runwide status {quoted(f'{found.uri}/batches/{name}')}")
+    return left_out
 
 
-def _table(jobs: Iterable[Listed], *, width: int) -> Table:
-    """Return a table with a row for each job; on a narrow terminal it has fewer columns, and full ids."""
-    from rich.table import Table
-    from rich.text import Text
-
-    def cut(text: str) -> Text:
-        return Text(printable(text), overflow="ellipsis", no_wrap=True)
-
+def _rows(jobs: Iterable[Listed]) -> list[dict[str, str]]:
+    """Return the texts of each job by column."""
     now = time.time()
-    rows: list[dict[str, str | Text]] = [
+    return [
         {
             "job": one.id,
-            "name": cut(one.name),
+            "name": printable(one.name),
             "age": age(now - one.created),
-            "function": cut(one.function.rpartition(":")[2]),  # --json has its module as well
+            "function": printable(one.function.rpartition(":")[2]),  # --json has its module as well
             "items": "" if one.state is State.DAMAGED else f"{one.items:,}",
-            "state": Text(state_text(one), style=_STYLES.get(one.state, "")),
+            "state": state_text(one),
             "size": words.size(one.bytes) if one.bytes else "",
             "cost": money(one.cost.dollars) if one.cost else "",
         }
         for one in jobs
     ]
+
+
+def fitting(rows: Sequence[Mapping[str, str]], width: int) -> list[str]:
+    """Return the columns that fit into a terminal; always the first one.
+
+    Example:
+        >>> rows = [{"job": "a-1", "name": "n" * 90, "state": "finished"}]
+        >>> fitting(rows, 80), fitting(rows, 20)
+        (['job', 'name', 'state'], ['job', 'state'])
+    """
+    from rich.cells import cell_len
+
+    widths = {
+        name: min(
+            max(cell_len(name), *(cell_len(row[name]) for row in rows)), _NARROW if name in _FOLDED else width
+        )
+        for name in rows[0]
+    }
+    for name in _FEWER:
+        if sum(widths.values()) + _GAP * (len(widths) - 1) <= width:
+            break
+        widths.pop(name, None)
+    return list(widths)
+
+
+def _table(
+    rows: Iterable[Mapping[str, str]], columns: Sequence[str], styles: Iterable[str], *, folded: bool
+) -> Table:
+    from rich.table import Table
+    from rich.text import Text
+
     table = Table(box=None, pad_edge=False, header_style="dim")
-    columns = [name for name in rows[0] if width >= _WIDE or name not in ("function", "size", "cost")]
     for name in columns:
+        left = name in ("job", "name", "function", "state")
         table.add_column(
             name,
-            justify="left" if name in ("job", "state", *_SHRINK) else "right",
-            no_wrap=name not in _SHRINK,  # rich narrows only columns that may wrap
-            min_width=4,
-            max_width=_SHRINK.get(name),
+            justify="left" if left else "right",
+            no_wrap=name not in _FOLDED and len(columns) > 1,  # rich narrows only columns that may wrap
+            overflow="fold",
+            max_width=_FOLDED.get(name) if folded else None,
         )
-    for row in rows:
-        table.add_row(*(row[name] for name in columns))
+    for row, style in zip(rows, styles, strict=True):
+        table.add_row(*(Text(row[name], style if name == "state" else "") for name in columns))
     return table
 
 

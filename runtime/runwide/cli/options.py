@@ -108,10 +108,7 @@ _TYPES: dict[str, dict[str, Any]] = {
 
 
 def names_on(*, but: Iterable[str] = ()) -> list[str]:
-    """Return the names of the options that a command line can have.
-
-    Args:
-        but: The names of options that this command does not have.
+    """Return the names of the options that a command line can have, without those in ``but``.
 
     Example:
         >>> sorted(OPTIONS.keys() - set(names_on()))
@@ -124,7 +121,6 @@ def running(*, but: Iterable[str] = (), of: str = "") -> Callable[[Callable[...,
     """Add the options of a call to a command, which takes them as keywords; an option that is not given is None.
 
     Args:
-        but: Names of those that it has not.
         of: How the help of each begins, such as ``"Of a function"``.
     """
 
@@ -143,12 +139,6 @@ def running(*, but: Iterable[str] = (), of: str = "") -> Callable[[Callable[...,
 
 def chosen(options: Mapping[str, Any]) -> dict[str, Any]:
     """Return the options of a call that a command was given, as keywords for calls in Python.
-
-    Args:
-        options: All keywords of the command.
-
-    Raises:
-        InputError: The initializer cannot be imported.
 
     Example:
         >>> chosen({"workers": 2, "timeout": None, "job": "…"})

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from rich.console import Console
+    from rich.console import Console, RenderableType
     from rich.table import Table
 
 
@@ -30,8 +30,7 @@ _OUT, _ERROR = 1, 2
 def alone() -> Iterator[Callable[[str], None]]:
     """Send all output of this process and its children to standard error while the block runs.
 
-    Yields:
-        A function that writes a line to standard output.
+    Yield a function that writes a line to standard output.
     """
     out, error = sys.stdout, sys.stderr
     with ExitStack() as ending:
@@ -61,7 +60,6 @@ def _apart(stream: Any, ending: ExitStack) -> Any:
 
     Args:
         stream: Standard output. A stream of another descriptor, as in a test, is returned unchanged.
-        ending: Restores the descriptor.
     """
     if stream is None:  # standard output is closed
         return io.StringIO()
@@ -123,11 +121,7 @@ class _Entries(io.RawIOBase):
 
 
 def write_text(path: Path | None, text: str) -> None:
-    """Write a text to a file, and create its folder if necessary; do nothing if the path is None.
-
-    Raises:
-        InputError: The file cannot be written.
-    """
+    """Write a text to a file, and create its folder if necessary; do nothing if the path is None."""
     if path is None:
         return
     try:
@@ -137,7 +131,8 @@ def write_text(path: Path | None, text: str) -> None:
         raise InputError(f"the output cannot be written ({error.strerror})", uri=str(path)) from error
 
 
-_LOG_WIDTH = 160
+_LOG_WIDTH = 160  # columns of a live view in a pipe or a file
+_UNLIMITED = 1 << 20  # columns that no row needs: rich then wraps and cuts nothing
 
 
 def console() -> Console:
@@ -145,6 +140,24 @@ def console() -> Console:
     from rich.console import Console
 
     return Console(highlight=False, width=None if sys.stdout.isatty() else _LOG_WIDTH)
+
+
+def width() -> int | None:
+    """Return the number of columns of the terminal; None if standard output is a pipe or a file."""
+    return console().width if sys.stdout.isatty() else None
+
+
+def print_table(table: RenderableType) -> None:
+    """Print a table; in a pipe or a file, each row is one line, without wrapping, cutting or spaces at its end."""
+    from rich.console import Console
+
+    if width() is not None:
+        console().print(table)
+        return
+    text = io.StringIO()
+    Console(file=text, width=_UNLIMITED, highlight=False, color_system=None).print(table)
+    for line in text.getvalue().removesuffix("\n").split("\n"):
+        click.echo(line.rstrip())
 
 
 def plain_table(*columns: str, header: bool = True) -> Table:

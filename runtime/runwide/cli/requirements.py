@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from runwide.errors import InputError
+from runwide.naming import kind_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -60,7 +61,7 @@ def text_of(given: Any) -> str:
         A text for `runwide.cli.installing.install`; empty if there are no requirements.
 
     Raises:
-        InputError: A file cannot be read, a line is no requirement or names a file of this machine, or the text is longer
+        InputError: A file cannot be read, a line is not a requirement or names a file of this machine, or the text is longer
             than 64 KiB.
 
     Example:
@@ -80,7 +81,7 @@ def text_of(given: Any) -> str:
         texts = list(given)
         lines = [line for number, one in enumerate(texts, 1) for line in _of_text(one, number)]
     else:
-        raise InputError(f"requirements= is a {type(given).__name__}", hint=_EXPECTED)
+        raise InputError(f"requirements= is {kind_of(given)}", hint=_EXPECTED)
     return checked("\n".join(dict.fromkeys(lines)))
 
 
@@ -88,13 +89,9 @@ _EXPECTED = 'give the path of a requirements file, or a list such as ["nltk==3.9
 
 
 def checked(text: Any) -> str:
-    """Return a text of requirements that `text_of` has made, if it is not too long.
-
-    Raises:
-        InputError: It is too long, or is no text.
-    """
+    """Return a text of requirements that `text_of` has made, if it is not too long."""
     if not isinstance(text, str):
-        raise InputError(f"requirements are a {type(text).__name__}, not a text", hint=_EXPECTED)
+        raise InputError(f"requirements are {kind_of(text)}, not a text", hint=_EXPECTED)
     size = len(text.encode())
     if size > MOST:
         raise InputError(
@@ -105,10 +102,7 @@ def checked(text: Any) -> str:
 
 
 def parsed(line: str) -> Requirement | None:
-    """Return the requirement in a line, without its options; None for a URL without a name.
-
-    Raises:
-        ValueError: The line is no requirement.
+    """Return the requirement in a line, without its options; None for a URL without a name, `ValueError` for no requirement.
 
     Example:
         >>> parsed("nltk==3.9.1 --hash=sha256:00").name, parsed("git+https://example.com/shop.git")
@@ -122,7 +116,7 @@ def parsed(line: str) -> Requirement | None:
 
 def _of_text(text: Any, number: int) -> Iterator[str]:
     if not isinstance(text, str):
-        raise InputError(f"requirement {number} is a {type(text).__name__}, not a text", hint=_EXPECTED)
+        raise InputError(f"requirement {number} is {kind_of(text)}, not a text", hint=_EXPECTED)
     for line in _joined(text):
         yield from _of_line(line[1], _Place(None, number), constraint=False, inside=())
 
@@ -184,7 +178,7 @@ def _of_line(line: str, place: _Place, *, constraint: bool, inside: tuple[Path, 
             parsed(line)
         except ValueError as error:
             raise InputError(
-                f"{place}: {line!r} is no requirement ({str(error).splitlines()[0]})",
+                f"{place}: {line!r} is not a requirement ({str(error).splitlines()[0]})",
                 hint='write it as for pip, such as "nltk==3.9.1"',
             ) from error
         yield f"{CONSTRAINT}{line}" if constraint else line

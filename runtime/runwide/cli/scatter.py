@@ -253,12 +253,7 @@ _SAMPLE_ITEMS = 16
 
 
 def components_for(seconds: float, *, items: int, workers: int) -> int:
-    """Return for how many components some work is enough.
-
-    Args:
-        seconds: The time of one item on one core.
-        items: The number of items.
-        workers: How many items run at the same time in a component.
+    """Return for how many components some work is enough; ``seconds`` is the time of one item on one core.
 
     Example:
         >>> components_for(0.01, items=1000, workers=2), components_for(60, items=1000, workers=2)
@@ -271,12 +266,7 @@ def components_for(seconds: float, *, items: int, workers: int) -> int:
 
 @dataclass(frozen=True, slots=True)
 class Size:
-    """The number of shards of a job, and the results that measuring it has produced.
-
-    Args:
-        shards: The number of shards.
-        results: The results of measured items, by index.
-    """
+    """The number of shards of a job, and the results of the items that were measured, by index."""
 
     shards: int
     results: dict[int, Any] = field(default_factory=dict)
@@ -287,14 +277,6 @@ def size_of(text: str, function: Callable[[], Callable[[Any], Any]], items: Sequ
 
     With ``auto``, the function runs here over a sample of the items, for at most 20 seconds. The results are kept. An item
     that fails here, or does not finish in time, runs again in its shard.
-
-    Args:
-        text: A number, or ``auto``.
-        function: Loads the function.
-        items: All items.
-
-    Raises:
-        InputError: The text is neither.
     """
     if text == AUTO:
         return _measured(function(), items)

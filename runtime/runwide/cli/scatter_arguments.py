@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from runwide.cli import inputs, wire
 from runwide.cli.given import Composed, composed, filled, refuse_unfilled
 from runwide.errors import InputError
+from runwide.naming import kind_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -49,16 +50,12 @@ class Table:
     store: str | None = None
 
     def opened(self, found: Any) -> Any:
-        """Return the items of a list, or of the table, files or job that a text names: a list or a `Chain`.
-
-        Raises:
-            InputError: It is neither a list nor a text, or the items cannot be read.
-        """
+        """Return the items of a list, or of the table, files or job that a text names: a list or a `Chain`."""
         if not isinstance(found, str):
             inputs.refuse_table_options(self.form, self.types)
             if not isinstance(found, list):
                 raise InputError(
-                    f"items is a {type(found).__name__}, not a list",
+                    f"items is {kind_of(found)}, not a list",
                     hint="give a list, or the URI of a table",
                 )
             return found
@@ -74,11 +71,7 @@ class Table:
         return sources.items_from(refuse_unfilled(found), form=self.form, types=self.types, metadata=metadata)
 
     def of_artifacts(self, name: str) -> list[Any]:
-        """Return the URIs of the artifacts in an input of the step; with a format, the rows of all of them.
-
-        Raises:
-            InputError: The step has no such input, or an artifact cannot be read.
-        """
+        """Return the URIs of the artifacts in an input of the step; with a format, the rows of all of them."""
         from runwide.cli import executor
         from runwide.tables import sources
 
@@ -93,7 +86,6 @@ class Arguments:
     Args:
         pickled: Pickles of ``items`` and ``constants``.
         composed: Texts with parameters in them: ``store``, ``shards`` and ``items``.
-        given: The texts of the parameters by name.
     """
 
     pickled: Mapping[str, str]
@@ -102,11 +94,7 @@ class Arguments:
 
     @classmethod
     def of(cls, pickled: Pairs, composed: Pairs, given: Pairs) -> Arguments:
-        """Make one of the pairs of these options.
-
-        Raises:
-            InputError: The first word of a pair is unknown.
-        """
+        """Make the arguments from the pairs of each option."""
         for option, pairs, known in (
             ("--pickled", pickled, ("items", "constants")),
             ("--composed", composed, ("store", "shards", "items")),
@@ -117,13 +105,6 @@ class Arguments:
 
     def text(self, what: str, value: str | None) -> str:
         """Return the text of ``--store`` or ``--shards``, from the option itself or from ``--composed``.
-
-        Args:
-            what: ``store`` or ``shards``.
-            value: The value of the option.
-
-        Raises:
-            InputError: There is no text or two, or a placeholder of kfp is left in it.
 
         Example:
             >>> arguments = Arguments.of((), (("store", '["gs://", {"name": "b", "type": "str"}]'),), (("b", "shop"),))
@@ -149,12 +130,8 @@ class Arguments:
         """Return all constants by name, with `LEFT_OUT` for a parameter without a value; None if there are no constants.
 
         Args:
-            text: A JSON object.
             parameter: The text of a dict parameter of a pipeline.
             typed: Name, type and text of single constants.
-
-        Raises:
-            InputError: A constant cannot be read.
         """
         values = wire.pickled(self.pickled["constants"], "--pickled") if "constants" in self.pickled else None
         found = wire.constants(text, typed, values, self.given)
@@ -176,16 +153,10 @@ class Arguments:
         """Return the items: a list, or a `runwide.job.chained.Chain`.
 
         Args:
-            text: A JSON list.
             file: A file with a table.
             parameter: The text of a list parameter of a pipeline.
-            kind: The type of ``parameter``.
             source: The URI of a table, a pattern of files, or a reference.
             artifacts: The name of an input that is a list of artifacts.
-            table: The options for reading a table.
-
-        Raises:
-            InputError: No option gives items, several do, or the items cannot be read.
         """
         pickled, template = self.pickled.get("items"), self.composed.get("items")
         ways = (text, file, parameter, source, artifacts, pickled, template)
@@ -228,9 +199,6 @@ def _whole(template: Composed, given: Mapping[str, str]) -> Any:
 def check_shards(count: int) -> None:
     """Reject a number of shards whose references are too long for an argument of the gather step.
 
-    Raises:
-        InputError: They are too long.
-
     Example:
         >>> check_shards(200)
     """
@@ -243,14 +211,7 @@ def check_shards(count: int) -> None:
 
 
 def shared(store: str, run_id: str | None) -> str:
-    """Return the URI of a store, if the other steps of the run can find it too.
-
-    Args:
-        store: The URI of the store.
-        run_id: The id of the pipeline run; None if this command is no step of a pipeline.
-
-    Raises:
-        InputError: The store is a folder in the step's own directory.
+    """Return the URI of a store; in a step of a pipeline, only if the other steps can find it too.
 
     Example:
         >>> shared("runs", None), shared("/mnt/runs", "run-1")

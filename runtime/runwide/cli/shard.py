@@ -124,10 +124,7 @@ def run_supervised(job: str, index: int, manifest_out: Path | None, options: Map
     """Run a shard; if it fails permanently, record its items as failed. Print the reference of the shard.
 
     Args:
-        job: The reference of the job.
-        index: The index of the shard.
         manifest_out: A file for the shard's reference in its short form.
-        options: Options of `runwide.job.shard`, and the folder of installed requirements.
     """
     words = [*_words({**options, "manifest_out": manifest_out}), "--", job, str(index)]
     error = failure_of(words, index)
@@ -149,10 +146,6 @@ def _words(options: Mapping[str, Any]) -> list[str]:
 
 def failure_of(words: Sequence[str], index: int) -> StepFailed | None:
     """Run ``runwide shard`` in a child process; return the error if it fails permanently.
-
-    Args:
-        words: The words after ``runwide shard``.
-        index: The index of the shard, for the error.
 
     Raises:
         Preempted: SIGTERM came, and was passed to the child; the engine may start the shard again.

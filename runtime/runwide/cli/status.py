@@ -55,8 +55,6 @@ def show(job: str, *, as_json: bool, watched: bool) -> None:
     """Print the progress of a job.
 
     Args:
-        job: The reference of the job.
-        as_json: Print JSON.
         watched: First show a live view, until all shards have finished.
     """
     if watched:
@@ -171,8 +169,7 @@ def report_command(
 def outputs(job: str, *, report_out: Path | None, metrics_out: Path | None) -> dict[str, float]:
     """Write the page and the numbers of a job to files, for the last step of a job.
 
-    Returns:
-        The numbers; empty if there are no files to write, or if the report fails.
+    Return the numbers; none if there are no files to write, or if the report fails.
     """
     if report_out is None and metrics_out is None:
         return {}

@@ -72,9 +72,6 @@ def composing(command: Callable[..., Any]) -> Callable[..., Any]:
 def check_env(name: str) -> None:
     """Reject an invalid name of a variable, and a variable that must not be written into a pipeline.
 
-    Raises:
-        InputError: The name is invalid, or it is that of the signing key.
-
     Example:
         >>> check_env("TZ")
     """
@@ -91,9 +88,6 @@ def set_variables(pairs: Iterable[tuple[str, str]]) -> None:
     """Set variables of this process; its workers inherit them.
 
     ``PYTHONPATH`` and ``TZ`` take effect in this process too, although Python reads them only when it starts.
-
-    Raises:
-        InputError: A name is invalid.
     """
     found = dict(pairs)
     for name, value in found.items():
@@ -118,9 +112,6 @@ def variables_text(pairs: Iterable[tuple[str, str]]) -> str:
 def variables_of(text: str) -> list[tuple[str, str]]:
     """Return the variables in a text that `variables_text` made.
 
-    Raises:
-        InputError: It is another text.
-
     Example:
         >>> variables_of("A=1+%7B%7Bx%7D%7D&B="), variables_of("-")
         ([('A', '1 {{x}}'), ('B', '')], [])
@@ -143,10 +134,6 @@ def composed_variables(pairs: Iterable[tuple[str, str]], given: Mapping[str, str
 
     Args:
         pairs: Name of each variable, and the JSON of its text with parameters.
-        given: The texts of the parameters by name.
-
-    Raises:
-        InputError: A longer text contains a parameter that was left out, or the JSON is invalid.
 
     Example:
         >>> composed_variables([("DAY", '["d-", {"name": "n", "type": "int"}]')], {"n": "3.0"})
@@ -176,9 +163,6 @@ _ROLE = "roles/secretmanager.secretAccessor"
 def check_variable(name: str) -> None:
     """Reject an invalid name of an environment variable.
 
-    Raises:
-        InputError: The name has other characters than letters, digits and underscores.
-
     Example:
         >>> check_variable("API_KEY")
     """
@@ -189,13 +173,6 @@ def check_variable(name: str) -> None:
 def full_name(variable: str, secret: str) -> str:
     """Return the full name of a secret; without a version, it gets the latest.
 
-    Args:
-        variable: The name of the environment variable for the secret.
-        secret: The name of the secret in Secret Manager.
-
-    Raises:
-        InputError: A name is invalid.
-
     Example:
         >>> full_name("API_KEY", "projects/shop/secrets/api-key")
         'projects/shop/secrets/api-key/versions/latest'
@@ -204,7 +181,7 @@ def full_name(variable: str, secret: str) -> str:
     found = _SECRET.fullmatch(secret)
     if not found:
         raise InputError(
-            f"the secret of {variable} is no name of a secret in Secret Manager",
+            f"the secret of {variable} is not the name of a secret in Secret Manager",
             hint="give projects/P/secrets/S/versions/V, not the value itself",
         )
     return f"{found[1]}{found[2] or '/versions/latest'}"
@@ -224,11 +201,7 @@ def hide_given() -> None:
 def set_secrets(pairs: Iterable[tuple[str, str]]) -> None:
     """Read secrets, set them as environment variables of this process and its workers, and hide them in log lines.
 
-    Args:
-        pairs: Each variable with the name of its secret.
-
     Raises:
-        InputError: A name is invalid.
         StoreError: Secret Manager refuses, or does not answer.
     """
     for variable, secret in pairs:

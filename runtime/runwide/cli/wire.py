@@ -10,9 +10,8 @@ from runwide.cli.declared import KINDS, convert, parse
 from runwide.cli.encoding import code_in, unpacked, value_of_bytes
 from runwide.cli.given import LEFT_OUT, Given, filled
 from runwide.errors import EnvironmentMismatch, InputError
-from runwide.job import code as here
+from runwide.job import code, reference
 from runwide.job.environment import check_packages, minor
-from runwide.job.reference import parse as parsed_reference
 from runwide.json_text import json_of
 from runwide.pickling.places import make_way
 from runwide.redaction import shortened
@@ -39,10 +38,6 @@ def value_of(kind: str, text: str, where: str = "") -> Any:
     Args:
         kind: ``str``, ``int``, ``float``, ``bool``, ``list`` or ``dict``, or a type such as ``list[float]``.
         text: The string itself, or JSON for any other kind.
-        where: The name of the parameter, for errors.
-
-    Raises:
-        InputError: The text is not of that kind.
 
     Example:
         >>> value_of("list", '[1.0, 2.5, {"a": 3.0}]')
@@ -67,41 +62,23 @@ def value_of(kind: str, text: str, where: str = "") -> Any:
 
 
 def code_used(text: str) -> Code:
-    """Make this process and its workers use the code in a text of `runwide.cli.encoding.written_code`; return the code.
-
-    Raises:
-        InputError: `written_code` did not make the text.
-    """
-    code = code_in(text, object_of)
-    folder = here.unpacked(code)
-    here.put(folder)
+    """Make this process and its workers use the code in a text of `runwide.cli.encoding.written_code`; return the code."""
+    found = code_in(text, object_of)
+    folder = code.unpacked(found)
+    code.put(folder)
     make_way(folder)
-    return code
+    return found
 
 
-def object_of(reference: str) -> bytes:
-    """Return the object of a reference, verified by its digest.
-
-    Raises:
-        BadReference: The text is no reference.
-        ObjectNotFound: There is no such object.
-        DigestMismatch: The object was changed.
-    """
-    found = parsed_reference(reference)
+def object_of(text: str) -> bytes:
+    """Return the object of a reference, verified by its digest."""
+    found = reference.parse(text)
     with open_store(found.folder) as store:
         return bytes(fetch(store, found.name, digest=found.digest))
 
 
 def pickled(text: str, option: str) -> Any:
-    """Return a pickled value from a text, or from the object of a reference.
-
-    Args:
-        text: ``z:`` and base64 of zlib, or a reference with a digest.
-        option: The name of the option, for errors.
-
-    Raises:
-        InputError: The text is neither, or the value cannot be loaded here.
-    """
+    """Return a pickled value from a text (``z:`` and base64 of zlib), or from the object of a reference with a digest."""
     data = object_of(text) if "#sha256=" in text else text.encode()
     return value_of_bytes(unpacked(data, option))
 
@@ -115,13 +92,8 @@ def constants(
     """Return the constants of ``--constants-json``, every ``--constant NAME KIND TEXT``, and ``--pickled constants``.
 
     Args:
-        text: A JSON object.
-        typed: Name, kind and text of each parameter of a pipeline.
         values: Constants by name, with the places of parameters; a parameter that was left out becomes `LEFT_OUT`.
         given: The texts of these parameters.
-
-    Raises:
-        InputError: The text is no JSON object, or a parameter has another type.
 
     Example:
         >>> constants('{"a": 1}', (("b", "str", "x"),))
@@ -145,9 +117,6 @@ def _filled(value: Any, texts: Texts) -> Any:
 def check_python(version: str | None) -> None:
     """Reject a function that another minor version of Python pickled: its bytecode could crash this process.
 
-    Raises:
-        EnvironmentMismatch: It was another version.
-
     Example:
         >>> check_python(None)
     """
@@ -164,10 +133,6 @@ def check_recorded(packages: str | None) -> None:
 
     Args:
         packages: JSON of the packages that it needs, by the names in `runwide.code.distributions`.
-
-    Raises:
-        EnvironmentMismatch: A package is missing or too different.
-        InputError: The text is no JSON object of texts.
 
     Example:
         >>> check_recorded('{"click": "8.1.0"}')

@@ -78,15 +78,11 @@ def code_of(needs: Needs, *, whole: Iterable[str] = (), base: Code | None = None
     """Pack the program's own code that functions and values need.
 
     Args:
-        needs: The needs of the functions and values.
         whole: Names of packages and modules, and paths of files and folders, that are always included.
         base: Code that this process has received; its files take precedence.
 
     Returns:
         The code; None if no code is needed.
-
-    Raises:
-        InputError: A part of ``whole`` does not exist or is an installed package, or a file cannot be read.
 
     Example:
         >>> from runwide.pickling.functions import Needs
@@ -151,12 +147,7 @@ def _read(path: str, file: File) -> _Member:
 
 @dataclass(frozen=True, slots=True)
 class _Member:
-    """A file of an archive.
-
-    Args:
-        data: Its bytes.
-        executable: Whether it may be run as a program.
-    """
+    """A file of an archive."""
 
     data: bytes
     executable: bool = False
@@ -174,36 +165,22 @@ def _packed(members: Mapping[str, _Member]) -> bytes:
 
 
 def _members(archive: bytes) -> dict[str, _Member]:
-    """Return the files of an archive that is not trusted.
-
-    Raises:
-        FrameCorrupt: It is not a zip file, or has names that lead out of its folder.
-    """
+    """Return the files of an archive that is not trusted; `FrameCorrupt` if names lead out of its folder."""
     try:
         with zipfile.ZipFile(io.BytesIO(archive)) as opened:
             found = opened.infolist()
             if any(one.compress_type != zipfile.ZIP_STORED or not may_travel(one.filename) for one in found):
                 raise FrameCorrupt("the code has compressed files, or names that lead out of its folder")
-            return {one.filename: _Member(opened.read(one), _is_program(one)) for one in found}
+            return {
+                one.filename: _Member(opened.read(one), bool((one.external_attr >> 16) & stat.S_IXUSR))
+                for one in found
+            }
     except (zipfile.BadZipFile, ValueError, NotImplementedError, EOFError, OSError, RuntimeError) as error:
         raise FrameCorrupt(f"the code is not a zip archive ({error})") from error
 
 
-def _is_program(about: zipfile.ZipInfo) -> bool:
-    return bool((about.external_attr >> 16) & stat.S_IXUSR)
-
-
 def unpack(archive: bytes, folder: str) -> None:
-    """Write the files of an archive into an empty folder.
-
-    Args:
-        archive: The archive, verified.
-        folder: The folder, which only this user can access.
-
-    Raises:
-        FrameCorrupt: It is not an archive of code.
-        OSError: A file cannot be written.
-    """
+    """Write the files of a verified archive into an empty folder, which only this user can access."""
     for name, member in _members(archive).items():
         place = os.path.join(folder, *name.split("/"))  # noqa: PTH118 - a text
         os.makedirs(os.path.dirname(place), exist_ok=True)  # noqa: PTH103, PTH120 - likewise

@@ -35,10 +35,8 @@ class Beside:
 
     Args:
         path: Its path below the folder from which it is imported, with ``/``.
-        place: Its full path.
-        texts: Its texts.
         looks: Whether it looks for files.
-        folders: The texts among these that may name a whole folder.
+        folders: The texts that may name a whole folder.
     """
 
     path: str
@@ -59,8 +57,6 @@ class Beside:
         """Return the record of a function that travels by value; None if it looks for no files, or its module has no file.
 
         Args:
-            function: The function.
-            values: The variables of its module that it uses.
             named: Paths beside its file that are among its values.
         """
         about = function.__globals__
@@ -95,7 +91,6 @@ def files_beside(
 
     Args:
         packages: Folders of each package, by its path.
-        code: The modules.
         whole: Paths of packages that ``code=`` asks for.
 
     Returns:

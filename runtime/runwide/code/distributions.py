@@ -22,13 +22,7 @@ _KEY = re.compile(r"(?P<name>[^ ()]+)(?: \((?P<module>[^ ()]+)\))?")
 
 
 class Located(NamedTuple):
-    """An installed module.
-
-    Args:
-        name: Its name, or that of the regular package that contains it.
-        site: The folder of installed packages that contains it.
-        file: Its file, relative to that folder.
-    """
+    """An installed module; its name is that of the regular package that contains it, if there is one."""
 
     name: str
     site: str
@@ -107,7 +101,8 @@ def installed_version(key: str) -> str | None:
         pass
     located = located_module(module)
     if located is None:
-        return "" if _is_found(module) else None
+        is_here = module.partition(".")[0] in sys.stdlib_module_names or _regular(module) is not None
+        return "" if is_here else None
     about = _distribution_of(located)
     return "" if about is None else about[1]
 
@@ -123,10 +118,7 @@ def canonical(name: str) -> str:
 
 
 def located_module(name: str) -> Located | None:
-    """Return the place of an installed module; None for all other modules.
-
-    Args:
-        name: Its name, or the dotted name of an object in it.
+    """Return the place of an installed module, or of the module of a dotted name; None for all other modules.
 
     Example:
         >>> located_module("click.core.Command").name, located_module("json"), located_module("runwide")
@@ -144,10 +136,6 @@ def located_module(name: str) -> Located | None:
         if between:
             return Located(module, f"{folder}{os.sep}{site}", file.replace(os.sep, "/"))
     return None
-
-
-def _is_found(name: str) -> bool:
-    return name.partition(".")[0] in sys.stdlib_module_names or _regular(name) is not None
 
 
 def _regular(name: str) -> tuple[str, str] | None:

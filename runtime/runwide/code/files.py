@@ -18,13 +18,7 @@ _listings: dict[str, tuple[tuple[int, int], dict[str, int]]] = {}
 
 
 def archived_sizes(folder: str) -> dict[str, int]:
-    """Return the sizes of the files below a folder in an archive, by their paths below it, with ``/``.
-
-    Args:
-        folder: The path of the folder, which begins with that of the archive, as in the path of a module imported from it.
-
-    Returns:
-        An empty dict if the folder is not in an archive.
+    """Return the sizes of the files below a folder in an archive, by their paths below it; empty if it is not in an archive.
 
     Example:
         >>> with zipfile.ZipFile("app.pyz", "w") as archive:
@@ -84,10 +78,8 @@ class File:
     """A file of the program's own.
 
     Args:
-        place: Its path.
         digest: SHA-256, in hex: of the syntax tree of a source, of the bytes of any other file.
         module: The name of the module in it; empty for a data file.
-        loader: Reads the file if it is in an archive.
     """
 
     place: str
@@ -101,11 +93,7 @@ class File:
         return not self.module and os.path.isfile(self.place) and os.access(self.place, os.X_OK)  # noqa: PTH113 - a text
 
     def read(self) -> bytes:
-        """Return the bytes of the file.
-
-        Raises:
-            OSError: It cannot be read.
-        """
+        """Return the bytes of the file."""
         try:
             with open(self.place, "rb") as file:  # noqa: PTH123 - a text
                 return file.read()
@@ -177,10 +165,7 @@ def visits(
     Links to folders are followed, except links to a folder that contains them.
 
     Args:
-        folder: The top folder.
-        entered: Returns whether to enter a folder.
         most: Most entries of a folder. A folder with more has None for its names, and is not entered further.
-        total: Most entries of all folders together; likewise.
 
     Example:
         >>> from pathlib import Path
@@ -262,10 +247,7 @@ _SECRET = re.compile(
 
 
 def is_secret(name: str) -> bool:
-    """Return whether a file is hidden, or has a name that files with keys have.
-
-    Args:
-        name: Its name, without folders.
+    """Return whether a file is hidden, or its name (without folders) is one that files with keys have.
 
     Example:
         >>> is_secret("client_secret_123.json"), is_secret("special_tokens_map.json")

@@ -142,9 +142,6 @@ def _defines_pipelines(name: str) -> bool:
 def check_there(names: Iterable[str]) -> None:
     """Reject modules of the program's own that are loaded, but whose files are gone: they could not travel.
 
-    Raises:
-        InputError: The file of one is gone.
-
     Example:
         >>> check_there(["json", "no_such_module"])
     """
@@ -184,7 +181,6 @@ class Asked:
     """Code to send since ``code=`` asks for it.
 
     Args:
-        names: Names of packages and modules.
         files: Other files, by their path below a folder of the search path.
         left_out: Files in these folders that are hidden or look like keys.
     """
@@ -200,9 +196,6 @@ def asked_for(asked: Iterable[str | os.PathLike[str]]) -> Asked:
     Args:
         asked: Names such as ``"shop"`` or ``"shop.prices"``, and paths. In the archive, a path below a folder of the
             search path is relative to that folder; any other path is at the top.
-
-    Raises:
-        InputError: A name or path does not exist, or is an installed package.
 
     Example:
         >>> from pathlib import Path

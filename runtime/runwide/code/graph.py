@@ -62,9 +62,7 @@ class Module:
     Args:
         folders: The folders of its submodules; None if it is not a package.
         source: Its source; None for a namespace package and for an installed module.
-        origin: Its file.
         loader: Reads the file if it is in an archive.
-        installed: Whether it belongs to an installed package.
     """
 
     folders: tuple[str, ...] | None

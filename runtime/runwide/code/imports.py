@@ -25,11 +25,7 @@ CATCHING = frozenset({"ImportError", "ModuleNotFoundError", "Exception", "BaseEx
 
 
 def imported_in(code: CodeType, package: str) -> Iterator[str]:
-    r"""Yield the names of modules that code may import when it runs.
-
-    Args:
-        code: The code; functions inside of it are included.
-        package: The package of its module, for relative imports.
+    r"""Yield the names of modules that code, and functions in it, may import; ``package`` is that of relative imports.
 
     Example:
         >>> code = compile("def f():\n    from os import path\n    import json", "f", "exec")
@@ -101,10 +97,9 @@ def needed_in(code: CodeType, package: str) -> Iterator[str]:
 
 
 def needed_to_run(function: Any) -> Iterator[str]:
-    """Yield the modules that a function's own code needs, also if the function is pickled by name.
+    """Yield the modules that a callable's own code needs, also if it is pickled by name.
 
-    Args:
-        function: A callable; a function of an installed package needs only modules that are installed with it.
+    A function of an installed package needs only modules that are installed with it.
 
     Example:
         >>> def load(text):

@@ -28,11 +28,7 @@ _parsing = threading.Lock()  # filters of warnings belong to the whole process
 
 
 def parsed(data: bytes) -> ast.Module:
-    """Parse a source without the warnings that importing it shows.
-
-    Raises:
-        SyntaxError: It is not a source of this version of Python.
-    """
+    """Parse a source without the warnings that importing it shows."""
     with _parsing, warnings.catch_warnings():
         warnings.simplefilter("ignore")
         return ast.parse(data)
@@ -209,11 +205,7 @@ def codes_of(code: CodeType) -> Iterator[CodeType]:
 
 
 def texts_of(function: FunctionType, values: Mapping[str, Any]) -> frozenset[str]:
-    """Return the texts and relative paths of a function, also in tuples, lists, sets and dicts.
-
-    Args:
-        function: The function.
-        values: The variables of its module that it uses.
+    """Return the texts and relative paths of a function, also in containers, and in ``values``: the globals that it uses.
 
     Example:
         >>> def f(name="one.csv"): return [name, *("two.csv", "three.csv"), OTHER]

@@ -47,7 +47,6 @@ class Source:
 
     Args:
         digest: SHA-256, in hex, of its syntax tree; of its bytes if it is no source.
-        imports: Its import statements.
         public: The texts in its ``__all__``.
         mentioned: Texts with dots that may be names of modules.
         prefixes: Packages of which it loads modules by computed names; an empty text is its own package.

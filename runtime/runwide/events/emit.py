@@ -88,10 +88,6 @@ class Reporter:
         """Report the results of consecutive tasks.
 
         Args:
-            slot: The worker's slot.
-            chunk: The chunk of the tasks.
-            tasks: Number of tasks.
-            report: Measurements of the worker.
             first: Position of the first task in the chunk.
             failed: The failures, by position in the chunk.
             sizes: Bytes of each result; empty if all are 0.
@@ -128,15 +124,7 @@ class Reporter:
             self._listener.batch(batch if stop - start == batch.tasks else batch.part(start, stop))
 
     def died(self, slot: Slot, chunk: Chunk, index: int, *, charges: Charges, end: End) -> None:
-        """Report a task whose worker died or was stopped.
-
-        Args:
-            slot: The worker's slot.
-            chunk: The chunk of the task.
-            index: Index of the item.
-            charges: The starts and failures of the task so far.
-            end: The cause.
-        """
+        """Report a task whose worker died or was stopped."""
         now, offset = time.time(), time.time() - time.monotonic()
         kind, detail, again = end
         started = (slot.task_started or time.monotonic()) + offset

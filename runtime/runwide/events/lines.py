@@ -96,7 +96,6 @@ class _Form(Generic[T]):
     """The fields of a record as names and values of JSON, derived from their declarations.
 
     Args:
-        record: The class of the record.
         **keys: Names in JSON of the fields that have another name there.
     """
 
@@ -120,13 +119,7 @@ class _Form(Generic[T]):
         }
 
     def read(self, about: Mapping[str, Any], **known: Any) -> T:
-        """Return the record; values of ``known`` replace those of the line.
-
-        Raises:
-            KeyError: A required field is missing.
-            TypeError: A field has another type.
-            ValueError: A field is out of its bounds.
-        """
+        """Return the record; values of ``known`` replace those of the line. It may raise one of `MALFORMED`."""
         for name, key, read, required in self._readers:
             if name not in known and (required or key in about):
                 known[name] = read(about[key])
@@ -191,8 +184,6 @@ def batch_lines(batch: TaskBatch, items: Sequence[int], *, shard: int, share: fl
 
     Args:
         batch: The tasks, each timed by itself.
-        items: Their items.
-        shard: Index of the shard.
         share: Share of the job's tasks that is written.
 
     Returns:
@@ -259,11 +250,7 @@ def _line(about: dict[str, Any]) -> str:
 
 
 def read_line(line: bytes) -> dict[str, Any]:
-    """Return a line as an object of JSON that has a name.
-
-    Raises:
-        One of `MALFORMED`: It is malformed.
-    """
+    """Return a line as an object of JSON that has a name; raise one of `MALFORMED` for another line."""
     about: dict[str, Any] = json_of(line, finite=True)
     _text(about["name"])
     return about

@@ -45,7 +45,6 @@ class EventLog:
     A run without tasks writes nothing. An error of the store is logged and not raised, since the results matter more.
 
     Args:
-        run: The run.
         write: Stores a part, given the mark for its name (`Used.mark` for the last part, otherwise empty) and its bytes.
         host: Returns the facts of the machine, if the run does not have them yet. It is called for the first part, so that
             no task waits for it.

@@ -69,13 +69,7 @@ class Meter:
         return stamped
 
     def add(self, tasks: int, started: float, ended: float) -> None:
-        """Add tasks that have just ended.
-
-        Args:
-            tasks: Number of tasks, which ran in one go.
-            started: Start of the first.
-            ended: End of the last.
-        """
+        """Add tasks that have just ended."""
         before, self._spent = self._spent, time.process_time()
         spent = self._spent - before
         counts, starts, ends, cpu = self._rows

@@ -71,9 +71,7 @@ class TaskBatch:
 
     Args:
         index: Index of the first item.
-        tasks: Number of tasks.
         worker: Number of the worker slot, from 0.
-        pid: Process id of the worker.
         attempt: Number of the attempt, from 1.
         queued: Time at which the tasks were sent to the worker, Unix time in seconds.
         counts: Number of tasks in each row.
@@ -164,14 +162,7 @@ class Attempt:
         time: End.
         item: Index of the item in the whole job; the first one, if there are several.
         worker: Number of the worker slot in the shard.
-        shard: Index of the shard.
-        attempt: Number of the attempt, from 1.
-        started: Start.
-        queued: Time at which the task was sent to the worker.
         seconds: Wall time.
-        cpu_seconds: CPU time.
-        peak_rss: Highest resident memory of the worker so far.
-        bytes: Size of the result.
         kind: Cause of a failure, as text, since a later version may have other causes; empty for a value.
         detail: Cause of a failure, in one line.
         count: Number of tasks, from ``item`` on.
@@ -215,7 +206,6 @@ class WorkerSums:
         seconds: Wall time of attempts that returned a value.
         wasted: Wall time of the other attempts.
         cpu_seconds: CPU time of all attempts.
-        bytes: Bytes of results.
         first: Start of the first attempt, Unix time in seconds.
         last: End of the last attempt, Unix time in seconds.
         peak_rss: Highest resident memory in bytes.
@@ -274,10 +264,8 @@ class Run:
         id: Name that distinguishes it from other runs of the same shard.
         started: Unix time in seconds.
         shard: Index of the shard; 0 for a map without shards.
-        items: Number of items of the shard.
         sampled: Share of the successful tasks that are written.
         job: Id of the job; empty for a map without a job.
-        function: Name of the function.
         image: Image of its container; empty outside of a container, or if its variable ``RUNWIDE_IMAGE`` is not set.
         options: Options of the call that differ from their defaults, as far as they are numbers or texts.
         host: Facts of its machine: ``workers``, ``physical``, ``logical``, ``quota``, ``memory``, ``python``, ….

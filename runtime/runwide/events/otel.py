@@ -21,18 +21,8 @@ if TYPE_CHECKING:
 # Fields that a span has in another form, or not at all. A new field becomes an attribute: text of the user belongs here too,
 # since it must be redacted.
 _NO_ATTRIBUTE = {
-    "name",
-    "time",
-    "index",
-    "seconds",
-    "detail",
-    "queued",
-    "started",
-    "kind",
-    "pid",
-    "cpu",
-    "bytes",
-}
+    "name", "time", "index", "seconds", "detail", "queued", "started", "kind", "pid", "cpu", "bytes",
+}  # fmt: skip
 _SHOWN = [one.name for one in fields(TaskEvent) if one.name not in _NO_ATTRIBUTE]
 
 
@@ -65,7 +55,6 @@ class Spans:
     """A span of a run, a span below it for each attempt at a task, and counters and a histogram of the attempts.
 
     Args:
-        run: The run.
         api: The package ``opentelemetry``.
     """
 

@@ -74,7 +74,6 @@ class Used:
     """The share of its machine that a run used.
 
     Args:
-        seconds: Duration of the run.
         cpus: CPUs that it could use: those of its machine, or its quota if that is less.
         gib: Memory of its machine or container in GiB; 0 if unknown.
     """

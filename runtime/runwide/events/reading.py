@@ -19,7 +19,6 @@ class RunLog:
     """The events of one run, from all its parts.
 
     Args:
-        run: The run.
         ended: End of the run; None if it was killed.
         sums: Exact sums of each worker.
         attempts: The attempts that were written one by one.
@@ -50,11 +49,7 @@ class RunLog:
         return max(int(self.run.host.get("workers") or 0), len(self.sums), 1)
 
     def add(self, about: dict[str, Any]) -> None:
-        """Add the event of one line; a line of an unknown kind is ignored.
-
-        Raises:
-            One of `lines.MALFORMED`: The line is malformed.
-        """
+        """Add the event of one line; ignore an unknown kind, and raise one of `lines.MALFORMED` for a malformed line."""
         name = about["name"]
         if name == lines.SUMMED:
             for worker, sums in lines.read_sums(about):

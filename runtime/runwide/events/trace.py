@@ -76,15 +76,12 @@ class Trace:
     """A listener that keeps the events of a map; short tasks are timed in groups, unless the user listens as well.
 
     Args:
-        function: Name of the function.
         workers: Number of workers that the user gave.
         listener: The user's listener, called with each attempt.
-        options: Options of the call, for its report.
 
     Example:
-        >>> from runwide.pool.mapping import map
         >>> trace = Trace("abs")
-        >>> map(abs, [-1, -2], workers=1, on_event=trace)
+        >>> runwide.map(abs, [-1, -2], workers=1, on_event=trace)
         [1, 2]
         >>> trace.sums[0].ended
         2

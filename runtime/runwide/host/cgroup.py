@@ -31,7 +31,6 @@ class Mount:
     """A mounted cgroup hierarchy.
 
     Args:
-        point: The mount point.
         root: The cgroup that is mounted there.
         controllers: Its controllers; only the empty name for v2.
     """
@@ -43,12 +42,7 @@ class Mount:
 
 @dataclass(frozen=True, slots=True)
 class Quota:
-    """One CPU limit.
-
-    Args:
-        cpus: The limit in CPUs, not rounded.
-        source: The file that sets it.
-    """
+    """One CPU limit, in CPUs and not rounded, and the file that sets it."""
 
     cpus: float
     source: str
@@ -62,7 +56,6 @@ class Throttling:
         periods: Scheduling periods in which it had processes to run.
         throttled: The periods in which the limit stopped them.
         seconds: Time for which they were stopped, summed over CPUs.
-        source: The file with these numbers.
     """
 
     periods: int
@@ -73,13 +66,7 @@ class Throttling:
 
 @dataclass(frozen=True, slots=True)
 class Room:
-    """A limit on a number of things.
-
-    Args:
-        limit: The largest number.
-        used: The current number.
-        source: The file that sets the limit.
-    """
+    """A limit on a number of things, the current number, and the file that sets the limit."""
 
     limit: int
     used: int
@@ -93,7 +80,6 @@ def directories(tree: Tree, controller: str) -> list[str]:
     namespace, or a container that mounts only its own cgroup, the list ends at the mount.
 
     Args:
-        tree: The machine.
         controller: ``cpu``, ``cpuset``, ``memory`` or ``pids``.
     """
     places = _places(tree)

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING
 
+from runwide.words import count
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -28,18 +30,18 @@ def advise(found: Cores, *, known: bool) -> str:
         known: Whether the machine says which CPUs share a core.
     """
     if found.decided_by in {"workers=", "RUNWIDE_WORKERS"}:
-        return f"{_count(found.count, 'worker')}, because {found.decided_by} says so{_excess(found)}."
-    return f"{_count(found.count, 'worker')}{_reason(found, known=known)}."
+        return f"{count(found.count, 'worker')}, because {found.decided_by} says so{_excess(found)}."
+    return f"{count(found.count, 'worker')}{_reason(found, known=known)}."
 
 
 def _excess(found: Cores) -> str:
     if found.count <= found.usable:
         return ""
-    return f", on {_count(found.usable, 'usable core')}: expect little from the rest"
+    return f", on {count(found.usable, 'usable core')}: expect little from the rest"
 
 
 def _reason(found: Cores, *, known: bool) -> str:
-    physical = _count(found.physical, "physical core")
+    physical = count(found.physical, "physical core")
     if found.decided_by == "quota":
         return f": the CPU limit of {found.quota:g} holds back {physical}; raise the limit to use more"
     if found.quota is not None and found.quota < found.physical:
@@ -51,10 +53,6 @@ def _reason(found: Cores, *, known: bool) -> str:
     if found.hidden:
         return f", but the hypervisor may hide that CPUs share a core: {_MEASURE}"
     return ": each of these CPUs is a core of its own"
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 _MIB = 1 << 20
@@ -79,8 +77,6 @@ class Check:
     """One thing that was checked.
 
     Args:
-        name: The thing.
-        state: The judgement for a job.
         says: The facts, in one line.
         hint: The remedy; empty if none is needed.
     """
@@ -91,19 +87,19 @@ class Check:
     hint: str = ""
 
 
-def size(count: int | None) -> str:
+def size(number: int | None) -> str:
     """Return a number of bytes as text for people.
 
     Example:
         >>> size(1536 * 1024 * 1024), size(3 << 20), size(None)
         ('1.5 GiB', '3 MiB', 'unknown')
     """
-    if count is None:
+    if number is None:
         return "unknown"
-    return f"{count / _GIB:.1f} GiB" if count >= _GIB else f"{count // _MIB} MiB"
+    return f"{number / _GIB:.1f} GiB" if number >= _GIB else f"{number // _MIB} MiB"
 
 
-def cores(found: Cores) -> Check:
+def judge_cores(found: Cores) -> Check:
     """Judge the count of cores and the notes about it."""
     if found.problems:
         says = f"{found.advice} ({len(found.problems)} notes)"
@@ -111,7 +107,7 @@ def cores(found: Cores) -> Check:
     return Check("cores", State.OK, found.advice)
 
 
-def pressure(throttled: Throttling | None, stolen: Steal | None) -> Check:
+def judge_pressure(throttled: Throttling | None, stolen: Steal | None) -> Check:
     """Judge whether the CPU limit or other machines on the host slow this container down."""
     share = throttled.throttled / throttled.periods if throttled and throttled.periods else 0.0
     taken = stolen.share if stolen else 0.0
@@ -123,7 +119,7 @@ def pressure(throttled: Throttling | None, stolen: Steal | None) -> Check:
     return Check("cpu pressure", State.OK, says)
 
 
-def memory(found: Memory, workers: int) -> Check:
+def judge_memory(found: Memory, workers: int) -> Check:
     """Judge whether there is memory for that many workers."""
     limit = f"limit {size(found.limit)}" if found.limit is not None else "no limit"
     says = f"{limit}, {size(found.used)} in use, {size(found.available)} available for {workers} workers"
@@ -136,7 +132,7 @@ def memory(found: Memory, workers: int) -> Check:
     return Check("memory", State.OK, says)
 
 
-def killed(found: Memory) -> Check:
+def judge_oom_kills(found: Memory) -> Check:
     """Judge the kernel's OOM kills so far, and the effect of another one."""
     if found.oom_kills is None:
         return Check("OOM kills", State.WARNING, "not counted here: such a death is reported as SIGKILL")
@@ -147,7 +143,7 @@ def killed(found: Memory) -> Check:
     return Check("OOM kills", State.WARNING if found.oom_kills else State.OK, says)
 
 
-def pids(room: Room | None, workers: int) -> Check:
+def judge_processes(room: Room | None, workers: int) -> Check:
     """Judge whether that many workers may be started."""
     if room is None:
         return Check("processes", State.OK, "no limit")
@@ -157,7 +153,7 @@ def pids(room: Room | None, workers: int) -> Check:
     return Check("processes", state, says, "raise the limit of processes" if state is State.FAILURE else "")
 
 
-def shared(found: Space) -> Check:
+def judge_shared_memory(found: Space) -> Check:
     """Judge the kernel's shared memory, which the scratch directory can replace."""
     if not found.writable:
         return Check(
@@ -167,7 +163,7 @@ def shared(found: Space) -> Check:
     return Check("shared memory", State.OK, says, "" if found.free >= _GIB else "larger values go by disk")
 
 
-def scratch(found: Space) -> Check:
+def judge_scratch(found: Space) -> Check:
     """Judge the directory for large values between processes."""
     if not found.writable:
         return Check("scratch", State.FAILURE, f"{found.path}: {found.reason}", "set RUNWIDE_SCRATCH")
@@ -176,7 +172,7 @@ def scratch(found: Space) -> Check:
     return Check("scratch", state, says, "set RUNWIDE_SCRATCH" if state is State.WARNING else "")
 
 
-def gpus(found: Sequence[Gpu]) -> Check:
+def judge_gpus(found: Sequence[Gpu]) -> Check:
     """List the devices, if any."""
     names = ", ".join(f"{device.name or 'GPU'} ({device.device})" for device in found)
     return Check("GPUs", State.OK, names or "none")

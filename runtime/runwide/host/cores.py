@@ -137,7 +137,7 @@ def count(tree: Tree, override: tuple[int, str] | None = None) -> Cores:
     """Count the cores of a tree; ``override`` is a number of workers and its source."""
     steps: list[Step] = []
     allowed = _allowed(tree, steps)
-    grouped = topology.read(tree, allowed)
+    grouped = topology.group_cpus(tree, allowed)
     physical = len(grouped.cores)
     shape = _shape(grouped)
     steps.append(Step("topology", grouped.source, shape, physical, "cores", len(allowed) - physical))
@@ -147,7 +147,7 @@ def count(tree: Tree, override: tuple[int, str] | None = None) -> Cores:
     workers = override[0] if override else usable
     if override:
         steps.append(Step("override", override[1], str(workers), workers, "workers", usable - workers))
-    host = hypervisor.read(tree)
+    host = hypervisor.recognize(tree)
     threaded = any(core.threads > 1 for core in grouped.cores)
     found = Cores(
         count=workers,
@@ -179,9 +179,6 @@ def capped(physical: int, quota: float | None) -> int:
 def override_of(workers: int | None) -> tuple[int, str] | None:
     """Return the requested number of workers and its source; None for one worker per core.
 
-    Raises:
-        InputError: As in `cores`.
-
     Example:
         >>> override_of(3)
         (3, 'workers=')
@@ -189,7 +186,8 @@ def override_of(workers: int | None) -> tuple[int, str] | None:
     if workers is not None:
         if isinstance(workers, bool) or not isinstance(workers, int) or workers < 1:
             raise InputError(
-                f"workers={workers!r} is not a positive whole number", hint="leave it out for the real cores"
+                f"invalid workers={workers!r}: expected a whole number of 1 or more",
+                hint="leave it out for the real cores",
             )
         return workers, "workers="
     wanted = settings.read().workers

@@ -43,7 +43,6 @@ class Hypervisor:
 
     Args:
         name: Its name; ``unknown`` if it has none, or empty on bare metal.
-        source: The file with the name.
         truthful: Whether the topology that it shows is guaranteed; on bare metal the kernel reads it itself.
         may_hide_siblings: Whether CPUs that look like cores may be threads of one.
     """
@@ -54,14 +53,8 @@ class Hypervisor:
     may_hide_siblings: bool
 
 
-def read(tree: Tree) -> Hypervisor:
-    """Recognize the hypervisor by the firmware's names and the CPU's flags.
-
-    Example:
-        >>> from runwide.host.tree import Tree
-        >>> isinstance(read(Tree("/")).name, str)
-        True
-    """
+def recognize(tree: Tree) -> Hypervisor:
+    """Recognize the hypervisor by the firmware's names and the CPU's flags."""
     name, source = _name(tree)
     truthful = not name or name in _TRUTHFUL
     return Hypervisor(name, source, truthful, may_hide_siblings=not truthful and _is_x86(tree))
@@ -86,9 +79,8 @@ def _name(tree: Tree) -> tuple[str, str]:
 def _is_firecracker(tree: Tree) -> bool:
     """Return whether the ACPI table's maker, in bytes 10 to 15, is Firecracker (ACPI 6.5, 5.2.6); only root may read it."""
     problems = len(tree.problems)
-    made = (
-        _FIRECRACKER in (tree.text(_ACPI) or "")[:20]
-    )  # bytes that are not text may change the number of characters
+    # Bytes that are not text may change the number of characters.
+    made = _FIRECRACKER in (tree.text(_ACPI) or "")[:20]
     del tree.problems[problems:]  # the file is normally closed to other users: that is no problem
     tree.seen.pop(_ACPI, None)
     if made:
@@ -144,13 +136,7 @@ class Steal:
 
 
 def steal(root: Tree | str | os.PathLike[str] = "/") -> Steal | None:
-    """Read the machine's stolen time; None if it is not counted.
-
-    Example:
-        >>> found = steal()
-        >>> found is None or 0 <= found.share <= 1
-        True
-    """
+    """Read the machine's stolen time; None if it is not counted."""
     line = (Tree.at(root).text("/proc/stat") or "").partition("\n")[0]
     name, *numbers = line.split()[:11] or [""]
     if name != "cpu" or len(numbers) <= _STEAL or not all(number.isdigit() for number in numbers):

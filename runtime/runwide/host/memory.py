@@ -21,7 +21,6 @@ class Level:
     """The memory of this process's cgroup, or of one of its ancestors.
 
     Args:
-        directory: The cgroup's directory.
         limit: Bytes above which the kernel kills processes; None for no limit.
         high: Bytes above which the kernel slows processes down and reclaims memory; None for no such limit.
         used: Bytes in use that cannot be freed at once: without the inactive part of the file cache.
@@ -65,20 +64,14 @@ class Memory:
 
 
 def read(root: Tree | str | os.PathLike[str] = "/") -> Memory:
-    """Read the limits and the use of this container's memory.
-
-    Example:
-        >>> read().available > 0
-        True
-    """
+    """Read the limits and the use of this container's memory."""
     tree = Tree.at(root)
     levels = list(_levels(tree))
     limited = [
         (level.limit, level) for level in levels if level.limit is not None and level.limit < _UNLIMITED
     ]
-    limit, tightest = min(
-        limited, key=lambda one: one[0], default=(None, None)
-    )  # of equal limits the nearest
+    # Of equal limits, min() returns the first, which is the nearest.
+    limit, tightest = min(limited, key=lambda one: one[0], default=(None, None))
     machine = _meminfo(tree)
     return Memory(
         limit=limit,
@@ -93,12 +86,7 @@ def read(root: Tree | str | os.PathLike[str] = "/") -> Memory:
 
 
 def available(root: Tree | str | os.PathLike[str] = "/") -> int | None:
-    """Return the bytes that can still be used before a limit or the machine's total is reached; None if unknown.
-
-    Example:
-        >>> available() > 0
-        True
-    """
+    """Return the bytes that can still be used before a limit or the machine's total is reached; None if unknown."""
     tree = Tree.at(root)
     return _available(list(_levels(tree)), _meminfo(tree).get("MemAvailable"))
 
@@ -107,25 +95,15 @@ def oom_kills(root: Tree | str | os.PathLike[str] = "/") -> int | None:
     """Return the number of processes of this container that the kernel's OOM killer has killed; None if not counted.
 
     If no cgroup of the process counts them, this is the number of the whole machine.
-
-    Example:
-        >>> oom_kills() is None or oom_kills() >= 0
-        True
     """
     return _oom_kills(Tree.at(root))
 
 
 def rss(pid: int, root: Tree | str | os.PathLike[str] = "/") -> int | None:
-    """Return the resident memory of a process in bytes, with shared pages; None if it has ended.
-
-    Example:
-        >>> import os
-        >>> rss(os.getpid()) > 1_000_000
-        True
-    """
+    """Return the resident memory of a process in bytes, with shared pages; None if it has ended."""
     tree = Tree.at(root)
     found = _kilobytes(tree, f"/proc/{pid}/status", "VmRSS")
-    return without_proc.rss(pid) if found is None and _is_elsewhere(tree) else found
+    return without_proc.resident(pid) if found is None and _is_elsewhere(tree) else found
 
 
 def _levels(tree: Tree) -> Iterator[Level]:
@@ -179,7 +157,7 @@ def _meminfo(tree: Tree) -> dict[str, int]:
     names = ("MemTotal", "MemAvailable")
     found = {name: _kilobytes(tree, "/proc/meminfo", name) for name in names}
     if not any(found.values()) and _is_elsewhere(tree):
-        found = dict(zip(names, without_proc.memory(), strict=True))
+        found = dict(zip(names, without_proc.total_and_available(), strict=True))
     return {name: value for name, value in found.items() if value is not None}
 
 

@@ -14,7 +14,6 @@ class Space:
     """A file system at a path.
 
     Args:
-        path: The directory.
         total: Its size in bytes.
         free: Bytes that this user may still write.
         writable: Whether a file could be made there now.
@@ -28,11 +27,11 @@ class Space:
     reason: str = ""
 
 
-def read(path: str) -> Space:
-    """Read the size of a directory's file system, and try to make a file there.
+def measure(path: str) -> Space:
+    """Measure the size of a directory's file system, and try to make a file there.
 
     Example:
-        >>> read("/no/such/directory").reason
+        >>> measure("/no/such/directory").reason
         'No such file or directory'
     """
     import shutil  # slow to load, like the next
@@ -53,11 +52,6 @@ def temporary() -> str:
 
     A container with a read-only file system may have no other directory to write to. If that cannot be written either,
     making a file there raises the error.
-
-    Example:
-        >>> from pathlib import Path
-        >>> Path(temporary()).is_dir()
-        True
     """
     import tempfile  # slow to load
 
@@ -68,11 +62,5 @@ def temporary() -> str:
 
 
 def scratch() -> str:
-    """Return the directory for large payloads: ``RUNWIDE_SCRATCH``, or else the one for temporary files.
-
-    Example:
-        >>> from pathlib import Path
-        >>> Path(scratch()).is_dir()
-        True
-    """
+    """Return the directory for large payloads: ``RUNWIDE_SCRATCH``, or else the one for temporary files."""
     return settings.read().scratch or temporary()

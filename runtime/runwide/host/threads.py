@@ -46,10 +46,6 @@ _MODULES = {
 def per_worker(workers: int, cores: Cores | int) -> int:
     """Return the number of threads for each worker, at least one.
 
-    Args:
-        workers: Number of workers.
-        cores: The cores that they share, as a record or a number.
-
     Example:
         >>> per_worker(2, 8), per_worker(3, 8), per_worker(16, 8)
         (4, 2, 1)
@@ -68,8 +64,6 @@ def environment(workers: int, cores: Cores | int, each: int | None = None) -> di
     workers, so it may lower the share, and never raises it.
 
     Args:
-        workers: Number of workers.
-        cores: The cores that they share, as a record or a number.
         each: Threads of each worker, regardless of the user's variables; None for the above.
 
     Example:
@@ -86,9 +80,6 @@ def environment(workers: int, cores: Cores | int, each: int | None = None) -> di
 
 def of_the_user(names: Iterable[str]) -> dict[str, str]:
     """Return the user's values of variables that `environment` leaves out, or else that of OpenMP.
-
-    Args:
-        names: The variables.
 
     Example:
         >>> of_the_user(["NO_SUCH_VARIABLE"])
@@ -133,10 +124,6 @@ def apply(variables: Mapping[str, str]) -> tuple[str, ...]:
 
     Returns:
         The names of the libraries and modules that were set.
-
-    Example:
-        >>> apply({})
-        ()
     """
     first = {name: value.partition(",")[0] for name, value in variables.items()}
     counts = {name: int(value) for name, value in first.items() if value.isdecimal()}

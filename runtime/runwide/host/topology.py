@@ -67,9 +67,6 @@ def parse_cpulist(text: str) -> frozenset[int]:
     Args:
         text: Such as ``0-3,8`` or, with a stride, ``0-8:2/4``; empty for none.
 
-    Raises:
-        ValueError: The text is not such a list.
-
     Example:
         >>> sorted(parse_cpulist("0-2,8"))
         [0, 1, 2, 8]
@@ -163,7 +160,7 @@ def present(tree: Tree, cpu: int) -> bool:
     return _siblings(tree, cpu) is not None
 
 
-def read(tree: Tree, allowed: frozenset[int]) -> Topology:
+def group_cpus(tree: Tree, allowed: frozenset[int]) -> Topology:
     """Group CPUs into physical cores; each CPU is a core if the machine does not say which ones share a core."""
     groups: dict[int, frozenset[int]] = {}
     source = ""

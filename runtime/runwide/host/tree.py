@@ -14,13 +14,7 @@ _LIMIT = 4 << 20  # bytes; all files of /proc and /sys that are read here are mu
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """A source that could not be used, and the one that was used instead.
-
-    Args:
-        source: The file or the call.
-        reason: The reason.
-        instead: The other source, or the assumption.
-    """
+    """A source that could not be used, the reason, and the source or assumption that was used instead."""
 
     source: str
     reason: str

@@ -12,34 +12,22 @@ _SECONDS = 10.0  # that a command may take
 
 
 def physical_cores() -> int | None:
-    """Return the number of physical cores; None if unknown.
-
-    Example:
-        >>> found = physical_cores()
-        >>> found is None or found > 0
-        True
-    """
+    """Return the number of physical cores; None if unknown."""
     found: int | None = _from_psutil(lambda psutil: psutil.cpu_count(logical=False))
     return found or None
 
 
-def memory() -> tuple[int | None, int | None]:
-    """Return the total and the available memory of the machine in bytes; None if unknown.
-
-    Example:
-        >>> total, available = memory()
-        >>> total is None or total >= available > 0
-        True
-    """
+def total_and_available() -> tuple[int | None, int | None]:
+    """Return the total and the available memory of the machine in bytes; None if unknown."""
     found = _from_psutil(lambda psutil: psutil.virtual_memory())
     return (None, None) if found is None else (found.total, found.available)
 
 
-def rss(pid: int) -> int | None:
+def resident(pid: int) -> int | None:
     """Return the resident memory of a process in bytes, with shared pages; None if unknown.
 
     Example:
-        >>> rss(2**30) is None
+        >>> resident(2**30) is None
         True
     """
     found: int | None = _from_psutil(lambda psutil: psutil.Process(pid).memory_info().rss)

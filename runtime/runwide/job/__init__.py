@@ -1,6 +1,9 @@
 """Jobs: maps in a store, whose shards run in any process.
 
 Names are loaded on first use, so that a component that runs a shard does not load the modules that scatter and gather.
+
+In these modules, ``store`` is a store that was opened at the job's folder, so names of objects are those in the job; where
+the user gives it, it is the URI of the store of the jobs.
 """
 
 from __future__ import annotations

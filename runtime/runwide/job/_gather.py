@@ -14,7 +14,7 @@ from runwide.job.reading import outcome, read_named
 from runwide.job.reducing import one_of, one_value
 from runwide.job.reference import MARK, Reference, parse, parse_shard, resolve
 from runwide.log import Log
-from runwide.outcomes import check, keep_finished, portable_exception_of, raise_or_return
+from runwide.outcomes import check_on_error, keep_finished, portable_exception_of, raise_or_return
 from runwide.records import Results, reportable
 from runwide.store import signing, windows
 from runwide.store.base import open_inside
@@ -112,12 +112,7 @@ def gather(
 def finish(
     job: str, shards: Sequence[str] | None = None, *, run_key: str | None = None, store: str | None = None
 ) -> str:
-    """Check that each item has ended exactly once, write ``result.json`` and return its reference; see `gather`.
-
-    Raises:
-        JobIncomplete: Shards or results are missing; the message names them.
-        DigestMismatch: A shard's manifest was changed.
-    """
+    """Check that each item has ended exactly once, write ``result.json`` and return its reference; see `gather`."""
     about, found = _ended(resolve(job, store), shards, run_key)
     error = incomplete.of_results(about, [shard for shard, _ in found])
     if error is not None:
@@ -164,7 +159,7 @@ def load(result: str, *, on_error: str = "raise", store: str | None = None, stre
         2
     """
     name = windows.slashed(str(result).partition(MARK)[0]).rstrip("/").rpartition("/")[2]
-    if not name.startswith("result") or not name.endswith(".json"):
+    if not manifest.is_result(name):
         job = manifest.read_job(resolve(result, store))
         return _read_back(job, _shards(job, dict.fromkeys(range(job.shards))), None, on_error, stream=stream)
     if MARK not in result:
@@ -189,9 +184,6 @@ def keep_stored(error: RunwideError, store: Store, job: Job, shard: Shard) -> No
     """Attach the stored results of a shard to the error that ended it, if the error has an attribute for them.
 
     Args:
-        error: As for `runwide.outcomes.keep_finished`.
-        store: The job's folder.
-        job: The job.
         shard: The chunks that the shard has written so far.
     """
     if hasattr(error, "results"):
@@ -200,13 +192,7 @@ def keep_stored(error: RunwideError, store: Store, job: Job, shard: Shard) -> No
 
 
 def keep_so_far(error: RunwideError, job: str, *, run_key: str | None = None) -> None:
-    """Attach the stored results of all shards to the error that ended a job, as `keep_stored` does.
-
-    Args:
-        error: As for `keep_stored`.
-        job: The job's reference.
-        run_key: As for `runwide.shard`.
-    """
+    """Attach the stored results of all shards to the error that ended a job, as `keep_stored` does."""
     about = manifest.read_job(job, run_key=run_key)
     with open_inside(about.uri) as store:
         logs = [ChunkLog(store, about, index) for index in range(about.shards)]
@@ -257,7 +243,7 @@ def _loaded(
 ) -> Any:
     environment.warn(job.environment, uri=job.uri)
     if stream:
-        check(on_error)
+        check_on_error(on_error)
         return _streamed(job, [shard for shard, _ in shards], on_error)
     with open_inside(job.uri) as store:
         try:
@@ -290,15 +276,7 @@ def _stored(store: Store, job: Job, shards: Sequence[Shard]) -> Generator[Due, N
 
 
 def shards_of(reference: str) -> tuple[Job, list[tuple[Shard, str]]]:
-    """Return the job of a reference, and its shards with the digests of their manifests.
-
-    Args:
-        reference: The reference of the job, or of its result.
-
-    Raises:
-        JobIncomplete: Shards have not finished, or were removed.
-        DigestMismatch: A manifest was changed.
-    """
+    """Return the job of a reference to it or to its result, and its shards with the digests of their manifests."""
     if parse(reference).name == model.JOB:
         return _ended(reference, None, None)
     job, found = _read(reference)

@@ -43,18 +43,16 @@ def replay(
         >>> replay(job, 1, function=lambda x: 10 // x if x else 0)
         0
     """
-    call, value = fetched(resolve(job, store, runs=True), item, function)
+    call, value = function_and_item(resolve(job, store, runs=True), item, function)
     return call(value)
 
 
-def fetched(
+def function_and_item(
     job: str, item: int, function: Callable[[Any], Any] | None = None
 ) -> tuple[Callable[[Any], Any], Any]:
     """Return the function and one item of a job, verified and unpickled.
 
     Args:
-        job: As for `replay`.
-        item: As for `replay`.
         function: As for `replay`; that of the job is not loaded then.
     """
     about = manifest.read_job(job)
@@ -65,11 +63,11 @@ def fetched(
             uri=about.uri,
             hint=f"give an index from 0 to {about.count - 1}",
         )
-    environment.check(about.environment, uri=about.uri)
+    environment.check_python(about.environment, uri=about.uri)
     environment.check_packages(about.packages, uri=about.uri)
     with open_inside(about.uri) as store:
         code.use(store, about, first=function is None)
-        chained.use(about)
+        chained.use_source(about)
         function = function or function_loader(store, about)()
         ((index, digest, frame),) = frames(store, about, [item])
     return function, decode(frame.view(), digest=digest, context=about.item_context(index), uri=about.uri)

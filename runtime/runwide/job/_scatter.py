@@ -12,13 +12,12 @@ from runwide.api.functions import reduce_of
 from runwide.code.archive import code_of
 from runwide.errors import ItemNotPicklable, StoreError
 from runwide.job import chained, environment, manifest, model, plan
-from runwide.job import model as contexts
 from runwide.job.chained import Chain
 from runwide.job.flow import Behind
 from runwide.job.layout import Layout
 from runwide.job.reference import Reference
 from runwide.log import Log
-from runwide.naming import full_name_of
+from runwide.naming import full_name_of, kind_of
 from runwide.pickling.functions import NOTHING, Needs
 from runwide.pickling.items import Definitions
 from runwide.pickling.unpicklable import refusal
@@ -78,10 +77,9 @@ def scatter(
 
 
 def prepare(function: bytes, *, store: str | PathLike[str]) -> str:
-    """Write the function of a job whose items still arrive; so a store that cannot be written to raises now.
+    """Write the function of a job whose items still arrive, and return the job's id, for `scatter_pickled`.
 
-    Returns:
-        The job's id, for `scatter_pickled`.
+    So a store that cannot be written to raises now.
     """
     job_id = new_job_id()
     with open_store(without_fields(store)) as root, root.sub(job_id) as folder:
@@ -107,12 +105,8 @@ def scatter_pickled(
 
     Args:
         function: The pickle, written by cloudpickle.
-        items: As for `scatter`.
-        store: As for `scatter`.
-        shards: As for `scatter`.
         name: The function's name, for people.
         job_id: The id that `prepare` returned.
-        needs: The program's own modules that the function needs.
         whole: Further modules of the program that go with the job, see `runwide.code.archive.code_of`.
         base: The program's own code in this process, if it came with another job.
         dealt: Whether items are dealt to the shards in rounds; otherwise each shard has consecutive items.
@@ -120,7 +114,7 @@ def scatter_pickled(
     """
     inputs = items if isinstance(items, Chain) else chained.inputs(items, store)
     inputs = list(inputs) if isinstance(inputs, deque) else inputs  # indexing a deque is slow
-    divided = plan.shards_of(len(inputs), shards)
+    divided = plan.shard_count(len(inputs), shards)
     if divided < shards:
         log.info("shards.reduced", wanted=shards, shards=divided, items=len(inputs))
     fresh = job_id is None
@@ -213,21 +207,15 @@ def encoded(item: Any, index: int, job_id: str, definitions: Definitions) -> Enc
     """Return the frame of an item, bound to its job and index; equal items give equal frames in every process.
 
     Args:
-        item: The item.
-        index: Its index.
-        job_id: The job's id.
         definitions: Definitions that the pickles of the job's items share; empty at first.
-
-    Raises:
-        ItemNotPicklable: It cannot be pickled.
     """
     try:
-        return encode(item, context=contexts.item_context(job_id, index), definitions=definitions)
+        return encode(item, context=model.item_context(job_id, index), definitions=definitions)
     except StoreError:  # a `File` could not be stored
         raise
     except Exception as error:
         raise ItemNotPicklable(
-            refusal(f"a {type(item).__name__}", error, item),
+            refusal(kind_of(item), error, item),
             item=index,
             hint="pass plain data or arrays, and open files and connections inside the function",
         ) from error

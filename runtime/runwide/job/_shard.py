@@ -30,7 +30,7 @@ from runwide.job.reading import frames
 from runwide.job.reducing import Tree
 from runwide.job.reference import resolve
 from runwide.job.task import FunctionLoader, ItemDamaged, OwnTask, Task, worker_start
-from runwide.job.writing import Writer, finish
+from runwide.job.writing import Writer, finish_shard
 from runwide.log import Log, bound
 from runwide.options.record import DEFAULTS, SHARD, Options, RunOptions
 from runwide.options.signatures import taking
@@ -119,20 +119,15 @@ def run(
     """Run one shard of a job whose manifest was read; see `shard`.
 
     Args:
-        about: The job.
-        index: As for `shard`.
         given: The job's function and items, if they are in memory.
         early: The job's tasks, if they were started before the job was written.
         function: A function to run instead of the job's.
-        rerun_failed: As for `shard`.
-        options: How items are run.
         limit: Counts the failures, if this process runs several shards.
-        attempt: As for `shard`.
     """
     index = plan.whole_number("index", index)
     items = about.items_of(index)
-    environment.check(about.environment, uri=about.uri)
-    chained.check_count(about)
+    environment.check_python(about.environment, uri=about.uri)
+    chained.check_source(about)
     with bound(job=about.id, shard=index), open_inside(about.uri) as plain:
         plain.share(about.shards)
         events = _log_of(plain, about, index, options)
@@ -157,9 +152,9 @@ def run(
                 else:
                     work = _Work(store, about, given, function)
                     listener = _Listener(events, options.on_event, pending)
-                    with work.on_path(), chained.on_path(about):
+                    with work.on_path(), chained.source_on_path(about):
                         _run(work, chunks, listener, options, limit)
-        reference = finish(store, about, chunks, index)
+        reference = finish_shard(store, about, chunks, index)
         if about.reduced:
             reduce = None if given is None else given.reduce
             Tree(store, about, reduce=reduce, options=options).add(chunks.manifest())
@@ -238,12 +233,11 @@ class _Work:
         """Yield the items.
 
         Args:
-            pending: The items to run.
             whole: Whether to read whole objects, because a range of one arrived damaged.
         """
-        if self.given is None or self.job.source is not None:
+        if self.given is None:
             return frames(self.store, self.job, pending, whole=whole)
-        return self.given.frames(self.job, pending)
+        return self.given.frames(self.job, pending, whole=whole)
 
 
 def _source(job: Job) -> str | None:

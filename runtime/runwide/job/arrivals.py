@@ -10,19 +10,18 @@ from runwide.errors import IntegrityError, ObjectNotFound, StoreUnavailable
 from runwide.job import chained, code, environment, incomplete, manifest, model
 from runwide.job.flow import ahead
 from runwide.job.in_order import Turns
-from runwide.job.reading import Loaded, failures_in, outcome, read_named, read_unnamed
+from runwide.job.reading import Loaded, failures_in, outcome, read_named, read_unnamed, threads_for
 from runwide.log import Log
 from runwide.store import signing
 from runwide.store.base import open_inside
 from runwide.store.records import ABSENT, arrived_damaged
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterator, Sequence
-    from types import TracebackType
+    from collections.abc import Callable, Iterator, Sequence
 
     from typing_extensions import Self
 
-    from runwide.job.model import Chunk, Job, Shard
+    from runwide.job.model import Job, Shard
     from runwide.records import Failure, Outcome
     from runwide.store.base import Store
     from runwide.store.pack import Head
@@ -34,8 +33,7 @@ _NAME = re.compile(
     r"shards/(\d{4,9})/(?:(chunks/\d{6,9}\.pack)|events[-.\w]*\.jsonl|shard(?:-\d{4,9})?\.json)"
 )
 _PAGE = 1000  # objects in one answer to a listing
-_THREADS = 8
-_AHEAD_BYTES = 64 << 20  # of chunks that are read at once
+_THREADS = 8  # manifests that are read at once
 
 
 def lists_all(objects: int, shards: int) -> bool:
@@ -43,26 +41,12 @@ def lists_all(objects: int, shards: int) -> bool:
 
     Args:
         objects: Number of objects that the listing of all shards had last time.
-        shards: Number of open shards.
 
     Example:
         >>> lists_all(2500, 100), lists_all(2500, 2)
         (True, False)
     """
     return 1 + objects // _PAGE <= shards
-
-
-def threads_for(sizes: Collection[int]) -> int:
-    """Return how many chunks to read at once, so that their bytes stay within a limit.
-
-    Args:
-        sizes: Sizes of the chunks in bytes.
-
-    Example:
-        >>> threads_for([1000]), threads_for([32 << 20, 1000]), threads_for([1 << 30])
-        (8, 2, 1)
-    """
-    return max(1, min(_THREADS, _AHEAD_BYTES // max([1, *sizes])))
 
 
 class _OpenShard:
@@ -84,14 +68,8 @@ class Arrivals:
     """The chunks of a job as its shards store them; each item's end is yielded once.
 
     Args:
-        store: The job's folder.
-        job: The job.
         again: Whether shards may run failed items again. Then a failed item is yielded when its shard has a new manifest.
         on_log: Called with the name of each new part of the event logs.
-
-    Attributes:
-        done: Number of items that have ended.
-        failed: Number of items that have failed.
     """
 
     def __init__(
@@ -103,7 +81,7 @@ class Arrivals:
         self._on_log = on_log
         self._logs: set[str] = set()
         self._open = {index: _OpenShard(job, index) for index in range(job.shards)}
-        chained.check_count(job)
+        chained.check_source(job)
         self._yielded = bytearray(job.count)  # a byte for each item
         self._objects = 0
         self.done = 0
@@ -143,11 +121,7 @@ class Arrivals:
             log.warning("store.silent", cause=str(error))
 
     def check(self) -> None:
-        """Raise an error if shards have not finished.
-
-        Raises:
-            JobIncomplete: Some have not.
-        """
+        """Raise `JobIncomplete` if shards have not finished."""
         if self._open:
             raise incomplete.of_shards(self._job, list(self._open), "have not finished")
 
@@ -233,20 +207,25 @@ class Arrivals:
 
     def _close(self, shards: Sequence[_OpenShard]) -> Iterator[Loaded]:
         """Close finished shards, and yield the chunks in their manifests that were not yielded yet."""
+
+        def read(shard: _OpenShard) -> Shard:
+            return manifest.read_shard(self._store, self._job, shard.index, numbers=shard.manifests)[0]
+
         wanted = [shard for shard in shards if shard.left]
-        for shard, found in zip(wanted, ahead(self._manifest, wanted, threads=_THREADS), strict=True):
+        for shard, found in zip(wanted, ahead(read, wanted, threads=_THREADS), strict=True):
             yield from self._rest(shard, found)
         for shard in shards:
             del self._open[shard.index]
-
-    def _manifest(self, shard: _OpenShard) -> Shard:
-        return manifest.read_shard(self._store, self._job, shard.index, numbers=shard.manifests)[0]
 
     def _rest(self, shard: _OpenShard, found: Shard) -> Iterator[Loaded]:
         failures = {failure.index: failure for failure in found.failures}
         ended_in = partial(self._job.ended_in, shard.index)
         chunks = [chunk for chunk in found.chunks if not all(self._yielded[item] for item in ended_in(chunk))]
-        reads = ahead(self._read_named, chunks, threads=threads_for([chunk.size for chunk in chunks]))
+        reads = ahead(
+            partial(read_named, self._store, self._job),
+            chunks,
+            threads=threads_for([chunk.size for chunk in chunks]),
+        )
         try:
             for chunk, (data, head) in zip(chunks, reads, strict=True):
                 wanted = {item for item in ended_in(chunk) if not self._yielded[item]}
@@ -255,9 +234,6 @@ class Arrivals:
                 del data
         except ObjectNotFound as error:
             raise incomplete.of_results(self._job, [found]) or error from error
-
-    def _read_named(self, chunk: Chunk) -> tuple[bytearray, Head]:
-        return read_named(self._store, self._job, chunk)
 
 
 _BUDGET = 256 << 20  # bytes of chunks with results of later items in memory; more are in files
@@ -268,9 +244,7 @@ class Stream:
 
     Args:
         job: The job, with the run's key, if it has one.
-        ordered: Whether to yield outcomes in the order of the items.
         again: Whether shards may run failed items again. Then a failed item is yielded when its shard has finished.
-        on_log: As for `Arrivals`.
         budget: Bytes of chunks with results of later items in memory; more are in temporary files.
 
     Example:
@@ -324,9 +298,7 @@ class Stream:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         if self._turns is not None:
             self._turns.close()
         self.store.close()

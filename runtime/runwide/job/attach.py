@@ -63,13 +63,7 @@ def attach(
             hint="install runwide with its runwide_components",
         )
     results: list[Any] = found.load()(
-        job,
-        engine=engine,
-        image=image,
-        on_error=on_error,
-        progress=progress,
-        timeout=timeout,
-        requirements=requirements,
+        job, engine=engine, image=image, on_error=on_error, progress=progress, timeout=timeout, requirements=requirements,
         store=store,
-    )
+    )  # fmt: skip
     return results

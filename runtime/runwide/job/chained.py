@@ -34,7 +34,6 @@ class Chain:
     """The results of a job as the items of a new job.
 
     Args:
-        job: The job with the results.
         source: The record of it in the manifest of the new job.
     """
 
@@ -51,7 +50,6 @@ class Chain:
         the source is split. With other numbers, the items are dealt by a new seed.
 
         Args:
-            shards: Number of shards.
             seed: The new seed; empty for consecutive items.
         """
         theirs = self.job.layout
@@ -70,7 +68,6 @@ def inputs(items: Iterable[Any] | Chain, store: str | PathLike[str]) -> Sequence
 
     Args:
         items: Items; or the reference of a job, or of its result, in the same store, whose results are the items.
-        store: The store of the new job.
 
     Raises:
         InputError: Items of the referenced job have failed, or it is in another store.
@@ -84,20 +81,10 @@ def inputs(items: Iterable[Any] | Chain, store: str | PathLike[str]) -> Sequence
 
 
 def chain_if(text: str, store: str | PathLike[str]) -> Chain | None:
-    """Return the results that a text refers to as the items of a new job; None if they must be read as values.
-
-    Args:
-        text: The items, as given by the user.
-        store: The store of the new job.
-
-    Raises:
-        JobIncomplete: The job has not finished, or its results were removed.
-    """
+    """Return the results that a text refers to as the items of a new job; None if they must be read as values."""
     try:
         return chain(text, store) if is_reference(text) else None
-    except (
-        InputError
-    ):  # the job is in another store; or items have failed, and reading the results reports it
+    except InputError:  # it is in another store; or items have failed, and reading the results reports it
         return None
 
 
@@ -133,47 +120,34 @@ def chain(reference: str, store: str | PathLike[str]) -> Chain:
     return Chain(job, Source(job.id, job.digest, tuple(digest for _, digest in found)))
 
 
-def uri_of(job: Job) -> str:
-    """Return the URI of the folder of the job whose results are a job's items."""
-    return f"{job.uri.rpartition('/')[0]}/{_source(job).id}"
-
-
-def read_source(job: Job) -> Job:
-    """Read the manifest of the job whose results are a job's items.
-
-    Raises:
-        DigestMismatch: It was changed.
-        FrameCorrupt: It has another number of items or shards than the job says.
-    """
-    source = _source(job)
-    found = manifest.read_job(str(Reference(f"{uri_of(job)}/{model.JOB}", source.job)))
+def _read_source(job: Job, source: Source) -> Job:
+    """Read the manifest of the job whose results are a job's items."""
+    uri = f"{job.uri.rpartition('/')[0]}/{source.id}/{model.JOB}"
+    found = manifest.read_job(str(Reference(uri, source.job)))
     if (found.count, found.shards) != (job.count, len(source.shards)):
         raise FrameCorrupt("the job has another number of items than its source job", uri=job.uri)
     return found
 
 
-def check_count(job: Job) -> None:
+def check_source(job: Job) -> None:
     """Compare the number of a job's items with its source, before they are iterated; in other jobs, packs limit the number.
 
     A removed source is ignored here; a shard that needs it raises the error.
-
-    Raises:
-        DigestMismatch: The source was changed.
-        FrameCorrupt: It has another number of items.
     """
     if job.source is not None and job.count > _FEW:
         with suppress(*ABSENT):
-            read_source(job)
+            _read_source(job, job.source)
 
 
-def frames(job: Job, pending: Sequence[int], *, whole: bool = False) -> Generator[Packet, None, None]:
+def source_frames(
+    job: Job, about: Source, pending: Sequence[int], *, whole: bool = False
+) -> Generator[Packet, None, None]:
     """Yield the frames of a job's items from its source, in ascending order; see `runwide.job.reading.frames`."""
-    source = read_source(job)
-    digests = _source(job).shards
+    source = _read_source(job, about)
     with open_inside(source.uri) as store:
 
         def read(index: int) -> Shard:
-            return manifest.read_shard(store, source, index, digests[index])[0]
+            return manifest.read_shard(store, source, index, about.shards[index])[0]
 
         shards = ahead(read, sorted(source.layout.positions(pending)), threads=_THREADS)
         with closing(stored(store, source, shards, only=pending, whole=whole)) as results:
@@ -182,7 +156,7 @@ def frames(job: Job, pending: Sequence[int], *, whole: bool = False) -> Generato
 
 
 @contextmanager
-def on_path(job: Job) -> Iterator[None]:
+def source_on_path(job: Job) -> Iterator[None]:
     """Make the code of a job's source, if it has one, importable in workers that start during the block.
 
     Modules of the same name in the job's own code come first.
@@ -190,20 +164,14 @@ def on_path(job: Job) -> Iterator[None]:
     if job.source is None:
         yield
         return
-    source = read_source(job)
+    source = _read_source(job, job.source)
     with open_inside(source.uri) as store, code.on_path(store, source, first=False):
         yield
 
 
-def use(job: Job) -> None:
+def use_source(job: Job) -> None:
     """Make the code of a job's source, if it has one, importable in this process; other code comes first."""
     if job.source is not None:
-        source = read_source(job)
+        source = _read_source(job, job.source)
         with open_inside(source.uri) as store:
             code.use(store, source, first=False)
-
-
-def _source(job: Job) -> Source:
-    if job.source is None:
-        raise InputError("the items of the job are not the results of another job", uri=job.uri)
-    return job.source

@@ -73,18 +73,18 @@ class Checkpoint:
         A job lists all its items, so results are stored after the last item has arrived. If items arrive slowly, their tasks
         start as they arrive, unless the store has a job of this name, which may have their results.
         """
-        from runwide.outcomes import check
+        from runwide.outcomes import check_on_error
         from runwide.pickling.functions import function_pickle
 
-        check(on_error)  # an invalid value raises now and not at the end
+        check_on_error(on_error)  # an invalid value raises now and not at the end
         check_reduce(reduce, on_error)
         chosen = RunOptions.on(MAP, options)
-        names.check(self.name, self.reuse)
+        names.check_name(self.name, self.reuse)
         if isinstance(items, Sequence) or is_at_hand(items) or self._is_known():
             given = self._given(function, items, chosen, reduce)
             return self._run(full_name_of(function), given, on_error, chosen)
         pickled = function_pickle(program_of(function, chosen.initializer, chosen.initargs, reduce))
-        plan.shards_of(1, self.shards)  # so does an invalid number
+        plan.shard_count(1, self.shards)  # raises now for an invalid number of shards
         job_id = prepare(pickled.data, store=self.store)
         with start_early(function, items, **options) as (inputs, tasks):
             given = Given(pickled, inputs, function, reduce=reduce)
@@ -105,8 +105,6 @@ class Checkpoint:
         a later call resumes the job.
 
         Args:
-            function: As for `map`.
-            items: As for `map`.
             ordered: Whether to yield results in the order of the items.
             on_error: ``"raise"`` a failed item's exception when its turn comes, or ``"return"`` a `runwide.Failure`.
             **options: As in `runwide.options.record.Options`.
@@ -115,9 +113,9 @@ class Checkpoint:
             >>> list(Checkpoint("memory://doc-streamed").stream(abs, [-1, -2], ordered=True, workers=1))
             [1, 2]
         """
-        from runwide.outcomes import check
+        from runwide.outcomes import check_on_error
 
-        check(on_error)
+        check_on_error(on_error)
         chosen = RunOptions.on(MAP, options)
         given = self._given(function, items, chosen)
         opened = open_job(
@@ -192,15 +190,7 @@ class _StoppableLimit(Limit):
 
 
 class StoredStream:
-    """An iterator over the results of a job that runs on this container's cores.
-
-    Args:
-        opened: The job.
-        given: Its function and items.
-        options: How items are run.
-        ordered: Whether to yield results in the order of the items.
-        on_error: ``"raise"`` or ``"return"``.
-    """
+    """An iterator over the results of a job that runs on this container's cores."""
 
     def __init__(
         self, opened: Opened, given: Given, options: RunOptions, *, ordered: bool, on_error: str

@@ -9,11 +9,10 @@ from typing import TYPE_CHECKING
 
 from runwide.errors import IntegrityError, ObjectExists, RunwideError
 from runwide.job import manifest, model, plan
-from runwide.job import model as shard_names
 from runwide.job.environment import current
 from runwide.job.fields import failure_to_json
 from runwide.job.flow import ahead
-from runwide.job.reading import failures_in, read_unnamed
+from runwide.job.reading import failures_in, read_unnamed, threads_for
 from runwide.log import Log
 from runwide.store import pack, signing
 from runwide.store.records import ABSENT, arrived_damaged
@@ -26,8 +25,6 @@ if TYPE_CHECKING:
 log = Log("job")
 
 _NAME = re.compile(r"chunks/(\d{6,9})\.pack")
-_READERS = 8  # chunks that are read at once when a shard resumes, if they are small
-_READ_BYTES = 64 << 20  # of chunks that are read at once
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,11 +45,9 @@ class Stored:
     """A chunk that is in the store and was verified.
 
     Args:
-        number: Its number in the log.
         name: Its name in the job.
         size: Its size in bytes.
         digest: SHA-256 of its head, in hex.
-        failures: The failed items in it.
     """
 
     number: int
@@ -70,11 +65,6 @@ class ChunkLog:
     item at most once, and two copies of a shard, or a killed one and its successor, agree on them without messages. Only
     a failed item may have another end, in a later chunk, which then counts. A chunk that fails its checks stays in the
     store and counts as absent: its items are run again.
-
-    Args:
-        store: The job's folder.
-        job: The job.
-        index: The shard.
 
     Attributes:
         stored: The chunks that were verified.
@@ -106,16 +96,16 @@ class ChunkLog:
 
     def resume(self) -> None:
         """Add the chunks that are new in the store, and list the manifests."""
-        prefix = f"{shard_names.shard_folder(self._index)}/"
+        prefix = f"{model.shard_folder(self._index)}/"
         names = {info.name: info.size for info in self._store.list(prefix)}
-        self.manifests = shard_names.manifests_in(names).get(self._index, [])
+        self.manifests = model.manifests_in(names).get(self._index, [])
         numbers = {name: _NAME.fullmatch(name.removeprefix(prefix)) for name in names}
         found = sorted(
             (int(number[1]), names[name])
             for name, number in numbers.items()
             if number and int(number[1]) not in self._taken
         )
-        threads = max(1, min(_READERS, _READ_BYTES // max((1, *(size for _, size in found)))))
+        threads = threads_for([size for _, size in found])
         for (number, _), read in zip(found, ahead(self._read, found, threads=threads), strict=True):
             self._take(number, read)
         self._taken |= self._named()
@@ -172,7 +162,7 @@ class ChunkLog:
         return self._next
 
     def _name(self, number: int) -> str:
-        return f"{shard_names.shard_folder(self._index)}/chunks/{number:06d}.pack"
+        return f"{model.shard_folder(self._index)}/chunks/{number:06d}.pack"
 
     def _packed(self, number: int, ends: list[Ended]) -> pack.Packed:
         failures = [failure_to_json(end.failure) for end in ends if end.failure]

@@ -12,11 +12,12 @@ from contextlib import contextmanager
 from importlib import invalidate_caches
 from typing import TYPE_CHECKING, Any
 
+from runwide import systems
 from runwide.code import archive
 from runwide.code.files import file_at
 from runwide.code.finding import reached
 from runwide.errors import InputError
-from runwide.host import space, systems
+from runwide.host import space
 from runwide.job import manifest
 from runwide.job.reference import quoted
 from runwide.json_text import json_of
@@ -42,15 +43,7 @@ _stays: set[str] = set()
 
 
 def unpacked(code: archive.Code) -> str:
-    """Unpack code once in this process, and return the folder, which is removed when the process ends.
-
-    Args:
-        code: The verified code.
-
-    Raises:
-        FrameCorrupt: It is not an archive of code.
-        InputError: It cannot be written to the scratch directory.
-    """
+    """Unpack code once in this process, and return the folder, which is removed when the process ends."""
     with _lock:
         folder = _unpacked.get(code.digest)
         if folder is None or not os.path.isdir(folder):  # noqa: PTH112 - a text
@@ -96,12 +89,7 @@ def _make_folder(root: str) -> str:
 
 
 def fetched(store: Store, job: Job) -> archive.Code | None:
-    """Fetch and verify the code of a job; return None if it has none.
-
-    Args:
-        store: The job's folder.
-        job: The job.
-    """
+    """Fetch and verify the code of a job; return None if it has none."""
     if job.code is None:
         return None
     data = fetch(store, manifest.CODE, digest=job.code, most=job.code_size + SLACK)
@@ -112,7 +100,6 @@ def put(folder: str, *, first: bool = True) -> None:
     """Add a folder permanently to the search path of this process and of workers that it starts.
 
     Args:
-        folder: The folder.
         first: Whether it comes before all other folders, or after them.
     """
     with _lock:
@@ -131,8 +118,6 @@ def on_path(store: Store, job: Job, *, first: bool = True) -> Iterator[None]:
     """Make the code of a job importable in workers that start during the block.
 
     Args:
-        store: The job's folder.
-        job: The job.
         first: Whether it comes before all other code, or after it.
     """
     code = fetched(store, job)
@@ -156,8 +141,6 @@ def use(store: Store, job: Job, *, first: bool = True) -> None:
     """Make the code of a job importable in this process, unless the process has the same code already.
 
     Args:
-        store: The job's folder.
-        job: The job.
         first: Whether it comes before all other code, or after it.
 
     Raises:
@@ -189,12 +172,7 @@ def _check_loaded(path: str, digest: str, job: Job) -> None:
 
 
 class Late:
-    """The code of a job in a process that reads its results; it is used only for modules that the process does not have.
-
-    Args:
-        store: The job's folder.
-        job: The job.
-    """
+    """The code of a job in a process that reads its results; it is used only for modules that the process does not have."""
 
     def __init__(self, store: Store, job: Job) -> None:
         self._store = store
@@ -203,14 +181,7 @@ class Late:
         self._warned = job.code is None
 
     def loaded(self, load: Callable[[], Any]) -> Any:
-        """Load a result; if a module is missing, add the code to the end of the search path and load it again.
-
-        Args:
-            load: Loads the result.
-
-        Raises:
-            Exception: Any exception that ``load`` raises.
-        """
+        """Load a result; if a module is missing, add the code to the end of the search path and load it again."""
         if not self._warned:
             self._warned = True
             self._warn_of_others()
@@ -222,11 +193,7 @@ class Late:
         return load()
 
     def hint(self, error: Exception) -> str | None:
-        """Return a hint if a module in this process has the name of one of the job's and is another one; else None.
-
-        Args:
-            error: The exception of loading a result.
-        """
+        """Return a hint if a module in this process has the name of one of the job's and is another one; else None."""
         found = _IN_MODULE.search(str(error))
         if not isinstance(error, AttributeError) or found is None or not self._has(found[1]):
             return None

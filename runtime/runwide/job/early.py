@@ -30,12 +30,7 @@ _SECONDS = 1.0  # to wait for the event of a task, which arrives microseconds af
 
 
 class Early:
-    """The outcomes of tasks that were started while items arrived; they are stored when the job is written.
-
-    Args:
-        arriving: The outcomes.
-        events: The events of the tasks.
-    """
+    """The outcomes of tasks that were started while items arrived; they are stored when the job is written."""
 
     def __init__(self, arriving: Iterator[Outcome], events: EventBuffer) -> None:
         self._arriving = arriving
@@ -43,14 +38,7 @@ class Early:
         self._kept: dict[int, Outcome] = {}  # outcomes of other shards
 
     def run(self, job: Job, chunks: ChunkLog, events: EventLog, pending: Sequence[int]) -> None:
-        """Store the outcomes of some items.
-
-        Args:
-            job: The job.
-            chunks: The log of the shard's chunks.
-            events: The log of the shard's events.
-            pending: The items, in order.
-        """
+        """Store the outcomes of some items."""
         events.run = replace(events.run, started=self._events.since)
         events.begin()
         with self._events.passed_to(events, set(pending)), Writer(chunks) as writer:
@@ -91,11 +79,7 @@ def _encoded(outcome: Outcome, job: Job) -> Outcome:
 
 
 class EventBuffer:
-    """A listener that calls the user's at once, and keeps the events until the log of their shard exists.
-
-    Args:
-        user: The user's listener.
-    """
+    """A listener that calls the user's at once, and keeps the events until the log of their shard exists."""
 
     def __init__(self, user: Callable[[TaskEvent], None] | None) -> None:
         self.since = time.time()
@@ -175,10 +159,7 @@ def start_early(
     """Read all items on this thread while their first tasks run; yield the items and the tasks' outcomes.
 
     Args:
-        function: Takes one item.
         items: At least one item.
-        on_event: The user's listener.
-        **options: Further options, as in `runwide.options.record.Options`.
     """
     from runwide.pool.mapping import started
 

@@ -28,7 +28,6 @@ _MUST_AGREE = {
     "pyarrow": 1,
     "scikit-learn": 2,
     "scipy": 1,
-    "sklearn": 2,  # its name in jobs of runwide before 0.2
     "torch": 1,
     "xgboost": 1,
 }
@@ -93,16 +92,12 @@ def packages(function: bytes) -> dict[str, str]:
 
 
 def needed(function: Pickle) -> list[str]:
-    """Return the names of the modules that a function needs.
-
-    Args:
-        function: The function, pickled by this release or an earlier one.
-    """
+    """Return the names of the modules that a function needs."""
     beside = json_of(function.beside)
     return [name for name in beside.get("needed", ()) if isinstance(name, str)]
 
 
-def check(theirs: Mapping[str, str], *, uri: str) -> None:
+def check_python(theirs: Mapping[str, str], *, uri: str) -> None:
     """Compare the environment that made a job with this process, before anything is unpickled.
 
     The pickle of a function has its bytecode, which works only in one minor version of Python. Other differences are only
@@ -128,7 +123,6 @@ def check_packages(theirs: Mapping[str, str], *, uri: str | None = None) -> None
 
     Args:
         theirs: The result of `packages` where the job was made.
-        uri: The job, for messages.
 
     Raises:
         EnvironmentMismatch: Packages are missing, or have versions that break pickles of their objects.

@@ -24,13 +24,11 @@ _PASSED, _ENDED = 1, 2  # of an item: its event was passed on; it has ended and 
 class EventForwarder:
     """Passes to a listener each attempt in the shards' event logs, and the end of each item.
 
-    The logs have all that is known where the tasks ran. An item may have ended without a line there, because its component
-    was killed or the job is too large to log all items. Its event is made at the end, from its result. The logs are not
-    signed, so they are only shown, and decide nothing.
+    The logs have everything that was recorded where the tasks ran. An item may have ended without a line there: its
+    component was killed, or the job is too large to log all items. Then its event is made at the end, from its result.
+    Anyone who can write to the store can change the logs, so they are only shown, and decide nothing.
 
     Args:
-        store: The job's folder.
-        job: The job.
         listener: Called with each `runwide.events.TaskEvent`, on the thread that reads; the first exception that it raises
             is logged.
     """
@@ -40,11 +38,10 @@ class EventForwarder:
         self._job = job
         self._listener = listener
         self._parts: list[str] = []
-        chained.check_count(job)
+        chained.check_source(job)
         self._state = bytearray(job.count)
-        self._failed: dict[
-            int, tuple[str, FailureKind | None, str, int]
-        ] = {}  # items whose event was not passed on
+        # failed items whose event was not passed on yet
+        self._failed: dict[int, tuple[str, FailureKind | None, str, int]] = {}
         self._has_raised = False
 
     def add_part(self, name: str) -> None:
@@ -52,11 +49,7 @@ class EventForwarder:
         self._parts.append(name)
 
     def skip(self, ended: Iterable[int]) -> None:
-        """Skip the parts so far and the items that have ended, since they belong to earlier runs.
-
-        Args:
-            ended: The items.
-        """
+        """Skip the parts so far and the items that have ended, since they belong to earlier runs."""
         self._parts.clear()
         for item in ended:
             self._state[item] = _PASSED

@@ -19,6 +19,7 @@ from runwide.errors import (
     StoreNotReadable,
 )
 from runwide.log import Log
+from runwide.naming import kind_of
 from runwide.pickling.unpicklable import refusal
 from runwide.store import signing
 from runwide.store.base import open_store
@@ -90,7 +91,7 @@ class Exchange:
             frame = encode(value, context=self._context(name))
         except Exception as error:
             raise ItemNotPicklable(
-                refusal(f"a {type(value).__name__}", error, value),
+                refusal(kind_of(value), error, value),
                 uri=self._store.child_uri(name),
                 hint="publish plain data, arrays or importable types",
             ) from error
@@ -205,7 +206,7 @@ class Exchange:
             decode_verified(memoryview(b"".join(frame.parts)), context=self._context(name), plain=True)
         except NotPlain as error:
             raise ItemNotPicklable(
-                f"a {type(value).__name__} is not plain data, and there is no signing key ({error})",
+                f"{kind_of(value)} is not plain data, and there is no signing key ({error})",
                 uri=self._store.child_uri(name),
                 hint=f"publish numbers, text, lists, dicts, dates or numpy arrays; or {signing.HINT}",
             ) from error

@@ -1,4 +1,7 @@
-"""Read the fields of a job's records, each checked for its type and bounds."""
+"""Read the fields of a job's records, each checked for its type and bounds.
+
+A field that is missing, of another type or out of its bounds raises KeyError, TypeError or ValueError.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from runwide.job.layout import Layout
 from runwide.job.model import Root, Source
 from runwide.job.plan import PACK_ITEMS
+from runwide.naming import kind_of
 from runwide.records import Failure, FailureKind
 from runwide.redaction import shortened
 
@@ -28,52 +32,35 @@ _NAME = re.compile(r"[0-9a-z][0-9a-z-]{0,199}")
 
 
 def text(value: Any) -> str:
-    """Return a text.
-
-    Raises:
-        TypeError: The value is not a text.
-    """
+    """Return a text."""
     if not isinstance(value, str):
-        raise TypeError(f"a {type(value).__name__} is not a text")
+        raise TypeError(f"{kind_of(value)} is not a text")
     return value
 
 
 def record(value: Any) -> dict[str, Any]:
-    """Return a JSON object.
-
-    Raises:
-        TypeError: The value is not an object.
-    """
+    """Return a JSON object."""
     if not isinstance(value, dict):
-        raise TypeError(f"a {type(value).__name__} is not a JSON object")
+        raise TypeError(f"{kind_of(value)} is not a JSON object")
     return value
 
 
 def number(value: Any) -> int:
     """Return a count or a position.
 
-    Raises:
-        TypeError: The value is not a whole number.
-        ValueError: It is negative or too large.
-
     Example:
         >>> number(3)
         3
     """
     if type(value) is not int:
-        raise TypeError(f"a {type(value).__name__} is not a whole number")
+        raise TypeError(f"{kind_of(value)} is not a whole number")
     if not 0 <= value <= _MOST:
         raise ValueError("a number is negative or too large")
     return value
 
 
 def digest(value: Any) -> str:
-    """Return a SHA-256, in hex.
-
-    Raises:
-        TypeError: The value is not a text.
-        ValueError: It is not a SHA-256.
-    """
+    """Return a SHA-256, in hex."""
     if not _DIGEST.fullmatch(text(value)):
         raise ValueError(f"{value[:100]!r} is not a SHA-256")
     return str(value)
@@ -83,12 +70,7 @@ def texts(value: Any, *needed: str) -> dict[str, str]:
     """Return a JSON object whose values are texts.
 
     Args:
-        value: The value in the record.
         needed: Names that it must have.
-
-    Raises:
-        TypeError: The value is not such an object.
-        KeyError: One of the names is missing.
 
     Example:
         >>> texts({"python": "3.11.4"}, "python")
@@ -103,14 +85,6 @@ def texts(value: Any, *needed: str) -> dict[str, str]:
 
 def layout(about: dict[str, Any]) -> Layout:
     """Return the layout of a job.
-
-    Args:
-        about: The object in the record.
-
-    Raises:
-        KeyError: A field is missing.
-        TypeError: A field has another type.
-        ValueError: The layout is not possible.
 
     Example:
         >>> layout({"count": 6, "shards": 2, "seed": "", "parts": 1}).shards
@@ -132,9 +106,6 @@ def packs(found: Sequence[Pack], layout: Layout) -> tuple[Pack, ...]:
     """Return packs of items, after checking that they have each item of a layout exactly once.
 
     So a layout cannot have more shards than there are packs.
-
-    Raises:
-        ValueError: They do not.
     """
     if layout.shards > len(found):
         raise ValueError("the packs do not have all items")
@@ -153,13 +124,7 @@ def packs(found: Sequence[Pack], layout: Layout) -> tuple[Pack, ...]:
 
 
 def source(about: dict[str, Any] | None, layout: Layout) -> Source | None:
-    """Return the job whose results are the items, if there is one.
-
-    Raises:
-        KeyError: A field is missing.
-        TypeError: A field has another type.
-        ValueError: Its id or number of shards is not possible.
-    """
+    """Return the job whose results are the items, if there is one."""
     if about is None:
         return None
     found = Source(text(about["id"]), digest(about["job"]), tuple(map(digest, about["shards"])))
@@ -171,24 +136,14 @@ def source(about: dict[str, Any] | None, layout: Layout) -> Source | None:
 
 
 def truth(value: Any) -> bool:
-    """Return True or False.
-
-    Raises:
-        TypeError: The value is neither.
-    """
+    """Return a bool."""
     if not isinstance(value, bool):
-        raise TypeError(f"a {type(value).__name__} is neither true nor false")
+        raise TypeError(f"{kind_of(value)} is neither true nor false")
     return value
 
 
 def root(about: dict[str, Any] | None) -> Root | None:
-    """Return the object with the value of a job with ``reduce=``, if it has one.
-
-    Raises:
-        KeyError: A field is missing.
-        TypeError: A field has another type.
-        ValueError: The name is not that of such an object.
-    """
+    """Return the object with the value of a job with ``reduce=``, if it has one."""
     if about is None:
         return None
     if not _NODE.fullmatch(text(about["name"])):
@@ -198,13 +153,6 @@ def root(about: dict[str, Any] | None) -> Root | None:
 
 def span(value: Any, count: int) -> tuple[int, int]:
     """Return a half-open span of positions, after checking that it is within bounds.
-
-    Args:
-        value: The value in the record.
-        count: Number of positions.
-
-    Raises:
-        ValueError: The span is not within bounds.
 
     Example:
         >>> span([3, 5], 9)
@@ -246,6 +194,6 @@ def failure_from_json(about: dict[str, Any]) -> Failure:
         kind=FailureKind(text(about["kind"])[:100]),  # an invalid kind is shown in the error
         type=text(about["type"]),
         message=text(about["message"]),
-        traceback=text(about.get("traceback", "")),
-        attempts=number(about.get("attempts", 1)),
+        traceback=text(about["traceback"]),
+        attempts=number(about["attempts"]),
     )

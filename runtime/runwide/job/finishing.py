@@ -12,7 +12,7 @@ from runwide.job.incomplete import is_whole
 from runwide.job.limit import Limit
 from runwide.job.reducing import Tree
 from runwide.job.reference import parse_shard, resolve
-from runwide.job.writing import Writer, finish
+from runwide.job.writing import Writer, finish_shard
 from runwide.log import Log, bound
 from runwide.options.record import SHARD, Options, RunOptions
 from runwide.options.signatures import taking
@@ -74,26 +74,14 @@ def finish_all(job: Job, options: RunOptions, *, limit: Limit | None = None, **f
     """Run the shards of a job that have failed or missing items, one after another, and return all shards' references.
 
     Args:
-        job: The job.
-        options: How items are run.
         limit: Counts their failures; None for a limit of ``max_failures``.
-        **further: As for `runwide.job._shard.run`.
-
-    Raises:
-        TooManyFailures: All shards together have passed ``max_failures``.
     """
     limit = limit or Limit(options.max_failures)
     return [_finish(job, index, options=options, limit=limit, **further) for index in range(job.shards)]
 
 
 def _finish(job: Job, index: int, **options: Any) -> str:
-    """Run a shard if it has failed or missing items, and return its reference.
-
-    Args:
-        job: The job.
-        index: The shard.
-        **options: As for `run`.
-    """
+    """Run a shard if it has failed or missing items, and return its reference."""
     with open_inside(job.uri) as store:
         names = {info.name for info in store.list(f"{model.shard_folder(index)}/")}
         found = manifest.trusted_shard(store, job, index, model.manifests_in(names).get(index, []))
@@ -117,10 +105,7 @@ def close(job: str, index: int, error: Exception, *, run_key: str | None = None)
     Stored results are kept. `rerun` runs the failed items, and a copy of the shard that still runs may store their results.
 
     Args:
-        job: The reference that `scatter` returned.
-        index: Index of the shard, from 0.
         error: The error; it is stored once for each item.
-        run_key: As for `shard`.
 
     Returns:
         The shard's reference, for `gather`.
@@ -134,7 +119,7 @@ def close(job: str, index: int, error: Exception, *, run_key: str | None = None)
     """
     about = manifest.read_job(job, run_key=run_key)
     items = about.items_of(index)
-    chained.check_count(about)
+    chained.check_source(about)
     with bound(job=about.id, shard=index), open_inside(about.uri) as store:
         chunks = ChunkLog(store, about, index)
         chunks.resume()
@@ -147,7 +132,7 @@ def close(job: str, index: int, error: Exception, *, run_key: str | None = None)
         with Writer(chunks) as writer:
             for item in missing:
                 writer.put(end_of(Outcome(item, failure=failure), item, about))
-        return finish(store, about, chunks, index)
+        return finish_shard(store, about, chunks, index)
 
 
 def close_unfinished(
@@ -160,10 +145,7 @@ def close_unfinished(
     """End all shards of a job that have not finished; none of them may still run.
 
     Args:
-        job: As for `close`.
         shards: The references of the other shards, if they are known.
-        error: The error; None if it is not known.
-        run_key: As for `shard`.
 
     Returns:
         The references of all shards; None if those of the other shards are not known.

@@ -29,7 +29,6 @@ class Frame(NamedTuple):
     """A value that is sent to a worker.
 
     Args:
-        context: The context of its frame.
         digest: SHA-256 of the frame, in hex.
         data: The frame: a `Part`, which is a buffer in the worker.
     """
@@ -45,7 +44,6 @@ class Fold(PlainPickle):
 
     Args:
         function: The verified pickle of the job's function.
-        context: The context of the folded value.
     """
 
     function: bytes
@@ -57,12 +55,7 @@ class Fold(PlainPickle):
 
 
 class OwnFold:
-    """The task that folds frames with a reduction of this program.
-
-    Args:
-        reduce: The reduction.
-        context: The context of the folded value.
-    """
+    """The task that folds frames with a reduction of this program."""
 
     __slots__ = ("context", "reduce")
 
@@ -103,7 +96,6 @@ def fold(frames: Iterable[Frame], task: Fold | OwnFold, **options: Any) -> Frame
 
     Args:
         frames: At least one value.
-        task: Folds a group in a worker.
         **options: Options of the workers, as in `runwide.options.record.Options`.
 
     Example:

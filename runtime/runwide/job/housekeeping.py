@@ -19,7 +19,6 @@ from runwide.errors import (
     StoreNotWritable,
 )
 from runwide.job import manifest, model
-from runwide.job import model as shard_names
 from runwide.job.flow import Behind, ahead
 from runwide.job.incomplete import is_whole
 from runwide.job.lookup import JOB_ID, folder_of
@@ -150,10 +149,10 @@ def status(job: str, *, store: str | None = None) -> Status:
         sizes = {info.name: info.size for info in folder.list()}
         chunks = Counter(found[1] for name in sizes if (found := _CHUNK.fullmatch(name)))
 
-        manifests = shard_names.manifests_in(sizes)
+        manifests = model.manifests_in(sizes)
 
         def read(index: int) -> ShardStatus:
-            stored = chunks[shard_names.shard_folder(index)]
+            stored = chunks[model.shard_folder(index)]
             return _shard(folder, about, index, stored, manifests=manifests.get(index, []), names=sizes)
 
         shards = tuple(ahead(read, range(about.shards), threads=_READERS))
@@ -181,11 +180,7 @@ def failures_of(
     """Return the failures in a shard's manifest; None if it has no valid manifest, or results were removed.
 
     Args:
-        store: The job's folder.
-        job: The job.
-        index: The shard.
         manifests: The numbers of its manifests, the last one first.
-        names: The objects of the job.
     """
     try:
         found = manifest.trusted_shard(store, job, index, manifests)
@@ -262,11 +257,7 @@ def _check_absent(store: Store, marker: str, names: list[str]) -> None:
 
 
 def _delete(store: Store, names: list[str], uri: str) -> None:
-    """Delete all objects that may be deleted.
-
-    Raises:
-        StoreNotWritable: Some may not be deleted.
-    """
+    """Delete all objects that may be deleted; raise `StoreNotWritable` if others are left."""
     refused: list[StoreNotWritable] = []
 
     def delete(name: str) -> None:
@@ -291,8 +282,6 @@ def clean_older(store: str, *, seconds: float, now: float | None = None) -> list
     """Delete the jobs of a store that are older than a limit; other folders stay.
 
     Args:
-        store: URI of the store.
-        seconds: The age limit.
         now: The present as Unix time; None for the clock's.
 
     Returns:

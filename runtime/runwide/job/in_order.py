@@ -15,7 +15,7 @@ from runwide.errors import FrameCorrupt, ScratchError
 from runwide.host import space
 from runwide.job.fields import failure_from_json, failure_to_json
 from runwide.job.flow import ahead
-from runwide.job.reading import Loaded, check_count, read_named
+from runwide.job.reading import Loaded, check_count, ranges, read_named
 from runwide.json_text import dumps, json_of
 from runwide.store import pack
 from runwide.store.records import SLACK, checked_read
@@ -37,11 +37,8 @@ class Due(NamedTuple):
     """A result whose turn has come.
 
     Args:
-        item: Its item.
         digest: SHA-256 of its frame, in hex.
         frame: Its frame: a view of its chunk, or bytes of its own where the chunk was in a file.
-        failure: The failure, if the item failed.
-        uri: URI of its chunk.
     """
 
     item: int
@@ -157,10 +154,11 @@ class Turns:
     def __init__(self, budget: int) -> None:
         self._budget = budget
         self._chunks: dict[int, _Held] = {}
-        self._next: list[tuple[int, int]] = []  # heap of each chunk's next item and its number
+        # heaps of items and the numbers of their chunks
+        self._next: list[tuple[int, int]] = []  # the next item of each chunk
         self._latest: list[
             tuple[int, int]
-        ] = []  # heap of chunks in memory, the one with the latest items first
+        ] = []  # the first item of chunks in memory, negative: the last one first
         self._numbers = count()
         self._turn = 0
         self._file: _File | None = None
@@ -257,9 +255,6 @@ def stored(
     a temporary file.
 
     Args:
-        store: The job's folder.
-        job: The job.
-        shards: All of its shards, or some.
         only: The items whose results are wanted; None for all.
         whole: Whether to read and verify each chunk whole. Otherwise, if less than half of a chunk is wanted, only that part
             is read, and the caller has to verify it when it unpickles it.
@@ -331,9 +326,8 @@ def _read(store: Store, job: Job, one: _Wanted, *, whole: bool) -> Loaded:
     else:
         data, head = read_named(store, job, chunk)
     if places is None:
-        wanted = set(
-            job.ended_in(one.shard, chunk)
-        )  # the result of an item that was run again is in another chunk
+        # the result of an item that was run again is in another chunk
+        wanted = set(job.ended_in(one.shard, chunk))
     else:
         items = job.items_of(one.shard)
         wanted = {items[place] for place in places}
@@ -361,19 +355,9 @@ def _parts(store: Store, name: str, entries: list[Entry]) -> tuple[bytearray, li
     """Read some values of a chunk with few requests: a small gap between two values is read as well."""
     data = bytearray()
     found: list[Entry] = []
-    for group in _neighbours(entries):
+    for group in ranges(entries, gap=_GAP):
         start = group[0].offset
         moved = len(data) - start
         data += store.read(name, start=start, length=group[-1].stop - start)
         found += [replace(entry, offset=entry.offset + moved) for entry in group]
     return data, found
-
-
-def _neighbours(entries: list[Entry]) -> Iterator[list[Entry]]:
-    group: list[Entry] = []
-    for entry in entries:
-        if group and entry.offset - group[-1].stop > _GAP:
-            yield group
-            group = []
-        group.append(entry)
-    yield group

@@ -24,8 +24,6 @@ def of_shards(job: Job, missing: Sequence[int], what: str) -> JobIncomplete:
     """Return the error of shards without results.
 
     Args:
-        job: The job.
-        missing: The shards.
         what: What the message says about them, such as ``have not finished``.
     """
     items = _items(job, missing)
@@ -39,13 +37,7 @@ def of_shards(job: Job, missing: Sequence[int], what: str) -> JobIncomplete:
 def of_results(
     job: Job, shards: Iterable[Shard], names: Collection[str] | None = None
 ) -> JobIncomplete | None:
-    """Return the error of results that were removed after their shards had finished; None if all are there.
-
-    Args:
-        job: The job.
-        shards: Its shards.
-        names: The objects of the job, if they are known.
-    """
+    """Return the error of results that were removed after their shards had finished; None if all are there."""
     names = _names(job) if names is None else names
     if names is None:
         return None
@@ -67,12 +59,7 @@ def of_results(
 
 
 def of_inputs(job: Job, pending: Sequence[int]) -> JobIncomplete | None:
-    """Return the error of a shard whose function or items were removed from the store; None if all are there.
-
-    Args:
-        job: The job.
-        pending: The items that the shard has to run.
-    """
+    """Return the error of a shard whose function or items were removed from the store; None if all are there."""
     removed = _removed(job, pending, _names(job))
     if not removed and job.source is not None:
         return JobIncomplete(
@@ -92,7 +79,7 @@ def of_inputs(job: Job, pending: Sequence[int]) -> JobIncomplete | None:
 
 def has_result(job: Job) -> bool:
     """Return whether a job has a result in the store, which means that all its shards had finished."""
-    return any(name.startswith("result") and name.endswith(".json") for name in _names(job) or ())
+    return any(map(manifest.is_result, _names(job) or ()))
 
 
 def is_whole(shard: Shard, names: Collection[str]) -> bool:

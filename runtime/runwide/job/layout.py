@@ -92,15 +92,7 @@ class Layout:
         return number * base + _place(self.seed, number, shard % base, base)
 
     def items(self, shard: int, *, uri: str | None = None) -> Sequence[int]:
-        """Return the items of a shard, ascending; each is computed on access.
-
-        Args:
-            shard: The shard.
-            uri: URI of the job, for the error.
-
-        Raises:
-            ShardOutOfRange: The job has no such shard.
-        """
+        """Return the items of a shard, ascending; each is computed on access."""
         if not 0 <= shard < self.shards:
             raise ShardOutOfRange(
                 f"there is no shard {shard}, the job has {self.shards}",
@@ -132,12 +124,7 @@ class Layout:
 
 
 class Dealt(Sequence[int]):
-    """The items of one shard, ascending.
-
-    Args:
-        layout: The layout of the job.
-        shard: The shard.
-    """
+    """The items of one shard, ascending."""
 
     def __init__(self, layout: Layout, shard: int) -> None:
         self._layout = layout
@@ -189,11 +176,7 @@ class Dealt(Sequence[int]):
         )
 
     def index(self, item: int, start: int = 0, stop: int | None = None) -> int:
-        """Return the position of an item.
-
-        Raises:
-            ValueError: The shard does not have it.
-        """
+        """Return the position of an item."""
         if item in self:
             found = self._layout.position_of(item)
             if found in range(*slice(start, stop).indices(self._size)):

@@ -29,7 +29,6 @@ class Accepted(NamedTuple):
 
     Args:
         most: The number; one more failed item stops the rest.
-        attempt: The attempt's name.
     """
 
     most: int
@@ -92,19 +91,11 @@ class Limit:
         """Record that results were stored, with this number of failures among them."""
 
     def check(self) -> None:
-        """Raise an error if all components together have passed the limit.
-
-        Raises:
-            TooManyFailures: They have.
-        """
+        """Raise `TooManyFailures` if all components together have passed the limit."""
 
     @contextmanager
     def checked(self) -> Iterator[None]:
-        """Check once more at the end of the block, when all results are stored or the pool was stopped.
-
-        Raises:
-            TooManyFailures: All components together have passed the limit.
-        """
+        """Check once more at the end of the block, when all results are stored or the pool was stopped."""
         try:
             yield
         except PoolClosed:
@@ -120,10 +111,7 @@ class SharedLimit(Limit):
     record can stop the job, and can do no more.
 
     Args:
-        most: As for `Limit`.
-        store: The job's folder.
         attempt: Name of this attempt at the job; failures of other attempts do not count.
-        shard: Index of the shard.
     """
 
     def __init__(self, most: int, *, store: Store, attempt: str, shard: int) -> None:
@@ -170,7 +158,6 @@ def total(store: Store, below: str) -> int:
     """Return how many failures the components of an attempt have stored.
 
     Args:
-        store: The job's folder.
         below: The attempt's folder, from `folder`.
     """
     counts = (_COUNT.fullmatch(info.name) for info in store.list(below))
@@ -178,12 +165,7 @@ def total(store: Store, below: str) -> int:
 
 
 def too_many_stored(job: str, accepted: Accepted) -> TooManyFailures | None:
-    """Return the error of a job whose components have stored too many failures; None if they have not.
-
-    Args:
-        job: The job's reference.
-        accepted: The accepted number.
-    """
+    """Return the error of a job whose components have stored too many failures; None if they have not."""
     with open_inside(parse(job).folder) as store:
         found = total(store, folder(accepted.attempt))
     return None if found <= accepted.most else _stopped(found, job)

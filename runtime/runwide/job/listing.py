@@ -14,7 +14,6 @@ from runwide import prices
 from runwide.errors import BadReference, FormatTooNew, FrameCorrupt, IntegrityError, RunwideError
 from runwide.events.parts import of_name
 from runwide.job import manifest, model, names
-from runwide.job import model as shard_names
 from runwide.job.flow import ahead
 from runwide.job.housekeeping import failures_of, made_at
 from runwide.job.lookup import BATCHES, JOB_ID
@@ -62,20 +61,11 @@ class Listed:
     """A job of a store.
 
     Args:
-        id: The job's id.
-        uri: URI of its folder.
         reference: Its reference; empty for a damaged job.
         name: Its name; empty if it has none.
-        function: Name of its function.
         created: When it was made, as Unix time.
         written: When one of its objects was last written, as Unix time; 0 if the store does not say.
-        items: Number of its items.
-        shards: Number of its shards.
-        finished: Number of finished shards.
         failed: Number of failed items; None if not all shards have finished.
-        gathered: Whether it has a result.
-        state: Its state.
-        bytes: Size of its objects in the store.
         core_seconds: CPUs times seconds, over all ended runs of its shards.
         cost: Estimated cost of their machines; None if no run has ended.
         where: The machines on which they ran, as far as known.
@@ -107,10 +97,8 @@ class Listing:
     """The contents of a store.
 
     Args:
-        uri: URI of the store.
         jobs: Its jobs, the newest first.
         older: Number of older jobs that are not listed.
-        batches: Names of its batches.
         others: Names of all other folders that runwide did not make.
     """
 
@@ -131,7 +119,6 @@ def jobs_of(
     """List the jobs of a store. Nothing is unpickled.
 
     Args:
-        store: URI of the store.
         limit: Number of jobs to list, the newest ones; None for all.
         now: The present as Unix time; None for the clock's.
         table: Prices; None for `runwide.prices.current`.
@@ -199,7 +186,7 @@ def _inspected(
     if model.JOB not in sizes:
         raise FrameCorrupt("it has no job.json: it was not written completely, or was removed")
     job = manifest.job_in(store.uri)
-    manifests = shard_names.manifests_in(sizes)
+    manifests = model.manifests_in(sizes)
     finished = [index for index in range(job.shards) if index in manifests]
     written = max((info.written for info in objects), default=0.0)
     failed = _failed(store, job, sizes, manifests) if len(finished) == job.shards else None
@@ -210,7 +197,7 @@ def _inspected(
     state = state_of(job.shards, len(finished), failed, started=started, idle=idle)
     return Listed(
         base.id, base.uri, job.reference, base.name, job.function_name, base.created, written, job.count, job.shards,
-        len(finished), failed, any(_is_result(name) for name in sizes), state, sum(sizes.values()),
+        len(finished), failed, any(manifest.is_result(name) for name in sizes), state, sum(sizes.values()),
         sum(one.seconds * one.cpus for one in used), where.cost(used, table), where,
     )  # fmt: skip
 
@@ -219,10 +206,8 @@ def state_of(shards: int, finished: int, failed: int | None, *, started: bool, i
     """Decide the state of a job.
 
     Args:
-        shards: Number of its shards.
         finished: Number of shards with a manifest.
         failed: Number of failed items, if all shards have finished; None if results were removed since.
-        started: Whether the job was started.
         idle: Seconds since its last write.
 
     Example:
@@ -238,16 +223,12 @@ def state_of(shards: int, finished: int, failed: int | None, *, started: bool, i
     return State.RUNNING if idle < RECENT and finished < shards else State.INCOMPLETE
 
 
-def _is_result(name: str) -> bool:
-    return name.startswith("result") and name.endswith(".json") and "/" not in name
-
-
 def _failed(store: Store, job: Job, sizes: dict[str, int], manifests: dict[int, list[int]]) -> int | None:
     """Return the number of failed items of a job whose shards have finished; None if results were removed since.
 
     This takes one read if the job was gathered once and no shard was run again since; otherwise one for each shard.
     """
-    results = [name for name in sizes if _is_result(name)]
+    results = [name for name in sizes if manifest.is_result(name)]
     if (
         len(results) == 1
         and all(numbers == [0] for numbers in manifests.values())
@@ -265,7 +246,7 @@ def _failed(store: Store, job: Job, sizes: dict[str, int], manifests: dict[int, 
 def _lacks(sizes: dict[str, int], manifests: dict[int, list[int]]) -> bool:
     """Return whether a finished shard has no results, which were then removed, for example by a lifecycle rule."""
     stored = Counter(name.split("/chunks/")[0] for name in sizes if "/chunks/" in name)
-    return any(not stored[shard_names.shard_folder(index)] for index in manifests)
+    return any(not stored[model.shard_folder(index)] for index in manifests)
 
 
 def _of_shard(

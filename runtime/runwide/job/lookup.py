@@ -44,7 +44,6 @@ class FoundJob:
     """A job that was found.
 
     Args:
-        reference: Its reference.
         vouched: Whether a digest or the signing key vouches for it; otherwise the store is trusted.
     """
 
@@ -103,7 +102,6 @@ def batch_of(text: str, store: str | PathLike[str] | None = None) -> str | None:
 
     Args:
         text: The URI of a batch, or its name.
-        store: As for `find_job`.
 
     Raises:
         InputError: A batch and a job have that name; or there is no batch at the URI.

@@ -30,11 +30,8 @@ class Ran:
 
     Args:
         engine: ``local``, ``vertex`` or ``kubeflow``; empty if it is not known.
-        machine: Name of the machine type.
-        accelerator: Type of their accelerators.
         accelerators: Number of accelerators in each machine.
         spot: Whether they were Spot capacity.
-        runs: Number of runs of the job.
     """
 
     engine: str = ""
@@ -45,11 +42,7 @@ class Ran:
     runs: int = 0
 
     def on(self, used: Used) -> prices.Machine:
-        """Return the machine of a shard's run.
-
-        Args:
-            used: The resources that the run recorded.
-        """
+        """Return the machine of a shard's run."""
         named = prices.machine_of(self.machine) if self.machine else None
         family = self.machine.partition("-")[0] or None
         machine = named or prices.Machine(used.cpus, used.gib or None, family)
@@ -78,13 +71,7 @@ class Ran:
 
 
 def ran(store: Store, job: Job, names: Iterable[str]) -> Ran:
-    """Read on which machines the shards of a job ran; all fields are empty if there is no valid record.
-
-    Args:
-        store: The job's folder.
-        job: The job.
-        names: The objects of the job.
-    """
+    """Read on which machines the shards of a job ran; all fields are empty if there is no valid record."""
     found = sorted((int(match[1]), name) for name in names if (match := _RECORD.fullmatch(name)))
     if not found:
         return Ran()

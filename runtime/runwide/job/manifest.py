@@ -48,6 +48,16 @@ FUNCTION, CODE = "function.pkl", "code.zip"
 _FAILED_BYTES = 64 << 10  # for each failed item: 8,000 characters of a traceback, and its message
 
 
+def is_result(name: str) -> bool:
+    """Return whether an object of a job, by its name there, is a result's manifest: ``result.json``, or a later one.
+
+    Example:
+        >>> is_result("result.json"), is_result("result-0123456789ab.json"), is_result("job.json")
+        (True, True, False)
+    """
+    return name.startswith("result") and name.endswith(".json") and "/" not in name
+
+
 def job_bytes(job: Job) -> bytes:
     """Return the bytes of ``job.json``."""
     about = asdict(job)
@@ -72,11 +82,9 @@ def read_job(reference: str, *, run_key: str | None = None) -> Job:
     """Read a job's manifest.
 
     Args:
-        reference: The reference that `runwide.scatter` returned.
         run_key: The run's parameter of that name; see `runwide.store.signing`.
 
     Raises:
-        BadReference: The text is not a reference.
         ObjectNotFound: The job does not exist, or was removed.
         DigestMismatch: Its manifest was changed.
         FormatTooNew: A newer runwide wrote it.
@@ -95,10 +103,6 @@ def found_job(uri: str, what: str = "results") -> Job:
     Args:
         uri: URI of the folder, or of a manifest in it.
         what: The parts of the job that will be trusted, for the log line.
-
-    Raises:
-        BadReference: There is no job.
-        DigestMismatch: It is not signed with the key.
     """
     folder = windows.slashed(uri).rstrip("/")
     folder = folder.rpartition("/")[0] if folder.endswith(".json") else folder
@@ -202,15 +206,9 @@ def read_shard(
     """Read a shard's manifest and compare it with the job.
 
     Args:
-        store: The job's folder.
-        job: The job.
-        index: The shard.
         digest: The manifest's digest, which the shard returned. Without it, the last valid manifest counts; if a signing key
             is set, it must be signed.
         numbers: Numbers of the shard's manifests, the last one first, if they are known.
-
-    Returns:
-        The manifest and its reference.
 
     Raises:
         ObjectNotFound: The shard has not finished.
@@ -224,13 +222,7 @@ def read_shard(
 
 
 class Trusted(NamedTuple):
-    """A manifest that was verified.
-
-    Args:
-        shard: The shard, as the manifest describes it.
-        reference: The manifest's reference.
-        number: The manifest's number.
-    """
+    """A manifest that was verified."""
 
     shard: Shard
     reference: Reference

@@ -80,10 +80,7 @@ class Pack:
     """An object with consecutive items of a shard.
 
     Args:
-        name: Name of the pack in the job.
-        shard: The shard.
         start: Position of its first item in the shard.
-        count: Number of its items.
         size: Its size in bytes.
         head: Size of its head in bytes.
         digest: SHA-256 of its head, in hex.
@@ -132,11 +129,9 @@ class Job:
         digest: SHA-256 of ``job.json``, to which all other objects are bound.
         id: Its id, which is its name in the store.
         created: When it was made, ISO 8601 in UTC.
-        layout: The division of the items into shards.
         packs: The packs of items, by shard; none if the items are the results of another job.
         function: Digest of the pickled function.
         function_size: Its size in bytes.
-        function_name: Its name, for people.
         environment: Versions of Python and packages in the process that made the job.
         packages: Versions of the installed distributions that the function needs, see `runwide.code.distributions`.
         code: Digest of the archive of the program's own code; None if the function needs none.
@@ -181,11 +176,7 @@ class Job:
         return str(Reference(f"{self.uri}/{JOB}", self.digest))
 
     def items_of(self, index: int) -> Sequence[int]:
-        """Return the items of one shard, ascending.
-
-        Raises:
-            ShardOutOfRange: The job has no such shard.
-        """
+        """Return the items of one shard, ascending."""
         return self.layout.items(index, uri=self.uri)
 
     def shard_of(self, item: int) -> int:
@@ -233,13 +224,7 @@ class Chunk:
 
 @dataclass(frozen=True, slots=True)
 class Shard:
-    """A finished shard, as in ``shard.json``; equal chunks give equal bytes in every process.
-
-    Args:
-        index: Its index.
-        chunks: Its chunks of results.
-        failures: The failures of items that failed.
-    """
+    """A finished shard, as in ``shard.json``; equal chunks give equal bytes in every process."""
 
     index: int
     chunks: tuple[Chunk, ...]
@@ -266,7 +251,6 @@ class Result:
     Args:
         job: Digest of ``job.json``.
         shards: Digests of the shards' manifests, by index.
-        failed: Number of failed items.
         root: The value of all results, if the job has a reduction and no item failed.
     """
 

@@ -44,7 +44,6 @@ class Opened:
     """A job with the function and the items of a call.
 
     Args:
-        job: The job.
         fresh: Whether this call made it, so that it has no results yet.
     """
 
@@ -67,12 +66,7 @@ def scatter_or_find(
     Components run the function in the store, so a job is found only if it has this call's function and items.
 
     Args:
-        function: As for `scatter`.
-        items: As for `scatter`.
-        store: As for `scatter`.
-        shards: As for `scatter`, for a new job.
         name: The job's name in the store; None to make a new job in any case.
-        reuse: As for `runwide.map`.
         whole: Further modules of the program that go with the job, see `runwide.code.archive.code_of`.
 
     Raises:
@@ -86,7 +80,7 @@ def scatter_or_find(
     """
     from runwide.pickling.functions import function_pickle
 
-    names.check(name, reuse)
+    names.check_name(name, reuse)
     inputs = chained.inputs(items, store)
     given = Given(function_pickle(function), inputs, function, whole, reduce_of(function))
     return open_job(
@@ -111,19 +105,9 @@ def open_job(
     ``reuse="nothing"`` a new job without results. Nothing is deleted.
 
     Args:
-        given: The function and the items.
-        store: The store of the job and its name.
-        shards: Number of shards of a new job.
-        name: The job's name in the store; None to make a new job in any case.
-        function_name: The function's name, for people.
-        reuse: As for `runwide.map`.
         job_id: The id of a new job that was prepared.
-
-    Raises:
-        FunctionChanged: The job of that name has another function, and ``reuse`` is None.
-        InputError: The job of that name has other items.
     """
-    names.check(name, reuse)
+    names.check_name(name, reuse)
     prepared = [job_id] if job_id else []
 
     def scattered() -> Job:
@@ -206,11 +190,11 @@ def _has_function(job: Job, given: Given) -> bool:
         return False
     if job.function == sha256(given.pickled.data):
         return True
-    from runwide.pickling.functions import is_same  # loads cloudpickle
+    from runwide.pickling.functions import is_same_function  # loads cloudpickle
 
     with open_inside(job.uri) as folder:
         found = fetch(folder, manifest.FUNCTION, digest=job.function, most=job.function_size + SLACK)
-    return is_same(given.pickled.data, bytes(found))
+    return is_same_function(given.pickled.data, bytes(found))
 
 
 def _has_code(job: Job, given: Given, definitions: Definitions) -> bool:
@@ -237,9 +221,8 @@ def _has_items(job: Job, items: Sequence[Any] | Chain, definitions: Definitions)
         return isinstance(items, Chain) and job.source == items.source
     with open_inside(job.uri) as folder, spilled_to(folder, write=False):
         made = (about for about, _ in packs_of(items, job.layout, job.id, definitions))
-        return all(
-            ours == theirs for ours, theirs in zip_longest(made, job.packs)
-        )  # a forged job may have more packs
+        # a forged job may have more packs
+        return all(ours == theirs for ours, theirs in zip_longest(made, job.packs))
 
 
 def _discard(job: Job) -> None:
@@ -268,10 +251,10 @@ class Given:
     whole: Sequence[str] = ()
     reduce: Callable[[Any, Any], Any] | None = None
 
-    def frames(self, job: Job, pending: Sequence[int]) -> Generator[Packet, None, None]:
+    def frames(self, job: Job, pending: Sequence[int], *, whole: bool) -> Generator[Packet, None, None]:
         """Yield the frames of items, as `runwide.job.reading.frames` does."""
         if isinstance(self.items, Chain):
-            yield from chained.frames(job, pending)
+            yield from chained.source_frames(job, self.items.source, pending, whole=whole)
             return
         definitions = Definitions(self.pickled.needs.by_name)
         for item in pending:

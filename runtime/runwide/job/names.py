@@ -43,15 +43,15 @@ _READERS = 16
 _NUMBER = re.compile(r"(?:-(\d{4,9}))?\.json")
 
 
-def check(name: Any, reuse: Any) -> None:
+def check_name(name: Any, reuse: Any) -> None:
     """Reject invalid values of ``name=`` and ``reuse=`` of `runwide.map`.
 
     Raises:
         InputError: The name is not a text or empty; ``reuse`` is unknown, or given without a name.
 
     Example:
-        >>> check("scores", "results")
-        >>> check("scores", "all")
+        >>> check_name("scores", "results")
+        >>> check_name("scores", "all")
         Traceback (most recent call last):
         runwide.errors.InputError: invalid reuse='all': expected 'results', 'nothing' or None; ...
     """
@@ -88,7 +88,6 @@ def known(root: Store, *, since: float = 0.0) -> dict[str, list[str]]:
     This takes one listing, and one read for each record.
 
     Args:
-        root: The store.
         since: Unix time; records that were written before it are not read.
     """
     try:
@@ -130,8 +129,6 @@ def previous(root: Store, job: Job, *, since: float) -> tuple[str, Job | None]:
     """Find the name of a job, and the last job of that name before it.
 
     Args:
-        root: The store.
-        job: The job.
         since: Unix time; the record of its name is not older.
 
     Returns:
@@ -157,9 +154,6 @@ def claim(root: Store, name: str, job: Job, number: int) -> tuple[Job | None, in
     Invalid records are not deleted, since a bucket may not allow that; the next number is tried.
 
     Args:
-        root: The store.
-        name: The name.
-        job: The job.
         number: The number that `newest` or an earlier call returned.
 
     Returns:

@@ -17,19 +17,15 @@ _FLUSH_SECONDS = (4.0, 0.5)  # in a bucket and in a folder; with the time to wri
 _GAP = 100
 
 
-def shards_of(count: int, shards: int) -> int:
+def shard_count(count: int, shards: int) -> int:
     """Return into how many shards to divide items: the wanted number, and never more than there are items.
-
-    Args:
-        count: Number of items.
-        shards: Wanted number of shards.
 
     Raises:
         NoItems: There are no items.
         InputError: The wanted number is less than 1, or not a whole number.
 
     Example:
-        >>> shards_of(10, 4), shards_of(2, 4)
+        >>> shard_count(10, 4), shard_count(2, 4)
         (4, 2)
     """
     if count < 1:
@@ -61,14 +57,7 @@ def near(numbers: Iterable[int]) -> list[int]:
 
 
 def whole_number(name: str, value: Any) -> int:
-    """Return an argument as an int.
-
-    Args:
-        name: Its name, for the message.
-        value: Its value.
-
-    Raises:
-        InputError: The value is not a whole number.
+    """Return an argument as an int; reject other types and bools.
 
     Example:
         >>> whole_number("shards", 3)
@@ -106,9 +95,6 @@ def flush_after(uri: str) -> float:
     """Return how many seconds a finished result may wait in memory before it is written.
 
     So it is in a bucket within 5 s, and in a folder, where a write costs almost nothing, within 1 s.
-
-    Args:
-        uri: URI of the store.
 
     Example:
         >>> flush_after("gs://bucket/runs"), flush_after("/data/runs")

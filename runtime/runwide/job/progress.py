@@ -30,10 +30,6 @@ class Progress:
     Each look takes one listing, and one read for each new chunk. The chunks are only used to show progress, and nothing is
     unpickled.
 
-    Args:
-        job: The job's reference.
-        run_key: As for `runwide.shard`.
-
     Example:
         >>> job = runwide.scatter(abs, [-1, -2, -3, -4], store="memory://doc-progress", shards=2)
         >>> reference = runwide.shard(job, 0, workers=1)
@@ -71,11 +67,7 @@ class Progress:
         return [(ended[index], len(self.about.items_of(index))) for index in self.unfinished]
 
     def look(self) -> list[Failure]:
-        """Look at the store once; if it does not answer, the next look asks again.
-
-        Returns:
-            The new failures.
-        """
+        """Look at the store once, and return the new failures; if it does not answer, the next look asks again."""
         found: list[Failure] = []
         try:
             names = [info.name for info in self._store.list("shards/")]

@@ -21,7 +21,7 @@ from runwide.store.codec import decode_verified
 from runwide.store.records import SLACK, checked_read
 
 if TYPE_CHECKING:
-    from collections.abc import Container, Generator, Iterator, Mapping, Sequence
+    from collections.abc import Collection, Container, Generator, Iterator, Mapping, Sequence
     from collections.abc import Set as AbstractSet
 
     from runwide.job import code
@@ -44,15 +44,12 @@ def frames(
     Only the index is verified here: the process that unpickles a frame verifies it.
 
     Args:
-        store: The job's folder.
-        job: The job.
-        pending: The items.
         whole: Whether to read whole packs, for which a bucket sends a checksum.
     """
     if job.source is not None:
         from runwide.job import chained  # only few jobs need it
 
-        yield from chained.frames(job, pending, whole=whole)
+        yield from chained.source_frames(job, job.source, pending, whole=whole)
         return
     places = job.layout.positions(pending)
     for one in job.packs:
@@ -92,11 +89,15 @@ def _entries(store: Store, job: Job, one: Pack, data: bytearray) -> Sequence[Ent
     return head.entries
 
 
-def ranges(entries: Sequence[Entry]) -> Iterator[list[Entry]]:
-    """Yield groups of adjacent entries, each of which is read with one request of bounded size."""
+def ranges(entries: Sequence[Entry], *, gap: int = 0) -> Iterator[list[Entry]]:
+    """Yield groups of neighbouring entries, each of which is read with one request of bounded size.
+
+    Args:
+        gap: Most bytes between two entries of a group.
+    """
     group: list[Entry] = []
     for entry in entries:
-        if group and (entry.offset != group[-1].stop or entry.stop - group[0].offset > _RANGE):
+        if group and (entry.offset - group[-1].stop > gap or entry.stop - group[0].offset > _RANGE):
             yield group
             group = []
         group.append(entry)
@@ -112,6 +113,7 @@ def _packets(entries: Sequence[Entry], data: bytearray, base: int) -> Iterator[P
 _SHARD = re.compile(r"shards/(\d{1,9})/")
 _FIRST_READ = 64 << 10  # bytes; the index of some 800 items
 _LARGEST_HEAD = 1 << 30  # bytes; each failed item has a traceback in it
+_READERS, _READ_BYTES = 8, 64 << 20  # most chunks, and most of their bytes, that are read at once
 _LARGE = 4 * plan.CHUNK_BYTES  # of a larger chunk the head is read first
 
 
@@ -120,10 +122,8 @@ class Loaded:
     """A verified chunk, and its results that are wanted.
 
     Args:
-        data: Its bytes.
         entries: Where in it the results are.
         failures: The failed items among them.
-        uri: Its URI.
     """
 
     data: bytearray
@@ -132,15 +132,22 @@ class Loaded:
     uri: str
 
 
+def threads_for(sizes: Collection[int]) -> int:
+    """Return how many chunks to read at once, so that their bytes stay within a limit.
+
+    Example:
+        >>> threads_for([1000]), threads_for([32 << 20, 1000]), threads_for([1 << 30])
+        (8, 2, 1)
+    """
+    return max(1, min(_READERS, _READ_BYTES // max([1, *sizes])))
+
+
 def read_chunk(
     store: Store, job: Job, name: str, digest: str | None = None, *, size: int | None = None
 ) -> tuple[bytearray, pack.Head]:
     """Read a whole chunk and verify its head and its values.
 
     Args:
-        store: The job's folder.
-        job: The job.
-        name: The chunk's name in the job.
         digest: Its digest in a manifest; without one a signature is required, if a key is set.
         size: Its size in bytes in the manifest; an object that is larger is not read.
 
@@ -163,11 +170,6 @@ def read_chunk(
 def read_named(store: Store, job: Job, chunk: Chunk) -> tuple[bytearray, pack.Head]:
     """Read a chunk that a shard's manifest names, and compare it with the manifest.
 
-    Args:
-        store: The job's folder.
-        job: The job.
-        chunk: The chunk, as the manifest names it.
-
     Raises:
         IntegrityError: As for `read_chunk`; or the chunk has fewer results than the manifest says.
     """
@@ -183,30 +185,14 @@ def read_named(store: Store, job: Job, chunk: Chunk) -> tuple[bytearray, pack.He
 def read_unnamed(
     store: Store, job: Job, name: str, *, size: int | None = None
 ) -> tuple[bytearray, pack.Head]:
-    """Read a chunk that no manifest names yet; of a large one, the head must be valid before the rest is read.
-
-    Args:
-        store: The job's folder.
-        job: The job.
-        name: The chunk's name in the job.
-        size: Its size in bytes, if it is known.
-
-    Raises:
-        IntegrityError: As for `read_chunk`.
-    """
+    """Read a chunk that no manifest names yet; of a large one, the head must be valid before the rest is read."""
     if size is None or size > _LARGE:
         size = read_head(store, job, name).stop
     return read_chunk(store, job, name, size=size)
 
 
 def read_head(store: Store, job: Job, name: str) -> pack.Head:
-    """Read only the head of a chunk that no manifest names; it must be signed, if a key is set.
-
-    Args:
-        store: The job's folder.
-        job: The job.
-        name: The chunk's name in the job.
-    """
+    """Read only the head of a chunk that no manifest names; it must be signed, if a key is set."""
     uri = store.child_uri(name)
     try:
         data = store.read(name, length=_FIRST_READ)
@@ -230,16 +216,7 @@ def _how_to_repair(job: Job, name: str) -> str:
 
 
 def check_count(head: pack.Head, chunk: Chunk, uri: str) -> None:
-    """Reject a chunk with fewer results than its manifest says, before the items in the manifest are iterated.
-
-    Args:
-        head: The chunk's head.
-        chunk: The chunk, as the manifest names it.
-        uri: Its URI.
-
-    Raises:
-        FrameCorrupt: It has fewer.
-    """
+    """Reject a chunk with fewer results than its manifest says, before the items in the manifest are iterated."""
     if chunk.count > len(head.entries):
         raise FrameCorrupt("the chunk has other results than its manifest says", uri=uri)
 
@@ -250,8 +227,6 @@ def failures_in(
     """Return the failures that a chunk records, after checking that it may have its items.
 
     Args:
-        head: The chunk's head.
-        items: The items of the shard.
         ended: Items that have succeeded in other chunks.
 
     Raises:
@@ -275,10 +250,6 @@ def outcome(
 
     Args:
         frame: Its frame, verified.
-        item: Its index.
-        job: The job.
-        failure: The record of its failure, if it failed.
-        uri: URI of the chunk, for errors.
         late: The job's code, for modules that are missing in this process.
     """
     context = model.result_context(job.digest, item)

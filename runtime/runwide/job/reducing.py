@@ -44,9 +44,7 @@ class Node(NamedTuple):
     """A verified value of the tree in the store.
 
     Args:
-        name: Name of its object in the job.
         digest: SHA-256 of the object's head, in hex.
-        frame: The value.
     """
 
     name: str
@@ -63,10 +61,7 @@ class Tree:
     write the same bytes.
 
     Args:
-        store: The job's folder.
-        job: The job.
         reduce: The job's reduction, if it is in memory.
-        options: Options of the workers that fold.
     """
 
     def __init__(
@@ -180,7 +175,7 @@ class Tree:
         from runwide.job.task import worker_start
 
         self._ending.enter_context(code.on_path(self._store, self._job))
-        self._ending.enter_context(chained.on_path(self._job))
+        self._ending.enter_context(chained.source_on_path(self._job))
         self._ending.callback(setattr, self, "_task", None)
         loader = function_loader(self._store, self._job)
         self._workers["initializer"] = worker_start(
@@ -212,11 +207,7 @@ def read_node(
     """Read a value of a job's tree.
 
     Args:
-        store: The job's folder.
-        job: The job.
-        name: Name of its object.
         digest: Its digest in the job's result; without one a signature is required, if a key is set.
-        size: Its size in bytes, if it is known.
         place: Its level, and its index on the level.
 
     Raises:
@@ -236,8 +227,6 @@ def one_of(job: Job, shards: Sequence[Shard], promised: Root | None = None) -> N
     """Return the value of all shards of a job; if a shard was killed before it folded its results, fold them here.
 
     Args:
-        job: The job.
-        shards: All of its shards.
         promised: The object with the value, if the job's result names it.
 
     Returns:
@@ -280,11 +269,6 @@ def _reduction_failed(job: Job) -> Iterator[None]:
 
 def one_value(job: Job, node: Node, *, stream: bool = False) -> Any:
     """Unpickle a value of a job's tree.
-
-    Args:
-        job: The job.
-        node: The value.
-        stream: Whether to return an iterator over it.
 
     Raises:
         ResultNotLoadable: It cannot be unpickled in this process.

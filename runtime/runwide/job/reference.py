@@ -27,7 +27,6 @@ class Reference:
     """An object and the SHA-256 of its bytes.
 
     Args:
-        uri: URI of the object.
         digest: 64 hex characters.
 
     Example:
@@ -53,11 +52,7 @@ class Reference:
 
 
 def parse(text: str) -> Reference:
-    """Parse a reference.
-
-    Raises:
-        BadReference: The text is not a reference.
-    """
+    """Parse a reference; raise `BadReference` for another text."""
     text = str(text).strip()  # the message shows other types too
     uri, mark, digest = text.rpartition(MARK)
     if not mark or not _HEX.fullmatch(digest) or "/" not in uri:
@@ -84,8 +79,6 @@ def resolve(text: str, store: str | PathLike[str] | None = None, *, runs: bool =
     """Return the reference of a job that is given as a reference, URI, id, start of an id, or name.
 
     Args:
-        text: As for `runwide.job.lookup.find_job`.
-        store: As for `runwide.job.lookup.find_job`.
         runs: Whether the caller will run the job's function.
 
     Raises:
@@ -128,9 +121,6 @@ def short_reference(index: int, reference: str) -> str:
 
 def parse_shard(text: str) -> tuple[int, str]:
     """Return the index and the digest in a shard's reference, short or full.
-
-    Raises:
-        BadReference: The text is not such a reference.
 
     Example:
         >>> parse_shard("7:" + "A" * 43) == (7, "0" * 64)

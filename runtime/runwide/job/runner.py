@@ -11,13 +11,17 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING, Any, Protocol
 
-from runwide.errors import EngineError, StepFailed
+from runwide.errors import EngineError, RunwideError, StepFailed
+from runwide.log import Log
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from types import TracebackType
 
     from typing_extensions import Self
+
+
+_log = Log("engine")
 
 
 class RunState(str, Enum):
@@ -64,10 +68,6 @@ class ShardOptions:
 
     def command(self, job: str, index: int) -> list[str]:
         """Return the command that the container of one shard runs.
-
-        Args:
-            job: The job's reference.
-            index: Number of the shard.
 
         Example:
             >>> ShardOptions("runwide:1", ("--workers", "2"), "/runs").command("/runs/j/job.json#sha256=00", 3)
@@ -180,12 +180,18 @@ def looks(first: float, longest: float) -> Iterator[float]:
 class PolledRun(ABC):
     """A run on a service that is polled; see `Run`. It continues when this process ends, unless it is cancelled.
 
+    An `OSError` of ``_ask``, such as a ConnectionError, is taken as a short outage: ``_ask`` is called again for up to
+    ``patience`` seconds, and then `state` and `wait` raise an EngineError. Any other exception, and each RunwideError, is
+    raised at once.
+
     Args:
         run: Id of the run.
         poll: Seconds between two looks, at first and at most.
     """
 
     outlives_client = True
+    patience = 60.0
+    """Seconds for which a service may fail to answer."""
 
     def __init__(self, run: str, poll: tuple[float, float]) -> None:
         self.id = run
@@ -203,7 +209,7 @@ class PolledRun(ABC):
 
     @abstractmethod
     def _ask(self) -> RunState:
-        """Ask the service for the current state."""
+        """Ask the service for the current state; it may raise an OSError while the service does not answer."""
 
     @abstractmethod
     def _failure(self) -> EngineError:
@@ -221,7 +227,6 @@ class PolledRun(ABC):
         """Return the error of a run with failed steps.
 
         Args:
-            steps: Name and message of each failed step.
             otherwise: The message where no failed step is known.
         """
         see = f"see {self.logs}"
@@ -232,19 +237,48 @@ class PolledRun(ABC):
         return StepFailed(f"{step}{others} failed: {message}", step=step, log=message, uri=self.id, hint=see)
 
     def state(self) -> RunState:
-        """Return the current state."""
+        """Return the current state.
+
+        Raises:
+            EngineError: The service has not answered for ``patience`` seconds.
+        """
+        return self._state(None)
+
+    def _state(self, deadline: float | None) -> RunState:
         if self._ended is None:
-            state = self._ask()
+            state = self._answer(deadline)
             if not state.ended:
                 return state
             self._ended = state
         return self._ended
 
+    def _answer(self, deadline: float | None) -> RunState:
+        """Ask for the state, and repeat it while the service does not answer, until ``patience`` or the deadline is over."""
+        end = time.monotonic() + self.patience
+        for pause in looks(*self._poll):
+            try:
+                return self._ask()
+            except RunwideError:
+                raise
+            except OSError as error:
+                now = time.monotonic()
+                if now >= end:
+                    raise EngineError(
+                        f"{type(self).__name__}: the engine has not answered for {self.patience:g} s: "
+                        f"{type(error).__name__}: {error}",
+                        uri=self.id,
+                    ) from error
+                if deadline is not None and now >= deadline:
+                    raise TimeoutError(f"run {self.id}: the engine does not answer: {error}") from error
+                _log.warning("engine.silent", run=self.id, cause=f"{type(error).__name__}: {error}")
+            time.sleep(min(pause, max(0.0, min(end, deadline or end) - now)))
+        raise AssertionError  # the pauses do not end
+
     def wait(self, timeout: float | None = None) -> dict[str, Any]:
         """Wait for the end and return the outputs by name; see `Run.wait`."""
         deadline = None if timeout is None else time.monotonic() + timeout
         for pause in looks(*self._poll):
-            state = self.state()
+            state = self._state(deadline)
             if state.ended:
                 break
             left = pause if deadline is None else min(pause, deadline - time.monotonic())

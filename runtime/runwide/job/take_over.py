@@ -63,7 +63,6 @@ def take_over(old: Job, new: Job) -> int:
     are left out and run again.
 
     Args:
-        old: The job with results.
         new: A new job; no shard of it may run yet.
 
     Returns:
@@ -80,12 +79,7 @@ def take_over(old: Job, new: Job) -> int:
 
 
 class _Logs:
-    """The chunk logs of a new job's shards, each made on first use.
-
-    Args:
-        store: The job's folder.
-        job: The job.
-    """
+    """The chunk logs of a new job's shards, each made on first use."""
 
     def __init__(self, store: Store, job: Job) -> None:
         self._store = store
@@ -123,7 +117,7 @@ class _Logs:
         self.write()
         for index, chunks in self._logs.items():
             if len(chunks.finished) == len(self._job.items_of(index)):
-                writing.finish(self._store, self._job, chunks, index)
+                writing.finish_shard(self._store, self._job, chunks, index)
         return sum(len(chunks.finished) for chunks in self._logs.values())
 
 

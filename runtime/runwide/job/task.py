@@ -24,9 +24,8 @@ if TYPE_CHECKING:
 
     from runwide.store.buffers import Buffer
 
-Packet: TypeAlias = (
-    "tuple[int, str, Any]"  # item, digest of its frame, the frame: a Part, in the worker a buffer
-)
+Packet: TypeAlias = "tuple[int, str, Any]"
+"""An item, the digest of its frame, and the frame: a `Part`, which is a buffer in the worker."""
 
 _JOINED = 1 << 20  # smaller results are sent to the parent in one piece
 
@@ -38,8 +37,6 @@ class Part(PlainPickle):
     the collector of Python before 3.13 could not clear the view below it, and might crash.
 
     Args:
-        data: The whole buffer.
-        start: First byte.
         stop: End, None for the buffer's.
     """
 
@@ -75,10 +72,6 @@ class FunctionLoader(PlainPickle):
 
     Args:
         function: The verified pickle of the function.
-        name: The function's name, for messages.
-        uri: URI of the pickle.
-        job_uri: URI of the job.
-        made_by: The environment that made the job.
     """
 
     function: bytes
@@ -144,14 +137,7 @@ class Task(PlainPickle):
 
 
 class OwnTask:
-    """Runs a function of this program as `Task` does; the workers get the function as in any other map.
-
-    Args:
-        function: The function.
-        job_id: As for `Task`.
-        job_digest: As for `Task`.
-        source: As for `Task`.
-    """
+    """Runs a function of this program as `Task` does; the workers get the function as in any other map."""
 
     __slots__ = ("call", "job_digest", "job_id", "source")
 
@@ -202,11 +188,6 @@ def _call_all(*functions: Callable[[], object]) -> None:
 
 def encode_result(result: Any, index: int, job_digest: str) -> Encoded:
     """Return the frame of a result.
-
-    Args:
-        result: The result of the function.
-        index: The item's index.
-        job_digest: The job's digest, for the context.
 
     Raises:
         ResultNotPicklable: It cannot be pickled.

@@ -27,7 +27,7 @@ log = Log("job")
 _WAITING_BYTES = 2 * plan.CHUNK_BYTES  # above this, `Writer.put` waits until some results are written
 
 
-def finish(store: Store, job: Job, chunks: ChunkLog, index: int) -> str:
+def finish_shard(store: Store, job: Job, chunks: ChunkLog, index: int) -> str:
     """Write the manifest and return its reference, unless an earlier run or a copy of the shard wrote a valid one.
 
     A manifest is never replaced. If the last one is damaged, or names a damaged chunk or a superseded end, a new one gets
@@ -74,7 +74,6 @@ class Writer:
     At the end of the block, also when the shard is interrupted, the results that wait are written.
 
     Args:
-        chunks: The log of the shard.
         stored: Called on that thread when results were written, with the number of failures among them.
     """
 

@@ -66,15 +66,12 @@ def print_line(
 ) -> str:
     r"""Return a printed line as JSON for a log collector, with its end; a line that is JSON already stays unchanged.
 
+    The text is empty for an empty line, or if a processor of the user's drops the line.
+
     Args:
-        text: The line, without its end.
         severity: ``INFO`` for standard output, ``WARNING`` for standard error.
-        known: The worker, the item and the attempt, if they are known.
         hidden: The line without its secrets, if these go over several lines.
         came: The time of the line, in Unix seconds; None for now.
-
-    Returns:
-        An empty text for an empty line, or if a processor of the user's drops the line.
 
     Example:
         >>> json.loads(print_line("hello", severity="INFO", known={"item": 3}))["logging.googleapis.com/labels"]

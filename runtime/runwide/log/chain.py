@@ -101,7 +101,6 @@ def formatter(*, as_json: bool, colors: bool, processors: Sequence[Processor]) -
     Args:
         as_json: One JSON object a line, as Cloud Logging's agents parse it; otherwise a short line of text.
         colors: Whether text has colors.
-        processors: The user's own.
     """
     console = structlog.dev.ConsoleRenderer(
         0, colors=colors, pad_level=False, sort_keys=False, exception_formatter=structlog.dev.plain_traceback

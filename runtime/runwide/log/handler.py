@@ -128,8 +128,7 @@ def names_items(stream: Any) -> bool:
 def take_over_logging(*, wanted: bool = False) -> None:
     """Also write the lines of the user's ``logging``, unless the user has configured it.
 
-    Args:
-        wanted: Whether to do it even if no log collector reads the output.
+    If no log collector reads the output, this happens only with ``wanted``.
     """
     global _hook, _takes_root  # noqa: PLW0603 - a fact about this process
     root = logging.getLogger()

@@ -26,9 +26,7 @@ class Line:
     """A line to be written.
 
     Args:
-        logger: Its logger.
         level: A number as in `logging`.
-        event: Its name.
         fields: Its own fields and those that were bound.
         time: In Unix seconds.
         place: File, line and function of the caller.

@@ -35,9 +35,6 @@ def bound(**fields: Any) -> Iterator[None]:
 
     Lines of other threads carry the fields that were bound last.
 
-    Args:
-        **fields: Names and values.
-
     Example:
         >>> with bound(job="a-1", shard=3):
         ...     fields()
@@ -102,7 +99,6 @@ class Configuration:
         form: ``"json"`` or ``"text"``; None to choose by the output.
         level: A number as in `logging`; None for the environment's level.
         levels: Levels of single loggers.
-        processors: The user's own.
         pickled: The pickled processors, for workers.
         file: Path of the file; None for standard error.
         explicit: Whether the user has set anything: then lines are written even if other handlers write them too.
@@ -124,11 +120,7 @@ def made(
     processors: tuple[Any, ...],
     file: str | os.PathLike[str] | None,
 ) -> Configuration:
-    """Check the arguments of `runwide.log.configure`, and return its configuration.
-
-    Raises:
-        InputError: An argument is invalid.
-    """
+    """Check the arguments of `runwide.log.configure`, and return its configuration."""
     if form not in (None, *_FORMS):
         raise InputError(f"invalid format={form!r}: expected 'json' or 'text'")
     return Configuration(

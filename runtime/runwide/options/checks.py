@@ -26,11 +26,13 @@ def whole(least: int, *, by_default: Any = None) -> Callable[[str, Any], Any]:
             return None
         if isinstance(value, bool) or not hasattr(value, "__index__"):
             raise WrongType(
-                f"{name} must be a whole number, not {shown(value)}", hint=f"give {name}= as an int"
+                f"invalid {name}={shown(value)}: expected a whole number", hint=f"give {name}= as an int"
             )
         number = index(value)
         if number < least:
-            raise InputError(f"{name} must be {least} or more, not {number}", hint=_LEAVE_OUT.format(name))
+            raise InputError(
+                f"invalid {name}={number}: expected {least} or more", hint=_LEAVE_OUT.format(name)
+            )
         return number
 
     return read
@@ -45,7 +47,8 @@ def workers(name: str, value: Any) -> Any:
         if value == PER_GPU:
             return value
         raise InputError(
-            f"workers={value!r} is neither a number nor {PER_GPU!r}", hint="leave workers= out for all cores"
+            f"invalid workers={value!r}: expected a number or {PER_GPU!r}",
+            hint="leave workers= out for all cores",
         )
     return whole(1)(name, value)
 
@@ -61,11 +64,12 @@ def seconds(*, least_is_0: bool) -> Callable[[str, Any], Any]:
                 value if isinstance(value, (int, float)) and not isinstance(value, bool) else _float(value)
             )
         except (TypeError, ValueError, OverflowError):
-            raise WrongType(f"{name} must be a number of seconds, not {shown(value)}") from None
+            raise WrongType(f"invalid {name}={shown(value)}: expected a number of seconds") from None
         if math.isnan(number) or number < 0 or (number == 0 and not least_is_0):
             above = "0 or more" if least_is_0 else "above 0"
             raise InputError(
-                f"{name}={number} is not a number of seconds {above}", hint=_LEAVE_OUT.format(name)
+                f"invalid {name}={number}: expected a number of seconds, {above}",
+                hint=_LEAVE_OUT.format(name),
             )
         if math.isinf(number):
             if least_is_0:
@@ -89,7 +93,7 @@ def size(name: str, value: Any) -> Any:
     found = _SIZE.fullmatch(value.strip())
     if not found:
         raise InputError(
-            f"{name}={value!r} is not a size", hint='give bytes, or a text such as "2G" or "512Mi"'
+            f"invalid {name}={value!r}: expected a size", hint='give bytes, or a text such as "2G" or "512Mi"'
         )
     unit = (1024 if found[3] else 1000) ** (1 + "KMGTP".index(found[2].upper()) if found[2] else 0)
     return whole(1)(name, int(float(found[1]) * unit))
@@ -98,21 +102,21 @@ def size(name: str, value: Any) -> Any:
 def function(name: str, value: Any) -> Any:
     """Check a callable, or None."""
     if value is not None and not callable(value):
-        raise WrongType(f"{name} must be a callable")  # in the words of the standard library
+        raise WrongType(f"invalid {name}={shown(value)}: expected a callable")
     return value
 
 
 def arguments(name: str, value: Any) -> Any:
     """Check an iterable of arguments, and return a tuple."""
     if not isinstance(value, Iterable) or isinstance(value, (str, bytes)):
-        raise WrongType(f"{name} must be the arguments in a tuple, not {shown(value)}")
+        raise WrongType(f"invalid {name}={shown(value)}: expected the arguments in a tuple")
     return tuple(value)
 
 
 def flag(name: str, value: Any) -> Any:
     """Check True or False."""
     if value not in (True, False):
-        raise WrongType(f"{name} must be True or False, not {shown(value)}")
+        raise WrongType(f"invalid {name}={shown(value)}: expected True or False")
     return bool(value)
 
 

@@ -222,7 +222,7 @@ class RunOptions:
         chosen = cls(**options)
         for name, why in surface.refused.items():
             if getattr(chosen, name) != OPTIONS[name].default:
-                raise InputError(f"{surface.name} cannot honour {name}=: {why}", hint=f"leave {name}= out")
+                raise InputError(f"{surface.name} does not accept {name}=: {why}", hint=f"leave {name}= out")
         if chosen.initargs and chosen.initializer is None and surface not in _STANDARD:
             raise InputError(
                 "initargs= are arguments of an initializer, and initializer= is missing",
@@ -301,11 +301,7 @@ def refuse_unknown(options: Iterable[str], surface: Surface | None = None) -> No
     """Reject names of options that do not exist.
 
     Args:
-        options: Names.
         surface: Surface whose options the message lists; None for all.
-
-    Raises:
-        TypeError: An option does not exist.
     """
     for name in options:
         if name in OPTIONS:

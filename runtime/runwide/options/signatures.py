@@ -10,8 +10,6 @@ from runwide.options.record import OPTIONS, Surface
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from runwide.options.record import Surface
-
 C = TypeVar("C")
 
 _PLACE = "**options: As in `runwide.options.record.{}`."
@@ -21,7 +19,6 @@ def taking(kind: type, surface: Surface) -> Callable[[C], C]:
     """Return a decorator that shows each option of ``**options`` to editors, ``help`` and `inspect.signature`.
 
     Args:
-        kind: `Options`, or one of its bases.
         surface: Surface of the function: options that it rejects are not shown.
 
     Example:
@@ -68,9 +65,7 @@ def documented(text: str, mark: str, names: Iterable[str]) -> str:
     """Return a docstring in which one line for all options is replaced by a line for each.
 
     Args:
-        text: The docstring.
         mark: The line for all, without its indentation.
-        names: Names of the options.
     """
     before, found, after = text.partition(mark)
     if not found:

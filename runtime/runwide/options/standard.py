@@ -19,12 +19,7 @@ Given = tuple[Any, "Words"]
 
 
 class Words(NamedTuple):
-    """Messages about an invalid number.
-
-    Args:
-        wrong_type: For a value that is not a whole number.
-        too_small: For a number less than 1.
-    """
+    """Messages about an invalid number."""
 
     wrong_type: str
     too_small: str
@@ -65,27 +60,19 @@ def positive(number: Any, words: Words) -> int | None:
     return whole
 
 
-def workers(number: Any, words: Words) -> Any:
-    """Return a number from 1 on, None, or ``"per-gpu"``."""
-    return number if isinstance(number, str) and number == PER_GPU else positive(number, words)
-
-
-def chosen(surface: Surface, options: Mapping[str, Any], workers_: Given, max_tasks: Given) -> RunOptions:
+def chosen(surface: Surface, options: Mapping[str, Any], workers: Given, max_tasks: Given) -> RunOptions:
     """Return the options of a standard pool, which has its own names for two of them.
 
     Args:
-        surface: The pool.
-        options: Options by our names.
-        workers_: The number of workers by its own name, and messages about it.
+        workers: The number of workers by its own name, and messages about it.
         max_tasks: The number of tasks of a worker by its own name, and messages about it.
-
-    Raises:
-        InputError: A number is too small, or the pool rejects an option.
-        WrongType: A value is not a number.
     """
     found = dict(options)
-    theirs = {"workers": workers(*workers_), "max_tasks": positive(*max_tasks)}
-    for name, value in theirs.items():
+    if found.get("initializer") is not None and not callable(found["initializer"]):
+        raise WrongType("initializer must be a callable")
+    number, _ = workers
+    chosen_workers = number if isinstance(number, str) and number == PER_GPU else positive(*workers)
+    for name, value in (("workers", chosen_workers), ("max_tasks", positive(*max_tasks))):
         if value is None:
             continue
         if found.setdefault(name, value) not in (None, value):

@@ -15,12 +15,7 @@ class PlainPickle:
 
 
 class Reduced:
-    """A call in a pickle: where the pickle is loaded, the result of the call replaces this object.
-
-    Args:
-        make: A function that can be imported.
-        *arguments: Its arguments.
-    """
+    """A call of an importable function in a pickle: where the pickle is loaded, its result replaces this object."""
 
     def __init__(self, make: Callable[..., Any], *arguments: Any) -> None:
         self.reduced = make, arguments

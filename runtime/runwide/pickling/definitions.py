@@ -113,10 +113,6 @@ def identity(kind: type, content: Callable[[type], str]) -> Identity:
     A notebook cell that runs twice makes two classes with the same identity; results have the class that was sent last.
     Local classes with the same content get numbers in the order in which they are sent.
 
-    Args:
-        kind: The class.
-        content: Returns a digest of the content of a class.
-
     Example:
         >>> class Point: ...
         >>> identity(Point, repr) == identity(Point, repr), identity(Point, repr) == identity(int, repr)
@@ -241,11 +237,7 @@ def is_returnable(kind: type) -> bool:
 
 
 def own(key: str) -> Any:
-    """Return the class of this program with this key.
-
-    Raises:
-        LookupError: The class does not exist any more.
-    """
+    """Return the class of this program with this key; `LookupError` if it does not exist any more."""
     found = registry.own.get(key)
     if found is None:
         raise LookupError(

@@ -60,12 +60,9 @@ class Writer(_Python):  # type: ignore[misc]  # typeshed has no such class
     ``__pycache__``. The order of a set of texts differs in every process.
 
     Args:
-        file: The file to write to.
         reduced: A ``reducer_override`` for all other objects.
-        dispatch_table: As for `pickle.Pickler`.
         note_module: Called with the module of each object that is pickled by its name.
         compared: Pickles a member of a set, to compare it with the others.
-        buffer_callback: As for `pickle.dumps`.
         within: Ids of the sets whose members are being compared.
         quick: Whether large containers of plain data are pickled in C, separately. `Shared` is raised if an object would be
             split into two by that.
@@ -152,7 +149,6 @@ class Writer(_Python):  # type: ignore[misc]  # typeshed has no such class
         """Return the members of a set in an order that is the same in every process.
 
         Args:
-            members: The members.
             owner: The set, if the members are given as another object.
         """
         found = list(members)

@@ -12,7 +12,7 @@ import marshal
 from collections import ChainMap
 from contextlib import suppress
 from functools import partial
-from types import CellType, CodeType, FunctionType
+from types import CodeType, FunctionType
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import cloudpickle
@@ -104,11 +104,11 @@ class _ToWorkers(pickler.Pickler):
     def variables(self, function: Any) -> tuple[list[str | None], dict[str, Any]]:
         cells = function.__closure__ or ()
         keys = [definitions.key_of_cell(cell) for cell in cells]
-        return keys, {key: _version_of_cell(cell) for key, cell in zip(keys, cells, strict=True) if key}
-
-
-def _version_of_cell(cell: CellType) -> Any:
-    return ABSENT if is_empty(cell) else version(cell.cell_contents)
+        return keys, {
+            key: ABSENT if is_empty(cell) else version(cell.cell_contents)
+            for key, cell in zip(keys, cells, strict=True)
+            if key
+        }
 
 
 def _absent_from(function: Any) -> list[str]:

@@ -95,17 +95,13 @@ def parts_of(data: bytes) -> Pickle | None:
     return made if known else None
 
 
-def is_same(mine: bytes, theirs: bytes) -> bool:
-    """Return whether two pickles have the same function, whatever lines its code is on; neither is loaded.
-
-    Args:
-        mine: The pickle of this program.
-        theirs: A pickle from a source that is not trusted.
+def is_same_function(mine: bytes, theirs: bytes) -> bool:
+    """Return whether two pickles have the same function, whatever lines its code is on; neither is loaded or trusted.
 
     Example:
         >>> from runwide.pickling.reproducible import function
         >>> one, other = (function(eval(f"{lines}lambda x: x")).data for lines in ("", chr(10)))
-        >>> one == other, is_same(one, other), is_same(one, function(abs).data)
+        >>> one == other, is_same_function(one, other), is_same_function(one, function(abs).data)
         (False, True, False)
     """
     if mine == theirs:
@@ -189,10 +185,6 @@ T = TypeVar("T")
 def function_pickle(function: Any) -> Pickle:
     """Pickle a function for other programs; the same source gives the same digest.
 
-    Raises:
-        FunctionNotPicklable: The function, or a part of its closure, cannot be pickled.
-        PoolClosed: The interpreter has shut down.
-
     Example:
         >>> import pickle
         >>> pickle.loads(function_pickle(lambda x: x + 1).data)(1)
@@ -205,12 +197,7 @@ def function_pickle(function: Any) -> Pickle:
 
 
 def dumped(function: Any, dump: Callable[[Any], T]) -> T:
-    """Pickle a function, and raise our own error if that fails.
-
-    Raises:
-        FunctionNotPicklable: The function, or a part of its closure, cannot be pickled.
-        PoolClosed: The interpreter has shut down.
-    """
+    """Pickle a function; raise `FunctionNotPicklable`, or `PoolClosed` after the interpreter has shut down."""
     interpreter.check_interpreter()
     if not definitions.registry.worker:
         warn_of_generator(function)

@@ -22,10 +22,8 @@ class Identity:
 
     Args:
         key: Module and qualified name, with a suffix if another class has these names, or none has them.
-        module: Name of its module.
         qualname: Its name in the module; empty if the module does not have it, as for local classes.
         shape: Digest of its bases, slots, annotated names and members, on which instances depend.
-        names: Digest of the names of its attributes.
         program: Name of the program; empty if it has none.
     """
 

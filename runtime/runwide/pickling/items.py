@@ -39,22 +39,14 @@ class Definitions:
     def note(self, stream: bytes) -> bool:
         """Record the program's own modules that a pickle refers to.
 
-        Args:
-            stream: The pickle.
-
-        Returns:
-            Whether it refers to a module whose classes travel by value, which could not be imported.
+        Return whether it refers to a module whose classes travel by value, which could not be imported.
         """
         if _GLOBAL not in stream or not self._may_name_own(stream):
             return False
         return self.add(modules_named(stream))
 
     def add(self, names: Iterable[str]) -> bool:
-        """Record the program's own modules among the modules that values need.
-
-        Returns:
-            As for `note`.
-        """
+        """Record the program's own modules among the modules that values need; return as `note` does."""
         self._refresh()
         found = [name for name in names if name in self._own]
         by_value = [name for name in found if name not in self.by_name and finding.goes_by_value(name)]

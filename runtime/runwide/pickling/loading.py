@@ -58,13 +58,7 @@ SHARED = frozenset({dict, list, set, defaultdict, OrderedDict, Counter, deque})
 
 
 def own_object(module: str, name: str, state: Any) -> Any:
-    """Return an object of a module that was sent with the pickle, with the content that it had when it was pickled.
-
-    Args:
-        module: The module.
-        name: The name of the object in it.
-        state: A copy of the object; None if it has no state.
-    """
+    """Return an object of a module that was sent with the pickle, with the ``state`` that it had when it was pickled."""
     home = import_module(module)
     found: Any = vars(home).get(name)
     if state is None:
@@ -85,11 +79,7 @@ def learn(key: str, data: bytes) -> None:
 
 
 def learned(key: str) -> Any:
-    """Return the definition of a key; the names that it uses get the values that they had when it was last sent.
-
-    Raises:
-        Exception: The error that loading it has raised.
-    """
+    """Return the definition of a key; the names that it uses get the values that they had when it was last sent."""
     definition: Learned = registry.learned[key]
     if (
         definition.changes != changes.known
@@ -138,7 +128,6 @@ def make_function(  # noqa: PLR0917 - a pickle passes arguments by position
     Args:
         key: The key by which a program and its workers refer to it; None in a store.
         version: A value that differs if the program has changed the function.
-        globals_: Its globals.
         code: Its code.
         home: Its module and name; if the program has the same function there, that is returned.
         cells: Key of each closure variable that it shares with the initializer; None for variables of its own.
@@ -229,10 +218,7 @@ def make_class(
     """Return the class that was pickled if this process has it, or a new one that `set_class` completes.
 
     Args:
-        wanted: The identity of the class.
         origin: The process that pickled it for its workers; None for a store.
-        make: Builds the class, such as `runwide.pickling.classes.build_class`.
-        arguments: Arguments of ``make``.
     """
     with registry.lock:
         kind = find_class(wanted)
@@ -260,8 +246,6 @@ def prepare_class(kind: Any, attributes: dict[str, Any], empty: dict[str, Callab
     """Set the attributes that instances in the same pickle may need, as when a class keeps a list of its instances.
 
     Args:
-        kind: A class, which may be incomplete.
-        attributes: Its functions, by name.
         empty: Types of its attributes that are containers, by name; the containers are filled later.
     """
     if has_arrived(kind) and registry.unfinished.get(kind):

@@ -67,7 +67,6 @@ class Namespace:
     """The globals of functions that were pickled by value.
 
     Args:
-        values: The dict of the globals.
         live: Whether they are those of a module of this process, which are never changed.
     """
 
@@ -77,12 +76,7 @@ class Namespace:
         self._versions = ReceivedVersions(values)
 
     def receive(self, values: Mapping[str, Any], versions: Mapping[str, Any] | None) -> None:
-        """Set names to the values that the program has.
-
-        Args:
-            values: By name.
-            versions: As for `ReceivedVersions.changed`. If None, names that exist, or have existed, are not set.
-        """
+        """Set names to the values that the program has; without versions, only names that never existed here."""
         if self.live:
             return
         if versions is None:
@@ -100,8 +94,6 @@ class Namespace:
         """Return the object that several names, or a name and a default, share in the program.
 
         Args:
-            names: All names that it has in the program.
-            version: The version of its value.
             value: The object to use if none was received before.
         """
         if self.live:

@@ -105,13 +105,7 @@ class OwnModule(Reduced):
 
 
 class OwnObject(Reduced):
-    """A reference to an object of a module that travels.
-
-    Args:
-        module: The module.
-        name: The name of the object in the module.
-        value: The object; None if it has no state.
-    """
+    """A reference to an object of a module that travels; its value is None if it has no state."""
 
     def __init__(self, module: str, name: str, value: Any = None) -> None:
         super().__init__(own_object, module, name, value)
@@ -119,7 +113,7 @@ class OwnObject(Reduced):
 
 
 class Homes:
-    """Modules and names of the objects that modules that travel have."""
+    """The module and name of each object that an archived module defines."""
 
     def __init__(self) -> None:
         self._homes: dict[int, tuple[str, str]] | None = None
@@ -159,13 +153,7 @@ def is_sentinel(value: Any) -> bool:
 
 
 class OwnPath(Reduced):
-    """A reference to a path beside the file of a function that travels by value.
-
-    Args:
-        package: Path of the folder of the file, in the archive.
-        path: The path below that folder.
-        is_text: Whether the value is a text, and not a `Path`.
-    """
+    """A reference to a path in the folder ``package`` of the archive, beside a function that travels by value."""
 
     def __init__(self, package: str, path: str, *, is_text: bool) -> None:
         super().__init__(own_file if is_text else own_path, f"{package}/{path}".strip("/"))

@@ -215,7 +215,7 @@ class Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle has no 
             attributes = {
                 name: value
                 for name, value in attributes.items()
-                if name not in _LAYOUT and not _is_of_c(value)
+                if name not in _LAYOUT and type(value).__name__ not in ("CField", "getset_descriptor")
             }
         if issubclass(kind, Enum):
             found = kind.__members__
@@ -286,10 +286,6 @@ def _beginning(kind: type) -> dict[str, Any]:
     if not isinstance(values.get("__slots__", ()), (str, tuple, list, dict)):
         del values["__slots__"]
     return values
-
-
-def _is_of_c(value: Any) -> bool:
-    return type(value).__name__ in ("CField", "getset_descriptor")
 
 
 def is_imported(value: Any) -> bool:

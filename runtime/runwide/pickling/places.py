@@ -49,8 +49,6 @@ class Place:
     """The file and lines of a code object.
 
     Args:
-        file: File name, as tracebacks show it.
-        line: First line, from 1.
         table: Python's table of the lines of its instructions.
         class_line: Line of the class if it is the body of one; None for other code, and before Python 3.13.
     """
@@ -137,12 +135,7 @@ def placeless(code: types.CodeType) -> types.CodeType:
 
 
 def make_code(number: int | None, values: Sequence[Any]) -> types.CodeType:
-    """Return a code object of a pickle.
-
-    Args:
-        number: The index of its place among those of the pickle; None if it has none.
-        values: Values of `CODE`.
-    """
+    """Return a code object of a pickle, with the place of that number, if it has one."""
     if number is not None:
         with suppress(Exception):  # damaged places do no harm
             code = join_code(values, Place.of(current.places[number]))
@@ -163,13 +156,7 @@ def _nowhere(values: Sequence[Any]) -> Place:
 
 
 def placed(core: bytes, modules: str, beside: str) -> Any:  # noqa: ARG001 - used in comparisons only
-    """Load a pickle with the places that travel beside it.
-
-    Args:
-        core: The pickle.
-        modules: JSON of digests of modules that it imports.
-        beside: JSON with ``places``, by index, and ``submodules``, to be imported first.
-    """
+    """Load a pickle with the places and submodules that travel beside it."""
     import json  # needed for stored functions only, and every worker imports this module
 
     about = json.loads(beside)  # noqa: TID251 - a part of a pickle, as trusted as the whole
@@ -199,9 +186,6 @@ def shown(file: str) -> str:
 def own_file(path: str) -> str:
     """Return the path of the file of a function that was pickled by value: it is beside the code that came with it.
 
-    Args:
-        path: Its path in the archive.
-
     Example:
         >>> own_file("shop.py")
         'shop.py'
@@ -211,12 +195,9 @@ def own_file(path: str) -> str:
 
 
 def make_way(folder: str) -> None:
-    """Forget loaded modules whose names are in a folder, so that they are imported from the folder.
+    """Forget loaded modules whose names are in a folder of unpacked code, so that they are imported from there.
 
     A program's own ``locale.py`` takes precedence over Python's, which this process loaded before that code arrived.
-
-    Args:
-        folder: The folder into which a program's own code was unpacked.
     """
     for name in os.listdir(folder):  # noqa: PTH208 - loads nothing
         top = name.removesuffix(".py")
@@ -234,10 +215,7 @@ def own_folder() -> str:
 
 
 def own_path(path: str) -> Path:
-    """Return the place of a path that a program had beside its file, as `own_file` does for the file.
-
-    Args:
-        path: Its path in the archive; ``.`` for the folder.
+    """Return the place of a path (``.``: the folder) that a program had beside its file, as `own_file` does for the file.
 
     Example:
         >>> own_path("labels.json").name

@@ -13,8 +13,7 @@ from types import CodeType, ModuleType
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from runwide.code.imports import imported_in, needed_to_run
-from runwide.pickling import Reduced, loading
-from runwide.pickling import pickler as pickling
+from runwide.pickling import Reduced, loading, pickler
 from runwide.pickling.deterministic import Shared, Writer, attributes_of, type_variable
 from runwide.pickling.functions import Needs, Pickle
 from runwide.pickling.loading import defined
@@ -38,7 +37,7 @@ if TYPE_CHECKING:
     from runwide.store.buffers import Buffers
 
 
-class _Parts(pickling.Pickler):
+class _Parts(pickler.Pickler):
     """Reduce definitions to the parts that do not differ between processes, and record what else the pickle needs."""
 
     def __init__(self, file: Any = None, *, blobs: dict[type, bytes] | None = None, **options: Any) -> None:
@@ -111,7 +110,7 @@ class _Parts(pickling.Pickler):
 
     def _namespace(self, values: dict[str, Any]) -> Any:
         """Return a reference to the globals of a function; if its module travels, to the globals of that module."""
-        module = pickling.module_of(values)
+        module = pickler.module_of(values)
         if module is None or not travels(module):
             return super()._namespace(values)
         self.modules.add(module)
@@ -175,7 +174,7 @@ class _Content(_WithoutPlaces):
 
     def _function(self, function: Any) -> Any:
         reduced = super()._function(function)
-        if reduced is NotImplemented or pickling.module_of(function.__globals__) is None:
+        if reduced is NotImplemented or pickler.module_of(function.__globals__) is None:
             return reduced
         make, (key, version, namespace, code, _, cells), state, *rest = reduced
         return make, (key, version, namespace, code, None, cells), {**state, "globals": {}}, *rest
@@ -191,7 +190,7 @@ class _Unordered(Exception):
     """A part of the value would have other bytes in another process."""
 
 
-class _Quick(pickling.Pickler):
+class _Quick(pickler.Pickler):
     """Pickle an item in C as long as that gives the same bytes in every process; classes are pickled once for all items."""
 
     def __init__(self, file: Any, *, blobs: dict[type, bytes], **options: Any) -> None:
@@ -212,13 +211,13 @@ class _Quick(pickling.Pickler):
 
     def _function(self, function: Any) -> Any:
         register(function)
-        if pickling.is_imported(function):
+        if pickler.is_imported(function):
             return NotImplemented
         raise _Unordered
 
     def _class(self, kind: Any) -> Any:
         register(kind)
-        if pickling.is_imported(kind):
+        if pickler.is_imported(kind):
             return super()._class(kind)
         reduced = _shared_class(self, kind)
         if reduced is None:
@@ -226,13 +225,13 @@ class _Quick(pickling.Pickler):
         return reduced
 
 
-def _shared_class(pickler: _Item | _Quick, kind: type) -> Any:
+def _shared_class(writing: _Item | _Quick, kind: type) -> Any:
     """Reduce a class to a pickle that all items share; return None if its attributes may also be parts of items."""
-    if pickling.is_imported(kind):
+    if pickler.is_imported(kind):
         return None
-    if kind not in pickler.blobs:
-        pickler.blobs[kind] = b"" if _has_state(kind) else _written(kind, _WithoutPlaces)[0]
-    return (defined, (pickler.identity(kind), pickler.blobs[kind])) if pickler.blobs[kind] else None
+    if kind not in writing.blobs:
+        writing.blobs[kind] = b"" if _has_state(kind) else _written(kind, _WithoutPlaces)[0]
+    return (defined, (writing.identity(kind), writing.blobs[kind])) if writing.blobs[kind] else None
 
 
 def _has_state(kind: type) -> bool:
@@ -284,7 +283,6 @@ def item(value: object, shared: Definitions, buffers: Buffers | None = None) -> 
     """Pickle an item of a map, or other data.
 
     Args:
-        value: The item.
         shared: The class pickles that several items share; empty at first.
         buffers: Receives large buffers, which are not part of the pickle then.
 

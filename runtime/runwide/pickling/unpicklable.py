@@ -24,10 +24,6 @@ _SECONDS = 2.0
 def located(message: str, value: object) -> str:
     """Return a message with the place and class of the part that cannot be pickled.
 
-    Args:
-        message: The reason.
-        value: The value that could not be pickled.
-
     Example:
         >>> import threading
         >>> located("cannot pickle", {"jobs": [1, threading.Lock()]})
@@ -46,11 +42,6 @@ def located(message: str, value: object) -> str:
 
 def refusal(what: str, error: BaseException, value: object) -> str:
     """Return the message for a value that cannot be pickled, with the reason and the part of it.
-
-    Args:
-        what: Words for the value that the user knows, such as "the item".
-        error: The error that pickling it has raised.
-        value: The value.
 
     Example:
         >>> refusal("the item", TypeError("no"), [1])

@@ -10,7 +10,7 @@ from types import FunctionType, MethodType, ModuleType
 from typing import TYPE_CHECKING, Any
 
 from runwide.errors import InputError
-from runwide.naming import attribute, name_of, shown
+from runwide.naming import attribute, kind_of, name_of, shown
 from runwide.pickling.unpicklable import global_names
 
 if TYPE_CHECKING:
@@ -23,11 +23,7 @@ _IS_ASYNC = 0x80
 
 
 def check(function: Any, items: Any = ()) -> None:
-    """Reject a function that no worker could run, or whose result could not leave it, and items that are no iterable.
-
-    Raises:
-        TypeError: The function cannot be called, or the items are not an iterable.
-        InputError: It is an async function or a generator function.
+    """Reject a function that no worker could run, or whose result could not leave it, and items that are not an iterable.
 
     Example:
         >>> check([1, 2], abs)
@@ -39,7 +35,7 @@ def check(function: Any, items: Any = ()) -> None:
             f"the function cannot be called: {shown(function)}; give the function first, then the items"
         )
     if attribute(items, "__iter__") is None and attribute(items, "__getitem__") is None:
-        raise TypeError(f"the items are not an iterable: {shown(items)}; put a single item into a list")
+        raise TypeError(f"items is {kind_of(items)}, not an iterable; put a single item into a list")
     flags = _flags(function)
     name = name_of(function)
     if flags & _IS_ASYNC:

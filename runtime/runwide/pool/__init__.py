@@ -7,8 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from runwide import lazy
-from runwide.host import systems
+from runwide import lazy, systems
 
 if TYPE_CHECKING:
     from runwide.pool.executor import Executor

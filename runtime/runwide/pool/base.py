@@ -39,11 +39,7 @@ if TYPE_CHECKING:
 
 
 class Base:
-    """A pool of workers on the cores of this container; a context manager.
-
-    Args:
-        options: The options of the workers; a pool uses those of `runwide.options.record.WorkerOptions`.
-    """
+    """A pool of workers on the cores of this container; a context manager."""
 
     outlived = False
     """Whether the work that was given to it is finished even after the last reference to the pool is gone."""
@@ -94,14 +90,7 @@ class Base:
         """Return a call that is not started yet, and the feeder of its items.
 
         Args:
-            dumped: The pickled function.
-            items: The items.
-            sink: The receiver of the results.
-            budget: The attempts and the time that each task may use.
             whole: Whether all items are taken at once if reading them runs no code of the user.
-            ahead: As for `runwide.pool.feeding.Feeder`.
-            one_by_one: Likewise.
-            **options: Further options of `runwide.pool.call.Call`.
         """
         payload = self._lease.function_payload(dumped)
         ready = feeding.taken(items) if whole else None
@@ -133,9 +122,7 @@ class Base:
 
     def _end(self, *, kill: bool, wait: bool = True) -> None:
         if not kill:
-            for feeder in list(
-                self._feeders
-            ):  # submitted work is done, whether or not the results are consumed
+            for feeder in list(self._feeders):  # submitted work is done, even if no one reads the results
                 feeder.feed_all()
         self._lease.close(kill=kill)
         self._finalizer.detach()  # not before: Ctrl-C may come in between
@@ -153,12 +140,7 @@ class Base:
 
 
 def dump_function(function: Any) -> transfer.Dumped:
-    """Pickle a function for the workers.
-
-    Raises:
-        FunctionNotPicklable: The function, or a value that it closes over, cannot be pickled.
-        PoolClosed: The interpreter has shut down.
-    """
+    """Pickle a function for the workers."""
     return functions.dumped(function, transfer.dump_by_value)
 
 
@@ -238,7 +220,7 @@ class Patience:
         return None if self.until is None else max(0.0, self.until - time.monotonic())
 
 
-def stream(
+def stream_outcomes(
     pool: Base,
     dumped: Any,
     items: Iterable[Any],
@@ -254,15 +236,11 @@ def stream(
     """Run a pickled function over items in a pool. The first tasks start now; closing the iterator cancels the rest.
 
     Args:
-        pool: The pool.
-        dumped: The pickled function.
         items: Read lazily, a bounded number ahead of the consumed outcomes; on a thread of their own if that may take time.
-        budget: The attempts and the time that each task may use.
         chunksize: Fixed number of items that travel together; None adapts it.
         ahead: Fixed number of items to read ahead; None adapts it; `ALL` reads all of them now, on this thread.
         indices: The index of each item in a larger input, which workers show.
         named: Whether lines that tasks print may be shown with their items.
-        patience: The time to wait for the next outcome; None for no limit.
         ordered: Whether outcomes come by index. An outcome that waits for an earlier one does not count as consumed.
     """
     lease = pool._lease  # noqa: SLF001 - a module of this package

@@ -33,7 +33,6 @@ class Payload:
     Args:
         key: The key under which workers keep it: the same for the same bytes, unless they are in a file.
         path: The file that has its bytes; None if they are in the entry.
-        entry: The entry, for `runwide.pool.transfer.load`.
     """
 
     key: str
@@ -159,10 +158,6 @@ class Call:
     """The state of one call in the scheduler.
 
     Args:
-        function: The function, which each worker receives once.
-        source: Its items.
-        sink: The receiver of its results.
-        budget: The attempts and the time that each task may use.
         chunksize: Fixed number of items per chunk; None adapts it.
         indices: The index of each item in a larger input, which workers show; None for 0, 1, ….
         named: Whether lines that its tasks print may be shown with their items.
@@ -224,12 +219,7 @@ _REMEMBERED = 64  # paces
 
 
 class Functions:
-    """The functions of one scheduler.
-
-    Args:
-        scratch: The directories for large functions.
-        kept: Restores the files of large functions.
-    """
+    """The functions of one scheduler."""
 
     def __init__(self, scratch: Scratch, kept: Kept) -> None:
         self._scratch = scratch
@@ -238,11 +228,7 @@ class Functions:
         self._paces: dict[str, Pace] = {}  # by key; the pace of the last call is at the end
 
     def payload(self, dumped: transfer.Dumped) -> Payload:
-        """Return a function as workers receive it: in the message, or in a file that all map. Any thread may call it.
-
-        Raises:
-            ScratchError: The file cannot be written.
-        """
+        """Return a function as workers receive it: in the message, or in a file that all map. Any thread may call it."""
         tag = f"function-{next(self._numbers)}"
         path, entries = transfer.seal([(transfer.FRAME, *dumped)], self._scratch.tagged(tag))
         if path is None:

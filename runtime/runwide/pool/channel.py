@@ -1,10 +1,10 @@
 """Communication with a worker: messages over a socket, and status words in shared memory.
 
-The pool's end never blocks, in either direction: a worker that is stopped, stuck or killed in the middle of a message
-must not delay other workers. Large payloads do not travel here but through `transfer`.
+The pool's end of the socket never blocks, in either direction: a worker that is stopped, stuck or killed in the middle of
+a message must not delay other workers. Large payloads do not travel here but through `transfer`.
 
-The pool reads them when the worker has died. The worker writes them, and the pool reads them, except for two words with
-which the pool asks the worker to stop. Each write is one aligned 8-byte store.
+The worker writes the status words. The pool reads them, above all when the worker has died; it writes two of them, to ask
+the worker to stop or to give up a result. Each write is one aligned 8-byte store.
 """
 
 from __future__ import annotations
@@ -141,11 +141,7 @@ class WorkerChannel:
         self._sock.sendall(b"".join(map(framed, messages)))
 
     def receive(self) -> Any:
-        """Return the next message.
-
-        Raises:
-            EOFError: The pool is gone.
-        """
+        """Return the next message; raise ``EOFError`` if the pool is gone."""
         while not self._inbox:
             data = self._sock.recv(_READ)
             if not data:

@@ -39,14 +39,7 @@ class NoWorker(Exception):
 
 
 class Dispatcher:
-    """The distributor of tasks: it keeps each worker busy, and lets the calls take turns.
-
-    Args:
-        workers: The workers.
-        calls: The calls that have not ended.
-        scratch: The directories for large payloads.
-        max_tasks: Number of tasks that one worker may run.
-    """
+    """The distributor of tasks: it keeps each worker busy, and lets the calls take turns."""
 
     def __init__(self, workers: Workers, calls: deque[Call], scratch: Scratch, max_tasks: int | None) -> None:
         self._workers = workers
@@ -140,8 +133,7 @@ class Dispatcher:
     def _open_one(self) -> None:
         """Start a worker. If the container has no more processes or descriptors, the present workers go on.
 
-        Raises:
-            NoWorker: There are no workers.
+        If there are no workers then, raise `NoWorker`.
         """
         try:
             self._workers.open(self._calls[0].lease.shares.variables)
@@ -171,10 +163,9 @@ class Dispatcher:
         for _ in range(len(self._calls)):
             call = self._calls[0]
             if call.has_work and self._may_have(call, slot):
+                # In advance, only a chunk of the same call: one call may be stopped while another runs.
                 if any(chunk.call is not call for chunk in slot.chunks):
-                    return (
-                        False  # in advance, only of the same call: one call may be stopped while another runs
-                    )
+                    return False
                 self._calls.rotate(-1)
                 self._send(slot, call, self._take(call, slot))
                 return True

@@ -33,8 +33,6 @@ class Ends:
     Args:
         line: The socket for messages.
         alive: The pipe that ends with the pool's process.
-        stdout: The pipe for its standard output.
-        stderr: The pipe for its standard error.
     """
 
     line: int
@@ -48,7 +46,6 @@ class Program:
     """The state of the program that a worker takes over, beside the state that loky passes on.
 
     Args:
-        path: The search path of modules.
         start_method: The start method of multiprocessing; None for its default.
         flags: The flags of the interpreter; None if they are set already.
         for_start: Variables that were set for the start only.

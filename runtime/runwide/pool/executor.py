@@ -9,13 +9,12 @@ from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any
 
 from runwide import interpreter, naming
-from runwide import outcomes as ended
 from runwide.api import functions, pools
 from runwide.api.functions import Starred
 from runwide.errors import FunctionNotPicklable, PoolClosed, ResultNotPicklable, StopIterationRaised
 from runwide.options import standard
 from runwide.options.record import EXECUTOR, Options
-from runwide.outcomes import portable_exception_of
+from runwide.outcomes import portable_exception_of, values
 from runwide.pickling.unpicklable import raised_by_pickle, raising_what_pickle_raised
 from runwide.pool import base, resources
 from runwide.pool.base import Base, dump_function, let_finish, warn_of_leak
@@ -51,12 +50,7 @@ def in_executor(failure: Failure) -> BaseException:
 def in_pool(
     failure: Failure, exception: Callable[[Failure], BaseException] = portable_exception_of
 ) -> BaseException:
-    """Return the exception that ``multiprocessing.Pool`` raises: for a result, a ``MaybeEncodingError``.
-
-    Args:
-        failure: The failure of one item.
-        exception: Returns the exception that `runwide.map` raises.
-    """
+    """Return the exception that ``multiprocessing.Pool`` raises: for a result, a ``MaybeEncodingError``."""
     error = exception(failure)
     if isinstance(error, ResultNotPicklable):
         return naming.caused(_maybe_encoding_error(error), error)
@@ -64,7 +58,7 @@ def in_pool(
 
 
 def _maybe_encoding_error(error: ResultNotPicklable) -> BaseException:
-    resources.load("multiprocessing.pool")
+    resources.import_modules("multiprocessing.pool")
     # Loaded here, since it is rarely needed; typeshed does not list it.
     from multiprocessing.pool import MaybeEncodingError  # type: ignore[attr-defined]
 
@@ -80,9 +74,6 @@ class Submitter:
     """Sends single calls to workers.
 
     Args:
-        lease: The lease of the pool.
-        budget: The attempts and the time that each call may use.
-        exception: Returns the exception of a failed call.
         indices: Numbers of the calls, which workers show; None for 0, 1, ….
     """
 
@@ -106,11 +97,7 @@ class Submitter:
     def submit(
         self, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Future[Any]:
-        """Schedule one call.
-
-        Raises:
-            PoolClosed: The pool takes no more calls.
-        """
+        """Schedule one call."""
         future: Future[Any] = Future()
         with self._lock:
             if self._closed:
@@ -236,7 +223,7 @@ class Executor(Base, pools.Executor):
         several = len(iterables) != 1
         items: Iterable[Any] = zip(*iterables) if several else iterables[0]  # noqa: B905 - the shortest ends it
         try:
-            outcomes = base.stream(
+            outcomes = base.stream_outcomes(
                 self,
                 dump_function(Starred(fn) if several else fn),
                 items,
@@ -253,7 +240,7 @@ class Executor(Base, pools.Executor):
         except PoolClosed:
             self._check_open()  # it may have been shut down meanwhile
             raise
-        return ended.values(outcomes, "raise", self._exception_of)
+        return values(outcomes, "raise", self._exception_of)
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:  # noqa: FBT001, FBT002 - the standard's
         """Take no more calls, and free the workers when the submitted calls are done.

@@ -30,8 +30,6 @@ class Death(NamedTuple):
     """A worker that has died.
 
     Args:
-        slot: Its slot.
-        cause: Why it died.
         exitcode: Exit status, negative for a signal, or `runwide.pool.process.UNKNOWN`.
     """
 
@@ -128,7 +126,7 @@ def of_initializer(entry: tuple[Any, ...]) -> BaseException:
 
 def _error(cause: Cause, **words: Any) -> RunwideError:
     """Return the error of a cause, also if no descriptor is free to load its class."""
-    resources.load("runwide.deaths")
+    resources.import_modules("runwide.deaths")
     return cause.error(**words)
 
 
@@ -246,13 +244,7 @@ def _not_empty(*parts: Tasks) -> tuple[Tasks, ...]:
 
 
 def salvage(chunk: Chunk, doing: Doing | None, death: Death) -> None:
-    """Give the rest of a dead worker's chunk back to its call.
-
-    Args:
-        chunk: The chunk; its first results have arrived.
-        doing: The worker's work on this chunk; None if it worked on another one.
-        death: The worker's death.
-    """
+    """Give the rest of a dead worker's chunk back to its call. The arguments mean the same as in `split`."""
     remains = split(chunk, doing)
     chunk.call.again.extendleft(reversed(remains.uncharged))
     if remains.guilty is not None:

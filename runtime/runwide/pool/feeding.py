@@ -56,11 +56,7 @@ class Feeder:
     user's code for any time, even for results of earlier items; the consumer does not wait for it.
 
     Args:
-        call: The call that gets the items.
-        items: The iterable.
-        ring: Wakes the scheduler.
         ahead: Number of items that may be in the call and not consumed; None adapts it; `ALL` reads all of them.
-        workers: Number of workers, to adapt ``ahead``.
         one_by_one: Read an item only when the consumer waits for an outcome: its task runs at once, in this thread.
     """
 
@@ -96,11 +92,7 @@ class Feeder:
         _feeders.add(self)
 
     def begin(self) -> None:
-        """Read the first items; on a thread if that may take time, unless all are to be read now.
-
-        Raises:
-            BaseException: The iterable raised it, and all of it was to be read.
-        """
+        """Read the first items; on a thread if that may take time, unless all are to be read now."""
         if self._ahead != ALL and not self.at_hand and not self._one_by_one:
             self.start()
             return
@@ -111,11 +103,7 @@ class Feeder:
             self._inline = True
 
     def check(self) -> None:
-        """Raise the exception of the iterable, if it has raised one.
-
-        Raises:
-            BaseException: The iterable raised it.
-        """
+        """Raise the exception of the iterable, if it has raised one."""
         error, self.error = self.error, None
         if error is None:
             return

@@ -21,6 +21,12 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    Span = tuple[int, int]
+    """Offset and length of a buffer in a file."""
+
 _FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW
 _NAME = re.compile("runwide-[0-9]+-([0-9a-f]{8})-[0-9a-f]{16}")
 _UNLOCKED = "unlocked"  # instead of the machine's mark
@@ -32,14 +38,7 @@ _owners: dict[str, int] = {}
 
 
 def make(root: str) -> str:
-    """Make a directory of this process below another one, and sweep those of dead processes there.
-
-    Returns:
-        Its path.
-
-    Raises:
-        OSError: The directory cannot be made.
-    """
+    """Make a directory of this process below another one, sweep those of dead processes there, and return its path."""
     _sweep(root)
     path = name(root)
     try:
@@ -55,7 +54,6 @@ def name(root: str, mark: str = "") -> str:
     """Return the path of a new directory. The process id in it is for people, and decides nothing.
 
     Args:
-        root: The directory above.
         mark: A word to write instead of the mark of this machine.
 
     Raises:
@@ -81,10 +79,6 @@ def is_known(path: str) -> bool:
 
 def hold(path: str, *, made: bool = True) -> bool:
     """Make sure that a directory exists, belongs to this program and is locked.
-
-    Args:
-        path: The directory.
-        made: Whether to make it if it is missing.
 
     Returns:
         Whether it is locked. It is not if no descriptor is free, or if the file system has no locks.
@@ -173,11 +167,7 @@ def _let_go(path: str) -> None:
 
 
 def _same(path: str, descriptor: int) -> os.stat_result:
-    """Check that an open directory still has its name, and return its status.
-
-    Raises:
-        FileNotFoundError: It has lost its name.
-    """
+    """Return the status of an open directory; raise ``FileNotFoundError`` if it has lost its name."""
     found = os.fstat(descriptor)
     if not os.path.samestat(found, os.lstat(path)):
         raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path)
@@ -214,11 +204,7 @@ def _sweep(root: str) -> None:
 
 
 def _sweep_one(path: str, machine: str) -> None:
-    """Remove a directory that no process uses.
-
-    Raises:
-        OSError: A process uses it, or this cannot be found out.
-    """
+    """Remove a directory; raise ``OSError`` if a process uses it, or if that cannot be found out."""
     with ExitStack() as stack:
         descriptor = _opened(path, stack)
         found = os.fstat(descriptor)
@@ -279,12 +265,6 @@ def _forget() -> None:
 os.register_at_fork(after_in_child=_forget)
 
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
-
-    Span = tuple[int, int]
-    """Offset and length."""
-
 _ALIGN = 64  # alignment of buffers in a file: a cache line, and good for numpy's vector loops
 _COPIED = 1 << 24  # bytes of one read
 
@@ -304,11 +284,7 @@ def layout(sizes: list[int]) -> tuple[list[Span], int]:
 
 
 def write(path: str, parts: Sequence[bytes | memoryview], spans: Sequence[Span]) -> None:
-    """Write buffers to a new file.
-
-    Raises:
-        OSError: The file exists, or cannot be written; a part of it may have been written.
-    """
+    """Write buffers to a new file."""
     # pwrite() instead of a shared mapping: a full disk is then an error, and not a SIGBUS.
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     with closing(descriptor):
@@ -320,11 +296,7 @@ def write(path: str, parts: Sequence[bytes | memoryview], spans: Sequence[Span])
 
 
 def zeros(path: str, size: int) -> int:
-    """Make a file of zeros without holes, and return a descriptor of it.
-
-    Raises:
-        OSError: The file exists, or cannot be written; then it is removed.
-    """
+    """Make a file of zeros without holes, and return a descriptor of it."""
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
     try:
         os.pwrite(descriptor, bytes(size), 0)
@@ -337,11 +309,7 @@ def zeros(path: str, size: int) -> int:
 
 
 def copy(source: int, path: str) -> None:
-    """Copy an open file. The copy is complete before it has its name.
-
-    Raises:
-        OSError: The copy cannot be written.
-    """
+    """Copy an open file. The copy is complete before it has its name."""
     size, offset, part = os.fstat(source).st_size, 0, f"{path}.part"
     descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     try:

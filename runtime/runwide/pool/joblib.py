@@ -99,14 +99,8 @@ class RunwideBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[mi
         """Open the executor. For one worker there is none, as in joblib's own backends.
 
         Args:
-            n_jobs: As for `effective_n_jobs`.
-            parallel: The `joblib.Parallel` that uses this backend.
             **options: ``initializer`` and ``initargs``, as for the backend itself; options of joblib's memory maps, which
                 have no effect.
-
-        Raises:
-            TypeError: There is no such option.
-            ValueError: A number is too small.
         """
         unknown = options.keys() - _OF_JOBLIB - self._preparation.keys()
         if unknown:

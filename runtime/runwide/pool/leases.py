@@ -32,7 +32,6 @@ class Lease:
 
     Args:
         scheduler: The scheduler of the workers. It keeps a reference to the lease while the lease is open.
-        shares: The number of workers, and variables that limit the threads of libraries in each.
         on_event: Called with each `TaskEvent`, on the scheduler's thread.
         alone: Whether the scheduler ends with this lease.
         apart: Whether no other lease may use these workers meanwhile.
@@ -60,22 +59,12 @@ class Lease:
         self.ended = threading.Event()
 
     def function_payload(self, dumped: transfer.Dumped) -> Payload:
-        """Return a pickled function as workers receive it.
-
-        Raises:
-            PoolClosed: The pool takes no more calls.
-            ScratchError: The file cannot be written.
-        """
+        """Return a pickled function as workers receive it."""
         self.check_open()
         return self.scheduler.function_payload(dumped)
 
     def check_open(self) -> None:
-        """Check that the pool still takes calls.
-
-        Raises:
-            PoolClosed: The pool was closed.
-            PoolBroken: An error inside the pool has ended it.
-        """
+        """Check that the pool still takes calls."""
         if self._pid != os.getpid():
             raise PoolClosed(
                 "the pool belongs to the parent of this fork", hint="make a new pool in this process"
@@ -85,11 +74,7 @@ class Lease:
             raise PoolClosed("the pool is closed", hint="make a new one")
 
     def start(self, call: Call) -> None:
-        """Start a call.
-
-        Raises:
-            PoolClosed: The pool takes no more calls.
-        """
+        """Start a call."""
         self.scheduler.start(call, self)
 
     def cancel(self, call: Call) -> None:
@@ -151,11 +136,7 @@ class Leases:
         return iter(list(self._open))
 
     def may_have(self, *, apart: bool) -> bool:
-        """Return whether one more lease may be given.
-
-        Args:
-            apart: Whether no other lease may use the workers of that one.
-        """
+        """Return whether one more lease may be given; if ``apart``, no other lease may use its workers."""
         return not self._last and not any(apart or other.apart for other in self)
 
     def add(self, lease: Lease) -> None:
@@ -215,11 +196,7 @@ class InPlaceScheduler:
         return Payload("", None, (transfer.FRAME, *dumped))
 
     def check_open(self) -> None:
-        """Check that the pool still takes calls.
-
-        Raises:
-            PoolClosed: The pool was closed.
-        """
+        """Check that the pool still takes calls."""
         if self._closed:
             raise PoolClosed("the pool is closed", hint="make a new one")
 
@@ -256,7 +233,7 @@ class InPlaceScheduler:
         """Return at once: there is nothing to wait for."""
 
     def drain(self, grace: float) -> None:  # noqa: ARG002 - only the task that the caller waits for runs
-        """Drop all calls: the outer pool is about to end."""
+        """Cancel all calls, without a grace period: the outer pool ends."""
         self.close(kill=True)
 
     def close(self, *, kill: bool = False) -> None:

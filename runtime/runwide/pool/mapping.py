@@ -8,10 +8,17 @@ from operator import length_hint
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from runwide import interpreter
-from runwide import outcomes as ended
 from runwide.errors import NoItems, PoolClosed, Preempted, StopIterationRaised
 from runwide.options.record import RunOptions
-from runwide.outcomes import closed_after, too_many, values
+from runwide.outcomes import (
+    check_on_error,
+    closed_after,
+    exception_of,
+    first_error,
+    portable_exception_of,
+    too_many,
+    values,
+)
 from runwide.pickling.definitions import note_initializer
 from runwide.pickling.validate import check
 from runwide.pool import base
@@ -19,7 +26,7 @@ from runwide.pool.base import Base, dump_function
 from runwide.pool.feeding import ALL
 from runwide.pool.policy import Budget
 from runwide.pool.sinks import Everything
-from runwide.progress import display, shown
+from runwide.progress import display, with_progress
 from runwide.sigterm import Relay, drains_on_sigterm, handled
 
 if TYPE_CHECKING:
@@ -33,13 +40,7 @@ if TYPE_CHECKING:
 
 
 class Whole:
-    """A map whose results are returned together.
-
-    Args:
-        function: Takes one item.
-        items: The items; `run` reads them.
-        options: The options of the map.
-    """
+    """A map whose results are returned together."""
 
     def __init__(self, function: Callable[[Any], Any], items: Iterable[Any], options: RunOptions) -> None:
         check(function, items)
@@ -54,13 +55,6 @@ class Whole:
 
         Args:
             aside: Read the items on a thread of their own, so that `stop` need not wait for them.
-
-        Raises:
-            NoItems: There are no items.
-            TooManyFailures: More items failed than ``max_failures`` allows.
-            Preempted: SIGTERM came.
-            PoolClosed: The map was stopped.
-            Exception: The iterable raised it.
         """
         total = number_of(self._items)
         with Base(self._options) as pool:
@@ -109,15 +103,7 @@ class Whole:
 
 
 def number_of(items: Iterable[Any], indices: Sequence[int] | None = None) -> int | None:
-    """Return the number of items; None if it is not known before they are read.
-
-    Args:
-        items: The items.
-        indices: The index of each item, if they are known.
-
-    Raises:
-        NoItems: There are no items.
-    """
+    """Return the number of items; None if it is not known before they are read. Raise `NoItems` if there are none."""
     total = length_hint(items)
     if not total and isinstance(items, Sized):
         raise no_items()
@@ -140,7 +126,7 @@ def run(function: Callable[[T], R], items: Iterable[T], options: RunOptions, on_
         >>> run(lambda x: x * x, [1, 2, 3], RunOptions(), "raise")
         [1, 4, 9]
     """
-    ended.check(on_error)
+    check_on_error(on_error)
     note_initializer(options.initializer)
     return _results(Whole(function, items, options).run(), on_error)
 
@@ -158,7 +144,7 @@ async def run_async(
     import asyncio  # slow to load; the caller of this function has loaded it
     from functools import partial
 
-    ended.check(on_error)
+    check_on_error(on_error)
     interpreter.check_interpreter(with_main=True)  # after that, event loops have no threads
     note_initializer(options.initializer)
     whole = Whole(function, items, options)
@@ -185,8 +171,8 @@ def _run_aside(whole: Whole) -> Everything:
 
 def _results(whole: Everything, on_error: str, *, portable: bool = False) -> list[Any]:
     if whole.failures and on_error == "raise":
-        exception = ended.portable_exception_of if portable else ended.exception_of
-        raise ended.first_error(whole.failures, whole.results, exception)
+        exception = portable_exception_of if portable else exception_of
+        raise first_error(whole.failures, whole.results, exception)
     return whole.results
 
 
@@ -204,17 +190,12 @@ def stream(
         >>> list(stream(lambda x: x * x, range(3), ordered=True))
         [0, 1, 4]
     """
-    ended.check(on_error)
+    check_on_error(on_error)
     return Values(outcomes(function, items, ordered=ordered, **options), on_error)
 
 
 class Values:
-    """An iterator over the values of outcomes.
-
-    Args:
-        arriving: The outcomes.
-        on_error: As for `runwide.map`.
-    """
+    """An iterator over the values of outcomes."""
 
     def __init__(self, arriving: Outcomes, on_error: str) -> None:
         self._values: Generator[Any, None, None] = values(arriving, on_error)
@@ -242,17 +223,8 @@ def outcomes(
     """Iterate over the outcomes of all items, in the order in which they end. A failed task raises nothing.
 
     Args:
-        function: Takes one item.
-        items: At least one item.
         ordered: Whether the outcomes come in the order of the items.
         indices: Index of each item in a larger input, shown with the lines that its task prints.
-        **options: As in `runwide.options.record.Options`.
-
-    Raises:
-        NoItems: There are no items.
-        FunctionNotPicklable: The function cannot be sent to a worker.
-        TooManyFailures: More items failed than ``max_failures`` allows.
-        Preempted: SIGTERM came.
 
     Example:
         >>> sorted(outcome.value for outcome in outcomes(abs, [-1, -2]))
@@ -277,14 +249,6 @@ def started(
 ) -> Iterator[Iterator[Outcome]]:
     """Read all items on this thread, while the first tasks run; then iterate over the outcomes as they end.
 
-    Args:
-        function: Takes one item.
-        items: At least one item.
-        **options: As in `runwide.options.record.Options`.
-
-    Raises:
-        Preempted: SIGTERM came while items were read.
-
     Example:
         >>> with started(abs, iter([-1, -2]), workers=1) as arriving:
         ...     sorted(outcome.value for outcome in arriving)
@@ -299,7 +263,7 @@ def started(
             size = given.chunksize
             draining.interrupt(
                 lambda: arriving.append(
-                    base.stream(pool, dumped, items, budget, chunksize=size, ahead=ALL, named=True)
+                    base.stream_outcomes(pool, dumped, items, budget, chunksize=size, ahead=ALL, named=True)
                 )
             )
             if not arriving:
@@ -307,7 +271,7 @@ def started(
                     "stopped by SIGTERM while items were read; nothing is kept", hint="run it again"
                 )
             limited = _limited(arriving.pop(), given.max_failures)
-            with closed_after(shown(limited, None, wanted=given.progress)) as outcomes:
+            with closed_after(with_progress(limited, None, wanted=given.progress)) as outcomes:
                 yield outcomes
 
 
@@ -328,7 +292,7 @@ class Outcomes:
         self._pools: list[Base] = []
         running = _run(self._pools, dumped, items, options, ordered=ordered, indices=indices)
         limited = _limited(running, options.max_failures)
-        self._arriving = shown(limited, total, wanted=options.progress)
+        self._arriving = with_progress(limited, total, wanted=options.progress)
 
     def __iter__(self) -> Iterator[Outcome]:
         return self._arriving
@@ -359,7 +323,7 @@ def _run(
         opening.append(pool)
         lease = pool._lease  # noqa: SLF001 - a module of this package
         with drains_on_sigterm(lease.drain, given.grace):
-            yield from base.stream(
+            yield from base.stream_outcomes(
                 pool,
                 dumped,
                 items,
@@ -381,7 +345,7 @@ def _limited(arriving: Iterator[Outcome], max_failures: int | None) -> Generator
             if outcome.failure is not None and max_failures is not None:
                 failures.append(outcome.failure)
                 if len(failures) > max_failures:
-                    raise ended.too_many(failures)
+                    raise too_many(failures)
             del outcome  # so that its memory is free while the next one is awaited
     if nothing_came:
         raise no_items()

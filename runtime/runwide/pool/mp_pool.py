@@ -10,12 +10,12 @@ from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from runwide import outcomes as ended
 from runwide.api.callbacks import AsyncResult
 from runwide.api.functions import Starred
 from runwide.errors import FunctionNotPicklable, InputError, PoolClosed
 from runwide.options import standard
 from runwide.options.record import POOL, WorkerOptions
+from runwide.outcomes import exception_of, first_error
 from runwide.pickling.unpicklable import raised_by_pickle, raising_what_pickle_raised
 from runwide.pool import base, executor
 from runwide.pool.base import Base, dump_function
@@ -207,19 +207,14 @@ class Pool(Base):
                 dumped = dump_function(func)
             except FunctionNotPicklable as error:
                 return Arriving(base.refused(iterable, raised_by_pickle(error)), patience)
-            outcomes = base.stream(
+            outcomes = base.stream_outcomes(
                 self, dumped, iterable, self._budget, chunksize=size, patience=patience, ordered=ordered
             )
         return Arriving(outcomes, patience)
 
 
 class Arriving:
-    """An iterator of the results of `Pool.imap`, like ``multiprocessing.pool.IMapIterator``.
-
-    Args:
-        outcomes: The outcomes of the items.
-        patience: The time for which ``outcomes`` waits for the next one.
-    """
+    """An iterator of the results of `Pool.imap`, like ``multiprocessing.pool.IMapIterator``."""
 
     def __init__(self, outcomes: Generator[Outcome, None, None], patience: base.Patience) -> None:
         self._outcomes = outcomes
@@ -265,8 +260,8 @@ class _Notifying(Everything):
         super().finished()
         error = None
         if self.failures:
-            in_pool = partial(executor.in_pool, exception=ended.exception_of)
-            error = ended.first_error(self.failures, self.results, in_pool)
+            in_pool = partial(executor.in_pool, exception=exception_of)
+            error = first_error(self.failures, self.results, in_pool)
         self._result.settle(self.results if error is None else None, error)
 
     def broken(self, error: BaseException) -> None:

@@ -32,8 +32,6 @@ def failed(
     """Return an entry for a failure: text that always arrives, and the exception itself if it can be pickled.
 
     Args:
-        cause: The cause of the failure.
-        error: The exception.
         message: The error's text; None for its own text.
         value: The result that could not be pickled, as text.
     """
@@ -100,8 +98,6 @@ class Outbox:
     """A buffer of results. A thread sends them, so that a long task does not delay earlier results.
 
     Args:
-        channel: The connection to the pool.
-        scratch: The directories for large results.
         status: The status words, in which the pool gives up a result that waits for room.
     """
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from runwide import log
 from runwide.pool.channel import Bell
-from runwide.pool.prints import Tail, framed, is_cut, is_framed, unframed
+from runwide.pool.prints import Tail, frame_of, is_cut, is_framed, unframed
 from runwide.redaction import Lines
 from runwide.streams import escaped, has_bars, write, write_all
 
@@ -43,10 +43,9 @@ class _Whole(io.FileIO):
 
 
 class Prefixed(io.TextIOWrapper):
-    """A line-buffered text stream that can start each line with the running task, which `Pipe` may show.
+    """A text stream that marks each line with its task; `Pipe` replaces or removes the mark.
 
     Args:
-        descriptor: The descriptor to write to.
         task: Returns the item and the attempt that run now; an empty mapping between tasks.
     """
 
@@ -64,7 +63,7 @@ class Prefixed(io.TextIOWrapper):
     def write(self, text: str) -> int:
         """Write text, with the task at the start of each line."""
         for line in text.splitlines(keepends=True) if self._named else (text,):
-            super().write((framed(self._task()) if self._named and self._at_start else "") + line)
+            super().write((frame_of(self._task()) if self._named and self._at_start else "") + line)
             self._at_start = line.endswith("\n") if line else self._at_start
         return len(text)
 
@@ -159,7 +158,7 @@ class Output:
         return True
 
     def close(self) -> None:
-        """Write everything, and end the thread. The pipes have been finished before."""
+        """Write everything, and end the thread. The caller has finished the pipes."""
         self._closing = True
         if self._thread is not None and self._bell is not None:
             self._bell.ring()
@@ -171,7 +170,7 @@ class Output:
         self._selector.close()
 
     def _read(self, pipe: Pipe) -> bool | None:
-        """Read once; return None if there is nothing now, False at the end. The caller holds the lock."""
+        """Read once; return True for data, None if there is none yet, False at the end. The caller holds the lock."""
         data = pipe.read()
         if not data:
             return None if data is None else False
@@ -236,7 +235,6 @@ class _Piece(NamedTuple):
     """The bytes of one read.
 
     Args:
-        data: The bytes.
         came: Time of the read, in Unix seconds.
         collected: Whether a log collector reads the output.
         known: The fields of the entries of its lines.

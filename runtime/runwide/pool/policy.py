@@ -78,10 +78,8 @@ def chunk_size(
     """Return the number of tasks to send together.
 
     Args:
-        pace: The measurements of the tasks.
         available: Items that can be taken now.
         final: Whether no more items will come.
-        workers: Number of workers.
         at_hand: Whether all items were there from the start. Items that come one by one may need each other, or differ
             from earlier ones, so as many as possible are started at once.
         idle: Number of workers that have nothing to do, including the one that gets these tasks; None for all.
@@ -141,8 +139,6 @@ class Charges(NamedTuple):
     """The attempts that one task has used.
 
     Args:
-        starts: Number of its starts.
-        errors: Number of its exceptions.
         crashes: Number of workers that it killed.
         losses: Number of times that a file was gone before the task began.
     """
@@ -212,7 +208,6 @@ def cause_of_death(exitcode: int, *, timed_out: bool, oom_credits: int) -> Cause
 
     Args:
         exitcode: Exit status, negative for a signal, or `runwide.pool.process.UNKNOWN`.
-        timed_out: Whether the pool killed the worker because of the timeout.
         oom_credits: OOM kills that the cgroup has counted, and that explain no earlier death.
 
     Example:

@@ -20,7 +20,7 @@ _FRAME = re.compile(f"{_OPEN}(?:item=(-?[0-9]+),attempt=([0-9]+)){_CLOSE}")
 _CUT = re.compile(f"{_OPEN}[^{_CLOSE}\n]{{0,60}}$")
 
 
-def framed(task: Mapping[str, int]) -> str:
+def frame_of(task: Mapping[str, int]) -> str:
     """Return the frame of a task; an empty text without a task."""
     return f"{_OPEN}item={task['item']},attempt={task['attempt']}{_CLOSE}" if task else ""
 
@@ -29,7 +29,7 @@ def unframed(line: str) -> tuple[str, dict[str, int]]:
     """Return a line without frames, and the task of the first frame; native code may have begun the line.
 
     Example:
-        >>> unframed(framed({"item": 3, "attempt": 1}) + "hello")
+        >>> unframed(frame_of({"item": 3, "attempt": 1}) + "hello")
         ('hello', {'item': 3, 'attempt': 1})
         >>> unframed("hello")
         ('hello', {})
@@ -49,7 +49,7 @@ def is_cut(line: str) -> bool:
     r"""Return whether a line ends within a frame.
 
     Example:
-        >>> is_cut(framed({"item": 3, "attempt": 1})[:-1]), is_cut("hello")
+        >>> is_cut(frame_of({"item": 3, "attempt": 1})[:-1]), is_cut("hello")
         (True, False)
     """
     return _CUT.search(line) is not None
@@ -155,7 +155,6 @@ class Endings:
     """The ends of calls that wait for their printed lines, while the scheduler goes on.
 
     Args:
-        output: Writes the lines.
         ring: Wakes the scheduler. Any thread may call it.
     """
 

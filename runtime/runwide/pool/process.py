@@ -37,9 +37,6 @@ class Child:
     """A child process, with the few methods of `subprocess.Popen` that a pool needs.
 
     If the program ignores SIGCHLD, the kernel keeps no exit status. Popen then returns 0; this returns `UNKNOWN`.
-
-    Args:
-        pid: Its process id.
     """
 
     def __init__(self, pid: int) -> None:
@@ -82,7 +79,6 @@ def kill_tree(pid: int, *, rests: bool = False) -> None:
     The stop is brief, and an idle process is not stopped: it would stay stopped if this process were killed meanwhile.
 
     Args:
-        pid: The process.
         rests: Whether it is idle, and starts no other processes now.
     """
     below = children(pid)
@@ -161,9 +157,6 @@ def offer_first(pid: int) -> None:
 
     The process itself could do so only when its interpreter is up. The kernel may kill again while it still frees the
     memory of its first victim, and would then choose the pool.
-
-    Args:
-        pid: The process, a child of this one.
     """
     with suppress(OSError, ValueError):  # it has ended, or /proc is incomplete
         ours = int(Path("/proc/self/oom_score_adj").read_text())
@@ -186,11 +179,7 @@ os.register_at_fork(after_in_child=_renew_lock)
 
 
 class WorkerProcess:
-    """One running worker, started by `start`.
-
-    Args:
-        started: loky's process.
-    """
+    """One running worker, started by `start`."""
 
     def __init__(self, started: BaseProcess) -> None:
         self._started = started  # this reference keeps its sentinel open
@@ -213,11 +202,7 @@ class WorkerProcess:
         return self.exitcode()
 
     def kill_tree(self, *, rests: bool = False) -> bool:
-        """Send SIGKILL to the process and its descendants, reap it, and return whether it was alive.
-
-        Args:
-            rests: Whether the process is idle, and starts no others meanwhile.
-        """
+        """Send SIGKILL to the process and its descendants, reap it, and return whether it was alive."""
         if self.exitcode() is not None:
             return False
         kill_tree(self.pid, rests=rests)
@@ -235,12 +220,8 @@ def start(name: str, ends: Ends, env: Mapping[str, str]) -> WorkerProcess:
     """Start a process that runs `runwide.pool.worker.main`.
 
     Args:
-        name: Name of the process.
         ends: The worker's ends of its connections, which stay open here.
         env: Variables that are added to this process's environment before the interpreter starts.
-
-    Raises:
-        OSError: There are no more descriptors or processes.
     """
     from runwide.pool.loky_process import Process  # which loads loky
 
@@ -265,12 +246,9 @@ def start(name: str, ends: Ends, env: Mapping[str, str]) -> WorkerProcess:
 
 
 def last_words(env: Mapping[str, str]) -> str:
-    """Return the error output of an interpreter that is started like a worker's and fails.
+    """Return the error output of an interpreter that is started with the variables of a worker, and fails.
 
     A worker that fails so early writes to this program's streams, and not to the pool's pipes.
-
-    Args:
-        env: The variables of the worker.
 
     Example:
         >>> last_words({})

@@ -61,7 +61,6 @@ def too_little(available: int, size: int, growth: float = 0.0) -> bool:
     """Return whether so little memory is left that the largest worker must be stopped.
 
     Args:
-        available: Bytes that are left.
         size: The limit, in bytes.
         growth: Growth of the use, in bytes a second.
 
@@ -101,9 +100,8 @@ class MemoryWatch:
     def __init__(self, seconds: float, max_memory: int | None) -> None:
         self.seconds = seconds
         self._longest = seconds
-        self._last: tuple[float, int] | None = (
-            None  # time of the guard's last measurement, and the bytes that were left
-        )
+        # Time of the guard's last measurement, and the bytes that were left.
+        self._last: tuple[float, int] | None = None
         self._max_memory = max_memory
         self._next = 0.0
         self._kills_seen = 0
@@ -114,11 +112,7 @@ class MemoryWatch:
         """Whether the first measurement was made."""
 
     def begin(self, found: Memory | None = None) -> None:
-        """Measure the memory for the first time, just after the first worker was started, while it loads its modules.
-
-        Args:
-            found: The memory, if it is known.
-        """
+        """Measure the memory for the first time, just after the first worker was started, while it loads its modules."""
         if found is None:
             from runwide.host import memory  # loaded here, so that no start waits for it
 
@@ -268,14 +262,14 @@ _held: list[int] = []
 _pools: WeakSet[Any] = WeakSet()
 
 
-def hold(pool: object) -> None:
+def hold_spare(pool: object) -> None:
     """Open spare descriptors for a pool, if any are free."""
     with _lock:
         _pools.add(pool)
         _fill()
 
 
-def let_go(pool: object) -> None:
+def release_spare(pool: object) -> None:
     """Close the spare descriptors with the last pool."""
     with _lock:
         _pools.discard(pool)
@@ -284,7 +278,7 @@ def let_go(pool: object) -> None:
 
 
 @contextmanager
-def at_hand() -> Iterator[None]:
+def spare_released() -> Iterator[None]:
     """Make the spare descriptors free while the block runs."""
     with _lock:
         _empty()
@@ -295,14 +289,10 @@ def at_hand() -> Iterator[None]:
                 _fill()
 
 
-def load(*modules: str) -> None:
-    """Import modules, also if no descriptor is free.
-
-    Example:
-        >>> load("runwide.deaths")
-    """
+def import_modules(*modules: str) -> None:
+    """Import modules, also if no descriptor is free."""
     if not all(module in sys.modules for module in modules):
-        with at_hand():
+        with spare_released():
             for module in modules:
                 import_module(module)
 

@@ -51,7 +51,6 @@ class Scheduler:
 
     Args:
         devices: Variables that give each worker its own device. Workers are started when there is work.
-        wants: The requirements on the workers.
         scratch: Directories for large payloads; removed when the scheduler ends.
         idle_seconds: How long it stays without a lease; None to end with the last lease.
         is_alike: Returns whether a worker that is started now would be like the earlier ones; None if that does not matter.
@@ -95,10 +94,10 @@ class Scheduler:
         self.thread = threading.Thread(target=self._main, name="runwide-pool", daemon=True)
         running.add(self)
         try:
-            resources.hold(self)  # before the program uses the last descriptors
+            resources.hold_spare(self)  # before the program uses the last descriptors
             self.thread.start()
         except BaseException:  # Ctrl-C after the start, or the thread cannot be started
-            resources.let_go(self)
+            resources.release_spare(self)
             self.close(kill=True)
             raise
 
@@ -107,13 +106,7 @@ class Scheduler:
     def lease(
         self, shares: Shares, on_event: Callable[[TaskEvent], None] | None = None, *, apart: bool = False
     ) -> Lease | None:
-        """Return a lease on workers; None if the scheduler is about to end, or if another lease excludes it.
-
-        Args:
-            shares: The number of workers, and variables that limit the threads in each.
-            on_event: Called with each `TaskEvent`, on the scheduler's thread.
-            apart: Whether no other lease may use the workers meanwhile.
-        """
+        """Return a lease on workers; None if the scheduler is about to end, or if another lease excludes it."""
         with self._lock:
             if self._closing or self._broken is not None or not self._leases.may_have(apart=apart):
                 return None
@@ -146,33 +139,19 @@ class Scheduler:
         return self._leases.is_kept
 
     def function_payload(self, dumped: transfer.Dumped) -> Payload:
-        """Return a pickled function as workers receive it.
-
-        Raises:
-            PoolClosed: The pool takes no more calls.
-            ScratchError: The file cannot be written.
-        """
+        """Return a pickled function as workers receive it."""
         self.check_open()
         return self._functions.payload(dumped)
 
     def check_open(self) -> None:
-        """Check that the pool still takes calls.
-
-        Raises:
-            PoolClosed: The pool was closed.
-            PoolBroken: An error inside the pool has ended it.
-        """
+        """Check that the pool still takes calls."""
         if self._broken is not None:
             raise failures.of_internal(self._broken)
         if self._closing:
             raise PoolClosed("the pool is closed", hint="make a new one")
 
     def start(self, call: Call, lease: Lease) -> None:
-        """Start a call.
-
-        Raises:
-            PoolClosed: The pool takes no more calls.
-        """
+        """Start a call."""
         with self._lock:
             lease.check_open()
             call.lease = lease
@@ -258,7 +237,7 @@ class Scheduler:
         self._dispatch()
         self._finish_draining()
         if not self._memory.begun and self._workers.slots:
-            with resources.at_hand():
+            with resources.spare_released():
                 self._memory.begin()
         at_once = self._dispatcher.look_again() or self._bell.rung()
         for key, mask in self._selector.select(0 if at_once else self._patience()):
@@ -365,9 +344,9 @@ class Scheduler:
         _tried(partial(self._workers.close, kill=self._killing))
         for part in (self._kept, self._selector, self._output, self._bell):
             _tried(part.close)
-        with resources.at_hand():
+        with resources.spare_released():
             _tried(self._scratch.remove)
-        resources.let_go(self)
+        resources.release_spare(self)
         for lease in self._leases:
             lease.ended.set()
 

@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING
 from runwide import settings
 from runwide.errors import ScratchError, ScratchFull
 from runwide.pool import folders
-from runwide.pool import folders as files
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -84,9 +83,8 @@ class Scratch:
 
     def tagged(self, tag: str) -> Scratch:
         """Return the same directories with another start of names."""
-        return Scratch(
-            self.directories, tag, serial=self._serial
-        )  # one counter, so that no name is used twice
+        # One counter, so that no name is used twice.
+        return Scratch(self.directories, tag, serial=self._serial)
 
     def write(self, parts: Sequence[bytes | memoryview]) -> tuple[str, list[Span]]:
         """Write buffers to a new file, and return its path and the ``(offset, length)`` of each.
@@ -95,7 +93,7 @@ class Scratch:
             ScratchFull: No directory has room; one may have room later.
             ScratchError: The file cannot be written in any directory, for another reason.
         """
-        spans, total = files.layout([memoryview(part).nbytes for part in parts])
+        spans, total = folders.layout([memoryview(part).nbytes for part in parts])
         full, failed = False, None
         for directory in self.directories:
             path = f"{directory}/{self.tag}-{next(self._serial)}"
@@ -127,16 +125,13 @@ class Scratch:
 
         Returns:
             Its path, and a descriptor, since the file may be removed or replaced at any time.
-
-        Raises:
-            ScratchError: The file can be made neither in a directory nor in memory.
         """
         failed = OSError()
         for directory in reversed(self.directories):
             path = f"{directory}/{name}"
             try:
                 folders.hold(directory)
-                return path, files.zeros(path, size)
+                return path, folders.zeros(path, size)
             except OSError as error:
                 failed = error
         try:
@@ -179,7 +174,7 @@ class Scratch:
             with suppress(OSError), os.scandir(directory) as entries:
                 for entry in entries:
                     if entry.name.startswith(f"{tag}-"):
-                        remove(entry.path)
+                        remove_file(entry.path)
 
     def remove(self) -> None:
         """Remove the directories with their contents."""
@@ -204,11 +199,11 @@ class Kept:
             with suppress(OSError):
                 if not Path(path).exists():
                     folders.hold(str(Path(path).parent))
-                    files.copy(descriptor, path)
+                    folders.copy(descriptor, path)
 
     def remove(self, path: str) -> None:
         """Remove a file."""
-        remove(path)
+        remove_file(path)
         descriptor = self._descriptors.pop(path, None)
         if descriptor is not None:
             os.close(descriptor)
@@ -220,11 +215,7 @@ class Kept:
 
 
 def roots() -> list[str]:
-    """Return the directories below which a pool makes its own, the best first.
-
-    Raises:
-        ScratchError: The directory that ``RUNWIDE_SCRATCH`` names cannot be made.
-    """
+    """Return the directories below which a pool makes its own, the best first."""
     preferred = settings.read().scratch
     if preferred:
         try:
@@ -238,28 +229,24 @@ def roots() -> list[str]:
 
 
 def open_mapping(path: str | None, *, keep: bool = False) -> memoryview | None:
-    """Map a payload file privately and writably; remove its name unless ``keep`` is set.
-
-    Raises:
-        ScratchError: The file cannot be read.
-    """
+    """Map a payload file privately and writably; remove its name unless ``keep`` is set."""
     if path is None:
         return None
     try:
         if folders.is_known(directory := path.rpartition("/")[0]):
             folders.hold(directory, made=False)
         descriptor = os.open(path, os.O_RDONLY)
-        with files.closing(descriptor):
+        with folders.closing(descriptor):
             mapping = mmap.mmap(descriptor, 0, access=mmap.ACCESS_COPY)
     except (OSError, ValueError) as error:  # a cleaner may also have emptied it
         raise error_of(error, "a payload cannot be read", path) from error
     finally:
         if not keep:
-            remove(path)
+            remove_file(path)
     return memoryview(mapping)
 
 
-def remove(path: str) -> None:
+def remove_file(path: str) -> None:
     """Remove a file, if it exists and can be removed."""
     if path in _in_memory:
         os.close(_in_memory.pop(path))
@@ -323,11 +310,7 @@ def _unusable(refused: dict[str, OSError]) -> ScratchError:
 
 
 def _made_later(refused: dict[str, OSError]) -> str:
-    """Return the path of a directory for which there was no room; the next payload tries to make it.
-
-    Raises:
-        ScratchError: All directories failed for other reasons.
-    """
+    """Return the path of a directory for which there was no room; the next payload tries to make it."""
     for root, error in refused.items():
         if error.errno in _FULL:
             return folders.name(root)
@@ -351,12 +334,12 @@ def _write_in(directory: str, path: str, parts: Sequence[bytes | memoryview], sp
     """Write a new file completely, or leave none."""
     try:
         try:
-            files.write(path, parts, spans)
+            folders.write(path, parts, spans)
         except FileNotFoundError:  # removed just now
             folders.hold(directory)
-            files.write(path, parts, spans)
+            folders.write(path, parts, spans)
     except OSError:
-        remove(path)
+        remove_file(path)
         raise
 
 

@@ -30,7 +30,7 @@ if sys.version_info >= (3, 11):
 else:
 
     class NotInTime(concurrent.futures.TimeoutError, TimeoutError):
-        """There is no result yet. Callers expect either class; from Python 3.11 on, both are the same."""
+        """No result came in time. A caller may catch either class; from Python 3.11 on, both are the same."""
 
 
 class Fed(Sink):
@@ -165,8 +165,7 @@ class Stream(Fed):
     def fetch(self, seconds: float | None = None) -> list[Outcome]:
         """Wait for outcomes, and return those that have come; an empty list if all have been fetched.
 
-        Raises:
-            TimeoutError: Nothing came in this many seconds.
+        Raise `NotInTime`, a ``TimeoutError``, if nothing came in this many seconds.
         """
         with self._change:
             self._wanting = True
@@ -190,11 +189,7 @@ class Stream(Fed):
 
 
 class Futures(Sink):
-    """A sink with one future for each item.
-
-    Args:
-        exception: Makes the exception of a failed item.
-    """
+    """A sink with one future for each item."""
 
     claims = True
 

@@ -34,15 +34,7 @@ _log = Log("pool")
 
 
 class Supervisor:
-    """The handler of messages and deaths of a scheduler's workers; runs on the scheduler's thread.
-
-    Args:
-        workers: The workers.
-        dispatcher: Uses fewer workers if memory is not enough for all.
-        memory: Finds out why a worker died.
-        kept: The files that workers read repeatedly.
-        fail_all: Ends all calls with an error.
-    """
+    """The handler of messages and deaths of a scheduler's workers; runs on the scheduler's thread."""
 
     def __init__(
         self,
@@ -260,9 +252,7 @@ def deliver(
     """Deliver results to their call. Each is loaded separately, so that one that cannot be loaded fails alone.
 
     Args:
-        chunk: The chunk of the tasks.
         first: Position of the first of these tasks in the chunk.
-        entries: The entries of the results.
         mapping: The payload file that came with them, or the error of reading it.
 
     Returns:
@@ -306,7 +296,7 @@ def _lost(chunk: Chunk, position: int, error: ScratchError) -> End | None:
 
 def _fail(chunk: Chunk, position: int, failure: Failure) -> End:
     charges = chunk.tasks.charges.started().raised()
-    resources.load("runwide.deaths")
+    resources.import_modules("runwide.deaths")
     raised = failure.exception
     chunk.exhausted |= isinstance(raised, ScratchError) and raised.errno in _NO_DESCRIPTORS
     retryable = failure.kind is FailureKind.EXCEPTION and not isinstance(failure.exception, errors.WorkerDied)

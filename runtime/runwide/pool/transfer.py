@@ -1,8 +1,5 @@
 """Values between processes: small ones in a message, large ones in a mapped file.
 
-Reading such a pickle runs no code of the user. Lists and dicts are copied when they are added, so that later changes are
-not sent, and no two values share a list or dict.
-
 A value becomes an *entry*, which any process can read without running code of the user:
 
 - a scalar is its own entry;
@@ -14,6 +11,8 @@ A value becomes an *entry*, which any process can read without running code of t
 So a value that cannot be loaded fails alone, and its message does not. The file is complete before the message is sent,
 and the receiver unlinks it as soon as it is mapped. Arrays use the private, writable pages of the mapping, without another
 copy.
+
+Small lists and dicts are copied when they become entries, so that later changes are not sent, and no two values share one.
 """
 
 from __future__ import annotations
@@ -197,7 +196,6 @@ def dump_by_value(value: object, *, parcel: Parcel | None = None) -> Dumped:
     """Pickle for a worker of this program: code that it could not import (``__main__``, closures) goes by value.
 
     Args:
-        value: The value.
         parcel: Gets definitions that a worker keeps; None for a pickle that is loaded by itself.
     """
     buffers: list[memoryview] = []
@@ -269,8 +267,7 @@ def entry_size(entry: Entry) -> int:
 def seal(entries: list[Entry], scratch: Scratch) -> tuple[str | None, list[Entry]]:
     """Move the bytes of entries to a file if they are too many for a message.
 
-    Returns:
-        The path of the file, or None, and the entries to send.
+    Return the path of the file, or None, and the entries to send.
     """
     if have_values(entries):
         return None, entries
@@ -298,11 +295,7 @@ def detached(entry: Entry) -> Entry:
 
 
 def load(entry: Entry, mapping: memoryview | None) -> Any:
-    """Return the value of an entry; exceptions of unpickling are passed on.
-
-    Raises:
-        ScratchError: The payload file has lost its end.
-    """
+    """Return the value of an entry; exceptions of unpickling are passed on."""
     if type(entry) is not tuple:
         return entry
     if len(entry) == 1:

@@ -38,8 +38,6 @@ class Shares:
     """The workers of one pool.
 
     Args:
-        workers: Number of workers.
-        variables: Variables that limit the threads of libraries in each.
         at_once: Number of workers that start at a time. A start needs a whole core: on two cores, the first task would wait
             for eight workers if they all started at once.
         devices: Variables that give each worker its own device, by number of the worker; none without devices.
@@ -58,9 +56,6 @@ def shares(workers: int | str | None, *, each: int | None = None) -> Shares:
         workers: Number of workers; None for one per core; ``"per-gpu"`` for one per visible NVIDIA device.
         each: Threads of the libraries in each worker, in spite of the user's variables; None for its share of the cores.
 
-    Raises:
-        InputError: ``workers`` is none of these, or ``RUNWIDE_WORKERS`` is not a number.
-
     Example:
         >>> shares(3).workers
         3
@@ -68,7 +63,7 @@ def shares(workers: int | str | None, *, each: int | None = None) -> Shares:
     devices: tuple[dict[str, str], ...] = ()
     if isinstance(workers, str):
         if workers != "per-gpu":
-            raise InputError(f"workers={workers!r} is neither a number nor 'per-gpu'")
+            raise InputError(f"invalid workers={workers!r}: expected a number or 'per-gpu'")
         from runwide.host import gpu  # loaded here, since few machines have one
 
         devices = tuple(gpu.per_gpu())
@@ -152,9 +147,6 @@ def lease(
     """Return a lease on workers: kept ones if they meet the requirements and are free, otherwise new ones.
 
     Args:
-        shares: The number of workers, and the part of the container for each.
-        wants: The requirements on the workers.
-        on_event: Called with each `TaskEvent`.
         fresh: Start new workers, which end with the lease.
         apart: Whether no other pool may use these workers meanwhile. Maps share the cores; tasks of an executor may wait
             for tasks of another executor.

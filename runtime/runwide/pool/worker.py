@@ -72,9 +72,6 @@ class Order(NamedTuple):
 
     Args:
         function: Key of the function, which the worker has.
-        call: Number of the call.
-        chunk: Number of the chunk.
-        indices: Indices of its items.
         fine: Whether to run task by task, since one of them has killed a worker.
         attempt: Number of this attempt, from 1.
         named: Whether lines that its tasks print may be shown with their items.
@@ -92,14 +89,7 @@ class Order(NamedTuple):
 
 
 class Worker:
-    """The loops of a worker over messages, and over the tasks of a chunk.
-
-    Args:
-        channel: The connection to the pool.
-        status: The status words.
-        scratch: The directories for large results.
-        streams: Its standard output and error.
-    """
+    """The loops of a worker over messages, and over the tasks of a chunk."""
 
     def __init__(
         self,
@@ -242,7 +232,6 @@ class Worker:
         """Return the function of this key.
 
         Args:
-            key: The key under which it was sent.
             anew: Whether a call begins. Then a function is loaded again, if other code has set names that it may use.
         """
         function, changes = self._loaded.get(key, (None, -1))
@@ -280,11 +269,7 @@ def next_step(step: int, seconds: float) -> int:
 def run_batch(
     function: Callable[[Any], Any], entries: Sequence[Any], mapping: memoryview | None, status: StatusWords
 ) -> list[Any]:
-    """Run tasks one after another, and return their results or failures as entries.
-
-    Returns:
-        The entries of the first tasks: of all, unless the run was cut short.
-    """
+    """Run tasks one after another, and return their results or failures as entries; fewer if the run was cut short."""
     if len(entries) == 1:
         return [run_task(function, entries[0], mapping)]
     results: list[Any] = []

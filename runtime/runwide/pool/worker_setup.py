@@ -48,11 +48,7 @@ class Opened:
 
 
 def flush_all() -> None:
-    """Flush all files of this process.
-
-    Example:
-        >>> flush_all()
-    """
+    """Flush all files of this process."""
     flush(*_found())
 
 
@@ -62,11 +58,7 @@ def _found() -> list[Any]:
 
 
 def flush(*files: Any) -> None:
-    """Flush these files, and ignore all errors.
-
-    Example:
-        >>> flush(None)
-    """
+    """Flush these files, and ignore all errors."""
     for file in files:
         with suppress(Exception):  # a file may be closed, full or broken, or no file at all
             file.flush()
@@ -149,10 +141,7 @@ class Setup(NamedTuple):
 
     Args:
         name: Name of the worker, at most 15 characters.
-        status_path: File of its status words.
-        directories: Scratch directories of the pool.
         tag: Start of the names of the payload files that it writes.
-        parent: Process id of the pool.
         fields: The fields of its log lines, until a call sends others.
         log: The configuration of log lines.
         signing_key: The user's signing key, which is in no worker's environment; None if no variable has one.

@@ -17,7 +17,7 @@ from runwide.pool import channel, process, worker
 from runwide.pool.channel import Channel
 from runwide.pool.entry import Ends, Handed
 from runwide.pool.output import STDERR, STDOUT
-from runwide.pool.scratch import remove
+from runwide.pool.scratch import remove_file
 from runwide.pool.worker_setup import Setup
 from runwide.streams import keep_standard_descriptors
 
@@ -40,8 +40,6 @@ class SlotOptions(NamedTuple):
     """The options with which workers are started.
 
     Args:
-        scratch: The pool's directories for payloads.
-        output: Passes on the lines that workers print.
         devices: Variables that give each worker its own device, by number of the slot; empty if there are no devices.
         initializer: The callable that a worker calls first.
         stays: Whether workers are kept between calls.
@@ -111,7 +109,7 @@ class Slot:
         keep_standard_descriptors()
         with ExitStack() as handed:  # our copies are closed, so that the streams end with the worker
             self._status_path, words = self._options.scratch.make(f"{self.tag}.status", channel.BYTES)
-            made.callback(remove, self._status_path)
+            made.callback(remove_file, self._status_path)
             self.status = channel.StatusWords(words)
             made.callback(self.status.close)
             ours, theirs = socket.socketpair()
@@ -258,7 +256,6 @@ class Workers:
     """All workers of one pool.
 
     Args:
-        options: The options with which workers are started.
         selector: The selector that watches their sockets and their ends; its data are the slots.
     """
 
@@ -296,11 +293,7 @@ class Workers:
         )
 
     def open(self, variables: Mapping[str, str]) -> None:
-        """Start one more worker.
-
-        Args:
-            variables: Variables that limit the threads of libraries in it.
-        """
+        """Start one more worker."""
         number = next(number for number in count() if number not in self.slots)
         self.opened += 1
         slot = Slot(number, self._options, variables)

@@ -15,6 +15,7 @@ from runwide.json_text import json_of
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
+__all__ = ["HIDDEN", "Lines", "hide", "redacted", "redacted_fields", "redacted_json", "shortened"]
 
 Span = tuple[int, int]
 """The offsets of a secret: its first character, and the character after it."""
@@ -49,8 +50,6 @@ def replaced(text: str, spans: Iterable[Span]) -> str:
         at = max(at, end)
     return "".join([*parts, text[at:]])
 
-
-__all__ = ["HIDDEN", "Lines", "hide", "redacted", "redacted_fields", "redacted_json", "shortened"]
 
 _SHORTEST = 8  # characters of a value that is hidden everywhere; a shorter value may be a word
 _DEEPEST = 100  # levels of values in values; no program writes log lines that are deeper
@@ -106,7 +105,6 @@ def shortened(text: str, most: int, *, tail: bool = False) -> str:
     edge of the searched text is left out.
 
     Args:
-        text: The text.
         most: The largest number of characters to return.
         tail: Whether to return the end of the text rather than its beginning.
 
@@ -122,11 +120,11 @@ def shortened(text: str, most: int, *, tail: bool = False) -> str:
     if len(text) <= window:
         shown = redacted(text)
         return shown[-most:] if tail else shown[:most]
-    from runwide.redaction import marked as cutting
+    from runwide.redaction import marked
 
     if tail:
-        return ("…" + redacted(cutting.cut_tail(text, window)))[-most:]
-    return (redacted(cutting.cut_head(text, window)) + "…")[:most]
+        return ("…" + redacted(marked.cut_tail(text, window)))[-most:]
+    return (redacted(marked.cut_head(text, window)) + "…")[:most]
 
 
 class Lines:
@@ -145,17 +143,17 @@ class Lines:
         """Return a line without its secrets; it has no line feed at its end."""
         if not self._inside and "PRIVATE KEY" not in line:
             return redacted(line)
-        from runwide.redaction import marked as keys
+        from runwide.redaction import marked
 
         if self._inside:
-            end = keys.KEY_ENDS.search(line)
+            end = marked.KEY_ENDS.search(line)
             if end:
                 self._inside = False
                 return HIDDEN + self(line[end.end() :])
-            if keys.key_goes_on(line):
+            if marked.key_goes_on(line):
                 return HIDDEN
             self._inside = False  # the key was incomplete
-        self._inside = keys.key_begins(line)
+        self._inside = marked.key_begins(line)
         return redacted(line)
 
 
@@ -186,9 +184,6 @@ def redacted_json(line: str) -> str | None:
 
 def redacted_fields(fields: dict[str, Any]) -> dict[str, Any]:
     """Return named values without secrets: values with the name of a secret, and secrets inside of other values.
-
-    Args:
-        fields: The values by name, which may be nested.
 
     Raises:
         RecursionError: They are nested in more than 100 levels.
@@ -235,9 +230,9 @@ def _spans(text: str) -> Iterator[Span]:
 
         yield from named.spans(text, low)
     if "-----" in low:
-        from runwide.redaction import marked as keys
+        from runwide.redaction import marked
 
-        yield from keys.key_spans(text)
+        yield from marked.key_spans(text)
     signed = ("?" in low or "&" in low or "%" in low) and any(sign in low for sign in _SIGNATURES)
     url = "://" in low and "@" in low
     if signed or url or "bearer" in low or "basic" in low or any(begin in low for begin in _BEGINNINGS):
@@ -250,6 +245,6 @@ def _places(text: str) -> Iterator[Span]:
     """Yield the places of known secrets."""
     for value in (*_known, (settings.signing_key() or "").strip()):
         if len(value) >= _SHORTEST:
-            from runwide.redaction import marked as known
+            from runwide.redaction import marked
 
-            yield from known.known_spans(text, value)
+            yield from marked.known_spans(text, value)

@@ -60,11 +60,7 @@ _SPACE = re.compile(r"\s")
 
 
 def cut_head(text: str, most: int) -> str:
-    """Return the beginning of a text, without a word that continues after it.
-
-    Args:
-        text: A text that is longer than ``most``.
-        most: Number of characters.
+    """Return the first characters of a longer text, without a word that continues after them.
 
     Example:
         >>> cut_head("one two three", 9)
@@ -78,11 +74,7 @@ def cut_head(text: str, most: int) -> str:
 
 
 def cut_tail(text: str, most: int) -> str:
-    """Return the end of a text, without a word or a private key that begins before it.
-
-    Args:
-        text: A text that is longer than ``most``.
-        most: Number of characters.
+    """Return the last characters of a longer text, without a word or a private key that begins before them.
 
     Example:
         >>> cut_tail("one two three", 9)
@@ -99,12 +91,7 @@ def cut_tail(text: str, most: int) -> str:
 
 
 def known_spans(text: str, value: str) -> Iterator[Span]:
-    """Yield the places of a value in any spelling.
-
-    Args:
-        text: The text.
-        value: The value.
-    """
+    """Yield the places of a value in any spelling."""
     for spelling in _spellings(value):
         at = text.find(spelling)
         while at >= 0:
@@ -165,12 +152,7 @@ _DECODED = 400  # characters of a credential that are decoded, which contain the
 
 
 def marked_spans(text: str, low: str) -> Iterator[Span]:
-    """Yield the places of such secrets.
-
-    Args:
-        text: The text.
-        low: The same in lower case.
-    """
+    """Yield the places of signatures and passwords in URLs, and of credentials; ``low`` is the text in lower case."""
     for found in _SIGNED.finditer(low):
         yield found.span(1)
     for found in _SCHEME.finditer(low):

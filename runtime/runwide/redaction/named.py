@@ -69,12 +69,7 @@ class _Name:
 
 
 def is_secret(name: str, low: str, value: Any) -> bool:
-    """Return whether a value is secret by its name, and can be a secret.
-
-    Args:
-        name: The name.
-        low: The name in lower case.
-        value: The value.
+    """Return whether a value is secret by its name, and can be a secret; ``low`` is the name in lower case.
 
     Example:
         >>> is_secret("api_keys", "api_keys", ["abc"]), is_secret("max_tokens", "max_tokens", 512)
@@ -102,12 +97,7 @@ def _is_number(value: Any) -> bool:
 
 
 def spans(text: str, low: str) -> Iterator[Span]:
-    """Yield the places of values with secret names.
-
-    Args:
-        text: The text.
-        low: The text in lower case.
-    """
+    """Yield the places of values with secret names; ``low`` is the text in lower case."""
     reader = values.Reader(low)
     found = _NAME.search(low)
     while found:

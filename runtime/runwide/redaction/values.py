@@ -57,11 +57,7 @@ _LEAST = 64  # characters at the end of a line that are searched
 
 
 def match(pattern: re.Pattern[str], text: str, at: int) -> re.Match[str]:
-    """Match an expression that matches everywhere, at least the empty text.
-
-    Raises:
-        ValueError: It does not match.
-    """
+    """Match an expression that matches everywhere, at least the empty text."""
     found = pattern.match(text, at)
     if found is None:
         raise ValueError(f"{pattern.pattern} does not match the empty text")
@@ -69,11 +65,7 @@ def match(pattern: re.Pattern[str], text: str, at: int) -> re.Match[str]:
 
 
 class Reader:
-    """Finds the ends of values in a text; each kind of missing end is searched once.
-
-    Args:
-        low: The text in lower case.
-    """
+    """Finds the ends of values in a text in lower case; each kind of missing end is searched once."""
 
     def __init__(self, low: str) -> None:
         self.low = low
@@ -157,7 +149,7 @@ class Reader:
         return self.line(at)
 
     def _bracketed(self, at: int) -> int:
-        """Return the end at the closing bracket; only line ends between items are crossed."""
+        """Return the index after the closing bracket. A line break is allowed only between items."""
         depth, place = 0, at
         while found := _BRACKET.search(self.low, place):
             mark, place = found[0], found.end()

@@ -39,12 +39,7 @@ class Arrays:
         self._kinds: dict[int, tuple[Any, int, int]] = {}  # each with its depth and number of parts
 
     def maker(self, module: str, name: str) -> tuple[Any, Callable[..., Any]] | None:
-        """Return the object of a name and the function that is called instead; None if it is not plain data.
-
-        Args:
-            module: The module's name.
-            name: The name in it.
-        """
+        """Return the object of a name and the function that is called instead; None if it is not plain data."""
         if module == "numpy":
             return {"dtype": (_dtype, self._kind), "ndarray": (np.ndarray, _never)}.get(name)
         if not _PLACES.fullmatch(module):

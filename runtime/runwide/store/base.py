@@ -30,7 +30,6 @@ class ObjectInfo:
     """One object of a listing.
 
     Args:
-        name: Its name in the store.
         size: Its size in bytes.
         written: When it was written, as Unix time; 0 if the store does not know.
     """
@@ -197,10 +196,7 @@ def open_inside(uri: str | PathLike[str], levels: int = 1) -> Store:
 
 
 def parted(uri: str | PathLike[str], levels: int = 1) -> tuple[str, str]:
-    """Split the whole URI of a folder into the URI of its store and the folder's name there.
-
-    Raises:
-        BadReference: It is too short.
+    """Split the URI of a folder into the URI of its store and the folder's name there; `BadReference` if it is too short.
 
     Example:
         >>> parted("gs://bucket/runs/a-1/shards/", 2)
@@ -221,7 +217,6 @@ def without_fields(uri: _Place, what: str = "store") -> _Place:
     """Return a URI to write to, after checking that no field of an f-string is left in it.
 
     Args:
-        uri: The URI.
         what: The name of the argument, for errors.
 
     Raises:
@@ -241,10 +236,7 @@ def without_fields(uri: _Place, what: str = "store") -> _Place:
 
 
 def checked(name: str, uri: str | None = None) -> str:
-    """Return an object's name after checking that it cannot lead out of the store.
-
-    Raises:
-        BadReference: It is absolute, empty, or has empty, ``.`` or ``..`` segments.
+    """Return an object's name; reject one that is absolute, empty, or has empty, ``.`` or ``..`` segments.
 
     Example:
         >>> checked("items/000.pack")

@@ -111,15 +111,7 @@ _LEVEL = 1
 
 
 def compressed(parts: Sequence[Buffer], size: int) -> bytes | None:
-    """Return the parts as one zstd frame; None if the user has not asked for it, or if it would not pay.
-
-    Args:
-        parts: Bytes, in order.
-        size: Their total.
-
-    Raises:
-        InputError: ``RUNWIDE_COMPRESSION=zstd`` is set, and zstandard is not installed.
-    """
+    """Return the parts as one zstd frame; None if the user has not asked for it, or if it would not pay."""
     if size < LEAST or not settings.is_set("RUNWIDE_COMPRESSION") or settings.read().compression != "zstd":
         return None
     try:
@@ -162,7 +154,6 @@ def expanded(data: memoryview, size: int, *, uri: str | None = None) -> bytearra
     No more memory than that is allocated, and none for a number that the compressed bytes cannot expand to.
 
     Raises:
-        EnvironmentMismatch: zstandard is not installed here.
         FrameCorrupt: The number of bytes is wrong, impossible for zstd, or larger than this machine's memory; or this is not
             a zstd frame.
     """

@@ -56,9 +56,7 @@ class Encoded:
     """A value as the parts of a frame: large arrays are views of the caller's memory.
 
     Args:
-        parts: The frame's bytes, in order.
-        size: Their total in bytes.
-        digest: SHA-256 over them, in hex.
+        digest: SHA-256 of the whole frame, in hex.
     """
 
     parts: tuple[Buffer, ...]
@@ -131,14 +129,7 @@ def decode(buffer: Buffer, *, digest: str, context: str, uri: str | None = None,
 
 
 def decode_verified(buffer: Buffer, *, context: str, uri: str | None = None, plain: bool = False) -> Any:
-    """Decode bytes in memory whose digest was checked before, so that nothing is hashed twice.
-
-    Args:
-        buffer: As for `decode`, after `verify`.
-        context: As for `decode`.
-        uri: As for `decode`.
-        plain: As for `decode`.
-    """
+    """Decode bytes in memory whose digest was checked before, so that nothing is hashed twice."""
     found, stream, buffers = _sections(memoryview(buffer).cast("B"), uri)
     _check_context(found, context, uri)
     if plain:
@@ -155,12 +146,6 @@ def rebound(buffer: Buffer, *, context: str, new: str, uri: str | None = None) -
     Args:
         buffer: The frame, after `verify`.
         context: The context that `encode` was given.
-        new: The new context.
-        uri: As for `decode`.
-
-    Raises:
-        FrameCorrupt: The bytes are not a frame, or belong to another job or slot.
-        FormatTooNew: A newer runwide wrote the frame.
 
     Example:
         >>> frame = b"".join(encode([1, 2, 3], context="job/item/0").parts)
@@ -182,11 +167,7 @@ def rebound(buffer: Buffer, *, context: str, new: str, uri: str | None = None) -
 
 
 def verify(buffer: Buffer, *, digest: str, uri: str | None = None) -> None:
-    """Compare bytes with a SHA-256.
-
-    Raises:
-        DigestMismatch: They have another digest.
-    """
+    """Compare bytes with a SHA-256; `DigestMismatch` if they have another."""
     found = sha256(buffer)
     if found != digest:
         raise DigestMismatch(

@@ -109,7 +109,6 @@ def spilled_to(folder: Store, *, write: bool = True) -> Iterator[None]:
     """Copy files that are pickled inside the block into a job's folder.
 
     Args:
-        folder: The job's folder.
         write: False if they are known to be there, so that only their names are needed.
     """
     known: dict[tuple[Any, ...], File] = {}

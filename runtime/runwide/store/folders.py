@@ -48,12 +48,8 @@ _JUNCTION = 0xA0000003  # IO_REPARSE_TAG_MOUNT_POINT
 Folder: TypeAlias = "int | str"
 """A folder that was opened: its descriptor, or its path if `_RELATIVE` is false."""
 
-_NO_FILE = (
-    errno.ELOOP,
-    errno.ENXIO,
-    errno.ENODEV,
-    errno.EOPNOTSUPP,
-)  # a link; a socket, or a device without a driver
+# A link; a socket, or a device without a driver.
+_NO_FILE = (errno.ELOOP, errno.ENXIO, errno.ENODEV, errno.EOPNOTSUPP)
 _KINDS = {
     stat.S_IFLNK: "a link",
     stat.S_IFDIR: "a folder",
@@ -69,7 +65,6 @@ class Misplaced(Exception):
     Args:
         kind: Its kind, in words.
         wanted: The expected kind.
-        path: Its path.
     """
 
     def __init__(self, kind: str, wanted: str, path: str) -> None:
@@ -132,13 +127,7 @@ def _joined(folder: str, name: str) -> str:
 def chain(root: str, names: Sequence[str], *, make: bool = False) -> Iterator[list[Folder]]:
     """Open a root and folders below it, each relative to the folder before it.
 
-    Args:
-        root: A path, which may contain links.
-        names: The names of the folders.
-        make: Whether to make missing folders.
-
-    Returns:
-        The folders, the root first, which are open until the block ends.
+    Only the path of the root may contain links. Yield the folders, the root first; they are open until the block ends.
 
     Raises:
         Misplaced: One of them is not a folder.
@@ -204,15 +193,7 @@ def _opened(name: str, folder: Folder) -> Folder:
 
 @contextmanager
 def regular(name: str, folder: Folder, path: str) -> Iterator[tuple[int, int]]:
-    """Open a file for reading.
-
-    Args:
-        name: Its name.
-        folder: Its folder.
-        path: Its path, for the error.
-
-    Returns:
-        Its descriptor, which is open until the block ends, and its size.
+    """Open a regular file for reading; yield its descriptor, which is open until the block ends, and its size.
 
     Raises:
         Misplaced: It is not a regular file. A pipe without a writer, which would block, is opened and closed.
@@ -249,9 +230,7 @@ def files(root: str, inside: Sequence[str], prefix: str) -> Iterator[Entry]:
     out.
 
     Args:
-        root: As for `chain`.
         inside: Names of the folders from the root to the folder.
-        prefix: The start of names, relative to the folder.
     """
     base = prefix[: prefix.rfind("/") + 1]
     waiting = [(base, _listed(root, inside, base))]
@@ -271,13 +250,7 @@ def files(root: str, inside: Sequence[str], prefix: str) -> Iterator[Entry]:
 
 
 def below(root: str, inside: Sequence[str], prefix: str) -> Iterator[str]:
-    """Yield the names of the folders directly below a folder that start with ``prefix``, in their order.
-
-    Args:
-        root: As for `files`.
-        inside: As for `files`.
-        prefix: As for `files`, without a slash.
-    """
+    """Yield the names of the folders directly below a folder that start with ``prefix``, in their order, as `files` does."""
     found = (name for name, _, _ in _listed(root, inside, "") if name.endswith("/"))
     return (name[:-1] for name in found if name.startswith(prefix))
 
@@ -315,10 +288,6 @@ def remove_others(root: str, names: Sequence[str]) -> None:
     """Remove everything from a folder that `files` leaves out, then empty folders, and the folder itself if it is empty.
 
     Folders that are too deep are moved up first: each step opens all folders from the root.
-
-    Args:
-        root: As for `chain`.
-        names: Names of the folders from the root to the folder.
     """
     found = [tuple(names)]
     for path in found:  # the loop appends to it

@@ -292,8 +292,6 @@ def listed(
     """Request one page of the objects of a bucket, or of the folders directly below a prefix.
 
     Args:
-        bucket: The bucket.
-        prefix: The beginning of the names.
         start: The first name; names before it are not listed.
         token: `Page.next` of the page before.
         folders: Whether to list folders instead of objects.
@@ -321,11 +319,7 @@ def listed(
 
 
 def json_answer(response: Any) -> dict[str, Any]:
-    """Return the JSON object in a response.
-
-    Raises:
-        Damaged: The response has none.
-    """
+    """Return the JSON object in a response; raise `Damaged` if it has none."""
     try:
         answer = json_of(response.content)
     except ValueError as error:

@@ -23,9 +23,9 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-CONNECTIONS = (
-    64  # threads that may send requests at once: urllib3 closes connections above the size of its pool
-)
+CONNECTIONS = 64
+"""Threads that may send requests at once: urllib3 closes connections above the size of its pool."""
+
 _UNIVERSE = "googleapis.com"
 _CONNECT = 10  # seconds to connect
 
@@ -158,21 +158,12 @@ def request(method: str, path: str, **options: Any) -> Any:
 
 
 def secret_value(name: str) -> bytes:
-    """Return the value that Secret Manager keeps under a name.
-
-    Args:
-        name: ``projects/P/secrets/S/versions/V``.
-
-    Raises:
-        StoreNotReadable: This process may not read it.
-        ObjectNotFound: There is no such secret.
-    """
+    """Return the value that Secret Manager keeps under a name ``projects/P/secrets/S/versions/V``."""
     override = settings.read().secret_endpoint
 
     def access() -> bytes:
-        if override and override.startswith(
-            "http://"
-        ):  # an emulator's: a token must not be sent without encryption
+        # An emulator's: a token must not be sent without encryption.
+        if override and override.startswith("http://"):
             found = module("google.auth.credentials").AnonymousCredentials()
         else:
             found, _ = google_auth.default(["https://www.googleapis.com/auth/cloud-platform"])

@@ -48,9 +48,6 @@ def default(scopes: Sequence[str]) -> tuple[Any, str | None]:
     one second is enough if the firmware is not Google's and no service of Google's has started this container.
     ``GCE_METADATA_TIMEOUT`` takes precedence.
 
-    Args:
-        scopes: The scopes of the credentials.
-
     Raises:
         google.auth.exceptions.GoogleAuthError: There are none; `is_passing` returns whether there may be some later.
     """
@@ -116,11 +113,7 @@ def asking() -> Callable[..., Any]:
 
 
 def is_passing(error: BaseException) -> bool:
-    """Return whether credentials that could not be obtained may be obtained a little later.
-
-    Args:
-        error: An error of google.auth.
-    """
+    """Return whether credentials may be obtained a little later, after this error of google.auth."""
     auth = module("google.auth.exceptions")
     chain = list(_chain(error))
     if any(isinstance(one, (auth.MutualTLSChannelError, auth.ClientCertError)) for one in chain):

@@ -30,7 +30,6 @@ class Refusal:
     Args:
         pattern: Matches the reasons or the text of the answers.
         name: The refusal in words, for the message.
-        hint: The remedy.
     """
 
     pattern: str
@@ -126,9 +125,6 @@ _BY_TOKEN = (
 def refusal_of(error: BaseException) -> Refusal | None:
     """Return the kind of refusal that an error of Google's clients is; None if it has no special name.
 
-    Args:
-        error: An error of a service's answer, or of credentials.
-
     Example:
         >>> error = module("google.api_core.exceptions").Forbidden("Request is prohibited by organization's policy.")
         >>> refusal_of(error).name
@@ -136,14 +132,8 @@ def refusal_of(error: BaseException) -> Refusal | None:
     """
     of_token = isinstance(error, module("google.auth.exceptions").GoogleAuthError)
     text = " ".join(_words(error))
-    return next(
-        (
-            one
-            for one in (_BY_TOKEN if of_token else _BY_SERVICE)
-            if re.search(one.pattern, text, re.IGNORECASE)
-        ),
-        None,
-    )
+    kinds = _BY_TOKEN if of_token else _BY_SERVICE
+    return next((one for one in kinds if re.search(one.pattern, text, re.IGNORECASE)), None)
 
 
 def line(error: object) -> str:
@@ -308,8 +298,7 @@ class GoogleErrors(Errors):
         if not isinstance(last, module("google.auth.exceptions").GoogleAuthError):
             return None
         if google_auth.is_missing(last):
-            kind, verb = (StoreNotWritable, "write") if writing else (StoreNotReadable, "read")
-            return kind(f"this process may not {verb} there: {line(last)}", uri=uri, hint=self.access_hint)
+            return self.refused(last, uri, writing=writing)
         return StoreUnavailable(
             f"no token for the store within the retry deadline; the last answer: {line(last)}",
             uri=uri,

@@ -25,7 +25,7 @@ from runwide.store.buffers import Buffer, pieces, size_of, views
 from runwide.store.folders import Misplaced
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
 _NO_LINKS = (errno.EPERM, errno.ENOTSUP, errno.ENOSYS, errno.EXDEV, errno.EMLINK)
 _PIECE = 1 << 20
@@ -60,7 +60,7 @@ class LocalStore(Store):
     def create(self, name: str, data: Buffer | Sequence[Buffer]) -> None:  # noqa: D102 - see Store
         parts = views(data)
         *above, last = self._names(name)
-        with self._writing(name):
+        with self._changing(name, _not_writable):
             for tries in range(_TRIES):
                 try:
                     with folders.chain(self._root, above, make=True) as opened:
@@ -109,7 +109,7 @@ class LocalStore(Store):
     def delete(self, name: str) -> None:  # noqa: D102 - see Store
         *above, last = self._names(name)
         with (
-            self._deleting(name),
+            self._changing(name, _not_deleted),
             contextlib.suppress(FileNotFoundError, IsADirectoryError, Misplaced),  # it is not an object
             folders.chain(self._root, above) as opened,
         ):
@@ -120,17 +120,17 @@ class LocalStore(Store):
                     folders.rmdir(opened[depth - 1], above[depth - 1])
 
     def sweep(self, folder: str) -> None:  # noqa: D102 - see Store
-        with self._deleting(folder):
+        with self._changing(folder, _not_deleted):
             folders.remove_others(self._root, self._names(folder))
 
     def _names(self, name: str) -> tuple[str, ...]:
-        if windows.is_here() and not windows.is_name(name):
+        if windows.is_here() and not windows.is_file_name(name):
             raise BadReference(f"{name!r} is not the name of a file on Windows", uri=self.uri)
         return (*self._inside, *checked(name, self.uri).split("/"))
 
     @contextlib.contextmanager
-    def _writing(self, name: str) -> Iterator[None]:
-        """Turn errors of the system into errors of runwide."""
+    def _changing(self, name: str, described: Callable[[OSError, str], StoreError]) -> Iterator[None]:
+        """Turn errors of the system into errors of runwide, as ``described``."""
         try:
             yield
         except StoreError:
@@ -138,18 +138,7 @@ class LocalStore(Store):
         except Misplaced as error:
             raise StoreNotWritable(str(error), uri=error.path, hint=_NOT_FOLLOWED) from error
         except OSError as error:
-            raise _not_writable(error, self.child_uri(name)) from error
-
-    @contextlib.contextmanager
-    def _deleting(self, name: str) -> Iterator[None]:
-        """Turn errors of the system into errors of runwide."""
-        try:
-            yield
-        except Misplaced as error:
-            raise StoreNotWritable(str(error), uri=error.path, hint=_NOT_FOLLOWED) from error
-        except OSError as error:
-            kind = StoreNotWritable if _is_refusal(error) else StoreError
-            raise kind(f"it cannot be deleted ({error.strerror})", uri=self.child_uri(name)) from error
+            raise described(error, self.child_uri(name)) from error
 
     @contextlib.contextmanager
     def _reading(self, uri: str) -> Iterator[None]:
@@ -219,6 +208,11 @@ def _is_refusal(error: OSError) -> bool:
         isinstance(error, (PermissionError, NotADirectoryError, FileExistsError))
         or error.errno == errno.EROFS
     )
+
+
+def _not_deleted(error: OSError, uri: str) -> StoreError:
+    kind = StoreNotWritable if _is_refusal(error) else StoreError
+    return kind(f"it cannot be deleted ({error.strerror})", uri=uri)
 
 
 def _not_writable(error: OSError, uri: str) -> StoreError:

@@ -66,7 +66,7 @@ class Errors(ABC):
         return broken or self.meaning(error) in {Meaning.TRANSIENT, Meaning.SLOW_DOWN}
 
     def explained(self, error: Exception, uri: str, *, writing: bool) -> StoreError | None:  # noqa: ARG002
-        """Return an error that says more than the one that runwide makes of a meaning; None if there is none."""
+        """Return a more precise error for this exception, or None to use the default."""
         return None
 
     def line(self, error: object) -> str:
@@ -78,7 +78,6 @@ class Errors(ABC):
         """Turn the exceptions of the service's library into errors of runwide that name the object.
 
         Args:
-            uri: The object.
             writing: Whether a refusal is one to write.
         """
         try:
@@ -94,7 +93,7 @@ class Errors(ABC):
     def _ours(self, error: Exception, uri: str, *, writing: bool) -> StoreError | None:
         meaning = self.meaning(error)
         last = getattr(error, "cause", None) or error
-        if meaning in {Meaning.TRANSIENT, Meaning.SLOW_DOWN} or self._has_given_up(error):
+        if self.is_transient(error) or isinstance(error, exceptions().RetryError):
             return StoreUnavailable(
                 f"no good answer within the retry deadline; the last one: {self.line(last)}",
                 uri=uri,
@@ -107,21 +106,16 @@ class Errors(ABC):
         if meaning is Meaning.EXISTS:
             return ObjectExists("other bytes are there already", uri=uri)
         if meaning is Meaning.DENIED:
-            kind, verb = (StoreNotWritable, "write") if writing else (StoreNotReadable, "read")
-            return kind(
-                f"this process may not {verb} there: {self.line(error)}", uri=uri, hint=self.access_hint
-            )
+            return self.refused(error, uri, writing=writing)
         return None if meaning is None else StoreError(self.line(error), uri=uri)
 
-    def _has_given_up(self, error: Exception) -> bool:
-        return self.is_transient(error) or isinstance(error, exceptions().RetryError)
+    def refused(self, error: Exception, uri: str, *, writing: bool) -> StoreError:
+        """Return the error of a process that has no access."""
+        kind, verb = (StoreNotWritable, "write") if writing else (StoreNotReadable, "read")
+        return kind(f"this process may not {verb} there: {self.line(error)}", uri=uri, hint=self.access_hint)
 
     def retried(self, call: Callable[[], T], *, uri: str, deadline: float) -> T:
-        """Repeat a call while it fails with transient errors.
-
-        Raises:
-            google.api_core.exceptions.RetryError: The deadline is over.
-        """
+        """Repeat a call while it fails with transient errors; Google's ``RetryError`` ends it after ``deadline`` seconds."""
         retry = module("google.api_core.retry").Retry(
             predicate=self.is_transient,
             initial=0.25,

@@ -17,10 +17,9 @@ _spaces: dict[str, dict[str, bytes]] = {}
 
 
 class MemoryStore(Store):
-    """A named store that exists as long as this process; all stores of the same name have the same objects.
+    """A named store, or a prefix in it, that exists as long as this process.
 
-    Args:
-        path: ``name`` or ``name/prefix``.
+    All stores of the same name have the same objects.
     """
 
     def __init__(self, path: str) -> None:

@@ -16,12 +16,7 @@ if TYPE_CHECKING:
 
 
 class MeteredStore(Store):
-    """A store that forwards to another one, and reports each operation.
-
-    Args:
-        inner: The other store.
-        note: Called with each operation, on the thread that made it.
-    """
+    """A store that forwards to another one, and reports each operation, on the thread that made it."""
 
     def __init__(self, inner: Store, note: Callable[[ObjectEvent], None]) -> None:
         super().__init__(inner.uri)

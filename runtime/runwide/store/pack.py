@@ -51,10 +51,7 @@ class Entry:
     """The place of one value in a pack.
 
     Args:
-        item: Index of the item in the input of the whole map.
         offset: Offset of the value in the object, in bytes.
-        length: Length in bytes.
-        digest: SHA-256 of the value's frame, in hex.
         failed: Whether the value is the exception of a failed task.
     """
 
@@ -75,13 +72,8 @@ class Head:
     """The verified index of a pack.
 
     Args:
-        job: The digest of the job that the pack belongs to.
         slot: The pack's own name in the job.
-        entries: One for each value, in the order of the values.
-        size: Size of the head in bytes.
         digest: SHA-256 that names the pack, in hex.
-        mac: The writer's signature.
-        note: Further facts from the writer.
     """
 
     job: str
@@ -89,7 +81,6 @@ class Head:
     entries: tuple[Entry, ...]
     size: int
     digest: str
-    mac: bytes
     note: dict[str, Any]
 
     @property
@@ -100,13 +91,7 @@ class Head:
 
 @dataclass(frozen=True, slots=True)
 class Packed:
-    """A pack ready to be written.
-
-    Args:
-        head: Its index.
-        parts: Its bytes, in order.
-        size: Their total in bytes.
-    """
+    """A pack ready to be written."""
 
     head: Head
     parts: tuple[Buffer, ...]
@@ -118,8 +103,6 @@ class Member:
     """One value to be packed.
 
     Args:
-        item: Index of the item.
-        value: The value's frame.
         failed: Whether the value is the exception of a failed task.
     """
 
@@ -137,13 +120,6 @@ def build(
     run_key: bytes | None = None,
 ) -> Packed:
     """Pack frames after an index.
-
-    Args:
-        members: The frames.
-        job: The digest of the job that the pack belongs to.
-        slot: The pack's own name in the job.
-        note: Further facts to store in it.
-        run_key: See `runwide.store.signing.sign`.
 
     Example:
         >>> from runwide.store.codec import encode
@@ -180,11 +156,7 @@ def read_head(
 
     Args:
         buffer: The pack, or at least its head.
-        job: The job that the pack must belong to.
-        slot: The name that the pack must have.
         digest: The SHA-256 from a manifest, in hex; without it the head is compared with its own digest.
-        uri: The pack's URI, for errors.
-        run_key: See `runwide.store.signing.sign`.
         vouched: Whether a pack without ``digest`` must be signed with the key, if there is a key.
 
     Raises:
@@ -215,26 +187,12 @@ def read_head(
 
 
 def head_size(buffer: Buffer, *, uri: str | None = None) -> int:
-    """Return the size of a pack's head in bytes, from at least `SMALLEST` bytes of its beginning.
-
-    Raises:
-        FrameCorrupt: They are not the beginning of a pack.
-    """
+    """Return the size of a pack's head in bytes, from at least `SMALLEST` bytes of its beginning."""
     return _end(*_fixed(memoryview(buffer).cast("B"), uri))
 
 
 def verify_values(buffer: Buffer, head: Head, *, uri: str | None = None) -> None:
-    """Compare every value of a whole pack with its digest, and the pack's size with its index.
-
-    Args:
-        buffer: The whole pack.
-        head: Its head, from `read_head`.
-        uri: The pack's URI, for errors.
-
-    Raises:
-        DigestMismatch: A value has another digest.
-        FrameCorrupt: The pack is shorter or longer than its index says.
-    """
+    """Compare every value of a whole pack with its digest, and the pack's size with its index."""
     view = memoryview(buffer).cast("B")
     if head.stop != view.nbytes:
         raise FrameCorrupt(f"the pack has {view.nbytes} bytes, its index accounts for {head.stop}", uri=uri)
@@ -305,8 +263,7 @@ def _parsed(view: memoryview, meta: int, count: int, digest: str) -> Head:
         if entry.offset != stop:
             raise ValueError("its values do not follow each other")
         stop = entry.stop
-    mac = bytes(view[SMALLEST - 32 : SMALLEST])
-    return Head(job, slot, entries, view.nbytes, digest, mac, note)
+    return Head(job, slot, entries, view.nbytes, digest, note)
 
 
 def _bound(head: Head, job: str | None, slot: str | None, uri: str | None) -> Head:

@@ -1,4 +1,4 @@
-"""Load pickles of plain data: numbers, text, bytes, containers, dates and numpy arrays, without running code of theirs.
+"""Load pickles of plain data: numbers, text, bytes, containers, dates and numpy arrays, without running their code.
 
 Python's own unpickler, which is written in C, trusts a pickle with more than the names of functions: ten bytes make it
 allocate gigabytes, or set the attributes of a class, and a key that is nested deeply enough ends the process. So this
@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from uuid import UUID, SafeUUID
 
 from runwide.json_text import DEPTH
+from runwide.naming import kind_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -52,12 +53,7 @@ class _Opcodes(dict[int, Any]):
 
 
 class _Plain(pickle._Unpickler):  # noqa: SLF001 - the unpickler in C cannot be stopped before it changes an object
-    """An unpickler that loads only the classes and functions of `_NAMES` and of `runwide.store.arrays`.
-
-    Args:
-        stream: The pickle.
-        buffers: Its buffers out of band.
-    """
+    """An unpickler that loads only the classes and functions of `_NAMES` and of `runwide.store.arrays`."""
 
     dispatch = _Opcodes({code: pickle._Unpickler.dispatch[code] for code in _OPCODES})  # noqa: SLF001 - likewise
     stack: list[Any]
@@ -194,13 +190,8 @@ class _Plain(pickle._Unpickler):  # noqa: SLF001 - the unpickler in C cannot be 
 def loads(stream: bytes | memoryview, *, buffers: Iterable[Any] = ()) -> Any:
     """Return the value of a pickle of plain data, of protocol 4 or 5.
 
-    Args:
-        stream: The pickle.
-        buffers: Its buffers out of band.
-
     Raises:
         NotPlain: It names a class or a function that is not plain data.
-        Exception: It is invalid in another way.
 
     Example:
         >>> loads(pickle.dumps({"mean": 3.5, "of": (1, 6)}))
@@ -216,19 +207,13 @@ def loads(stream: bytes | memoryview, *, buffers: Iterable[Any] = ()) -> Any:
 def scalars(values: Any) -> Any:
     """Return values after checking that each is a number, text or the like, whose cost is proportional to its length.
 
-    Args:
-        values: The arguments that a pickle gives to a class or function.
-
-    Raises:
-        NotPlain: One of them has another type.
-
     Example:
         >>> scalars((1, "a", None))
         (1, 'a', None)
     """
     for one in values:
         if type(one) not in _SCALARS:
-            raise NotPlain(f"a {type(one).__name__} where plain data has a number or text")
+            raise NotPlain(f"{kind_of(one)} where plain data has a number or text")
     return values
 
 

@@ -29,7 +29,6 @@ class Pace:
         start: Requests a second at the beginning.
         since: When it began, in seconds of a monotonic clock.
         factor: The share of the rate that refusals have left, 1 for all.
-        at: The time of that factor.
     """
 
     start: float
@@ -57,13 +56,7 @@ class Pace:
 
 
 class Limiter:
-    """Delays requests to keep a pace that the threads of a process share.
-
-    Args:
-        start: Requests a second at the beginning.
-        clock: Seconds, monotonic.
-        sleep: Waits for seconds.
-    """
+    """Delays requests to keep a pace that the threads of a process share."""
 
     def __init__(
         self,
@@ -95,10 +88,9 @@ class Limiter:
         return self._clock()
 
     def refused(self, sent: float) -> None:
-        """Slow down, as the service has asked. Requests that were sent before the last refusal do not count again.
+        """Slow down, as the service has asked; ``sent`` is the time that `wait` returned for the request.
 
-        Args:
-            sent: The time that `wait` returned for the request.
+        Requests that were sent before the last refusal do not count again.
         """
         with self._lock:
             if sent > self._pace.at:

@@ -54,19 +54,7 @@ def fetch(
     length: int | None = None,
     most: int | None = None,
 ) -> bytearray:
-    """Read bytes and compare them with a digest; if they differ, read them once more.
-
-    Args:
-        store: The object's store.
-        name: Its name.
-        digest: The SHA-256 that they must have, in hex; None for any.
-        start: First byte.
-        length: Number of bytes, up to the end when not given.
-        most: The largest valid number of bytes.
-
-    Raises:
-        DigestMismatch: They differ twice.
-    """
+    """Read bytes and compare them with a SHA-256, if one is given; if they differ, read them once more."""
 
     def check(data: bytearray) -> bytearray:
         if digest is not None:
@@ -91,11 +79,7 @@ def checked_read(
     so the second read distinguishes damage in transit from an object that was changed.
 
     Args:
-        store: The object's store.
-        name: Its name.
         check: Raises `IntegrityError`, or returns the result for the bytes.
-        start: First byte.
-        length: Number of bytes, up to the end when not given.
         most: The largest valid number of bytes; a larger object is not read.
 
     Raises:
@@ -116,15 +100,10 @@ def part_of(store: Store, name: str, *, start: int, length: int | None, most: in
     """Read a range by reading the whole object, with which a bucket sends a checksum.
 
     Args:
-        store: The object's store.
-        name: Its name.
-        start: First byte.
-        length: Number of bytes, up to the end when not given.
         most: The largest valid size of the whole object.
 
     Raises:
         IntegrityError: The bytes were damaged in transit at each attempt, so the object itself may be right.
-        FrameCorrupt: The object ends before the range does.
     """
     data = store.read(name, most=most)
     stop = stop_of(len(data), start, length, store.child_uri(name))
@@ -158,8 +137,6 @@ class Record:
     """A record that was read from the place where it belongs.
 
     Args:
-        about: Its content.
-        owner: The job or batch that it belongs to.
         digest: SHA-256 of its bytes, in hex.
         vouched: Whether a digest or the key's signature confirms it, and not the store alone.
     """
@@ -177,10 +154,7 @@ def written(
 
     Args:
         kind: One of `MOST`.
-        about: Its content, as JSON.
-        owner: The digest of its job, or the name of its batch.
         place: Its own name in the folder of its owner.
-        run_key: See `runwide.store.signing.sign`.
 
     Raises:
         ValueError: It is larger or nested deeper than a reader accepts.
@@ -213,18 +187,14 @@ def read(
     """Read a record and verify it.
 
     Args:
-        store: The record's store.
-        name: Its name there.
         kind: One of `MOST`.
         owner: The owner that it must have; None if ``digest`` is enough.
         digest: The SHA-256 from a trusted source, in hex. Without it, the record must be signed with the key, if there is a
             key.
-        run_key: See `runwide.store.signing.sign`.
         place: The place that it must have, if that is not ``name``.
         most: Its largest size in bytes, if that is less than in `MOST`.
 
     Raises:
-        ObjectNotFound: There is no such record.
         DigestMismatch: It has another digest, or is not signed with the key.
         FrameCorrupt: It is not a record of this kind, or has another owner or place.
         FormatTooNew: A newer runwide wrote it, as a digest or a signature confirms.
@@ -258,19 +228,9 @@ def taken(
     promised: bool = False,
     run_key: bytes | None = None,
 ) -> Record:
-    """Verify a record as `read` does, from bytes that were read before.
-
-    Args:
-        data: The bytes.
-        kind: As for `read`.
-        owner: As for `read`.
-        place: As for `read`.
-        uri: The record's URI, for errors.
-        promised: Whether the bytes were compared with a digest.
-        run_key: As for `read`.
-    """
+    """Verify a record as `read` does, from bytes that were read, and compared with a digest if ``promised``."""
     if len(data) > MOST[kind]:
-        raise FrameCorrupt(f"a {kind} of {len(data)} bytes is larger than any", uri=uri)
+        raise FrameCorrupt(f"the {kind} has {len(data)} bytes, at most {MOST[kind]} are expected", uri=uri)
     try:
         mac, body = _parted(data)
         signed = not promised and signing.check(mac, sha256(body), kind, uri=uri, run_key=run_key)

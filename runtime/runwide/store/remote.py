@@ -35,8 +35,6 @@ class Wanted:
     """The part of an object that is read, and the largest size that it may have.
 
     Args:
-        uri: The object, for errors.
-        start: First byte.
         length: Number of bytes; None for all up to the end.
         most: The largest number of bytes that is right; None for any.
     """
@@ -47,11 +45,7 @@ class Wanted:
     most: int | None = None
 
     def stop(self, size: int) -> int:
-        """Return the end of the part in an object of that size.
-
-        Raises:
-            FrameCorrupt: The object is too short, or the part is larger than expected.
-        """
+        """Return the end of the part in an object of that size."""
         return stop_of(size, self.start, self.length, self.uri, most=self.most)
 
 
@@ -75,8 +69,6 @@ class Traffic:
     """The requests of this process to one service.
 
     Args:
-        reads: Limits the rate of reads.
-        writes: Limits the rate of writes.
         reached: Whether the service has answered, and was not given up since.
     """
 
@@ -101,14 +93,14 @@ if hasattr(os, "register_at_fork"):  # not on Windows
 
 
 class RemoteStore(Errors, Store):
-    """A store that a service keeps.
+    """A store in a service, such as a bucket.
 
     A subclass defines `meaning`, `put`, `get`, `page` and `remove`. Each of these sends one request, and lets the exceptions
     of its library pass. Keys are the names of objects below ``root``.
 
     Args:
-        root: URI of the bucket, or of the like, without a slash at the end.
-        prefix: The part of it that this store is; empty for all.
+        root: URI of the bucket, without a slash at the end.
+        prefix: The beginning of the keys of this store; empty for the whole bucket.
     """
 
     read_rate: ClassVar[float] = READS
@@ -125,7 +117,7 @@ class RemoteStore(Errors, Store):
 
         A store whose attempts to write must know of each other overrides `upload` instead.
         """
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__qualname__} defines neither put nor upload")
 
     @abstractmethod
     def get(self, key: str, wanted: Wanted) -> bytes | bytearray:
@@ -199,11 +191,7 @@ class RemoteStore(Errors, Store):
         traffic.writes.share(parts, self.write_rate)
 
     def pages(self, ask: Callable[[str | None], Page]) -> Iterator[Page]:
-        """Yield the pages of a listing.
-
-        Args:
-            ask: Sends the request for one page, whose token it takes.
-        """
+        """Yield the pages of a listing."""
         token: str | None = None
         while True:
             request = self._in_turn(lambda token=token: ask(token))  # type: ignore[misc]  # mypy cannot type a lambda's default
@@ -219,13 +207,8 @@ class RemoteStore(Errors, Store):
 
         The deadline is for silence and refusals. An answer that comes damaged again and again will not get better.
 
-        Args:
-            call: Makes the request once.
-            uri: The object concerned.
-
         Raises:
             IntegrityError: `DAMAGES` answers were damaged.
-            google.api_core.exceptions.RetryError: The deadline is over.
         """
         traffic = self.traffic()
         deadline = float(settings.store_patience()[0])
@@ -286,11 +269,6 @@ class Upload:
     From the second attempt on it looks first, and does not send again what was stored: a server may store an object and lose
     the answer; or refuse an upload before it has read it and then reset the connection, so that the sender never sees the
     refusal.
-
-    Args:
-        store: The store.
-        key: The object's key.
-        parts: Its bytes.
     """
 
     def __init__(self, store: RemoteStore, key: str, parts: Sequence[memoryview]) -> None:

@@ -15,11 +15,12 @@ from os import PathLike
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
-from runwide.errors import BadReference, InputError
+from runwide.errors import BadReference, InputError, RunwideError
 from runwide.store import windows
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from importlib.metadata import EntryPoint
 
     from runwide.store.base import Store
 
@@ -50,10 +51,6 @@ def register(scheme: str, opener: Callable[[str], Store]) -> None:
 def opener_of(scheme: str) -> Callable[[str], Store]:
     """Return the callable that opens stores of a scheme.
 
-    Raises:
-        BadReference: No package that is installed here adds the scheme.
-        InputError: The entry point of the scheme cannot be loaded.
-
     Example:
         >>> opener_of("memory")("doc").uri
         'memory://doc'
@@ -81,21 +78,50 @@ def _added(scheme: str) -> Callable[[str], Store]:
             hint="use gs://bucket/prefix, file:///directory or a plain path, or install the package that adds "
             f"{scheme}:// by an entry point in the group {GROUP!r}",
         )
+    point = points[scheme]
     try:
-        opener: Callable[[str], Store] = points[scheme].load()
+        opener: Callable[[str], Store] = point.load()
     except Exception as error:
-        raise InputError(
-            f"the store for {scheme}:// cannot be loaded from {points[scheme].value}: {type(error).__name__}: {error}",
-            hint=f"install the package that adds {scheme}:// again, with its requirements",
-        ) from error
-    return opener
+        again = f"install the package that adds {scheme}:// again, with its requirements"
+        raise _wrong(point, "cannot be loaded", f"{type(error).__name__}: {error}", again) from error
+    return _Checked(point, opener)
+
+
+class _Checked:
+    """An opener of another package, whose faults become one error that names its entry point."""
+
+    def __init__(self, point: EntryPoint, opener: Callable[[str], Store]) -> None:
+        self._point = point
+        self._opener = opener
+
+    def __call__(self, rest: str) -> Store:
+        from runwide.store.base import Store
+
+        try:
+            found = self._opener(rest)
+        except RunwideError:  # a wrong URI, for example
+            raise
+        except Exception as error:
+            raise _wrong(self._point, "cannot be opened", f"{type(error).__name__}: {error}") from error
+        if not isinstance(found, Store):
+            raise _wrong(self._point, "cannot be opened", f"it returned {_kind(found)}, not a Store")
+        return found
+
+
+def _kind(value: Any) -> str:
+    return "None" if value is None else f"an object of the type {type(value).__name__}"
+
+
+def _wrong(point: EntryPoint, failed: str, cause: str, hint: str = "") -> InputError:
+    package = f" of the package {point.dist.name}" if point.dist else ""
+    return InputError(
+        f"the store for {point.name}:// {failed}: entry point {point.name} = {point.value!r}{package}: {cause}",
+        hint=hint or "correct the store: docs/stores.md shows a complete one",
+    )
 
 
 def parsed(given: Any) -> tuple[str, str]:
     """Return the scheme of a store's URI and the part after ``://``; a plain path has the scheme ``file``.
-
-    Raises:
-        BadReference: It is not the URI of a store.
 
     Example:
         >>> parsed("gs://bucket/runs"), parsed("file:///a%20b"), parsed("runs")
@@ -104,6 +130,12 @@ def parsed(given: Any) -> tuple[str, str]:
     uri = _text_of(given)
     scheme, found, rest = uri.partition("://")
     if not found:
+        if _SCHEME.fullmatch(uri):  # callers remove slashes at the end, also those of gs://
+            raise BadReference(
+                "the name of the bucket or folder is missing",
+                uri=f"{uri}//",
+                hint="give gs://bucket/prefix; a folder of such a name is ./NAME",
+            )
         if not windows.is_folder(uri) and _SCHEME.match(uri):
             raise BadReference(
                 f"{uri!r} has a scheme without two slashes after it",

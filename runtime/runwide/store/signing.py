@@ -20,17 +20,13 @@ _BYTES = 32  # of a new key
 _SHORTEST = 16  # bytes; a shorter key can be guessed
 HINT = "runwide keygen makes one (SECURITY.md)"
 
-_said: set[str] = set()
+_logged: set[str] = set()
 
 
 def key() -> bytes | None:
-    """Return the user's key: ``RUNWIDE_SIGNING_KEY``, ``RUNWIDE_SIGNING_KEY_FILE`` or ``RUNWIDE_SIGNING_KEY_SECRET``.
+    """Return the user's key: ``RUNWIDE_SIGNING_KEY``, or the content of ``RUNWIDE_SIGNING_KEY_FILE`` or ``…_SECRET``.
 
-    Returns:
-        None if none is set: then objects of a store are trusted as far as the store is, or not at all.
-
-    Raises:
-        InputError: The key is too short, or its file cannot be read.
+    None if none is set: then objects of a store are trusted as far as the store is, or not at all.
     """
     found = settings.read()
     return _key(found.signing_key, found.signing_key_file, found.signing_key_secret)
@@ -55,14 +51,7 @@ def new_run_key() -> str | None:
 
 
 def of_run(text: str | None) -> bytes | None:
-    """Return the key that one run of a pipeline has made for itself.
-
-    Args:
-        text: The run's parameter; None or empty if there is none.
-
-    Raises:
-        InputError: It is too short.
-    """
+    """Return the key that one run of a pipeline has made for itself, from its parameter; None without one."""
     return _key(text, None, None) if text else None
 
 
@@ -70,7 +59,6 @@ def sign(digest: str, kind: str, *, run_key: bytes | None = None) -> bytes:
     """Return the HMAC-SHA-256 of a digest under the key; zeros if there is no key.
 
     Args:
-        digest: The digest to sign, in hex.
         kind: The kind of object that has the digest, so that one kind cannot replace another.
         run_key: The key to use if the user has none.
     """
@@ -83,14 +71,7 @@ def sign(digest: str, kind: str, *, run_key: bytes | None = None) -> bytes:
 def check(
     found: bytes, digest: str, kind: str, *, uri: str | None = None, run_key: bytes | None = None
 ) -> bool:
-    """Check a signature with the key.
-
-    Returns:
-        Whether the object is signed; False if there is no key to check with.
-
-    Raises:
-        DigestMismatch: A program without the key wrote this.
-    """
+    """Check a signature with the key; return False if there is no key to check with."""
     if key() is None and run_key is None:
         return False
     if not hmac.compare_digest(found, sign(digest, kind, run_key=run_key)):
@@ -103,16 +84,11 @@ def check(
 
 
 def believe(what: str, uri: str) -> None:
-    """Warn once in this process, for each kind of object, that without a key it is trusted as far as the store is.
-
-    Args:
-        what: The kind of object.
-        uri: The object.
-    """
+    """Warn once in this process, for each kind of object, that without a key it is trusted as far as the store is."""
     if uri.startswith("memory://"):  # no other program can write there
         return
-    if key() is None and what not in _said:
-        _said.add(what)
+    if key() is None and what not in _logged:
+        _logged.add(what)
         log.warning(
             "store.believed",
             what=what,

@@ -28,10 +28,7 @@ def has_drive(path: str) -> bool:
 
 
 def is_folder(path: str) -> bool:
-    """Return whether a path has a drive, on a system that has drives.
-
-    Raises:
-        BadReference: The path has a drive, and this system is not Windows.
+    """Return whether a path has a drive; `BadReference` if it has one and this system is not Windows.
 
     Example:
         >>> is_folder("/runs")
@@ -49,9 +46,6 @@ def is_folder(path: str) -> bool:
 
 def of_uri(path: str) -> str:
     """Return the path in a file URI, without the slash before a drive.
-
-    Raises:
-        BadReference: The path has a drive, and this system is not Windows.
 
     Example:
         >>> of_uri("/runs")
@@ -80,11 +74,11 @@ def rooted(path: str) -> str:
     return f"{path}/" if has_drive(path) and path.endswith(":") else path
 
 
-def is_name(name: str) -> bool:
+def is_file_name(name: str) -> bool:
     r"""Return whether an object's name is a file's name on Windows, and not another path, a stream or a device.
 
     Example:
-        >>> is_name("items/000.pack"), is_name("a\\..\\b"), is_name("a:b"), is_name("runs/NUL.json")
+        >>> is_file_name("items/000.pack"), is_file_name("a\\..\\b"), is_file_name("a:b"), is_file_name("runs/NUL.json")
         (True, False, False, False)
     """
     return not any(_NO_NAME.search(part) or _DEVICES.fullmatch(part) for part in name.split("/"))

@@ -28,9 +28,8 @@ _FLOAT = re.compile(
 )
 _BOOL = {"true": True, "false": False}
 _BLANK = " \t\n\r"  # pandas skips lines that have nothing else
-_DIGITS = (
-    4300  # Python converts whole numbers of at most so many digits; a longer one would be an infinite float
-)
+# Python converts whole numbers of at most so many digits; a longer one would be an infinite float
+_DIGITS = 4300
 _SHOWN = 10  # columns in one message
 
 
@@ -56,7 +55,6 @@ def rows(parts: Iterable[Part], types: Mapping[str, str]) -> list[dict[str, Any]
     all are true or false, else texts. Missing values are None. Unlike in pandas, integers stay ints if some are missing.
 
     Args:
-        parts: The files.
         types: Types of some columns by name. In a column of ``str``, only an empty field is missing.
 
     Raises:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from runwide import settings
 from runwide.errors import InputError
 from runwide.json_text import TooDeep, json_of
+from runwide.naming import kind_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -21,13 +22,8 @@ _PARQUET = b"PAR1"  # at the beginning and the end of a file
 _SNIFFED = 64 << 10  # characters after the first line from which the format is guessed
 _KEYS = ("format", "content_type", "contentType", "mimetype", "mime_type", "mimeType")
 _SILENT = (
-    "",
-    "application/octet-stream",
-    "binary/octet-stream",
-    "text/plain",
-    "application/gzip",
-    "application/x-gzip",
-)
+    "", "application/octet-stream", "binary/octet-stream", "text/plain", "application/gzip", "application/x-gzip",
+)  # fmt: skip
 _NAMES = {
     "jsonl": "jsonl", "ndjson": "jsonl", "jsonlines": "jsonl", "json": "json", "csv": "csv",
     "parquet": "parquet", "pq": "parquet",
@@ -45,9 +41,7 @@ def json_value(text: str, what: str, *, uri: str | None = None, hint: str | None
     """Return the value of a JSON text.
 
     Args:
-        text: The text.
         what: The name of the text, for errors.
-        uri: The URI of the text, for errors.
         hint: The hint of the error for text that is not JSON.
 
     Raises:
@@ -63,10 +57,7 @@ def json_value(text: str, what: str, *, uri: str | None = None, hint: str | None
 
 
 def checked_format(form: str | None) -> str | None:
-    """Return a format that a caller has given, if it exists.
-
-    Raises:
-        InputError: There is no such format.
+    """Return a format that a caller has given, after checking that it exists.
 
     Example:
         >>> checked_format("csv")
@@ -84,7 +75,7 @@ def checked_format(form: str | None) -> str | None:
 
 def _named(value: Any) -> str:
     """Return a value as text for a message; for a parameter of a pipeline, its type, since it has no value yet."""
-    return repr(value) if isinstance(value, (str, int, float, type)) else f"a {type(value).__name__}"
+    return repr(value) if isinstance(value, (str, int, float, type)) else kind_of(value)
 
 
 def checked_types(types: Mapping[str, Any] | None, form: str | None = None) -> dict[str, str]:
@@ -92,7 +83,6 @@ def checked_types(types: Mapping[str, Any] | None, form: str | None = None) -> d
 
     Args:
         types: A type for each column: ``"str"``, ``"int"``, ``"float"`` or ``"bool"``, or the Python type itself.
-        form: The format that the caller has given, if any.
 
     Raises:
         InputError: A type is none of these, or the format stores types itself.
@@ -105,7 +95,7 @@ def checked_types(types: Mapping[str, Any] | None, form: str | None = None) -> d
         return {}
     if not hasattr(types, "items"):
         raise InputError(
-            f"items_types is a {type(types).__name__}, not a dict", hint='give a dict such as {"zip": "str"}'
+            f"items_types is {kind_of(types)}, not a dict", hint='give a dict such as {"zip": "str"}'
         )
     if form not in (None, "csv"):
         raise InputError(
@@ -134,10 +124,6 @@ def _type(column: str, kind: Any) -> str:
 
 def of_metadata(metadata: Mapping[str, Any], uri: str) -> str | None:
     """Return the format that the metadata of an artifact name, or None.
-
-    Args:
-        metadata: The metadata.
-        uri: The URI of the artifact, for errors.
 
     Raises:
         InputError: The metadata name a format that runwide cannot read.
@@ -196,7 +182,6 @@ def guessed(text: str, uri: str) -> str:
 
     Args:
         text: The text, without a byte-order mark.
-        uri: The URI of the text, for errors.
 
     Raises:
         InputError: The text may have several of these formats, or has none of them.

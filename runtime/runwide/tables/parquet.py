@@ -41,7 +41,6 @@ def rows_of_folder(files: Mapping[str, bytes], uri: str) -> list[Any]:
 
     Args:
         files: The bytes of each file, by its name in the folder.
-        uri: The URI of the folder, for errors.
 
     Raises:
         InputError: A file is not Parquet, the columns of the files do not fit each other, a column contradicts the name of
@@ -234,7 +233,6 @@ def with_nanoseconds(kind: Any, fine: set[Place], place: Place = ()) -> Any:
     """Return a type of pyarrow in which the times at some places have nanoseconds.
 
     Args:
-        kind: The type of pyarrow.
         fine: The places with nanoseconds.
         place: The place of ``kind`` itself.
 

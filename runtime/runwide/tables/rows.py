@@ -31,7 +31,6 @@ class Reading:
 
     Args:
         form: A format in `runwide.tables.formats.FORMATS`; None to find it from metadata, name or content.
-        types: Types of CSV columns.
         metadata_form: The format that the metadata of the artifact name.
     """
 
@@ -53,15 +52,6 @@ def reading(
     form: str | None, types: str | Mapping[str, Any] | None, metadata: Mapping[str, Any] | None, uri: str
 ) -> Reading:
     """Check options for reading a table.
-
-    Args:
-        form: The format, or None.
-        types: Types of CSV columns, or their JSON.
-        metadata: The metadata of the artifact.
-        uri: The URI of the artifact, for errors.
-
-    Raises:
-        InputError: An option is invalid.
 
     Example:
         >>> reading(None, '{"zip": "str"}', {"format": "csv"}, "gs://bucket/x")
@@ -167,7 +157,7 @@ def decoded(data: bytes, uri: str) -> str:
         raise InputError(
             f"line {number} is not UTF-8 ({error.reason})",
             uri=uri,
-            hint="write the file in UTF-8; or give items_format=, if it is no text",
+            hint="write the file in UTF-8; or give items_format=, if it is not text",
         ) from error
 
 

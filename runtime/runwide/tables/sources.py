@@ -77,11 +77,9 @@ def items_of_artifacts(
     Args:
         artifacts: URI and metadata of each artifact.
         form: None or ``"files"`` for the URIs, another format for the rows.
-        types: As for `items_from`.
 
     Raises:
         NoItems: There are no artifacts, or they have no rows.
-        InputError: An artifact cannot be read.
 
     Example:
         >>> items_of_artifacts([("gs://b/1", {}), ("gs://b/2", {})])
@@ -126,29 +124,30 @@ def check_words(source: str, form: str | None, types: Mapping[str, Any] | None) 
     named = formats.of_name(source)
     if "#sha256=" in source:
         _check_results(source, how)
-    elif _WILD.search(source) and how.form is None:
+    elif is_pattern(source) and how.form is None:
         _as_files([], how)
-    elif how.types and how.form is None and named not in (None, "csv"):
-        raise InputError(
-            f"items_types= is for CSV, and this is {named}", uri=source, hint="leave out items_types="
-        )
+    elif how.form is None and named not in (None, "csv"):
+        rows.check_types(named, how, source)
 
 
 def _items(source: str, how: rows.Reading) -> list[Any]:
     if "#sha256=" in source:
         return _results(source, how)
     folder, slash, name = source.rpartition("/")
+    if slash and not folder and Path(source).is_dir():
+        raise _not_a_table(source)
     if not slash or not folder:
         raise InputError(
-            f"{source!r} is not the URI of items", hint="give gs://bucket/rows.jsonl, or an absolute path"
+            f"invalid items {source!r}: expected a URI or an absolute path",
+            hint="give gs://bucket/rows.jsonl or /folder/rows.jsonl",
         )
-    pattern = _WILD.search(source) is not None
+    pattern = is_pattern(source)
     if how.form == "files":
         return _matches(source if pattern else f"{source.rstrip('/')}/*")
     if pattern:
         uris = _matches(source)
         return rows.items(map(_file, uris), how) if how.form else _as_files(uris, how)
-    if not name or (_is_local_folder(folder, name)):
+    if not name or _is_local_folder(folder, name):
         return _folder(source.rstrip("/"), how)
     try:
         return rows.items([_file(source)], how)
@@ -166,9 +165,9 @@ def _results(source: str, how: rows.Reading) -> list[Any]:
             "this is not the reference of results", uri=source, hint="pass the output of gather or fan_out"
         )
     _check_results(source, how)
-    from runwide import job as jobs
+    from runwide.job import load
 
-    return jobs.load(source)
+    return load(source)
 
 
 def _check_results(source: str, how: rows.Reading) -> None:
@@ -223,13 +222,17 @@ def _folder(uri: str, how: rows.Reading) -> list[Any]:
         raise NoItems("the folder has no files", uri=uri, hint="look at the output of the previous step")
     files = {} if how.form not in (None, "parquet") or not _may_be_parquet(names, how) else _files(uri, names)
     if not files or not (how.form or how.metadata_form or all(map(formats.is_parquet, files.values()))):
-        raise InputError(
-            "this is a folder, and only folders of Parquet are read as one table",
-            uri=uri,
-            hint="give a pattern of its files, such as FOLDER/**/*.csv, with items_format= for their rows",
-        )
+        raise _not_a_table(uri)
     rows.check_types("parquet", how, uri)
     return parquet.rows_of_folder(files, uri)
+
+
+def _not_a_table(folder: str) -> InputError:
+    return InputError(
+        "this is a folder, and only folders of Parquet are read as one table",
+        uri=folder,
+        hint="give a pattern of its files, such as FOLDER/**/*.csv, with items_format= for their rows",
+    )
 
 
 def _may_be_parquet(names: Sequence[str], how: rows.Reading) -> bool:

@@ -75,7 +75,8 @@ class ProcessEngine:
     def attach(self, run: str) -> ProcessRun:
         """Return the run of an id; see `ShardRunner.attach`."""
         folder = self.folder / run
-        if not (folder / "run.json").is_file():
+        # an id may come from a record that anyone wrote: it names no other folder
+        if folder.parent != self.folder or not (folder / "run.json").is_file():
             raise EngineError("the engine does not know this run", uri=run)
         return ProcessRun(folder)
 

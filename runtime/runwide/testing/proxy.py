@@ -39,7 +39,7 @@ class Kind(enum.Enum):
 
 
 @dataclass(slots=True)
-class Fault:
+class Disturbance:
     """A disturbance of some requests.
 
     Args:
@@ -84,7 +84,7 @@ class Proxy:
         address = urlsplit(server)
         self._server = (address.hostname or "127.0.0.1", address.port or 80)
         self._lock = threading.Lock()
-        self._faults: list[Fault] = []
+        self._faults: list[Disturbance] = []
         self._sockets: set[socket.socket] = set()
         self._threads: list[threading.Thread] = []
         self._listener: socket.socket | None = None
@@ -96,7 +96,7 @@ class Proxy:
         """The proxy's address."""
         return f"http://127.0.0.1:{self._port}"
 
-    def add(self, *faults: Fault) -> None:
+    def add(self, *faults: Disturbance) -> None:
         """Disturb requests from now on."""
         with self._lock:
             self._faults.extend(faults)
@@ -179,7 +179,7 @@ class Proxy:
             return True
         return self._spoil(client, request, fault)
 
-    def _fault(self, method: str, path: str) -> Fault | None:
+    def _fault(self, method: str, path: str) -> Disturbance | None:
         with self._lock:
             for fault in self._faults:
                 if fault.times and fault.method in ("", method) and fault.contains in path:
@@ -191,7 +191,7 @@ class Proxy:
                     return fault
         return None
 
-    def _spoil(self, client: socket.socket, request: _Message, fault: Fault) -> bool:
+    def _spoil(self, client: socket.socket, request: _Message, fault: Disturbance) -> bool:
         if fault.kind is Kind.STATUS:
             _drain(client, request)
             _refuse(client, fault)
@@ -279,7 +279,7 @@ def _drain(connection: socket.socket, message: _Message) -> None:
         pass
 
 
-def _refuse(connection: socket.socket, fault: Fault) -> None:
+def _refuse(connection: socket.socket, fault: Disturbance) -> None:
     body = fault.body.encode()
     head = f"HTTP/1.1 {fault.status} Spoiled\r\ncontent-type: application/json\r\ncontent-length: {len(body)}"
     connection.sendall(head.encode() + b"\r\n\r\n" + body)
@@ -291,19 +291,22 @@ def _pass(request: _Message, client: socket.socket, server: socket.socket) -> No
         server.sendall(piece)
 
 
-def _answer(server: socket.socket, client: socket.socket) -> None:
+def _received(server: socket.socket) -> _Message:
     answer = _receive(server)
     if answer is None:
         raise ConnectionError("the server has closed the connection")
+    return answer
+
+
+def _answer(server: socket.socket, client: socket.socket) -> None:
+    answer = _received(server)
     client.sendall(answer.head + b"\r\n\r\n")
     for piece in _rest(server, answer):
         client.sendall(piece)
 
 
 def _spoiled_answer(server: socket.socket, client: socket.socket, kind: Kind) -> None:
-    answer = _receive(server)
-    if answer is None:
-        raise ConnectionError("the server has closed the connection")
+    answer = _received(server)
     body = bytearray(b"".join(_rest(server, answer)))
     half = len(body) // 2
     if kind is Kind.SHORT:
@@ -322,8 +325,6 @@ def _spoiled_answer(server: socket.socket, client: socket.socket, kind: Kind) ->
 def _reset(connection: socket.socket) -> None:
     with suppress(OSError):
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
-        connection.shutdown(
-            socket.SHUT_RD
-        )  # wakes threads that wait for it; the reset is sent when it is closed
+        connection.shutdown(socket.SHUT_RD)  # wakes threads that wait for it; closing sends the reset
     with suppress(OSError):
         connection.close()

@@ -148,13 +148,13 @@ class StoreContract(ABC):
                 return False
             return True
 
-        won = _at_once(write, 8)
+        won = _at_once(write)
         assert sum(won) == 1
         assert store.read("object") == bytes([won.index(True)]) * 100_000
 
     def test_of_many_writers_of_the_same_bytes_all_succeed(self, store: Store) -> None:
         """Two copies of one shard do not disturb each other."""
-        assert _at_once(lambda _: store.create("object", b"same" * 10_000) is None, 8) == [True] * 8
+        assert _at_once(lambda _: store.create("object", b"same" * 10_000) is None) == [True] * _WRITERS
 
     def test_a_list_is_sorted_and_has_sizes(self, store: Store) -> None:
         """Names are compared as text, folders and all."""
@@ -275,16 +275,19 @@ class StoreContract(ABC):
                 call()
 
 
-def _at_once(function: Callable[[int], bool], number: int) -> list[bool]:
-    """Call a function in a number of threads that all start together, and return its results."""
-    barrier = threading.Barrier(number)
-    results = [False] * number
+_WRITERS = 8
+
+
+def _at_once(function: Callable[[int], bool]) -> list[bool]:
+    """Call a function in `_WRITERS` threads that all start together, and return its results."""
+    barrier = threading.Barrier(_WRITERS)
+    results = [False] * _WRITERS
 
     def run(index: int) -> None:
         barrier.wait()
         results[index] = function(index)
 
-    threads = [threading.Thread(target=run, args=(index,)) for index in range(number)]
+    threads = [threading.Thread(target=run, args=(index,)) for index in range(_WRITERS)]
     for thread in threads:
         thread.start()
     for thread in threads:

@@ -7,12 +7,7 @@ import sys
 
 
 def run_tasks() -> bool:
-    """Return True if tasks can run on this system.
-
-    Example:
-        >>> run_tasks()
-        True
-    """
+    """Return True if tasks can run on this system."""
     return sys.platform != "win32" and hasattr(os, "fork")
 
 
@@ -22,9 +17,6 @@ def refuse(what: str, hint: str) -> None:
     Args:
         what: Subject and verb of the message, such as ``"Local runs steps"``.
         hint: An alternative, for the message.
-
-    Raises:
-        SystemNotSupported: Tasks cannot run.
 
     Example:
         >>> refuse("runwide runs tasks", hint="use WSL")
