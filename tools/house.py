@@ -29,14 +29,14 @@ PACKAGES = ("runwide", "runwide_components")
 MOST_LINES = 400
 LEAST_LINES = 60
 # Ceilings of what there is today: lower them with each change that lowers the figure.
-MOST_MODULES = 279
-MOST_NAMES_SHARED = 122
-MOST_NAMES_SHARED_IN_ROOM = 26
+MOST_MODULES = 277
+MOST_NAMES_SHARED = 108
+MOST_NAMES_SHARED_IN_ROOM = 1
 
 SHORT = {
     "runwide/deaths.py": "its classes need half of multiprocessing, which `runwide.errors` must not load",
     "runwide/errors.py": "users import it",
-    "runwide/host/systems.py": "every client imports it before anything of POSIX",
+    "runwide/systems.py": "every client and worker imports it before anything of POSIX",
     "runwide/interpreter.py": "pickling and the pool ask it, and it must load nothing",
     "runwide/joblib.py": "users import it",
     "runwide/lazy.py": "every package uses it",

@@ -269,6 +269,43 @@ def test_a_scheme_that_cannot_be_loaded_is_named_with_its_package(package):
     assert "install the package" in caught.value.hint
 
 
+INCOMPLETE = """
+from runwide.store.remote import RemoteStore
+class Incomplete(RemoteStore):
+    def __init__(self, path):
+        super().__init__(f"bad://{path}")
+def five(path): return 5
+def none(path): pass
+def raises(path): raise KeyError("no client")
+number = 5
+"""
+
+
+@pytest.mark.parametrize(
+    ("name", "cause"),
+    [
+        ("Incomplete", "TypeError: Can't instantiate abstract class Incomplete"),
+        ("five", "it returned an object of the type int, not a Store"),
+        ("none", "it returned None, not a Store"),
+        ("raises", "KeyError: 'no client'"),
+        ("number", "TypeError: 'int' object is not callable"),
+    ],
+)
+def test_a_fault_of_a_stores_author_is_one_error_with_entry_point_package_and_cause(package, name, cause):
+    package("bad", f"bad_store:{name}", INCOMPLETE)
+    with pytest.raises(InputError) as caught:
+        open_store("bad://bucket/runs")
+    assert caught.value.message.startswith("the store for bad:// cannot be opened: entry point bad = ")
+    assert f"'bad_store:{name}' of the package bad-store: {cause}" in caught.value.message
+    assert "docs/stores.md" in caught.value.hint
+
+
+def test_an_error_of_runwide_that_a_store_raises_passes_unchanged(package):
+    package("short", "runwide.testing.sqlite:SqliteStore")
+    with pytest.raises(BadReference, match="not the path of a SQLite file"):
+        open_store("short://relative.db")
+
+
 def test_an_unknown_scheme_is_refused_with_the_known_ones(package):
     package("elsewhere", "elsewhere_store:Store")
     with pytest.raises(

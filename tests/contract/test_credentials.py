@@ -327,9 +327,9 @@ PROGRAM = """
 import sys, time
 from pathlib import Path
 from runwide.errors import StoreNotReadable
-from runwide.store import credentials, google
+from runwide.store import google, google_auth
 from runwide.store.base import open_store
-credentials._FIRMWARE = Path("/nowhere")
+google_auth._FIRMWARE = Path("/nowhere")
 google.module("google.cloud.storage")  # its import must not count
 began = time.monotonic()
 try:

@@ -226,9 +226,9 @@ warnings.simplefilter("ignore")  # of a Python version that nears its end
 {first}
 from pathlib import Path
 from runwide.errors import StoreNotReadable
-from runwide.store import credentials
+from runwide.store import google_auth
 from runwide.store.base import open_store
-credentials._FIRMWARE = Path("/nowhere")
+google_auth._FIRMWARE = Path("/nowhere")
 began = time.monotonic()
 try:
     open_store("gs://bucket").read("object")

@@ -80,7 +80,7 @@ def test_a_missing_package_is_one_line_with_the_reason_of_pip(image, index, tmp_
     code, printed, shown = called("--requirements", str(tmp_path / "requirements.txt"), "--base", image)
     assert (code, printed) == (1, "")
     last = shown.splitlines()[-1]
-    assert last.startswith("runwide: EngineError: the image runwide-packages:")
+    assert last.startswith("runwide: EngineError: cannot build the image runwide-packages:")
     assert "No matching distribution found for no-such-fixture==1.0" in last
 
 

@@ -20,7 +20,7 @@ import pytest
 import yaml
 
 ROOT = Path(__file__).parents[2]
-PAGES = ("README.md", "docs/code.md", "docs/guide.md", "docs/logs.md", "docs/streams.md")
+PAGES = ("README.md", "docs/code.md", "docs/guide.md", "docs/logs.md", "docs/stores.md", "docs/streams.md")
 BLOCK = re.compile(
     r"(?:^<!-- (?P<where>not run: .+?|run in a checkout) -->\n+)?"
     r"^```(?P<language>\w+)(?: file=(?P<file>\S+))?\n(?P<text>.*?)^```$",

@@ -19,7 +19,7 @@ from runwide.errors import PoolClosed, TooManyFailures, WorkerDied
 from runwide.options.record import RunOptions
 from runwide.pool import outcomes
 from runwide.pool import workers as crew
-from runwide.pool.base import Base, dump_function, in_order, stream
+from runwide.pool.base import Base, dump_function, in_order, stream_outcomes
 from runwide.pool.policy import Budget
 from runwide.pool.scratch import Scratch
 from runwide.pool.workers import Timing
@@ -350,7 +350,7 @@ def test_workers_have_names(tmp_path):
 
 
 def run_in(pool: Base, function, items) -> list:
-    arriving = stream(pool, dump_function(function), items, Budget())
+    arriving = stream_outcomes(pool, dump_function(function), items, Budget())
     return [outcome.value for outcome in in_order(arriving)]
 
 

@@ -16,10 +16,10 @@ import asyncio, contextlib, glob, json, os, re, shutil, sys
 import joblib
 import numpy as np
 import runwide
-from runwide.pool import outcomes, room
+from runwide.pool import outcomes, resources
 from runwide.records import Failure
 
-room.PATIENCE = 0.2  # seconds that each payload waits for room in vain
+resources.PATIENCE = 0.2  # seconds that each payload waits for room in vain
 ROOT, STORE = os.environ["RUNWIDE_SCRATCH"], os.environ["STORE"]
 POOL = os.getpid()
 bias = np.full(1 << 15, 1.0)  # the function has a file, too

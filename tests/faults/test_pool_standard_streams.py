@@ -120,11 +120,13 @@ def test_a_program_may_start_with_standard_streams_closed_or_full(closed, tmp_pa
     assert "Traceback" not in done.stderr
 
 
-@pytest.mark.parametrize("meanwhile", ["pass", "with reserve.at_hand(): pass"], ids=["nothing", "reserve"])
+@pytest.mark.parametrize(
+    "meanwhile", ["pass", "with resources.spare_released(): pass"], ids=["nothing", "reserve"]
+)
 def test_descriptors_that_the_program_closes_while_a_pool_lives_are_nobodys_sockets(tmp_path, meanwhile):
     program = f"""
 import os, json, runwide
-from runwide.pool import reserve
+from runwide.pool import resources
 with runwide.Pool(2) as pool:
     first = pool.map(abs, [-1])
     for number in (0, 1, 2):

@@ -25,9 +25,10 @@ from runwide.errors import FrameCorrupt, InputError, RunwideError
 from runwide.events.reading import Reader
 from runwide.job import manifest
 from runwide.job._gather import finish, load
-from runwide.job.chunk_log import ChunkLog, read_chunk
+from runwide.job.chunk_log import ChunkLog
 from runwide.job.housekeeping import status
 from runwide.job.progress import Progress
+from runwide.job.reading import read_chunk
 from runwide.job.reference import parse
 from runwide.json_text import json_of
 from runwide.redaction import redacted_json

@@ -113,8 +113,8 @@ def work(x):
     return x
 
 if __name__ == "__main__":
-    from runwide.pool import endings
-    endings._SECONDS = 1.0
+    from runwide.pool import prints
+    prints._SECONDS = 1.0
     configure(wait)
     for x in runwide.imap_unordered(work, range(40), workers=2, chunksize=1):
         if x == 39:
@@ -136,8 +136,8 @@ def work(x):
     return x
 
 if __name__ == "__main__":
-    from runwide.pool import endings
-    endings._SECONDS = 0.5
+    from runwide.pool import prints
+    prints._SECONDS = 0.5
     configure(wait)
     assert runwide.map(work, range(3), workers=1) == [0, 1, 2]
     state.arrived.set()
@@ -237,8 +237,8 @@ def work(x):
         print("said", x)
 
 if __name__ == "__main__":
-    from runwide.pool import endings
-    endings._SECONDS = 0.0
+    from runwide.pool import prints
+    prints._SECONDS = 0.0
     configure(slowly)
     for job in range(5):
         with runwide.log.bound(job=str(job)):

@@ -13,7 +13,7 @@ from runwide.errors import DigestMismatch, IntegrityError, ObjectExists, StoreEr
 from runwide.job import progress
 from runwide.job.reference import parse
 from runwide.store.base import DAMAGES, open_store
-from runwide.testing.proxy import Fault, Kind, Proxy
+from runwide.testing.proxy import Disturbance, Kind, Proxy
 
 pytestmark = [pytest.mark.faults, pytest.mark.gcs, pytest.mark.usefixtures("short_pauses")]
 
@@ -44,7 +44,7 @@ def reported(caught, uri):
 @pytest.mark.parametrize("kind", [Kind.FLIP, Kind.SHORT], ids=lambda kind: kind.name)
 def test_a_read_that_comes_damaged_each_time_is_given_up_after_five(store, proxy, kind):
     store.create("object", LARGE)
-    proxy.add(Fault(kind, "GET", times=ALWAYS))
+    proxy.add(Disturbance(kind, "GET", times=ALWAYS))
     with pytest.raises(IntegrityError) as caught:
         store.read("object")
     assert reported(caught, store.child_uri("object"))
@@ -54,7 +54,7 @@ def test_a_read_that_comes_damaged_each_time_is_given_up_after_five(store, proxy
 @pytest.mark.parametrize("kind", [Kind.FLIP, Kind.SHORT], ids=lambda kind: kind.name)
 def test_a_read_that_comes_damaged_four_times_and_then_right_gives_the_right_bytes(store, proxy, kind):
     store.create("object", LARGE)
-    proxy.add(Fault(kind, "GET", times=DAMAGES - 1))
+    proxy.add(Disturbance(kind, "GET", times=DAMAGES - 1))
     assert store.read("object") == LARGE
     assert len(proxy.spoiled) == DAMAGES - 1
 
@@ -62,9 +62,9 @@ def test_a_read_that_comes_damaged_four_times_and_then_right_gives_the_right_byt
 def test_damage_between_refusals_is_counted_too(store, proxy):
     store.create("object", LARGE)
     proxy.add(
-        Fault(Kind.FLIP, "GET", times=2),
-        Fault(Kind.STATUS, "GET", times=2),
-        Fault(Kind.FLIP, "GET", times=ALWAYS),
+        Disturbance(Kind.FLIP, "GET", times=2),
+        Disturbance(Kind.STATUS, "GET", times=2),
+        Disturbance(Kind.FLIP, "GET", times=ALWAYS),
     )
     with pytest.raises(IntegrityError) as caught:
         store.read("object")
@@ -75,7 +75,7 @@ def test_damage_between_refusals_is_counted_too(store, proxy):
 def test_damage_of_one_object_says_nothing_of_another(store, proxy):
     for name in ("bad", "good"):
         store.create(name, name.encode() * 1000)
-    proxy.add(Fault(Kind.FLIP, "GET", "bad", times=ALWAYS))
+    proxy.add(Disturbance(Kind.FLIP, "GET", "bad", times=ALWAYS))
     for _ in range(2):
         with pytest.raises(IntegrityError) as caught:
             store.read("bad")
@@ -85,7 +85,7 @@ def test_damage_of_one_object_says_nothing_of_another(store, proxy):
 
 def test_a_range_cut_to_a_matching_length_each_time_is_given_up_after_five(store, proxy):
     store.create("object", LARGE)
-    proxy.add(Fault(Kind.SHORT, "GET", times=ALWAYS))
+    proxy.add(Disturbance(Kind.SHORT, "GET", times=ALWAYS))
     with pytest.raises(IntegrityError) as caught:
         store.read("object", start=10, length=100_000)
     assert reported(caught, store.child_uri("object"))
@@ -94,14 +94,14 @@ def test_a_range_cut_to_a_matching_length_each_time_is_given_up_after_five(store
 
 @pytest.mark.parametrize("kind", [Kind.FLIP, Kind.SHORT], ids=lambda kind: kind.name)
 def test_an_upload_whose_answer_comes_damaged_is_looked_for(store, proxy, gcs, gcs_server, kind):
-    proxy.add(Fault(kind, "POST", times=ALWAYS))
+    proxy.add(Disturbance(kind, "POST", times=ALWAYS))
     store.create("object", LARGE)
     assert gcs_server.get(f"{gcs.removeprefix('gs://bucket/')}/object") == LARGE
     assert len(proxy.spoiled) == 1
 
 
 def test_an_upload_of_which_every_answer_comes_damaged_is_given_up(store, proxy):
-    proxy.add(Fault(Kind.SHORT, times=ALWAYS))
+    proxy.add(Disturbance(Kind.SHORT, times=ALWAYS))
     with pytest.raises(IntegrityError) as caught:
         store.create("object", LARGE)
     assert reported(caught, store.child_uri("object"))
@@ -109,7 +109,7 @@ def test_an_upload_of_which_every_answer_comes_damaged_is_given_up(store, proxy)
 
 def test_bytes_that_arrive_damaged_are_sent_again_and_no_others_are_replaced(store, proxy, gcs, gcs_server):
     # The emulator stores what does not match the checksum that was sent, and says so in its answer.
-    proxy.add(Fault(Kind.FLIP_UPLOAD, "POST", times=DAMAGES - 1))
+    proxy.add(Disturbance(Kind.FLIP_UPLOAD, "POST", times=DAMAGES - 1))
     store.create("object", LARGE)
     assert gcs_server.get(f"{gcs.removeprefix('gs://bucket/')}/object") == LARGE
     proxy.clear()
@@ -118,7 +118,7 @@ def test_bytes_that_arrive_damaged_are_sent_again_and_no_others_are_replaced(sto
 
 
 def test_bytes_that_arrive_damaged_each_time_are_given_up(store, proxy):
-    proxy.add(Fault(Kind.FLIP_UPLOAD, "POST", times=ALWAYS))
+    proxy.add(Disturbance(Kind.FLIP_UPLOAD, "POST", times=ALWAYS))
     with pytest.raises(IntegrityError) as caught:
         store.create("object", LARGE)
     assert reported(caught, store.child_uri("object"))
@@ -130,9 +130,9 @@ def test_a_server_that_rejects_the_checksum_each_time_is_given_up(store, proxy):
         '{"error": {"code": 400, "message": "Provided CRC32C \\"AAAAAA==\\" doesn\'t match calculated CRC32C '
         '\\"2HvlZg==\\".", "errors": [{"domain": "global", "reason": "invalid"}]}}'
     )
-    proxy.add(Fault(Kind.STATUS, "POST", status=400, times=DAMAGES - 1, body=body))
+    proxy.add(Disturbance(Kind.STATUS, "POST", status=400, times=DAMAGES - 1, body=body))
     store.create("object", LARGE)
-    proxy.add(Fault(Kind.STATUS, "POST", status=400, times=ALWAYS, body=body))
+    proxy.add(Disturbance(Kind.STATUS, "POST", status=400, times=ALWAYS, body=body))
     with pytest.raises(IntegrityError) as caught:
         store.create("other", LARGE)
     assert reported(caught, store.child_uri("other"))
@@ -142,11 +142,11 @@ def test_a_server_that_rejects_the_checksum_each_time_is_given_up(store, proxy):
 @pytest.mark.parametrize("kind", [Kind.FLIP, Kind.SHORT], ids=lambda kind: kind.name)
 def test_a_listing_that_comes_damaged_is_read_again_and_given_up_after_five(store, proxy, kind):
     store.create("object", b"data")
-    proxy.add(Fault(kind, "GET", times=DAMAGES - 1))
+    proxy.add(Disturbance(kind, "GET", times=DAMAGES - 1))
     found = [info.name for info in store.list()]
     assert found == ["object"] or kind is Kind.FLIP  # a bit in bytes that are not read is no damage
     proxy.clear()
-    proxy.add(Fault(Kind.SHORT, "GET", times=ALWAYS))
+    proxy.add(Disturbance(Kind.SHORT, "GET", times=ALWAYS))
     with pytest.raises(IntegrityError) as caught:
         list(store.list())
     assert reported(caught, store.uri)
@@ -172,7 +172,7 @@ def job_of(gcs):
 @pytest.mark.usefixtures("read_by")
 def test_a_shard_whose_input_comes_damaged_each_time_ends_with_its_uri(gcs, proxy, kind, contains):
     job = job_of(gcs)
-    proxy.add(Fault(kind, "GET", contains, times=ALWAYS))
+    proxy.add(Disturbance(kind, "GET", contains, times=ALWAYS))
     with pytest.raises(IntegrityError) as caught:
         runwide.shard(job, 0, workers=1)
     assert contains.removesuffix("%2F") in caught.value.uri
@@ -189,7 +189,7 @@ def test_a_gather_whose_input_comes_damaged_each_time_ends_with_its_uri(gcs, pro
     ended = [runwide.shard(job, 0, workers=1)]
     if contains == "result":
         runwide.gather(job, ended)  # so that the result is there, and is looked at
-    proxy.add(Fault(kind, "GET", contains, times=ALWAYS))
+    proxy.add(Disturbance(kind, "GET", contains, times=ALWAYS))
     with pytest.raises(IntegrityError) as caught:
         runwide.gather(job, ended)
     assert contains in caught.value.uri
@@ -200,7 +200,7 @@ def test_chunks_that_come_damaged_are_not_taken_for_damaged_chunks(gcs, proxy, t
     job = job_of(gcs)
     runwide.shard(job, 0, workers=1)
     before = [info.name for info in open_store(parse(job).folder).list()]
-    proxy.add(Fault(Kind.FLIP, "GET", "chunks%2F", times=ALWAYS))
+    proxy.add(Disturbance(Kind.FLIP, "GET", "chunks%2F", times=ALWAYS))
     with pytest.raises(IntegrityError) as caught:
         runwide.shard(job, 0, workers=1)
     assert "chunks" in caught.value.uri
@@ -211,7 +211,7 @@ def test_chunks_that_come_damaged_are_not_taken_for_damaged_chunks(gcs, proxy, t
 @pytest.mark.parametrize("kind", [Kind.FLIP, Kind.SHORT, Kind.FLIP_UPLOAD], ids=lambda kind: kind.name)
 @pytest.mark.parametrize("name", [None, "named"])
 def test_a_map_with_a_store_that_damages_every_answer_ends_with_a_uri(gcs, proxy, kind, name):
-    proxy.add(Fault(kind, times=ALWAYS))
+    proxy.add(Disturbance(kind, times=ALWAYS))
     with pytest.raises(IntegrityError) as caught:
         runwide.map(work, ["a", "b"], workers=1, store=gcs, name=name)
     assert caught.value.uri.startswith(gcs)
@@ -247,7 +247,7 @@ def test_an_answer_that_cannot_be_decompressed_is_damaged(gcs, monkeypatch):
 
 def test_a_name_that_comes_damaged_still_leads_to_its_job(gcs, proxy):
     assert runwide.map(work, ["a", "b"], workers=1, store=gcs, name="named") == ["a", "b"]
-    proxy.add(Fault(Kind.FLIP, "GET", "names%2F", times=ALWAYS))
+    proxy.add(Disturbance(Kind.FLIP, "GET", "names%2F", times=ALWAYS))
     with pytest.raises(IntegrityError) as caught:
         runwide.map(work, ["a", "b"], workers=1, store=gcs, name="named")
     assert "/names" in caught.value.uri
@@ -258,7 +258,7 @@ def test_a_name_that_comes_damaged_still_leads_to_its_job(gcs, proxy):
 def test_a_look_at_progress_outlives_damaged_listings(gcs, proxy):
     job = job_of(gcs)
     with progress.Progress(job) as looked:
-        proxy.add(Fault(Kind.SHORT, "GET", times=ALWAYS))
+        proxy.add(Disturbance(Kind.SHORT, "GET", times=ALWAYS))
         assert looked.look() == []
         proxy.clear()
         runwide.shard(job, 0, workers=1)
@@ -275,7 +275,7 @@ def test_a_file_that_comes_damaged_once_is_fetched_again(gcs, proxy, tmp_path):
     path = tmp_path / "data.bin"
     path.write_bytes(LARGE)
     job = runwide.scatter(size_of, [runwide.File(path)], store=gcs, shards=1)
-    proxy.add(Fault(Kind.FLIP, "GET", "files%2F"))
+    proxy.add(Disturbance(Kind.FLIP, "GET", "files%2F"))
     assert runwide.gather(job, [runwide.shard(job, 0, workers=1)]) == [len(LARGE)]
     assert len(proxy.spoiled) == 1
 
@@ -284,7 +284,7 @@ def test_a_file_that_comes_damaged_each_time_fails_its_item(gcs, proxy, tmp_path
     path = tmp_path / "data.bin"
     path.write_bytes(LARGE)
     job = runwide.scatter(size_of, [runwide.File(path)], store=gcs, shards=1)
-    proxy.add(Fault(Kind.FLIP, "GET", "files%2F", times=ALWAYS))
+    proxy.add(Disturbance(Kind.FLIP, "GET", "files%2F", times=ALWAYS))
     with pytest.raises(DigestMismatch) as caught:
         runwide.gather(job, [runwide.shard(job, 0, workers=1)])
     assert caught.value.uri.endswith("data.bin")

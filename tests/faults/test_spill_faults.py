@@ -1,4 +1,4 @@
-"""Whatever a network does to a bucket's requests, the bytes are right in the end, or a named error has the URI."""
+"""Faults of the network in requests to a bucket: the bytes are right in the end, or a named error has the URI."""
 
 from __future__ import annotations
 
@@ -17,25 +17,25 @@ from runwide.job import finish, manifest
 from runwide.job.reference import parse
 from runwide.store import google, remote
 from runwide.store.base import open_store
-from runwide.testing.proxy import Fault, Kind, Proxy
+from runwide.testing.proxy import Disturbance, Kind, Proxy
 
 pytestmark = [pytest.mark.faults, pytest.mark.gcs]
 
 DATA = bytes(range(256)) * 4096  # 1 MiB
 LARGE = DATA * 12
 KINDS = [
-    Fault(Kind.STATUS, status=429),
-    Fault(Kind.STATUS, status=500),
-    Fault(Kind.STATUS, status=503),
-    Fault(Kind.STATUS, status=408),
-    Fault(Kind.RESET_BEFORE),
-    Fault(Kind.RESET_UPLOAD),
-    Fault(Kind.RESET_DOWNLOAD),
-    Fault(Kind.LOST_ANSWER),
-    Fault(Kind.SHORT),
-    Fault(Kind.CUT),
-    Fault(Kind.FLIP),
-    Fault(Kind.STALL),
+    Disturbance(Kind.STATUS, status=429),
+    Disturbance(Kind.STATUS, status=500),
+    Disturbance(Kind.STATUS, status=503),
+    Disturbance(Kind.STATUS, status=408),
+    Disturbance(Kind.RESET_BEFORE),
+    Disturbance(Kind.RESET_UPLOAD),
+    Disturbance(Kind.RESET_DOWNLOAD),
+    Disturbance(Kind.LOST_ANSWER),
+    Disturbance(Kind.SHORT),
+    Disturbance(Kind.CUT),
+    Disturbance(Kind.FLIP),
+    Disturbance(Kind.STALL),
 ]
 RESETS = (Kind.RESET_BEFORE, Kind.RESET_UPLOAD, Kind.RESET_DOWNLOAD, Kind.LOST_ANSWER, Kind.CUT)
 
@@ -46,7 +46,7 @@ def name_of(fault):
 
 def copy_of(fault, **changes):
     names = ("kind", "method", "contains", "skip", "times", "status", "seconds")
-    return Fault(**{name: getattr(fault, name) for name in names} | changes)
+    return Disturbance(**{name: getattr(fault, name) for name in names} | changes)
 
 
 @pytest.fixture
@@ -114,7 +114,7 @@ def test_a_list_or_delete_that_meets_a_fault_is_right(store, proxy, fault):
 )
 def test_a_fault_that_stays_ends_in_a_named_error_with_the_uri(store, proxy, monkeypatch, status, kind):
     monkeypatch.setenv("RUNWIDE_STORE_DEADLINE", "2")
-    proxy.add(Fault(Kind.STATUS, status=status, times=1000))
+    proxy.add(Disturbance(Kind.STATUS, status=status, times=1000))
     for call in (
         lambda: store.create("object", b"x"),
         lambda: store.read("object"),
@@ -129,22 +129,22 @@ def test_a_fault_that_stays_ends_in_a_named_error_with_the_uri(store, proxy, mon
 @pytest.mark.parametrize("kind", RESETS, ids=lambda kind: kind.name)
 def test_a_connection_that_always_breaks_ends_in_a_named_error(store, proxy, monkeypatch, kind):
     monkeypatch.setenv("RUNWIDE_STORE_DEADLINE", "2")
-    proxy.add(Fault(kind, times=1000))
+    proxy.add(Disturbance(kind, times=1000))
     with pytest.raises(StoreUnavailable) as caught:
         store.read("object")
     assert caught.value.uri == store.child_uri("object")
 
 
-def test_nobody_there_ends_in_a_named_error(gcs, monkeypatch):
+def test_a_refused_connection_ends_in_a_named_error(gcs, monkeypatch):
     monkeypatch.setenv("STORAGE_EMULATOR_HOST", "http://127.0.0.1:9")
     monkeypatch.setenv("RUNWIDE_STORE_DEADLINE", "2")
     with pytest.raises(StoreUnavailable, match="no good answer within the retry deadline"):
         open_store(gcs).create("object", b"x")
 
 
-def test_a_lost_answer_followed_by_somebody_elses_object_is_told_apart(store, proxy, gcs, gcs_server):
+def test_a_lost_answer_is_not_confused_with_an_object_of_another_writer(store, proxy, gcs, gcs_server):
     # Ours never arrived; theirs did, between our two attempts.
-    proxy.add(Fault(Kind.RESET_BEFORE, method="POST"))
+    proxy.add(Disturbance(Kind.RESET_BEFORE, method="POST"))
     gcs_server.put(f"{gcs.removeprefix('gs://bucket/')}/object", b"their")
     with pytest.raises(ObjectExists):
         store.create("object", b"mine!")
@@ -155,7 +155,7 @@ def test_a_server_that_refuses_an_upload_unread_and_resets_is_asked_what_it_has(
 ):
     # The 412 may be lost with the connection, each time: without a look at the object this would end in an outage.
     gcs_server.put(f"{gcs.removeprefix('gs://bucket/')}/object", LARGE)
-    proxy.add(Fault(Kind.REFUSED_EARLY, "POST", status=412, times=1000))
+    proxy.add(Disturbance(Kind.REFUSED_EARLY, "POST", status=412, times=1000))
     store.create("object", LARGE)
     with pytest.raises(ObjectExists):
         store.create("object", LARGE[::-1])
@@ -164,7 +164,7 @@ def test_a_server_that_refuses_an_upload_unread_and_resets_is_asked_what_it_has(
 
 def test_what_was_stored_is_not_sent_again_when_its_acknowledgement_was_lost(store, proxy, gcs_server):
     before = len(gcs_server.requests())
-    proxy.add(Fault(Kind.LOST_ANSWER, "POST"))
+    proxy.add(Disturbance(Kind.LOST_ANSWER, "POST"))
     store.create("object", LARGE)
     made = gcs_server.requests()[before:]
     assert [request.method for request in made] == ["POST", "GET"]
@@ -270,8 +270,8 @@ def test_damage_on_the_way_never_reaches_an_item_or_a_result(gcs, proxy, monkeyp
     monkeypatch.setattr("runwide.job.reading._RANGE", 20_000)  # so that items are read by range
     job = runwide.scatter(lambda x: x + x, [str(n) * 5000 for n in range(9)], store=gcs, shards=1)
     for contains in ("job.json", "function.pkl", ".pack", "shard.json"):
-        proxy.add(Fault(kind, "GET", contains))
-    proxy.add(Fault(kind, "GET", "items", skip=2))
+        proxy.add(Disturbance(kind, "GET", contains))
+    proxy.add(Disturbance(kind, "GET", "items", skip=2))
     assert runwide.gather(job, run(job)) == [str(n) * 10_000 for n in range(9)]
     assert len(proxy.spoiled) >= 4
 
@@ -287,7 +287,7 @@ def test_a_store_that_goes_away_ends_the_shard_and_what_was_stored_is_kept(gcs, 
         return x
 
     job = runwide.scatter(noted, range(20), store=gcs, shards=1)
-    proxy.add(Fault(Kind.STATUS, "POST", skip=2, times=1000))
+    proxy.add(Disturbance(Kind.STATUS, "POST", skip=2, times=1000))
     with pytest.raises(StoreUnavailable):
         runwide.shard(job, 0, workers=1)
     proxy.clear()
@@ -299,7 +299,7 @@ def test_a_store_that_goes_away_ends_the_shard_and_what_was_stored_is_kept(gcs, 
     assert again < 20
 
 
-def test_a_truncated_object_is_told_from_a_truncated_answer(store, gcs, gcs_server):
+def test_a_truncated_object_is_not_confused_with_a_truncated_answer(store, gcs, gcs_server):
     gcs_server.put(f"{gcs.removeprefix('gs://bucket/')}/object", DATA[:1000])
     with pytest.raises(FrameCorrupt, match="object ends after 1000 bytes"):
         store.read("object", start=500, length=501)
@@ -308,7 +308,7 @@ def test_a_truncated_object_is_told_from_a_truncated_answer(store, gcs, gcs_serv
 def test_who_may_only_read_gathers_the_results_and_gets_no_reference_to_them(gcs, proxy):
     job = runwide.scatter(abs, [-1, -2], store=gcs, shards=2)
     shards = run(job)
-    proxy.add(Fault(Kind.STATUS, "POST", status=403, times=1000))
+    proxy.add(Disturbance(Kind.STATUS, "POST", status=403, times=1000))
     assert runwide.gather(job, shards) == [1, 2]
     with pytest.raises(StoreNotWritable):
         finish(job, shards)
@@ -320,7 +320,7 @@ def test_a_429_slows_the_process_down(store, proxy):
     store.create("object", b"x")
     writes = google.connection().traffic.writes
     before = writes._pace.rate(time.monotonic())
-    proxy.add(Fault(Kind.STATUS, method="POST", status=429))
+    proxy.add(Disturbance(Kind.STATUS, method="POST", status=429))
     store.create("other", b"x")
     assert writes._pace.rate(time.monotonic()) < before * 0.6
     assert requests.get(proxy.url, timeout=5).status_code == 404

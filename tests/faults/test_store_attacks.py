@@ -1,7 +1,7 @@
 """An attacker who may write to a store, against every kind of object in it: nothing of theirs is run or believed.
 
-What nobody vouches for counts as absent, with a line that names it, or ends a command in one clear line. `KINDS` has every
-kind of object that a store can hold; a test fails when a new one appears.
+An object without a signature counts as absent, with a line that names it, or ends a command in one clear line. `KINDS` has
+every kind of object that a store can hold; a test fails when a new one appears.
 """
 
 import json
@@ -137,7 +137,7 @@ def test_security_md_and_the_table_say_who_vouches_for_each_kind():
         assert f"`{kind}`" in (root / "SECURITY.md").read_text(), f"SECURITY.md does not name {kind}"
 
 
-# --- forms of what is planted
+# --- forms of planted objects
 
 
 def deep(_target):
@@ -227,7 +227,7 @@ def run(job, **options):
 
 
 def named(call, *args, **options):
-    """What a call returns, or its error, which is one of ours and says what and where in one line."""
+    """Return the value of a call, or its error, which is one of ours and says in one line what failed and where."""
     try:
         return call(*args, **options)
     except RunwideError as error:
@@ -356,6 +356,7 @@ EVIL = {
     "region": {"engine": "vertex", "project": "shop", "location": "evil.example/"},
     "host": {"engine": "kubeflow", "host": "http://evil.example"},
     "none": {"engine": "cluster"},
+    "folder": {"engine": "processes", "folder": "/"},
     "nothing": {},
 }
 
@@ -553,7 +554,7 @@ def test_garbage_among_the_values_is_passed_over(form, key, exchange, outside):
 
 
 def test_a_bare_uri_is_believed_after_one_line(job, capfd, monkeypatch):
-    monkeypatch.setattr("runwide.store.signing._said", set())
+    monkeypatch.setattr("runwide.store.signing._logged", set())
     finish(job, run(job))
     folder = folder_of(job).as_posix()
     assert load(folder) == load(f"{folder}/result.json") == load(f"{folder}/job.json") == RIGHT

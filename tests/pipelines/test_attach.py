@@ -251,7 +251,7 @@ def test_ctrl_c_on_a_terminal_asks_whether_the_components_should_end(
     with on_a_terminal(program) as (process, terminal):
         come(tmp_path, 2, lambda: process.poll() is None)
         os.write(terminal, b"\x03")
-        assert b"If not, they continue" in heard(terminal, b"continue")
+        assert b"If not, they continue" in heard(terminal, b"they continue")
         os.write(terminal, answer.encode() + b"\n")
         assert b"KeyboardInterrupt" in heard(terminal, b"KeyboardInterrupt")
         process.wait(30)

@@ -115,8 +115,8 @@ def test_a_pipeline_with_too_many_failures_fails(tmp_path, most):
 
 @pytest.mark.parametrize(("name", "value"), [("progress", True), ("on_event", print)])
 def test_a_pipeline_refuses_what_needs_the_client(tmp_path, name, value):
-    with pytest.raises(InputError, match=f"fan_out cannot honour {name}="):
+    with pytest.raises(InputError, match=f"fan_out does not accept {name}="):
         fan_out(abs, [1], components=1, store=str(tmp_path), **{name: value})
-    with pytest.raises(InputError, match=f"submit cannot honour {name}="):
+    with pytest.raises(InputError, match=f"submit does not accept {name}="):
         Components(1, store=tmp_path).submit(abs, [1], **{name: value})
     assert not list(tmp_path.iterdir())

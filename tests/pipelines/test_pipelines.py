@@ -12,8 +12,9 @@ from pathlib import Path
 import pytest
 from kfp import dsl
 
+from runwide.cli.output import print_table
 from runwide.errors import InputError, RunsFailed
-from runwide_components import Batch, Local, Pipelines, RunState, base_image
+from runwide_components import Batch, Local, PipelineRun, Pipelines, RunState, base_image
 
 
 def pipeline_of(function):
@@ -222,6 +223,16 @@ def test_all_runs_of_a_batch_can_be_cancelled_from_elsewhere(vertex, vertex_serv
     assert found["batch"].summary() == "2 cancelled"
 
 
+def test_the_name_of_the_pipeline_is_in_the_records_of_its_runs(pipelines):
+    """A batch has another name than its pipeline; any client that reads it knows both."""
+    batch = pipelines(pipeline_of(double), name="weekly")
+    runs = batch.map([{"x": 1}])
+    (name,) = {run.pipeline for run in [*runs, *batch.status(), *batch.plan([{"x": 1}])]}
+    assert name
+    assert name != "weekly"
+    assert f"pipeline {name} ·" in batch.status().page()
+
+
 def test_the_table_is_shown_on_a_terminal_and_as_a_page(pipelines, tmp_path, capsys):
     def echo(text: str) -> str:
         return text
@@ -232,6 +243,19 @@ def test_the_table_is_shown_on_a_terminal_and_as_a_page(pipelines, tmp_path, cap
     assert "&lt;script&gt;[red]" in page
     assert page.count("<script>") == 1  # the page's own
     json.dumps(batch.table())
+
+
+def test_a_pipe_gets_the_runs_of_a_batch_whole_and_a_line_each(capsys):
+    name, link = "n" * 200, f"https://logs/{'x' * 300}"
+    failed = PipelineRun(name, {}, RunState.FAILED, error="ValueError: " + "y" * 500, attempts=1)
+    print_table(Batch([failed, PipelineRun("b", {}, RunState.SUCCEEDED, logs=link)]))
+    head, columns, first, second = capsys.readouterr().out.splitlines()
+    assert head == "1 succeeded, 1 failed"
+    assert columns.split() == ["run", "state", "attempts", "seconds"]
+    assert first.split()[:3] == [name, "failed", "1"]
+    assert len(first.partition("ValueError: ")[2]) == 160 - len("ValueError: ")  # as documented
+    assert second.split() == ["b", "succeeded", link]
+    assert [line.rstrip() for line in (columns, first, second)] == [columns, first, second]
 
 
 def test_an_invalid_option_is_rejected(pipelines, monkeypatch):

@@ -10,11 +10,14 @@ import time
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
 import runwide
+from runwide.cli import cli
 from runwide.errors import EngineError, InputError, StepFailed
-from runwide.testing.engine import ProcessEngine
+from runwide.testing.engine import ProcessEngine, ProcessRun
 from runwide_components import Components, RunState
+from runwide_components.cli_options import engine_from
 from runwide_components.engines.registry import engine_of
 from runwide_components.runs import cancel
 
@@ -97,10 +100,82 @@ def test_a_client_attaches_to_a_run_through_the_registered_engine(place, engine,
 
 
 def test_an_engine_that_no_package_registers_is_an_error(engine):
-    with pytest.raises(InputError, match=r"unknown engine 'processes'.*runwide\.engines"):
-        engine_of(engine.about())
-    with pytest.raises(EngineError, match="does not know this run"):
-        engine.attach("run-0")
+    with pytest.raises(InputError, match=r"unknown engine 'cluster'.*runwide\.engines"):
+        engine_of({"engine": "cluster"})
+    for run in ("run-0", "/tmp", "a/b"):
+        with pytest.raises(EngineError, match="does not know this run"):
+            engine.attach(run)
+
+
+def test_an_unsigned_record_names_a_registered_engine_whose_options_are_not_trusted(
+    place, engine, tmp_path, registered, monkeypatch
+):
+    job, run = place(1).submit(waiting(tmp_path), [1], name="pe")
+    for call in (cancel, runwide.attach):
+        with pytest.raises(
+            EngineError, match=r"'processes' is registered, but .* not signed.*give .*engine="
+        ):
+            call(job)
+    # an engine whose record has only its defaults needs nothing of the record
+    made = ProcessEngine.__init__
+    monkeypatch.setattr(
+        ProcessEngine, "__init__", lambda self, folder=None: made(self, folder or engine.folder)
+    )
+    assert cancel(job)
+    assert run.state() is RunState.CANCELLED
+
+
+def test_a_command_takes_a_registered_engine_with_its_defaults(registered):
+    assert isinstance(engine_from("processes"), ProcessEngine)
+    with pytest.raises(InputError, match="--host is an option of --engine kubeflow, not of processes"):
+        engine_from("processes", host="https://x")
+    done = CliRunner().invoke(cli, ["cancel", "x", "--engine", "nosuch"])
+    assert (
+        "unknown engine 'nosuch': expected one of docker, subprocess, vertex, kubeflow, proc" in done.output
+    )
+
+
+class Flaky(ProcessEngine):
+    """Its runs do not answer some times."""
+
+    silent = 1
+
+    def start(self, *args) -> FlakyRun:
+        run = super().start(*args)
+        run.__class__ = FlakyRun
+        run.left = self.silent
+        return run
+
+
+class FlakyRun(ProcessRun):
+    patience = 0.3
+    left = 0
+
+    def _ask(self) -> RunState:
+        self.left -= 1
+        if self.left >= 0:
+            raise ConnectionError("flaky")
+        return super()._ask()
+
+
+def test_a_service_that_is_silent_for_a_short_time_does_not_end_a_map(tmp_path, monkeypatch):
+    place = Components(1, store=str(tmp_path / "store"), engine=Flaky(tmp_path / "runs"), progress=False)
+    assert runwide.map(abs, [-1], on=place, workers=1) == [1]
+    monkeypatch.setattr(Flaky, "silent", 10**6)
+    _, run = place.submit(abs, [-1])
+    for ask in (run.state, run.wait):
+        with pytest.raises(EngineError, match=rf"FlakyRun: .*not answered for 0.3 s.*flaky \[{run.id}\]"):
+            ask()
+    with pytest.raises(TimeoutError, match="does not answer"):
+        run.wait(0.1)
+    run.left = 0
+    run.wait(60)
+
+
+def test_an_engine_that_starts_no_run_is_an_error_of_the_engine(place, monkeypatch):
+    monkeypatch.setattr(ProcessEngine, "start", lambda *_: None)
+    with pytest.raises(EngineError, match=r"ProcessEngine.start returned None: expected a run with an id"):
+        runwide.map(abs, [1], on=place(1))
 
 
 def test_a_failed_shard_is_an_error_with_its_log_and_runs_again_with_the_same_name(place, tmp_path):

@@ -245,7 +245,7 @@ def test_so_is_a_default_of_the_pipeline():
 
 
 def test_kubeflow_refuses_it_too(kubeflow, kubeflow_server, tmp_path):
-    with pytest.raises(InputError, match="one argument of a step takes"):
+    with pytest.raises(InputError, match="an argument of a step has at most"):
         kubeflow().submit(long, {"items": many(140_000), "store": str(tmp_path)})
     assert not kubeflow_server.runs
 
@@ -253,6 +253,6 @@ def test_kubeflow_refuses_it_too(kubeflow, kubeflow_server, tmp_path):
 @pytest.mark.gcs
 @pytest.mark.xdist_group("vertex")
 def test_vertex_refuses_it_too(vertex, vertex_server, gcs):
-    with pytest.raises(InputError, match="one argument of a step takes"):
+    with pytest.raises(InputError, match="an argument of a step has at most"):
         vertex().submit(long, {"items": many(140_000), "store": f"{gcs}/jobs"})
     assert not vertex_server.jobs

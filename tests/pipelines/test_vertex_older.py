@@ -84,6 +84,6 @@ def test_a_program_runs_with_the_older_client_beside_googles_own_components(
     assert done.returncode == 0, done.stderr
     results, refused, failed = done.stdout.splitlines()
     assert results == "[1, 4, 9] succeeded"
-    assert "of another pipeline or of other arguments" in refused
+    assert "with another pipeline or other arguments" in refused
     assert "fail failed: " in failed
     assert "RuntimeError: on purpose" in failed

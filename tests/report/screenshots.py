@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import shutil
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 from playwright.sync_api import sync_playwright
@@ -22,7 +23,7 @@ PICTURES = {
     "report-light": {"width": 1100, "height": 1500, "scheme": "light"},
     "report-dark": {"width": 1100, "height": 1500, "scheme": "dark"},
     "report-phone": {"width": 360, "height": 1400, "scheme": "light"},
-    "brief-light": {"width": 1100, "height": 972, "scheme": "light"},
+    "brief-light": {"width": 1100, "height": 910, "scheme": "light"},
     "batch-light": {"width": 1100, "height": 1080, "scheme": "light"},
 }
 
@@ -37,10 +38,11 @@ def main() -> None:
     last = story_of(texts[:5], items=300, failures=failures)
     inputs = dict.fromkeys((20, 140, 260), "{'amount': 12.5, 'count': 0}")
     known = {"reference": JOB, "name": "scores", "previous": last, "inputs": inputs}
+    runs = [replace(run, pipeline="forecast") for run in forecasts()]
     pages = {
         "report": page(story_of(texts, items=360, failures=failures, **known)),
-        "brief": page(story_of(few, items=120, failures=failed, function="model", reference=JOB)),
-        "batch": Batch(forecasts(), uri="gs://bucket/runs/batches/forecast").page(),
+        "brief": page(story_of(few, items=120, failures=failed, function="shop:model", reference=JOB)),
+        "batch": Batch(runs, uri="gs://bucket/runs/batches/weekly").page(),
     }
     with (
         tempfile.TemporaryDirectory() as scratch,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 
-from runwide._report.story import Story
+from runwide._report.reading import Story
 from runwide.events import lines as events
 from runwide.events.model import ObjectEvent, Run, TaskEvent, WorkerSums
 from runwide.events.reading import Reader

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 from looking import number, serious
@@ -62,6 +63,39 @@ def test_the_page_has_the_batchs_name_its_date_and_commands_with_its_uri(browse)
         browse(Batch(forecasts(), uri=uri).failed.page(title="Markets")).locator("h1").inner_text()
         == "Markets"
     )
+
+
+def test_the_page_has_the_pipelines_name_the_uri_and_the_call_that_runs_failed_runs_again(browse):
+    uri = "gs://bucket/runs/batches/weekly"
+    runs = [replace(run, pipeline="forecast-small") for run in forecasts()]
+    shown = browse(Batch(runs, uri=uri).page())
+    assert shown.locator("h1").inner_text() == "weekly"
+    assert (
+        shown.locator("header p")
+        .first.inner_text()
+        .startswith("pipeline forecast-small · 12 runs · started ")
+    )
+    assert uri in shown.locator("header").inner_text()
+    advice = shown.locator(".findings .error").inner_text()
+    assert "Pipelines(pipeline, store='gs://bucket/runs', name='weekly').map(parameters)" in advice
+    assert "runwide submit PIPELINE.yaml PARAMETERS --store gs://bucket/runs --name weekly" in advice
+    assert shown.locator(".findings .error .copy").count() == 0  # words to replace are not for copying
+
+
+def test_runs_whose_errors_differ_in_a_number_failed_alike(browse):
+    runs = [PipelineRun(f"r{x}", {}, RunState.FAILED, error=f"step a failed: no row {x}") for x in range(3)]
+    said = browse(Batch(runs).page()).locator(".findings").inner_text()
+    assert "3 runs failed alike: for example, step a failed: no row 0" in said
+
+
+def test_long_texts_do_not_make_tall_rows_on_a_phone(browse):
+    text = "a rather long remark about this market " * 5
+    runs = [
+        PipelineRun(f"r{x}", {"x": x, "note": f"{x} {text}"}, RunState.FAILED, error=text) for x in range(3)
+    ]
+    shown = browse(Batch(runs).page(), width=360)
+    heights = shown.locator("#runs tbody tr").evaluate_all("all => all.map(one => one.offsetHeight)")
+    assert max(heights) < 300
 
 
 def test_filters_and_columns_find_runs(browse):

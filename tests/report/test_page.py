@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from statistics import median
 
@@ -11,9 +12,9 @@ from looking import number, serious
 from stories import GIB, TRACEBACK, many, story_of, troubled
 
 import runwide
-from runwide._report import Report, report
-from runwide._report.page import page
-from runwide._report.story import Story
+from runwide._report import Report, figures, report
+from runwide._report.page import _compared, page
+from runwide._report.reading import Story
 from runwide.records import Failure, FailureKind
 
 
@@ -282,6 +283,38 @@ def test_the_histogram_has_the_number_of_tasks_on_each_bar(browse, trouble):
     assert shown.locator("#data-times td:nth-child(2)").all_text_contents() == [
         str(count) for count in counts
     ]
+
+
+@pytest.mark.parametrize("width", [1200, 360])
+def test_the_legend_of_a_chart_is_clear_of_its_highest_value_and_alike_to_its_lines(browse, trouble, width):
+    shown = browse(page(trouble[0]), width=width)
+    for id_ in ("cores", "memory"):
+        chart = shown.locator(f"section[aria-labelledby={id_}]")
+        top = chart.locator(".top").bounding_box()
+        for key in chart.locator(".legend span").all():
+            assert key.bounding_box()["y"] + key.bounding_box()["height"] <= top["y"]
+        limit = chart.locator(".key.limit").evaluate("one => getComputedStyle(one).backgroundImage")
+        assert "repeating" in limit  # dashed, as the line is
+        assert chart.locator("path.limit").evaluate("one => getComputedStyle(one).strokeDasharray") != "none"
+
+
+def test_failures_that_differ_in_a_number_are_counted_together_with_an_example(browse, tmp_path):
+    def use(number):
+        raise ValueError(f"cannot use {number}")
+
+    job = runwide.scatter(use, [7, 57, 8], store=str(tmp_path / "store"), shards=1)
+    runwide.shard(job, 0, workers=1)
+    shown = browse(report(job).html())
+    assert shown.locator(".alike li").all_inner_texts() == [
+        "3 \N{MULTIPLICATION SIGN} for example: ValueError: cannot use 7"
+    ]
+    assert "MODULE:FUNCTION" not in shown.content()
+
+
+def test_a_change_of_less_than_a_percent_is_none():
+    now, before = (replace(figures.of(Story("a", "f", 1, 1, 1, ())), wall=wall) for wall in (9.96, 10.0))
+    assert _compared(now, before)[0][-1] == "none"
+    assert _compared(replace(now, wall=8.0), before)[0][-1] == "-20 %"
 
 
 def test_a_table_that_is_wider_than_a_phone_scrolls_and_says_so(browse, trouble):

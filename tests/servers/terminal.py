@@ -53,17 +53,20 @@ def screen(text: str) -> list[str]:
     return [line.rstrip() for line in lines if line.strip()]
 
 
-def run(command: list[str], *, seconds: float = 120, on_text=None, **options: object) -> Shown:
-    """Run a program in a terminal of 24 lines of 100 characters.
+def run(
+    command: list[str], *, seconds: float = 120, columns: int = 100, on_text=None, **options: object
+) -> Shown:
+    """Run a program in a terminal of 24 lines.
 
     Args:
         command: Its words.
         seconds: The time limit.
+        columns: The width that the terminal reports.
         on_text: Called with all output so far, whenever there is more.
         **options: Options of `subprocess.Popen`.
     """
     ours, theirs = pty.openpty()
-    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 100, 0, 0))
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
     begin, pieces = time.monotonic(), []
     with subprocess.Popen(command, stdin=theirs, stdout=theirs, stderr=theirs, **options) as process:
         os.close(theirs)

@@ -59,14 +59,14 @@ def test_starmap_unpacks_items():
 @pytest.mark.parametrize(
     ("given", "error", "said"),
     [
-        (((pair, [1], 5), {}), TypeError, "the items are no list"),
-        (((fails, [1]), {"constants": ["third"]}), TypeError, "constants must be keyword arguments by name"),
+        (((pair, [1], 5), {}), TypeError, "items is an int, not an iterable"),
+        (((fails, [1]), {"constants": ["third"]}), TypeError, "expected keyword arguments by name"),
         (
             ((fails, [1]), {"constants": {"y": 1}}),
             InputError,
             "constants= does not fit the function: got an unexpected keyword argument 'y'",
         ),
-        (((fails, [1]), {"on": runwide.Pool}), InputError, "is no place to run"),
+        (((fails, [1]), {"on": runwide.Pool}), InputError, "expected a place such as Components"),
     ],
     ids=["iterable", "constants", "constant", "place"],
 )

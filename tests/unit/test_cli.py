@@ -27,7 +27,7 @@ ENDS = {
     "Ctrl-C": (KeyboardInterrupt(), 130, "Aborted!"),
     "a wrong option": (click.UsageError("it is wrong"), 2, "Error: it is wrong"),
     "another release": (
-        click.NoSuchOption("--later"),
+        click.NoSuchOption("--later", ctx=click.Context(cli, info_name="shard")),
         2,
         f"runwide: this is {__version__}; a pipeline made by",
     ),
@@ -192,3 +192,19 @@ def test_the_results_of_a_job_are_items_in_each_way_to_name_the_job(tmp_path, mo
     words = ["submit", "math:sqrt", "scores", "--components", "1", "--engine", "subprocess", "--dry-run"]
     done = CliRunner().invoke(cli, words, catch_exceptions=False)
     assert "items        2, " in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("words", "lines"),
+    [
+        (["shard", "job", "--later"], 1),
+        (["shard", "job", "--worker"], 0),
+        (["map", "--later"], 0),
+        (["ls", "--later"], 0),
+    ],
+    ids=str,
+)
+def test_only_an_unknown_option_of_a_pipelines_command_may_be_of_another_release(words, lines, capsys):
+    with pytest.raises(SystemExit):
+        main(words)
+    assert capsys.readouterr().err.count("another release") == lines

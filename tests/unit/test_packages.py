@@ -14,7 +14,7 @@ import pytest
 
 import runwide
 from runwide.cli import main
-from runwide.code.distributions import distributions, installed_version, parted
+from runwide.code.distributions import distributions, installed_version, split_key
 from runwide.code.imports import bodies, needed_in
 from runwide.errors import EnvironmentMismatch
 from runwide.job import environment, manifest
@@ -53,7 +53,7 @@ def test_the_distribution_of_a_module_is_found(site):
         "scikit-learn (sklearn)",
         "shop-tools (never_imported)",
     ]
-    assert all(version == metadata.version(parted(key)[0]) for key, version in found.items())
+    assert all(version == metadata.version(split_key(key)[0]) for key, version in found.items())
     assert "never_imported" not in sys.modules
 
 
@@ -142,7 +142,7 @@ def test_packages_that_a_function_imports_or_names_are_recorded_unless_the_code_
         return dateutil, storage, x, data
 
     def needed(function):
-        return {parted(key)[0] for key in environment.packages(function_pickle(function).data)}
+        return {split_key(key)[0] for key in environment.packages(function_pickle(function).data)}
 
     # this module travels with its functions, so they need its top-level imports, too
     assert needed(used) == {*needed(absent), "google-cloud-storage", "python-dateutil"}

@@ -157,3 +157,15 @@ def test_both_major_versions_of_googles_client_are_tested_one_beside_googles_own
 def test_tests_run_on_the_versions_that_are_shipped(python):
     shipped, tested = pins("requirements.lock", python), pins("requirements-dev.lock", python)
     assert shipped.items() <= tested.items()
+
+
+def test_an_import_that_fails_in_a_module_loaded_on_first_use_names_the_cause(tmp_path, monkeypatch):
+    (tmp_path / "broken_home.py").write_text("import math\nmath.nothing\n")
+    (tmp_path / "broken_package.py").write_text(
+        "from runwide.lazy import found\n"
+        "def __getattr__(name): return found(__name__, {'thing': 'broken_home'}, name)\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(ImportError, match=r"broken_home.*module 'math' has no attribute 'nothing'") as caught:
+        exec("from broken_package import thing")
+    assert isinstance(caught.value.__cause__, AttributeError)

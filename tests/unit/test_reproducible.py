@@ -17,7 +17,7 @@ import runwide
 from runwide.cli.encoding import parted, unpacked, without_places, written
 from runwide.errors import InputError
 from runwide.pickling import reproducible
-from runwide.pickling.functions import Pickle, is_same, parts_of
+from runwide.pickling.functions import Pickle, is_same_function, parts_of
 from runwide.pickling.items import Definitions
 
 SHAPES = Path(__file__).with_name("programs") / "shapes.py"
@@ -224,7 +224,7 @@ def test_local_classes_with_the_same_content_have_the_same_bytes_in_each_process
 
 
 USES_OWN_MODULES = """
-from runwide import reproducible
+from runwide.pickling import reproducible
 import helpers
 from helpers.deep import scale
 
@@ -383,7 +383,7 @@ def test_a_cell_that_is_run_again_is_the_same_and_one_that_was_edited_is_not(tmp
 LAZY = """
 import enum, pickle, sys
 from typing import Protocol, runtime_checkable
-from runwide import reproducible
+from runwide.pickling import reproducible
 
 class Access(enum.Flag):
     READ = 1
@@ -412,7 +412,7 @@ BY_NAME = """
 import sys
 import helpers.deep
 from helpers import cached
-from runwide import reproducible
+from runwide.pickling import reproducible
 
 def by_attribute(x): return helpers.deep.scale(x)
 def by_cache(x): return cached(x)
@@ -459,8 +459,8 @@ def planted(**changes):
 def test_a_function_on_other_lines_is_the_same_function():
     made = reproducible.function(using_json())
     places = [[file, line + 5, *rest] for file, line, *rest in json.loads(made.beside)["places"]]
-    assert is_same(*planted(places=places, submodules=[]))
-    assert is_same(*planted(submodules=["json.decoder"]))
+    assert is_same_function(*planted(places=places, submodules=[]))
+    assert is_same_function(*planted(submodules=["json.decoder"]))
 
 
 @pytest.mark.parametrize(
@@ -481,7 +481,7 @@ def test_a_function_on_other_lines_is_the_same_function():
     ids=json.dumps,
 )
 def test_data_beside_a_pickle_can_neither_import_nor_show_more_than_the_function_names(changes):
-    assert not is_same(*planted(**changes))
+    assert not is_same_function(*planted(**changes))
 
 
 @pytest.mark.parametrize("table", ["", "AA==", "////"])

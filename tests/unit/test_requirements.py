@@ -75,10 +75,10 @@ def test_a_file_is_read_with_the_files_that_it_names(tmp_path):
     ("given", "message"),
     [
         ("no-such-file.txt", "cannot be read"),
-        (3, "requirements= is a int"),
+        (3, "requirements= is an int"),
         ({"nltk": "3.9.1"}, "requirements= is a dict"),
-        ([3], "requirement 1 is a int"),
-        (["six", "a b c"], "requirement 2: 'a b c' is no requirement"),
+        ([3], "requirement 1 is an int"),
+        (["six", "a b c"], "requirement 2: 'a b c' is not a requirement"),
         (["-e ."], "of this machine"),
         (["./tool"], "of this machine"),
         (["tool @ file:///tool"], "of this machine"),
@@ -273,7 +273,7 @@ def test_submit_reads_the_file_before_it_submits_a_run(tmp_path):
     words = ["--store", str(tmp_path / "store"), "--components", "1", "--engine", "subprocess"]
     words += ["--requirements", str(tmp_path / "requirements.txt")]
     for what, message in (
-        ("math:sqrt", "line 1: 'a b c' is no requirement"),
+        ("math:sqrt", "line 1: 'a b c' is not a requirement"),
         ("p.yaml", "is for a function"),
     ):
         done = CliRunner().invoke(submit_command, [what, str(tmp_path / "items.json"), *words])

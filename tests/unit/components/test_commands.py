@@ -13,7 +13,8 @@ from runwide.cli import cli
 from runwide.cli.status import lines
 from runwide.errors import InputError
 from runwide.job.manifest import read_job
-from runwide_components import Components, Local
+from runwide_components import Components, Kubeflow, Local, Pipelines, Vertex
+from runwide_components.batch_records import cancel_all, status_of
 from runwide_components.cli import engine_from
 
 VARIABLES = ("GOOGLE_CLOUD_PROJECT", "GOOGLE_CLOUD_REGION", "GOOGLE_CLOUD_LOCATION")
@@ -33,6 +34,41 @@ VARIABLES = ("GOOGLE_CLOUD_PROJECT", "GOOGLE_CLOUD_REGION", "GOOGLE_CLOUD_LOCATI
 def test_a_number_of_components_that_is_none_is_refused_when_it_is_given(count, message, tmp_path):
     with pytest.raises(InputError, match=message):
         Components(count, store=tmp_path)
+
+
+@pytest.mark.parametrize("engine", ["local", Local, 3, ""], ids=repr)
+def test_other_values_than_an_engine_are_refused_when_they_are_given(engine, tmp_path):
+    for call in (
+        lambda: Components(1, store=tmp_path, engine=engine),
+        lambda: Pipelines("p.yaml", store=tmp_path, engine=engine),
+        lambda: runwide.attach(runwide.scatter(abs, [1], store=tmp_path, shards=1), engine=engine),
+        lambda: status_of(str(tmp_path), engine=engine),
+        lambda: cancel_all(str(tmp_path), engine=engine),
+    ):
+        with pytest.raises(InputError, match=r"invalid engine=.*: expected an engine.* such as Local\(\)"):
+            call()
+
+
+def test_an_invalid_image_or_address_is_refused_when_it_is_given(tmp_path):
+    for image in ("", 4, "a b"):
+        with pytest.raises(InputError, match=r"invalid image=.*: expected the name of an image"):
+            Components(1, store=tmp_path, image=image)
+    with pytest.raises(InputError, match="invalid host=3: expected the URL of a server"):
+        Kubeflow(host=3)
+    with pytest.raises(InputError, match="invalid poll=3"):
+        Kubeflow("https://x", poll=3)
+    with pytest.raises(InputError, match="the pipeline root is not in Cloud Storage"):
+        Vertex("shop-123", "europe-west1", pipeline_root=3)
+
+
+@pytest.mark.parametrize("timeout", ["nan", "inf", "-1"])
+def test_a_time_to_wait_is_a_number_of_seconds(timeout, tmp_path):
+    job = runwide.scatter(abs, [1], store=tmp_path, shards=1)
+    done = CliRunner().invoke(cli, ["wait", job, "--timeout", timeout])
+    assert done.exit_code
+    assert f"timeout={float(timeout)}" in f"{done.output}{done.exception}"
+    with pytest.raises(InputError, match="timeout="):
+        runwide.attach(job, timeout=float(timeout))
 
 
 def test_a_whole_number_of_another_library_is_one(tmp_path):

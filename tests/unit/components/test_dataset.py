@@ -135,7 +135,7 @@ def test_a_result_that_is_not_plain_data_is_an_error_that_names_the_item(tmp_pat
 )
 def test_dates_decimals_and_bytes_are_data_of_parquet_and_not_of_json(tmp_path, result):
     assert written(tmp_path / "d", [result], "parquet") == [result]
-    with pytest.raises(InputError, match=r"item 0: a \w+ is no plain data of JSON"):
+    with pytest.raises(InputError, match=r"item 0: a \w+ is not plain data of JSON"):
         dataset.write(tmp_path / "e", [result], "jsonl")
 
 
@@ -174,12 +174,12 @@ def test_strict_readers_read_the_files(tmp_path):
         ([2**64 - 1, -1], "item 0: "),
         ([1] * 1000 + ["x"] + [1] * 1000, "item 1000: .*column 'result'"),
         ([{"a": 1}, None, {"a": "x"}], "item 2: .*column 'a'"),
-        ([{"a": 1}, 2], "item 1: .*no row of the table: it is a int"),
-        ([2, {"a": 1}], "item 0: .*no row of the table"),
+        ([{"a": 1}, 2], "item 1: .*the result is an int; the other rows are dicts"),
+        ([2, {"a": 1}], "item 0: .*the other rows are dicts"),
         ([[1], 2], "item 1: "),
         ([True, 2], "item 1: "),
         ([{}, {}], "empty dicts"),
-        ([{"a": {}}], "no table of Parquet"),
+        ([{"a": {}}], "the results are not a table"),
     ],
     ids=range(12),
 )
@@ -259,6 +259,6 @@ def test_a_dataset_that_fails_leaves_the_results_where_they_are(tmp_path, form):
     reference = (tmp_path / "result").read_text()
     assert done.stdout.strip() == reference
     assert isinstance(done.exception, InputError)
-    assert "item 1: a set is no plain data" in str(done.exception)
+    assert "item 1: a set is not plain data" in str(done.exception)
     assert f"runwide.load('{reference}')" in str(done.exception)
     assert runwide.load(reference) == [1, {2}]

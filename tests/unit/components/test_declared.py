@@ -10,8 +10,7 @@ from typing import Annotated, Any, Dict, List, NewType, Optional
 
 import pytest
 
-from runwide.cli.declared import JSON, convert, fitted, of_annotation, of_values, parse
-from runwide.cli.function_checks import annotations_of
+from runwide.cli.declared import JSON, annotations_of, convert, fitted, of_annotation, of_values, parse
 from runwide.errors import InputError
 
 

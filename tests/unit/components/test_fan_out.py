@@ -167,7 +167,11 @@ def test_a_pipeline_can_still_be_defined_after_a_fan_out_failed():
         ((abs, b"xx"), {}, InputError, "items is a bytes, not a list"),
         ((abs, [1, threading.Lock()]), {}, InputError, "item 1 cannot be pickled: TypeError: .*lock"),
         ((abs, "items"), {"components": 0}, InputError, "invalid components=0"),
-        ((abs, "items"), {"components": "4"}, InputError, "invalid components='4'"),
+        ((abs, "items"), {"components": "4"}, InputError, "components='4' is a str, not a whole number"),
+        ((abs, 3), {}, InputError, "items is an int, not a list"),
+        ((abs, "items"), {"image": 4}, InputError, "invalid image=4: expected the name of an image"),
+        ((abs, "items"), {"image": ""}, InputError, "invalid image='': expected the name of an image"),
+        ((abs, "items"), {"store": "memory://x"}, InputError, "a step cannot reach this store"),
         ((abs, "items"), {"store": ""}, InputError, "invalid store=''"),
         (
             (abs, "items"),
@@ -448,7 +452,7 @@ def test_secrets_are_named_in_the_pipeline_and_not_held(tmp_path):
         (args,) = [one["args"] for one in executors(spec).values() if one["command"] == ["runwide", verb]]
         at = args.index("--secret")
         assert args[at : at + 3] == ["--secret", "API_KEY", name]
-    with pytest.raises(InputError, match="not named as Secret Manager does"):
+    with pytest.raises(InputError, match="not the name of a secret in Secret Manager"):
         compiled(tmp_path, pipeline_of(abs, [1], components=1, store=STORE, secrets={"API_KEY": "value"}))
 
 
@@ -532,7 +536,7 @@ def test_other_braces_may_be_in_the_name_of_a_store():
         ({"constants": "a"}, "constants= is a str, not a dict of names"),
         ({"constants": {1: "a"}}, "constants= is a dict, not a dict of names"),
         ({"store": "/tmp/a\0b"}, r"invalid store='/tmp/a\\x00b': not a path"),
-        ({"components": True}, "invalid components=True"),
+        ({"components": True}, "components=True is a bool, not a whole number"),
     ],
     ids=["list", "text", "keys", "null", "bool"],
 )  # fmt: skip

@@ -57,12 +57,11 @@ def pipeline_of(way, place, image=GOOD):
 )
 @pytest.mark.parametrize("way", ["constant", "default", "argument", "text", "loop"])
 def test_a_store_that_no_machine_there_sees_is_refused_wherever_it_is_written(engine, way, place):
-    pipeline = pipeline_of(way, "gs://b" if way == "argument" else place)
     arguments = {"base": place} if way == "argument" else {}
     with pytest.raises(
-        InputError, match=r"a step on (Vertex|Kubeflow) cannot reach this store.*gs://bucket/prefix"
+        InputError, match=r"a step (on (Vertex|Kubeflow) )?cannot reach this store.*gs://bucket/prefix"
     ):
-        engine.submit(pipeline, arguments)
+        engine.submit(pipeline_of(way, "gs://b" if way == "argument" else place), arguments)
 
 
 @pytest.mark.parametrize("image", ["runwide:0.1.0", "user/runwide", "runwide"])

@@ -39,7 +39,7 @@ def test_cells_of_a_csv_file_have_the_types_of_the_pipeline(tmp_path):
     )
     assert parameter_sets(path, INPUTS) == parameter_sets(str(path), INPUTS) == [ROW]
     path.write_text("country,days\nfr,seven\n")
-    with pytest.raises(InputError, match=re.escape("'seven' is not a int [") + ".*row 1, days"):
+    with pytest.raises(InputError, match=re.escape("'seven' is not an int [") + ".*row 1, days"):
         parameter_sets(path, INPUTS)
 
 
@@ -56,7 +56,7 @@ def test_an_empty_cell_leaves_out_an_optional_parameter_of_its_row(tmp_path):
     path.write_text("n,k,rate,text\n1,,,\n2,3,1,a\n")
     assert parameter_sets(path, LENIENT) == [{"n": 1, "text": ""}, {"n": 2, "k": 3, "rate": 1.0, "text": "a"}]
     path.write_text("n,k\n,1\n")
-    with pytest.raises(InputError, match=r"'' is not a int .*row 1, n"):
+    with pytest.raises(InputError, match=r"'' is not an int .*row 1, n"):
         parameter_sets(path, LENIENT)
 
 
@@ -79,7 +79,7 @@ def test_a_file_of_json_lines_has_a_set_a_line(tmp_path):
     ids=range(12),
 )  # fmt: skip
 def test_an_argument_of_another_type_is_refused(name, value, kind):
-    with pytest.raises(InputError, match=f"set of parameters 1, {name}: .* is not a {kind}"):
+    with pytest.raises(InputError, match=f"set of parameters 1, {name}: .* is not an? {kind}"):
         parameter_sets([ROW, {**ROW, name: value}], INPUTS)
 
 
@@ -122,7 +122,7 @@ def test_rows_of_a_dataframe_are_plain_values():
     ("given", "error", "message"),
     [
         ([], NoItems, "there are no sets of parameters"),
-        (7, InputError, "a int has no sets"),
+        (7, InputError, "an int has no sets"),
         ([7], InputError, "set of parameters 0 is not a mapping"),
         ([{**ROW, "no": 1}], InputError, "has no: the pipeline has no such parameter; it has about, country"),
         ([{"country": "fr"}], InputError, "lacks about, days, dry, rate, rows"),

@@ -141,7 +141,7 @@ def test_a_missing_source_is_an_error(tmp_path):
         items_from(f"{tmp_path}/none.csv")
     with pytest.raises(NoItems, match="there are no items"):
         items_from(f"{tmp_path}/*.csv")
-    with pytest.raises(InputError, match=r"is not the URI of items"):
+    with pytest.raises(InputError, match=r"expected a URI or an absolute path"):
         items_from("rows.csv")
 
 

@@ -463,6 +463,8 @@ def test_a_folder_of_other_files_is_an_error_that_says_what_to_give(tmp_path):
     (tmp_path / "t/0.csv").write_text("a\n1\n")
     with pytest.raises(InputError, match=r"only folders of Parquet.*items_format="):
         items_from(f"{tmp_path}/t")
+    with pytest.raises(InputError, match=r"only folders of Parquet"):
+        items_from("/proc")  # a folder at the top, without a further slash
 
 
 @pytest.mark.parametrize("mark", [";", "\t", "|"], ids=["semicolon", "tab", "bar"])

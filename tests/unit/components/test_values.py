@@ -21,7 +21,7 @@ import pytest
 from any_value import same, values
 from as_engine import seen, seen_in
 from google.protobuf import json_format
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from kfp import dsl
 
@@ -49,6 +49,7 @@ def test_items_and_constants_arrive_as_they_were(items, constants):
 
 
 @settings(max_examples=20, deadline=None)
+@example([1], {"a": "{{$.pipeline_", "b": "}}"})  # no placeholder, but the parts of one
 @given(st.lists(values, min_size=1, max_size=9), st.dictionaries(st.sampled_from("abc"), values))
 def test_they_are_in_that_form_in_the_spec_for_engines(items, constants):
     @dsl.pipeline(name="fixed")

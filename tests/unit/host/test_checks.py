@@ -22,7 +22,7 @@ def roomy(**changes) -> Memory:
     [(8 << 30, State.OK), (1023 * MIB, State.WARNING), (127 * MIB, State.FAILURE), (None, State.WARNING)],
 )
 def test_memory_for_two_workers(available, state):
-    assert checks.memory(roomy(available=available), 2).state is state
+    assert checks.judge_memory(roomy(available=available), 2).state is state
 
 
 @pytest.mark.parametrize(
@@ -35,7 +35,7 @@ def test_memory_for_two_workers(available, state):
     ],
 )
 def test_oom_kills_are_reported(changes, state, words):
-    found = checks.killed(roomy(**changes))
+    found = checks.judge_oom_kills(roomy(**changes))
     assert found.state is state
     assert words in found.says
 
@@ -43,11 +43,11 @@ def test_oom_kills_are_reported(changes, state, words):
 def test_a_container_that_is_held_back_is_warned(machine):
     held = cgroup.throttling(Tree(machine("docker-cpus-1.5")))
     assert (held.periods, held.throttled, held.seconds) == (100, 40, 2.5)
-    assert checks.pressure(held, None).state is State.WARNING
+    assert checks.judge_pressure(held, None).state is State.WARNING
     gentle = cgroup.throttling(Tree(machine("gke-pod-7.5-of-8")))
     assert (gentle.throttled, gentle.seconds) == (90, 4.5)
-    assert checks.pressure(gentle, None).state is State.OK
-    assert checks.pressure(None, None).state is State.OK
+    assert checks.judge_pressure(gentle, None).state is State.OK
+    assert checks.judge_pressure(None, None).state is State.OK
 
 
 def test_the_throttling_of_an_ancestor_is_seen(tree):
@@ -62,8 +62,8 @@ def test_the_throttling_of_an_ancestor_is_seen(tree):
 
 
 def test_stolen_time_is_warned_of():
-    assert checks.pressure(None, hypervisor.Steal(6, 100)).state is State.WARNING
-    assert checks.pressure(None, hypervisor.Steal(4, 100)).state is State.OK
+    assert checks.judge_pressure(None, hypervisor.Steal(6, 100)).state is State.WARNING
+    assert checks.judge_pressure(None, hypervisor.Steal(4, 100)).state is State.OK
 
 
 def test_stolen_time_is_read_without_counting_guests_twice(tree, machine):
@@ -83,31 +83,31 @@ def test_a_tight_limit_of_processes_is_a_failure(tree):
     }
     room = cgroup.pids(Tree(tree(files)))
     assert (room.limit, room.used) == (40, 30)
-    assert checks.pids(room, 4).state is State.FAILURE
-    assert checks.pids(room, 1).state is State.OK
-    assert checks.pids(None, 64).state is State.OK
+    assert checks.judge_processes(room, 4).state is State.FAILURE
+    assert checks.judge_processes(room, 1).state is State.OK
+    assert checks.judge_processes(None, 64).state is State.OK
 
 
 def test_a_scratch_directory_that_is_missing_is_a_failure_and_shared_memory_that_is_missing_is_not(tmp_path):
-    missing = space.read(str(tmp_path / "none"))
+    missing = space.measure(str(tmp_path / "none"))
     assert missing.reason == "No such file or directory"
-    assert checks.scratch(missing).state is State.FAILURE
-    assert checks.shared(missing).state is State.WARNING
+    assert checks.judge_scratch(missing).state is State.FAILURE
+    assert checks.judge_shared_memory(missing).state is State.WARNING
 
 
 def test_looking_at_a_directory_leaves_nothing_there(tmp_path):
-    found = space.read(str(tmp_path))
+    found = space.measure(str(tmp_path))
     assert found.writable
     assert 0 < found.free <= found.total
     assert list(tmp_path.iterdir()) == []
-    assert checks.scratch(found).state in {State.OK, State.WARNING}
+    assert checks.judge_scratch(found).state in {State.OK, State.WARNING}
 
 
 def test_cores_that_could_only_be_guessed_are_warned_of(machine):
-    assert checks.cores(cores(root=machine("gvisor-no-sysfs"))).state is State.WARNING
-    assert checks.cores(cores(root=machine("gce-e2-standard-4"))).state is State.OK
+    assert checks.judge_cores(cores(root=machine("gvisor-no-sysfs"))).state is State.WARNING
+    assert checks.judge_cores(cores(root=machine("gce-e2-standard-4"))).state is State.OK
 
 
 def test_memory_of_every_recorded_machine_can_be_judged(machine):
     for name in ("nothing", "garbage", "recorded-docker-cpus-1.5"):
-        assert checks.memory(memory.read(machine(name)), 2).says
+        assert checks.judge_memory(memory.read(machine(name)), 2).says

@@ -35,7 +35,7 @@ def test_the_environment_overrides_the_count_and_the_argument_overrides_the_envi
 
 @pytest.mark.parametrize("workers", [0, -1, 1.5, "2", True])
 def test_an_invalid_number_of_workers_is_an_input_error(workers):
-    with pytest.raises(InputError, match="not a positive whole number"):
+    with pytest.raises(InputError, match="expected a whole number of 1 or more"):
         cores(workers=workers)
 
 

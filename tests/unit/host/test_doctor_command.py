@@ -32,7 +32,10 @@ def checks(result) -> dict[str, dict]:
 def test_a_sound_machine_passes_with_everything_shown():
     result = doctor()
     assert result.exit_code == 0, result.output
-    shown = {line.split("  ")[0].strip() for line in result.output.splitlines()}
+    lines = result.output.splitlines()
+    assert [line.rstrip() for line in lines] == lines
+    shown = {line.split("  ")[0] for line in lines}
+    assert len(shown) == len(lines)  # no check is wrapped
     assert {
         "python",
         "packages",

@@ -166,7 +166,7 @@ def test_a_function_that_cannot_be_pickled(cli, tmp_path):
         (("--function", "mine:nothing"), "has no attribute 'nothing'"),
         (("--function", "nowhere:f"), "No module named 'nowhere'"),
         (("--function", "mine"), "names no function"),
-        (("--function", "mine:number"), "is a int, not a function"),
+        (("--function", "mine:number"), "is an int, not a function"),
         (("--function-base64", "!!"), "not base64"),
         (("--function-base64", "AAAA"), "not base64 of a pickle"),
         (("--function-base64", "z:AAAA"), "not base64 of a pickle"),

@@ -13,7 +13,7 @@ import runwide
 from runwide import File
 from runwide.errors import DigestMismatch, InputError, ItemNotPicklable, StoreUnavailable
 from runwide.job import manifest
-from runwide.job._replay import fetched
+from runwide.job._replay import function_and_item
 from runwide.job.reference import parse
 from runwide.store.base import open_store
 from runwide.testing.stores import mount
@@ -85,7 +85,7 @@ def test_a_uri_is_passed_on_and_nothing_is_copied(memory, uri):
     job = runwide.scatter(lambda file: file.uri, [File(uri)], store=memory, shards=1)
     assert in_folder(job) == []
     assert run(job) == [uri]
-    with pytest.raises(InputError, match=r"read it by \.uri"), File(uri).local():
+    with pytest.raises(InputError, match=r"read \.uri with a library"), File(uri).local():
         pass
 
 
@@ -141,7 +141,7 @@ def test_a_task_reads_the_same_bytes_with_every_store(tmp_path):
     path = tmp_path / "numbers.txt"
     path.write_text("1 2 3")
     job = runwide.scatter(str, [File(str(path))], store=str(tmp_path / "store"), shards=1)
-    _, file = fetched(job, 0)
+    _, file = function_and_item(job, 0)
     with file.local() as mine:
         (stored,) = (tmp_path / "store").rglob("files/*/*")
         stored.write_text("4 5 6")

@@ -140,7 +140,7 @@ def test_replay_runs_one_item_here_and_writes_nothing(memory):
     assert runwide.replay(job, 0) == (True, 2)
     with pytest.raises(ZeroDivisionError):
         runwide.replay(job, 1)
-    with pytest.raises(runwide.errors.InputError, match="no item 3, the job has 3"):
+    with pytest.raises(runwide.errors.InputError, match="no item 3, since the job has 3 items"):
         runwide.replay(job, 3)
     assert list(open_store(memory).list()) == before
 

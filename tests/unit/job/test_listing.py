@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 import time
 from collections import Counter
 
 import pytest
+import terminal
 from click.testing import CliRunner
 
 import runwide
-from runwide.cli import cli, output
+from runwide.cli import cli
 from runwide.errors import BadReference
 from runwide.job import finish, manifest
 from runwide.job.listing import State, jobs_of
@@ -150,9 +152,8 @@ def test_the_command_prints_a_table_or_an_object_a_line(tmp_path, monkeypatch):
     assert all(word in row for word in ("scores", "halved", "1 failed", "KiB", "under $0.01"))
     assert FORBIDDEN in damaged
     assert "damaged" in damaged
-    assert len(max(said.stdout.splitlines(), key=len)) <= 160
     assert f"{FORBIDDEN} cannot be read: " in said.stderr
-    assert "folders that are no jobs: pictures" in said.stderr
+    assert "other folders: pictures" in said.stderr
     assert "costs are estimates: list prices of 2026-09-23" in said.stderr
     objects = [json.loads(line) for line in CliRunner().invoke(cli, ["ls", "--json"]).stdout.splitlines()]
     assert [one["state"] for one in objects] == ["failures", "damaged"]
@@ -174,14 +175,34 @@ def test_a_missing_folder_is_an_error_and_not_an_empty_store(tmp_path):
     assert jobs_of(tmp_path).jobs == ()
 
 
-@pytest.mark.parametrize("width", [80, 160])
-def test_a_narrow_terminal_shows_ids_items_and_states_whole(width, tmp_path, monkeypatch):
-    runwide.map(halved, [4], store=tmp_path, name="n" * 24, workers=1)
-    job = runwide.scatter(halved, [4], store=tmp_path, shards=1)
-    runwide.shard(job, 0, workers=1)
-    monkeypatch.setattr(output, "_LOG_WIDTH", width)
+LONG = "a-name-of-more-than-forty-characters-for-scores"
+LEFT_OUT = {50: "name, age, function, items, size, cost", 66: "age, function, size, cost", 160: ""}
+
+
+@pytest.mark.parametrize("columns", LEFT_OUT)
+def test_a_narrow_terminal_names_the_columns_that_do_not_fit_and_cuts_nothing(columns, tmp_path):
+    runwide.map(halved, [4], store=tmp_path, name=LONG, workers=1)
+    job = runwide.map(halved, [4, 0], store=tmp_path, workers=1, on_error="return").job
+    env = {name: value for name, value in os.environ.items() if name not in ("COLUMNS", "LINES")}
+    words = [sys.executable, "-m", "runwide.cli", "ls", str(tmp_path)]
+    said = terminal.run(words, columns=columns, env=env).screen()
+    table = [line for line in said if "do not fit" not in line and not line.startswith("costs are")]
+    assert max(map(len, table)) <= columns
+    assert parse(job).folder.rpartition("/")[2] in {line.split()[0] for line in table}
+    assert any("1 failed" in line for line in table)
+    assert "\N{HORIZONTAL ELLIPSIS}" not in "".join(said)
+    hints = [line for line in said if "do not fit" in line]
+    assert [LEFT_OUT[columns] in line and "--json" in line for line in hints] == [True] * bool(
+        LEFT_OUT[columns]
+    )
+    assert any(line.startswith("costs are estimates") for line in said) == (columns == 160)
+    if columns >= 66:
+        assert LONG in "".join(line[36:60].strip().split("  ")[0] for line in table)
+
+
+def test_a_pipe_gets_a_line_for_each_row_without_cuts(tmp_path):
+    runwide.map(halved, [4], store=tmp_path, name=LONG * 4, workers=1)
     said = CliRunner().invoke(cli, ["ls", str(tmp_path)], catch_exceptions=False).stdout.splitlines()
-    assert max(map(len, said)) <= width
-    assert {parse(job).folder.rpartition("/")[2]} < {line.split()[0] for line in said}
-    assert any(line.rstrip().endswith("finished, not gathered") or width > 80 for line in said)
-    assert [word in said[0] for word in ("items", "function")] == [True, width > 80]
+    assert len(said) == 2
+    assert LONG * 4 in said[1]
+    assert [line.rstrip() for line in said] == said

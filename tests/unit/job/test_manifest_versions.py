@@ -99,10 +99,10 @@ def test_a_source_that_is_not_a_job_of_the_store_is_damage(job, source):
 @pytest.mark.parametrize(
     ("edit", "said"),
     [
-        ({"layout": 3}, "a int is not a JSON object"),
+        ({"layout": 3}, "an int is not a JSON object"),
         ({"count": 3}, "the field 'count' is unknown"),
         ({"function": {}}, "it has no 'digest'"),
-        ({"packs": [7]}, "a int is not a JSON object"),
+        ({"packs": [7]}, "an int is not a JSON object"),
     ],
     ids=["layout", "strange", "missing", "pack"],
 )

@@ -143,8 +143,8 @@ def test_options_of_the_pool_are_those_of_a_map_with_a_store(memory, tmp_path):
         ({"name": "n"}, InputError, "give store= as well"),
         ({"shards": 2}, InputError, "give store= as well"),
         ({"store": "memory://x", "on": object()}, InputError, "both on= and store="),
-        ({"store": "memory://x", "name": ""}, InputError, "name is empty"),
-        ({"store": "memory://x", "on_error": "ignore"}, InputError, "on_error must be"),
+        ({"store": "memory://x", "name": ""}, InputError, "it is empty"),
+        ({"store": "memory://x", "on_error": "ignore"}, InputError, "invalid on_error='ignore'"),
         ({"store": "memory://x", "shards": 0}, InputError, "shards=0"),
     ],
 )

@@ -67,7 +67,7 @@ def test_spans_have_the_items_from_which_they_were_made(items):
 )
 def test_no_items_and_invalid_numbers_of_shards_are_errors(count, shards, error):
     with pytest.raises(error):
-        plan.shards_of(count, shards)
+        plan.shard_count(count, shards)
 
 
 @pytest.mark.parametrize("index", [-1, 2, 100])

@@ -14,7 +14,7 @@ from runwide.job._shard import end_of
 from runwide.job.arrivals import Stream
 from runwide.job.chunk_log import ChunkLog
 from runwide.job.manifest import read_job
-from runwide.job.writing import finish
+from runwide.job.writing import finish_shard
 from runwide.records import Failure, FailureKind, Outcome
 from runwide.store.base import open_inside, open_store
 from runwide.store.codec import encode
@@ -61,7 +61,7 @@ def end_shard(job, index):
     with open_inside(job.uri) as store:
         chunks = ChunkLog(store, job, index)
         chunks.resume()
-        return finish(store, job, chunks, index)
+        return finish_shard(store, job, chunks, index)
 
 
 def store_all(job, value=negative):

@@ -48,7 +48,7 @@ class Method:
             abs,
             "the function cannot be called: [1, 2]; give the function first, then the items",
         ),
-        (abs, 5, "the items are not an iterable: 5; put a single item into a list"),
+        (abs, 5, "items is an int, not an iterable; put a single item into a list"),
     ],
 )
 def test_arguments_that_are_no_function_and_items_are_named(function, items, message):

@@ -155,7 +155,7 @@ def test_on_receives_the_call():
 
 
 def test_on_names_a_place():
-    with pytest.raises(InputError, match="on=3 is no place to run"):
+    with pytest.raises(InputError, match="invalid on=3: expected a place such as Components"):
         runwide.map(abs, [1], on=3)
 
 

@@ -49,7 +49,7 @@ def test_a_bar_knows_how_many_items_there_are_with_a_store_too(place, monkeypatc
 def test_a_bar_on_a_terminal_says_how_many_have_failed(watched, monkeypatch):
     monkeypatch.setattr(progress, "QUIET_SECONDS", 0)
     stream = watched(io.StringIO())
-    assert len(list(progress.shown(arriving(50, failed=[3]), 50, wanted=None))) == 50
+    assert len(list(progress.with_progress(arriving(50, failed=[3]), 50, wanted=None))) == 50
     assert "50/50" in stream.getvalue()
     assert "failed=1" in stream.getvalue()
 
@@ -57,9 +57,9 @@ def test_a_bar_on_a_terminal_says_how_many_have_failed(watched, monkeypatch):
 def test_no_progress_is_shown_for_a_short_map_or_with_progress_false(watched, monkeypatch):
     stream = watched(io.StringIO())
     monkeypatch.setattr(progress, "QUIET_SECONDS", 3600)  # however busy the machine is
-    list(progress.shown(arriving(50), 50, wanted=None))
+    list(progress.with_progress(arriving(50), 50, wanted=None))
     monkeypatch.setattr(progress, "QUIET_SECONDS", 0)
-    list(progress.shown(arriving(50), 50, wanted=False))
+    list(progress.with_progress(arriving(50), 50, wanted=False))
     assert stream.getvalue() == ""
 
 
@@ -223,7 +223,7 @@ def test_one_thread_serves_one_map_after_the_other_and_ends(quick, until):
     import threading
 
     for _ in range(3):
-        list(progress.shown(arriving(3), 3, wanted=None))
+        list(progress.with_progress(arriving(3), 3, wanted=None))
     threads = [one for one in threading.enumerate() if one.name == "runwide-progress"]
     assert len(threads) <= 1
     until(lambda: not any(one.is_alive() for one in threads))
@@ -238,3 +238,17 @@ def test_a_bar_that_cannot_be_drawn_stops_no_map(watched, monkeypatch):
 
     watched(Broken())
     assert runwide.map(abs, [-1, -2], workers=1) == [1, 2]
+
+
+def test_a_terminal_that_reports_no_width_has_a_bar(tmp_path):
+    (tmp_path / "program.py").write_text(
+        "import runwide\nfrom runwide import progress\nprogress.QUIET_SECONDS = 0\n"
+        "if __name__ == '__main__': runwide.map(abs, [-1, -2], workers=1, progress=True)\n"
+    )
+    env = {name: value for name, value in os.environ.items() if name not in ("COLUMNS", "LINES")}
+    found = terminal.run([sys.executable, "program.py"], columns=0, cwd=tmp_path, env=env)
+    assert found.code == 0
+    last = found.screen()[-1]
+    assert "2/2" in last
+    assert "#" in last or "\N{FULL BLOCK}" in last
+    assert 60 < len(last) <= 80

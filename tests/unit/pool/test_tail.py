@@ -6,7 +6,7 @@ import random
 
 import pytest
 
-from runwide.pool.prints import Tail, framed
+from runwide.pool.prints import Tail, frame_of
 
 BEGIN, END = "-----BEGIN RSA PRIVATE KEY-----", "-----END RSA PRIVATE KEY-----"
 DATA = ["MIIEvQIBADANBgkqhkiG9w0BAQEFAASCBKcwggSjAgEAAoIBAQC7" + f"{number:012d}" for number in range(60)]
@@ -29,7 +29,7 @@ def tail_of(text, size=4096):
         ("one\n", ["one"]),
         ("one\n\ntwo\n", ["one", "", "two"]),
         ("password=hunter2\nnaïve \udcff\n", ["password=[redacted]", "naïve \\xff"]),
-        (framed({"item": 3, "attempt": 1}) + "said\nnative " + framed({"item": 3, "attempt": 1}) + "said\n",
+        (frame_of({"item": 3, "attempt": 1}) + "said\nnative " + frame_of({"item": 3, "attempt": 1}) + "said\n",
          ["said", "native said"]),
         ("\n".join([*KEY, "done"]), [*["[redacted]"] * 19, "done"]),
         ("".join(f"{number}\n" for number in range(50_000)), [str(number) for number in range(49_980, 50_000)]),
@@ -51,7 +51,7 @@ def test_the_last_lines_are_shown_however_they_have_come(text, lines, size):
 FORMS = {
     "lines": "\n".join(KEY) + "\n",
     "one line": "{'key': '" + "\\n".join(KEY) + "'}\n",
-    "framed": "".join(framed({"item": 1, "attempt": 1}) + line + "\n" for line in KEY),
+    "framed": "".join(frame_of({"item": 1, "attempt": 1}) + line + "\n" for line in KEY),
     "without an end": "\n".join(KEY[:-1]) + "\n",
 }
 

@@ -9,7 +9,7 @@ import pytest
 from runwide._report import figures, findings
 from runwide._report.figures import Lost, ShardFigures, Times
 from runwide._report.findings import Level
-from runwide._report.story import Story
+from runwide._report.reading import Story
 
 GIB = 1 << 30
 NOTHING_LOST = Lost(100.0, 100.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0)
@@ -120,8 +120,7 @@ def test_unfinished_shards_and_killed_runs_are_reported():
     ("function", "named"),
     [
         ("shop.score:score", "shop.score:score"),
-        ("__main__:score", "MODULE:FUNCTION"),
-        ("f", "MODULE:FUNCTION"),
+        ("score:score", "score:score"),
     ],
 )
 def test_commands_for_failed_items_name_the_job_the_item_and_the_function(function, named):
@@ -138,14 +137,54 @@ def test_commands_for_failed_items_name_the_job_the_item_and_the_function(functi
     )
 
 
+@pytest.mark.parametrize("function", ["__main__:score", "f", "shop:<lambda>", ""])
+def test_the_command_for_a_function_that_cannot_be_imported_runs_as_it_is(function):
+    story = Story("bad", "f", 3, 1, 1, ())
+    (found,) = findings.failures(
+        replace(figures.of(story), failed=1), job="/runs/a/job.json", function=function
+    )
+    assert found.commands[1] == (
+        "Run only the failed items, with the stored function",
+        "runwide rerun /runs/a/job.json",
+    )
+    assert "such as `--function shop:score`" in found.advice
+
+
+def test_messages_that_differ_in_numbers_and_quoted_texts_are_one_group():
+    messages = [
+        "ValueError: cannot use 7",
+        "ValueError: cannot use -57.5e3",
+        "KeyError: 'a'",
+        'KeyError: "b c"',
+        "KeyError: 'a' at 0x7f00aa",
+        "TypeError: it's not John's 4",
+        "OSError: down",
+        "OSError: down",
+        "OSError: down",
+    ]
+    assert [(one.example, one.count, one.same) for one in findings.alike(messages)] == [
+        ("OSError: down", 3, True),
+        ("ValueError: cannot use 7", 2, False),
+        ("KeyError: 'a'", 2, False),
+    ]
+
+
+def test_advice_about_components_is_for_several_shards_only():
+    for part in ("startup", "unused"):
+        lost = replace(NOTHING_LOST, **{part: 15.0})
+        (alone,), (several,) = findings.losses(lost), findings.losses(lost, shards=4)
+        assert not {"component", "shards"} & {*alone.advice.replace(":", "").split()}
+        assert ("component" in several.advice) or ("shards" in several.advice)
+
+
 def test_an_empty_story_has_findings_but_no_error():
     story = Story("empty", "f", 3, 2, 0, ())
-    found = findings.of(story, figures.of(story))
+    found = findings.explain(story, figures.of(story))
     assert texts(found) == ["2 of 2 shards have not finished."]
 
 
 def test_the_most_important_finding_comes_first():
-    order = [finding.level for finding in findings.of(*bad_story())]
+    order = [finding.level for finding in findings.explain(*bad_story())]
     assert order == sorted(order, key=list(Level).index)
 
 

@@ -46,6 +46,7 @@ def test_a_folder_with_an_odd_name_holds_a_job(tmp_path, name):
         ("gs://bucket/../b", "not the name of an object"),
         ("s3://bucket/x", "no store for s3://"),
         ("gs:bucket/x", "two slashes"),
+        ("gs:", "the name of the bucket or folder is missing [gs://]"),
         ("C:\\runs", "a folder of Windows"),
         ("c:/runs", "a folder of Windows"),
         ("file:///C:/runs", "a folder of Windows"),
