@@ -1,6 +1,6 @@
 """The command `runwide submit`, which starts maps and batches on an engine.
 
-``runwide`` finds this command and those of `cli_following` through the entry points of the package.
+``runwide`` finds it through an entry point of the package.
 """
 
 from __future__ import annotations
@@ -19,13 +19,7 @@ from runwide.cli import options as items_options
 from runwide.cli.options import chosen, running
 from runwide.errors import InputError
 from runwide.options.record import COMPONENTS, SUBMIT, RunOptions
-from runwide_components.cli_following import (
-    cancel_command,
-    results_command,
-    show,
-    status_command,
-    wait_command,
-)
+from runwide_components.cli_following import show
 from runwide_components.cli_options import (
     ENGINE_OPTIONS,
     configuration_of,
@@ -126,16 +120,6 @@ def quantity(text: object) -> float:
     found = _QUANTITY.fullmatch(str(text))
     return float(found[1]) * _UNITS[found[2] or ""] if found else 0.0
 
-
-__all__ = [
-    "cancel_command",
-    "engine_from",
-    "estimated_requests",
-    "results_command",
-    "status_command",
-    "submit_command",
-    "wait_command",
-]
 
 _FUNCTION = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*")
 

@@ -17,7 +17,8 @@ from kfp import compiler, dsl
 from runwide.cli import cli
 from runwide.errors import InputError
 from runwide_components import base_image
-from runwide_components.cli import engine_from, estimated_requests
+from runwide_components.cli import estimated_requests
+from runwide_components.cli_options import engine_from
 
 pytestmark = pytest.mark.xdist_group("vertex")  # one process pays for the import of Google's client
 

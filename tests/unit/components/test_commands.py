@@ -15,7 +15,7 @@ from runwide.errors import InputError
 from runwide.job.manifest import read_job
 from runwide_components import Components, Kubeflow, Local, Pipelines, Vertex
 from runwide_components.batch_records import cancel_all, status_of
-from runwide_components.cli import engine_from
+from runwide_components.cli_options import engine_from
 
 VARIABLES = ("GOOGLE_CLOUD_PROJECT", "GOOGLE_CLOUD_REGION", "GOOGLE_CLOUD_LOCATION")
 
