@@ -236,6 +236,11 @@ Local({local().runner!r}, mounts=[{str(tmp_path)!r}]).run(be_busy)
 
 @pytest.mark.faults
 def test_a_run_whose_client_ends_at_once_ends_before_its_steps_begin(tmp_path):
+    # enough files that the run fails, for want of its folder, while it is being removed
+    many = tmp_path / "many"
+    many.mkdir()
+    for number in range(20_000):
+        (many / str(number)).touch()
     code = f"""
 import os
 from kfp import dsl
@@ -244,6 +249,8 @@ from runwide_components import Local, base_image
 def begin():
     open({str(tmp_path / "begun")!r}, "w").close()
 run = Local("subprocess", logs=False).submit(begin)
+[folder] = os.scandir(os.environ["TMPDIR"])
+os.rename({str(many)!r}, os.path.join(folder, "many"))
 os._exit(0)
 """
     (tmp_path / "program.py").write_text(code)

@@ -97,6 +97,8 @@ class Session:
     at_once: int = 1
     failed: dict[tuple[str, ...], dict[str, Any]] = field(default_factory=dict)  # command -> its last failure
     lock: threading.Lock = field(default_factory=threading.Lock)
+    # held while the process ends, so that it does not end while its folder is being removed
+    ending: threading.Lock = field(default_factory=threading.Lock)
     started: int = 0
     containers: Containers = field(init=False)
 
@@ -107,6 +109,11 @@ class Session:
     def failures(self) -> list[dict[str, Any]]:
         """The steps that failed and did not succeed in a later attempt, in order."""
         return list(self.failed.values())
+
+    @property
+    def has_client(self) -> bool:
+        """True as long as the client that asked for the run is there: it may have ended while kfp was imported."""
+        return os.getppid() == self.request.parent
 
     def next_log(self, name: str) -> Path:
         """Return the path of a new log file for a step."""
@@ -248,9 +255,13 @@ def main(folder: Path) -> None:
         result = _run(session)
     except Exception as error:
         result = {"error": f"{type(error).__name__}: {error}", "failures": session.failures}
-    partial_path = folder / "result.json.partial"
-    partial_path.write_text(json.dumps(result))
-    partial_path.rename(folder / "result.json")
+    with session.ending:
+        if session.has_client:
+            partial_path = folder / "result.json.partial"
+            partial_path.write_text(json.dumps(result))
+            partial_path.rename(folder / "result.json")
+        else:
+            _remove(folder)
 
 
 def _run(session: Session) -> dict[str, Any]:
@@ -316,8 +327,10 @@ def _remove(folder: Path) -> None:
     with suppress(OSError):
         folder.rename(gone)
     for _ in range(_REMOVALS):
-        shutil.rmtree(gone, ignore_errors=True)  # a step may have written into it meanwhile
-        if not gone.exists():
+        # a step may have written into it meanwhile, and the run may have made its folder again
+        for left in (gone, folder):
+            shutil.rmtree(left, ignore_errors=True)
+        if not gone.exists() and not folder.exists():
             return
         time.sleep(_PARENT_SECONDS / 10)
 
@@ -338,11 +351,11 @@ def _end_with_client(session: Session) -> None:
         threading.Thread(target=leave).start()
 
     def watch() -> None:
-        # compared with the client that asked: it may have ended while kfp was imported
-        while os.getppid() == session.request.parent:
+        while session.has_client:
             time.sleep(_PARENT_SECONDS)
-        _remove(session.folder)  # the client is gone and cannot
-        leave()
+        with session.ending:
+            _remove(session.folder)  # the client is gone and cannot
+            leave()
 
     signal.signal(signal.SIGTERM, on_sigterm)
     threading.Thread(target=watch, daemon=True).start()
