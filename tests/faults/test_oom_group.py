@@ -60,7 +60,8 @@ print(json.dumps({{name: contain(name, *how) for name, how in {containers!r}.ite
 LIMIT = 320 << 20
 
 PROGRAMS = {
-    # One item takes all that there is; the others do not.
+    # One item takes all that there is; the others do not. It takes less than the guard keeps free in the 100 ms for which
+    # a busy machine may stop one of the emulated CPUs.
     "greedy": """
 import json, time
 import runwide
@@ -72,7 +73,7 @@ def work(item):
         held = []
         while True:
             held.append(b"x" * (2 << 20))
-            time.sleep(0.001)
+            time.sleep(0.01)
     time.sleep(0.02)
     return item * item
 
