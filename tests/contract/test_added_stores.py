@@ -154,7 +154,6 @@ class PlannedStore(RemoteStore):
 @pytest.fixture
 def planned(monkeypatch):
     monkeypatch.setattr("google.api_core.retry.retry_unary.time.sleep", lambda _: None)
-    monkeypatch.setenv("RUNWIDE_STORE_DEADLINE", "1")
     return PlannedStore()
 
 
@@ -198,7 +197,8 @@ def test_other_bytes_that_are_there_stay(planned, other):
         (Meaning.OTHER, True, StoreError),
     ],
 )
-def test_a_meaning_becomes_one_of_our_errors(planned, meaning, writing, ours):
+def test_a_meaning_becomes_one_of_our_errors(planned, meaning, writing, ours, monkeypatch):
+    monkeypatch.setenv("RUNWIDE_STORE_DEADLINE", "1")
     planned.objects["object"] = b"x"
     planned.faults += [Refused(meaning)] * 1000
     with pytest.raises(ours) as caught:
@@ -213,8 +213,7 @@ def test_an_exception_without_a_meaning_passes_unchanged(planned):
         planned.read("object")
 
 
-def test_answers_that_stay_damaged_end_the_call(planned, monkeypatch):
-    monkeypatch.setenv("RUNWIDE_STORE_DEADLINE", "20")
+def test_answers_that_stay_damaged_end_the_call(planned):
     planned.faults += [Damaged("other bytes")] * 5
     with pytest.raises(IntegrityError, match="damaged on the way 5 times"):
         planned.read("object")
